@@ -3,7 +3,7 @@ import org.jspecify.annotations.NullMarked;
 /// Sluice: gated attention for the JVM. Start reading at `dev.sluice.attention.Attention`.
 @NullMarked
 module dev.sluice {
-  requires static org.jspecify;
+  requires static transitive org.jspecify;
   requires jdk.incubator.vector;
   requires org.bytedeco.pytorch;
   requires org.bytedeco.javacpp;

@@ -1,0 +1,67 @@
+package dev.sluice.attention;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.gate.Gate;
+import dev.sluice.gate.GatePosition;
+import java.util.EnumSet;
+import java.util.List;
+
+/// The shape of an attention layer.
+///
+/// @param hiddenSize D
+/// @param attentionHeads N, query heads
+/// @param keyValueHeads M, a divisor of N
+/// @param headDim H
+/// @param qkNorm RMS norm of queries and keys per head, before rotation
+/// @param rmsNormEps ε of that norm
+/// @param gates at most one per position; none for plain attention
+public record AttentionConfig(
+    int hiddenSize,
+    int attentionHeads,
+    int keyValueHeads,
+    int headDim,
+    boolean qkNorm,
+    double rmsNormEps,
+    List<Gate> gates) {
+  public AttentionConfig {
+    requirePositive("hidden_size", hiddenSize);
+    requirePositive("num_attention_heads", attentionHeads);
+    requirePositive("num_key_value_heads", keyValueHeads);
+    requirePositive("head_dim", headDim);
+    if (attentionHeads % keyValueHeads != 0) {
+      throw new InvalidInputException(
+          "num_attention_heads ("
+              + attentionHeads
+              + ") is not a multiple of num_key_value_heads ("
+              + keyValueHeads
+              + "); choose one that is");
+    }
+    if (headDim % 2 != 0) {
+      throw new InvalidInputException(
+          "head_dim must be even for rotary embedding, not " + headDim);
+    }
+    gates = List.copyOf(gates);
+    var positions = EnumSet.noneOf(GatePosition.class);
+    for (Gate gate : gates) {
+      if (!positions.add(gate.position())) {
+        throw new InvalidInputException(
+            "two gates at the position '" + gate.position().word() + "'; keep one");
+      }
+    }
+  }
+
+  private static void requirePositive(String name, int value) {
+    if (value < 1) {
+      throw new InvalidInputException(name + " must be positive, not " + value);
+    }
+  }
+
+  /// How many logits per token a gate of this layer has.
+  public int logits(Gate gate) {
+    return switch (gate.position()) {
+      case QUERY, SDPA_OUTPUT -> gate.logits(attentionHeads, headDim);
+      case KEY, VALUE -> gate.logits(keyValueHeads, headDim);
+      case DENSE_OUTPUT -> gate.logits(1, hiddenSize);
+    };
+  }
+}

@@ -1,0 +1,168 @@
+package dev.sluice.decoder;
+
+import dev.sluice.attention.Attention;
+import dev.sluice.attention.KeyValueCache;
+import dev.sluice.attention.RotaryEmbedding;
+import dev.sluice.gate.GateInit;
+import dev.sluice.gate.GateInput;
+import dev.sluice.probe.Probe;
+import dev.sluice.tensor.Device;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Parameters;
+import dev.sluice.tensor.Precision;
+import dev.sluice.tensor.Scope;
+import dev.sluice.tensor.Tensor;
+import java.lang.foreign.ValueLayout;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.SplittableRandom;
+import org.jspecify.annotations.Nullable;
+
+/// A decoder-only transformer with its weights. The same code trains, evaluates, prefills and decodes with a cache.
+public final class Decoder implements AutoCloseable {
+  private final DecoderConfig config;
+  private final Precision precision;
+  private final Device device;
+  private final Parameters parameters;
+  private final List<DecoderBlock> blocks = new ArrayList<>();
+  private final RotaryEmbedding rotary;
+
+  /// @param parameters float32, of [DecoderConfig#parameterShapes], on `device`; the decoder takes them over
+  public Decoder(
+      DecoderConfig config, Precision precision, Device device, Parameters parameters) {
+    this.config = config;
+    this.precision = precision;
+    this.device = device;
+    this.parameters = parameters;
+    this.rotary = new RotaryEmbedding(config.ropeTheta(), config.ropeScaling(), config.headDim());
+    for (int layer = 0; layer < config.layers(); layer++) {
+      blocks.add(new DecoderBlock(config, precision, layer, parameters));
+    }
+  }
+
+  /// A new model. Every parameter is drawn from a stream of its own, seeded by `seed` and its name, so that models that
+  /// differ in a gate start with the same weights elsewhere. Matrices are N(0, initializer_range²), norms one.
+  public static Decoder initialize(
+      DecoderConfig config, Precision precision, Device device, long seed) {
+    Map<String, Tensor> tensors = new LinkedHashMap<>();
+    try (var _ = Scope.open()) {
+      config
+          .parameterShapes()
+          .forEach((name, shape) -> tensors.put(name, initial(config, name, shape, seed)));
+      tensors.replaceAll((_, tensor) -> tensor.to(device));
+      var parameters = new Parameters(tensors);
+      parameters.requireGradients(true);
+      return new Decoder(config, precision, device, parameters);
+    }
+  }
+
+  private static Tensor initial(DecoderConfig config, String name, long[] shape, long seed) {
+    long elements = 1;
+    for (long length : shape) {
+      elements *= length;
+    }
+    var values = Tensor.zeros(ElementType.FLOAT32, shape);
+    if (name.endsWith("norm.weight")) {
+      return values.fill(1);
+    }
+    if (startsAtZero(config, name)) {
+      return values;
+    }
+    var random = new SplittableRandom(seed * 0x9E3779B97F4A7C15L + hash(name));
+    var memory = values.memory();
+    for (long i = 0; i < elements; i++) {
+      memory.setAtIndex(
+          ValueLayout.JAVA_FLOAT,
+          i,
+          (float) (random.nextGaussian() * config.initializerRange()));
+    }
+    return values;
+  }
+
+  private static boolean startsAtZero(DecoderConfig config, String name) {
+    return config.gates().stream()
+        .anyMatch(
+            gate ->
+                name.endsWith(Attention.gateName(gate.position()))
+                    && (gate.init() instanceof GateInit.Zeros
+                        || gate.input() instanceof GateInput.None)); // the paper's control starts at zero
+  }
+
+  private static long hash(String name) {
+    long hash = 0xCBF29CE484222325L; // FNV-1a
+    for (byte b : name.getBytes(StandardCharsets.UTF_8)) {
+      hash = (hash ^ (b & 0xFF)) * 0x100000001B3L;
+    }
+    return hash;
+  }
+
+  public DecoderConfig config() {
+    return config;
+  }
+
+  public Device device() {
+    return device;
+  }
+
+  public Precision precision() {
+    return precision;
+  }
+
+  public Parameters parameters() {
+    return parameters;
+  }
+
+  /// The hidden states `[B, T, D]` after the final norm.
+  ///
+  /// @param idsBT token ids, int64
+  /// @param past the tokens before, which grows by these; null when there are none
+  public Tensor hiddenStates(Tensor idsBT, @Nullable KeyValueCache past, Probe probe) {
+    try (var scope = Scope.open()) {
+      int start = past == null ? 0 : past.length();
+      int tokens = Math.toIntExact(idsBT.size(1));
+      var rotation = rotary.rotation(start, tokens, device);
+      var x = parameters.get("model.embed_tokens.weight").embedding(idsBT);
+      probe.residual(0, x);
+      for (int layer = 0; layer < blocks.size(); layer++) {
+        try (var block = Scope.open()) {
+          x = block.keep(blocks.get(layer).forward(x, rotation, past, probe));
+        }
+        probe.residual(layer + 1, x);
+      }
+      if (past != null) {
+        past.advance(tokens);
+      }
+      x = x.rmsNorm(parameters.get("model.norm.weight"), config.rmsNormEps());
+      probe.residual(blocks.size() + 1, x);
+      return scope.keep(x);
+    }
+  }
+
+  /// The logits `[…, V]` of hidden states `[…, D]`, float32.
+  public Tensor logits(Tensor hidden) {
+    var head =
+        parameters.get(
+            config.tieWordEmbeddings() ? "model.embed_tokens.weight" : "lm_head.weight");
+    return precision.linear(hidden, head).to(ElementType.FLOAT32);
+  }
+
+  /// Mean next-token cross-entropy in nats.
+  ///
+  /// @param idsBT inputs
+  /// @param targetsBT the token that follows each input
+  public Tensor loss(Tensor idsBT, Tensor targetsBT) {
+    try (var scope = Scope.open()) {
+      var hidden = hiddenStates(idsBT, null, Probe.NONE);
+      var logits = logits(hidden).reshape(-1, config.vocabSize());
+      return scope.keep(logits.crossEntropy(targetsBT.reshape(-1)));
+    }
+  }
+
+  @Override
+  public void close() {
+    parameters.close();
+  }
+}

@@ -1,0 +1,53 @@
+package dev.sluice.gate;
+
+import dev.sluice.tensor.Tensor;
+
+/// The function from a gate's logit to its score.
+public sealed interface Activation {
+  /// σ(z) ∈ (0, 1), the paper's default.
+  record Sigmoid() implements Activation {}
+
+  /// factor · σ(z): 2σ starts at one for z = 0, σ/p is the factor 1/p (arXiv 2306.12929).
+  record ScaledSigmoid(double factor) implements Activation {}
+
+  /// ½ + ½σ(z) ∈ (½, 1), the paper's deliberately non-sparse gate.
+  record NonSparseSigmoid() implements Activation {}
+
+  /// z · σ(z).
+  record Silu() implements Activation {}
+
+  /// ln(1 + eᶻ).
+  record Softplus() implements Activation {}
+
+  /// z itself.
+  record Identity() implements Activation {}
+
+  /// clip(0.1 z + 0.5, 0, 1) (arXiv 2602.23057).
+  record LinearClip() implements Activation {}
+
+  /// The scores of `logits`, element by element.
+  default Tensor scores(Tensor logits) {
+    return switch (this) {
+      case Sigmoid() -> logits.sigmoid();
+      case ScaledSigmoid(double factor) -> logits.sigmoid().times(factor);
+      case NonSparseSigmoid() -> logits.sigmoid().times(0.5).plus(0.5);
+      case Silu() -> logits.silu();
+      case Softplus() -> logits.softplus();
+      case Identity() -> logits;
+      case LinearClip() -> logits.times(0.1).plus(0.5).clamp(0, 1);
+    };
+  }
+
+  /// The word for this activation in a gate's name.
+  default String word() {
+    return switch (this) {
+      case Sigmoid() -> "sigmoid";
+      case ScaledSigmoid(double factor) -> "sigmoid*" + factor;
+      case NonSparseSigmoid() -> "ns-sigmoid";
+      case Silu() -> "silu";
+      case Softplus() -> "softplus";
+      case Identity() -> "identity";
+      case LinearClip() -> "linear-clip";
+    };
+  }
+}

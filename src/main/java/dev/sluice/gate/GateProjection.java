@@ -1,0 +1,59 @@
+package dev.sluice.gate;
+
+import dev.sluice.probe.Probe;
+import dev.sluice.tensor.Precision;
+import dev.sluice.tensor.Tensor;
+
+/// A gate with its weights.
+///
+/// @param gate the choice on each axis
+/// @param weight W_g, `[logits, D]`, or `[logits]` for an input-independent gate
+public record GateProjection(Gate gate, Tensor weight) {
+
+  /// Gates `y`.
+  ///
+  /// @param yBTNH what is gated, `[B, T, heads, head size]`
+  /// @param xBTD the pre-normed hidden state of the layer
+  public Tensor apply(Tensor yBTNH, Tensor xBTD, Precision precision, int layer, Probe probe) {
+    var logits = logits(yBTNH, xBTD, precision);
+    boolean watched = probe.wantsGates(layer);
+    if (isPlainSigmoid() && !watched) {
+      return SigmoidGate.apply(yBTNH, logits);
+    }
+    var scores = gate.activation().scores(logits);
+    if (gate.granularity() == Granularity.HEADWISE) {
+      scores = scores.reshape(logits.size(0), logits.size(1), logits.size(2), 1);
+    }
+    if (gate.sharing() == Sharing.HEAD_SHARED) {
+      scores = scores.mean(2);
+    }
+    if (watched) {
+      probe.gate(layer, gate.position().word(), scores);
+    }
+    return switch (gate.combination()) {
+      case MULTIPLICATIVE -> yBTNH.times(scores);
+      case ADDITIVE -> yBTNH.plus(scores);
+    };
+  }
+
+  private boolean isPlainSigmoid() {
+    return gate.activation() instanceof Activation.Sigmoid
+        && gate.combination() == Combination.MULTIPLICATIVE
+        && gate.sharing() == Sharing.HEAD_SPECIFIC
+        && gate.input() instanceof GateInput.HiddenState;
+  }
+
+  /// `[B, T, N, H]`, or `[B, T, N]` for a headwise gate; B = T = 1 when the gate is input-independent.
+  private Tensor logits(Tensor yBTNH, Tensor xBTD, Precision precision) {
+    long heads = yBTNH.size(2);
+    long headSize = yBTNH.size(3);
+    boolean independent = gate.input() instanceof GateInput.None;
+    var flat = independent ? weight : precision.linear(xBTD, weight);
+    long batch = independent ? 1 : xBTD.size(0);
+    long tokens = independent ? 1 : xBTD.size(1);
+    return switch (gate.granularity()) {
+      case HEADWISE -> flat.reshape(batch, tokens, heads);
+      case ELEMENTWISE -> flat.reshape(batch, tokens, heads, headSize);
+    };
+  }
+}

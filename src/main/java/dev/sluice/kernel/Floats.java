@@ -1,0 +1,51 @@
+package dev.sluice.kernel;
+
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+
+/// Numbers in memory, stored as float32 or as bfloat16, computed with as float32.
+///
+/// @param memory the elements, in the machine's byte order, unaligned access allowed
+/// @param bfloat16 true for 2-byte bfloat16, false for 4-byte float32
+public record Floats(MemorySegment memory, boolean bfloat16) {
+  public static Floats float32(MemorySegment memory) {
+    return new Floats(memory, false);
+  }
+
+  public static Floats bfloat16(MemorySegment memory) {
+    return new Floats(memory, true);
+  }
+
+  /// How many elements the memory holds.
+  public long length() {
+    return memory.byteSize() / (bfloat16 ? 2 : 4);
+  }
+
+  float get(long i) {
+    return bfloat16
+        ? widen(memory.get(ValueLayout.JAVA_SHORT_UNALIGNED, i * 2))
+        : memory.get(ValueLayout.JAVA_FLOAT_UNALIGNED, i * 4);
+  }
+
+  void set(long i, float value) {
+    if (bfloat16) {
+      memory.set(ValueLayout.JAVA_SHORT_UNALIGNED, i * 2, round(value));
+    } else {
+      memory.set(ValueLayout.JAVA_FLOAT_UNALIGNED, i * 4, value);
+    }
+  }
+
+  /// The float32 with a bfloat16's sixteen bits on top.
+  static float widen(short bits) {
+    return Float.intBitsToFloat(bits << 16);
+  }
+
+  /// The nearest bfloat16, ties to even; NaN stays NaN.
+  static short round(float value) {
+    int bits = Float.floatToRawIntBits(value);
+    if (Float.isNaN(value)) {
+      return (short) ((bits >>> 16) | 0x40);
+    }
+    return (short) ((bits + 0x7FFF + ((bits >>> 16) & 1)) >>> 16);
+  }
+}

@@ -1,0 +1,52 @@
+package dev.sluice.kernel;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+
+/// Splits a kernel's range among a fixed number of threads. The split depends on the number of threads alone.
+public final class Threads {
+  /// A part of a range.
+  @FunctionalInterface
+  public interface Part {
+    void run(long from, long to);
+  }
+
+  private static final ExecutorService WORKERS =
+      Executors.newCachedThreadPool(
+          Thread.ofPlatform().daemon().name("sluice-kernel-", 0).factory());
+
+  private static volatile int count = Runtime.getRuntime().availableProcessors();
+
+  private Threads() {}
+
+  /// Sets how many threads share a kernel's work.
+  public static void count(int threads) {
+    count = threads;
+  }
+
+  /// Runs `part` over `0 … length`, in one piece when there are fewer than `2 · grain` items.
+  public static void split(long length, long grain, Part part) {
+    int pieces = (int) Math.min(count, Math.max(1, length / grain));
+    List<Future<?>> others = new ArrayList<>();
+    for (int i = 1; i < pieces; i++) {
+      long from = length * i / pieces;
+      long to = length * (i + 1) / pieces;
+      others.add(WORKERS.submit(() -> part.run(from, to)));
+    }
+    part.run(0, length / pieces);
+    for (var other : others) {
+      try {
+        other.get();
+      } catch (ExecutionException e) {
+        throw new IllegalStateException("a kernel failed", e.getCause());
+      } catch (InterruptedException e) {
+        Thread.currentThread().interrupt();
+        throw new IllegalStateException("interrupted within a kernel", e);
+      }
+    }
+  }
+}

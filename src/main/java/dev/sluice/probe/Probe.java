@@ -1,0 +1,35 @@
+package dev.sluice.probe;
+
+import dev.sluice.tensor.Tensor;
+
+/// Watches a forward pass. What is not asked for is not computed; [#NONE] costs nothing.
+///
+/// The tensors belong to the pass and are freed after the call: take numbers out of them, or retain them.
+/// Layers count from 0. Legend: B batch, T queries, S keys, N query heads, H head size, D hidden size.
+public interface Probe {
+  Probe NONE = new Probe() {};
+
+  /// Whether [#attention] is to be called for this layer; the layer then computes its weights explicitly, with memory
+  /// for T × S of them per head.
+  default boolean wantsAttention(int layer) {
+    return false;
+  }
+
+  /// Attention weights after the softmax, `[B, N, T, S]`.
+  default void attention(int layer, Tensor weightsBNTS) {}
+
+  /// Whether [#gate] and [#sdpaOutput] are to be called for this layer.
+  default boolean wantsGates(int layer) {
+    return false;
+  }
+
+  /// The scores of the gate at the position of that name (`sdpa`, `value`, …): `[B, T, N, H]`, or `[B, T, N, 1]` for one
+  /// score per head; sizes of 1 where scores are shared.
+  default void gate(int layer, String position, Tensor scores) {}
+
+  /// The output of scaled dot-product attention before and after its gate, both `[B, T, N, H]`.
+  default void sdpaOutput(int layer, Tensor beforeBTNH, Tensor afterBTNH) {}
+
+  /// The residual stream `[B, T, D]`: index 0 after the embedding, i after block i − 1, and last + 1 after the final norm.
+  default void residual(int index, Tensor xBTD) {}
+}

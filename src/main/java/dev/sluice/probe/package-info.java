@@ -1,0 +1,2 @@
+/// What a forward pass lets you watch.
+package dev.sluice.probe;

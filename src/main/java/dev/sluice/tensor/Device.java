@@ -1,0 +1,53 @@
+package dev.sluice.tensor;
+
+import dev.sluice.InvalidInputException;
+import org.bytedeco.pytorch.global.torch;
+
+/// Where a tensor lives: the CPU, or one CUDA device.
+public record Device(Kind kind, int index) {
+  /// The kinds of device.
+  public enum Kind {
+    CPU,
+    CUDA
+  }
+
+  public static final Device CPU = new Device(Kind.CPU, 0);
+
+  public Device {
+    if (index < 0 || (kind == Kind.CPU && index != 0)) {
+      throw new InvalidInputException("no device has the index " + index);
+    }
+  }
+
+  /// Reads `cpu`, `cuda`, `cuda:1` or `auto` (CUDA when this build and machine have it, else the CPU).
+  public static Device parse(String text) {
+    if (text.equals("cpu")) {
+      return CPU;
+    }
+    if (text.equals("auto")) {
+      return Libtorch.cudaAvailable() ? new Device(Kind.CUDA, 0) : CPU;
+    }
+    if (!text.matches("cuda(:\\d{1,3})?")) {
+      throw new InvalidInputException(
+          "unknown device '" + text + "'; use cpu, cuda, cuda:INDEX or auto");
+    }
+    if (!Libtorch.cudaAvailable()) {
+      throw new InvalidInputException(
+          "device '"
+              + text
+              + "' is not available: this build has no CUDA libraries or this machine no CUDA driver; build with"
+              + " SLUICE_MAVEN_OPTIONS=-Pcuda on a machine that has one, or use --device cpu");
+    }
+    return new Device(Kind.CUDA, text.length() > 5 ? Integer.parseInt(text.substring(5)) : 0);
+  }
+
+  @Override
+  public String toString() {
+    return kind == Kind.CPU ? "cpu" : "cuda:" + index;
+  }
+
+  org.bytedeco.pytorch.Device raw() {
+    return new org.bytedeco.pytorch.Device(
+        kind == Kind.CPU ? torch.DeviceType.CPU : torch.DeviceType.CUDA, (byte) index);
+  }
+}

@@ -1,0 +1,40 @@
+package dev.sluice.tensor;
+
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.Map;
+
+/// A model's learned tensors by name, in a fixed order. Owns them: they outlive scopes until [#close].
+public final class Parameters implements AutoCloseable {
+  private final Map<String, Tensor> tensors;
+
+  /// Takes over the tensors of `tensors`, in its order.
+  public Parameters(Map<String, Tensor> tensors) {
+    this.tensors = new LinkedHashMap<>(tensors);
+    tensors.values().forEach(Tensor::retain);
+  }
+
+  /// The tensor of that name.
+  public Tensor get(String name) {
+    var tensor = tensors.get(name);
+    if (tensor == null) {
+      throw new IllegalArgumentException("no parameter is called " + name);
+    }
+    return tensor;
+  }
+
+  /// Names and tensors in order; unmodifiable.
+  public Map<String, Tensor> all() {
+    return Collections.unmodifiableMap(tensors);
+  }
+
+  public void requireGradients(boolean required) {
+    tensors.values().forEach(tensor -> tensor.requireGradient(required));
+  }
+
+  @Override
+  public void close() {
+    tensors.values().forEach(Tensor::close);
+    tensors.clear();
+  }
+}

@@ -1,0 +1,458 @@
+package dev.sluice.tensor;
+
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
+import java.util.List;
+import org.bytedeco.pytorch.BoolOptional;
+import org.bytedeco.pytorch.DeviceOptional;
+import org.bytedeco.pytorch.DoubleOptional;
+import org.bytedeco.pytorch.Scalar;
+import org.bytedeco.pytorch.ScalarTypeOptional;
+import org.bytedeco.pytorch.TensorArrayRefOptional;
+import org.bytedeco.pytorch.TensorOptional;
+import org.bytedeco.pytorch.TensorOptions;
+import org.bytedeco.pytorch.TensorVector;
+import org.bytedeco.pytorch.global.torch;
+import org.bytedeco.pytorch.global.torch.ScalarType;
+import org.jspecify.annotations.Nullable;
+
+/// A dense array on a [Device], with libtorch's automatic differentiation. Only the operations that the models use.
+///
+/// A tensor lives until the innermost [Scope] at its making closes, unless kept; made outside any scope it belongs to
+/// the caller, who closes it.
+public final class Tensor implements AutoCloseable {
+  static {
+    Libtorch.load();
+  }
+
+  final org.bytedeco.pytorch.Tensor raw;
+
+  Tensor(org.bytedeco.pytorch.Tensor raw) {
+    this.raw = raw;
+  }
+
+  // ---------------------------------------------------------------- making
+
+  /// A tensor of zeros on the CPU.
+  public static Tensor zeros(ElementType type, long... shape) {
+    return new Tensor(torch.zeros(shape, options(type)));
+  }
+
+  /// A tensor on `like`'s device whose elements are to be overwritten; NaN under test, see
+  /// [Libtorch#poisonUninitialized].
+  public static Tensor uninitialized(Tensor like, ElementType type, long... shape) {
+    var made = new Tensor(torch.empty(shape, options(type).device(new DeviceOptional(like.raw.device())), null));
+    return Libtorch.poisoned() && type.isFloatingPoint() ? made.fill(Double.NaN) : made;
+  }
+
+  /// A float32 tensor with a copy of `values`.
+  public static Tensor of(float[] values, long... shape) {
+    var made = new Tensor(torch.empty(shape, options(ElementType.FLOAT32), null));
+    made.expectElements(values.length);
+    MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_FLOAT, 0, values.length);
+    return made;
+  }
+
+  /// A float64 tensor with a copy of `values`.
+  public static Tensor of(double[] values, long... shape) {
+    var made = new Tensor(torch.empty(shape, options(ElementType.FLOAT64), null));
+    made.expectElements(values.length);
+    MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_DOUBLE, 0, values.length);
+    return made;
+  }
+
+  /// An int64 tensor with a copy of `values`.
+  public static Tensor of(long[] values, long... shape) {
+    var made = new Tensor(torch.empty(shape, options(ElementType.INT64), null));
+    made.expectElements(values.length);
+    MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_LONG, 0, values.length);
+    return made;
+  }
+
+  /// A tensor with a copy of `data`, whose byte order is the machine's.
+  public static Tensor of(MemorySegment data, ElementType type, long... shape) {
+    var made = new Tensor(torch.empty(shape, options(type), null));
+    made.memory().copyFrom(data);
+    return made;
+  }
+
+  /// The tensors one after the other along `dimension`.
+  public static Tensor concatenate(List<Tensor> parts, int dimension) {
+    var raws =
+        parts.stream().map(part -> part.raw).toArray(org.bytedeco.pytorch.Tensor[]::new);
+    return new Tensor(torch.cat(new TensorVector(raws), dimension));
+  }
+
+  // ---------------------------------------------------------------- asking
+
+  public long[] shape() {
+    long[] shape = new long[(int) raw.dim()];
+    Arrays.setAll(shape, i -> raw.size(i));
+    return shape;
+  }
+
+  /// The length of a dimension; −1 is the last.
+  public long size(int dimension) {
+    return raw.size(dimension);
+  }
+
+  public long elements() {
+    return raw.numel();
+  }
+
+  public ElementType type() {
+    return typeOf(raw.scalar_type());
+  }
+
+  public Device device() {
+    return isOnCpu() ? Device.CPU : new Device(Device.Kind.CUDA, raw.device().index());
+  }
+
+  public boolean isOnCpu() {
+    return raw.is_cpu();
+  }
+
+  /// The elements' memory; the tensor must be contiguous and on the CPU. Valid as long as the tensor.
+  @SuppressWarnings("restricted")
+  public MemorySegment memory() {
+    if (!raw.is_contiguous() || !isOnCpu()) {
+      throw new IllegalStateException("memory() needs a contiguous tensor on the CPU, not " + this);
+    }
+    return MemorySegment.ofAddress(raw.data_ptr().address()).reinterpret(raw.nbytes());
+  }
+
+  /// A copy of the elements as floats, row-major.
+  public float[] floats() {
+    try (var _ = Scope.withoutGradient()) {
+      return to(ElementType.FLOAT32).toCpu().contiguous().memory().toArray(ValueLayout.JAVA_FLOAT);
+    }
+  }
+
+  /// A copy of the elements as doubles, row-major.
+  public double[] doubles() {
+    try (var _ = Scope.withoutGradient()) {
+      return to(ElementType.FLOAT64)
+          .toCpu()
+          .contiguous()
+          .memory()
+          .toArray(ValueLayout.JAVA_DOUBLE);
+    }
+  }
+
+  /// A copy of the elements as longs, row-major.
+  public long[] longs() {
+    try (var _ = Scope.withoutGradient()) {
+      return to(ElementType.INT64).toCpu().contiguous().memory().toArray(ValueLayout.JAVA_LONG);
+    }
+  }
+
+  /// The only element.
+  public double item() {
+    return raw.item_double();
+  }
+
+  // ---------------------------------------------------------------- moving and viewing
+
+  /// This tensor itself when it has that type already.
+  public Tensor to(ElementType type) {
+    return type == type() ? this : new Tensor(raw.to(scalarType(type)));
+  }
+
+  /// This tensor itself when it is there already.
+  public Tensor to(Device device) {
+    return device.equals(device()) ? this : new Tensor(raw.to(device.raw(), raw.scalar_type()));
+  }
+
+  private Tensor toCpu() {
+    return isOnCpu() ? this : to(Device.CPU);
+  }
+
+  public Tensor contiguous() {
+    return new Tensor(raw.contiguous());
+  }
+
+  public Tensor reshape(long... shape) {
+    return new Tensor(raw.reshape(shape));
+  }
+
+  public Tensor transpose(int first, int second) {
+    return new Tensor(raw.transpose(first, second));
+  }
+
+  /// The elements `start … start + length − 1` along `dimension`, as a view.
+  public Tensor narrow(int dimension, long start, long length) {
+    return new Tensor(raw.narrow(dimension, start, length));
+  }
+
+  /// Each slice along `dimension` repeated `times` times in a row.
+  public Tensor repeatInterleave(long times, int dimension) {
+    long[] shape = shape();
+    int at = dimension < 0 ? dimension + shape.length : dimension;
+    long[] apart = new long[shape.length + 1];
+    long[] wide = new long[shape.length + 1];
+    for (int i = 0, j = 0; i < shape.length; i++) {
+      apart[j] = shape[i];
+      wide[j++] = shape[i];
+      if (i == at) {
+        apart[j] = 1;
+        wide[j++] = times;
+      }
+    }
+    shape[at] *= times;
+    return new Tensor(raw.reshape(apart).expand(wide).reshape(shape));
+  }
+
+  // ---------------------------------------------------------------- computing
+
+  public Tensor plus(Tensor other) {
+    return new Tensor(raw.add(other.raw));
+  }
+
+  public Tensor plus(double value) {
+    return new Tensor(raw.add(new Scalar(value)));
+  }
+
+  public Tensor minus(Tensor other) {
+    return new Tensor(raw.sub(other.raw));
+  }
+
+  public Tensor times(Tensor other) {
+    return new Tensor(raw.mul(other.raw));
+  }
+
+  public Tensor times(double value) {
+    return new Tensor(raw.mul(new Scalar(value)));
+  }
+
+  public Tensor matmul(Tensor other) {
+    return new Tensor(raw.matmul(other.raw));
+  }
+
+  /// `x Wᵀ` for a weight `[out, in]`.
+  public Tensor linear(Tensor weight) {
+    return new Tensor(torch.linear(raw, weight.raw));
+  }
+
+  public Tensor sigmoid() {
+    return new Tensor(raw.sigmoid());
+  }
+
+  /// `x · σ(x)`.
+  public Tensor silu() {
+    return new Tensor(torch.silu(raw));
+  }
+
+  /// `ln(1 + eˣ)`.
+  public Tensor softplus() {
+    return new Tensor(torch.softplus(raw));
+  }
+
+  public Tensor clamp(double low, double high) {
+    return new Tensor(
+        torch.clamp(
+            raw,
+            new org.bytedeco.pytorch.ScalarOptional(new Scalar(low)),
+            new org.bytedeco.pytorch.ScalarOptional(new Scalar(high))));
+  }
+
+  public Tensor square() {
+    return new Tensor(raw.square());
+  }
+
+  public Tensor absolute() {
+    return new Tensor(raw.abs());
+  }
+
+  public Tensor softmax(int dimension) {
+    return new Tensor(raw.softmax(dimension));
+  }
+
+  public Tensor sum() {
+    return new Tensor(raw.sum());
+  }
+
+  public Tensor mean() {
+    return new Tensor(raw.mean());
+  }
+
+  /// The mean along one dimension, which stays with length 1.
+  public Tensor mean(int dimension) {
+    return new Tensor(raw.mean(new long[] {dimension}, true, new ScalarTypeOptional()));
+  }
+
+  public Tensor max() {
+    return new Tensor(raw.max());
+  }
+
+  /// The Euclidean norm of all elements.
+  public Tensor norm() {
+    return new Tensor(raw.norm());
+  }
+
+  /// `x · (mean(x²) + ε)^(−1/2) · w` over the last dimension.
+  public Tensor rmsNorm(Tensor weight, double epsilon) {
+    return new Tensor(
+        torch.rms_norm(
+            raw,
+            new long[] {weight.elements()},
+            new TensorOptional(weight.raw),
+            new DoubleOptional(epsilon)));
+  }
+
+  /// Rows of this `[vocabulary, width]` table at `ids`.
+  public Tensor embedding(Tensor ids) {
+    return new Tensor(torch.embedding(raw, ids.raw));
+  }
+
+  /// Mean over rows of −log of the softmax at the target; this is `[rows, classes]`, `targets` `[rows]` int64.
+  public Tensor crossEntropy(Tensor targets) {
+    return new Tensor(torch.cross_entropy_loss(raw, targets.raw));
+  }
+
+  /// libtorch's scaled dot-product attention; this is the query `[B, N, T, H]`, keys and values `[B, M, S, H]` with N a
+  /// multiple of M.
+  ///
+  /// @param mask added to the scores, or null
+  /// @param causal query i sees keys 0 … i; not together with a mask
+  public Tensor scaledDotProductAttention(
+      Tensor keys, Tensor values, @Nullable Tensor mask, boolean causal) {
+    return new Tensor(
+        torch.scaled_dot_product_attention(
+            raw,
+            keys.raw,
+            values.raw,
+            mask == null ? new TensorOptional() : new TensorOptional(mask.raw),
+            0.0,
+            causal,
+            new DoubleOptional(),
+            keys.size(1) != size(1)));
+  }
+
+  // ---------------------------------------------------------------- gradients
+
+  /// Says whether gradients are to be computed for this leaf.
+  public Tensor requireGradient(boolean required) {
+    raw.set_requires_grad(required);
+    return this;
+  }
+
+  public boolean requiresGradient() {
+    return raw.requires_grad();
+  }
+
+  /// The same elements, cut off from the gradient's path.
+  public Tensor detach() {
+    return new Tensor(raw.detach());
+  }
+
+  /// The gradient that [#backward] has summed up, or null.
+  public @Nullable Tensor gradient() {
+    var gradient = raw.grad();
+    return gradient.defined() ? new Tensor(gradient) : null;
+  }
+
+  /// Forgets the gradient and frees its memory.
+  public void clearGradient() {
+    var gradient = raw.mutable_grad();
+    if (gradient.defined()) {
+      gradient.reset();
+    }
+  }
+
+  /// Adds ∂this/∂leaf to the gradient of every leaf; this has one element.
+  public void backward() {
+    try {
+      raw.backward();
+    } finally {
+      FusedOp.releaseHooks();
+    }
+  }
+
+  /// Adds Σ upstream · ∂this/∂leaf to the gradient of every leaf.
+  public void backward(Tensor upstream) {
+    try {
+      raw.backward(upstream.raw, new BoolOptional(), false, new TensorArrayRefOptional());
+    } finally {
+      FusedOp.releaseHooks();
+    }
+  }
+
+  // ---------------------------------------------------------------- in place
+
+  public Tensor fill(double value) {
+    raw.fill_(new Scalar(value));
+    return this;
+  }
+
+  public Tensor copyFrom(Tensor source) {
+    raw.copy_(source.raw);
+    return this;
+  }
+
+  /// this ← this · factor.
+  public Tensor scaleInPlace(double factor) {
+    raw.mul_(new Scalar(factor));
+    return this;
+  }
+
+  /// this ← this + factor · other.
+  public Tensor addInPlace(Tensor other, double factor) {
+    raw.add_(other.raw, new Scalar(factor));
+    return this;
+  }
+
+  // ---------------------------------------------------------------- lifetime
+
+  /// Makes this tensor outlive every scope; the caller closes it.
+  public Tensor retain() {
+    raw.retainReference();
+    return this;
+  }
+
+  /// Gives up the caller's hold on a retained tensor.
+  @Override
+  public void close() {
+    raw.releaseReference();
+  }
+
+  @Override
+  public String toString() {
+    return "Tensor" + Arrays.toString(shape()) + " " + type();
+  }
+
+  // ---------------------------------------------------------------- libtorch's types
+
+  private void expectElements(long count) {
+    if (elements() != count) {
+      throw new IllegalArgumentException(count + " values for " + this);
+    }
+  }
+
+  private static TensorOptions options(ElementType type) {
+    return new TensorOptions(scalarType(type));
+  }
+
+  static ScalarType scalarType(ElementType type) {
+    return switch (type) {
+      case FLOAT32 -> ScalarType.Float;
+      case BFLOAT16 -> ScalarType.BFloat16;
+      case FLOAT16 -> ScalarType.Half;
+      case FLOAT64 -> ScalarType.Double;
+      case INT64 -> ScalarType.Long;
+      case INT32 -> ScalarType.Int;
+      case UINT8 -> ScalarType.Byte;
+      case BOOL -> ScalarType.Bool;
+    };
+  }
+
+  private static ElementType typeOf(ScalarType type) {
+    // JavaCPP returns a value that equals a constant by number, not by identity.
+    for (ElementType candidate : ElementType.values()) {
+      if (scalarType(candidate).value == type.value) {
+        return candidate;
+      }
+    }
+    throw new IllegalStateException("element type " + type.intern() + " is not used by Sluice");
+  }
+}
