@@ -17,6 +17,7 @@ module dev.sluice {
   requires ai.djl.tokenizers;
 
   exports dev.sluice;
+  exports dev.sluice.checkpoint;
   exports dev.sluice.provenance;
   exports dev.sluice.tensor;
 }
