@@ -20,4 +20,5 @@ module dev.sluice {
   exports dev.sluice.checkpoint;
   exports dev.sluice.provenance;
   exports dev.sluice.tensor;
+  exports dev.sluice.training;
 }
