@@ -7,6 +7,8 @@ module dev.sluice {
   requires jdk.incubator.vector;
   requires org.bytedeco.pytorch;
   requires org.bytedeco.javacpp;
+  requires java.management;
+  requires jdk.management;
   requires info.picocli;
   requires tools.jackson.databind;
   requires tools.jackson.dataformat.toml;
@@ -15,5 +17,8 @@ module dev.sluice {
   requires ai.djl.tokenizers;
 
   exports dev.sluice;
+  exports dev.sluice.checkpoint;
+  exports dev.sluice.provenance;
   exports dev.sluice.tensor;
+  exports dev.sluice.training;
 }
