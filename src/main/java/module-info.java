@@ -17,7 +17,11 @@ module dev.sluice {
   requires ai.djl.tokenizers;
 
   exports dev.sluice;
+  exports dev.sluice.attention;
   exports dev.sluice.checkpoint;
+  exports dev.sluice.decoder;
+  exports dev.sluice.gate;
+  exports dev.sluice.probe;
   exports dev.sluice.provenance;
   exports dev.sluice.tensor;
   exports dev.sluice.training;

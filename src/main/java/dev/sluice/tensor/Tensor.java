@@ -185,6 +185,11 @@ public final class Tensor implements AutoCloseable {
     return new Tensor(raw.narrow(dimension, start, length));
   }
 
+  /// The slices at `indices` along the first dimension.
+  public Tensor rows(Tensor indices) {
+    return new Tensor(raw.index_select(0, indices.raw));
+  }
+
   /// Each slice along `dimension` repeated `times` times in a row.
   public Tensor repeatInterleave(long times, int dimension) {
     long[] shape = shape();
