@@ -3,20 +3,26 @@ package dev.sluice.corpus;
 import com.github.luben.zstd.ZstdInputStream;
 import dev.sluice.InvalidInputException;
 import java.io.BufferedInputStream;
+import java.io.EOFException;
 import java.io.FilterInputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.InputStreamReader;
 import java.io.Reader;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.FileSystemException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Locale;
 import java.util.zip.GZIPInputStream;
 import org.jspecify.annotations.Nullable;
 
 /// Opens a text file, decompressed where its name says so, and turns every failure to read it into
 /// one sentence with its name: all code above sees text or an [InvalidInputException].
 final class TextInput extends FilterInputStream {
+  private static final String GZIP = ".gz";
+  private static final String ZSTANDARD = ".zst";
+
   private static final int SNIFFED_BYTES = 1 << 16;
 
   /// More broken characters than one in so many bytes and the file is in another encoding.
@@ -34,10 +40,14 @@ final class TextInput extends FilterInputStream {
     InputStream raw = null;
     try {
       raw = Files.newInputStream(file);
+      if (compressed(name) && Files.size(file) == 0) {
+        throw new EOFException("the file is empty"); // which the Zstandard library lets pass
+      }
+      String lowerCase = name.toLowerCase(Locale.ROOT);
       InputStream decompressed =
-          name.endsWith(".gz")
+          lowerCase.endsWith(GZIP)
               ? new GZIPInputStream(raw, 1 << 16)
-              : name.endsWith(".zst") ? new ZstdInputStream(raw) : raw;
+              : lowerCase.endsWith(ZSTANDARD) ? new ZstdInputStream(raw) : raw;
       // The buffer lies above the translation of failures, so that looking ahead is covered too.
       var text = new BufferedInputStream(new TextInput(decompressed, name), SNIFFED_BYTES);
       requireText(text, name);
@@ -92,11 +102,17 @@ final class TextInput extends FilterInputStream {
     }
   }
 
+  private static boolean compressed(String name) {
+    String lowerCase = name.toLowerCase(Locale.ROOT);
+    return lowerCase.endsWith(GZIP) || lowerCase.endsWith(ZSTANDARD);
+  }
+
   private static InvalidInputException unreadable(String name, IOException e) {
-    boolean compressed = name.endsWith(".gz") || name.endsWith(".zst");
     String reason = e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
+    // A failure of the file system is not the fault of what was compressed.
+    boolean damaged = compressed(name) && !(e instanceof FileSystemException);
     return new InvalidInputException(
-        compressed
+        damaged
             ? "%s is truncated, damaged or unreadable (%s); copy it again.".formatted(name, reason)
             : "%s cannot be read (%s: %s); check that it exists and its permissions."
                 .formatted(name, e.getClass().getSimpleName(), reason),
