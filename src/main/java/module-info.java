@@ -13,6 +13,8 @@ module dev.sluice {
   requires dev.hardwood.core;
   requires com.github.luben.zstd_jni;
   requires ai.djl.tokenizers;
+  // Used by ai.djl.tokenizers, which as an automatic module cannot ask for it.
+  requires org.slf4j;
 
   exports dev.sluice;
   exports dev.sluice.corpus;
