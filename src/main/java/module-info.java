@@ -15,14 +15,17 @@ module dev.sluice {
   requires dev.hardwood.core;
   requires com.github.luben.zstd_jni;
   requires ai.djl.tokenizers;
+  requires org.slf4j; // the tokenizers need it and do not say so
 
   exports dev.sluice;
   exports dev.sluice.attention;
   exports dev.sluice.checkpoint;
+  exports dev.sluice.corpus;
   exports dev.sluice.decoder;
   exports dev.sluice.gate;
   exports dev.sluice.probe;
   exports dev.sluice.provenance;
   exports dev.sluice.tensor;
+  exports dev.sluice.tokenizer;
   exports dev.sluice.training;
 }
