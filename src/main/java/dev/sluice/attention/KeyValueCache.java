@@ -5,7 +5,8 @@ import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import org.jspecify.annotations.Nullable;
 
-/// The keys and values of the tokens that went before, for every layer. Keys are stored after norm and rotation.
+/// The keys and values of the tokens that went before, for every layer. Keys are stored after norm
+/// and rotation.
 public final class KeyValueCache implements AutoCloseable {
   private final int capacity;
   private final @Nullable Tensor[] keys;

@@ -4,7 +4,8 @@ import dev.sluice.InvalidInputException;
 import java.util.Locale;
 import java.util.Map;
 
-/// One gate of the paper, y′ = y ⊙ σ(x W_g) by default (arXiv 2505.06708, equation 5), as the choice on each axis.
+/// One gate of the paper, y′ = y ⊙ σ(x W_g) by default (arXiv 2505.06708, equation 5), as the
+/// choice on each axis.
 ///
 /// @param position the tensor that is gated
 /// @param granularity one score per head or per element
@@ -39,11 +40,13 @@ public record Gate(
   public Gate {
     if (position == GatePosition.DENSE_OUTPUT && granularity == Granularity.HEADWISE) {
       throw new InvalidInputException(
-          "a gate on the dense output has no heads, so it cannot be headwise; use dense-elementwise");
+          "a gate on the dense output has no heads, so it cannot be headwise; use"
+              + " dense-elementwise");
     }
     if (position == GatePosition.DENSE_OUTPUT && sharing == Sharing.HEAD_SHARED) {
       throw new InvalidInputException(
-          "a gate on the dense output has no heads, so it cannot be head-shared; use head-specific");
+          "a gate on the dense output has no heads, so it cannot be head-shared; use"
+              + " head-specific");
     }
     input.requireImplemented();
   }
@@ -76,8 +79,8 @@ public record Gate(
     return new Gate(position, granularity, sharing, combination, activation, input, changed);
   }
 
-  /// How many logits a token has, for a gated tensor of `heads` heads of `headSize` (the dense output is one head of the
-  /// hidden size).
+  /// How many logits a token has, for a gated tensor of `heads` heads of `headSize` (the dense
+  /// output is one head of the hidden size).
   public int logits(int heads, int headSize) {
     return switch (granularity) {
       case HEADWISE -> heads;
@@ -85,8 +88,8 @@ public record Gate(
     };
   }
 
-  /// The name, such as `sdpa-headwise` or `value-elementwise-shared-additive-silu`; parts at their default are left out
-  /// after the granularity. [#parse] reads it back.
+  /// The name, such as `sdpa-headwise` or `value-elementwise-shared-additive-silu`; parts at their
+  /// default are left out after the granularity. [#parse] reads it back.
   public String name() {
     var name = new StringBuilder(position.word());
     name.append('-').append(granularity.name().toLowerCase(Locale.ROOT));
@@ -180,7 +183,8 @@ public record Gate(
     return new InvalidInputException(
         "unknown gate '"
             + name
-            + "'; use none, sdpa-headwise, sdpa-elementwise, or (query|key|value|sdpa|dense)-(headwise|elementwise)"
-            + " followed by -shared, -additive, -ACTIVATION, -input-independent, -zero-init as wanted");
+            + "'; use none, sdpa-headwise, sdpa-elementwise, or"
+            + " (query|key|value|sdpa|dense)-(headwise|elementwise) followed by -shared, -additive,"
+            + " -ACTIVATION, -input-independent, -zero-init as wanted");
   }
 }

@@ -43,7 +43,8 @@ public record GateProjection(Gate gate, Tensor weight) {
         && gate.input() instanceof GateInput.HiddenState;
   }
 
-  /// `[B, T, N, H]`, or `[B, T, N]` for a headwise gate; B = T = 1 when the gate is input-independent.
+  /// `[B, T, N, H]`, or `[B, T, N]` for a headwise gate; B = T = 1 when the gate is
+  /// input-independent.
   private Tensor logits(Tensor yBTNH, Tensor xBTD, Precision precision) {
     long heads = yBTNH.size(2);
     long headSize = yBTNH.size(3);

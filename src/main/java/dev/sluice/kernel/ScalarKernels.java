@@ -3,7 +3,8 @@ package dev.sluice.kernel;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 
-/// The definition of every kernel, one element at a time. Faster kernels are tested against this one.
+/// The definition of every kernel, one element at a time. Faster kernels are tested against this
+/// one.
 public final class ScalarKernels implements Kernels {
   @Override
   public void sigmoidGate(Floats y, Floats z, Floats out, int width, long from, long to) {

@@ -7,7 +7,8 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 
-/// Splits a kernel's range among a fixed number of threads. The split depends on the number of threads alone.
+/// Splits a kernel's range among a fixed number of threads. The split depends on the number of
+/// threads alone.
 public final class Threads {
   /// A part of a range.
   @FunctionalInterface

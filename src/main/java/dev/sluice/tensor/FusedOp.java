@@ -16,28 +16,33 @@ import org.jspecify.annotations.Nullable;
 
 /// Joins an operation with its own forward and backward to libtorch's automatic differentiation.
 ///
-/// libtorch's `autograd::Function` cannot be subclassed from Java, but hooks can: the result is computed without
-/// gradients; each input gets an alias that is tied to the result by an `index_add_` of no rows, a no-op forwards and an
-/// edge backwards. A hook on the result receives ∂L/∂y and computes all input gradients; a hook on each alias replaces
-/// the zeros that arrive there by ours.
+/// libtorch's `autograd::Function` cannot be subclassed from Java, but hooks can: the result is
+/// computed without gradients; each input gets an alias that is tied to the result by an
+/// `index_add_` of no rows, a no-op forwards and an edge backwards. A hook on the result receives
+/// ∂L/∂y and computes all input gradients; a hook on each alias replaces the zeros that arrive
+/// there by ours.
 public final class FusedOp {
-  /// What the backward pass computes: one gradient per input, in the inputs' order, shapes and element types.
+  /// What the backward pass computes: one gradient per input, in the inputs' order, shapes and
+  /// element types.
   @FunctionalInterface
   public interface Backward {
     /// @param upstream ∂L/∂y, contiguous, of y's shape and element type
     Tensor[] gradients(Tensor upstream);
   }
 
-  // Hooks and saved tensors of forward passes whose backward pass has not run yet; a pass runs on one thread.
+  // Hooks and saved tensors of forward passes whose backward pass has not run yet; a pass runs on
+  // one thread.
   private static final ThreadLocal<Deque<Pending>> PENDING =
       ThreadLocal.withInitial(ArrayDeque::new);
 
-  // Gradients that the engine has taken over; they are let go at the next hook, since a hook cannot free what it returns.
+  // Gradients that the engine has taken over; they are let go at the next hook, since a hook cannot
+  // free what it returns.
   private static final ThreadLocal<Deque<Tensor>> TAKEN = ThreadLocal.withInitial(ArrayDeque::new);
 
   private FusedOp() {}
 
-  /// Runs `forward` and, when an input requires a gradient and gradients are recorded, ties `backward` in.
+  /// Runs `forward` and, when an input requires a gradient and gradients are recorded, ties
+  /// `backward` in.
   ///
   /// @param inputs the tensors that `backward` gives gradients for, each of at least one dimension
   /// @param saved the tensors that `backward` reads; they are kept alive until it has run
@@ -48,8 +53,7 @@ public final class FusedOp {
     try (var scope = Scope.withoutGradient()) {
       y = scope.keep(forward.get());
     }
-    if (!GradMode.is_enabled()
-        || inputs.stream().noneMatch(Tensor::requiresGradient)) {
+    if (!GradMode.is_enabled() || inputs.stream().noneMatch(Tensor::requiresGradient)) {
       return y;
     }
     var pending = new Pending(inputs.size(), saved, backward);
@@ -58,7 +62,8 @@ public final class FusedOp {
     noRows[0] = 0;
     try (var _ = Scope.open()) {
       var index = Tensor.zeros(ElementType.INT64, 0);
-      var placed = y.isOnCpu() ? index : new Tensor(index.raw.to(y.raw.device(), index.raw.scalar_type()));
+      var placed =
+          y.isOnCpu() ? index : new Tensor(index.raw.to(y.raw.device(), index.raw.scalar_type()));
       for (int i = 0; i < inputs.size(); i++) {
         var x = inputs.get(i).raw;
         if (!x.requires_grad()) {

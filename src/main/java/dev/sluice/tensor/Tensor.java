@@ -17,10 +17,11 @@ import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.jspecify.annotations.Nullable;
 
-/// A dense array on a [Device], with libtorch's automatic differentiation. Only the operations that the models use.
+/// A dense array on a [Device], with libtorch's automatic differentiation. Only the operations that
+/// the models use.
 ///
-/// A tensor lives until the innermost [Scope] at its making closes, unless kept; made outside any scope it belongs to
-/// the caller, who closes it.
+/// A tensor lives until the innermost [Scope] at its making closes, unless kept; made outside any
+/// scope it belongs to the caller, who closes it.
 public final class Tensor implements AutoCloseable {
   static {
     Libtorch.load();
@@ -42,7 +43,9 @@ public final class Tensor implements AutoCloseable {
   /// A tensor on `like`'s device whose elements are to be overwritten; NaN under test, see
   /// [Libtorch#poisonUninitialized].
   public static Tensor uninitialized(Tensor like, ElementType type, long... shape) {
-    var made = new Tensor(torch.empty(shape, options(type).device(new DeviceOptional(like.raw.device())), null));
+    var made =
+        new Tensor(
+            torch.empty(shape, options(type).device(new DeviceOptional(like.raw.device())), null));
     return Libtorch.poisoned() && type.isFloatingPoint() ? made.fill(Double.NaN) : made;
   }
 
@@ -79,8 +82,7 @@ public final class Tensor implements AutoCloseable {
 
   /// The tensors one after the other along `dimension`.
   public static Tensor concatenate(List<Tensor> parts, int dimension) {
-    var raws =
-        parts.stream().map(part -> part.raw).toArray(org.bytedeco.pytorch.Tensor[]::new);
+    var raws = parts.stream().map(part -> part.raw).toArray(org.bytedeco.pytorch.Tensor[]::new);
     return new Tensor(torch.cat(new TensorVector(raws), dimension));
   }
 
@@ -113,7 +115,8 @@ public final class Tensor implements AutoCloseable {
     return raw.is_cpu();
   }
 
-  /// The elements' memory; the tensor must be contiguous and on the CPU. Valid as long as the tensor.
+  /// The elements' memory; the tensor must be contiguous and on the CPU. Valid as long as the
+  /// tensor.
   @SuppressWarnings("restricted")
   public MemorySegment memory() {
     if (!raw.is_contiguous() || !isOnCpu()) {
@@ -132,11 +135,7 @@ public final class Tensor implements AutoCloseable {
   /// A copy of the elements as doubles, row-major.
   public double[] doubles() {
     try (var _ = Scope.withoutGradient()) {
-      return to(ElementType.FLOAT64)
-          .toCpu()
-          .contiguous()
-          .memory()
-          .toArray(ValueLayout.JAVA_DOUBLE);
+      return to(ElementType.FLOAT64).toCpu().contiguous().memory().toArray(ValueLayout.JAVA_DOUBLE);
     }
   }
 
@@ -310,13 +309,14 @@ public final class Tensor implements AutoCloseable {
     return new Tensor(torch.embedding(raw, ids.raw));
   }
 
-  /// Mean over rows of −log of the softmax at the target; this is `[rows, classes]`, `targets` `[rows]` int64.
+  /// Mean over rows of −log of the softmax at the target; this is `[rows, classes]`, `targets`
+  /// `[rows]` int64.
   public Tensor crossEntropy(Tensor targets) {
     return new Tensor(torch.cross_entropy_loss(raw, targets.raw));
   }
 
-  /// libtorch's scaled dot-product attention; this is the query `[B, N, T, H]`, keys and values `[B, M, S, H]` with N a
-  /// multiple of M.
+  /// libtorch's scaled dot-product attention; this is the query `[B, N, T, H]`, keys and values
+  /// `[B, M, S, H]` with N a multiple of M.
   ///
   /// @param mask added to the scores, or null
   /// @param causal query i sees keys 0 … i; not together with a mask
