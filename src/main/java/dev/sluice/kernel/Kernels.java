@@ -16,7 +16,7 @@ public interface Kernels {
   void sigmoidGate(Floats y, Floats z, Floats out, int width, long from, long to);
 
   /// The gradient of [#sigmoidGate]: `dy[r·w + j] = dOut[r·w + j] · σ(z[r])` and `dz[r] = σ(z[r]) ·
-  /// (1 − σ(z[r])) · Σ_j dOut[r·w + j] · y[r·w + j]`.
+  /// σ(−z[r]) · Σ_j dOut[r·w + j] · y[r·w + j]`; σ(−z) is 1 − σ(z) without the cancellation.
   void sigmoidGateBackward(
       Floats dOut, Floats y, Floats z, Floats dy, Floats dz, int width, long from, long to);
 
