@@ -76,6 +76,9 @@ public final class Tensor implements AutoCloseable {
   /// A tensor with a copy of `data`, whose byte order is the machine's.
   public static Tensor of(MemorySegment data, ElementType type, long... shape) {
     var made = new Tensor(torch.empty(shape, options(type), null));
+    if (data.byteSize() != made.elements() * type.bytes()) {
+      throw new IllegalArgumentException(data.byteSize() + " bytes for " + made);
+    }
     made.memory().copyFrom(data);
     return made;
   }
@@ -353,8 +356,8 @@ public final class Tensor implements AutoCloseable {
 
   /// The gradient that [#backward] has summed up, or null.
   public @Nullable Tensor gradient() {
-    var gradient = raw.grad();
-    return gradient.defined() ? new Tensor(gradient) : null;
+    var gradient = raw.grad(); // a reference into this tensor; the copy is a handle of its own
+    return gradient.defined() ? new Tensor(new org.bytedeco.pytorch.Tensor(gradient)) : null;
   }
 
   /// Forgets the gradient and frees its memory.
@@ -370,7 +373,7 @@ public final class Tensor implements AutoCloseable {
     try {
       raw.backward();
     } finally {
-      FusedOp.releaseHooks();
+      FusedOp.releaseFinished();
     }
   }
 
@@ -379,7 +382,7 @@ public final class Tensor implements AutoCloseable {
     try {
       raw.backward(upstream.raw, new BoolOptional(), false, new TensorArrayRefOptional());
     } finally {
-      FusedOp.releaseHooks();
+      FusedOp.releaseFinished();
     }
   }
 
