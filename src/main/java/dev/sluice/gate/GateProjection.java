@@ -30,10 +30,12 @@ public record GateProjection(Gate gate, Tensor weight) {
     if (watched) {
       probe.gate(layer, gate.position().word(), scores);
     }
-    return switch (gate.combination()) {
-      case MULTIPLICATIVE -> yBTNH.times(scores);
-      case ADDITIVE -> yBTNH.plus(scores);
-    };
+    var gated =
+        switch (gate.combination()) {
+          case MULTIPLICATIVE -> yBTNH.times(scores);
+          case ADDITIVE -> yBTNH.plus(scores);
+        };
+    return gated.to(logits.type());
   }
 
   private boolean isPlainSigmoid() {

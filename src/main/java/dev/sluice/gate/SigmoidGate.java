@@ -15,15 +15,17 @@ public final class SigmoidGate {
 
   private SigmoidGate() {}
 
-  /// The definition.
+  /// The definition. The result has the element type of `logits`.
   ///
   /// @param yBTNH what is gated
   /// @param logits `[B, T, N, H]` (elementwise) or `[B, T, N]` (headwise)
   public static Tensor composed(Tensor yBTNH, Tensor logits) {
-    var scores = logits.sigmoid();
+    var scores = new Activation.Sigmoid().scores(logits);
     boolean headwise = logits.shape().length == 3;
-    return yBTNH.times(
-        headwise ? scores.reshape(logits.size(0), logits.size(1), logits.size(2), 1) : scores);
+    return yBTNH
+        .times(
+            headwise ? scores.reshape(logits.size(0), logits.size(1), logits.size(2), 1) : scores)
+        .to(logits.type());
   }
 
   /// The same in one pass over memory, forwards and backwards; on another device than the CPU, or
