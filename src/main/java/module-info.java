@@ -3,7 +3,7 @@ import org.jspecify.annotations.NullMarked;
 /// Sluice: gated attention for the JVM. Start reading at `dev.sluice.attention.Attention`.
 @NullMarked
 module dev.sluice {
-  requires static org.jspecify;
+  requires static transitive org.jspecify;
   requires jdk.incubator.vector;
   requires org.bytedeco.pytorch;
   requires org.bytedeco.javacpp;
@@ -15,5 +15,6 @@ module dev.sluice {
   requires ai.djl.tokenizers;
 
   exports dev.sluice;
+  exports dev.sluice.report;
   exports dev.sluice.tensor;
 }
