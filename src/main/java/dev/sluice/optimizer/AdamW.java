@@ -25,34 +25,38 @@ public final class AdamW implements AutoCloseable {
 
   private final Settings settings;
   private final Parameters parameters;
-  private final Map<String, Tensor> firstMoments = new LinkedHashMap<>();
-  private final Map<String, Tensor> secondMoments = new LinkedHashMap<>();
+  private final Parameters firstMoments;
+  private final Parameters secondMoments;
 
   public AdamW(Settings settings, Parameters parameters) {
     this.settings = settings;
     this.parameters = parameters;
+    this.firstMoments = zerosLike(parameters);
+    this.secondMoments = zerosLike(parameters);
+  }
+
+  private static Parameters zerosLike(Parameters parameters) {
     try (var _ = Scope.withoutGradient()) {
+      Map<String, Tensor> zeros = new LinkedHashMap<>();
       parameters
           .all()
           .forEach(
-              (name, parameter) -> {
-                firstMoments.put(name, zerosLike(parameter));
-                secondMoments.put(name, zerosLike(parameter));
-              });
+              (name, parameter) ->
+                  zeros.put(
+                      name,
+                      Tensor.zeros(ElementType.FLOAT32, parameter.shape())
+                          .to(parameter.device())));
+      return new Parameters(zeros);
     }
   }
 
-  private static Tensor zerosLike(Tensor parameter) {
-    return Tensor.zeros(ElementType.FLOAT32, parameter.shape()).to(parameter.device()).retain();
-  }
-
   /// The running means of gradients by parameter name, for saving and restoring.
-  public Map<String, Tensor> firstMoments() {
+  public Parameters firstMoments() {
     return firstMoments;
   }
 
   /// The running means of squared gradients by parameter name, for saving and restoring.
-  public Map<String, Tensor> secondMoments() {
+  public Parameters secondMoments() {
     return secondMoments;
   }
 
@@ -118,7 +122,7 @@ public final class AdamW implements AutoCloseable {
 
   @Override
   public void close() {
-    firstMoments.values().forEach(Tensor::close);
-    secondMoments.values().forEach(Tensor::close);
+    firstMoments.close();
+    secondMoments.close();
   }
 }
