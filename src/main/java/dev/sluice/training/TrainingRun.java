@@ -25,6 +25,7 @@ import java.time.InstantSource;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.function.BooleanSupplier;
 import org.jspecify.annotations.Nullable;
 
@@ -325,7 +326,7 @@ public final class TrainingRun {
     }
     var sampler = new Sampler(0.8, 0, 0.95, config.seed());
     var continued =
-        new Generator(decoder).generate(prompt, config.sampleTokens(), sampler).ids();
+        new Generator(decoder).generate(prompt, sampler, config.sampleTokens(), Set.of()).ids();
     return config.samplePrompt() + tokenizer.decode(continued);
   }
 
