@@ -17,8 +17,15 @@ module dev.sluice {
   requires ai.djl.tokenizers;
 
   exports dev.sluice;
+  exports dev.sluice.attention;
   exports dev.sluice.checkpoint;
+  exports dev.sluice.decoder;
+  exports dev.sluice.evaluation;
+  exports dev.sluice.gate;
+  exports dev.sluice.generation;
+  exports dev.sluice.probe;
   exports dev.sluice.provenance;
+  exports dev.sluice.sink;
   exports dev.sluice.tensor;
   exports dev.sluice.training;
 }
