@@ -185,6 +185,11 @@ public final class Tensor implements AutoCloseable {
     return new Tensor(raw.narrow(dimension, start, length));
   }
 
+  /// The slices at `indices` along the first dimension.
+  public Tensor rows(Tensor indices) {
+    return new Tensor(raw.index_select(0, indices.raw));
+  }
+
   /// Each slice along `dimension` repeated `times` times in a row.
   public Tensor repeatInterleave(long times, int dimension) {
     long[] shape = shape();
@@ -258,6 +263,14 @@ public final class Tensor implements AutoCloseable {
 
   public Tensor square() {
     return new Tensor(raw.square());
+  }
+
+  public Tensor squareRoot() {
+    return new Tensor(raw.sqrt());
+  }
+
+  public Tensor dividedBy(Tensor other) {
+    return new Tensor(raw.div(other.raw));
   }
 
   public Tensor absolute() {

@@ -1,0 +1,63 @@
+package dev.sluice.corpus;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.tokenizer.Tokenizer;
+import java.util.Objects;
+
+/// The held-out text in consecutive windows that predict every token once; the rest of less than a
+/// window is left out.
+public final class HeldOutReader {
+  /// Tokens that [Tokenizer#bytesOf] may look at on either side.
+  private static final int CONTEXT = 8;
+
+  private final TokenShard shard;
+  private final int sequenceLength;
+  private final Tokenizer tokenizer;
+  private final int count;
+
+  /// @throws InvalidInputException if there are fewer than two windows
+  public HeldOutReader(TokenShard shard, int sequenceLength, Tokenizer tokenizer) {
+    if (sequenceLength < 1) {
+      throw new InvalidInputException(
+          "A sequence length of %d is not possible; it must be at least 1."
+              .formatted(sequenceLength));
+    }
+    this.shard = shard;
+    this.sequenceLength = sequenceLength;
+    this.tokenizer = tokenizer;
+    this.count = Math.toIntExact(Math.max(0, shard.length() - 1) / sequenceLength);
+    if (count < 2) {
+      throw new InvalidInputException(
+          "The held-out text has %d tokens, fewer than two windows of %d; give more text, a larger held-out share or a shorter sequence length."
+              .formatted(shard.length(), sequenceLength));
+    }
+  }
+
+  public int count() {
+    return count;
+  }
+
+  /// Window `index`: `sequenceLength + 1` ids; the last is the first of the next window.
+  public long[] window(int index) {
+    Objects.checkIndex(index, count);
+    long[] ids = new long[sequenceLength + 1];
+    shard.copy((long) index * sequenceLength, ids.length, ids, 0);
+    return ids;
+  }
+
+  /// UTF-8 bytes of the text that window `index` predicts, the divisor for bits per byte. Special
+  /// tokens have no bytes. The sum over consecutive windows is exact even where a token ends within
+  /// a character.
+  public long bytesOf(int index) {
+    Objects.checkIndex(index, count);
+    long first = (long) index * sequenceLength + 1;
+    long from = Math.max(0, first - CONTEXT);
+    long to = Math.min(shard.length(), first + sequenceLength + CONTEXT);
+    int[] ids = new int[Math.toIntExact(to - from)];
+    for (int i = 0; i < ids.length; i++) {
+      ids[i] = shard.at(from + i);
+    }
+    int start = (int) (first - from);
+    return tokenizer.bytesOf(ids, start, start + sequenceLength);
+  }
+}

@@ -1,0 +1,50 @@
+package dev.sluice.corpus;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.HexFormat;
+
+/// SHA-256 of texts and files.
+final class Sha256 {
+  private Sha256() {}
+
+  static MessageDigest digest() {
+    try {
+      return MessageDigest.getInstance("SHA-256");
+    } catch (NoSuchAlgorithmException e) {
+      throw new AssertionError("every Java platform has SHA-256", e);
+    }
+  }
+
+  /// Adds a text with its length before it, so that neighbouring texts cannot trade characters.
+  static void update(MessageDigest digest, String text) {
+    byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
+    digest.update(ByteBuffer.allocate(Long.BYTES).putLong(bytes.length).flip());
+    digest.update(bytes);
+  }
+
+  /// Adds a file's size and content.
+  static void update(MessageDigest digest, Path file) throws IOException {
+    digest.update(ByteBuffer.allocate(Long.BYTES).putLong(Files.size(file)).flip());
+    updateContent(digest, file);
+  }
+
+  static void updateContent(MessageDigest digest, Path file) throws IOException {
+    byte[] block = new byte[1 << 16];
+    try (InputStream in = Files.newInputStream(file)) {
+      for (int n = in.read(block); n >= 0; n = in.read(block)) {
+        digest.update(block, 0, n);
+      }
+    }
+  }
+
+  static String hex(MessageDigest digest) {
+    return HexFormat.of().formatHex(digest.digest());
+  }
+}

@@ -1,0 +1,100 @@
+package dev.sluice.corpus;
+
+import dev.sluice.tokenizer.Tokenizer;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+import java.security.MessageDigest;
+
+/// Writes one shard beside its final place, counting and hashing on the way. Nothing is visible
+/// under the final name before [#publish]; what was not published is removed on closing.
+final class ShardWriter implements AutoCloseable {
+  private final Path target;
+  private final Path partial;
+  private final FileChannel channel;
+  private final Tokenizer tokenizer;
+  private final int width;
+  private final MessageDigest digest = Sha256.digest();
+  private final ByteBuffer buffer = ByteBuffer.allocate(1 << 16).order(ByteOrder.LITTLE_ENDIAN);
+  private long documents;
+  private long bytes;
+  private long tokens;
+  private boolean inDocument;
+
+  ShardWriter(Path target, Tokenizer tokenizer) throws IOException {
+    this.target = target;
+    this.tokenizer = tokenizer;
+    this.width = TokenShard.width(tokenizer.vocabularySize());
+    this.partial =
+        Files.createTempFile(target.toAbsolutePath().getParent(), "preparing-", ".tokens");
+    this.channel = FileChannel.open(partial, StandardOpenOption.WRITE);
+  }
+
+  /// Adds a piece of the current document.
+  void text(String piece) throws IOException {
+    for (int id : tokenizer.encode(piece)) {
+      put(id);
+    }
+    bytes += HeldOutRule.utf8Length(piece);
+    inDocument = true;
+  }
+
+  /// Ends the current document, if there is one.
+  void endDocument() throws IOException {
+    if (inDocument) {
+      put(tokenizer.endOfText());
+      documents++;
+      inDocument = false;
+    }
+  }
+
+  private void put(int id) throws IOException {
+    if (id < 0 || id >= tokenizer.vocabularySize()) {
+      throw new IllegalStateException(
+          "%s made the id %d, which its vocabulary does not have"
+              .formatted(tokenizer.describe(), id));
+    }
+    if (buffer.remaining() < width) {
+      flush();
+    }
+    if (width == Short.BYTES) {
+      buffer.putShort((short) id);
+    } else {
+      buffer.putInt(id);
+    }
+    tokens++;
+  }
+
+  private void flush() throws IOException {
+    buffer.flip();
+    digest.update(buffer.duplicate());
+    while (buffer.hasRemaining()) {
+      channel.write(buffer);
+    }
+    buffer.clear();
+  }
+
+  /// Completes the shard, gives it its name and says what is in it.
+  CorpusSummary.Split publish() throws IOException {
+    flush();
+    channel.force(true);
+    Files.move(
+        partial, target, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
+    return new CorpusSummary.Split(documents, bytes, tokens, Sha256.hex(digest));
+  }
+
+  long documents() {
+    return documents;
+  }
+
+  @Override
+  public void close() throws IOException {
+    channel.close();
+    Files.deleteIfExists(partial);
+  }
+}

@@ -1,0 +1,57 @@
+package dev.sluice.tokenizer;
+
+import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
+
+/// Text to token ids and back. Implementations are immutable and may be shared between threads.
+public interface Tokenizer {
+  /// One more than the highest id, added tokens included.
+  int vocabularySize();
+
+  /// The ids of the text and nothing else: no marker at either end, never cut, never padded. A
+  /// special token that the text spells out becomes that token, as chat templates need it.
+  int[] encode(String text);
+
+  /// The text of the ids. Bytes that are no UTF-8 become U+FFFD; special tokens have no text.
+  String decode(int[] ids);
+
+  /// The id put after each document.
+  int endOfText();
+
+  /// Equal for two tokenizers exactly when they are the same: `bytes`, or the SHA-256 of
+  /// `tokenizer.json`.
+  String fingerprint();
+
+  /// For people: what this is and where it came from.
+  String describe();
+
+  /// How many bytes of UTF-8 text `ids[from … to)` stand for; the ids around them are context.
+  ///
+  /// A token may end within a character, and some decoders treat the first token of a text
+  /// differently. So both borders move to the next token that starts a character, and the token
+  /// before is decoded along and subtracted. Neighbouring ranges therefore add up exactly.
+  default int bytesOf(int[] ids, int from, int to) {
+    int start = characterStart(ids, from);
+    int end = characterStart(ids, to);
+    int context = Math.max(0, start - 1);
+    return utf8Length(ids, context, end) - utf8Length(ids, context, start);
+  }
+
+  private int characterStart(int[] ids, int position) {
+    // A character has at most four bytes, so one of four neighbouring tokens starts one.
+    for (int i = position; i < Math.min(position + 4, ids.length); i++) {
+      String text = decode(Arrays.copyOfRange(ids, i, Math.min(i + 4, ids.length)));
+      if (!text.startsWith("\uFFFD")) {
+        return i;
+      }
+    }
+    return position;
+  }
+
+  private int utf8Length(int[] ids, int from, int to) {
+    if (from >= to) {
+      return 0;
+    }
+    return decode(Arrays.copyOfRange(ids, from, to)).getBytes(StandardCharsets.UTF_8).length;
+  }
+}
