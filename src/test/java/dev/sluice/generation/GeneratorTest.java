@@ -7,11 +7,18 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.checkpoint.ModelDirectory;
+import dev.sluice.checkpoint.SafetensorsFile;
 import dev.sluice.decoder.TinyDecoders;
 import dev.sluice.gate.Gate;
 import dev.sluice.generation.Generation.Ending;
+import dev.sluice.tensor.Device;
+import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
+import java.lang.foreign.ValueLayout;
+import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
@@ -38,6 +45,38 @@ class GeneratorTest {
       }
       assertTrue(seen.size() > 4, "too dull to tell anything: " + seen);
     }
+  }
+
+  /// The twelve greedy tokens that the reference implementations answer.
+  @ParameterizedTest
+  @ValueSource(
+      strings = {"paper-baseline", "paper-headwise", "paper-elementwise", "qwen3", "qwen3-yarn"})
+  void referenceModelsContinueLikeTheReference(String model) {
+    var directory = Path.of("../shared/golden", model);
+    try (var file = SafetensorsFile.open(directory.resolve("golden.safetensors"));
+        var decoder = ModelDirectory.load(directory, Precision.FLOAT32, Device.CPU, false)) {
+      int promptTokens = Integer.parseInt(file.metadata().get("prompt_tokens"));
+      int[][] texts = rows(file.entry("input_ids"));
+      int[][] expected = rows(file.entry("greedy"));
+      var generator = new Generator(decoder);
+      for (int row = 0; row < texts.length; row++) {
+        int[] prompt = Arrays.copyOf(texts[row], promptTokens);
+        var generation = generator.generate(prompt, Sampler.GREEDY, expected[row].length, Set.of());
+        assertArrayEquals(expected[row], generation.ids());
+        assertArrayEquals(
+            expected[row], generator.greedyWithoutCache(prompt, expected[row].length));
+      }
+    }
+  }
+
+  private static int[][] rows(SafetensorsFile.Entry entry) {
+    int columns = Math.toIntExact(entry.shape().getLast());
+    int[][] rows = new int[Math.toIntExact(entry.shape().getFirst())][columns];
+    for (int i = 0; i < rows.length * columns; i++) {
+      rows[i / columns][i % columns] =
+          (int) entry.data().getAtIndex(ValueLayout.JAVA_LONG_UNALIGNED, i);
+    }
+    return rows;
   }
 
   @Test

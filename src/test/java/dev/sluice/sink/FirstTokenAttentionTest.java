@@ -1,14 +1,18 @@
 package dev.sluice.sink;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.checkpoint.SafetensorsFile;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.TinyDecoders;
 import dev.sluice.gate.Gate;
+import dev.sluice.tensor.Device;
+import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.nio.file.Path;
@@ -165,8 +169,8 @@ class FirstTokenAttentionTest {
         var _ = Scope.withoutGradient()) {
       for (; file.names().contains("attention." + layers); layers++) {
         var entry = file.entry("attention." + layers);
-        long[] shape = entry.shape().stream().mapToLong(Long::longValue).toArray();
-        var tensor = Tensor.of(entry.data(), entry.type(), shape);
+        long[] shape = shape(entry);
+        var tensor = tensor(entry);
         measured.attention(layers, tensor);
         var weights = new Observed.Values(layers, "", shape, tensor.floats());
         double layerMean = 0;
@@ -185,5 +189,43 @@ class FirstTokenAttentionTest {
     }
     assertTrue(layers > 0, "no attention in " + path);
     assertEquals(expected / layers, measured.result().mean(), 1e-9);
+  }
+
+  /// Loaded and run here, the same models attend to the first token as the reference says.
+  @ParameterizedTest
+  @ValueSource(strings = {"paper-baseline", "paper-headwise", "paper-elementwise"})
+  void loadedModelAttendsLikeTheReference(String model) {
+    var directory = Path.of("../shared/golden", model);
+    var reference = new FirstTokenAttention();
+    var own = new FirstTokenAttention();
+    try (var file = SafetensorsFile.open(directory.resolve("golden.safetensors"));
+        var decoder = ModelDirectory.load(directory, Precision.FLOAT32, Device.CPU, false);
+        var _ = Scope.withoutGradient()) {
+      for (int layer = 0; layer < decoder.config().layers(); layer++) {
+        reference.attention(layer, tensor(file.entry("attention." + layer)));
+      }
+      var _ = decoder.hiddenStates(tensor(file.entry("input_ids")), null, own);
+    }
+    assertEquals(reference.result().mean(), own.result().mean(), 1e-6);
+    assertEquals(reference.result().meanExcluding(), own.result().meanExcluding(), 1e-6);
+    assertEquals(reference.result().sinkRate(), own.result().sinkRate());
+    for (int layer = 0; layer < own.result().layers().size(); layer++) {
+      assertArrayEquals(
+          doubles(reference.result().layers().get(layer).heads()),
+          doubles(own.result().layers().get(layer).heads()),
+          1e-5);
+    }
+  }
+
+  private static double[] doubles(List<Double> values) {
+    return values.stream().mapToDouble(Double::doubleValue).toArray();
+  }
+
+  private static Tensor tensor(SafetensorsFile.Entry entry) {
+    return Tensor.of(entry.data(), entry.type(), shape(entry));
+  }
+
+  private static long[] shape(SafetensorsFile.Entry entry) {
+    return entry.shape().stream().mapToLong(Long::longValue).toArray();
   }
 }
