@@ -155,7 +155,8 @@ public record DecoderConfig(
     return count;
   }
 
-  /// Refuses ids outside the vocabulary: the lookup itself would fail without a word, or kill the process on CUDA.
+  /// Refuses ids outside the vocabulary: the lookup itself would fail without a word, or kill the
+  /// process on CUDA.
   public void requireInVocabulary(long[] ids) {
     for (long id : ids) {
       if (id < 0 || id >= vocabSize) {

@@ -11,8 +11,9 @@ import java.util.List;
 
 /// How well a model predicts held-out text: Σ −ln p(token | tokens before it in its window).
 ///
-/// The logarithms of probabilities are taken and summed in float64, in the windows' order. The same model, windows, batch
-/// size and threads give the same bits; a model that answers with NaN gives NaN.
+/// The logarithms of probabilities are taken and summed in float64, in the windows' order. The same
+/// model, windows, batch size and threads give the same bits; a model that answers with NaN gives
+/// NaN.
 ///
 /// @param totalNats Σ −ln p over the predicted tokens
 /// @param tokens how many tokens were predicted
@@ -43,13 +44,15 @@ public record HeldOutLoss(double totalNats, long tokens, long bytes) {
   /// Predicts the tokens 1 … T of every window, each from those before it in the same window.
   ///
   /// @param windows T + 1 token ids each; T may differ
-  /// @param bytes bytes of text behind all predicted tokens, which makes models with different tokenizers comparable
+  /// @param bytes bytes of text behind all predicted tokens, which makes models with different
+  ///   tokenizers comparable
   /// @param batchSize how many windows of equal length go through the model at a time
   public static HeldOutLoss measure(
       Decoder decoder, List<long[]> windows, long bytes, int batchSize) {
     if (windows.isEmpty()) {
       throw new InvalidInputException(
-          "there are no held-out windows to measure the loss on; give a longer text or shorter windows");
+          "there are no held-out windows to measure the loss on; give a longer text or shorter"
+              + " windows");
     }
     if (batchSize < 1) {
       throw new InvalidInputException("batch size must be at least 1, not " + batchSize);

@@ -14,8 +14,8 @@ import java.util.Set;
 import java.util.function.IntPredicate;
 import org.jspecify.annotations.Nullable;
 
-/// Continues a list of tokens: the prompt goes through the model at once, then one token at a time with a cache of keys
-/// and values.
+/// Continues a list of tokens: the prompt goes through the model at once, then one token at a time
+/// with a cache of keys and values.
 ///
 /// @param decoder the model; it stays its owner's
 public record Generator(Decoder decoder) {
@@ -26,16 +26,13 @@ public record Generator(Decoder decoder) {
     return generate(prompt, sampler, maxNewTokens, stopIds, _ -> true);
   }
 
-  /// Continues `prompt` until a stop token, until `maxNewTokens`, or until the caller wants no more.
+  /// Continues `prompt` until a stop token, until `maxNewTokens`, or until the caller wants no
+  /// more.
   ///
   /// @param stopIds tokens that end the text; the one that does is not part of it
   /// @param onToken receives each new token at once; false ends the text after it
   public Generation generate(
-      int[] prompt,
-      Sampler sampler,
-      int maxNewTokens,
-      Set<Integer> stopIds,
-      IntPredicate onToken) {
+      int[] prompt, Sampler sampler, int maxNewTokens, Set<Integer> stopIds, IntPredicate onToken) {
     requireRoom(prompt, maxNewTokens);
     var random = sampler.random();
     List<Integer> tokens = new ArrayList<>();
@@ -60,7 +57,8 @@ public record Generator(Decoder decoder) {
     }
   }
 
-  /// The likeliest continuation of `length` tokens by definition: no cache, everything computed anew for each token.
+  /// The likeliest continuation of `length` tokens by definition: no cache, everything computed
+  /// anew for each token.
   public int[] greedyWithoutCache(int[] prompt, int length) {
     requireRoom(prompt, length);
     var random = Sampler.GREEDY.random();
@@ -97,7 +95,8 @@ public record Generator(Decoder decoder) {
     int limit = decoder.config().maxPositionEmbeddings();
     if ((long) prompt.length + maxNewTokens > limit) {
       throw new InvalidInputException(
-          "%d prompt tokens and %d new ones exceed the model's context of %d tokens; shorten the prompt or ask for fewer"
+          ("%d prompt tokens and %d new ones exceed the model's context of %d tokens;"
+                  + " shorten the prompt or ask for fewer")
               .formatted(prompt.length, maxNewTokens, limit));
     }
   }

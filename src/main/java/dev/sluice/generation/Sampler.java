@@ -5,8 +5,9 @@ import java.util.Arrays;
 import java.util.SplittableRandom;
 import java.util.random.RandomGenerator;
 
-/// Chooses the next token from logits, in the order of `transformers`: temperature, then the `topK` likeliest, then the
-/// fewest of these that hold `topP` of their probability. Equal logits rank by id, the lowest first.
+/// Chooses the next token from logits, in the order of `transformers`: temperature, then the `topK`
+/// likeliest, then the fewest of these that hold `topP` of their probability. Equal logits rank by
+/// id, the lowest first.
 ///
 /// @param temperature divides the logits; 0 takes the likeliest token
 /// @param topK how many tokens stay; 0 for all

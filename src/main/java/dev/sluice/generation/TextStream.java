@@ -4,19 +4,20 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.function.Function;
 
-/// Turns tokens into text as they come. A token may end inside a character; text is held back until its bytes are
-/// complete.
+/// Turns tokens into text as they come. A token may end inside a character; text is held back until
+/// its bytes are complete.
 ///
-/// A tokenizer shows incomplete bytes as U+FFFD at the end. Tokens are decoded together with those of the piece before,
-/// so that what a tokenizer does at the start of a text (dropping a space) does not happen in its middle; the method of
-/// Hugging Face's text-generation-inference.
+/// A tokenizer shows incomplete bytes as U+FFFD at the end. Tokens are decoded together with those
+/// of the piece before, so that what a tokenizer does at the start of a text (dropping a space)
+/// does not happen in its middle; the method of Hugging Face's text-generation-inference.
 public final class TextStream {
   private static final char INCOMPLETE = '\uFFFD';
 
   // Bytes that a UTF-8 character can still be waiting behind.
   private static final int UNFINISHED_BYTES = 3;
 
-  // Tokens held back after which trailing U+FFFD are taken for damage, all but those that may still become a character.
+  // Tokens held back after which trailing U+FFFD are taken for damage, all but those that may still
+  // become a character.
   private static final int PATIENCE = 16;
 
   private final Function<int[], String> decode;

@@ -6,17 +6,21 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.TreeMap;
 
-/// The first sequence's attention weights of every layer, averaged over heads and shrunk to at most [#CELLS] × [#CELLS]
-/// cells, as heat maps show them.
+/// The first sequence's attention weights of every layer, averaged over heads and shrunk to at most
+/// [#CELLS] × [#CELLS] cells, as heat maps show them.
 ///
-/// A cell is the mean over its queries and keys, masked ones included. Cell r of c covers the tokens ⌊rT/c⌋ … ⌊(r+1)T/c⌋ − 1;
-/// a cell's mean times its number of keys, summed along a row, is 1.
+/// A cell is the mean over its queries and keys, masked ones included. Cell r of c covers the
+/// tokens ⌊rT/c⌋ … ⌊(r+1)T/c⌋ − 1; a cell's mean times its number of keys, summed along a row, is
+/// 1.
 public final class AttentionMap implements Probe {
   /// The most cells along a side.
   public static final int CELLS = 64;
 
   private final TreeMap<Integer, Layer> layers = new TreeMap<>();
   private int tokens;
+
+  /// Has seen nothing yet.
+  public AttentionMap() {}
 
   /// @param cells a row per group of queries, a column per group of keys
   public record Layer(int layer, List<List<Float>> cells) {
@@ -52,7 +56,8 @@ public final class AttentionMap implements Probe {
       List<Float> cells = new ArrayList<>();
       for (int column = 0; column < side; column++) {
         cells.add(
-            NotFinite.require(pooled[row * side + column], "the attention weights of layer", layer));
+            NotFinite.require(
+                pooled[row * side + column], "the attention weights of layer", layer));
       }
       rows.add(cells);
     }

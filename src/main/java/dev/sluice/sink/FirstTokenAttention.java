@@ -9,12 +9,14 @@ import java.util.TreeMap;
 
 /// How much of the attention goes to the first token.
 ///
-/// For a sequence of n tokens, layer l and head h with weights A, the first token's share is
-/// α(l, h) = 1/n · Σ_{i=1…n} A(i, 1). F-Attn (arXiv 2505.06708, table 4) is the mean of α over sequences, heads and
-/// layers. Sink₁^ε (arXiv 2410.10781, section 3.2) is the share of all (sequence, layer, head) with α > ε; there n = 64.
+/// For a sequence of n tokens, layer l and head h with weights A, the first token's share is α(l,
+/// h) = 1/n · Σ_{i=1…n} A(i, 1). F-Attn (arXiv 2505.06708, table 4) is the mean of α over
+/// sequences, heads and layers. Sink₁^ε (arXiv 2410.10781, section 3.2) is the share of all
+/// (sequence, layer, head) with α > ε; there n = 64.
 ///
-/// Attention that prefers no token has α = Hₙ/n, with Hₙ = Σ 1/i: 0.27 for 11 tokens, 0.013 for 512. The result shows this
-/// floor beside the value, and both once more without the first queries, where the floor is highest.
+/// Attention that prefers no token has α = Hₙ/n, with Hₙ = Σ 1/i: 0.27 for 11 tokens, 0.013 for
+/// 512. The result shows this floor beside the value, and both once more without the first queries,
+/// where the floor is highest.
 public final class FirstTokenAttention implements Probe {
   /// Queries at the start that the second mean leaves out.
   public static final int EXCLUDED_QUERIES = 4;
@@ -104,7 +106,8 @@ public final class FirstTokenAttention implements Probe {
     }
   }
 
-  /// α of uniform causal attention: mean over queries i = excluded + 1 … n of 1/i; Hₙ/n when none is excluded.
+  /// α of uniform causal attention: mean over queries i = excluded + 1 … n of 1/i; Hₙ/n when none
+  /// is excluded.
   public static double uniformFloor(int tokens, int excludedQueries) {
     double sum = 0;
     for (int i = excludedQueries + 1; i <= tokens; i++) {
@@ -140,7 +143,8 @@ public final class FirstTokenAttention implements Probe {
       double all = 0;
       double excluded = 0;
       for (int i = 0; i < queries; i++) {
-        all += NotFinite.require(firstKey[row * queries + i], "the attention weights of layer", layer);
+        all +=
+            NotFinite.require(firstKey[row * queries + i], "the attention weights of layer", layer);
         if (i + 1 == excludedQueries) {
           excluded = all;
         }

@@ -11,8 +11,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 
-/// How open the gates are, and what they leave of the attention's output (arXiv 2505.06708, section 4 and figures 3 and
-/// 7).
+/// How open the gates are, and what they leave of the attention's output (arXiv 2505.06708, section
+/// 4 and figures 3 and 7).
 public final class GateStatistics implements Probe {
   /// Bins of the histograms over [0, 1].
   public static final int BINS = 50;
@@ -22,15 +22,20 @@ public final class GateStatistics implements Probe {
   private long batch = 1;
   private long tokens = 1;
 
+  /// Has seen nothing yet.
+  public GateStatistics() {}
+
   /// A gate's scores over all tokens.
   ///
   /// @param count how many scores; a score that is the same for every token counts once per token
-  /// @param standardDeviation over all scores, the root of their mean squared distance from the mean
+  /// @param standardDeviation over all scores, the root of their mean squared distance from the
+  ///   mean
   /// @param belowTenth share of scores below 0.1
   /// @param belowHalf share of scores below 0.5
   /// @param firstTokenMean mean over the sequences' first tokens
   /// @param otherTokensMean mean over all tokens but these
-  /// @param histogram counts in [BINS][#BINS] equal bins over [0, 1]; smaller and larger scores are in the outer bins
+  /// @param histogram counts in [BINS][#BINS] equal bins over [0, 1]; smaller and larger scores are
+  ///   in the outer bins
   /// @param outside how many scores lie outside [0, 1]
   public record Scores(
       long count,
@@ -67,10 +72,12 @@ public final class GateStatistics implements Probe {
   public record Magnitude(
       double mean, double maximum, double belowHundredth, double belowThousandth) {}
 
-  /// A layer's output of scaled dot-product attention before and after its gate; the same twice where it has none.
+  /// A layer's output of scaled dot-product attention before and after its gate; the same twice
+  /// where it has none.
   public record LayerOutput(int layer, Magnitude before, Magnitude after) {}
 
-  /// @param gates by layer, each layer's in the order in which they act; empty for a model without gates
+  /// @param gates by layer, each layer's in the order in which they act; empty for a model without
+  ///   gates
   /// @param outputs by layer
   public record Result(List<LayerGate> gates, List<LayerOutput> outputs) {
     public Result {
@@ -181,7 +188,8 @@ public final class GateStatistics implements Probe {
     return true;
   }
 
-  /// Scores that do not depend on the input come once for all tokens, so their number must be known from elsewhere.
+  /// Scores that do not depend on the input come once for all tokens, so their number must be known
+  /// from elsewhere.
   @Override
   public void residual(int index, Tensor xBTD) {
     batch = xBTD.size(0);
@@ -240,8 +248,7 @@ public final class GateStatistics implements Probe {
     List<LayerOutput> layerOutputs = new ArrayList<>();
     outputs.forEach(
         (layer, sizes) ->
-            layerOutputs.add(
-                new LayerOutput(layer, sizes[0].magnitude(), sizes[1].magnitude())));
+            layerOutputs.add(new LayerOutput(layer, sizes[0].magnitude(), sizes[1].magnitude())));
     return new Result(layerGates, layerOutputs);
   }
 

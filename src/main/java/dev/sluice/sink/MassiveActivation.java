@@ -8,13 +8,17 @@ import java.util.TreeMap;
 
 /// How large single entries of the residual stream become.
 ///
-/// M-Act (arXiv 2505.06708, table 4) is the mean over blocks of max |x| in the block's output. An entry is massive when
-/// |x| > 100 and |x| is about a thousand times the median |x| of its hidden state (arXiv 2402.17762, section 2).
+/// M-Act (arXiv 2505.06708, table 4) is the mean over blocks of max |x| in the block's output. An
+/// entry is massive when |x| > 100 and |x| is about a thousand times the median |x| of its hidden
+/// state (arXiv 2402.17762, section 2).
 public final class MassiveActivation implements Probe {
   private static final double MASSIVE = 100;
   private static final double MASSIVE_RATIO = 1000;
 
   private final TreeMap<Integer, Peak> residuals = new TreeMap<>();
+
+  /// Has seen nothing yet.
+  public MassiveActivation() {}
 
   private static final class Peak {
     float maximum = -1;
@@ -24,7 +28,8 @@ public final class MassiveActivation implements Probe {
     long passes;
   }
 
-  /// The residual stream at one index: 0 after the embedding, i after block i − 1, the last after the final norm.
+  /// The residual stream at one index: 0 after the embedding, i after block i − 1, the last after
+  /// the final norm.
   ///
   /// @param maximum max |x| over everything seen
   /// @param channel the hidden dimension of the maximum
@@ -41,7 +46,8 @@ public final class MassiveActivation implements Probe {
       double ratio,
       boolean massive) {}
 
-  /// @param meanBlockMaximum M-Act: the mean of the maxima after the blocks, without the embedding and the final norm
+  /// @param meanBlockMaximum M-Act: the mean of the maxima after the blocks, without the embedding
+  ///   and the final norm
   public record Result(double meanBlockMaximum, List<Residual> residuals) {
     public Result {
       residuals = List.copyOf(residuals);
@@ -55,7 +61,8 @@ public final class MassiveActivation implements Probe {
     float[] values = xBTD.floats();
     var peak = residuals.computeIfAbsent(index, _ -> new Peak());
     for (int i = 0; i < values.length; i++) {
-      float size = Math.abs(NotFinite.require(values[i], "the residual stream's values at index", index));
+      float size =
+          Math.abs(NotFinite.require(values[i], "the residual stream's values at index", index));
       values[i] = size;
       if (size > peak.maximum) {
         peak.maximum = size;
@@ -67,8 +74,9 @@ public final class MassiveActivation implements Probe {
     peak.passes++;
   }
 
-  /// The lower median of non-negative numbers: floats without sign are ordered like their bits, so their upper halves are
-  /// counted, then the lower halves of those that share the median's upper half.
+  /// The lower median of non-negative numbers: floats without sign are ordered like their bits, so
+  /// their upper halves are counted, then the lower halves of those that share the median's upper
+  /// half.
   static float median(float[] sizes) {
     int[] counts = new int[1 << 16];
     for (float size : sizes) {

@@ -8,7 +8,6 @@ import dev.sluice.tensor.Tensor;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
@@ -47,7 +46,8 @@ public record SinkReport(
 
   /// Runs every window through the model once, one at a time, and measures on the way.
   ///
-  /// @param windows token ids; all of a window's tokens go in, and 512 or more of them are recommended
+  /// @param windows token ids; all of a window's tokens go in, and 512 or more of them are
+  ///   recommended
   public static SinkReport measure(Decoder decoder, List<long[]> windows) {
     if (windows.isEmpty()) {
       throw new InvalidInputException(
@@ -92,8 +92,9 @@ public record SinkReport(
     return List.of(
         String.format(
             Locale.ROOT,
-            "The shortest window has %d tokens, fewer than %d, so first-token attention is partly mask bias: on such a"
-                + " window the floor of uniform attention is %.4f, and %.4f without the first %d queries.",
+            "The shortest window has %d tokens, fewer than %d, so first-token attention is partly"
+                + " mask bias: on such a window the floor of uniform attention is %.4f, and %.4f"
+                + " without the first %d queries.",
             tokens,
             RECOMMENDED_TOKENS,
             FirstTokenAttention.uniformFloor(tokens, 0),
@@ -169,10 +170,7 @@ public record SinkReport(
           file + " cannot be read (" + e + "); name a sink report's JSON file", e);
     } catch (JacksonException e) {
       throw new InvalidInputException(
-          file
-              + " is not a sink report ("
-              + e.getOriginalMessage()
-              + "); measure the model again",
+          file + " is not a sink report (" + e.getOriginalMessage() + "); measure the model again",
           e);
     }
   }
