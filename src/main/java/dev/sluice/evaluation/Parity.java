@@ -4,7 +4,8 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.checkpoint.SafetensorsFile;
 import dev.sluice.decoder.Decoder;
-import dev.sluice.attention.KeyValueCache;
+import dev.sluice.generation.Generator;
+import dev.sluice.generation.Sampler;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.optimizer.Gradients;
 import dev.sluice.probe.Probe;
@@ -19,6 +20,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Set;
 import tools.jackson.core.JacksonException;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
@@ -143,6 +145,7 @@ public final class Parity {
     long[] expected = tensor(answers, "greedy").longs();
     int count = expected.length / Math.toIntExact(idsBT.size(0));
     int prompt = promptTokens(answers);
+    var generator = new Generator(decoder);
     int wrong = 0;
     int wrongWithoutCache = 0;
     for (int row = 0; row < idsBT.size(0); row++) {
@@ -150,8 +153,8 @@ public final class Parity {
       for (int i = 0; i < prompt; i++) {
         start[i] = Math.toIntExact(ids[row * tokens + i]);
       }
-      int[] cached = greedy(decoder, start, count, true);
-      int[] uncached = greedy(decoder, start, count, false);
+      int[] cached = generator.generate(start, Sampler.GREEDY, count, Set.of()).ids();
+      int[] uncached = generator.greedyWithoutCache(start, count);
       for (int i = 0; i < count; i++) {
         wrong += cached[i] == expected[row * count + i] ? 0 : 1;
         wrongWithoutCache += uncached[i] == expected[row * count + i] ? 0 : 1;
@@ -159,28 +162,6 @@ public final class Parity {
     }
     add("greedy tokens that differ, with cache", wrong, 0);
     add("greedy tokens that differ, without cache", wrongWithoutCache, 0);
-  }
-
-  private int[] greedy(Decoder decoder, int[] prompt, int count, boolean cached) {
-    int[] all = Arrays.copyOf(prompt, prompt.length + count);
-    try (var cache = new KeyValueCache(decoder.config().layers(), all.length)) {
-      for (int length = prompt.length; length < all.length; length++) {
-        try (var _ = Scope.withoutGradient()) {
-          int from = cached ? cache.length() : 0;
-          long[] ids = Arrays.stream(all, from, length).asLongStream().toArray();
-          var hidden =
-              decoder.hiddenStates(
-                  Tensor.of(ids, 1, ids.length).to(device), cached ? cache : null, Probe.NONE);
-          float[] logits = decoder.logits(hidden.narrow(1, ids.length - 1, 1)).floats();
-          int best = 0;
-          for (int i = 1; i < logits.length; i++) {
-            best = logits[i] > logits[best] ? i : best;
-          }
-          all[length] = best;
-        }
-      }
-    }
-    return Arrays.copyOfRange(all, prompt.length, all.length);
   }
 
   private int promptTokens(SafetensorsFile answers) {
