@@ -17,15 +17,23 @@ module dev.sluice {
   requires ai.djl.tokenizers;
   requires org.slf4j; // the tokenizers need it and do not say so
 
-  exports dev.sluice;
   exports dev.sluice.attention;
   exports dev.sluice.checkpoint;
   exports dev.sluice.corpus;
   exports dev.sluice.decoder;
+  exports dev.sluice.evaluation;
   exports dev.sluice.gate;
+  exports dev.sluice.generation;
+  exports dev.sluice.optimizer;
   exports dev.sluice.probe;
   exports dev.sluice.provenance;
+  exports dev.sluice.report;
+  exports dev.sluice.sink;
   exports dev.sluice.tensor;
   exports dev.sluice.tokenizer;
   exports dev.sluice.training;
+  exports dev.sluice;
+
+  opens dev.sluice.training to
+      tools.jackson.databind;
 }

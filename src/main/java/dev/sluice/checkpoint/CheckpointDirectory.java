@@ -170,6 +170,21 @@ public final class CheckpointDirectory {
         .max(Comparator.comparingLong(child -> step(child).orElseThrow()));
   }
 
+  /// Removes complete checkpoints other than the newest `count`.
+  public static void keepNewest(Path checkpoints, int count) throws IOException {
+    List<Path> complete =
+        children(checkpoints).stream()
+            .filter(child -> step(child).isPresent())
+            .filter(child -> Files.isRegularFile(child.resolve(CHECKSUMS)))
+            .sorted(Comparator.comparingLong(child -> step(child).orElseThrow()))
+            .toList();
+    for (Path old : complete.subList(0, Math.max(0, complete.size() - count))) {
+      // without its checksums a half-removed checkpoint is no longer taken for a complete one
+      Files.delete(old.resolve(CHECKSUMS));
+      remove(old);
+    }
+  }
+
   /// Removes what interrupted saves left, and returns it. Only for the one process that saves here:
   /// another's save in progress looks the same.
   public static List<Path> cleanPartials(Path checkpoints) throws IOException {

@@ -155,4 +155,19 @@ public record DecoderConfig(
     }
     return count;
   }
+
+  /// Refuses ids outside the vocabulary: the lookup itself would fail without a word, or kill the
+  /// process on CUDA.
+  public void requireInVocabulary(long[] ids) {
+    for (long id : ids) {
+      if (id < 0 || id >= vocabSize) {
+        throw new InvalidInputException(
+            "token id "
+                + id
+                + " is outside the model's vocabulary of "
+                + vocabSize
+                + "; use the tokenizer that belongs to the model");
+      }
+    }
+  }
 }

@@ -17,11 +17,13 @@ public record AdamWStep(
     double weightDecay,
     int step,
     double gradientScale) {
-  double correction1() {
+  /// 1 − β₁ᵗ.
+  public double correction1() {
     return 1 - Math.pow(beta1, step);
   }
 
-  double rootCorrection2() {
+  /// √(1 − β₂ᵗ).
+  public double rootCorrection2() {
     return Math.sqrt(1 - Math.pow(beta2, step));
   }
 }

@@ -267,6 +267,14 @@ public final class Tensor implements AutoCloseable {
     return new Tensor(raw.square());
   }
 
+  public Tensor squareRoot() {
+    return new Tensor(raw.sqrt());
+  }
+
+  public Tensor dividedBy(Tensor other) {
+    return new Tensor(raw.div(other.raw));
+  }
+
   public Tensor absolute() {
     return new Tensor(raw.abs());
   }

@@ -4,6 +4,7 @@ import dev.sluice.InvalidInputException;
 import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
+import org.jspecify.annotations.Nullable;
 
 /// Tokenizers by the name a user gives them.
 public final class Tokenizers {
@@ -11,6 +12,15 @@ public final class Tokenizers {
   private static final String FILE_NAME = "tokenizer.json";
 
   private Tokenizers() {}
+
+  /// The `tokenizer.json` behind a name that [#load] knows, or null for bytes.
+  public static @Nullable Path file(String spec) {
+    if (spec.equals(BYTES)) {
+      return null;
+    }
+    Path path = Path.of(spec);
+    return Files.isDirectory(path) ? path.resolve(FILE_NAME) : path;
+  }
 
   /// `bytes`, the path of a `tokenizer.json`, or a folder that has one, such as a checkpoint.
   public static Tokenizer load(String spec) {

@@ -1,0 +1,145 @@
+package dev.sluice.cli;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.report.Numbers;
+import dev.sluice.training.RunConfig;
+import dev.sluice.training.TrainingRun;
+import dev.sluice.tokenizer.Tokenizers;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.LocalDateTime;
+import java.time.ZoneId;
+import java.time.format.DateTimeFormatter;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
+
+/// `sluice train`: trains one model on the user's text.
+@Command(
+    name = "train",
+    description = {
+      "Trains a decoder, gated or not, on your text; writes a run directory and prints samples.",
+      "",
+      "A file given with --config holds the same settings (batch_size for --batch-size); flags win over it. The resolved"
+          + " configuration is saved as config.toml in the run directory and reproduces the run."
+    },
+    mixinStandardHelpOptions = true,
+    sortOptions = false,
+    footer = {
+      "",
+      "Examples:",
+      "  ./sluice train --data book.txt --gate sdpa-headwise --steps 500",
+      "  ./sluice train --data texts/ --tokenizer tokenizer.json --model small --precision bfloat16",
+      "  ./sluice train --config run.toml --seed 2",
+      "  ./sluice train --resume runs/NAME"
+    })
+final class TrainCommand implements Callable<Integer> {
+  @Option(names = "--config", paramLabel = "FILE", description = "Settings in TOML.")
+  private @Nullable Path file;
+
+  @Option(
+      names = "--output",
+      paramLabel = "DIR",
+      description = "The run directory to make. Default: runs/DATE-TIME-GATE.")
+  private @Nullable Path output;
+
+  @Option(
+      names = "--resume",
+      paramLabel = "DIR",
+      description = "Go on with this run from its newest complete checkpoint.")
+  private @Nullable Path resume;
+
+  @Mixin private ThreadsOption threads = new ThreadsOption();
+
+  @Spec private CommandSpec spec;
+
+  @SuppressWarnings("NullAway.Init") // picocli sets the spec
+  TrainCommand() {}
+
+  @Override
+  public Integer call() throws IOException {
+    threads.apply();
+    Map<String, String> given = SettingFlags.given(spec.commandLine().getParseResult());
+    Path directory = resume;
+    RunConfig config;
+    if (directory != null) {
+      if (!Files.isRegularFile(directory.resolve(RunConfig.FILE))) {
+        throw new InvalidInputException(
+            directory + " holds no " + RunConfig.FILE + ", so it is no run; name a run directory");
+      }
+      if (!given.isEmpty() || file != null || output != null) {
+        throw new InvalidInputException(
+            "--resume takes its settings from the run; leave out "
+                + (given.isEmpty() ? "--config and --output" : given.keySet()));
+      }
+      config = RunConfig.from(directory.resolve(RunConfig.FILE), Map.of());
+    } else {
+      config = RunConfig.from(file, given);
+      directory = output != null ? output : freshDirectory(config);
+    }
+    var tokenizer = Tokenizers.load(config.tokenizer());
+    var origin =
+        new TrainingRun.Origin(Version.commit(), commandLine());
+    Interruption.watch();
+    var corpus = TrainingRun.prepareCorpus(config, tokenizer, directory.resolve("corpus"));
+    var run =
+        new TrainingRun(
+            config, directory, origin, new TrainingProgress(config, ""), Interruption::requested);
+    var outcome = resume != null ? run.resume(corpus, tokenizer) : run.start(corpus, tokenizer);
+    return report(config, outcome);
+  }
+
+  private List<String> commandLine() {
+    return spec.commandLine().getParseResult().originalArgs();
+  }
+
+  private static Path freshDirectory(RunConfig config) {
+    String time = LocalDateTime.now(ZoneId.systemDefault()).format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss"));
+    return Path.of("runs", time + "-" + config.gate().replace('*', 'x'));
+  }
+
+  private static int report(RunConfig config, TrainingRun.Outcome outcome) throws IOException {
+    Path directory = outcome.directory();
+    switch (outcome.ending()) {
+      case STOPPED -> {
+        Console.note(
+            "Stopped after step %d of %d; everything is saved. Go on with: ./sluice train --resume %s"
+                .formatted(outcome.steps(), config.steps(), directory));
+        return 130;
+      }
+      case DIVERGED -> {
+        Console.error(
+            "The loss or gradient of step %d is not finite, so training stopped; %s. Try a lower --learning-rate."
+                .formatted(
+                    outcome.steps() + 1,
+                    outcome.checkpoint() == null
+                        ? "no checkpoint was saved yet"
+                        : "the last good checkpoint is " + outcome.checkpoint()));
+        return Main.FAILED;
+      }
+      case COMPLETE -> {
+        Path page = RunReport.write(directory, config);
+        var heldOut = outcome.heldOut();
+        if (heldOut != null) {
+          Console.print(
+              "Held-out loss: %s bits per byte (%s nats per token), %s tokens/s."
+                  .formatted(
+                      Numbers.fixed(heldOut.bitsPerByte(), 4),
+                      Numbers.fixed(heldOut.nats(), 4),
+                      Numbers.count(Math.round(outcome.tokensPerSecond()))));
+        }
+        Console.print("Run:        " + directory);
+        Console.print("Checkpoint: " + outcome.checkpoint());
+        Console.print("Report:     " + page);
+      }
+    }
+    return 0;
+  }
+}

@@ -1,0 +1,77 @@
+package dev.sluice.cli;
+
+import dev.sluice.corpus.Corpus;
+import dev.sluice.decoder.Decoder;
+import dev.sluice.evaluation.HeldOutLoss;
+import dev.sluice.report.Numbers;
+import dev.sluice.report.Progress;
+import dev.sluice.report.RemainingTime;
+import dev.sluice.training.RunConfig;
+import dev.sluice.training.Trainer;
+import dev.sluice.training.TrainingRun;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
+
+/// Prints what a training run tells.
+final class TrainingProgress implements TrainingRun.Listener {
+  private final RunConfig config;
+  private final String label;
+  private final RemainingTime remaining = new RemainingTime();
+  private final long began = System.nanoTime();
+
+  /// @param label in front of every line, such as the name of a study's trial; may be empty
+  TrainingProgress(RunConfig config, String label) {
+    this.config = config;
+    this.label = label.isEmpty() ? "" : label + ": ";
+  }
+
+  @Override
+  public void prepared(Corpus corpus, Decoder decoder, int firstStep) {
+    Console.note(
+        "%s%s parameters, gate %s; %s training tokens, %s held out; %s, %s."
+            .formatted(
+                label,
+                Numbers.count(decoder.config().parameterCount()),
+                config.gate(),
+                Numbers.count(corpus.train().length()),
+                Numbers.count(corpus.heldOut().length()),
+                config.precision(),
+                decoder.device()));
+    if (firstStep > 0) {
+      Console.note(label + "Going on after step " + firstStep + ".");
+    }
+  }
+
+  @Override
+  public void stepped(Trainer.Step step, double tokensPerSecond) {
+    var elapsed = Duration.ofNanos(System.nanoTime() - began);
+    remaining.observe(step.number(), elapsed);
+    Console.progress(
+        new Progress(
+            label + "step",
+            step.number(),
+            config.steps(),
+            elapsed,
+            remaining.remaining(config.steps()).orElse(null),
+            List.of(
+                "loss " + Numbers.fixed(step.loss(), 3),
+                Numbers.count(Math.round(tokensPerSecond)) + " tokens/s")));
+  }
+
+  @Override
+  public void evaluated(int step, HeldOutLoss heldOut) {
+    Console.note(
+        "%sstep %d: held-out %s bits per byte"
+            .formatted(label, step, Numbers.fixed(heldOut.bitsPerByte(), 4)));
+  }
+
+  @Override
+  public void sampled(int step, String text) {
+    Console.note(label + "sample at step " + step + ":");
+    Console.note(text.indent(4).stripTrailing());
+  }
+
+  @Override
+  public void saved(int step, Path checkpoint) {}
+}

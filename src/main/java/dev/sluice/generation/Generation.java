@@ -1,0 +1,28 @@
+package dev.sluice.generation;
+
+import java.util.List;
+
+/// What was generated, and why it ended.
+///
+/// @param tokens the new tokens, without the prompt and without the stop token
+/// @param ending why there are no more
+public record Generation(List<Integer> tokens, Ending ending) {
+  /// Why generation ended.
+  public enum Ending {
+    /// The model chose a stop token.
+    STOP_TOKEN,
+    /// As many tokens as were asked for.
+    LENGTH,
+    /// The caller wanted no more.
+    CALLER
+  }
+
+  public Generation {
+    tokens = List.copyOf(tokens);
+  }
+
+  /// The new tokens as a tokenizer takes them.
+  public int[] ids() {
+    return tokens.stream().mapToInt(Integer::intValue).toArray();
+  }
+}

@@ -1,0 +1,103 @@
+package dev.sluice.generation;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.attention.KeyValueCache;
+import dev.sluice.decoder.Decoder;
+import dev.sluice.generation.Generation.Ending;
+import dev.sluice.probe.Probe;
+import dev.sluice.tensor.Scope;
+import dev.sluice.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Set;
+import java.util.function.IntPredicate;
+import org.jspecify.annotations.Nullable;
+
+/// Continues a list of tokens: the prompt goes through the model at once, then one token at a time
+/// with a cache of keys and values.
+///
+/// @param decoder the model; it stays its owner's
+public record Generator(Decoder decoder) {
+
+  /// Generates without watching.
+  public Generation generate(
+      int[] prompt, Sampler sampler, int maxNewTokens, Set<Integer> stopIds) {
+    return generate(prompt, sampler, maxNewTokens, stopIds, _ -> true);
+  }
+
+  /// Continues `prompt` until a stop token, until `maxNewTokens`, or until the caller wants no
+  /// more.
+  ///
+  /// @param stopIds tokens that end the text; the one that does is not part of it
+  /// @param onToken receives each new token at once; false ends the text after it
+  public Generation generate(
+      int[] prompt, Sampler sampler, int maxNewTokens, Set<Integer> stopIds, IntPredicate onToken) {
+    requireRoom(prompt, maxNewTokens);
+    var random = sampler.random();
+    List<Integer> tokens = new ArrayList<>();
+    // The last token is chosen but never fed.
+    int capacity = prompt.length + maxNewTokens - 1;
+    try (var past = new KeyValueCache(decoder.config().layers(), capacity)) {
+      float[] logits = next(prompt, past);
+      while (true) {
+        int token = sampler.choose(logits, random);
+        if (stopIds.contains(token)) {
+          return new Generation(tokens, Ending.STOP_TOKEN);
+        }
+        tokens.add(token);
+        if (!onToken.test(token)) {
+          return new Generation(tokens, Ending.CALLER);
+        }
+        if (tokens.size() == maxNewTokens) {
+          return new Generation(tokens, Ending.LENGTH);
+        }
+        logits = next(new int[] {token}, past);
+      }
+    }
+  }
+
+  /// The likeliest continuation of `length` tokens by definition: no cache, everything computed
+  /// anew for each token.
+  public int[] greedyWithoutCache(int[] prompt, int length) {
+    requireRoom(prompt, length);
+    var random = Sampler.GREEDY.random();
+    int[] text = prompt;
+    for (int i = 0; i < length; i++) {
+      int token = Sampler.GREEDY.choose(next(text, null), random);
+      text = Arrays.copyOf(text, text.length + 1);
+      text[text.length - 1] = token;
+    }
+    return Arrays.copyOfRange(text, prompt.length, text.length);
+  }
+
+  /// The logits after the last of `tokens`.
+  private float[] next(int[] tokens, @Nullable KeyValueCache past) {
+    long[] ids = Arrays.stream(tokens).asLongStream().toArray();
+    try (var _ = Scope.withoutGradient()) {
+      var hidden =
+          decoder.hiddenStates(
+              Tensor.of(ids, 1, ids.length).to(decoder.device()), past, Probe.NONE);
+      return decoder.logits(hidden.narrow(1, ids.length - 1, 1)).floats();
+    }
+  }
+
+  private void requireRoom(int[] prompt, int maxNewTokens) {
+    if (prompt.length == 0) {
+      throw new InvalidInputException(
+          "the prompt has no tokens; give some text, or the token that begins a text");
+    }
+    if (maxNewTokens < 1) {
+      throw new InvalidInputException(
+          "the number of new tokens must be at least 1, not " + maxNewTokens);
+    }
+    decoder.config().requireInVocabulary(Arrays.stream(prompt).asLongStream().toArray());
+    int limit = decoder.config().maxPositionEmbeddings();
+    if ((long) prompt.length + maxNewTokens > limit) {
+      throw new InvalidInputException(
+          ("%d prompt tokens and %d new ones exceed the model's context of %d tokens;"
+                  + " shorten the prompt or ask for fewer")
+              .formatted(prompt.length, maxNewTokens, limit));
+    }
+  }
+}

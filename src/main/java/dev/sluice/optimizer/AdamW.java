@@ -1,0 +1,128 @@
+package dev.sluice.optimizer;
+
+import dev.sluice.kernel.AdamWStep;
+import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.Threads;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Parameters;
+import dev.sluice.tensor.Scope;
+import dev.sluice.tensor.Tensor;
+import java.util.LinkedHashMap;
+import java.util.Map;
+
+/// AdamW (Loshchilov and Hutter 2019) with float32 state. Decay applies to tensors of two or more dimensions only: not
+/// to norms.
+public final class AdamW implements AutoCloseable {
+  private static final long GRAIN = 1 << 14;
+
+  /// The constants of the optimizer.
+  ///
+  /// @param beta1 decay of the first moment
+  /// @param beta2 decay of the second moment
+  /// @param epsilon added to the root of the second moment
+  /// @param weightDecay λ, multiplied by the learning rate
+  public record Settings(double beta1, double beta2, double epsilon, double weightDecay) {}
+
+  private final Settings settings;
+  private final Parameters parameters;
+  private final Parameters firstMoments;
+  private final Parameters secondMoments;
+
+  public AdamW(Settings settings, Parameters parameters) {
+    this.settings = settings;
+    this.parameters = parameters;
+    this.firstMoments = zerosLike(parameters);
+    this.secondMoments = zerosLike(parameters);
+  }
+
+  private static Parameters zerosLike(Parameters parameters) {
+    try (var _ = Scope.withoutGradient()) {
+      Map<String, Tensor> zeros = new LinkedHashMap<>();
+      parameters
+          .all()
+          .forEach(
+              (name, parameter) ->
+                  zeros.put(
+                      name,
+                      Tensor.zeros(ElementType.FLOAT32, parameter.shape())
+                          .to(parameter.device())));
+      return new Parameters(zeros);
+    }
+  }
+
+  /// The running means of gradients by parameter name, for saving and restoring.
+  public Parameters firstMoments() {
+    return firstMoments;
+  }
+
+  /// The running means of squared gradients by parameter name, for saving and restoring.
+  public Parameters secondMoments() {
+    return secondMoments;
+  }
+
+  /// Moves every parameter that has a gradient.
+  ///
+  /// @param number the step's number, from 1
+  /// @param gradientScale gradients are multiplied by this first
+  public void step(int number, double learningRate, double gradientScale) {
+    parameters
+        .all()
+        .forEach(
+            (name, parameter) -> {
+              double decay = parameter.shape().length < 2 ? 0 : settings.weightDecay();
+              try (var _ = Scope.withoutGradient()) {
+                var gradient = parameter.gradient();
+                if (gradient == null) {
+                  return;
+                }
+                step(
+                    name,
+                    parameter,
+                    gradient.contiguous(),
+                    new AdamWStep(
+                        learningRate,
+                        settings.beta1(),
+                        settings.beta2(),
+                        settings.epsilon(),
+                        decay,
+                        number,
+                        gradientScale));
+              }
+            });
+  }
+
+  private void step(String name, Tensor parameter, Tensor gradient, AdamWStep step) {
+    var first = firstMoments.get(name);
+    var second = secondMoments.get(name);
+    if (!parameter.isOnCpu()) {
+      composed(parameter, gradient, first, second, step);
+      return;
+    }
+    var theta = parameter.memory();
+    var g = gradient.memory();
+    var m = first.memory();
+    var v = second.memory();
+    Threads.split(
+        parameter.elements(),
+        GRAIN,
+        (from, to) -> Kernels.FASTEST.adamW(theta, g, m, v, step, from, to));
+  }
+
+  /// The same step by libtorch's operations, for other devices than the CPU.
+  static void composed(
+      Tensor parameter, Tensor gradient, Tensor first, Tensor second, AdamWStep step) {
+    var g = gradient.times(step.gradientScale());
+    first.scaleInPlace(step.beta1()).addInPlace(g, 1 - step.beta1());
+    second.scaleInPlace(step.beta2()).addInPlace(g.square(), 1 - step.beta2());
+    var root = second.squareRoot().times(1 / step.rootCorrection2()).plus(step.epsilon());
+    parameter
+        .scaleInPlace(1 - step.learningRate() * step.weightDecay())
+        .addInPlace(first.dividedBy(root), -step.learningRate() / step.correction1());
+  }
+
+  @Override
+  public void close() {
+    firstMoments.close();
+    secondMoments.close();
+  }
+}

@@ -1,0 +1,84 @@
+package dev.sluice.sink;
+
+import dev.sluice.probe.Probe;
+import dev.sluice.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.TreeMap;
+
+/// The first sequence's attention weights of every layer, averaged over heads and shrunk to at most
+/// [#CELLS] × [#CELLS] cells, as heat maps show them.
+///
+/// A cell is the mean over its queries and keys, masked ones included. Cell r of c covers the
+/// tokens ⌊rT/c⌋ … ⌊(r+1)T/c⌋ − 1; a cell's mean times its number of keys, summed along a row, is
+/// 1.
+public final class AttentionMap implements Probe {
+  /// The most cells along a side.
+  public static final int CELLS = 64;
+
+  private final TreeMap<Integer, Layer> layers = new TreeMap<>();
+  private int tokens;
+
+  /// Has seen nothing yet.
+  public AttentionMap() {}
+
+  /// @param cells a row per group of queries, a column per group of keys
+  public record Layer(int layer, List<List<Float>> cells) {
+    public Layer {
+      cells = cells.stream().map(List::copyOf).toList();
+    }
+  }
+
+  /// @param tokens length of the sequence
+  public record Result(int tokens, List<Layer> layers) {
+    public Result {
+      layers = List.copyOf(layers);
+    }
+  }
+
+  @Override
+  public boolean wantsAttention(int layer) {
+    return !layers.containsKey(layer);
+  }
+
+  @Override
+  public void attention(int layer, Tensor weightsBNTS) {
+    tokens = Math.toIntExact(weightsBNTS.size(2));
+    if (tokens != weightsBNTS.size(3)) {
+      throw new IllegalArgumentException("a whole sequence is needed, not " + weightsBNTS);
+    }
+    int side = Math.min(CELLS, tokens);
+    var pooling = pooling(side, tokens).to(weightsBNTS.device());
+    var meanTS = weightsBNTS.narrow(0, 0, 1).mean(1);
+    float[] pooled = pooling.matmul(meanTS).matmul(pooling.transpose(0, 1)).floats();
+    List<List<Float>> rows = new ArrayList<>();
+    for (int row = 0; row < side; row++) {
+      List<Float> cells = new ArrayList<>();
+      for (int column = 0; column < side; column++) {
+        cells.add(
+            NotFinite.require(
+                pooled[row * side + column], "the attention weights of layer", layer));
+      }
+      rows.add(cells);
+    }
+    layers.put(layer, new Layer(layer, rows));
+  }
+
+  /// `[cells, T]`: row r is the mean over the tokens of cell r.
+  private static Tensor pooling(int cells, int tokens) {
+    float[] weights = new float[cells * tokens];
+    for (int cell = 0; cell < cells; cell++) {
+      int begin = Math.toIntExact((long) cell * tokens / cells);
+      int end = Math.toIntExact((cell + 1L) * tokens / cells);
+      for (int token = begin; token < end; token++) {
+        weights[cell * tokens + token] = 1f / (end - begin);
+      }
+    }
+    return Tensor.of(weights, cells, tokens);
+  }
+
+  /// What was seen of the first sequence.
+  public Result result() {
+    return new Result(tokens, List.copyOf(layers.values()));
+  }
+}

@@ -1,0 +1,340 @@
+package dev.sluice.training;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.attention.RopeScaling;
+import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.decoder.Decoders;
+import dev.sluice.gate.Gate;
+import dev.sluice.optimizer.LearningRateSchedule;
+import dev.sluice.tensor.Precision;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
+import tools.jackson.core.JacksonException;
+import tools.jackson.core.type.TypeReference;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.PropertyNamingStrategies;
+import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.node.ObjectNode;
+import tools.jackson.dataformat.toml.TomlMapper;
+
+/// Everything that decides a training run: what `config.toml` holds and what the flags of `sluice train` set.
+///
+/// Zero in `vocab_size` … `head_dim` means the named model's own value.
+///
+/// @param data a text, JSON lines or Parquet file, or a folder of them; `moby-dick` is the bundled book
+/// @param textField the field or column that holds the text
+/// @param tokenizer `bytes`, or a `tokenizer.json`
+/// @param heldOutShare the share of the text that is kept from training
+/// @param model a named configuration that the sizes below override
+/// @param vocabSize at least the tokenizer's vocabulary, which zero stands for
+/// @param hiddenSize D
+/// @param intermediateSize the feed-forward width
+/// @param layers number of blocks
+/// @param attentionHeads query heads
+/// @param keyValueHeads key/value heads
+/// @param headDim size of a head
+/// @param tieWordEmbeddings whether the output matrix is the embedding
+/// @param gate `none`, or gates' names joined by `+`
+/// @param matchParameters narrow the feed-forward width so that the gated model is as large as the ungated one
+/// @param precision `float32` or `bfloat16` (mixed, float32 master weights)
+/// @param device `cpu`, `cuda`, `cuda:INDEX` or `auto`
+/// @param sequenceLength tokens per sequence
+/// @param batchSize sequences per micro-batch
+/// @param gradientAccumulation micro-batches per step
+/// @param steps optimizer steps of the run
+/// @param learningRate the maximum
+/// @param schedule `cosine` or `wsd` (warm-up, stable, decay)
+/// @param warmupSteps steps until the maximum
+/// @param decaySteps steps of the last phase of `wsd`
+/// @param minLearningRateShare the share of the maximum at the end
+/// @param weightDecay λ of AdamW, on matrices only
+/// @param beta1 of AdamW
+/// @param beta2 of AdamW
+/// @param epsilon of AdamW
+/// @param clipNorm the largest global gradient norm
+/// @param seed of weights and data order
+/// @param heldOutWindows sequences of held-out text per evaluation
+/// @param evaluateEvery steps between evaluations
+/// @param saveEvery steps between checkpoints
+/// @param keepCheckpoints how many of the newest checkpoints stay
+/// @param sampleEvery steps between printed samples; 0 for none but the last
+/// @param samplePrompt what samples continue
+/// @param sampleTokens tokens per sample
+public record RunConfig(
+    String data,
+    String textField,
+    String tokenizer,
+    double heldOutShare,
+    String model,
+    int vocabSize,
+    int hiddenSize,
+    int intermediateSize,
+    int layers,
+    int attentionHeads,
+    int keyValueHeads,
+    int headDim,
+    boolean tieWordEmbeddings,
+    String gate,
+    boolean matchParameters,
+    String precision,
+    String device,
+    int sequenceLength,
+    int batchSize,
+    int gradientAccumulation,
+    int steps,
+    double learningRate,
+    String schedule,
+    int warmupSteps,
+    int decaySteps,
+    double minLearningRateShare,
+    double weightDecay,
+    double beta1,
+    double beta2,
+    double epsilon,
+    double clipNorm,
+    long seed,
+    int heldOutWindows,
+    int evaluateEvery,
+    int saveEvery,
+    int keepCheckpoints,
+    int sampleEvery,
+    String samplePrompt,
+    int sampleTokens) {
+  /// The file's name in a run directory.
+  public static final String FILE = "config.toml";
+
+  /// What holds where neither file nor flag says otherwise.
+  public static final RunConfig DEFAULTS =
+      new RunConfig(
+          "moby-dick",
+          "text",
+          "bytes",
+          0.1,
+          "tiny",
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+          0,
+          true,
+          "none",
+          false,
+          "float32",
+          "auto",
+          512,
+          8,
+          1,
+          400,
+          3e-3,
+          "cosine",
+          20,
+          0,
+          0.1,
+          0.1,
+          0.9,
+          0.95,
+          1e-8,
+          1.0,
+          1,
+          32,
+          100,
+          100,
+          3,
+          0,
+          "The ",
+          200);
+
+  private static final JsonMapper JSON =
+      JsonMapper.builder().propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE).build();
+
+  private static final TomlMapper TOML = TomlMapper.builder().build();
+
+  public RunConfig {
+    require(!data.isBlank(), "data", data, "name a file or folder");
+    require(heldOutShare > 0 && heldOutShare < 1, "held_out_share", heldOutShare, "use a share between 0 and 1");
+    require(sequenceLength >= 2, "sequence_length", sequenceLength, "use at least 2");
+    require(batchSize >= 1, "batch_size", batchSize, "use at least 1");
+    require(gradientAccumulation >= 1, "gradient_accumulation", gradientAccumulation, "use at least 1");
+    require(steps >= 1, "steps", steps, "use at least 1");
+    require(learningRate > 0 && learningRate < 1e3, "learning_rate", learningRate, "use a positive number such as 0.003");
+    require(weightDecay >= 0, "weight_decay", weightDecay, "use 0 or more");
+    require(beta1 >= 0 && beta1 < 1, "beta1", beta1, "use a number in [0, 1)");
+    require(beta2 >= 0 && beta2 < 1, "beta2", beta2, "use a number in [0, 1)");
+    require(epsilon > 0, "epsilon", epsilon, "use a small positive number");
+    require(clipNorm > 0, "clip_norm", clipNorm, "use a positive number");
+    require(heldOutWindows >= 1, "held_out_windows", heldOutWindows, "use at least 1");
+    require(evaluateEvery >= 1, "evaluate_every", evaluateEvery, "use at least 1");
+    require(saveEvery >= 1, "save_every", saveEvery, "use at least 1");
+    require(keepCheckpoints >= 1, "keep_checkpoints", keepCheckpoints, "use at least 1");
+    require(sampleEvery >= 0, "sample_every", sampleEvery, "use 0 for none");
+    require(sampleTokens >= 0, "sample_tokens", sampleTokens, "use 0 for none");
+  }
+
+  private static void require(boolean holds, String name, Object value, String wayOut) {
+    if (!holds) {
+      throw new InvalidInputException(name + " cannot be " + value + "; " + wayOut);
+    }
+  }
+
+  // ---------------------------------------------------------------- from text
+
+  /// The configuration of a TOML file and flags: flags win over the file, the file over the defaults.
+  ///
+  /// @param file read when not null
+  /// @param flags setting names, such as `batch_size`, and their values as text
+  public static RunConfig from(@Nullable Path file, Map<String, String> flags) {
+    return DEFAULTS.with(file, flags);
+  }
+
+  /// This configuration with the settings of a TOML file and of flags.
+  public RunConfig with(@Nullable Path file, Map<String, String> flags) {
+    ObjectNode merged = JSON.valueToTree(this);
+    if (file != null) {
+      JsonNode read = readToml(file);
+      for (var entry : read.properties()) {
+        merged.set(known(merged, entry.getKey(), file.toString()), entry.getValue());
+      }
+    }
+    flags.forEach(
+        (name, value) -> merged.set(known(merged, name, "the command line"), parse(merged, name, value)));
+    try {
+      return JSON.treeToValue(merged, RunConfig.class);
+    } catch (JacksonException e) {
+      if (e.getCause() instanceof InvalidInputException cause) {
+        throw cause;
+      }
+      throw new InvalidInputException(
+          (file == null ? "the configuration" : file)
+              + " has a value of the wrong kind: "
+              + e.getOriginalMessage(),
+          e);
+    }
+  }
+
+  private static JsonNode readToml(Path file) {
+    try {
+      return TOML.readTree(Files.readString(file));
+    } catch (IOException e) {
+      throw new InvalidInputException("cannot read the configuration file " + file + "; check its name", e);
+    } catch (JacksonException e) {
+      throw new InvalidInputException(file + " is not valid TOML: " + e.getOriginalMessage(), e);
+    }
+  }
+
+  private static String known(ObjectNode settings, String name, String source) {
+    if (!settings.has(name)) {
+      throw new InvalidInputException(
+          "unknown setting '"
+              + name
+              + "' in "
+              + source
+              + "; known are "
+              + String.join(", ", settings.propertyNames()));
+    }
+    return name;
+  }
+
+  private static JsonNode parse(ObjectNode settings, String name, String value) {
+    JsonNode present = settings.get(name);
+    try {
+      if (present.isIntegralNumber()) {
+        return settings.numberNode(Long.parseLong(value));
+      }
+      if (present.isNumber()) {
+        return settings.numberNode(Double.parseDouble(value));
+      }
+    } catch (NumberFormatException e) {
+      throw new InvalidInputException(name + " must be a number, not '" + value + "'", e);
+    }
+    if (present.isBoolean()) {
+      if (!value.equals("true") && !value.equals("false")) {
+        throw new InvalidInputException(name + " must be true or false, not '" + value + "'");
+      }
+      return settings.booleanNode(value.equals("true"));
+    }
+    return settings.stringNode(value);
+  }
+
+  /// Every setting by its name in files, in order.
+  public Map<String, Object> settings() {
+    return JSON.convertValue(this, new TypeReference<LinkedHashMap<String, Object>>() {});
+  }
+
+  /// Writes `config.toml` into a directory.
+  public void write(Path directory) throws IOException {
+    Files.writeString(directory.resolve(FILE), TOML.writeValueAsString(settings()));
+  }
+
+  // ---------------------------------------------------------------- what it means
+
+  /// The gates.
+  public List<Gate> gates() {
+    if (gate.isBlank() || gate.equals("none")) {
+      return List.of();
+    }
+    List<Gate> gates = new ArrayList<>();
+    for (String name : gate.split("\\+")) {
+      gates.add(Gate.parse(name));
+    }
+    return gates;
+  }
+
+  /// The model for a vocabulary of that size.
+  public DecoderConfig decoder(int vocabSize) {
+    var named = Decoders.named(model);
+    var ungated =
+        new DecoderConfig(
+            vocabSize,
+            hiddenSize > 0 ? hiddenSize : named.hiddenSize(),
+            intermediateSize > 0 ? intermediateSize : named.intermediateSize(),
+            layers > 0 ? layers : named.layers(),
+            attentionHeads > 0 ? attentionHeads : named.attentionHeads(),
+            keyValueHeads > 0 ? keyValueHeads : named.keyValueHeads(),
+            headDim > 0 ? headDim : named.headDim(),
+            Math.max(sequenceLength, named.maxPositionEmbeddings()),
+            named.ropeTheta(),
+            new RopeScaling.None(),
+            named.rmsNormEps(),
+            named.qkNorm(),
+            tieWordEmbeddings,
+            named.initializerRange(),
+            List.of());
+    var gated = ungated.with(gates().isEmpty() ? named.gates() : gates());
+    return matchParameters ? gated.matchingParameters(ungated.parameterCount(), 1) : gated;
+  }
+
+  public Precision precisionOf() {
+    return switch (precision.toLowerCase(Locale.ROOT)) {
+      case "float32", "fp32" -> Precision.FLOAT32;
+      case "bfloat16", "bf16" -> Precision.BFLOAT16;
+      default ->
+          throw new InvalidInputException(
+              "unknown precision '" + precision + "'; use float32 or bfloat16");
+    };
+  }
+
+  public LearningRateSchedule scheduleOf() {
+    return switch (schedule.toLowerCase(Locale.ROOT)) {
+      case "cosine" ->
+          new LearningRateSchedule.Cosine(
+              Math.min(warmupSteps, steps), steps, minLearningRateShare);
+      case "wsd" ->
+          new LearningRateSchedule.WarmupStableDecay(
+              warmupSteps,
+              steps,
+              decaySteps > 0 ? decaySteps : steps / 5,
+              minLearningRateShare);
+      default ->
+          throw new InvalidInputException("unknown schedule '" + schedule + "'; use cosine or wsd");
+    };
+  }
+}

@@ -1,0 +1,79 @@
+package dev.sluice.training;
+
+import dev.sluice.decoder.Decoder;
+import dev.sluice.optimizer.AdamW;
+import dev.sluice.optimizer.Gradients;
+import dev.sluice.optimizer.LearningRateSchedule;
+import dev.sluice.tensor.Scope;
+import dev.sluice.tensor.Tensor;
+import java.util.List;
+
+/// Takes optimizer steps on a decoder: forward, backward, clip, AdamW.
+public final class Trainer implements AutoCloseable {
+  /// What a step measured.
+  ///
+  /// @param number from 1
+  /// @param loss mean next-token loss over the step's sequences, in nats, before the update
+  /// @param gradientNorm global norm before clipping
+  /// @param learningRate used
+  public record Step(int number, double loss, double gradientNorm, double learningRate) {
+    public boolean isFinite() {
+      return Double.isFinite(loss) && Double.isFinite(gradientNorm);
+    }
+  }
+
+  private final Decoder decoder;
+  private final AdamW optimizer;
+  private final LearningRateSchedule schedule;
+  private final double maximumLearningRate;
+  private final double clipNorm;
+
+  public Trainer(
+      Decoder decoder,
+      AdamW.Settings settings,
+      LearningRateSchedule schedule,
+      double maximumLearningRate,
+      double clipNorm) {
+    this.decoder = decoder;
+    this.optimizer = new AdamW(settings, decoder.parameters());
+    this.schedule = schedule;
+    this.maximumLearningRate = maximumLearningRate;
+    this.clipNorm = clipNorm;
+  }
+
+  /// The optimizer, for its state.
+  public AdamW optimizer() {
+    return optimizer;
+  }
+
+  /// Takes one step; the weights stay as they are when its loss or gradient is not finite.
+  ///
+  /// @param number from 1
+  /// @param microBatches each of `batchSize` rows of `sequenceLength + 1` token ids, row-major; gradients are averaged
+  public Step step(int number, List<long[]> microBatches, int batchSize, int sequenceLength) {
+    double loss = 0;
+    for (long[] batch : microBatches) {
+      try (var _ = Scope.open()) {
+        var ids =
+            Tensor.of(batch, batchSize, sequenceLength + 1L).to(decoder.device());
+        var mean =
+            decoder.loss(ids.narrow(1, 0, sequenceLength), ids.narrow(1, 1, sequenceLength));
+        (microBatches.size() == 1 ? mean : mean.times(1.0 / microBatches.size())).backward();
+        loss += mean.item() / microBatches.size();
+      }
+    }
+    double norm = Gradients.norm(decoder.parameters());
+    double rate = maximumLearningRate * schedule.at(number - 1);
+    var step = new Step(number, loss, norm, rate);
+    if (step.isFinite()) {
+      optimizer.step(number, rate, Gradients.clippingScale(norm, clipNorm));
+    }
+    Gradients.clear(decoder.parameters());
+    return step;
+  }
+
+  @Override
+  public void close() {
+    optimizer.close();
+  }
+}

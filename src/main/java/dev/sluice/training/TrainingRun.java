@@ -1,0 +1,361 @@
+package dev.sluice.training;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.checkpoint.CheckpointDirectory;
+import dev.sluice.checkpoint.ModelDirectory;
+import dev.sluice.corpus.BatchReader;
+import dev.sluice.corpus.Corpus;
+import dev.sluice.corpus.Documents;
+import dev.sluice.corpus.HeldOutReader;
+import dev.sluice.decoder.Decoder;
+import dev.sluice.evaluation.HeldOutLoss;
+import dev.sluice.generation.Generator;
+import dev.sluice.generation.Sampler;
+import dev.sluice.optimizer.AdamW;
+import dev.sluice.provenance.RunManifest;
+import dev.sluice.tensor.Device;
+import dev.sluice.tensor.Libtorch;
+import dev.sluice.tokenizer.Tokenizer;
+import dev.sluice.tokenizer.Tokenizers;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Instant;
+import java.time.InstantSource;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.function.BooleanSupplier;
+import org.jspecify.annotations.Nullable;
+
+/// A training run in a directory: `config.toml`, `manifest.json`, `metrics.jsonl`, `timings.jsonl`, TensorBoard events
+/// and `checkpoints/`.
+///
+/// Batches are a pure function of the step and weights are saved with the optimizer's state, so a run that was stopped
+/// goes on where it was.
+public final class TrainingRun {
+  /// Hears of a run's progress, on its thread.
+  public interface Listener {
+    default void prepared(Corpus corpus, Decoder decoder, int firstStep) {}
+
+    default void stepped(Trainer.Step step, double tokensPerSecond) {}
+
+    default void evaluated(int step, HeldOutLoss heldOut) {}
+
+    default void sampled(int step, String text) {}
+
+    default void saved(int step, Path checkpoint) {}
+  }
+
+  /// How a run ended.
+  public enum Ending {
+    COMPLETE,
+    /// Asked to stop; resuming goes on.
+    STOPPED,
+    /// A loss or gradient was not finite.
+    DIVERGED
+  }
+
+  /// What came out.
+  ///
+  /// @param directory of the run
+  /// @param ending how it ended
+  /// @param steps steps taken in all
+  /// @param heldOut the last evaluation, or null when there was none
+  /// @param tokensPerSecond the median over this call's steps, 0 when there was none
+  /// @param checkpoint the newest checkpoint, or null
+  public record Outcome(
+      Path directory,
+      Ending ending,
+      int steps,
+      @Nullable HeldOutLoss heldOut,
+      double tokensPerSecond,
+      @Nullable Path checkpoint) {}
+
+  /// Who started the run, for its manifest.
+  public record Origin(String commit, List<String> commandLine) {}
+
+  private final RunConfig config;
+  private final Path directory;
+  private final Origin origin;
+  private final Listener listener;
+  private final BooleanSupplier stop;
+  private final Path checkpoints;
+
+  /// Prepares a run.
+  ///
+  /// @param stop asked after every step
+  public TrainingRun(
+      RunConfig config, Path directory, Origin origin, Listener listener, BooleanSupplier stop) {
+    this.config = config;
+    this.directory = directory;
+    this.origin = origin;
+    this.listener = listener;
+    this.stop = stop;
+    this.checkpoints = directory.resolve("checkpoints");
+  }
+
+  /// Tokenizes the run's text into `directory`, or reuses what is there.
+  public static Corpus prepareCorpus(RunConfig config, Tokenizer tokenizer, Path directory) {
+    return config.data().equals("moby-dick") && !Files.exists(Path.of("moby-dick"))
+        ? Corpus.prepare(Documents.mobyDick(), tokenizer, config.heldOutShare(), directory)
+        : Corpus.prepare(
+            Path.of(config.data()), config.textField(), tokenizer, config.heldOutShare(), directory);
+  }
+
+  /// Trains from the start, in a directory that holds no run.
+  public Outcome start(Corpus corpus, Tokenizer tokenizer) throws IOException {
+    if (Files.exists(directory.resolve(RunConfig.FILE))) {
+      throw new InvalidInputException(
+          directory
+              + " already holds a run; go on with --resume "
+              + directory
+              + " or choose another --output");
+    }
+    var device = Device.parse(config.device());
+    var shape = config.decoder(vocabulary(tokenizer));
+    Files.createDirectories(checkpoints);
+    config.write(directory);
+    manifest(corpus).write(directory.resolve(RunManifest.FILE_NAME));
+    try (var decoder = Decoder.initialize(shape, config.precisionOf(), device, config.seed());
+        var trainer = trainer(decoder)) {
+      return train(corpus, tokenizer, decoder, trainer, 0);
+    }
+  }
+
+  /// Goes on from the newest complete checkpoint, or from the start when there is none.
+  public Outcome resume(Corpus corpus, Tokenizer tokenizer) throws IOException {
+    CheckpointDirectory.cleanPartials(checkpoints);
+    var latest = CheckpointDirectory.latest(checkpoints);
+    if (latest.isEmpty()) {
+      Files.deleteIfExists(directory.resolve(RunConfig.FILE));
+      return start(corpus, tokenizer);
+    }
+    Path checkpoint = latest.get();
+    CheckpointDirectory.verify(checkpoint);
+    var state = TrainingCheckpoint.state(checkpoint);
+    String fingerprint = corpus.summary().dataFingerprint();
+    if (!state.dataFingerprint().equals(fingerprint)) {
+      throw new InvalidInputException(
+          "the data changed since "
+              + checkpoint
+              + " was saved (fingerprint "
+              + state.dataFingerprint()
+              + ", now "
+              + fingerprint
+              + "); restore the data or start a new run");
+    }
+    var device = Device.parse(config.device());
+    try (var decoder = ModelDirectory.load(checkpoint, config.precisionOf(), device, true);
+        var trainer = trainer(decoder)) {
+      TrainingCheckpoint.readMoments(checkpoint, trainer.optimizer());
+      return train(corpus, tokenizer, decoder, trainer, state.step());
+    }
+  }
+
+  private int vocabulary(Tokenizer tokenizer) {
+    int needed = tokenizer.vocabularySize();
+    if (config.vocabSize() == 0) {
+      return needed;
+    }
+    if (config.vocabSize() < needed) {
+      throw new InvalidInputException(
+          "the tokenizer has "
+              + needed
+              + " tokens but vocab_size is "
+              + config.vocabSize()
+              + "; raise vocab_size or choose another tokenizer");
+    }
+    return config.vocabSize();
+  }
+
+  private Trainer trainer(Decoder decoder) {
+    return new Trainer(
+        decoder,
+        new AdamW.Settings(
+            config.beta1(), config.beta2(), config.epsilon(), config.weightDecay()),
+        config.scheduleOf(),
+        config.learningRate(),
+        config.clipNorm());
+  }
+
+  private RunManifest manifest(Corpus corpus) {
+    return new RunManifest(
+        origin.commit(),
+        origin.commandLine(),
+        config.settings(),
+        Map.of("seed", config.seed()),
+        corpus.summary().dataFingerprint(),
+        Libtorch.version(),
+        RunManifest.Machine.current(),
+        Instant.now());
+  }
+
+  // ---------------------------------------------------------------- the loop
+
+  private Outcome train(
+      Corpus corpus, Tokenizer tokenizer, Decoder decoder, Trainer trainer, int done)
+      throws IOException {
+    var batches =
+        new BatchReader(
+            corpus.train(), config.batchSize(), config.sequenceLength(), config.seed());
+    var windows = heldOutWindows(corpus, tokenizer);
+    long bytes = windows.bytes();
+    listener.prepared(corpus, decoder, done);
+    List<Double> rates = new ArrayList<>();
+    @Nullable HeldOutLoss heldOut = null;
+    Ending ending = Ending.COMPLETE;
+    int number = done;
+    try (var metrics =
+            done == 0 ? MetricsWriter.start(directory) : MetricsWriter.resume(directory, done);
+        var board =
+            done == 0
+                ? TensorBoardWriter.start(directory, InstantSource.system())
+                : TensorBoardWriter.resume(directory, done, InstantSource.system())) {
+      while (number < config.steps()) {
+        long began = System.nanoTime();
+        var step =
+            trainer.step(
+                number + 1,
+                microBatches(batches, number),
+                config.batchSize(),
+                config.sequenceLength());
+        double seconds = (System.nanoTime() - began) / 1e9;
+        if (!step.isFinite()) {
+          metrics.metrics(number + 1, Map.of("loss", step.loss(), "gradient_norm", step.gradientNorm()));
+          ending = Ending.DIVERGED;
+          break;
+        }
+        number++;
+        double rate = tokensPerStep() / seconds;
+        rates.add(rate);
+        record(metrics, board, step, rate, seconds);
+        listener.stepped(step, rate);
+
+        boolean last = number == config.steps();
+        boolean stopping = !last && stop.getAsBoolean();
+        if (last || (!stopping && number % config.evaluateEvery() == 0)) {
+          heldOut = HeldOutLoss.measure(decoder, windows.tokens(), bytes);
+          metrics.metrics(
+              number,
+              Map.of(
+                  "held_out_loss", heldOut.nats(),
+                  "held_out_bits_per_byte", heldOut.bitsPerByte()));
+          board.scalar("held_out/bits_per_byte", number, heldOut.bitsPerByte());
+          listener.evaluated(number, heldOut);
+        }
+        if (config.sampleTokens() > 0
+            && (last || (config.sampleEvery() > 0 && number % config.sampleEvery() == 0))) {
+          listener.sampled(number, sample(decoder, tokenizer));
+        }
+        if (last || stopping || number % config.saveEvery() == 0) {
+          metrics.sync();
+          save(corpus, decoder, trainer, number);
+        }
+        if (stopping) {
+          ending = Ending.STOPPED;
+          break;
+        }
+      }
+    }
+    return new Outcome(
+        directory,
+        ending,
+        number,
+        heldOut,
+        median(rates),
+        CheckpointDirectory.latest(checkpoints).orElse(null));
+  }
+
+  private List<long[]> microBatches(BatchReader batches, int stepsDone) {
+    List<long[]> micro = new ArrayList<>();
+    for (int i = 0; i < config.gradientAccumulation(); i++) {
+      micro.add(batches.batch((long) stepsDone * config.gradientAccumulation() + i));
+    }
+    return micro;
+  }
+
+  private double tokensPerStep() {
+    return (double) config.batchSize() * config.sequenceLength() * config.gradientAccumulation();
+  }
+
+  private static void record(
+      MetricsWriter metrics,
+      TensorBoardWriter board,
+      Trainer.Step step,
+      double rate,
+      double seconds)
+      throws IOException {
+    metrics.metrics(
+        step.number(),
+        Map.of(
+            "loss", step.loss(),
+            "gradient_norm", step.gradientNorm(),
+            "learning_rate", step.learningRate()));
+    metrics.timings(
+        step.number(),
+        Map.of(
+            "tokens_per_second", rate,
+            "seconds", seconds,
+            "resident_bytes", ResidentMemory.now()));
+    board.scalar("train/loss", step.number(), step.loss());
+    board.scalar("train/gradient_norm", step.number(), step.gradientNorm());
+    board.scalar("train/learning_rate", step.number(), step.learningRate());
+  }
+
+  private void save(Corpus corpus, Decoder decoder, Trainer trainer, int number)
+      throws IOException {
+    Path checkpoint = checkpoints.resolve(CheckpointDirectory.name(number));
+    if (!Files.exists(checkpoint)) {
+      TrainingCheckpoint.save(
+          checkpoint,
+          decoder,
+          trainer.optimizer(),
+          new TrainingCheckpoint.State(number, config.seed(), corpus.summary().dataFingerprint()),
+          Tokenizers.file(config.tokenizer()));
+    }
+    CheckpointDirectory.keepNewest(checkpoints, config.keepCheckpoints());
+    listener.saved(number, checkpoint);
+  }
+
+  private String sample(Decoder decoder, Tokenizer tokenizer) {
+    int[] prompt = tokenizer.encode(config.samplePrompt());
+    if (prompt.length == 0) {
+      prompt = new int[] {tokenizer.endOfText()};
+    }
+    var sampler = new Sampler(0.8, 0, 0.95, config.seed());
+    var continued =
+        new Generator(decoder).generate(prompt, sampler, config.sampleTokens(), Set.of()).ids();
+    return config.samplePrompt() + tokenizer.decode(continued);
+  }
+
+  // ---------------------------------------------------------------- held-out text
+
+  /// Windows of held-out text and the bytes that their predicted tokens stand for.
+  public record HeldOut(List<long[]> tokens, long bytes) {}
+
+  private HeldOut heldOutWindows(Corpus corpus, Tokenizer tokenizer) {
+    return heldOutWindows(corpus, tokenizer, config.sequenceLength(), config.heldOutWindows());
+  }
+
+  /// At most `most` windows of held-out text, spread evenly over it.
+  public static HeldOut heldOutWindows(
+      Corpus corpus, Tokenizer tokenizer, int sequenceLength, int most) {
+    var reader = new HeldOutReader(corpus.heldOut(), sequenceLength, tokenizer);
+    int count = Math.min(most, reader.count());
+    List<long[]> windows = new ArrayList<>();
+    long bytes = 0;
+    for (int i = 0; i < count; i++) {
+      int index = (int) ((long) i * reader.count() / count);
+      windows.add(reader.window(index));
+      bytes += reader.bytesOf(index);
+    }
+    return new HeldOut(windows, bytes);
+  }
+
+  private static double median(List<Double> values) {
+    double[] sorted = values.stream().mapToDouble(Double::doubleValue).sorted().toArray();
+    return sorted.length == 0 ? 0 : sorted[sorted.length / 2];
+  }
+}

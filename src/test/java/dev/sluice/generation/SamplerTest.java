@@ -1,0 +1,118 @@
+package dev.sluice.generation;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sluice.InvalidInputException;
+import java.util.SplittableRandom;
+import org.junit.jupiter.api.Test;
+
+class SamplerTest {
+  private static final float MINUS_INFINITY = Float.NEGATIVE_INFINITY;
+
+  @Test
+  void greedyTakesTheLowestOfEqualIds() {
+    assertEquals(1, greedy(0f, 2f, 2f, 1f));
+    assertEquals(0, greedy(-0f, 0f));
+    assertEquals(0, greedy(0f, -0f));
+    assertEquals(2, greedy(MINUS_INFINITY, MINUS_INFINITY, -3f));
+  }
+
+  private static int greedy(float... logits) {
+    return Sampler.GREEDY.choose(logits, Sampler.GREEDY.random());
+  }
+
+  @Test
+  void oneCandidateIsTheGreedyChoice() {
+    var random = new SplittableRandom(3);
+    for (int repeat = 0; repeat < 200; repeat++) {
+      float[] logits = new float[31];
+      for (int id = 0; id < logits.length; id++) {
+        logits[id] = random.nextInt(-4, 5); // many ties
+      }
+      int expected = greedy(logits);
+      assertEquals(expected, new Sampler(1.5, 1, 1, repeat).choose(logits, random));
+      assertEquals(expected, new Sampler(1.5, 0, 1e-9, repeat).choose(logits, random));
+    }
+  }
+
+  @Test
+  void frequenciesAreTheSoftmaxOfWhatIsLeft() {
+    float[] logits = {1f, 3f, MINUS_INFINITY, 2f, 0f};
+    frequencies(new Sampler(1, 0, 1, 5), logits, 0.0871, 0.6439, 0, 0.2369, 0.0321);
+    frequencies(new Sampler(2, 0, 1, 5), logits, 0.1674, 0.4551, 0, 0.2760, 0.1015);
+    frequencies(new Sampler(1, 2, 1, 5), logits, 0, 0.7311, 0, 0.2689, 0);
+    frequencies(new Sampler(1, 0, 0.7, 5), logits, 0, 0.7311, 0, 0.2689, 0);
+    frequencies(new Sampler(1, 0, 0.9, 5), logits, 0.0900, 0.6652, 0, 0.2447, 0);
+    // 0.7 of the two that top-k leaves is one: 0.7311.
+    frequencies(new Sampler(1, 2, 0.7, 5), logits, 0, 1, 0, 0, 0);
+  }
+
+  private static void frequencies(Sampler sampler, float[] logits, double... expected) {
+    int draws = 40_000;
+    double[] counted = new double[logits.length];
+    var random = sampler.random();
+    for (int i = 0; i < draws; i++) {
+      counted[sampler.choose(logits, random)] += 1.0 / draws;
+    }
+    assertArrayEquals(expected, counted, 0.01); // four standard errors
+  }
+
+  @Test
+  void topPStopsWhereItsShareIsReached() {
+    float[] equal = {0f, 0f, 0f, 0f};
+    frequencies(new Sampler(1, 0, 0.5, 1), equal, 0.5, 0.5, 0, 0);
+    frequencies(new Sampler(1, 0, 0.51, 1), equal, 1 / 3., 1 / 3., 1 / 3., 0);
+  }
+
+  @Test
+  void manyCandidatesAreRankedByLogit() {
+    float[] logits = new float[1000];
+    for (int id = 0; id < logits.length; id++) {
+      logits[id] = (id * 389 % 1000 - 500) / 10f; // both signs, each value once
+    }
+    var sampler = new Sampler(1000, 3, 1, 0);
+    var random = sampler.random();
+    for (int i = 0; i < 100; i++) {
+      assertTrue(logits[sampler.choose(logits, random)] >= 49.7f);
+    }
+  }
+
+  @Test
+  void tinyTemperatureDoesNotOverflow() {
+    assertEquals(1, new Sampler(1e-300, 0, 1, 0).choose(new float[] {-3e38f, 3e38f}, random()));
+  }
+
+  private static SplittableRandom random() {
+    return new SplittableRandom(0);
+  }
+
+  @Test
+  void logitsThatCannotBeRankedAreRefused() {
+    for (var sampler : new Sampler[] {Sampler.GREEDY, new Sampler(1, 2, 0.5, 0)}) {
+      refuses("token id 1 is NaN", () -> sampler.choose(new float[] {0, Float.NaN}, random()));
+      refuses(
+          "token id 0 is Infinity",
+          () -> sampler.choose(new float[] {Float.POSITIVE_INFINITY, 0}, random()));
+      refuses("none of the 1", () -> sampler.choose(new float[] {MINUS_INFINITY}, random()));
+    }
+  }
+
+  @Test
+  void settingsOutOfRangeAreRefused() {
+    refuses("temperature", () -> new Sampler(-0.1, 0, 1, 0));
+    refuses("temperature", () -> new Sampler(Double.NaN, 0, 1, 0));
+    refuses("temperature", () -> new Sampler(Double.POSITIVE_INFINITY, 0, 1, 0));
+    refuses("top-k", () -> new Sampler(1, -1, 1, 0));
+    refuses("top-p", () -> new Sampler(1, 0, 0, 0));
+    refuses("top-p", () -> new Sampler(1, 0, 1.01, 0));
+    refuses("top-p", () -> new Sampler(1, 0, Double.NaN, 0));
+  }
+
+  private static void refuses(String words, Runnable choice) {
+    var refusal = assertThrows(InvalidInputException.class, choice::run);
+    assertTrue(refusal.getMessage().contains(words), refusal.getMessage());
+  }
+}
