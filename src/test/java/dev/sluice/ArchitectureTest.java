@@ -22,7 +22,8 @@ import org.junit.jupiter.api.Test;
 
 /// Who may use what, read from the class files.
 class ArchitectureTest {
-  /// The packages below `dev.sluice`, lowest first; a package uses only those before it. All use the root.
+  /// The packages below `dev.sluice`, lowest first; a package uses only those before it. All use
+  /// the root.
   private static final List<String> ORDER =
       List.of(
           "provenance",
@@ -36,8 +37,8 @@ class ArchitectureTest {
           "corpus",
           "checkpoint",
           "optimizer",
-          "evaluation",
           "generation",
+          "evaluation",
           "training",
           "sink",
           "report",
@@ -59,12 +60,13 @@ class ArchitectureTest {
 
   private static final String ROOT = "dev/sluice/";
 
-  /// An internal class name within a constant: alone, or after L in a descriptor or signature. Only names that begin in
-  /// lower case, as all packages do, so that the L and the primitive types before it are left out.
+  /// An internal class name within a constant: alone, or after L in a descriptor or signature. Only
+  /// names that begin in lower case, as all packages do, so that the L and the primitive types
+  /// before it are left out.
   private static final Pattern CLASS_NAME = Pattern.compile("[a-z]\\w*/(?:\\w+/)*[\\w$]+");
 
-  /// What is wrong with a class of the package `from` (empty for the root) that uses `used`, an internal class name or
-  /// CLASS.MEMBER.
+  /// What is wrong with a class of the package `from` (empty for the root) that uses `used`, an
+  /// internal class name or CLASS.MEMBER.
   private static List<String> violations(String from, String used) {
     var found = new ArrayList<String>();
     RESERVED.forEach(
@@ -165,7 +167,8 @@ class ArchitectureTest {
     assertTrue(seen.containsAll(List.of("", "kernel", "tensor", "gate", "attention", "decoder")));
   }
 
-  /// A rule that nothing could break would pass as well: the same classes, put into other packages, break it.
+  /// A rule that nothing could break would pass as well: the same classes, put into other packages,
+  /// break it.
   @Test
   void classesInTheWrongPackageAreFound() throws IOException {
     everyClass(
@@ -199,7 +202,8 @@ class ArchitectureTest {
     }
     assertEquals(6, violations("gate", bytes).size(), () -> violations("gate", bytes).toString());
     assertEquals(
-        List.of("java/lang/System.setProperty is for [tensor, tokenizer]"), violations("cli", bytes));
+        List.of("java/lang/System.setProperty is for [tensor, tokenizer]"),
+        violations("cli", bytes));
   }
 
   /// Does what only some packages may.
@@ -221,8 +225,7 @@ class ArchitectureTest {
     assertEquals(List.of(), violations("provenance", "dev/sluice/InvalidInputException"));
     assertEquals(List.of(), violations("study", "dev/sluice/report/Page"));
     assertEquals(List.of(), violations("cli", "java/lang/System.exit"));
-    assertEquals(
-        List.of("tensor is below gate"), violations("tensor", "dev/sluice/gate/Sharing"));
+    assertEquals(List.of("tensor is below gate"), violations("tensor", "dev/sluice/gate/Sharing"));
     assertEquals(
         List.of("evaluation is below training"),
         violations("evaluation", "dev/sluice/training/Trainer"));

@@ -116,8 +116,8 @@ public final class ModelDirectory {
   private static String gateHint(String name, long[] found, long[] expected) {
     return name.endsWith(QUERY) && found.length == 2 && found[0] > expected[0]
         ? " (more rows look like a packed gate: say headwise_attn_output_gate or"
-              + " elementwise_attn_output_gate, and gate_packing key_value_group or query_head,"
-              + " since the shape alone does not tell)"
+            + " elementwise_attn_output_gate, and gate_packing key_value_group or query_head,"
+            + " since the shape alone does not tell)"
         : "";
   }
 

@@ -12,8 +12,9 @@ import jdk.incubator.vector.VectorSpecies;
 
 /// The kernels with the Vector API. Tails use masks, so every element is computed alike.
 ///
-/// Only operations whose every bit Java defines: `lanewise(EXP)` and `reduceLanes(ADD)` give other last bits in compiled
-/// code than in interpreted code, so that a run would depend on when the compiler steps in.
+/// Only operations whose every bit Java defines: `lanewise(EXP)` and `reduceLanes(ADD)` give other
+/// last bits in compiled code than in interpreted code, so that a run would depend on when the
+/// compiler steps in.
 ///
 /// Species are constants: a species computed at run time costs a factor of 30.
 public final class VectorKernels implements Kernels {
@@ -140,8 +141,8 @@ public final class VectorKernels implements Kernels {
     return FloatVector.broadcast(F, 1f);
   }
 
-  /// `e^−|z|` within 2 ulp: with −|z| = n ln 2 + r and |r| ≤ ½ ln 2 it is 2ⁿ · eʳ, and eʳ is the polynomial of the Cephes
-  /// library's `expf`.
+  /// `e^−|z|` within 2 ulp: with −|z| = n ln 2 + r and |r| ≤ ½ ln 2 it is 2ⁿ · eʳ, and eʳ is the
+  /// polynomial of the Cephes library's `expf`.
   private static FloatVector expOfMinusMagnitude(FloatVector z) {
     var x = z.abs().neg().max(-104f); // e⁻¹⁰⁴ rounds to zero; NaN stays NaN
     var shifted = x.fma(LOG2_E, ROUNDER);

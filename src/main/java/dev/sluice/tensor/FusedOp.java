@@ -37,16 +37,19 @@ public final class FusedOp {
     Tensor[] gradients(Tensor upstream);
   }
 
-  // The engine has taken these gradients over; they are let go at the next hook, since a hook cannot free what it
+  // The engine has taken these gradients over; they are let go at the next hook, since a hook
+  // cannot free what it
   // returns.
   private static final ThreadLocal<Deque<Tensor>> TAKEN = ThreadLocal.withInitial(ArrayDeque::new);
 
   private FusedOp() {}
 
-  /// Runs `forward` and, when an input requires a gradient and gradients are recorded, ties `backward` in.
+  /// Runs `forward` and, when an input requires a gradient and gradients are recorded, ties
+  /// `backward` in.
   ///
   /// @param inputs the tensors that `backward` gives gradients for, each of at least one dimension
-  /// @param saved the tensors that `backward` reads; they are kept alive until it has run, or until the graph is dropped
+  /// @param saved the tensors that `backward` reads; they are kept alive until it has run, or until
+  ///   the graph is dropped
   /// @param forward computes y; gradients are not recorded inside
   public static Tensor apply(
       List<Tensor> inputs, List<Tensor> saved, Supplier<Tensor> forward, Backward backward) {
@@ -135,7 +138,8 @@ public final class FusedOp {
 
     static void releaseDropped() {
       Long address;
-      // Letting go of saved tensors can drop the graph that they come from, which adds to the queue.
+      // Letting go of saved tensors can drop the graph that they come from, which adds to the
+      // queue.
       while ((address = DROPPED.poll()) != null) {
         var pending = Objects.requireNonNull(BY_TOKEN.remove(address));
         Pointer.free(new Token(address));
@@ -169,7 +173,8 @@ public final class FusedOp {
             public void call(TensorBase upstream) {
               if (ran) {
                 throw new IllegalStateException(
-                    "the backward pass ran a second time over a graph; its saved tensors are freed");
+                    "the backward pass ran a second time over a graph; its saved tensors are"
+                        + " freed");
               }
               ran = true;
               releaseTaken();

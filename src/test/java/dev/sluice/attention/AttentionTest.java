@@ -223,10 +223,7 @@ class AttentionTest {
       var ids = ids();
       float[] expected = full(decoder, ids.narrow(1, 0, 4), Probe.NONE);
       float[] whole =
-          decoder
-              .logits(decoder.hiddenStates(ids, null, Probe.NONE))
-              .narrow(1, 0, 4)
-              .floats();
+          decoder.logits(decoder.hiddenStates(ids, null, Probe.NONE)).narrow(1, 0, 4).floats();
       assertClose(expected, whole, "the first four tokens");
     }
   }
@@ -279,8 +276,7 @@ class AttentionTest {
         int keys = (int) shape[3];
         int[] expectedQueries = {TOKENS, TOKENS, 5, 5, 1, 1, 3, 3};
         int[] expectedKeys = {TOKENS, TOKENS, 5, 5, 6, 6, 9, 9};
-        assertArrayEquals(
-            new long[] {2, 4, expectedQueries[pass], expectedKeys[pass]}, shape);
+        assertArrayEquals(new long[] {2, 4, expectedQueries[pass], expectedKeys[pass]}, shape);
         float[] weights = probe.weights.get(pass);
         for (int row = 0; row < weights.length / keys; row++) {
           int last = keys - queries + row % queries;

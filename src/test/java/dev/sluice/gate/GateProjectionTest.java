@@ -14,10 +14,10 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
 import java.util.SplittableRandom;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
-import org.jspecify.annotations.Nullable;
 
 /// Every gate against loops over single numbers, in float64.
 class GateProjectionTest {
@@ -50,7 +50,8 @@ class GateProjectionTest {
     Libtorch.poisonUninitialized(false);
   }
 
-  /// The gates that differ in their arithmetic; where the tensor stands shows only in its number of heads.
+  /// The gates that differ in their arithmetic; where the tensor stands shows only in its number of
+  /// heads.
   private static List<Gate> gates() {
     var gates = new ArrayList<Gate>();
     for (var granularity : Granularity.values()) {
@@ -229,8 +230,7 @@ class GateProjectionTest {
       var oneHead = c.weight.narrow(0, 0, rows);
       var equal = c.with(c.y, c.x, Tensor.concatenate(List.of(oneHead, oneHead, oneHead), 0));
       var shared =
-          new Case(
-              gate.with(Sharing.HEAD_SHARED), c.heads, c.size, equal.y, equal.x, equal.weight);
+          new Case(gate.with(Sharing.HEAD_SHARED), c.heads, c.size, equal.y, equal.x, equal.weight);
       assertArrayEquals(
           equal.apply(Probe.NONE).doubles(), shared.apply(Probe.NONE).doubles(), 1e-12);
     }
@@ -290,8 +290,7 @@ class GateProjectionTest {
                       .item();
             }
           }
-          assertEquals(
-              (sums[1] - sums[0]) / 2e-5, exact[i], 1e-8, gate.name() + ", input " + k);
+          assertEquals((sums[1] - sums[0]) / 2e-5, exact[i], 1e-8, gate.name() + ", input " + k);
         }
       }
     }
@@ -327,7 +326,8 @@ class GateProjectionTest {
     }
   }
 
-  /// Scores are float32 whatever the matrix products are: bfloat16 has no number between 0.996 and 1.
+  /// Scores are float32 whatever the matrix products are: bfloat16 has no number between 0.996 and
+  /// 1.
   @Test
   void scoresAreNotRoundedToBfloat16() {
     for (Gate gate : gates()) {
@@ -338,7 +338,9 @@ class GateProjectionTest {
       var y = c.y.to(ElementType.BFLOAT16);
       new GateProjection(gate, weight).apply(y, x, Precision.BFLOAT16, 0, probe);
       var logits =
-          independent(gate) ? null : x.to(ElementType.BFLOAT16).linear(weight.to(ElementType.BFLOAT16));
+          independent(gate)
+              ? null
+              : x.to(ElementType.BFLOAT16).linear(weight.to(ElementType.BFLOAT16));
       if (logits == null || gate.sharing() == Sharing.HEAD_SHARED) {
         continue;
       }

@@ -38,8 +38,7 @@ class GateTest {
       for (var granularity : Granularity.values()) {
         for (var sharing : Sharing.values()) {
           boolean heads = position != GatePosition.DENSE_OUTPUT;
-          if (!heads
-              && (granularity == Granularity.HEADWISE || sharing == Sharing.HEAD_SHARED)) {
+          if (!heads && (granularity == Granularity.HEADWISE || sharing == Sharing.HEAD_SHARED)) {
             continue;
           }
           for (var combination : Combination.values()) {
@@ -139,8 +138,7 @@ class GateTest {
             new GateInput.LowRank(8),
             new GateInput.Value(),
             new GateInput.HeadOutput())) {
-      var failure =
-          assertThrows(InvalidInputException.class, () -> Gate.SDPA_HEADWISE.with(input));
+      var failure = assertThrows(InvalidInputException.class, () -> Gate.SDPA_HEADWISE.with(input));
       String sentence = failure.getMessage();
       assertTrue(sentence.contains("not implemented yet"), sentence);
       assertEquals(-1, sentence.indexOf('\n'), sentence);
@@ -159,8 +157,7 @@ class GateTest {
     assertEquals(6, Gate.SDPA_HEADWISE.logits(6, 64));
     assertEquals(384, Gate.SDPA_ELEMENTWISE.logits(6, 64));
     assertEquals(6, Gate.SDPA_HEADWISE.with(Sharing.HEAD_SHARED).logits(6, 64));
-    assertEquals(
-        384, Gate.SDPA_ELEMENTWISE.with(GatePosition.DENSE_OUTPUT).logits(1, 384));
+    assertEquals(384, Gate.SDPA_ELEMENTWISE.with(GatePosition.DENSE_OUTPUT).logits(1, 384));
   }
 
   @Test
@@ -169,7 +166,8 @@ class GateTest {
     assertActivation(new Activation.ScaledSigmoid(2), z -> 2 * sigmoid(z));
     assertActivation(new Activation.NonSparseSigmoid(), z -> 0.5 + 0.5 * sigmoid(z));
     assertActivation(new Activation.Silu(), z -> z * sigmoid(z));
-    assertActivation(new Activation.Softplus(), z -> Math.log1p(Math.exp(-Math.abs(z))) + Math.max(z, 0));
+    assertActivation(
+        new Activation.Softplus(), z -> Math.log1p(Math.exp(-Math.abs(z))) + Math.max(z, 0));
     assertActivation(new Activation.Identity(), z -> z);
     assertActivation(new Activation.LinearClip(), z -> Math.clamp(0.1 * z + 0.5, 0, 1));
   }

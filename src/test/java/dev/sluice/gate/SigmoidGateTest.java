@@ -95,7 +95,8 @@ class SigmoidGateTest {
     }
   }
 
-  /// Both compute in float32 and round once to the logits' type, so that they differ by a bfloat16 ulp at most.
+  /// Both compute in float32 and round once to the logits' type, so that they differ by a bfloat16
+  /// ulp at most.
   @Test
   void fusedEqualsComposedInMixedPrecision() {
     var types = new ElementType[] {ElementType.FLOAT32, ElementType.BFLOAT16};
@@ -177,8 +178,7 @@ class SigmoidGateTest {
   void otherElementTypesTakeTheDefinition() {
     var y = gaussian(1, 2, 3, 2, 5);
     var z = gaussian(2, 2, 3, 2);
-    assertArrayEquals(
-        SigmoidGate.composed(y, z).doubles(), SigmoidGate.apply(y, z).doubles());
+    assertArrayEquals(SigmoidGate.composed(y, z).doubles(), SigmoidGate.apply(y, z).doubles());
     assertEquals(ElementType.FLOAT64, SigmoidGate.apply(y, z).type());
   }
 

@@ -22,9 +22,10 @@ import org.junit.jupiter.params.provider.EnumSource;
 
 /// The vector kernels against the definition, and the definition against formulas in float64.
 ///
-/// Tolerance: a float32 result may differ by 4 ulp of the sum of its terms' magnitudes, 4 · 2⁻²³ · Σ|terms|, and by the
-/// smallest normal number where a factor is subnormal. Where both results are then rounded to bfloat16 they may fall on
-/// two sides of a tie: one bfloat16 ulp, 2⁻⁷ of the result, is added.
+/// Tolerance: a float32 result may differ by 4 ulp of the sum of its terms' magnitudes, 4 · 2⁻²³ ·
+/// Σ|terms|, and by the smallest normal number where a factor is subnormal. Where both results are
+/// then rounded to bfloat16 they may fall on two sides of a tie: one bfloat16 ulp, 2⁻⁷ of the
+/// result, is added.
 class KernelsTest {
   private static final int[] ROWS = {1, 7, 8, 15, 16, 17, 63, 65, 257};
   private static final int[] WIDTHS = {1, 2, 7, 16, 63, 64, 65, 128};
@@ -337,8 +338,8 @@ class KernelsTest {
     }
   }
 
-  /// Before the compiler takes a method over, the Vector API runs as plain Java; a run may not depend on when that
-  /// happens. Library functions of whole vectors and sums across lanes do.
+  /// Before the compiler takes a method over, the Vector API runs as plain Java; a run may not
+  /// depend on when that happens. Library functions of whole vectors and sums across lanes do.
   @Test
   void interpretedAndCompiledBitsAreTheSame() throws IOException, InterruptedException {
     var java = Path.of(System.getProperty("java.home"), "bin", "java").toString();
@@ -412,10 +413,7 @@ class KernelsTest {
 
   /// The tensors of one AdamW step, on the heap.
   private record AdamWCase(
-      MemorySegment parameter,
-      MemorySegment gradient,
-      MemorySegment first,
-      MemorySegment second) {
+      MemorySegment parameter, MemorySegment gradient, MemorySegment first, MemorySegment second) {
     AdamWCase(int elements, long seed) {
       this(array(elements), array(elements), array(elements), array(elements));
       var random = new SplittableRandom(seed);
@@ -469,8 +467,7 @@ class KernelsTest {
     }
   }
 
-  private static void assertAdamW(
-      Kernels kernels, AdamWStep step, AdamWCase c, int from, int to) {
+  private static void assertAdamW(Kernels kernels, AdamWStep step, AdamWCase c, int from, int to) {
     var before = new AdamWCase(c.elements(), 0);
     before.parameter.copyFrom(c.parameter);
     before.gradient.copyFrom(c.gradient);
@@ -521,10 +518,11 @@ class KernelsTest {
   void adamWSplitDoesNotChangeABit() {
     for (int elements : ROWS) {
       var whole = new AdamWCase(elements, 73);
-      VECTOR.adamW(
-          whole.parameter, whole.gradient, whole.first, whole.second, STEP, 0, elements);
+      VECTOR.adamW(whole.parameter, whole.gradient, whole.first, whole.second, STEP, 0, elements);
       for (int[] cuts :
-          new int[][] {{0, elements / 2, elements}, {0, elements / 3, elements * 2 / 3, elements}}) {
+          new int[][] {
+            {0, elements / 2, elements}, {0, elements / 3, elements * 2 / 3, elements}
+          }) {
         var parts = new AdamWCase(elements, 73);
         for (int i = 0; i + 1 < cuts.length; i++) {
           VECTOR.adamW(

@@ -172,8 +172,7 @@ class FusedOpTest {
     var a = leaf(3, 5);
     var b = leaf(5, 3);
     assertSame(product -> product.apply(a.transpose(0, 1), b).square().sum(), a, b);
-    assertSame(
-        product -> product.apply(a.narrow(1, 1, 2), a.narrow(1, 3, 2)).square().sum(), a);
+    assertSame(product -> product.apply(a.narrow(1, 1, 2), a.narrow(1, 3, 2)).square().sum(), a);
   }
 
   @Test
