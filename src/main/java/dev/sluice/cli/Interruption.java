@@ -4,7 +4,8 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 
-/// Ctrl-C and SIGTERM: asks the running command to stop at the next good place and waits until it has.
+/// Ctrl-C and SIGTERM: asks the running command to stop at the next good place and waits until it
+/// has.
 final class Interruption {
   private static final long LONGEST_WAIT_SECONDS = 600;
 
@@ -34,7 +35,8 @@ final class Interruption {
     return REQUESTED.get();
   }
 
-  /// Says that the command has ended; true when that was because of an interruption, which then ends the process.
+  /// Says that the command has ended; true when that was because of an interruption, which then
+  /// ends the process.
   static boolean finished() {
     FINISHED.countDown();
     return REQUESTED.get();

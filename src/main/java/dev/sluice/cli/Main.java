@@ -14,8 +14,8 @@ import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Spec;
 
-/// `sluice`: runs one command. Exit code 0 when it did what was asked, 1 when a check or the machine failed, 2 when the
-/// input was at fault, 130 after Ctrl-C.
+/// `sluice`: runs one command. Exit code 0 when it did what was asked, 1 when a check or the
+/// machine failed, 2 when the input was at fault, 130 after Ctrl-C.
 @Command(
     name = "sluice",
     description = {

@@ -15,7 +15,10 @@ final class SettingFlags {
   static final Map<String, String> HELP = new LinkedHashMap<>();
 
   static {
-    HELP.put("data", "A .txt, .jsonl (also .gz, .zst) or Parquet file or a folder of them; moby-dick is the bundled book.");
+    HELP.put(
+        "data",
+        "A .txt, .jsonl (also .gz, .zst) or Parquet file or a folder of them; moby-dick is the"
+            + " bundled book.");
     HELP.put("text_field", "The JSON field or Parquet column that holds the text.");
     HELP.put("tokenizer", "bytes, or the path of a Hugging Face tokenizer.json.");
     HELP.put("held_out_share", "The share of the text kept from training.");
@@ -28,9 +31,15 @@ final class SettingFlags {
     HELP.put("key_value_heads", "Key/value heads.");
     HELP.put("head_dim", "Size of a head.");
     HELP.put("tie_word_embeddings", "Use the embedding as the output matrix.");
-    HELP.put("gate", "none, sdpa-headwise, sdpa-elementwise, or (query|key|value|sdpa|dense)-(headwise|elementwise)…, joined by +.");
-    HELP.put("match_parameters", "Narrow the feed-forward so that the gated model is as large as the ungated one.");
-    HELP.put("precision", "float32, or bfloat16 (matrix products; weights and the rest stay float32).");
+    HELP.put(
+        "gate",
+        "none, sdpa-headwise, sdpa-elementwise, or"
+            + " (query|key|value|sdpa|dense)-(headwise|elementwise)…, joined by +.");
+    HELP.put(
+        "match_parameters",
+        "Narrow the feed-forward so that the gated model is as large as the ungated one.");
+    HELP.put(
+        "precision", "float32, or bfloat16 (matrix products; weights and the rest stay float32).");
     HELP.put("device", "cpu, cuda, cuda:INDEX or auto.");
     HELP.put("sequence_length", "Tokens per sequence.");
     HELP.put("batch_size", "Sequences per micro-batch.");

@@ -47,11 +47,11 @@ public final class StudyReport {
       sentences.add(comparison(baseline, gate));
     }
     sentences.add(
-        ("These are %d-parameter models after %s tokens each. The effects that the paper reports are of models a"
+        ("These are models of %s parameters after %s tokens each. The effects that the paper reports are of models a"
                 + " thousand times larger; at this scale a gate typically changes the loss by a few thousandths, which"
                 + " is about the noise between seeds, and attention sinks are only beginning to form.")
             .formatted(
-                results.isEmpty() ? 0 : results.getFirst().parameters(),
+                Numbers.count(results.isEmpty() ? 0 : results.getFirst().parameters()),
                 Numbers.count(tokensPerTrial())));
     return sentences;
   }
@@ -133,10 +133,11 @@ public final class StudyReport {
   /// One row per variant.
   public Table table() {
     var table =
-        Table.titled("Held-out text, mean ± standard deviation over seeds")
+        Table.titled(
+                "Held-out text, mean ± standard deviation over %d seed%s"
+                    .formatted(study.seeds().size(), study.seeds().size() == 1 ? "" : "s"))
             .columns(
                 "gate",
-                "seeds",
                 "bits per byte",
                 "first-token attention",
                 "largest activation",
@@ -152,7 +153,6 @@ public final class StudyReport {
       table =
           table.row(
               Cell.of(gate + (diverged == 0 ? "" : " (" + diverged + " diverged)")),
-              Cell.of((long) arm.size()),
               spread(arm, TrialResult::bitsPerByte, 4),
               spread(arm, TrialResult::firstTokenAttention, 4),
               spread(arm, TrialResult::largestActivation, 1),

@@ -6,11 +6,13 @@ import org.bytedeco.pytorch.global.torch;
 /// Loads libtorch, once and lazily, and holds its process-wide settings.
 public final class Libtorch {
   static {
-    // Lifetimes are lexical (Scope), so JavaCPP's own collector thread and memory limits are not wanted.
+    // Lifetimes are lexical (Scope), so JavaCPP's own collector thread and memory limits are not
+    // wanted.
     System.setProperty("org.bytedeco.javacpp.noPointerGC", "true");
     System.setProperty("org.bytedeco.javacpp.maxBytes", "0");
     System.setProperty("org.bytedeco.javacpp.maxPhysicalBytes", "0");
     Loader.load(torch.class);
+    BlasThreads.use(torch.get_num_threads());
   }
 
   private static volatile boolean poisoned;
@@ -25,6 +27,7 @@ public final class Libtorch {
     if (torch.get_num_threads() != threads) {
       torch.set_num_threads(threads);
     }
+    BlasThreads.use(threads);
   }
 
   public static int threads() {
@@ -41,8 +44,8 @@ public final class Libtorch {
     return torch.cuda_is_available();
   }
 
-  /// With `true`, [Tensor#uninitialized] fills new memory with NaN, so that a test sees every element that an operation
-  /// forgot to write.
+  /// With `true`, [Tensor#uninitialized] fills new memory with NaN, so that a test sees every
+  /// element that an operation forgot to write.
   public static void poisonUninitialized(boolean poison) {
     poisoned = poison;
   }

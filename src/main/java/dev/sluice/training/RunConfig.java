@@ -24,11 +24,13 @@ import tools.jackson.databind.json.JsonMapper;
 import tools.jackson.databind.node.ObjectNode;
 import tools.jackson.dataformat.toml.TomlMapper;
 
-/// Everything that decides a training run: what `config.toml` holds and what the flags of `sluice train` set.
+/// Everything that decides a training run: what `config.toml` holds and what the flags of `sluice
+/// train` set.
 ///
 /// Zero in `vocab_size` … `head_dim` means the named model's own value.
 ///
-/// @param data a text, JSON lines or Parquet file, or a folder of them; `moby-dick` is the bundled book
+/// @param data a text, JSON lines or Parquet file, or a folder of them; `moby-dick` is the bundled
+///   book
 /// @param textField the field or column that holds the text
 /// @param tokenizer `bytes`, or a `tokenizer.json`
 /// @param heldOutShare the share of the text that is kept from training
@@ -42,7 +44,8 @@ import tools.jackson.dataformat.toml.TomlMapper;
 /// @param headDim size of a head
 /// @param tieWordEmbeddings whether the output matrix is the embedding
 /// @param gate `none`, or gates' names joined by `+`
-/// @param matchParameters narrow the feed-forward width so that the gated model is as large as the ungated one
+/// @param matchParameters narrow the feed-forward width so that the gated model is as large as the
+///   ungated one
 /// @param precision `float32` or `bfloat16` (mixed, float32 master weights)
 /// @param device `cpu`, `cuda`, `cuda:INDEX` or `auto`
 /// @param sequenceLength tokens per sequence
@@ -160,12 +163,21 @@ public record RunConfig(
 
   public RunConfig {
     require(!data.isBlank(), "data", data, "name a file or folder");
-    require(heldOutShare > 0 && heldOutShare < 1, "held_out_share", heldOutShare, "use a share between 0 and 1");
+    require(
+        heldOutShare > 0 && heldOutShare < 1,
+        "held_out_share",
+        heldOutShare,
+        "use a share between 0 and 1");
     require(sequenceLength >= 2, "sequence_length", sequenceLength, "use at least 2");
     require(batchSize >= 1, "batch_size", batchSize, "use at least 1");
-    require(gradientAccumulation >= 1, "gradient_accumulation", gradientAccumulation, "use at least 1");
+    require(
+        gradientAccumulation >= 1, "gradient_accumulation", gradientAccumulation, "use at least 1");
     require(steps >= 1, "steps", steps, "use at least 1");
-    require(learningRate > 0 && learningRate < 1e3, "learning_rate", learningRate, "use a positive number such as 0.003");
+    require(
+        learningRate > 0 && learningRate < 1e3,
+        "learning_rate",
+        learningRate,
+        "use a positive number such as 0.003");
     require(weightDecay >= 0, "weight_decay", weightDecay, "use 0 or more");
     require(beta1 >= 0 && beta1 < 1, "beta1", beta1, "use a number in [0, 1)");
     require(beta2 >= 0 && beta2 < 1, "beta2", beta2, "use a number in [0, 1)");
@@ -187,7 +199,8 @@ public record RunConfig(
 
   // ---------------------------------------------------------------- from text
 
-  /// The configuration of a TOML file and flags: flags win over the file, the file over the defaults.
+  /// The configuration of a TOML file and flags: flags win over the file, the file over the
+  /// defaults.
   ///
   /// @param file read when not null
   /// @param flags setting names, such as `batch_size`, and their values as text
@@ -205,7 +218,8 @@ public record RunConfig(
       }
     }
     flags.forEach(
-        (name, value) -> merged.set(known(merged, name, "the command line"), parse(merged, name, value)));
+        (name, value) ->
+            merged.set(known(merged, name, "the command line"), parse(merged, name, value)));
     try {
       return JSON.treeToValue(merged, RunConfig.class);
     } catch (JacksonException e) {
@@ -224,7 +238,8 @@ public record RunConfig(
     try {
       return TOML.readTree(Files.readString(file));
     } catch (IOException e) {
-      throw new InvalidInputException("cannot read the configuration file " + file + "; check its name", e);
+      throw new InvalidInputException(
+          "cannot read the configuration file " + file + "; check its name", e);
     } catch (JacksonException e) {
       throw new InvalidInputException(file + " is not valid TOML: " + e.getOriginalMessage(), e);
     }
@@ -329,10 +344,7 @@ public record RunConfig(
               Math.min(warmupSteps, steps), steps, minLearningRateShare);
       case "wsd" ->
           new LearningRateSchedule.WarmupStableDecay(
-              warmupSteps,
-              steps,
-              decaySteps > 0 ? decaySteps : steps / 5,
-              minLearningRateShare);
+              warmupSteps, steps, decaySteps > 0 ? decaySteps : steps / 5, minLearningRateShare);
       default ->
           throw new InvalidInputException("unknown schedule '" + schedule + "'; use cosine or wsd");
     };

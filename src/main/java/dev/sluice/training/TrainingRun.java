@@ -29,11 +29,11 @@ import java.util.Set;
 import java.util.function.BooleanSupplier;
 import org.jspecify.annotations.Nullable;
 
-/// A training run in a directory: `config.toml`, `manifest.json`, `metrics.jsonl`, `timings.jsonl`, TensorBoard events
-/// and `checkpoints/`.
+/// A training run in a directory: `config.toml`, `manifest.json`, `metrics.jsonl`, `timings.jsonl`,
+/// TensorBoard events and `checkpoints/`.
 ///
-/// Batches are a pure function of the step and weights are saved with the optimizer's state, so a run that was stopped
-/// goes on where it was.
+/// Batches are a pure function of the step and weights are saved with the optimizer's state, so a
+/// run that was stopped goes on where it was.
 public final class TrainingRun {
   /// Hears of a run's progress, on its thread.
   public interface Listener {
@@ -101,7 +101,11 @@ public final class TrainingRun {
     return config.data().equals("moby-dick") && !Files.exists(Path.of("moby-dick"))
         ? Corpus.prepare(Documents.mobyDick(), tokenizer, config.heldOutShare(), directory)
         : Corpus.prepare(
-            Path.of(config.data()), config.textField(), tokenizer, config.heldOutShare(), directory);
+            Path.of(config.data()),
+            config.textField(),
+            tokenizer,
+            config.heldOutShare(),
+            directory);
   }
 
   /// Trains from the start, in a directory that holds no run.
@@ -173,8 +177,7 @@ public final class TrainingRun {
   private Trainer trainer(Decoder decoder) {
     return new Trainer(
         decoder,
-        new AdamW.Settings(
-            config.beta1(), config.beta2(), config.epsilon(), config.weightDecay()),
+        new AdamW.Settings(config.beta1(), config.beta2(), config.epsilon(), config.weightDecay()),
         config.scheduleOf(),
         config.learningRate(),
         config.clipNorm());
@@ -198,8 +201,7 @@ public final class TrainingRun {
       Corpus corpus, Tokenizer tokenizer, Decoder decoder, Trainer trainer, int done)
       throws IOException {
     var batches =
-        new BatchReader(
-            corpus.train(), config.batchSize(), config.sequenceLength(), config.seed());
+        new BatchReader(corpus.train(), config.batchSize(), config.sequenceLength(), config.seed());
     var windows = heldOutWindows(corpus, tokenizer);
     long bytes = windows.bytes();
     listener.prepared(corpus, decoder, done);
@@ -223,7 +225,8 @@ public final class TrainingRun {
                 config.sequenceLength());
         double seconds = (System.nanoTime() - began) / 1e9;
         if (!step.isFinite()) {
-          metrics.metrics(number + 1, Map.of("loss", step.loss(), "gradient_norm", step.gradientNorm()));
+          metrics.metrics(
+              number + 1, Map.of("loss", step.loss(), "gradient_norm", step.gradientNorm()));
           ending = Ending.DIVERGED;
           break;
         }
