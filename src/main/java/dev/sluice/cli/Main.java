@@ -23,11 +23,7 @@ import picocli.CommandLine.Spec;
       "",
       "The main job, on bundled text, in a few minutes:  ./sluice study"
     },
-    subcommands = {
-      StudyCommand.class,
-      TrainCommand.class,
-      ParityCommand.class
-    },
+    subcommands = {StudyCommand.class, TrainCommand.class, ParityCommand.class},
     synopsisSubcommandLabel = "COMMAND",
     mixinStandardHelpOptions = true,
     versionProvider = Version.class,

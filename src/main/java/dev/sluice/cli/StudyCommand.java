@@ -1,6 +1,7 @@
 package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Numbers;
 import dev.sluice.report.Progress;
 import dev.sluice.report.RemainingTime;
@@ -9,7 +10,6 @@ import dev.sluice.study.Study;
 import dev.sluice.study.StudyReport;
 import dev.sluice.study.Trial;
 import dev.sluice.tensor.Libtorch;
-import dev.sluice.provenance.RunManifest;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.Trainer;
 import dev.sluice.training.TrainingRun;
@@ -32,14 +32,17 @@ import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Spec;
 
-/// `sluice study`: compares gates, by default an ungated model with its gated twin on the bundled text.
+/// `sluice study`: compares gates, by default an ungated model with its gated twin on the bundled
+/// text.
 @Command(
     name = "study",
     description = {
-      "Trains variants of one model from paired seeds and says what the gate changed, with its uncertainty.",
+      "Trains variants of one model from paired seeds and says what the gate changed, with its"
+          + " uncertainty.",
       "",
-      "Without flags: a small byte-level decoder without a gate and one with the paper's elementwise gate after"
-          + " attention, equal in parameters, two seeds each, on Moby-Dick. Takes a few minutes on two cores."
+      "Without flags: a small byte-level decoder without a gate and one with the paper's"
+          + " elementwise gate after attention, equal in parameters, two seeds each, on Moby-Dick."
+          + " Takes a few minutes on two cores."
     },
     mixinStandardHelpOptions = true,
     sortOptions = false,
@@ -52,7 +55,8 @@ import picocli.CommandLine.Spec;
       "  ./sluice study --output runs/mine        (again: goes on where it was)"
     })
 final class StudyCommand implements Callable<Integer> {
-  /// What a study holds where neither file nor flag says otherwise: sized for a few minutes on two cores.
+  /// What a study holds where neither file nor flag says otherwise: sized for a few minutes on two
+  /// cores.
   static final RunConfig DEFAULTS =
       RunConfig.DEFAULTS.with(
           null,
@@ -84,7 +88,8 @@ final class StudyCommand implements Callable<Integer> {
       names = "--output",
       paramLabel = "DIR",
       description =
-          "The study's directory; one that holds part of the same study is completed. Default: runs/study-DATE-TIME.")
+          "The study's directory; one that holds part of the same study is completed. Default:"
+              + " runs/study-DATE-TIME.")
   private @Nullable Path output;
 
   @Mixin private ThreadsOption threads = new ThreadsOption();
@@ -100,13 +105,10 @@ final class StudyCommand implements Callable<Integer> {
     if (seeds < 1) {
       throw new InvalidInputException("--seeds must be at least 1, not " + seeds);
     }
-    var config =
-        DEFAULTS.with(file, SettingFlags.given(spec.commandLine().getParseResult()));
+    var config = DEFAULTS.with(file, SettingFlags.given(spec.commandLine().getParseResult()));
     var study =
         new Study(
-            config,
-            gates,
-            LongStream.range(config.seed(), config.seed() + seeds).boxed().toList());
+            config, gates, LongStream.range(config.seed(), config.seed() + seeds).boxed().toList());
     Path directory = output != null ? output : freshDirectory();
     refuseAnother(directory, config);
     Files.createDirectories(directory);
@@ -118,7 +120,11 @@ final class StudyCommand implements Callable<Integer> {
     Console.note(
         "%d trials of %d steps: %s, seeds %s, in %s"
             .formatted(
-                trials.size(), config.steps(), String.join(" and ", gates), study.seeds(), directory));
+                trials.size(),
+                config.steps(),
+                String.join(" and ", gates),
+                study.seeds(),
+                directory));
     var overall = new Overall(trials);
     var results =
         study.run(

@@ -27,14 +27,16 @@ public final class Statistics {
     return Math.sqrt(squares / (values.length - 1));
   }
 
-  /// Half the width of the 95 % confidence interval of the mean, by Student's t; NaN for fewer than two values.
+  /// Half the width of the 95 % confidence interval of the mean, by Student's t; NaN for fewer than
+  /// two values.
   public static double interval95(double... values) {
     return quantile95(values.length - 1)
         * standardDeviation(values)
         / Math.sqrt((double) values.length);
   }
 
-  /// The two-sided 95 % quantile of Student's t (beyond 30 degrees of freedom a slightly wide approximation).
+  /// The two-sided 95 % quantile of Student's t (beyond 30 degrees of freedom a slightly wide
+  /// approximation).
   private static double quantile95(int degreesOfFreedom) {
     if (degreesOfFreedom < 1) {
       return Double.NaN;

@@ -22,8 +22,8 @@ import java.util.function.Function;
 
 /// Variants of one model, trained from the same seeds and measured on the same held-out text.
 ///
-/// Seeds are paired: all variants of a seed see the same batches in the same order and start with the same weights
-/// wherever they have a parameter of that name and shape.
+/// Seeds are paired: all variants of a seed see the same batches in the same order and start with
+/// the same weights wherever they have a parameter of that name and shape.
 ///
 /// @param base what all trials share
 /// @param gates each variant's gate, the baseline first
@@ -57,7 +57,10 @@ public record Study(RunConfig base, List<String> gates, List<Long> seeds) {
         String name = gate.replace('*', 'x') + "-seed" + seed;
         trials.add(
             new Trial(
-                gate, seed, trialConfig(base, gate, seed), directory.resolve("trials").resolve(name)));
+                gate,
+                seed,
+                trialConfig(base, gate, seed),
+                directory.resolve("trials").resolve(name)));
       }
     }
     return trials;
@@ -87,8 +90,7 @@ public record Study(RunConfig base, List<String> gates, List<Long> seeds) {
         continue;
       }
       var run =
-          new TrainingRun(
-              trial.config(), trial.directory(), origin, listeners.apply(trial), stop);
+          new TrainingRun(trial.config(), trial.directory(), origin, listeners.apply(trial), stop);
       var outcome =
           Files.exists(trial.directory().resolve(RunConfig.FILE))
               ? run.resume(corpus, tokenizer)

@@ -47,9 +47,10 @@ public final class StudyReport {
       sentences.add(comparison(baseline, gate));
     }
     sentences.add(
-        ("These are models of %s parameters after %s tokens each. The effects that the paper reports are of models a"
-                + " thousand times larger; at this scale a gate typically changes the loss by a few thousandths, which"
-                + " is about the noise between seeds, and attention sinks are only beginning to form.")
+        ("These are models of %s parameters after %s tokens each. The effects that the paper"
+             + " reports are of models a thousand times larger; at this scale a gate typically"
+             + " changes the loss by a few thousandths, which is about the noise between seeds, and"
+             + " attention sinks are only beginning to form.")
             .formatted(
                 Numbers.count(results.isEmpty() ? 0 : results.getFirst().parameters()),
                 Numbers.count(tokensPerTrial())));
@@ -77,10 +78,14 @@ public final class StudyReport {
     }
     int pairs = a.size();
     if (pairs == 0) {
-      return gate + ": no pair of finished trials with " + baseline + " yet, so nothing can be said.";
+      return gate
+          + ": no pair of finished trials with "
+          + baseline
+          + " yet, so nothing can be said.";
     }
     double[] differences =
-        Statistics.differences(values(b, TrialResult::bitsPerByte), values(a, TrialResult::bitsPerByte));
+        Statistics.differences(
+            values(b, TrialResult::bitsPerByte), values(a, TrialResult::bitsPerByte));
     double mean = Statistics.mean(differences);
     String what =
         "%s against %s: held-out loss %s by %s bits per byte on average over %d paired seed%s (%s)."
@@ -158,14 +163,16 @@ public final class StudyReport {
               spread(arm, TrialResult::largestActivation, 1),
               arm.getFirst().meanGate() == null
                   ? Cell.missing()
-                  : spread(arm, result -> result.meanGate() == null ? Double.NaN : result.meanGate(), 3),
+                  : spread(
+                      arm, result -> result.meanGate() == null ? Double.NaN : result.meanGate(), 3),
               Cell.of(Math.round(Statistics.mean(values(arm, TrialResult::tokensPerSecond)))),
               Cell.of(arm.getFirst().parameters()));
     }
     double floor = results.isEmpty() ? Double.NaN : results.getFirst().uniformFloor();
     return table
         .footnote(
-            "First-token attention: mean over layers, heads and queries but the first 4; uniform attention would give "
+            "First-token attention: mean over layers, heads and queries but the first 4; uniform"
+                + " attention would give "
                 + Numbers.fixed(floor, 4)
                 + ".")
         .footnote("Largest activation: the largest |x| of the residual stream after any block.");
@@ -186,7 +193,11 @@ public final class StudyReport {
   /// @param command as the user gave it
   /// @param manifest what the report carries about its making
   public Path writePage(String command, Map<String, Object> manifest) throws IOException {
-    var page = HtmlReport.titled("Does a gate help?").written(Instant.now()).command(command).manifest(manifest);
+    var page =
+        HtmlReport.titled("Does a gate help?")
+            .written(Instant.now())
+            .command(command)
+            .manifest(manifest);
     sentences().forEach(page::summary);
     page.table(table());
     page.section("Loss")
@@ -195,8 +206,9 @@ public final class StudyReport {
     Map<String, SinkReport> sinks = sinks();
     page.section("Where attention goes")
         .prose(
-            "Attention of the first seed's models on the first held-out window, mean over heads. A bright first column is"
-                + " an attention sink. Compare the panels of one layer: the colour scale is the same.");
+            "Attention of the first seed's models on the first held-out window, mean over heads. A"
+                + " bright first column is an attention sink. Compare the panels of one layer: the"
+                + " colour scale is the same.");
     for (int layer : shownLayers(sinks)) {
       page.figure(attentionMaps(sinks, layer));
     }
@@ -214,7 +226,9 @@ public final class StudyReport {
     for (String gate : study.gates()) {
       List<RunMetrics.Curve> curves = new ArrayList<>();
       for (var result : finished(gate)) {
-        curves.add(smoothed(RunMetrics.read(trial(gate, result.seed()).directory()).curve(field), smoothing));
+        curves.add(
+            smoothed(
+                RunMetrics.read(trial(gate, result.seed()).directory()).curve(field), smoothing));
       }
       if (!curves.isEmpty()) {
         series.add(band(gate, curves));
@@ -380,7 +394,8 @@ public final class StudyReport {
     }
     return new Histograms(
         "Gate scores",
-        "Scores over all held-out tokens of the first seed's model; 0 is closed, 1 is open, a new gate starts near ½.",
+        "Scores over all held-out tokens of the first seed's model; 0 is closed, 1 is open, a new"
+            + " gate starts near ½.",
         "score",
         0,
         1,
@@ -409,8 +424,7 @@ public final class StudyReport {
     return find(gate).stream().filter(result -> !result.diverged()).toList();
   }
 
-  private static double[] values(
-      List<TrialResult> results, ToDoubleFunction<TrialResult> value) {
+  private static double[] values(List<TrialResult> results, ToDoubleFunction<TrialResult> value) {
     return results.stream().mapToDouble(value).toArray();
   }
 }

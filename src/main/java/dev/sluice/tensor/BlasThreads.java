@@ -11,9 +11,10 @@ import org.jspecify.annotations.Nullable;
 
 /// Keeps OpenBLAS from starting threads inside libtorch's threads.
 ///
-/// libtorch's attention and batched products split their work among OpenMP threads, each of which calls a matrix
-/// product; OpenBLAS, which does not know OpenMP, then uses its own threads in each of them, and they wait for one
-/// another by spinning. On two cores that made a training step up to a hundred times slower.
+/// libtorch's attention and batched products split their work among OpenMP threads, each of which
+/// calls a matrix product; OpenBLAS, which does not know OpenMP, then uses its own threads in each
+/// of them, and they wait for one another by spinning. On two cores that made a training step up to
+/// a hundred times slower.
 final class BlasThreads {
   private static final @Nullable MethodHandle SET = find("openblas_set_num_threads");
   private static int count = 1;

@@ -6,8 +6,8 @@ import org.bytedeco.pytorch.IValue;
 import org.bytedeco.pytorch.IValueVector;
 import org.bytedeco.pytorch.OperatorHandle;
 
-/// libtorch's causal attention for the CPU, joined to autograd by hand so that both its passes run without nested BLAS
-/// threads.
+/// libtorch's causal attention for the CPU, joined to autograd by hand so that both its passes run
+/// without nested BLAS threads.
 final class FlashAttention {
   private static final OperatorHandle FORWARD =
       find("aten::_scaled_dot_product_flash_attention_for_cpu");
