@@ -6,6 +6,7 @@ import java.io.IOException;
 import java.io.PrintStream;
 import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -22,7 +23,7 @@ import picocli.CommandLine.Spec;
       "",
       "The main job, on bundled text, in a few minutes:  ./sluice study"
     },
-    subcommands = {TrainCommand.class, ParityCommand.class},
+    subcommands = {StudyCommand.class, TrainCommand.class, ParityCommand.class},
     synopsisSubcommandLabel = "COMMAND",
     mixinStandardHelpOptions = true,
     versionProvider = Version.class,
@@ -58,7 +59,8 @@ public final class Main implements Runnable {
   static int run(PrintStream out, PrintStream err, String... args) {
     Console.set(out, err);
     var commandLine = new CommandLine(new Main());
-    SettingFlags.addTo(commandLine, "train", RunConfig.DEFAULTS);
+    SettingFlags.addTo(commandLine, "train", RunConfig.DEFAULTS, Set.of());
+    SettingFlags.addTo(commandLine, "study", StudyCommand.DEFAULTS, Set.of("gate"));
     commandLine.setOut(new PrintWriter(out, true, StandardCharsets.UTF_8));
     commandLine.setErr(new PrintWriter(err, true, StandardCharsets.UTF_8));
     commandLine.setParameterExceptionHandler(Main::explainParameter);

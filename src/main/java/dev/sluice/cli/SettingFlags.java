@@ -4,6 +4,7 @@ import dev.sluice.training.RunConfig;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Set;
 import picocli.CommandLine;
 import picocli.CommandLine.Model.OptionSpec;
 import picocli.CommandLine.ParseResult;
@@ -67,11 +68,16 @@ final class SettingFlags {
   private SettingFlags() {}
 
   /// Adds the flags to a subcommand.
-  static void addTo(CommandLine main, String subcommand, RunConfig defaults) {
+  ///
+  /// @param left settings that the subcommand decides itself
+  static void addTo(CommandLine main, String subcommand, RunConfig defaults, Set<String> left) {
     var spec = Objects.requireNonNull(main.getSubcommands().get(subcommand)).getCommandSpec();
     var values = defaults.settings();
     HELP.forEach(
         (name, help) -> {
+          if (left.contains(name)) {
+            return;
+          }
           var option =
               OptionSpec.builder(flag(name))
                   .type(String.class)

@@ -12,6 +12,7 @@ public final class Libtorch {
     System.setProperty("org.bytedeco.javacpp.maxBytes", "0");
     System.setProperty("org.bytedeco.javacpp.maxPhysicalBytes", "0");
     Loader.load(torch.class);
+    BlasThreads.use(torch.get_num_threads());
   }
 
   private static volatile boolean poisoned;
@@ -26,6 +27,7 @@ public final class Libtorch {
     if (torch.get_num_threads() != threads) {
       torch.set_num_threads(threads);
     }
+    BlasThreads.use(threads);
   }
 
   public static int threads() {

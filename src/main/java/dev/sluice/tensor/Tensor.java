@@ -194,6 +194,9 @@ public final class Tensor implements AutoCloseable {
 
   /// Each slice along `dimension` repeated `times` times in a row.
   public Tensor repeatInterleave(long times, int dimension) {
+    if (times == 1) {
+      return this;
+    }
     long[] shape = shape();
     int at = dimension < 0 ? dimension + shape.length : dimension;
     long[] apart = new long[shape.length + 1];
@@ -233,7 +236,9 @@ public final class Tensor implements AutoCloseable {
   }
 
   public Tensor matmul(Tensor other) {
-    return new Tensor(raw.matmul(other.raw));
+    return raw.dim() > 2
+        ? BlasThreads.withOne(() -> new Tensor(raw.matmul(other.raw)))
+        : new Tensor(raw.matmul(other.raw));
   }
 
   /// `x Wᵀ` for a weight `[out, in]`.
@@ -333,16 +338,23 @@ public final class Tensor implements AutoCloseable {
   /// @param causal query i sees keys 0 … i; not together with a mask
   public Tensor scaledDotProductAttention(
       Tensor keys, Tensor values, @Nullable Tensor mask, boolean causal) {
-    return new Tensor(
-        torch.scaled_dot_product_attention(
-            raw,
-            keys.raw,
-            values.raw,
-            mask == null ? new TensorOptional() : new TensorOptional(mask.raw),
-            0.0,
-            causal,
-            new DoubleOptional(),
-            keys.size(1) != size(1)));
+    if (causal && isOnCpu() && type() == ElementType.FLOAT32) {
+      long group = size(1) / keys.size(1);
+      return FlashAttention.causal(
+          this, keys.repeatInterleave(group, 1), values.repeatInterleave(group, 1));
+    }
+    return BlasThreads.withOne(
+        () ->
+            new Tensor(
+                torch.scaled_dot_product_attention(
+                    raw,
+                    keys.raw,
+                    values.raw,
+                    mask == null ? new TensorOptional() : new TensorOptional(mask.raw),
+                    0.0,
+                    causal,
+                    new DoubleOptional(),
+                    keys.size(1) != size(1))));
   }
 
   // ---------------------------------------------------------------- gradients
