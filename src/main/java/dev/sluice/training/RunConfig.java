@@ -226,10 +226,15 @@ public record RunConfig(
       if (e.getCause() instanceof InvalidInputException cause) {
         throw cause;
       }
+      String setting =
+          e.getPath().isEmpty() ? "a setting" : e.getPath().getLast().getPropertyName();
       throw new InvalidInputException(
-          (file == null ? "the configuration" : file)
+          setting
+              + (file == null ? "" : " in " + file)
               + " has a value of the wrong kind: "
-              + e.getOriginalMessage(),
+              + merged.path(setting)
+              + "; the default is "
+              + DEFAULTS.settings().get(setting),
           e);
     }
   }

@@ -238,7 +238,8 @@ public final class TrainingRun {
 
         boolean last = number == config.steps();
         boolean stopping = !last && stop.getAsBoolean();
-        if (last || (!stopping && number % config.evaluateEvery() == 0)) {
+        // also when stopping, so that a stopped and resumed run records what an unbroken one does
+        if (last || number % config.evaluateEvery() == 0) {
           heldOut = HeldOutLoss.measure(decoder, windows.tokens(), bytes);
           metrics.metrics(
               number,

@@ -24,7 +24,8 @@ class ParityTest {
     assertTrue(result.passed(), result.lines()::toString);
   }
 
-  /// The reference loads what Sluice saves: its answers for a checkpoint that Sluice trained and saved.
+  /// The reference loads what Sluice saves: its answers for a checkpoint that Sluice trained and
+  /// saved.
   @Test
   void theReferenceLoadsWhatSluiceSaves() {
     var result =
@@ -40,7 +41,8 @@ class ParityTest {
     }
     String config = Files.readString(copy.resolve("config.json"));
     Files.writeString(
-        copy.resolve("config.json"), config.replace("\"rope_theta\" : 10000.0", "\"rope_theta\" : 9000.0"));
+        copy.resolve("config.json"),
+        config.replace("\"rope_theta\" : 10000.0", "\"rope_theta\" : 9000.0"));
     assertFalse(Parity.check(copy, 2e-5, Device.CPU).passed());
   }
 }
