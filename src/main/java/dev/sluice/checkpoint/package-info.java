@@ -3,6 +3,6 @@
 /// [dev.sluice.checkpoint.SafetensorsFile] for the format and at
 /// [dev.sluice.checkpoint.CheckpointDirectory] for what survives a crash.
 ///
-/// Nothing here knows a tensor: data are little-endian bytes in memory segments, and whoever reads
-/// them copies them where they belong.
+/// Files hold little-endian bytes in memory segments; only [dev.sluice.checkpoint.ModelDirectory]
+/// knows which tensor of a model they are.
 package dev.sluice.checkpoint;

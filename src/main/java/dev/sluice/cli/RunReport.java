@@ -24,11 +24,11 @@ final class RunReport {
     var heldOut = metrics.curve("held_out_bits_per_byte");
     var norm = metrics.curve("gradient_norm");
     double last = heldOut.values()[heldOut.values().length - 1];
+    var manifest = RunManifest.read(directory.resolve(RunManifest.FILE_NAME));
     Path page = directory.resolve("report.html");
     HtmlReport.titled("Training run " + directory.getFileName())
         .written(Instant.now())
-        .command(
-            config.gate().equals("none") ? "sluice train" : "sluice train --gate " + config.gate())
+        .command("sluice " + String.join(" ", manifest.commandLine()))
         .manifest(Files.readString(directory.resolve(RunManifest.FILE_NAME)))
         .summary(
             "After %d steps the held-out loss is %s bits per byte."
@@ -40,14 +40,14 @@ final class RunReport {
                 "Mean next-token loss of each step's sequences, before its update.",
                 Axis.linear("step"),
                 Axis.linear("nats per token"),
-                List.of(LineChart.Series.of(config.gate(), loss.steps(), loss.values()))))
+                List.of(LineChart.Series.of(config.gateNames(), loss.steps(), loss.values()))))
         .figure(
             new LineChart(
                 "Held-out loss",
                 "On text that training never saw.",
                 Axis.linear("step"),
                 Axis.linear("bits per byte"),
-                List.of(LineChart.Series.of(config.gate(), heldOut.steps(), heldOut.values()))))
+                List.of(LineChart.Series.of(config.gateNames(), heldOut.steps(), heldOut.values()))))
         .section("Stability")
         .figure(
             new LineChart(
@@ -55,7 +55,7 @@ final class RunReport {
                 "Global norm before clipping.",
                 Axis.linear("step"),
                 Axis.logarithmic("norm"),
-                List.of(LineChart.Series.of(config.gate(), norm.steps(), norm.values()))))
+                List.of(LineChart.Series.of(config.gateNames(), norm.steps(), norm.values()))))
         .writeTo(page);
     return page;
   }

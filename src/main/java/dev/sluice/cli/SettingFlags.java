@@ -33,7 +33,7 @@ final class SettingFlags {
     HELP.put("tie_word_embeddings", "Use the embedding as the output matrix.");
     HELP.put(
         "gate",
-        "none, sdpa-headwise, sdpa-elementwise, or"
+        "model (the named model's own), none, sdpa-headwise, sdpa-elementwise, or"
             + " (query|key|value|sdpa|dense)-(headwise|elementwise)…, joined by +.");
     HELP.put(
         "match_parameters",

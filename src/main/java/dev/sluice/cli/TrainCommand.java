@@ -105,7 +105,7 @@ final class TrainCommand implements Callable<Integer> {
     String time =
         LocalDateTime.now(ZoneId.systemDefault())
             .format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss"));
-    return Path.of("runs", time + "-" + config.gate().replace('*', 'x'));
+    return Path.of("runs", time + "-" + config.gateNames().replace('*', 'x'));
   }
 
   private static int report(RunConfig config, TrainingRun.Outcome outcome) throws IOException {

@@ -33,7 +33,7 @@ final class TrainingProgress implements TrainingRun.Listener {
             .formatted(
                 label,
                 Numbers.count(decoder.config().parameterCount()),
-                config.gate(),
+                config.gateNames(),
                 Numbers.count(corpus.train().length()),
                 Numbers.count(corpus.heldOut().length()),
                 config.precision(),

@@ -47,13 +47,11 @@ public final class StudyReport {
       sentences.add(comparison(baseline, gate));
     }
     sentences.add(
-        ("These are models of %s parameters after %s tokens each. The effects that the paper"
-             + " reports are of models a thousand times larger; at this scale a gate typically"
-             + " changes the loss by a few thousandths, which is about the noise between seeds, and"
-             + " attention sinks are only beginning to form.")
-            .formatted(
-                Numbers.count(results.isEmpty() ? 0 : results.getFirst().parameters()),
-                Numbers.count(tokensPerTrial())));
+        ("Each model trained on %s tokens. The paper's effects are of models with billions of parameters"
+                + " and hundreds of billions of tokens; in small models a gate typically changes the loss by a"
+                + " few thousandths, which is about the noise between seeds, and attention sinks are only"
+                + " beginning to form.")
+            .formatted(Numbers.count(tokensPerTrial())));
     return sentences;
   }
 
@@ -168,7 +166,12 @@ public final class StudyReport {
               Cell.of(Math.round(Statistics.mean(values(arm, TrialResult::tokensPerSecond)))),
               Cell.of(arm.getFirst().parameters()));
     }
-    double floor = results.isEmpty() ? Double.NaN : results.getFirst().uniformFloor();
+    double floor =
+        results.stream()
+            .filter(result -> !result.diverged())
+            .mapToDouble(TrialResult::uniformFloor)
+            .findFirst()
+            .orElse(Double.NaN);
     return table
         .footnote(
             "First-token attention: mean over layers, heads and queries but the first 4; uniform"

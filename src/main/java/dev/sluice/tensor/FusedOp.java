@@ -37,9 +37,7 @@ public final class FusedOp {
     Tensor[] gradients(Tensor upstream);
   }
 
-  // The engine has taken these gradients over; they are let go at the next hook, since a hook
-  // cannot free what it
-  // returns.
+  // Gradients that the engine has taken over; let go at the next hook, as a hook cannot free what it returns.
   private static final ThreadLocal<Deque<Tensor>> TAKEN = ThreadLocal.withInitial(ArrayDeque::new);
 
   private FusedOp() {}

@@ -1,7 +1,9 @@
 package dev.sluice.tensor;
 
+import dev.sluice.InvalidInputException;
 import org.bytedeco.javacpp.Loader;
 import org.bytedeco.pytorch.global.torch;
+import org.jspecify.annotations.Nullable;
 
 /// Loads libtorch, once and lazily, and holds its process-wide settings.
 public final class Libtorch {
@@ -11,19 +13,40 @@ public final class Libtorch {
     System.setProperty("org.bytedeco.javacpp.noPointerGC", "true");
     System.setProperty("org.bytedeco.javacpp.maxBytes", "0");
     System.setProperty("org.bytedeco.javacpp.maxPhysicalBytes", "0");
-    Loader.load(torch.class);
-    BlasThreads.use(torch.get_num_threads());
+    FAILURE = tryToLoad();
   }
+
+  private static final @Nullable UnsatisfiedLinkError FAILURE;
 
   private static volatile boolean poisoned;
 
   private Libtorch() {}
 
+  private static @Nullable UnsatisfiedLinkError tryToLoad() {
+    try {
+      Loader.load(torch.class);
+      BlasThreads.use(torch.get_num_threads());
+      return null;
+    } catch (UnsatisfiedLinkError e) {
+      return e;
+    }
+  }
+
   /// Makes sure that the native library is loaded.
-  static void load() {}
+  static void load() {
+    if (FAILURE != null) {
+      throw new InvalidInputException(
+          "libtorch cannot be loaded ("
+              + FAILURE.getMessage()
+              + "); the tested platform is Linux on x86-64, and a build with CUDA needs the driver, cuDNN and NCCL"
+              + " installed",
+          FAILURE);
+    }
+  }
 
   /// Sets how many threads libtorch's operations use.
   public static void threads(int threads) {
+    load();
     if (torch.get_num_threads() != threads) {
       torch.set_num_threads(threads);
     }

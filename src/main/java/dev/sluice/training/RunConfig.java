@@ -43,7 +43,7 @@ import tools.jackson.dataformat.toml.TomlMapper;
 /// @param keyValueHeads key/value heads
 /// @param headDim size of a head
 /// @param tieWordEmbeddings whether the output matrix is the embedding
-/// @param gate `none`, or gates' names joined by `+`
+/// @param gate `none`, gates' names joined by `+`, or `model` for the named model's own
 /// @param matchParameters narrow the feed-forward width so that the gated model is as large as the
 ///   ungated one
 /// @param precision `float32` or `bfloat16` (mixed, float32 master weights)
@@ -129,7 +129,7 @@ public record RunConfig(
           0,
           0,
           true,
-          "none",
+          "model",
           false,
           "float32",
           "auto",
@@ -301,11 +301,19 @@ public record RunConfig(
     if (gate.isBlank() || gate.equals("none")) {
       return List.of();
     }
+    if (gate.equals("model")) {
+      return Decoders.named(model).gates();
+    }
     List<Gate> gates = new ArrayList<>();
     for (String name : gate.split("\\+")) {
       gates.add(Gate.parse(name));
     }
     return gates;
+  }
+
+  /// The gates' names joined by `+`, or `none`.
+  public String gateNames() {
+    return gates().isEmpty() ? "none" : String.join("+", gates().stream().map(Gate::name).toList());
   }
 
   /// The model for a vocabulary of that size.
@@ -328,7 +336,7 @@ public record RunConfig(
             tieWordEmbeddings,
             named.initializerRange(),
             List.of());
-    var gated = ungated.with(gates().isEmpty() ? named.gates() : gates());
+    var gated = ungated.with(gates());
     return matchParameters ? gated.matchingParameters(ungated.parameterCount(), 1) : gated;
   }
 
@@ -343,13 +351,16 @@ public record RunConfig(
   }
 
   public LearningRateSchedule scheduleOf() {
+    int warmup = Math.min(warmupSteps, steps);
     return switch (schedule.toLowerCase(Locale.ROOT)) {
       case "cosine" ->
-          new LearningRateSchedule.Cosine(
-              Math.min(warmupSteps, steps), steps, minLearningRateShare);
+          new LearningRateSchedule.Cosine(warmup, steps, minLearningRateShare);
       case "wsd" ->
           new LearningRateSchedule.WarmupStableDecay(
-              warmupSteps, steps, decaySteps > 0 ? decaySteps : steps / 5, minLearningRateShare);
+              warmup,
+              steps,
+              decaySteps > 0 ? decaySteps : Math.min(steps / 5, steps - warmup),
+              minLearningRateShare);
       default ->
           throw new InvalidInputException("unknown schedule '" + schedule + "'; use cosine or wsd");
     };

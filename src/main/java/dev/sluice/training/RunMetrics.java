@@ -5,12 +5,13 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import tools.jackson.core.JacksonException;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
 
-/// What a run recorded in `metrics.jsonl`.
+/// What a run recorded in `metrics.jsonl` or `timings.jsonl`.
 public final class RunMetrics {
   /// One quantity over steps.
   public record Curve(double[] steps, double[] values) {}
@@ -25,7 +26,15 @@ public final class RunMetrics {
 
   /// Reads `metrics.jsonl` of a run directory.
   public static RunMetrics read(Path runDirectory) {
-    Path file = runDirectory.resolve(MetricsWriter.METRICS);
+    return readFile(runDirectory.resolve(MetricsWriter.METRICS));
+  }
+
+  /// Reads `timings.jsonl` of a run directory.
+  public static RunMetrics timings(Path runDirectory) {
+    return readFile(runDirectory.resolve(MetricsWriter.TIMINGS));
+  }
+
+  private static RunMetrics readFile(Path file) {
     List<JsonNode> records = new ArrayList<>();
     try {
       for (String line : Files.readAllLines(file)) {
@@ -35,6 +44,13 @@ public final class RunMetrics {
       throw new InvalidInputException("cannot read " + file + "; name a run directory", e);
     }
     return new RunMetrics(records);
+  }
+
+  /// The median of a field, 0 when no step recorded it.
+  public double median(String field) {
+    double[] sorted = curve(field).values();
+    Arrays.sort(sorted);
+    return sorted.length == 0 ? 0 : sorted[sorted.length / 2];
   }
 
   /// A field over the steps that recorded it, such as `loss` or `held_out_bits_per_byte`.

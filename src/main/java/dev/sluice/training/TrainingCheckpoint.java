@@ -8,6 +8,7 @@ import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.checkpoint.SafetensorsWriter;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.optimizer.AdamW;
+import dev.sluice.provenance.RunManifest;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Parameters;
@@ -44,9 +45,15 @@ final class TrainingCheckpoint {
 
   /// Saves into `directory`, which appears when it is complete.
   ///
+  /// @param manifest of the run, copied beside the model
   /// @param tokenizerFile copied beside the model, or null for bytes
   static void save(
-      Path directory, Decoder decoder, AdamW optimizer, State state, @Nullable Path tokenizerFile)
+      Path directory,
+      Decoder decoder,
+      AdamW optimizer,
+      State state,
+      Path manifest,
+      @Nullable Path tokenizerFile)
       throws IOException {
     CheckpointDirectory.save(
         directory,
@@ -54,6 +61,7 @@ final class TrainingCheckpoint {
           ModelDirectory.write(partial, decoder);
           writeMoments(partial.resolve(OPTIMIZER), optimizer);
           Files.writeString(partial.resolve(STATE), JSON.writeValueAsString(state));
+          Files.copy(manifest, partial.resolve(RunManifest.FILE_NAME));
           if (tokenizerFile != null) {
             Files.copy(tokenizerFile, partial.resolve("tokenizer.json"));
           }

@@ -63,7 +63,7 @@ public final class TrainingRun {
   /// @param ending how it ended
   /// @param steps steps taken in all
   /// @param heldOut the last evaluation, or null when there was none
-  /// @param tokensPerSecond the median over this call's steps, 0 when there was none
+  /// @param tokensPerSecond the median over all steps
   /// @param checkpoint the newest checkpoint, or null
   public record Outcome(
       Path directory,
@@ -205,7 +205,6 @@ public final class TrainingRun {
     var windows = heldOutWindows(corpus, tokenizer);
     long bytes = windows.bytes();
     listener.prepared(corpus, decoder, done);
-    List<Double> rates = new ArrayList<>();
     @Nullable HeldOutLoss heldOut = null;
     Ending ending = Ending.COMPLETE;
     int number = done;
@@ -232,7 +231,6 @@ public final class TrainingRun {
         }
         number++;
         double rate = tokensPerStep() / seconds;
-        rates.add(rate);
         record(metrics, board, step, rate, seconds);
         listener.stepped(step, rate);
 
@@ -263,12 +261,15 @@ public final class TrainingRun {
         }
       }
     }
+    if (ending == Ending.COMPLETE && heldOut == null) { // every step was taken before
+      heldOut = HeldOutLoss.measure(decoder, windows.tokens(), bytes);
+    }
     return new Outcome(
         directory,
         ending,
         number,
         heldOut,
-        median(rates),
+        RunMetrics.timings(directory).median("tokens_per_second"),
         CheckpointDirectory.latest(checkpoints).orElse(null));
   }
 
@@ -317,6 +318,7 @@ public final class TrainingRun {
           decoder,
           trainer.optimizer(),
           new TrainingCheckpoint.State(number, config.seed(), corpus.summary().dataFingerprint()),
+          directory.resolve(RunManifest.FILE_NAME),
           Tokenizers.file(config.tokenizer()));
     }
     CheckpointDirectory.keepNewest(checkpoints, config.keepCheckpoints());
@@ -356,10 +358,5 @@ public final class TrainingRun {
       bytes += reader.bytesOf(index);
     }
     return new HeldOut(windows, bytes);
-  }
-
-  private static double median(List<Double> values) {
-    double[] sorted = values.stream().mapToDouble(Double::doubleValue).sorted().toArray();
-    return sorted.length == 0 ? 0 : sorted[sorted.length / 2];
   }
 }
