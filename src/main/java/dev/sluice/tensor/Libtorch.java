@@ -6,10 +6,15 @@ import org.bytedeco.pytorch.global.torch;
 /// Loads libtorch, once and lazily, and holds its process-wide settings.
 public final class Libtorch {
   static {
-    // Lifetimes are lexical (Scope), so JavaCPP's own collector thread and memory limits are not wanted.
+    // Lifetimes are lexical (Scope), so JavaCPP's own collector thread and memory limits are not
+    // wanted.
     System.setProperty("org.bytedeco.javacpp.noPointerGC", "true");
     System.setProperty("org.bytedeco.javacpp.maxBytes", "0");
     System.setProperty("org.bytedeco.javacpp.maxPhysicalBytes", "0");
+    // JavaCPP warns that the openblas preset is of another version (see pom.xml); through SLF4J an
+    // application decides
+    // what to show.
+    System.setProperty("org.bytedeco.javacpp.logger", "slf4j");
     Loader.load(torch.class);
   }
 
@@ -41,8 +46,8 @@ public final class Libtorch {
     return torch.cuda_is_available();
   }
 
-  /// With `true`, [Tensor#uninitialized] fills new memory with NaN, so that a test sees every element that an operation
-  /// forgot to write.
+  /// With `true`, [Tensor#uninitialized] fills new memory with NaN, so that a test sees every
+  /// element that an operation forgot to write.
   public static void poisonUninitialized(boolean poison) {
     poisoned = poison;
   }
