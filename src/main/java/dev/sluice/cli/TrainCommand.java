@@ -2,9 +2,9 @@ package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.report.Numbers;
+import dev.sluice.tokenizer.Tokenizers;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.TrainingRun;
-import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -24,11 +24,17 @@ import picocli.CommandLine.Spec;
 /// `sluice train`: trains one model on the user's text.
 @Command(
     name = "train",
+    customSynopsis = {
+      "sluice train [--data FILE] [OPTIONS]",
+      "       sluice train --config FILE [OPTIONS]",
+      "       sluice train --resume RUN"
+    },
     description = {
       "Trains a decoder, gated or not, on your text; writes a run directory and prints samples.",
       "",
-      "A file given with --config holds the same settings (batch_size for --batch-size); flags win over it. The resolved"
-          + " configuration is saved as config.toml in the run directory and reproduces the run."
+      "A file given with --config holds the same settings (batch_size for --batch-size); flags win"
+          + " over it. The run directory keeps all settings in config.toml, which repeats the run."
+          + " Ctrl-C saves and stops."
     },
     mixinStandardHelpOptions = true,
     sortOptions = false,
@@ -36,7 +42,7 @@ import picocli.CommandLine.Spec;
       "",
       "Examples:",
       "  ./sluice train --data book.txt --gate sdpa-headwise --steps 500",
-      "  ./sluice train --data texts/ --tokenizer tokenizer.json --model small --precision bfloat16",
+      "  ./sluice train --data texts/ --tokenizer tokenizer.json --model small",
       "  ./sluice train --config run.toml --seed 2",
       "  ./sluice train --resume runs/NAME"
     })
@@ -83,10 +89,11 @@ final class TrainCommand implements Callable<Integer> {
     } else {
       config = RunConfig.from(file, given);
       directory = output != null ? output : freshDirectory(config);
+      TrainingRun.requireNew(directory);
     }
     var tokenizer = Tokenizers.load(config.tokenizer());
-    var origin =
-        new TrainingRun.Origin(Version.commit(), commandLine());
+    TrainingRun.requireTrainable(config, tokenizer);
+    var origin = new TrainingRun.Origin(Version.commit(), commandLine());
     Interruption.watch();
     var corpus = TrainingRun.prepareCorpus(config, tokenizer, directory.resolve("corpus"));
     var run =
@@ -101,7 +108,9 @@ final class TrainCommand implements Callable<Integer> {
   }
 
   private static Path freshDirectory(RunConfig config) {
-    String time = LocalDateTime.now(ZoneId.systemDefault()).format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss"));
+    String time =
+        LocalDateTime.now(ZoneId.systemDefault())
+            .format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss"));
     return Path.of("runs", time + "-" + config.gate().replace('*', 'x'));
   }
 

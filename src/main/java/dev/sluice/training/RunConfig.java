@@ -24,11 +24,13 @@ import tools.jackson.databind.json.JsonMapper;
 import tools.jackson.databind.node.ObjectNode;
 import tools.jackson.dataformat.toml.TomlMapper;
 
-/// Everything that decides a training run: what `config.toml` holds and what the flags of `sluice train` set.
+/// Everything that decides a training run: what `config.toml` holds and what the flags of `sluice
+/// train` set.
 ///
 /// Zero in `vocab_size` … `head_dim` means the named model's own value.
 ///
-/// @param data a text, JSON lines or Parquet file, or a folder of them; `moby-dick` is the bundled book
+/// @param data a text, JSON lines or Parquet file, or a folder of them; `moby-dick` is the bundled
+///   book
 /// @param textField the field or column that holds the text
 /// @param tokenizer `bytes`, or a `tokenizer.json`
 /// @param heldOutShare the share of the text that is kept from training
@@ -42,7 +44,8 @@ import tools.jackson.dataformat.toml.TomlMapper;
 /// @param headDim size of a head
 /// @param tieWordEmbeddings whether the output matrix is the embedding
 /// @param gate `none`, or gates' names joined by `+`
-/// @param matchParameters narrow the feed-forward width so that the gated model is as large as the ungated one
+/// @param matchParameters narrow the feed-forward width so that the gated model is as large as the
+///   ungated one
 /// @param precision `float32` or `bfloat16` (mixed, float32 master weights)
 /// @param device `cpu`, `cuda`, `cuda:INDEX` or `auto`
 /// @param sequenceLength tokens per sequence
@@ -160,16 +163,33 @@ public record RunConfig(
 
   public RunConfig {
     require(!data.isBlank(), "data", data, "name a file or folder");
-    require(heldOutShare > 0 && heldOutShare < 1, "held_out_share", heldOutShare, "use a share between 0 and 1");
+    require(
+        heldOutShare > 0 && heldOutShare < 1,
+        "held_out_share",
+        heldOutShare,
+        "use a share between 0 and 1");
     require(sequenceLength >= 2, "sequence_length", sequenceLength, "use at least 2");
     require(batchSize >= 1, "batch_size", batchSize, "use at least 1");
-    require(gradientAccumulation >= 1, "gradient_accumulation", gradientAccumulation, "use at least 1");
+    require(
+        gradientAccumulation >= 1, "gradient_accumulation", gradientAccumulation, "use at least 1");
     require(steps >= 1, "steps", steps, "use at least 1");
-    require(learningRate > 0 && learningRate < 1e3, "learning_rate", learningRate, "use a positive number such as 0.003");
+    require(
+        learningRate > 0 && learningRate < 1e3,
+        "learning_rate",
+        learningRate,
+        "use a positive number such as 0.003");
     require(weightDecay >= 0, "weight_decay", weightDecay, "use 0 or more");
     require(beta1 >= 0 && beta1 < 1, "beta1", beta1, "use a number in [0, 1)");
     require(beta2 >= 0 && beta2 < 1, "beta2", beta2, "use a number in [0, 1)");
     require(epsilon > 0, "epsilon", epsilon, "use a small positive number");
+    requireSize("vocab_size", vocabSize);
+    requireSize("hidden_size", hiddenSize);
+    requireSize("intermediate_size", intermediateSize);
+    requireSize("layers", layers);
+    requireSize("attention_heads", attentionHeads);
+    requireSize("key_value_heads", keyValueHeads);
+    requireSize("head_dim", headDim);
+    require(decaySteps >= 0, "decay_steps", decaySteps, "use 0 for a fifth of all");
     require(clipNorm > 0, "clip_norm", clipNorm, "use a positive number");
     require(heldOutWindows >= 1, "held_out_windows", heldOutWindows, "use at least 1");
     require(evaluateEvery >= 1, "evaluate_every", evaluateEvery, "use at least 1");
@@ -185,9 +205,14 @@ public record RunConfig(
     }
   }
 
+  private static void requireSize(String name, int value) {
+    require(value >= 0, name, value, "use 0 for the named model's");
+  }
+
   // ---------------------------------------------------------------- from text
 
-  /// The configuration of a TOML file and flags: flags win over the file, the file over the defaults.
+  /// The configuration of a TOML file and flags: flags win over the file, the file over the
+  /// defaults.
   ///
   /// @param file read when not null
   /// @param flags setting names, such as `batch_size`, and their values as text
@@ -201,11 +226,14 @@ public record RunConfig(
     if (file != null) {
       JsonNode read = readToml(file);
       for (var entry : read.properties()) {
-        merged.set(known(merged, entry.getKey(), file.toString()), entry.getValue());
+        String name = known(merged, entry.getKey(), file.toString());
+        requireKind(merged.get(name), entry.getValue(), name, file);
+        merged.set(name, entry.getValue());
       }
     }
     flags.forEach(
-        (name, value) -> merged.set(known(merged, name, "the command line"), parse(merged, name, value)));
+        (name, value) ->
+            merged.set(known(merged, name, "the command line"), parse(merged, name, value)));
     try {
       return JSON.treeToValue(merged, RunConfig.class);
     } catch (JacksonException e) {
@@ -215,8 +243,32 @@ public record RunConfig(
       throw new InvalidInputException(
           (file == null ? "the configuration" : file)
               + " has a value of the wrong kind: "
-              + e.getOriginalMessage(),
+              + String.valueOf(e.getOriginalMessage()).lines().findFirst().orElse(""),
           e);
+    }
+  }
+
+  /// A value of another kind is an error, not something to be converted: `steps = 1.5` is no step
+  /// count.
+  private static void requireKind(JsonNode expected, JsonNode value, String name, Path file) {
+    boolean fits;
+    String kind;
+    if (expected.isIntegralNumber()) {
+      fits = value.isIntegralNumber();
+      kind = "a whole number";
+    } else if (expected.isNumber()) {
+      fits = value.isNumber();
+      kind = "a number";
+    } else if (expected.isBoolean()) {
+      fits = value.isBoolean();
+      kind = "true or false";
+    } else {
+      fits = value.isString();
+      kind = "text in quotes";
+    }
+    if (!fits) {
+      throw new InvalidInputException(
+          "%s: %s must be %s, not %s".formatted(file, name, kind, value));
     }
   }
 
@@ -224,9 +276,14 @@ public record RunConfig(
     try {
       return TOML.readTree(Files.readString(file));
     } catch (IOException e) {
-      throw new InvalidInputException("cannot read the configuration file " + file + "; check its name", e);
+      throw new InvalidInputException(
+          "cannot read the configuration file " + file + "; check its name", e);
     } catch (JacksonException e) {
-      throw new InvalidInputException(file + " is not valid TOML: " + e.getOriginalMessage(), e);
+      String reason = String.valueOf(e.getOriginalMessage()).lines().findFirst().orElse("");
+      throw new InvalidInputException(
+          "%s is not valid TOML in line %d: %s; correct that line"
+              .formatted(file, e.getLocation().getLineNr(), reason),
+          e);
     }
   }
 
@@ -313,13 +370,7 @@ public record RunConfig(
   }
 
   public Precision precisionOf() {
-    return switch (precision.toLowerCase(Locale.ROOT)) {
-      case "float32", "fp32" -> Precision.FLOAT32;
-      case "bfloat16", "bf16" -> Precision.BFLOAT16;
-      default ->
-          throw new InvalidInputException(
-              "unknown precision '" + precision + "'; use float32 or bfloat16");
-    };
+    return Precision.parse(precision);
   }
 
   public LearningRateSchedule scheduleOf() {
@@ -329,10 +380,7 @@ public record RunConfig(
               Math.min(warmupSteps, steps), steps, minLearningRateShare);
       case "wsd" ->
           new LearningRateSchedule.WarmupStableDecay(
-              warmupSteps,
-              steps,
-              decaySteps > 0 ? decaySteps : steps / 5,
-              minLearningRateShare);
+              warmupSteps, steps, decaySteps > 0 ? decaySteps : steps / 5, minLearningRateShare);
       default ->
           throw new InvalidInputException("unknown schedule '" + schedule + "'; use cosine or wsd");
     };
