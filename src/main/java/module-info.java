@@ -7,6 +7,7 @@ module dev.sluice {
   requires jdk.incubator.vector;
   requires org.bytedeco.pytorch;
   requires org.bytedeco.javacpp;
+  requires java.logging;
   requires java.management;
   requires jdk.management;
   requires info.picocli;

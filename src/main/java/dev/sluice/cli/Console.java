@@ -57,6 +57,21 @@ final class Console {
     return wrapped.toString();
   }
 
+  /// Prints a piece of generated text at once. Control characters, which a model may well emit, are
+  /// shown as U+FFFD: text must not be able to steer the terminal.
+  static void stream(String text) {
+    clearProgress();
+    out().print(printable(text));
+    out().flush();
+  }
+
+  static String printable(String text) {
+    return text.codePoints()
+        .map(c -> Character.isISOControl(c) && c != '\n' && c != '\t' && c != '\r' ? 0xFFFD : c)
+        .collect(StringBuilder::new, StringBuilder::appendCodePoint, StringBuilder::append)
+        .toString();
+  }
+
   /// Prints a line of news that is not part of the result.
   static void note(String line) {
     clearProgress();

@@ -9,6 +9,7 @@ import java.util.concurrent.atomic.AtomicBoolean;
 final class Interruption {
   private static final long LONGEST_WAIT_SECONDS = 600;
 
+  private static final AtomicBoolean WATCHED = new AtomicBoolean();
   private static final AtomicBoolean REQUESTED = new AtomicBoolean();
   private static final CountDownLatch FINISHED = new CountDownLatch(1);
 
@@ -16,18 +17,22 @@ final class Interruption {
 
   /// From now on an interruption waits for [#finished].
   static void watch() {
-    Runtime.getRuntime()
-        .addShutdownHook(
-            new Thread(
-                () -> {
-                  REQUESTED.set(true);
-                  try {
-                    var _ = FINISHED.await(LONGEST_WAIT_SECONDS, TimeUnit.SECONDS);
-                  } catch (InterruptedException e) {
-                    Thread.currentThread().interrupt();
-                  }
-                },
-                "sluice-interruption"));
+    if (WATCHED.compareAndSet(false, true)) {
+      Runtime.getRuntime().addShutdownHook(new Thread(Interruption::stop, "sluice-interruption"));
+    }
+  }
+
+  private static void stop() {
+    if (FINISHED.getCount() == 0) {
+      return; // the process ends by itself
+    }
+    REQUESTED.set(true);
+    Console.note("Stopping at the next step; what was done is saved first.");
+    try {
+      var _ = FINISHED.await(LONGEST_WAIT_SECONDS, TimeUnit.SECONDS);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
   }
 
   /// Whether the command should stop.
@@ -35,10 +40,8 @@ final class Interruption {
     return REQUESTED.get();
   }
 
-  /// Says that the command has ended; true when that was because of an interruption, which then
-  /// ends the process.
-  static boolean finished() {
+  /// Says that the command has ended: an interruption need not wait any more.
+  static void finished() {
     FINISHED.countDown();
-    return REQUESTED.get();
   }
 }

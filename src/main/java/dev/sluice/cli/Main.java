@@ -5,14 +5,23 @@ import dev.sluice.training.RunConfig;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.io.PrintWriter;
+import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.FileAlreadyExistsException;
+import java.nio.file.InvalidPathException;
+import java.nio.file.NoSuchFileException;
+import java.util.List;
 import java.util.Set;
+import java.util.logging.Level;
+import java.util.logging.Logger;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Spec;
+import picocli.CommandLine.UnmatchedArgumentException;
 
 /// `sluice`: runs one command. Exit code 0 when it did what was asked, 1 when a check or the
 /// machine failed, 2 when the input was at fault, 130 after Ctrl-C.
@@ -23,7 +32,13 @@ import picocli.CommandLine.Spec;
       "",
       "The main job, on bundled text, in a few minutes:  ./sluice study"
     },
-    subcommands = {StudyCommand.class, TrainCommand.class, ParityCommand.class},
+    subcommands = {
+      StudyCommand.class,
+      TrainCommand.class,
+      InspectCommand.class,
+      GenerateCommand.class,
+      ParityCommand.class
+    },
     synopsisSubcommandLabel = "COMMAND",
     mixinStandardHelpOptions = true,
     versionProvider = Version.class,
@@ -40,6 +55,9 @@ public final class Main implements Runnable {
   static final int FAILED = 1;
   static final int BAD_INPUT = 2;
 
+  /// It says how it uses the processor; nobody asked. Loggers are held weakly elsewhere.
+  private static final Logger PARQUET_LOG = Logger.getLogger("dev.hardwood");
+
   @Spec private CommandSpec spec;
 
   @SuppressWarnings("NullAway.Init") // picocli sets the spec
@@ -50,7 +68,7 @@ public final class Main implements Runnable {
     var out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
     var err = new PrintStream(System.err, true, StandardCharsets.UTF_8);
     int code = run(out, err, args);
-    if (!Interruption.finished()) {
+    if (!Interruption.requested()) { // an interruption ends the process itself
       System.exit(code); // libtorch's threads would not let the process end
     }
   }
@@ -58,6 +76,7 @@ public final class Main implements Runnable {
   /// Runs the command; prints to `out` and `err` and gives the exit code.
   static int run(PrintStream out, PrintStream err, String... args) {
     Console.set(out, err);
+    PARQUET_LOG.setLevel(Level.WARNING);
     var commandLine = new CommandLine(new Main());
     SettingFlags.addTo(commandLine, "train", RunConfig.DEFAULTS, Set.of());
     SettingFlags.addTo(commandLine, "study", StudyCommand.DEFAULTS, Set.of("gate"));
@@ -66,38 +85,75 @@ public final class Main implements Runnable {
     commandLine.setParameterExceptionHandler(Main::explainParameter);
     commandLine.setExecutionExceptionHandler((e, _, _) -> explain(e));
     commandLine.setUsageHelpAutoWidth(true);
-    return commandLine.execute(args);
+    commandLine.setExpandAtFiles(false); // a prompt may begin with @
+    try {
+      return commandLine.execute(args);
+    } catch (Error e) { // picocli hands over exceptions only
+      return explain(e);
+    } finally {
+      Interruption.finished();
+    }
   }
 
   private static int explainParameter(ParameterException e, String[] args) {
     if (e.getCause() instanceof InvalidInputException cause) {
       return explain(cause);
     }
+    String message = String.valueOf(e.getMessage()).strip().replaceAll("\\s*\\R\\s*", " ");
+    List<String> similar =
+        e instanceof UnmatchedArgumentException unmatched ? unmatched.getSuggestions() : List.of();
+    if (!similar.isEmpty()) {
+      message += "; did you mean " + String.join(" or ", similar) + "?";
+    }
+    message += (message.endsWith("?") ? " See ./" : "; see ./");
     Console.error(
-        sentence(e.getMessage())
-            + " See: ./"
-            + e.getCommandLine().getCommandSpec().qualifiedName()
-            + " --help");
+        sentence(message + e.getCommandLine().getCommandSpec().qualifiedName() + " --help"));
     return BAD_INPUT;
   }
 
-  private static int explain(Exception e) {
-    if (e instanceof InvalidInputException) {
-      Console.error(sentence(e.getMessage()));
-      return BAD_INPUT;
+  private static int explain(Throwable e) {
+    switch (e) {
+      case InvalidInputException _, InvalidPathException _ -> {
+        Console.error(sentence(e.getMessage()));
+        return BAD_INPUT;
+      }
+      case UncheckedIOException unchecked when unchecked.getCause() != null ->
+          Console.error(sentence(reason(unchecked.getCause())));
+      case IOException failure -> Console.error(sentence(reason(failure)));
+      case Throwable failure when isOutOfMemory(failure) ->
+          Console.error(
+              "There is not enough memory; make the batch, the sequence or the model smaller, or"
+                  + " set SLUICE_HEAP if Java's heap is too small.");
+      default -> {
+        Console.error("This is a fault in Sluice, not in your input: " + e);
+        e.printStackTrace(Console.err());
+      }
     }
-    if (e instanceof IOException) {
-      Console.error(sentence(e.getMessage() == null ? e.toString() : e.getMessage()));
-      return FAILED;
-    }
-    Console.error("This is a fault in Sluice, not in your input: " + e);
-    e.printStackTrace(Console.err());
     return FAILED;
   }
 
+  /// Words for what went wrong: some exceptions of the file system say only the file's name.
+  private static String reason(IOException e) {
+    return switch (e) {
+      case NoSuchFileException missing -> "no such file or directory: " + missing.getFile();
+      case AccessDeniedException denied -> "permission denied: " + denied.getFile();
+      case FileAlreadyExistsException present -> "a file is in the way: " + present.getFile();
+      default -> e.getMessage() == null ? e.toString() : e.getMessage();
+    };
+  }
+
+  /// Java's own, or what libtorch says on the CPU and on CUDA.
+  private static boolean isOutOfMemory(Throwable e) {
+    String message = String.valueOf(e.getMessage());
+    return e instanceof OutOfMemoryError
+        || message.contains("can't allocate memory")
+        || message.contains("not enough memory")
+        || message.contains("CUDA out of memory");
+  }
+
+  /// As it is but for the full stop: it may begin with a path.
   private static String sentence(@Nullable String message) {
     String text = message == null || message.isBlank() ? "unknown error" : message.strip();
-    text = Character.toUpperCase(text.charAt(0)) + text.substring(1);
     return text.endsWith(".") || text.endsWith("!") || text.endsWith("?") ? text : text + ".";
   }
 

@@ -47,7 +47,8 @@ final class RunReport {
                 "On text that training never saw.",
                 Axis.linear("step"),
                 Axis.linear("bits per byte"),
-                List.of(LineChart.Series.of(config.gateNames(), heldOut.steps(), heldOut.values()))))
+                List.of(
+                    LineChart.Series.of(config.gateNames(), heldOut.steps(), heldOut.values()))))
         .section("Stability")
         .figure(
             new LineChart(

@@ -1,11 +1,15 @@
 package dev.sluice.cli;
 
+import dev.sluice.decoder.Decoders;
 import dev.sluice.training.RunConfig;
 import java.util.LinkedHashMap;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
+import org.jspecify.annotations.Nullable;
 import picocli.CommandLine;
+import picocli.CommandLine.Model.ArgGroupSpec;
 import picocli.CommandLine.Model.OptionSpec;
 import picocli.CommandLine.ParseResult;
 
@@ -22,9 +26,9 @@ final class SettingFlags {
     HELP.put("text_field", "The JSON field or Parquet column that holds the text.");
     HELP.put("tokenizer", "bytes, or the path of a Hugging Face tokenizer.json.");
     HELP.put("held_out_share", "The share of the text kept from training.");
-    HELP.put("model", "A named model: tiny, small, paper-dense-28, paper-dense-48, paper-1b-…");
-    HELP.put("vocab_size", "Vocabulary of the model; 0 is the tokenizer's.");
-    HELP.put("hidden_size", "Model width; 0 here and below is the named model's.");
+    HELP.put("model", "A named model: " + String.join(", ", Decoders.names()) + ".");
+    HELP.put("vocab_size", "Vocabulary of the model.");
+    HELP.put("hidden_size", "Model width.");
     HELP.put("intermediate_size", "Feed-forward width.");
     HELP.put("layers", "Number of blocks.");
     HELP.put("attention_heads", "Query heads.");
@@ -34,7 +38,8 @@ final class SettingFlags {
     HELP.put(
         "gate",
         "model (the named model's own), none, sdpa-headwise, sdpa-elementwise, or"
-            + " (query|key|value|sdpa|dense)-(headwise|elementwise)…, joined by +.");
+            + " POSITION-GRANULARITY with POSITION query, key, value, sdpa or dense and GRANULARITY"
+            + " headwise or elementwise; several joined by +.");
     HELP.put(
         "match_parameters",
         "Narrow the feed-forward so that the gated model is as large as the ungated one.");
@@ -48,7 +53,7 @@ final class SettingFlags {
     HELP.put("learning_rate", "The maximum.");
     HELP.put("schedule", "cosine, or wsd (warm-up, stable, decay).");
     HELP.put("warmup_steps", "Steps until the maximum.");
-    HELP.put("decay_steps", "Steps of the last phase of wsd; 0 is a fifth of all.");
+    HELP.put("decay_steps", "Steps of the last phase of wsd; 0 for a fifth of all.");
     HELP.put("min_learning_rate_share", "Share of the maximum at the end.");
     HELP.put("weight_decay", "AdamW's decay, on matrices only.");
     HELP.put("beta1", "AdamW's β₁.");
@@ -67,28 +72,81 @@ final class SettingFlags {
 
   private SettingFlags() {}
 
-  /// Adds the flags to a subcommand.
+  /// The first setting of each group in `--help`, and the group's heading.
+  private static final Map<String, String> GROUPS =
+      Map.of(
+          "data", "Text",
+          "model", "Model",
+          "precision", "Computing",
+          "sequence_length", "Training",
+          "held_out_windows", "Measuring, saving and sampling");
+
+  /// Adds the flags to a subcommand, in groups.
   ///
   /// @param left settings that the subcommand decides itself
   static void addTo(CommandLine main, String subcommand, RunConfig defaults, Set<String> left) {
     var spec = Objects.requireNonNull(main.getSubcommands().get(subcommand)).getCommandSpec();
     var values = defaults.settings();
-    HELP.forEach(
-        (name, help) -> {
-          if (left.contains(name)) {
-            return;
-          }
-          var option =
-              OptionSpec.builder(flag(name))
-                  .type(String.class)
-                  .description(help + " Default: " + values.get(name) + ".")
-                  .paramLabel(values.get(name) instanceof Number ? "N" : "VALUE");
-          if (values.get(name) instanceof Boolean) {
-            option.arity("0..1").fallbackValue("true").paramLabel("true|false");
-          }
-          spec.addOption(option.build());
-        });
+    ArgGroupSpec.@Nullable Builder group = null;
+    int order = 0;
+    for (String name : HELP.keySet()) {
+      String heading = GROUPS.get(name);
+      if (heading != null || group == null) {
+        if (group != null) {
+          spec.addArgGroup(group.build());
+        }
+        group =
+            ArgGroupSpec.builder()
+                .heading("%n" + heading + "%n")
+                .validate(false)
+                .exclusive(false)
+                .order(order++);
+      }
+      if (left.contains(name)) {
+        continue;
+      }
+      group.addArg(option(name, Objects.requireNonNull(values.get(name))));
+    }
+    if (group != null) {
+      spec.addArgGroup(group.build());
+    }
   }
+
+  private static OptionSpec option(String name, Object value) {
+    var option =
+        OptionSpec.builder(flag(name))
+            .type(String.class)
+            .description(HELP.get(name) + " Default: " + shown(name, value) + ".")
+            .paramLabel(value instanceof Number ? "N" : "VALUE");
+    if (value instanceof Boolean) {
+      option.arity("0..1").fallbackValue("true").paramLabel("true|false");
+    }
+    return option.build();
+  }
+
+  /// A default as a user would write it.
+  private static String shown(String name, Object value) {
+    if (SIZES.contains(name) && value.equals(0)) {
+      return name.equals("vocab_size") ? "the tokenizer's" : "the model's";
+    }
+    return switch (value) {
+      case String text when text.endsWith(" ") -> '"' + text + '"';
+      case Double number when number != 0 && Math.abs(number) < 1e-3 ->
+          String.format(Locale.ROOT, "%.0e", number);
+      default -> String.valueOf(value);
+    };
+  }
+
+  /// Settings for which 0 stands for something else.
+  private static final Set<String> SIZES =
+      Set.of(
+          "vocab_size",
+          "hidden_size",
+          "intermediate_size",
+          "layers",
+          "attention_heads",
+          "key_value_heads",
+          "head_dim");
 
   /// The settings that the user gave.
   static Map<String, String> given(ParseResult parsed) {

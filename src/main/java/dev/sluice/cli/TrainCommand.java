@@ -24,12 +24,17 @@ import picocli.CommandLine.Spec;
 /// `sluice train`: trains one model on the user's text.
 @Command(
     name = "train",
+    customSynopsis = {
+      "sluice train [--data FILE] [OPTIONS]",
+      "       sluice train --config FILE [OPTIONS]",
+      "       sluice train --resume RUN"
+    },
     description = {
       "Trains a decoder, gated or not, on your text; writes a run directory and prints samples.",
       "",
       "A file given with --config holds the same settings (batch_size for --batch-size); flags win"
-          + " over it. The resolved configuration is saved as config.toml in the run directory and"
-          + " reproduces the run."
+          + " over it. The run directory keeps all settings in config.toml, which repeats the run."
+          + " Ctrl-C saves and stops."
     },
     mixinStandardHelpOptions = true,
     sortOptions = false,
@@ -37,8 +42,7 @@ import picocli.CommandLine.Spec;
       "",
       "Examples:",
       "  ./sluice train --data book.txt --gate sdpa-headwise --steps 500",
-      "  ./sluice train --data texts/ --tokenizer tokenizer.json --model small --precision"
-          + " bfloat16",
+      "  ./sluice train --data texts/ --tokenizer tokenizer.json --model small",
       "  ./sluice train --config run.toml --seed 2",
       "  ./sluice train --resume runs/NAME"
     })
@@ -85,8 +89,10 @@ final class TrainCommand implements Callable<Integer> {
     } else {
       config = RunConfig.from(file, given);
       directory = output != null ? output : freshDirectory(config);
+      TrainingRun.requireNew(directory);
     }
     var tokenizer = Tokenizers.load(config.tokenizer());
+    TrainingRun.requireTrainable(config, tokenizer);
     var origin = new TrainingRun.Origin(Version.commit(), commandLine());
     Interruption.watch();
     var corpus = TrainingRun.prepareCorpus(config, tokenizer, directory.resolve("corpus"));

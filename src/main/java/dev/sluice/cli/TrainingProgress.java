@@ -69,7 +69,7 @@ final class TrainingProgress implements TrainingRun.Listener {
   @Override
   public void sampled(int step, String text) {
     Console.note(label + "sample at step " + step + ":");
-    Console.note(text.indent(4).stripTrailing());
+    Console.note(Console.printable(text).indent(4).stripTrailing());
   }
 
   @Override

@@ -11,6 +11,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
+import java.util.function.IntConsumer;
 import tools.jackson.core.JacksonException;
 import tools.jackson.databind.PropertyNamingStrategies;
 import tools.jackson.databind.json.JsonMapper;
@@ -49,6 +50,11 @@ public record SinkReport(
   /// @param windows token ids; all of a window's tokens go in, and 512 or more of them are
   ///   recommended
   public static SinkReport measure(Decoder decoder, List<long[]> windows) {
+    return measure(decoder, windows, _ -> {});
+  }
+
+  /// The same, telling after each window how many are done.
+  public static SinkReport measure(Decoder decoder, List<long[]> windows, IntConsumer progress) {
     if (windows.isEmpty()) {
       throw new InvalidInputException(
           "there are no windows to measure sinks on; give a longer text or shorter windows");
@@ -67,11 +73,13 @@ public record SinkReport(
     var gates = new GateStatistics();
     var map = new AttentionMap();
     var all = new Together(List.of(first, massive, gates, map));
+    int done = 0;
     for (long[] window : windows) {
       try (var _ = Scope.withoutGradient()) {
         var ids = Tensor.of(window, 1, window.length).to(decoder.device());
         var _ = decoder.hiddenStates(ids, null, all);
       }
+      progress.accept(++done);
     }
     return new SinkReport(
         windows.size(),

@@ -47,10 +47,10 @@ public final class StudyReport {
       sentences.add(comparison(baseline, gate));
     }
     sentences.add(
-        ("Each model trained on %s tokens. The paper's effects are of models with billions of parameters"
-                + " and hundreds of billions of tokens; in small models a gate typically changes the loss by a"
-                + " few thousandths, which is about the noise between seeds, and attention sinks are only"
-                + " beginning to form.")
+        ("Each model trained on %s tokens. The paper's effects are of models with billions of"
+             + " parameters and hundreds of billions of tokens; in small models a gate typically"
+             + " changes the loss by a few thousandths, which is about the noise between seeds, and"
+             + " attention sinks are only beginning to form.")
             .formatted(Numbers.count(tokensPerTrial())));
     return sentences;
   }

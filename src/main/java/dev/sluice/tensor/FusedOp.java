@@ -37,7 +37,8 @@ public final class FusedOp {
     Tensor[] gradients(Tensor upstream);
   }
 
-  // Gradients that the engine has taken over; let go at the next hook, as a hook cannot free what it returns.
+  // Gradients that the engine has taken over; let go at the next hook, as a hook cannot free what
+  // it returns.
   private static final ThreadLocal<Deque<Tensor>> TAKEN = ThreadLocal.withInitial(ArrayDeque::new);
 
   private FusedOp() {}

@@ -13,6 +13,9 @@ public final class Libtorch {
     System.setProperty("org.bytedeco.javacpp.noPointerGC", "true");
     System.setProperty("org.bytedeco.javacpp.maxBytes", "0");
     System.setProperty("org.bytedeco.javacpp.maxPhysicalBytes", "0");
+    // JavaCPP warns that the openblas preset is of another version (see pom.xml); through SLF4J an
+    // application decides what to show.
+    System.setProperty("org.bytedeco.javacpp.logger", "slf4j");
     FAILURE = tryToLoad();
   }
 
@@ -38,8 +41,8 @@ public final class Libtorch {
       throw new InvalidInputException(
           "libtorch cannot be loaded ("
               + FAILURE.getMessage()
-              + "); the tested platform is Linux on x86-64, and a build with CUDA needs the driver, cuDNN and NCCL"
-              + " installed",
+              + "); the tested platform is Linux on x86-64, and a build with CUDA needs the driver,"
+              + " cuDNN and NCCL installed",
           FAILURE);
     }
   }

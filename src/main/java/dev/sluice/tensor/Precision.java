@@ -1,5 +1,8 @@
 package dev.sluice.tensor;
 
+import dev.sluice.InvalidInputException;
+import java.util.Locale;
+
 /// In which precision a model's matrix products run. Everything else — norms, softmax, gates,
 /// residual stream, loss, master weights, optimizer state — is float32; this is the only place that
 /// decides.
@@ -8,6 +11,17 @@ public enum Precision {
   /// Mixed precision: inputs and weights of matrix products are rounded to bfloat16, products are
   /// summed in float32.
   BFLOAT16;
+
+  /// Reads `float32` or `bfloat16`, or their short forms.
+  public static Precision parse(String text) {
+    return switch (text.toLowerCase(Locale.ROOT)) {
+      case "float32", "fp32" -> FLOAT32;
+      case "bfloat16", "bf16" -> BFLOAT16;
+      default ->
+          throw new InvalidInputException(
+              "unknown precision '" + text + "'; use float32 or bfloat16");
+    };
+  }
 
   /// `x Wᵀ` for a float32 weight `[out, in]`; the result has this precision's element type.
   public Tensor linear(Tensor x, Tensor weight) {

@@ -4,6 +4,8 @@ import java.nio.charset.StandardCharsets;
 
 /// One id for each byte of UTF-8, 0 … 255. The separator is 0, which text does not contain.
 public record ByteTokenizer() implements Tokenizer {
+  private static final byte NEVER_IN_UTF8 = (byte) 0xFF;
+
   @Override
   public int vocabularySize() {
     return 256;
@@ -19,15 +21,13 @@ public record ByteTokenizer() implements Tokenizer {
     return ids;
   }
 
-  /// A model in training emits broken UTF-8; that becomes U+FFFD.
+  /// A model in training emits broken UTF-8, and one with a larger vocabulary ids that are no
+  /// bytes; both become U+FFFD.
   @Override
   public String decode(int[] ids) {
     byte[] bytes = new byte[ids.length];
     for (int i = 0; i < ids.length; i++) {
-      if ((ids[i] & ~0xFF) != 0) {
-        throw new IllegalArgumentException("not a byte: id " + ids[i] + " at " + i);
-      }
-      bytes[i] = (byte) ids[i];
+      bytes[i] = (ids[i] & ~0xFF) == 0 ? (byte) ids[i] : NEVER_IN_UTF8;
     }
     return new String(bytes, StandardCharsets.UTF_8);
   }

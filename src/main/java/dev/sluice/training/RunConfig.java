@@ -182,6 +182,14 @@ public record RunConfig(
     require(beta1 >= 0 && beta1 < 1, "beta1", beta1, "use a number in [0, 1)");
     require(beta2 >= 0 && beta2 < 1, "beta2", beta2, "use a number in [0, 1)");
     require(epsilon > 0, "epsilon", epsilon, "use a small positive number");
+    requireSize("vocab_size", vocabSize);
+    requireSize("hidden_size", hiddenSize);
+    requireSize("intermediate_size", intermediateSize);
+    requireSize("layers", layers);
+    requireSize("attention_heads", attentionHeads);
+    requireSize("key_value_heads", keyValueHeads);
+    requireSize("head_dim", headDim);
+    require(decaySteps >= 0, "decay_steps", decaySteps, "use 0 for a fifth of all");
     require(clipNorm > 0, "clip_norm", clipNorm, "use a positive number");
     require(heldOutWindows >= 1, "held_out_windows", heldOutWindows, "use at least 1");
     require(evaluateEvery >= 1, "evaluate_every", evaluateEvery, "use at least 1");
@@ -195,6 +203,10 @@ public record RunConfig(
     if (!holds) {
       throw new InvalidInputException(name + " cannot be " + value + "; " + wayOut);
     }
+  }
+
+  private static void requireSize(String name, int value) {
+    require(value >= 0, name, value, "use 0 for the named model's");
   }
 
   // ---------------------------------------------------------------- from text
@@ -214,7 +226,9 @@ public record RunConfig(
     if (file != null) {
       JsonNode read = readToml(file);
       for (var entry : read.properties()) {
-        merged.set(known(merged, entry.getKey(), file.toString()), entry.getValue());
+        String name = known(merged, entry.getKey(), file.toString());
+        requireKind(merged.get(name), entry.getValue(), name, file);
+        merged.set(name, entry.getValue());
       }
     }
     flags.forEach(
@@ -239,6 +253,30 @@ public record RunConfig(
     }
   }
 
+  /// A value of another kind is an error, not something to be converted: `steps = 1.5` is no step
+  /// count.
+  private static void requireKind(JsonNode expected, JsonNode value, String name, Path file) {
+    boolean fits;
+    String kind;
+    if (expected.isIntegralNumber()) {
+      fits = value.isIntegralNumber();
+      kind = "a whole number";
+    } else if (expected.isNumber()) {
+      fits = value.isNumber();
+      kind = "a number";
+    } else if (expected.isBoolean()) {
+      fits = value.isBoolean();
+      kind = "true or false";
+    } else {
+      fits = value.isString();
+      kind = "text in quotes";
+    }
+    if (!fits) {
+      throw new InvalidInputException(
+          "%s: %s must be %s, not %s".formatted(file, name, kind, value));
+    }
+  }
+
   private static JsonNode readToml(Path file) {
     try {
       return TOML.readTree(Files.readString(file));
@@ -246,7 +284,11 @@ public record RunConfig(
       throw new InvalidInputException(
           "cannot read the configuration file " + file + "; check its name", e);
     } catch (JacksonException e) {
-      throw new InvalidInputException(file + " is not valid TOML: " + e.getOriginalMessage(), e);
+      String reason = String.valueOf(e.getOriginalMessage()).lines().findFirst().orElse("");
+      throw new InvalidInputException(
+          "%s is not valid TOML in line %d: %s; correct that line"
+              .formatted(file, e.getLocation().getLineNr(), reason),
+          e);
     }
   }
 
@@ -341,20 +383,13 @@ public record RunConfig(
   }
 
   public Precision precisionOf() {
-    return switch (precision.toLowerCase(Locale.ROOT)) {
-      case "float32", "fp32" -> Precision.FLOAT32;
-      case "bfloat16", "bf16" -> Precision.BFLOAT16;
-      default ->
-          throw new InvalidInputException(
-              "unknown precision '" + precision + "'; use float32 or bfloat16");
-    };
+    return Precision.parse(precision);
   }
 
   public LearningRateSchedule scheduleOf() {
     int warmup = Math.min(warmupSteps, steps);
     return switch (schedule.toLowerCase(Locale.ROOT)) {
-      case "cosine" ->
-          new LearningRateSchedule.Cosine(warmup, steps, minLearningRateShare);
+      case "cosine" -> new LearningRateSchedule.Cosine(warmup, steps, minLearningRateShare);
       case "wsd" ->
           new LearningRateSchedule.WarmupStableDecay(
               warmup,

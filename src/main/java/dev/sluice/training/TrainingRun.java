@@ -108,8 +108,9 @@ public final class TrainingRun {
             directory);
   }
 
-  /// Trains from the start, in a directory that holds no run.
-  public Outcome start(Corpus corpus, Tokenizer tokenizer) throws IOException {
+  /// Refuses a directory that holds a run: nothing in it may be overwritten. Ask before its corpus
+  /// is prepared.
+  public static void requireNew(Path directory) {
     if (Files.exists(directory.resolve(RunConfig.FILE))) {
       throw new InvalidInputException(
           directory
@@ -117,24 +118,42 @@ public final class TrainingRun {
               + directory
               + " or choose another --output");
     }
-    var device = Device.parse(config.device());
-    var shape = config.decoder(vocabulary(tokenizer));
+  }
+
+  /// Refuses what cannot be trained, before anything is written: a gate, shape, schedule, precision
+  /// or device that is not known or not there, and a last sample that would not fit.
+  public static void requireTrainable(RunConfig config, Tokenizer tokenizer) {
+    var shape = config.decoder(vocabulary(config, tokenizer));
+    var _ = config.precisionOf();
+    var _ = config.scheduleOf();
+    var _ = Device.parse(config.device());
+    int longest = shape.maxPositionEmbeddings();
+    long sample = (long) prompt(config, tokenizer).length + config.sampleTokens();
+    if (config.sampleTokens() > 0 && sample > longest) {
+      throw new InvalidInputException(
+          "sample_prompt and sample_tokens come to %d tokens, more than the model's context of %d; ask for fewer"
+              .formatted(sample, longest));
+    }
+  }
+
+  /// Trains from the start, in a directory that holds no run.
+  public Outcome start(Corpus corpus, Tokenizer tokenizer) throws IOException {
+    requireNew(directory);
+    requireTrainable(config, tokenizer);
+    var inputs = inputs(corpus, tokenizer);
     Files.createDirectories(checkpoints);
     config.write(directory);
     manifest(corpus).write(directory.resolve(RunManifest.FILE_NAME));
-    try (var decoder = Decoder.initialize(shape, config.precisionOf(), device, config.seed());
-        var trainer = trainer(decoder)) {
-      return train(corpus, tokenizer, decoder, trainer, 0);
-    }
+    return fromScratch(corpus, tokenizer, inputs, false);
   }
 
   /// Goes on from the newest complete checkpoint, or from the start when there is none.
   public Outcome resume(Corpus corpus, Tokenizer tokenizer) throws IOException {
+    requireTrainable(config, tokenizer);
     CheckpointDirectory.cleanPartials(checkpoints);
     var latest = CheckpointDirectory.latest(checkpoints);
     if (latest.isEmpty()) {
-      Files.deleteIfExists(directory.resolve(RunConfig.FILE));
-      return start(corpus, tokenizer);
+      return fromScratch(corpus, tokenizer, inputs(corpus, tokenizer), true);
     }
     Path checkpoint = latest.get();
     CheckpointDirectory.verify(checkpoint);
@@ -150,15 +169,48 @@ public final class TrainingRun {
               + fingerprint
               + "); restore the data or start a new run");
     }
+    requireTokenizer(checkpoint, tokenizer);
     var device = Device.parse(config.device());
     try (var decoder = ModelDirectory.load(checkpoint, config.precisionOf(), device, true);
         var trainer = trainer(decoder)) {
       TrainingCheckpoint.readMoments(checkpoint, trainer.optimizer());
-      return train(corpus, tokenizer, decoder, trainer, state.step());
+      return train(
+          corpus, tokenizer, inputs(corpus, tokenizer), decoder, trainer, state.step(), true);
     }
   }
 
-  private int vocabulary(Tokenizer tokenizer) {
+  /// A checkpoint has its tokenizer beside it, unless that is bytes.
+  private static void requireTokenizer(Path checkpoint, Tokenizer tokenizer) {
+    boolean ofFile = Files.isRegularFile(checkpoint.resolve("tokenizer.json"));
+    var saved = Tokenizers.load(ofFile ? checkpoint.toString() : "bytes");
+    if (!saved.fingerprint().equals(tokenizer.fingerprint())) {
+      throw new InvalidInputException(
+          "the tokenizer changed since %s was saved (%s, now %s); restore it or start a new run"
+              .formatted(checkpoint, saved.describe(), tokenizer.describe()));
+    }
+  }
+
+  /// @param again whether the directory may hold what an earlier attempt recorded
+  private Outcome fromScratch(Corpus corpus, Tokenizer tokenizer, Inputs inputs, boolean again)
+      throws IOException {
+    var device = Device.parse(config.device());
+    var shape = config.decoder(vocabulary(config, tokenizer));
+    try (var decoder = Decoder.initialize(shape, config.precisionOf(), device, config.seed());
+        var trainer = trainer(decoder)) {
+      return train(corpus, tokenizer, inputs, decoder, trainer, 0, again);
+    }
+  }
+
+  /// What a run reads.
+  private record Inputs(BatchReader batches, HeldOut heldOut) {}
+
+  private Inputs inputs(Corpus corpus, Tokenizer tokenizer) {
+    return new Inputs(
+        new BatchReader(corpus.train(), config.batchSize(), config.sequenceLength(), config.seed()),
+        heldOutWindows(corpus, tokenizer, config.sequenceLength(), config.heldOutWindows()));
+  }
+
+  private static int vocabulary(RunConfig config, Tokenizer tokenizer) {
     int needed = tokenizer.vocabularySize();
     if (config.vocabSize() == 0) {
       return needed;
@@ -198,28 +250,30 @@ public final class TrainingRun {
   // ---------------------------------------------------------------- the loop
 
   private Outcome train(
-      Corpus corpus, Tokenizer tokenizer, Decoder decoder, Trainer trainer, int done)
+      Corpus corpus,
+      Tokenizer tokenizer,
+      Inputs inputs,
+      Decoder decoder,
+      Trainer trainer,
+      int done,
+      boolean again)
       throws IOException {
-    var batches =
-        new BatchReader(corpus.train(), config.batchSize(), config.sequenceLength(), config.seed());
-    var windows = heldOutWindows(corpus, tokenizer);
-    long bytes = windows.bytes();
     listener.prepared(corpus, decoder, done);
     @Nullable HeldOutLoss heldOut = null;
     Ending ending = Ending.COMPLETE;
     int number = done;
     try (var metrics =
-            done == 0 ? MetricsWriter.start(directory) : MetricsWriter.resume(directory, done);
+            again ? MetricsWriter.resume(directory, done) : MetricsWriter.start(directory);
         var board =
-            done == 0
-                ? TensorBoardWriter.start(directory, InstantSource.system())
-                : TensorBoardWriter.resume(directory, done, InstantSource.system())) {
+            again
+                ? TensorBoardWriter.resume(directory, done, InstantSource.system())
+                : TensorBoardWriter.start(directory, InstantSource.system())) {
       while (number < config.steps()) {
         long began = System.nanoTime();
         var step =
             trainer.step(
                 number + 1,
-                microBatches(batches, number),
+                microBatches(inputs.batches(), number),
                 config.batchSize(),
                 config.sequenceLength());
         double seconds = (System.nanoTime() - began) / 1e9;
@@ -235,10 +289,10 @@ public final class TrainingRun {
         listener.stepped(step, rate);
 
         boolean last = number == config.steps();
-        boolean stopping = !last && stop.getAsBoolean();
         // also when stopping, so that a stopped and resumed run records what an unbroken one does
         if (last || number % config.evaluateEvery() == 0) {
-          heldOut = HeldOutLoss.measure(decoder, windows.tokens(), bytes);
+          heldOut =
+              HeldOutLoss.measure(decoder, inputs.heldOut().tokens(), inputs.heldOut().bytes());
           metrics.metrics(
               number,
               Map.of(
@@ -247,22 +301,29 @@ public final class TrainingRun {
           board.scalar("held_out/bits_per_byte", number, heldOut.bitsPerByte());
           listener.evaluated(number, heldOut);
         }
-        if (config.sampleTokens() > 0
-            && (last || (config.sampleEvery() > 0 && number % config.sampleEvery() == 0))) {
-          listener.sampled(number, sample(decoder, tokenizer));
-        }
+        // Asked for last: a step that is saved is recorded whole, with its evaluation.
+        boolean stopping = !last && stop.getAsBoolean();
         if (last || stopping || number % config.saveEvery() == 0) {
           metrics.sync();
           save(corpus, decoder, trainer, number);
+        }
+        if (config.sampleTokens() > 0
+            && (last || (config.sampleEvery() > 0 && number % config.sampleEvery() == 0))) {
+          listener.sampled(number, sample(decoder, tokenizer));
         }
         if (stopping) {
           ending = Ending.STOPPED;
           break;
         }
       }
+    } catch (IOException e) {
+      throw new IOException(
+          "the run stopped after step %d: %s; mend that and go on with --resume %s"
+              .formatted(number, e.getMessage() == null ? e : e.getMessage(), directory),
+          e);
     }
     if (ending == Ending.COMPLETE && heldOut == null) { // every step was taken before
-      heldOut = HeldOutLoss.measure(decoder, windows.tokens(), bytes);
+      heldOut = HeldOutLoss.measure(decoder, inputs.heldOut().tokens(), inputs.heldOut().bytes());
     }
     return new Outcome(
         directory,
@@ -326,24 +387,24 @@ public final class TrainingRun {
   }
 
   private String sample(Decoder decoder, Tokenizer tokenizer) {
-    int[] prompt = tokenizer.encode(config.samplePrompt());
-    if (prompt.length == 0) {
-      prompt = new int[] {tokenizer.endOfText()};
-    }
     var sampler = new Sampler(0.8, 0, 0.95, config.seed());
     var continued =
-        new Generator(decoder).generate(prompt, sampler, config.sampleTokens(), Set.of()).ids();
+        new Generator(decoder)
+            .generate(prompt(config, tokenizer), sampler, config.sampleTokens(), Set.of())
+            .ids();
     return config.samplePrompt() + tokenizer.decode(continued);
+  }
+
+  /// What samples continue; a text begins after the token that ends one.
+  private static int[] prompt(RunConfig config, Tokenizer tokenizer) {
+    int[] prompt = tokenizer.encode(config.samplePrompt());
+    return prompt.length > 0 ? prompt : new int[] {tokenizer.endOfText()};
   }
 
   // ---------------------------------------------------------------- held-out text
 
   /// Windows of held-out text and the bytes that their predicted tokens stand for.
   public record HeldOut(List<long[]> tokens, long bytes) {}
-
-  private HeldOut heldOutWindows(Corpus corpus, Tokenizer tokenizer) {
-    return heldOutWindows(corpus, tokenizer, config.sequenceLength(), config.heldOutWindows());
-  }
 
   /// At most `most` windows of held-out text, spread evenly over it.
   public static HeldOut heldOutWindows(

@@ -165,7 +165,7 @@
     animation: false,
     textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
     legend: { show: false },
-    grid: { left: 4, right: 18, top: 40, bottom: 36, outerBoundsMode: 'same', outerBoundsContain: 'axisLabel' },
+    grid: { left: 12, right: 18, top: 40, bottom: 36, outerBoundsMode: 'same', outerBoundsContain: 'axisLabel' },
     toolbox: {
       show: !document.documentElement.classList.contains('printing'),
       right: 0, top: 0, itemSize: 13, itemGap: 12, showTitle: true,
@@ -264,13 +264,20 @@
     const layout = { barGap: '12%', barCategoryGap: '34%', barMaxWidth: 34 };
     const values = data.series.flatMap(s => s.mean).concat(data.references.map(r => r.value));
     const shown = new Set(data.series.map(s => s.name));
+    // On a logarithmic axis bars would hang from 1; they stand on the power below the lowest value.
+    const standing = a => {
+      if (a.type !== 'log') return a;
+      const low = extent(values.filter(v => isNumber(v) && v > 0))[0];
+      const floor = a.logBase ** Math.floor(Math.log(.9 * low) / Math.log(a.logBase));
+      return { ...a, min: floor, startValue: floor };
+    };
     const shows = v => isNumber(v) && (!data.y.logarithmic || v > 0);
     const category = a => ({ ...a, type: 'category', data: data.categories, axisTick: { show: false },
       axisLabel: { ...a.axisLabel, width: 110, overflow: 'truncate' } });
     const option = () => ({
       ...base(),
       xAxis: category(horizontal(data.x)),
-      yAxis: scaled(valueLabels(vertical(data.y)), data.y, values),
+      yAxis: standing(scaled(valueLabels(vertical(data.y)), data.y, values)),
       tooltip: {
         ...tooltip(),
         axisPointer: { type: 'shadow', shadowStyle: { color: style('--muted'), opacity: .12 } },

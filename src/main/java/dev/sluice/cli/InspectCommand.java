@@ -1,0 +1,227 @@
+package dev.sluice.cli;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.checkpoint.CheckpointDirectory;
+import dev.sluice.checkpoint.ModelConfig;
+import dev.sluice.evaluation.HeldOutLoss;
+import dev.sluice.provenance.RunManifest;
+import dev.sluice.report.Progress;
+import dev.sluice.report.RemainingTime;
+import dev.sluice.report.TextTable;
+import dev.sluice.sink.SinkReport;
+import dev.sluice.tensor.Libtorch;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.Spec;
+
+/// `sluice inspect`: measures sinks, massive activations and gates of a trained model.
+@Command(
+    name = "inspect",
+    customSynopsis = "sluice inspect RUN_OR_CHECKPOINT [--data FILE] [OPTIONS]",
+    description = {
+      "Measures attention sinks, massive activations and gates of a trained model on a text; prints"
+          + " tables and writes inspect.json and inspect.html.",
+      "",
+      "First-token attention stands beside the floor that uniform attention would have, and once"
+          + " more without the first queries; use 512 tokens or more."
+    },
+    mixinStandardHelpOptions = true,
+    sortOptions = false,
+    footer = {
+      "",
+      "Examples:",
+      "  ./sluice inspect runs/NAME",
+      "  ./sluice inspect runs/NAME/checkpoints/step-00000100 --windows 32",
+      "  ./sluice inspect path/to/qwen3 --data book.txt --tokens 1024 --output qwen3-sinks"
+    })
+final class InspectCommand implements Callable<Integer> {
+  private static final long QUIET_NANOS = 2_000_000_000L;
+
+  @Parameters(
+      paramLabel = "RUN_OR_CHECKPOINT",
+      description =
+          "A run directory, which stands for its newest checkpoint, or a directory with config.json"
+              + " and model.safetensors.")
+  private Path model = Path.of("");
+
+  @Option(
+      names = "--data",
+      paramLabel = "FILE",
+      description =
+          "A .txt, .jsonl (also .gz, .zst) or Parquet file or a folder of them; moby-dick is the"
+              + " bundled book. Default: what the run held out, else moby-dick.")
+  private @Nullable String data;
+
+  @Option(
+      names = "--text-field",
+      paramLabel = "NAME",
+      description =
+          "The JSON field or Parquet column that holds the text. Default: ${DEFAULT-VALUE}.")
+  private String textField = "text";
+
+  @Option(
+      names = "--windows",
+      paramLabel = "N",
+      description = "Windows, spread evenly over the text. Default: ${DEFAULT-VALUE}.")
+  private int windows = 8;
+
+  @Option(
+      names = "--tokens",
+      paramLabel = "N",
+      description = "Tokens of a window. Default: ${DEFAULT-VALUE}.")
+  private int tokens = SinkReport.RECOMMENDED_TOKENS;
+
+  @Option(
+      names = "--output",
+      paramLabel = "DIR",
+      description =
+          "Where to write. Default: inspect in the run directory, or ./inspect-NAME for a"
+              + " checkpoint.")
+  private @Nullable Path output;
+
+  @Mixin private ModelOptions options = new ModelOptions();
+
+  @Spec private CommandSpec spec;
+
+  @SuppressWarnings("NullAway.Init") // picocli sets the spec
+  InspectCommand() {}
+
+  @Override
+  public Integer call() throws IOException {
+    try (var loaded = options.load(model)) {
+      var decoder = loaded.decoder();
+      Path directory = directory(loaded.source());
+      int longest = decoder.config().maxPositionEmbeddings();
+      if (tokens > longest) {
+        throw new InvalidInputException(
+            "--tokens %d exceeds the model's context of %d tokens; use fewer"
+                .formatted(tokens, longest));
+      }
+      var text =
+          InspectedText.read(loaded.source(), loaded.tokenizer(), data, textField, windows, tokens);
+      text.windows().forEach(decoder.config()::requireInVocabulary);
+      var result = measure(loaded, text);
+      var view = new InspectReport(result);
+      Path page = write(result, view, directory);
+      view.tables().forEach(table -> Console.print(TextTable.of(table).toString()));
+      view.summary().forEach(Console::print);
+      result.warnings().forEach(warning -> Console.note("Warning: " + warning));
+      Console.print("Report: " + page);
+    }
+    return 0;
+  }
+
+  private Path write(InspectResult result, InspectReport view, Path directory) throws IOException {
+    Path page = directory.resolve("inspect.html");
+    try {
+      Files.createDirectories(directory);
+      result.write(directory.resolve("inspect.json"));
+      view.page(commandLine()).writeTo(page);
+    } catch (IOException e) {
+      throw new IOException(
+          "the report cannot be written to %s (%s); choose another --output"
+              .formatted(directory, e.getMessage()),
+          e);
+    }
+    return page;
+  }
+
+  /// Never into a checkpoint: its files are listed, checksummed and not ours.
+  private Path directory(ModelSource source) {
+    Path chosen = output;
+    if (chosen != null) {
+      if (Files.isRegularFile(chosen.resolve(ModelConfig.FILE))
+          || Files.isRegularFile(chosen.resolve(CheckpointDirectory.CHECKSUMS))) {
+        throw new InvalidInputException(
+            chosen + " holds a checkpoint, whose files stay as they are; choose another --output");
+      }
+      if (Files.exists(chosen) && !Files.isDirectory(chosen)) {
+        throw new InvalidInputException(chosen + " is not a directory; choose another --output");
+      }
+      return chosen;
+    }
+    Path run = source.run();
+    if (run == null) {
+      return Path.of("inspect-" + source.name());
+    }
+    return run.resolve(
+        model.equals(source.checkpoint())
+            ? "inspect-" + source.checkpoint().getFileName()
+            : "inspect");
+  }
+
+  private InspectResult measure(ModelOptions.Loaded loaded, InspectedText text) {
+    var began = System.nanoTime();
+    var remaining = new RemainingTime();
+    int all = 2 * text.windows().size();
+    var sinks =
+        SinkReport.measure(
+            loaded.decoder(),
+            text.windows().stream().map(window -> Arrays.copyOf(window, tokens)).toList(),
+            done -> progress(done, all, began, remaining));
+    double nats = 0;
+    long predicted = 0;
+    for (int i = 0; i < text.windows().size(); i++) {
+      var loss = HeldOutLoss.measure(loaded.decoder(), List.of(text.windows().get(i)), 1);
+      nats += loss.totalNats();
+      predicted += loss.tokens();
+      progress(text.windows().size() + i + 1, all, began, remaining);
+    }
+    return new InspectResult(
+        loaded.source().name(),
+        loaded.source().checkpoint().toString(),
+        loaded.decoder().config(),
+        text,
+        new HeldOutLoss(nats, predicted, text.bytes()),
+        sinks,
+        manifest(loaded, text));
+  }
+
+  private static void progress(int done, int all, long began, RemainingTime remaining) {
+    var elapsed = Duration.ofNanos(System.nanoTime() - began);
+    remaining.observe(done, elapsed);
+    if (elapsed.toNanos() > QUIET_NANOS && done < all) {
+      Console.progress(
+          new Progress(
+              "pass", done, all, elapsed, remaining.remaining(all).orElse(null), List.of()));
+    }
+  }
+
+  private RunManifest manifest(ModelOptions.Loaded loaded, InspectedText text) {
+    Map<String, Object> config = new LinkedHashMap<>();
+    config.put("checkpoint", loaded.source().checkpoint().toString());
+    config.put("text", text.name());
+    config.put("tokenizer", loaded.tokenizer().describe());
+    config.put("windows", text.windows().size());
+    config.put("tokens", tokens);
+    config.put("precision", options.precision());
+    config.put("device", loaded.decoder().device().toString());
+    return new RunManifest(
+        Version.commit(),
+        spec.commandLine().getParseResult().originalArgs(),
+        config,
+        Map.of(),
+        text.fingerprint(),
+        Libtorch.version(),
+        RunManifest.Machine.current(),
+        Instant.now());
+  }
+
+  private String commandLine() {
+    return "sluice " + String.join(" ", spec.commandLine().getParseResult().originalArgs());
+  }
+}

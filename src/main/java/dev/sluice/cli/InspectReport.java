@@ -1,0 +1,364 @@
+package dev.sluice.cli;
+
+import dev.sluice.report.Axis;
+import dev.sluice.report.BarChart;
+import dev.sluice.report.Cell;
+import dev.sluice.report.HeatMaps;
+import dev.sluice.report.Histograms;
+import dev.sluice.report.HtmlReport;
+import dev.sluice.report.Numbers;
+import dev.sluice.report.Table;
+import dev.sluice.sink.AttentionMap;
+import dev.sluice.sink.FirstTokenAttention;
+import dev.sluice.sink.GateStatistics;
+import dev.sluice.sink.GateStatistics.LayerGate;
+import dev.sluice.sink.MassiveActivation;
+import dev.sluice.sink.MassiveActivation.Residual;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.function.ToDoubleFunction;
+
+/// What `sluice inspect` shows: tables for the terminal, and a page with the same tables and
+/// figures.
+record InspectReport(InspectResult result) {
+
+  // ---------------------------------------------------------------- words
+
+  /// The result in a few lines.
+  List<String> summary() {
+    var loss = result.loss();
+    var attention = attention();
+    List<String> lines = new ArrayList<>();
+    lines.add(
+        "Loss on %s (%d windows of %d tokens): %s bits per byte, perplexity %s per token."
+            .formatted(
+                result.text().name(),
+                result.sinks().windows(),
+                result.sinks().longestWindow(),
+                Numbers.fixed(loss.bitsPerByte(), 4),
+                Numbers.significant(loss.perplexity(), 4)));
+    lines.add(
+        "F-Attn: %s of the attention goes to the first token (uniform attention: %s); without the first %d queries %s (uniform: %s)."
+            .formatted(
+                Numbers.percent(attention.mean(), 2),
+                Numbers.percent(attention.uniformFloor(), 2),
+                attention.excludedQueries(),
+                Numbers.percent(attention.meanExcluding(), 2),
+                Numbers.percent(attention.uniformFloorExcluding(), 2)));
+    lines.add(
+        "Sink rate: %s of heads and windows give the first token more than %s."
+            .formatted(
+                Numbers.percent(attention.sinkRate(), 1),
+                Numbers.percent(attention.threshold(), 0)));
+    long massive = massive().residuals().stream().filter(Residual::massive).count();
+    lines.add(
+        "M-Act: the largest |activation| after a block is %s on average; %s."
+            .formatted(
+                Numbers.significant(massive().meanBlockMaximum(), 4),
+                massive == 0
+                    ? "none is massive (above 100 and a thousand times the median)"
+                    : massive
+                        + " of "
+                        + massive().residuals().size()
+                        + " places hold a massive one"));
+    for (String position : positions()) {
+      var scores = layers(position).stream().map(LayerGate::scores).toList();
+      lines.add(
+          "Gate %s: mean score %s, %s of the scores below 0.1."
+              .formatted(
+                  position,
+                  Numbers.fixed(scores.stream().mapToDouble(s -> s.mean()).average().orElse(0), 4),
+                  Numbers.percent(
+                      scores.stream().mapToDouble(s -> s.belowTenth()).average().orElse(0), 1)));
+    }
+    return lines;
+  }
+
+  // ---------------------------------------------------------------- tables
+
+  List<Table> tables() {
+    List<Table> tables = new ArrayList<>(List.of(attentionTable(), activationTable()));
+    if (!gates().isEmpty()) {
+      tables.add(gateTable());
+    }
+    return tables;
+  }
+
+  private Table attentionTable() {
+    var attention = attention();
+    int excluded = attention.excludedQueries();
+    var table =
+        Table.titled("First-token attention by layer")
+            .columns(
+                "layer",
+                "all queries",
+                "uniform",
+                "without first " + excluded,
+                "uniform",
+                "sink rate",
+                "highest head");
+    for (var layer : attention.layers()) {
+      double highest = layer.heads().stream().mapToDouble(Double::doubleValue).max().orElse(0);
+      table =
+          table.row(
+              Cell.of(layer.layer()),
+              Cell.of(layer.mean(), 4),
+              Cell.of(attention.uniformFloor(), 4),
+              Cell.of(layer.meanExcluding(), 4),
+              Cell.of(attention.uniformFloorExcluding(), 4),
+              Cell.percent(layer.sinkRate(), 1),
+              Cell.of(highest, 4));
+    }
+    return table.footnote(
+        "Mean over windows, heads and queries. Sink rate: share of windows and heads above "
+            + attention.threshold()
+            + ".");
+  }
+
+  private Table activationTable() {
+    var table =
+        Table.titled("Largest activations of the residual stream")
+            .columns("after", "max |x|", "ratio to median", "channel", "token", "massive");
+    for (var residual : massive().residuals()) {
+      table =
+          table.row(
+              Cell.of(place(residual)),
+              Cell.significant(residual.maximum(), 4),
+              Cell.significant(residual.ratio(), 3),
+              Cell.of(residual.channel()),
+              Cell.of(residual.token()),
+              Cell.of(residual.massive() ? "yes" : "no"));
+    }
+    return table;
+  }
+
+  private Table gateTable() {
+    var table =
+        Table.titled("Gate scores by layer")
+            .columns(
+                "layer", "gate", "mean", "below 0.1", "below 0.5", "first token", "other tokens");
+    for (var gate : gates()) {
+      var scores = gate.scores();
+      table =
+          table.row(
+              Cell.of(gate.layer()),
+              Cell.of(gate.position()),
+              Cell.of(scores.mean(), 4),
+              Cell.percent(scores.belowTenth(), 1),
+              Cell.percent(scores.belowHalf(), 1),
+              Cell.of(scores.firstTokenMean(), 4),
+              Cell.of(scores.otherTokensMean(), 4));
+    }
+    return table;
+  }
+
+  private Table outputTable() {
+    var table =
+        Table.titled("Attention output |y| before and after the gate")
+            .columns("layer", "mean before", "mean after", "below 0.01 before", "below 0.01 after");
+    for (var output : result.sinks().gateStatistics().outputs()) {
+      table =
+          table.row(
+              Cell.of(output.layer()),
+              Cell.significant(output.before().mean(), 3),
+              Cell.significant(output.after().mean(), 3),
+              Cell.percent(output.before().belowHundredth(), 1),
+              Cell.percent(output.after().belowHundredth(), 1));
+    }
+    return table;
+  }
+
+  // ---------------------------------------------------------------- page
+
+  /// The page.
+  HtmlReport page(String commandLine) {
+    var page =
+        HtmlReport.titled("Inside " + result.name())
+            .written(Instant.now())
+            .command(commandLine)
+            .manifest(result.manifestJson());
+    summary().forEach(page::summary);
+    result.warnings().forEach(warning -> page.summary("Warning: " + warning));
+    page.section("Model and text").table(modelTable());
+    page.section("Attention sinks")
+        .figure(attentionBars())
+        .table(attentionTable())
+        .figure(headMap());
+    page.section("Massive activations").figure(activationBars()).table(activationTable());
+    if (!gates().isEmpty()) {
+      page.section("Gates").figure(gateHistograms()).table(gateTable()).table(outputTable());
+    }
+    page.section("Attention maps").figure(attentionMaps());
+    return page;
+  }
+
+  private Table modelTable() {
+    var model = result.model();
+    return Table.titled("What was measured")
+        .columns("quantity", "value")
+        .row(Cell.of("checkpoint"), Cell.of(result.checkpoint()))
+        .row(Cell.of("parameters"), Cell.of(Numbers.count(model.parameterCount())))
+        .row(Cell.of("gates"), Cell.of(result.gates()))
+        .row(
+            Cell.of("layers × query heads (key/value heads)"),
+            Cell.of(
+                "%d × %d (%d)"
+                    .formatted(model.layers(), model.attentionHeads(), model.keyValueHeads())))
+        .row(Cell.of("text"), Cell.of(result.text().name()))
+        .row(
+            Cell.of("predicted tokens (bytes)"),
+            Cell.of(
+                Numbers.count(result.loss().tokens())
+                    + " ("
+                    + Numbers.count(result.loss().bytes())
+                    + ")"))
+        .row(Cell.of("nats per token"), Cell.of(Numbers.fixed(result.loss().nats(), 4)))
+        .row(Cell.of("bits per byte"), Cell.of(Numbers.fixed(result.loss().bitsPerByte(), 4)));
+  }
+
+  private BarChart attentionBars() {
+    var attention = attention();
+    String without = "without the first " + attention.excludedQueries() + " queries";
+    return new BarChart(
+        "First-token attention",
+        "Share of each layer's attention that goes to the first token, mean over windows, heads and"
+            + " queries. The dashed lines are what uniform attention would give: only what rises"
+            + " above them is a sink.",
+        "layer",
+        attention.layers().stream().map(layer -> String.valueOf(layer.layer())).toList(),
+        Axis.linear("share of attention"),
+        List.of(
+            BarChart.Arm.of("all queries", values(FirstTokenAttention.Layer::mean)),
+            BarChart.Arm.of(without, values(FirstTokenAttention.Layer::meanExcluding))),
+        List.of(
+            new BarChart.Reference("uniform, all queries", attention.uniformFloor()),
+            new BarChart.Reference("uniform, " + without, attention.uniformFloorExcluding())));
+  }
+
+  private double[] values(ToDoubleFunction<FirstTokenAttention.Layer> of) {
+    return attention().layers().stream().mapToDouble(of).toArray();
+  }
+
+  private HeatMaps headMap() {
+    var layers = attention().layers();
+    float[][] heads = new float[layers.size()][];
+    for (int i = 0; i < heads.length; i++) {
+      var means = layers.get(i).heads();
+      heads[i] = new float[means.size()];
+      for (int head = 0; head < means.size(); head++) {
+        heads[i][head] = means.get(head).floatValue();
+      }
+    }
+    return new HeatMaps(
+        "First-token attention by head",
+        "A sink is often the work of a few heads.",
+        HeatMaps.Side.of("layer"),
+        HeatMaps.Side.of("head"),
+        HeatMaps.ColourScale.LINEAR,
+        List.of(HeatMaps.Panel.of("all queries", heads)));
+  }
+
+  private BarChart activationBars() {
+    var residuals = massive().residuals();
+    return new BarChart(
+        "Largest activations",
+        "Largest and median |x| of the residual stream after the embedding, each block and the"
+            + " final norm. An activation above 100 that is a thousand times the median is called"
+            + " massive.",
+        "after",
+        residuals.stream().map(InspectReport.this::place).toList(),
+        Axis.logarithmic("|x|"),
+        List.of(
+            BarChart.Arm.of("largest", residuals.stream().mapToDouble(Residual::maximum).toArray()),
+            BarChart.Arm.of("median", residuals.stream().mapToDouble(Residual::median).toArray())),
+        List.of());
+  }
+
+  private String place(Residual residual) {
+    int last = massive().residuals().size() - 1;
+    if (residual.index() == 0) {
+      return "embedding";
+    }
+    return residual.index() == last ? "final norm" : "block " + (residual.index() - 1);
+  }
+
+  private Histograms gateHistograms() {
+    int layers = attention().layers().size();
+    List<Histograms.Arm> arms = new ArrayList<>();
+    for (String position : positions()) {
+      double[][] counts = new double[layers][];
+      Arrays.fill(counts, new double[0]);
+      for (var gate : layers(position)) {
+        counts[gate.layer()] =
+            gate.scores().histogram().stream().mapToDouble(Long::doubleValue).toArray();
+      }
+      arms.add(new Histograms.Arm(position, counts));
+    }
+    List<String> panels = new ArrayList<>();
+    for (int layer = 0; layer < layers; layer++) {
+      panels.add("layer " + layer);
+    }
+    long outside = gates().stream().mapToLong(gate -> gate.scores().outside()).sum();
+    return new Histograms(
+        "Gate scores",
+        "How the scores of each layer are distributed over %d bins; near 0 a gate is shut.%s"
+            .formatted(
+                GateStatistics.BINS,
+                outside == 0
+                    ? ""
+                    : " %s scores lie outside of 0 … 1 and are counted in the outer bins."
+                        .formatted(Numbers.count(outside))),
+        "score",
+        0,
+        1,
+        panels,
+        arms);
+  }
+
+  private HeatMaps attentionMaps() {
+    var map = result.sinks().attentionMap();
+    int side = map.layers().getFirst().cells().size();
+    int step = Math.max(1, Math.toIntExact(Math.round((double) map.tokens() / side)));
+    return HeatMaps.attention(
+        "Attention maps",
+        "The first window, mean over heads. A cell is the mean over its queries and keys, %d × %d tokens: a sink shows as a bright first column, thinned by the keys that share it."
+            .formatted(step, step),
+        step,
+        map.layers().stream().map(InspectReport::panel).toList());
+  }
+
+  private static HeatMaps.Panel panel(AttentionMap.Layer layer) {
+    int side = layer.cells().size();
+    float[][] cells = new float[side][side];
+    for (int row = 0; row < side; row++) {
+      for (int column = 0; column < side; column++) {
+        cells[row][column] = column > row ? Float.NaN : layer.cells().get(row).get(column);
+      }
+    }
+    return HeatMaps.Panel.of("layer " + layer.layer(), cells);
+  }
+
+  // ---------------------------------------------------------------- numbers
+
+  private FirstTokenAttention.Result attention() {
+    return result.sinks().firstTokenAttention();
+  }
+
+  private MassiveActivation.Result massive() {
+    return result.sinks().massiveActivation();
+  }
+
+  private List<LayerGate> gates() {
+    return result.sinks().gateStatistics().gates();
+  }
+
+  private List<String> positions() {
+    return gates().stream().map(LayerGate::position).distinct().toList();
+  }
+
+  private List<LayerGate> layers(String position) {
+    return gates().stream().filter(gate -> gate.position().equals(position)).toList();
+  }
+}

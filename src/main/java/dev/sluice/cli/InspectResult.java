@@ -1,0 +1,86 @@
+package dev.sluice.cli;
+
+import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.evaluation.HeldOutLoss;
+import dev.sluice.gate.Gate;
+import dev.sluice.provenance.RunManifest;
+import dev.sluice.sink.SinkReport;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.Stream;
+import tools.jackson.databind.PropertyNamingStrategies;
+import tools.jackson.databind.SerializationFeature;
+import tools.jackson.databind.json.JsonMapper;
+
+/// What `sluice inspect` found.
+///
+/// @param name of the run or checkpoint
+/// @param checkpoint its directory
+/// @param model the decoder's shape
+/// @param text what it was measured on
+/// @param loss on the same windows
+/// @param sinks sinks, massive activations, gates and attention maps
+/// @param manifest where the numbers come from
+record InspectResult(
+    String name,
+    String checkpoint,
+    DecoderConfig model,
+    InspectedText text,
+    HeldOutLoss loss,
+    SinkReport sinks,
+    RunManifest manifest) {
+  private static final JsonMapper JSON =
+      JsonMapper.builder()
+          .propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
+          .enable(SerializationFeature.INDENT_OUTPUT)
+          .build();
+
+  /// The gates' names, such as `sdpa-headwise`, or `none`.
+  String gates() {
+    return model.gates().isEmpty()
+        ? "none"
+        : String.join("+", model.gates().stream().map(Gate::name).toList());
+  }
+
+  /// What a reader must know before comparing these numbers.
+  List<String> warnings() {
+    return Stream.concat(text.warnings().stream(), sinks.warnings().stream()).toList();
+  }
+
+  String manifestJson() {
+    return JSON.writeValueAsString(manifest);
+  }
+
+  /// Writes everything as JSON.
+  void write(Path file) throws IOException {
+    Map<String, Object> json = new LinkedHashMap<>();
+    json.put("name", name);
+    json.put("checkpoint", checkpoint);
+    json.put("parameters", model.parameterCount());
+    json.put("gates", gates());
+    json.put("text", text.name());
+    json.put("text_tokens", text.tokens());
+    Map<String, Object> losses = new LinkedHashMap<>();
+    losses.put("nats", loss.nats());
+    losses.put("perplexity", loss.perplexity());
+    losses.put("bits_per_byte", loss.bitsPerByte());
+    losses.put("tokens", loss.tokens());
+    losses.put("bytes", loss.bytes());
+    json.put("loss", losses);
+    json.put("warnings", warnings());
+    json.put("sinks", sinks);
+    json.put("manifest", manifest);
+    Path beside = file.resolveSibling("." + file.getFileName() + ".partial");
+    try {
+      Files.writeString(beside, JSON.writeValueAsString(json) + "\n");
+      Files.move(beside, file, StandardCopyOption.REPLACE_EXISTING);
+    } finally {
+      Files.deleteIfExists(beside);
+    }
+  }
+}

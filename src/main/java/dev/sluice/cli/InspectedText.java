@@ -1,0 +1,144 @@
+package dev.sluice.cli;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.corpus.Corpus;
+import dev.sluice.corpus.Documents;
+import dev.sluice.corpus.HeldOutReader;
+import dev.sluice.corpus.TokenShard;
+import dev.sluice.tokenizer.Tokenizer;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.List;
+import java.util.stream.Stream;
+import org.jspecify.annotations.Nullable;
+
+/// What a model is inspected on: windows spread evenly over a text.
+///
+/// @param name what to call the text
+/// @param fingerprint of the documents that it comes from
+/// @param tokens how long the whole text is
+/// @param windows of T + 1 token ids
+/// @param bytes bytes of text behind the T predicted tokens of each, together
+/// @param warnings what a reader must know
+record InspectedText(
+    String name,
+    String fingerprint,
+    long tokens,
+    List<long[]> windows,
+    long bytes,
+    List<String> warnings) {
+  private static final String MOBY_DICK = "moby-dick";
+
+  /// Reads the text that the user names; without one, what the model's run held out, or else the
+  /// bundled book.
+  ///
+  /// @param length T
+  static InspectedText read(
+      ModelSource source,
+      Tokenizer tokenizer,
+      @Nullable String data,
+      String textField,
+      int count,
+      int length) {
+    if (count < 1) {
+      throw new InvalidInputException("--windows must be at least 1, not " + count);
+    }
+    if (length < 2) {
+      throw new InvalidInputException("--tokens must be at least 2, not " + length);
+    }
+    Path run = source.run();
+    if (data == null && run != null && Files.isDirectory(run.resolve("corpus"))) {
+      return heldOut(Corpus.open(run.resolve("corpus")), tokenizer, count, length);
+    }
+    boolean bundled = data == null || (data.equals(MOBY_DICK) && !Files.exists(Path.of(MOBY_DICK)));
+    var documents = bundled ? Documents.mobyDick() : Documents.at(Path.of(data), textField);
+    List<String> warnings = new ArrayList<>();
+    if (documents.fingerprint().equals(source.trainedOn())) {
+      warnings.add(
+          "The model was trained on this text, so its loss says little; "
+              + (run == null
+                  ? "pass another with --data."
+                  : "without --data its held-out part is taken."));
+    }
+    return whole(documents, tokenizer, count, length, warnings);
+  }
+
+  private static InspectedText heldOut(Corpus corpus, Tokenizer tokenizer, int count, int length) {
+    var summary = corpus.summary();
+    if (!summary.tokenizerFingerprint().equals(tokenizer.fingerprint())) {
+      throw new InvalidInputException(
+          "the run's held-out text was made with the tokenizer %s, not %s; leave out --tokenizer or pass --data"
+              .formatted(summary.tokenizer(), tokenizer.describe()));
+    }
+    String name = "held-out part of " + summary.data();
+    return spread(
+        name, summary.dataFingerprint(), corpus.heldOut(), tokenizer, count, length, List.of());
+  }
+
+  private static InspectedText whole(
+      Documents documents, Tokenizer tokenizer, int count, int length, List<String> warnings) {
+    Path directory = null;
+    try {
+      directory = Files.createTempDirectory("sluice-inspect-");
+      var corpus = Corpus.prepare(documents, tokenizer, 0, directory);
+      return spread(
+          documents.name(),
+          documents.fingerprint(),
+          corpus.train(),
+          tokenizer,
+          count,
+          length,
+          warnings);
+    } catch (IOException e) {
+      throw new InvalidInputException(
+          "no temporary folder can be made for the tokens (" + e + "); check TMPDIR", e);
+    } finally {
+      if (directory != null) {
+        remove(directory);
+      }
+    }
+  }
+
+  private static InspectedText spread(
+      String name,
+      String fingerprint,
+      TokenShard shard,
+      Tokenizer tokenizer,
+      int count,
+      int length,
+      List<String> warnings) {
+    if ((shard.length() - 1) / length < 2) {
+      throw new InvalidInputException(
+          "%s has %d tokens, fewer than two windows of %d; give a longer text with --data or a smaller --tokens"
+              .formatted(name, shard.length(), length));
+    }
+    var reader = new HeldOutReader(shard, length, tokenizer);
+    int taken = Math.min(count, reader.count());
+    List<String> all = new ArrayList<>(warnings);
+    if (taken < count) {
+      all.add("The text has only %d windows of %d tokens.".formatted(taken, length));
+    }
+    List<long[]> windows = new ArrayList<>();
+    long bytes = 0;
+    for (int i = 0; i < taken; i++) {
+      int index = Math.toIntExact((long) i * reader.count() / taken);
+      windows.add(reader.window(index));
+      bytes += reader.bytesOf(index);
+    }
+    return new InspectedText(name, fingerprint, shard.length(), windows, bytes, all);
+  }
+
+  /// The mapped tokens stay readable until they are let go.
+  private static void remove(Path directory) {
+    try (Stream<Path> files = Files.walk(directory)) {
+      for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
+        Files.deleteIfExists(file);
+      }
+    } catch (IOException e) {
+      directory.toFile().deleteOnExit(); // what was measured counts more
+    }
+  }
+}

@@ -1,0 +1,56 @@
+package dev.sluice.cli;
+
+import dev.sluice.decoder.Decoder;
+import dev.sluice.tensor.Device;
+import dev.sluice.tensor.Precision;
+import dev.sluice.tokenizer.Tokenizer;
+import java.nio.file.Path;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+
+/// How a trained model is loaded, the same for every command that takes one.
+final class ModelOptions {
+  @Option(
+      names = "--tokenizer",
+      paramLabel = "FILE",
+      description =
+          "bytes, or the path of a Hugging Face tokenizer.json. Default: the checkpoint's, or bytes"
+              + " for a vocabulary of 256.")
+  private @Nullable String tokenizer;
+
+  @Option(
+      names = "--precision",
+      paramLabel = "P",
+      description = "float32, or bfloat16 (matrix products). Default: ${DEFAULT-VALUE}.")
+  private String precision = "float32";
+
+  @Option(
+      names = "--device",
+      paramLabel = "DEVICE",
+      description = "cpu, cuda, cuda:INDEX or auto. Default: ${DEFAULT-VALUE}.")
+  private String device = "auto";
+
+  @Mixin private ThreadsOption threads = new ThreadsOption();
+
+  /// A model that is ready to run; whoever loaded it closes it.
+  record Loaded(ModelSource source, Decoder decoder, Tokenizer tokenizer) implements AutoCloseable {
+    @Override
+    public void close() {
+      decoder.close();
+    }
+  }
+
+  /// Loads the model of a checkpoint or run directory.
+  Loaded load(Path named) {
+    threads.apply();
+    var precisionOf = Precision.parse(precision);
+    var source = ModelSource.at(named);
+    var chosen = source.tokenizer(tokenizer);
+    return new Loaded(source, source.load(precisionOf, Device.parse(device)), chosen);
+  }
+
+  String precision() {
+    return precision;
+  }
+}

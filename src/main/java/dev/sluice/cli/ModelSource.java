@@ -1,0 +1,157 @@
+package dev.sluice.cli;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.checkpoint.CheckpointDirectory;
+import dev.sluice.checkpoint.ModelConfig;
+import dev.sluice.checkpoint.ModelDirectory;
+import dev.sluice.decoder.Decoder;
+import dev.sluice.tensor.Device;
+import dev.sluice.tensor.Precision;
+import dev.sluice.tokenizer.ByteTokenizer;
+import dev.sluice.tokenizer.Tokenizer;
+import dev.sluice.tokenizer.Tokenizers;
+import dev.sluice.training.RunConfig;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.LinkedHashSet;
+import java.util.Map;
+import java.util.Set;
+import org.jspecify.annotations.Nullable;
+import tools.jackson.core.JacksonException;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.json.JsonMapper;
+
+/// A model as a user names it: the directory of a checkpoint, or of a run, which stands for its
+/// newest complete checkpoint.
+///
+/// @param checkpoint holds `config.json` and the weights
+/// @param run the run that the checkpoint belongs to, or null
+record ModelSource(Path checkpoint, @Nullable Path run) {
+  private static final String CHECKPOINTS = "checkpoints";
+  private static final String TOKENIZER = "tokenizer.json";
+  private static final JsonMapper JSON = JsonMapper.builder().build();
+
+  /// Finds the checkpoint.
+  static ModelSource at(Path named) {
+    if (!Files.isDirectory(named)) {
+      throw new InvalidInputException(
+          named
+              + (Files.exists(named) ? " is not a directory" : " does not exist")
+              + "; name a run directory or a checkpoint directory that holds "
+              + ModelConfig.FILE);
+    }
+    if (Files.isRegularFile(named.resolve(ModelConfig.FILE))) {
+      return new ModelSource(named, runOf(named));
+    }
+    if (Files.isRegularFile(named.resolve(RunConfig.FILE))) {
+      return CheckpointDirectory.latest(named.resolve(CHECKPOINTS))
+          .map(latest -> new ModelSource(latest, named))
+          .orElseThrow(
+              () ->
+                  new InvalidInputException(
+                      "the run %s has no complete checkpoint yet; go on with ./sluice train --resume %s"
+                          .formatted(named, named)));
+    }
+    throw new InvalidInputException(
+        "%s holds neither %s (a checkpoint) nor %s (a run); name a directory that does"
+            .formatted(named, ModelConfig.FILE, RunConfig.FILE));
+  }
+
+  private static @Nullable Path runOf(Path checkpoint) {
+    Path checkpoints = checkpoint.toAbsolutePath().normalize().getParent();
+    Path above = checkpoints == null ? null : checkpoints.getParent();
+    return checkpoints != null
+            && above != null
+            && checkpoints.endsWith(CHECKPOINTS)
+            && Files.isRegularFile(above.resolve(RunConfig.FILE))
+        ? above
+        : null;
+  }
+
+  /// The name of the run or checkpoint, for titles and file names.
+  String name() {
+    Path named = run == null ? checkpoint : run;
+    return String.valueOf(named.toAbsolutePath().normalize().getFileName());
+  }
+
+  /// Loads the model for measuring and generating.
+  Decoder load(Precision precision, Device device) {
+    return ModelDirectory.load(checkpoint, precision, device, false);
+  }
+
+  /// The tokenizer: the one that the user gave, else the checkpoint's, else bytes where they fit.
+  Tokenizer tokenizer(@Nullable String given) {
+    int vocabulary = ModelConfig.read(checkpoint).decoder().vocabSize();
+    var tokenizer = given != null ? Tokenizers.load(given) : own(vocabulary);
+    if (tokenizer.vocabularySize() > vocabulary) {
+      throw new InvalidInputException(
+          "the tokenizer %s has more tokens than the model's vocabulary of %d; pass the model's own with --tokenizer"
+              .formatted(tokenizer.describe(), vocabulary));
+    }
+    return tokenizer;
+  }
+
+  private Tokenizer own(int vocabulary) {
+    if (Files.isRegularFile(checkpoint.resolve(TOKENIZER))) {
+      return Tokenizers.load(checkpoint.toString());
+    }
+    // A run copies its tokenizer's file beside the weights; without one it was trained on bytes.
+    boolean trainedOnBytes =
+        run != null
+            && RunConfig.from(run.resolve(RunConfig.FILE), Map.of()).tokenizer().equals("bytes");
+    if (trainedOnBytes || vocabulary == 256) {
+      return new ByteTokenizer();
+    }
+    throw new InvalidInputException(
+        "%s holds no %s and its vocabulary of %d is not that of bytes; pass --tokenizer FILE"
+            .formatted(checkpoint, TOKENIZER, vocabulary));
+  }
+
+  /// The tokens that end a text: those that the checkpoint names, else the tokenizer's.
+  Set<Integer> stopIds(Tokenizer tokenizer) {
+    for (String name : new String[] {"generation_config.json", ModelConfig.FILE}) {
+      Set<Integer> ids = endings(checkpoint.resolve(name));
+      if (!ids.isEmpty()) {
+        return ids;
+      }
+    }
+    return Set.of(tokenizer.endOfText());
+  }
+
+  private static Set<Integer> endings(Path file) {
+    Set<Integer> ids = new LinkedHashSet<>();
+    if (!Files.isRegularFile(file)) {
+      return ids;
+    }
+    JsonNode value;
+    try {
+      value = JSON.readTree(Files.readAllBytes(file)).path("eos_token_id");
+    } catch (IOException | JacksonException e) {
+      throw new InvalidInputException(
+          file + " cannot be read as JSON; fetch it again or remove it", e);
+    }
+    if (value.isInt()) {
+      ids.add(value.asInt());
+    }
+    for (JsonNode id : value) {
+      if (id.isInt()) {
+        ids.add(id.asInt());
+      }
+    }
+    return ids;
+  }
+
+  /// The fingerprint of the text that the checkpoint was trained on, or null where it does not say.
+  @Nullable String trainedOn() {
+    Path state = checkpoint.resolve("state.json");
+    if (!Files.isRegularFile(state)) {
+      return null;
+    }
+    try {
+      return JSON.readTree(Files.readAllBytes(state)).path("dataFingerprint").asString(null);
+    } catch (IOException | JacksonException e) {
+      return null; // only a warning depends on it
+    }
+  }
+}

@@ -1,0 +1,162 @@
+package dev.sluice.cli;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sluice.checkpoint.CheckpointDirectory;
+import dev.sluice.training.RunConfig;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Map;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import tools.jackson.databind.json.JsonMapper;
+
+/// What the commands do when all is well.
+class MainTest {
+  @TempDir static Path directory;
+  static Path data;
+  static Path run;
+
+  @BeforeAll
+  static void train() throws IOException {
+    data = Cli.text(directory.resolve("log.txt"));
+    run = directory.resolve("run");
+    Cli.run(Cli.tiny(data, run, "--gate", "sdpa-headwise")).succeeded();
+  }
+
+  @Test
+  void trainingLeavesARunDirectory() throws IOException {
+    for (String file :
+        new String[] {"config.toml", "manifest.json", "metrics.jsonl", "report.html"}) {
+      assertTrue(Files.isRegularFile(run.resolve(file)), file);
+    }
+    Path latest = CheckpointDirectory.latest(run.resolve("checkpoints")).orElseThrow();
+    assertEquals("step-00000004", latest.getFileName().toString());
+    CheckpointDirectory.verify(latest);
+    assertEquals(6, Files.readAllLines(run.resolve("metrics.jsonl")).size());
+  }
+
+  @Test
+  void oneSeedGivesTheSameMetrics() throws IOException {
+    Path again = directory.resolve("again");
+    Cli.run(Cli.tiny(data, again, "--gate", "sdpa-headwise")).succeeded();
+    assertSameMetrics(run, again);
+    Path other = directory.resolve("other");
+    Cli.run(Cli.tiny(data, other, "--gate", "sdpa-headwise", "--seed", 2)).succeeded();
+    assertNotEquals(
+        Files.readString(run.resolve("metrics.jsonl")),
+        Files.readString(other.resolve("metrics.jsonl")));
+  }
+
+  @Test
+  void savedConfigurationRepeatsTheRun() throws IOException {
+    Path repeated = directory.resolve("repeated");
+    Cli.run("train", "--config", run.resolve("config.toml"), "--output", repeated).succeeded();
+    assertSameMetrics(run, repeated);
+  }
+
+  private static void assertSameMetrics(Path one, Path two) throws IOException {
+    assertArrayEquals(
+        Files.readAllBytes(one.resolve("metrics.jsonl")),
+        Files.readAllBytes(two.resolve("metrics.jsonl")));
+  }
+
+  @Test
+  void settingsSurviveTheirFile() throws IOException {
+    String prompt = "a \"quoted\"\nline, \\ ’ and \t";
+    var config = RunConfig.from(null, Map.of("sample_prompt", prompt, "epsilon", "1e-12"));
+    Path folder = Files.createDirectory(directory.resolve("settings"));
+    config.write(folder);
+    assertEquals(config, RunConfig.from(folder.resolve(RunConfig.FILE), Map.of()));
+  }
+
+  @Test
+  void runThatDiedBeforeItsFirstCheckpointBeginsAnew() throws IOException {
+    Path died =
+        Cli.copy(
+            run,
+            directory.resolve("died"),
+            "step-00000002",
+            "step-00000004",
+            "config.json",
+            "model.safetensors",
+            "optimizer.safetensors",
+            "state.json",
+            "SHA256SUMS");
+    Cli.run("train", "--resume", died).succeeded();
+    assertSameMetrics(run, died);
+  }
+
+  @Test
+  void generateContinuesARun() {
+    var greedy = Cli.run("generate", run, "--prompt", "Line 1", "--max-tokens", 20).succeeded();
+    assertTrue(greedy.out().startsWith("Line 1"), greedy::out);
+    assertTrue(greedy.err().contains("tokens/s"), greedy::err);
+    var checkpoint = run.resolve("checkpoints").resolve("step-00000004");
+    assertEquals(
+        greedy.out(),
+        Cli.run("generate", checkpoint, "--prompt", "Line 1", "--max-tokens", 20).out());
+    var sampled = new Object[] {"generate", run, "--prompt", "@1", "--temperature", 1, "--seed", 3};
+    assertEquals(Cli.run(sampled).succeeded().out(), Cli.run(sampled).out());
+    assertTrue(Cli.run(sampled).out().startsWith("@1"));
+    Cli.run("generate", run, "--max-tokens", 3).succeeded();
+  }
+
+  @Test
+  void vocabularyMayExceedTheTokenizer() throws IOException {
+    Path larger = directory.resolve("larger");
+    Cli.run(Cli.tiny(data, larger, "--vocab-size", 300, "--sample-tokens", 60)).succeeded();
+    Cli.run("generate", larger, "--prompt", "Line", "--temperature", 1).succeeded();
+  }
+
+  @Test
+  void inspectMeasuresARun() throws IOException {
+    var answer = Cli.run("inspect", run, "--tokens", 64, "--windows", 3).succeeded();
+    assertTrue(answer.out().contains("F-Attn"), answer::out);
+    assertTrue(answer.out().contains("M-Act"), answer::out);
+    assertTrue(answer.out().contains("Gate sdpa"), answer::out);
+    assertTrue(answer.err().contains("fewer than 512"), answer::err);
+    Path json = run.resolve("inspect").resolve("inspect.json");
+    var read = JsonMapper.shared().readTree(Files.readString(json));
+    assertEquals(3, read.path("sinks").path("windows").asInt());
+    assertEquals(3 * 64, read.path("loss").path("tokens").asInt());
+    String page = Files.readString(run.resolve("inspect").resolve("inspect.html"));
+    assertTrue(page.contains("Attention maps"));
+    assertFalse(page.contains("src=\"http"), "the page must not need a network");
+  }
+
+  @Test
+  void inspectLeavesAForeignCheckpointAlone() throws IOException {
+    Path foreign =
+        Cli.copy(
+            run.resolve("checkpoints").resolve("step-00000004"),
+            directory.resolve("foreign"),
+            "SHA256SUMS",
+            "optimizer.safetensors");
+    var before = Cli.contents(foreign);
+    Path output = directory.resolve("looked-at");
+    var answer =
+        Cli.run("inspect", foreign, "--data", data, "--tokens", 64, "--output", output).succeeded();
+    assertTrue(answer.err().contains("trained on this text"), answer::err);
+    assertTrue(Files.isRegularFile(output.resolve("inspect.html")));
+    assertEquals(before, Cli.contents(foreign));
+    Cli.run("inspect", foreign, "--data", data, "--tokens", 64, "--output", foreign).refusal();
+    assertEquals(before, Cli.contents(foreign));
+  }
+
+  @Test
+  void helpNamesTheCommands() {
+    String help = Cli.run().succeeded().out();
+    for (String command : new String[] {"train", "inspect", "generate", "parity"}) {
+      assertTrue(help.contains("  " + command), help);
+      assertTrue(Cli.run(command, "--help").succeeded().out().contains("Example"), command);
+    }
+    assertTrue(Cli.run("train", "--help").out().contains("--batch-size"));
+  }
+}

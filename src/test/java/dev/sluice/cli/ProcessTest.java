@@ -1,0 +1,127 @@
+package dev.sluice.cli;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sluice.checkpoint.CheckpointDirectory;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.EnabledOnOs;
+import org.junit.jupiter.api.condition.OS;
+import org.junit.jupiter.api.io.TempDir;
+
+/// What only a process of its own can show: Ctrl-C, and a disk that takes no more.
+@EnabledOnOs(OS.LINUX)
+class ProcessTest {
+  private static final int STEPS = 300;
+
+  @TempDir static Path directory;
+
+  /// A process that is started by a shell's background job ignores Ctrl-C; `env` undoes that.
+  private static Process start(Path errors, String limits, Object... arguments) throws IOException {
+    List<String> command =
+        new ArrayList<>(
+            List.of("bash", "-c", limits + "exec env --default-signal=INT \"$@\"", "bash"));
+    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
+    command.addAll(
+        List.of("--add-modules=jdk.incubator.vector", "--enable-native-access=ALL-UNNAMED"));
+    command.addAll(List.of("-Xmx256m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-cp"));
+    command.add(System.getProperty("java.class.path"));
+    command.add("dev.sluice.cli.Main");
+    for (Object argument : arguments) {
+      command.add(String.valueOf(argument));
+    }
+    return new ProcessBuilder(command)
+        .redirectError(errors.toFile())
+        .redirectOutput(ProcessBuilder.Redirect.DISCARD)
+        .start();
+  }
+
+  private static int end(Process process) throws InterruptedException {
+    try {
+      assertTrue(process.waitFor(60, TimeUnit.SECONDS), "the command did not end");
+      return process.exitValue();
+    } finally {
+      process.destroyForcibly();
+    }
+  }
+
+  private static void interruptAfterAStep(Process process, Path run)
+      throws IOException, InterruptedException {
+    Path metrics = run.resolve("metrics.jsonl");
+    long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
+    while (!Files.exists(metrics) || Files.size(metrics) == 0) {
+      assertTrue(process.isAlive() && System.nanoTime() < deadline, "no step was taken");
+      Thread.sleep(5);
+    }
+    int killed =
+        new ProcessBuilder("kill", "-INT", String.valueOf(process.pid())).start().waitFor();
+    assertEquals(0, killed);
+  }
+
+  /// One story, because starting a process takes seconds: a run is interrupted, cannot save when it
+  /// goes on because the disk is full, and in the end is what it would have been undisturbed.
+  @Test
+  void interruptedRunSurvivesAFullDiskAndEndsAsIfNothingHadHappened() throws Exception {
+    Path data = Cli.text(directory.resolve("log.txt"));
+    Object[] settings = {
+      "--steps", STEPS, "--evaluate-every", 1, "--save-every", 100_000, "--sample-tokens", 0
+    };
+    Path run = directory.resolve("run");
+    Path errors = directory.resolve("errors.txt");
+
+    var process = start(errors, "", Cli.tiny(data, run, settings));
+    interruptAfterAStep(process, run);
+    assertEquals(130, end(process), () -> read(errors));
+    assertTrue(read(errors).contains("./sluice train --resume " + run), () -> read(errors));
+    assertFalse(read(errors).contains("\tat "), () -> read(errors));
+    Path saved = CheckpointDirectory.latest(run.resolve("checkpoints")).orElseThrow();
+    CheckpointDirectory.verify(saved);
+    assertTrue(CheckpointDirectory.step(saved).orElseThrow() < STEPS, saved::toString);
+
+    // The weights fit below this limit of 1 KiB blocks, the optimizer's state does not.
+    long limit = Files.size(saved.resolve("optimizer.safetensors")) / 1024 - 8;
+    assertTrue(Files.size(saved.resolve("model.safetensors")) / 1024 < limit);
+    assertEquals(
+        Main.FAILED, end(start(errors, "ulimit -f " + limit + "; ", "train", "--resume", run)));
+    List<String> sentences =
+        read(errors).lines().filter(line -> line.startsWith("sluice: ")).toList();
+    assertEquals(1, sentences.size(), () -> read(errors));
+    assertTrue(sentences.getFirst().contains("was not saved"), sentences::getFirst);
+    assertTrue(
+        sentences.getFirst().contains("last good checkpoint " + saved.getFileName()),
+        sentences::getFirst);
+    assertFalse(read(errors).contains("\tat "), () -> read(errors));
+    CheckpointDirectory.verify(saved);
+    assertEquals(List.of(saved.getFileName().toString()), names(run.resolve("checkpoints")));
+
+    Cli.run("train", "--resume", run).succeeded();
+    Path undisturbed = directory.resolve("undisturbed");
+    Cli.run(Cli.tiny(data, undisturbed, settings)).succeeded();
+    assertArrayEquals(
+        Files.readAllBytes(undisturbed.resolve("metrics.jsonl")),
+        Files.readAllBytes(run.resolve("metrics.jsonl")));
+  }
+
+  private static String read(Path file) {
+    try {
+      return Files.readString(file);
+    } catch (IOException e) {
+      return e.toString();
+    }
+  }
+
+  private static List<String> names(Path folder) throws IOException {
+    try (Stream<Path> files = Files.list(folder)) {
+      return files.map(file -> file.getFileName().toString()).toList();
+    }
+  }
+}
