@@ -95,8 +95,13 @@ final class Cli {
   static Path copy(Path from, Path to, String... without) throws IOException {
     try (Stream<Path> files = Files.walk(from)) {
       for (Path file : files.toList()) {
-        if (!List.of(without).contains(String.valueOf(file.getFileName()))) {
-          Files.copy(file, to.resolve(from.relativize(file)));
+        Path relative = from.relativize(file);
+        boolean left = false;
+        for (Path part : relative) {
+          left |= List.of(without).contains(part.toString());
+        }
+        if (!left) {
+          Files.copy(file, to.resolve(relative));
         }
       }
     }

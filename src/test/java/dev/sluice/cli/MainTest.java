@@ -78,17 +78,7 @@ class MainTest {
 
   @Test
   void runThatDiedBeforeItsFirstCheckpointBeginsAnew() throws IOException {
-    Path died =
-        Cli.copy(
-            run,
-            directory.resolve("died"),
-            "step-00000002",
-            "step-00000004",
-            "config.json",
-            "model.safetensors",
-            "optimizer.safetensors",
-            "state.json",
-            "SHA256SUMS");
+    Path died = Cli.copy(run, directory.resolve("died"), "step-00000002", "step-00000004");
     Cli.run("train", "--resume", died).succeeded();
     assertSameMetrics(run, died);
   }
