@@ -30,11 +30,16 @@ module dev.sluice {
   exports dev.sluice.provenance;
   exports dev.sluice.report;
   exports dev.sluice.sink;
+  exports dev.sluice.study;
   exports dev.sluice.tensor;
   exports dev.sluice.tokenizer;
   exports dev.sluice.training;
   exports dev.sluice;
 
+  opens dev.sluice.cli to
+      info.picocli;
+  opens dev.sluice.study to
+      tools.jackson.databind;
   opens dev.sluice.training to
       tools.jackson.databind;
 }

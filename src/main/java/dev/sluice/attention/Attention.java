@@ -21,7 +21,8 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
-/// Grouped-query causal self-attention, with the paper's gates where they are asked for (arXiv 2505.06708, figure 1).
+/// Grouped-query causal self-attention, with the paper's gates where they are asked for (arXiv
+/// 2505.06708, figure 1).
 public final class Attention {
   private final AttentionConfig config;
   private final Precision precision;
@@ -60,10 +61,14 @@ public final class Attention {
   /// Names and shapes of the layer's parameters, without their prefix, in order.
   public static Map<String, long[]> shapes(AttentionConfig c) {
     var shapes = new LinkedHashMap<String, long[]>();
-    shapes.put("q_proj.weight", new long[] {(long) c.attentionHeads() * c.headDim(), c.hiddenSize()});
-    shapes.put("k_proj.weight", new long[] {(long) c.keyValueHeads() * c.headDim(), c.hiddenSize()});
-    shapes.put("v_proj.weight", new long[] {(long) c.keyValueHeads() * c.headDim(), c.hiddenSize()});
-    shapes.put("o_proj.weight", new long[] {c.hiddenSize(), (long) c.attentionHeads() * c.headDim()});
+    shapes.put(
+        "q_proj.weight", new long[] {(long) c.attentionHeads() * c.headDim(), c.hiddenSize()});
+    shapes.put(
+        "k_proj.weight", new long[] {(long) c.keyValueHeads() * c.headDim(), c.hiddenSize()});
+    shapes.put(
+        "v_proj.weight", new long[] {(long) c.keyValueHeads() * c.headDim(), c.hiddenSize()});
+    shapes.put(
+        "o_proj.weight", new long[] {c.hiddenSize(), (long) c.attentionHeads() * c.headDim()});
     if (c.qkNorm()) {
       shapes.put("q_norm.weight", new long[] {c.headDim()});
       shapes.put("k_norm.weight", new long[] {c.headDim()});

@@ -37,8 +37,7 @@ public record AttentionConfig(
               + "); choose one that is");
     }
     if (headDim % 2 != 0) {
-      throw new InvalidInputException(
-          "head_dim must be even for rotary embedding, not " + headDim);
+      throw new InvalidInputException("head_dim must be even for rotary embedding, not " + headDim);
     }
     gates = List.copyOf(gates);
     var positions = EnumSet.noneOf(GatePosition.class);

@@ -5,7 +5,8 @@ import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import org.jspecify.annotations.Nullable;
 
-/// The keys and values of the tokens that went before, for every layer. Keys are stored after norm and rotation.
+/// The keys and values of the tokens that went before, for every layer. Keys are stored after norm
+/// and rotation.
 public final class KeyValueCache implements AutoCloseable {
   private final int capacity;
   private final @Nullable Tensor[] keys;
@@ -63,7 +64,13 @@ public final class KeyValueCache implements AutoCloseable {
       }
       stored[layer] = all;
     }
-    all.narrow(2, length, tokens).copyFrom(added);
+    if (added.size(0) != all.size(0)) {
+      throw new IllegalStateException(
+          "the cache holds a batch of " + all.size(0) + ", not " + added.size(0));
+    }
+    try (var _ = Scope.withoutGradient()) { // else every step would hang its graph on the cache
+      all.narrow(2, length, tokens).copyFrom(added);
+    }
     return all.narrow(2, 0, length + tokens);
   }
 

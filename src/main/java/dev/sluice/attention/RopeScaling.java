@@ -40,7 +40,8 @@ public sealed interface RopeScaling {
     }
   }
 
-  /// One frequency per pair of the `rotaryDimensions`, in radians per position, in float32 as the reference has them.
+  /// One frequency per pair of the `rotaryDimensions`, in radians per position, in float32 as the
+  /// reference has them.
   default float[] inverseFrequencies(double theta, int rotaryDimensions) {
     float[] inverse = new float[rotaryDimensions / 2];
     for (int i = 0; i < inverse.length; i++) {

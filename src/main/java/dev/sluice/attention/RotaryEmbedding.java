@@ -6,7 +6,8 @@ import java.util.List;
 
 /// Rotary position embedding on all H dimensions, in half-split pairs (i, i + H/2) as in Qwen3.
 ///
-/// With angle θ_p,i = p · inv_i: `y_i = x_i cos θ − x_{i+H/2} sin θ`, `y_{i+H/2} = x_{i+H/2} cos θ + x_i sin θ`.
+/// With angle θ_p,i = p · inv_i: `y_i = x_i cos θ − x_{i+H/2} sin θ`, `y_{i+H/2} = x_{i+H/2} cos θ
+/// + x_i sin θ`.
 public final class RotaryEmbedding {
   private final float[] inverseFrequencies;
   private final double attentionFactor;

@@ -10,8 +10,8 @@ final class ScaledDotProductAttention {
 
   /// Attends; the last query stands at the last key.
   ///
-  /// libtorch's fused operation does the work, always in float32: its bfloat16 path on the CPU is a hundred times slower.
-  /// When the probe wants the weights, the definition does.
+  /// libtorch's fused operation does the work, always in float32: its bfloat16 path on the CPU is a
+  /// hundred times slower. When the probe wants the weights, the definition does.
   ///
   /// @param qBNTH queries
   /// @param kBMSH keys, S ≥ T

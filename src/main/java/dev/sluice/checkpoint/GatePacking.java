@@ -8,13 +8,15 @@ import java.util.Locale;
 
 /// Where the rows of the SDPA gate's weights stand in a file.
 ///
-/// With N query heads, M key/value heads, G = N / M and head size H, a group or head holds first its query rows, then its
-/// gate rows. All packings have plausible shapes when mixed up, so the configuration has to say which one it is.
+/// With N query heads, M key/value heads, G = N / M and head size H, a group or head holds first
+/// its query rows, then its gate rows. All packings have plausible shapes when mixed up, so the
+/// configuration has to say which one it is.
 public enum GatePacking {
   /// Inside `q_proj`, per key/value head: `[G·H query rows | G·H or G gate rows]`. The paper's code
   /// (qiuzh20/gated_attention, `modeling_qwen3.py`) and Megatron.
   KEY_VALUE_GROUP,
-  /// Inside `q_proj`, per query head: `[H query rows | H gate rows, or one]`. Qwen3-Next and Qwen3.5 in `transformers`.
+  /// Inside `q_proj`, per query head: `[H query rows | H gate rows, or one]`. Qwen3-Next and
+  /// Qwen3.5 in `transformers`.
   QUERY_HEAD,
   /// In a matrix of its own.
   SEPARATE;

@@ -3,13 +3,13 @@ package dev.sluice.checkpoint;
 import dev.sluice.InvalidInputException;
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.gate.Activation;
 import dev.sluice.gate.Combination;
 import dev.sluice.gate.Gate;
 import dev.sluice.gate.GateInput;
 import dev.sluice.gate.GatePosition;
 import dev.sluice.gate.Granularity;
 import dev.sluice.gate.Sharing;
-import dev.sluice.gate.Activation;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -23,9 +23,11 @@ import tools.jackson.databind.SerializationFeature;
 import tools.jackson.databind.json.JsonMapper;
 import tools.jackson.databind.node.ObjectNode;
 
-/// A model's `config.json`: the keys of `transformers` (`qwen3`) and of the paper's code, read and written.
+/// A model's `config.json`: the keys of `transformers` (`qwen3`) and of the paper's code, read and
+/// written.
 ///
-/// A model that neither of them knows is written as model type `sluice`, with its gates' names under `gates`.
+/// A model that neither of them knows is written as model type `sluice`, with its gates' names
+/// under `gates`.
 ///
 /// @param decoder the model
 /// @param packing where the SDPA gate's rows stand
@@ -36,7 +38,8 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing) {
   private static final JsonMapper JSON =
       JsonMapper.builder().enable(SerializationFeature.INDENT_OUTPUT).build();
 
-  /// How Sluice writes a model: as the paper's code does where that code can compute it, else with separate gates.
+  /// How Sluice writes a model: as the paper's code does where that code can compute it, else with
+  /// separate gates.
   public static ModelConfig of(DecoderConfig decoder) {
     return new ModelConfig(
         decoder,

@@ -85,7 +85,8 @@ public final class ModelDirectory {
               + name
               + "' that "
               + files.path().resolve(ModelConfig.FILE)
-              + " calls for is not in the weights; fetch the checkpoint again or correct the config");
+              + " calls for is not in the weights; fetch the checkpoint again or correct the"
+              + " config");
     }
     Entry entry = files.entry(name);
     long[] found = entry.shape().stream().mapToLong(Long::longValue).toArray();
@@ -114,8 +115,9 @@ public final class ModelDirectory {
 
   private static String gateHint(String name, long[] found, long[] expected) {
     return name.endsWith(QUERY) && found.length == 2 && found[0] > expected[0]
-        ? " (more rows look like a packed gate: say headwise_attn_output_gate or elementwise_attn_output_gate, and"
-            + " gate_packing key_value_group or query_head, since the shape alone does not tell)"
+        ? " (more rows look like a packed gate: say headwise_attn_output_gate or"
+            + " elementwise_attn_output_gate, and gate_packing key_value_group or query_head,"
+            + " since the shape alone does not tell)"
         : "";
   }
 
@@ -170,7 +172,8 @@ public final class ModelDirectory {
     }
   }
 
-  /// The weights under the names and in the packing of the file, on the CPU; the caller's scope holds what is new.
+  /// The weights under the names and in the packing of the file, on the CPU; the caller's scope
+  /// holds what is new.
   public static Map<String, Tensor> packed(Decoder decoder) {
     var config = ModelConfig.of(decoder.config());
     Gate gate = config.packedGate();
@@ -185,11 +188,7 @@ public final class ModelDirectory {
                 packed.put(name, weights);
               } else if (name.endsWith(QUERY)) {
                 var gateWeights =
-                    decoder
-                        .parameters()
-                        .get(name.replace(QUERY, GATE))
-                        .detach()
-                        .to(Device.CPU);
+                    decoder.parameters().get(name.replace(QUERY, GATE)).detach().to(Device.CPU);
                 packed.put(name, pack(config, gate, weights, gateWeights));
               }
             });

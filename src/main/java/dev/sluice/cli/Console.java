@@ -53,6 +53,25 @@ final class Console {
         .toString();
   }
 
+  /// Breaks a paragraph into lines of the console's width.
+  static String wrap(String paragraph) {
+    var wrapped = new StringBuilder();
+    int column = 0;
+    for (String word : paragraph.split(" ")) {
+      if (column > 0 && column + 1 + word.length() > COLUMNS) {
+        wrapped.append('\n');
+        column = 0;
+      }
+      if (column > 0) {
+        wrapped.append(' ');
+        column++;
+      }
+      wrapped.append(word);
+      column += word.length();
+    }
+    return wrapped.toString();
+  }
+
   /// Prints a line of news that is not part of the result.
   static void note(String line) {
     clearProgress();

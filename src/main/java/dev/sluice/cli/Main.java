@@ -12,6 +12,7 @@ import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.InvalidPathException;
 import java.nio.file.NoSuchFileException;
 import java.util.List;
+import java.util.Set;
 import java.util.logging.Level;
 import java.util.logging.Logger;
 import org.jspecify.annotations.Nullable;
@@ -32,6 +33,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       "The main job, on bundled text, in a few minutes:  ./sluice study"
     },
     subcommands = {
+      StudyCommand.class,
       TrainCommand.class,
       InspectCommand.class,
       GenerateCommand.class,
@@ -76,7 +78,8 @@ public final class Main implements Runnable {
     Console.set(out, err);
     PARQUET_LOG.setLevel(Level.WARNING);
     var commandLine = new CommandLine(new Main());
-    SettingFlags.addTo(commandLine, "train", RunConfig.DEFAULTS);
+    SettingFlags.addTo(commandLine, "train", RunConfig.DEFAULTS, Set.of());
+    SettingFlags.addTo(commandLine, "study", StudyCommand.DEFAULTS, Set.of("gate"));
     commandLine.setOut(new PrintWriter(out, true, StandardCharsets.UTF_8));
     commandLine.setErr(new PrintWriter(err, true, StandardCharsets.UTF_8));
     commandLine.setParameterExceptionHandler(Main::explainParameter);
@@ -100,9 +103,9 @@ public final class Main implements Runnable {
     List<String> similar =
         e instanceof UnmatchedArgumentException unmatched ? unmatched.getSuggestions() : List.of();
     if (!similar.isEmpty()) {
-      message += "; did you mean " + String.join(" or ", similar) + "?";
+      message += " (did you mean " + String.join(" or ", similar) + "?)";
     }
-    message += (message.endsWith("?") ? " See ./" : "; see ./");
+    message += "; see ./";
     Console.error(
         sentence(message + e.getCommandLine().getCommandSpec().qualifiedName() + " --help"));
     return BAD_INPUT;

@@ -20,12 +20,16 @@ import picocli.CommandLine.Parameters;
     description = {
       "Compares checkpoint folders with what a reference implementation answers for them.",
       "",
-      "A folder holds config.json, model.safetensors, golden.safetensors (input_ids, logits, hidden.i, greedy,"
-          + " optionally attention.i; prompt_tokens in its metadata) and optionally training.json.",
+      "A folder holds config.json, model.safetensors, golden.safetensors (input_ids, logits,"
+          + " hidden.i, greedy, optionally attention.i; prompt_tokens in its metadata) and"
+          + " optionally training.json.",
       "Exit code 1 when a difference is out of tolerance."
     },
     mixinStandardHelpOptions = true,
-    footer = {"", "Example:  ./sluice parity golden/qwen3 golden/paper-elementwise --tolerance 1e-5"})
+    footer = {
+      "",
+      "Example:  ./sluice parity golden/qwen3 golden/paper-elementwise --tolerance 1e-5"
+    })
 final class ParityCommand implements Callable<Integer> {
   @Parameters(arity = "1..*", paramLabel = "DIR", description = "Checkpoint folders.")
   private List<Path> directories = List.of();
@@ -34,7 +38,8 @@ final class ParityCommand implements Callable<Integer> {
       names = "--tolerance",
       paramLabel = "X",
       description =
-          "Largest absolute difference of logits, hidden states and attention. Default: ${DEFAULT-VALUE}.")
+          "Largest absolute difference of logits, hidden states and attention. Default:"
+              + " ${DEFAULT-VALUE}.")
   private double tolerance = 2e-4;
 
   @Option(names = "--device", paramLabel = "DEVICE", description = "cpu, cuda, cuda:INDEX or auto.")

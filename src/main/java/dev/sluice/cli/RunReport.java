@@ -27,7 +27,8 @@ final class RunReport {
     Path page = directory.resolve("report.html");
     HtmlReport.titled("Training run " + directory.getFileName())
         .written(Instant.now())
-        .command(config.gate().equals("none") ? "sluice train" : "sluice train --gate " + config.gate())
+        .command(
+            config.gate().equals("none") ? "sluice train" : "sluice train --gate " + config.gate())
         .manifest(Files.readString(directory.resolve(RunManifest.FILE_NAME)))
         .summary(
             "After %d steps the held-out loss is %s bits per byte."

@@ -82,7 +82,9 @@ final class SettingFlags {
           "held_out_windows", "Measuring, saving and sampling");
 
   /// Adds the flags to a subcommand, in groups.
-  static void addTo(CommandLine main, String subcommand, RunConfig defaults) {
+  ///
+  /// @param left settings that the subcommand decides itself
+  static void addTo(CommandLine main, String subcommand, RunConfig defaults, Set<String> left) {
     var spec = Objects.requireNonNull(main.getSubcommands().get(subcommand)).getCommandSpec();
     var values = defaults.settings();
     ArgGroupSpec.@Nullable Builder group = null;
@@ -100,7 +102,9 @@ final class SettingFlags {
                 .exclusive(false)
                 .order(order++);
       }
-      group.addArg(option(name, Objects.requireNonNull(values.get(name))));
+      if (!left.contains(name)) {
+        group.addArg(option(name, Objects.requireNonNull(values.get(name))));
+      }
     }
     if (group != null) {
       spec.addArgGroup(group.build());

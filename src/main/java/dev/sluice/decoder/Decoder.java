@@ -21,7 +21,8 @@ import java.util.Map;
 import java.util.SplittableRandom;
 import org.jspecify.annotations.Nullable;
 
-/// A decoder-only transformer with its weights. The same code trains, evaluates, prefills and decodes with a cache.
+/// A decoder-only transformer with its weights. The same code trains, evaluates, prefills and
+/// decodes with a cache.
 public final class Decoder implements AutoCloseable {
   private final DecoderConfig config;
   private final Precision precision;
@@ -30,9 +31,9 @@ public final class Decoder implements AutoCloseable {
   private final List<DecoderBlock> blocks = new ArrayList<>();
   private final RotaryEmbedding rotary;
 
-  /// @param parameters float32, of [DecoderConfig#parameterShapes], on `device`; the decoder takes them over
-  public Decoder(
-      DecoderConfig config, Precision precision, Device device, Parameters parameters) {
+  /// @param parameters float32, of [DecoderConfig#parameterShapes], on `device`; the decoder takes
+  ///   them over
+  public Decoder(DecoderConfig config, Precision precision, Device device, Parameters parameters) {
     this.config = config;
     this.precision = precision;
     this.device = device;
@@ -43,8 +44,9 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
-  /// A new model. Every parameter is drawn from a stream of its own, seeded by `seed` and its name, so that models that
-  /// differ in a gate start with the same weights elsewhere. Matrices are N(0, initializer_range²), norms one.
+  /// A new model. Every parameter is drawn from a stream of its own, seeded by `seed` and its name,
+  /// so that models that differ in a gate start with the same weights elsewhere. Matrices are N(0,
+  /// initializer_range²), norms one.
   public static Decoder initialize(
       DecoderConfig config, Precision precision, Device device, long seed) {
     Map<String, Tensor> tensors = new LinkedHashMap<>();
@@ -75,9 +77,7 @@ public final class Decoder implements AutoCloseable {
     var memory = values.memory();
     for (long i = 0; i < elements; i++) {
       memory.setAtIndex(
-          ValueLayout.JAVA_FLOAT,
-          i,
-          (float) (random.nextGaussian() * config.initializerRange()));
+          ValueLayout.JAVA_FLOAT, i, (float) (random.nextGaussian() * config.initializerRange()));
     }
     return values;
   }
@@ -88,7 +88,8 @@ public final class Decoder implements AutoCloseable {
             gate ->
                 name.endsWith(Attention.gateName(gate.position()))
                     && (gate.init() instanceof GateInit.Zeros
-                        || gate.input() instanceof GateInput.None)); // the paper's control starts at zero
+                        || gate.input()
+                            instanceof GateInput.None)); // the paper's control starts at zero
   }
 
   private static long hash(String name) {
@@ -144,8 +145,7 @@ public final class Decoder implements AutoCloseable {
   /// The logits `[…, V]` of hidden states `[…, D]`, float32.
   public Tensor logits(Tensor hidden) {
     var head =
-        parameters.get(
-            config.tieWordEmbeddings() ? "model.embed_tokens.weight" : "lm_head.weight");
+        parameters.get(config.tieWordEmbeddings() ? "model.embed_tokens.weight" : "lm_head.weight");
     return precision.linear(hidden, head).to(ElementType.FLOAT32);
   }
 

@@ -29,8 +29,7 @@ final class DecoderBlock {
 
   Tensor forward(Tensor xBTD, Rotation rotation, @Nullable KeyValueCache past, Probe probe) {
     var attendedBTD =
-        xBTD.plus(
-            attention.forward(xBTD.rmsNorm(attentionNorm, epsilon), rotation, past, probe));
+        xBTD.plus(attention.forward(xBTD.rmsNorm(attentionNorm, epsilon), rotation, past, probe));
     return attendedBTD.plus(feedForward.forward(attendedBTD.rmsNorm(feedForwardNorm, epsilon)));
   }
 }

@@ -9,7 +9,8 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/// The shape of a decoder: pre-norm RMSNorm, grouped-query attention with gates, SwiGLU (paper section 2 and table 7).
+/// The shape of a decoder: pre-norm RMSNorm, grouped-query attention with gates, SwiGLU (paper
+/// section 2 and table 7).
 ///
 /// @param vocabSize V
 /// @param hiddenSize D
@@ -107,8 +108,8 @@ public record DecoderConfig(
         gates);
   }
 
-  /// This model with the feed-forward width, a multiple of `multiple`, whose parameter count comes closest to `target`:
-  /// how the paper pays for a gate.
+  /// This model with the feed-forward width, a multiple of `multiple`, whose parameter count comes
+  /// closest to `target`: how the paper pays for a gate.
   public DecoderConfig matchingParameters(long target, int multiple) {
     long perColumn = 3L * hiddenSize * layers;
     long rest = parameterCount() - perColumn * intermediateSize;

@@ -7,9 +7,11 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/// Configurations by name. Variants are derived: `PAPER_DENSE_28.with(List.of(Gate.SDPA_HEADWISE))`.
+/// Configurations by name. Variants are derived:
+/// `PAPER_DENSE_28.with(List.of(Gate.SDPA_HEADWISE))`.
 public final class Decoders {
-  /// The paper's 1.7 B dense model with 28 layers (table 7), vocabulary of the released checkpoints.
+  /// The paper's 1.7 B dense model with 28 layers (table 7), vocabulary of the released
+  /// checkpoints.
   public static final DecoderConfig PAPER_DENSE_28 = dense(152_064, 2048, 6144, 28);
 
   /// The paper's 1.7 B dense model with 48 layers (table 7).
@@ -22,7 +24,8 @@ public final class Decoders {
   public static final DecoderConfig PAPER_1B_GATE_HEADWISE =
       PAPER_DENSE_28.with(List.of(Gate.SDPA_HEADWISE));
 
-  /// The released `1B_gate_elementwise`: 1,728,177,152 parameters, the gate paid for by the feed-forward width.
+  /// The released `1B_gate_elementwise`: 1,728,177,152 parameters, the gate paid for by the
+  /// feed-forward width.
   public static final DecoderConfig PAPER_1B_GATE_ELEMENTWISE =
       PAPER_DENSE_28.with(List.of(Gate.SDPA_ELEMENTWISE)).withIntermediateSize(5504);
 

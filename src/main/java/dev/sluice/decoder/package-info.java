@@ -1,4 +1,5 @@
 /// Decoder-only transformers: the paper's dense models and Qwen3, gated or not.
 ///
-/// Legend for shapes: B batch, T tokens, D hidden size, V vocabulary. Parameters carry the names of `transformers`.
+/// Legend for shapes: B batch, T tokens, D hidden size, V vocabulary. Parameters carry the names of
+/// `transformers`.
 package dev.sluice.decoder;

@@ -27,11 +27,11 @@ import tools.jackson.databind.json.JsonMapper;
 
 /// Compares a checkpoint folder with what a reference implementation answers for it.
 ///
-/// Beside `config.json` and `model.safetensors` the folder holds `golden.safetensors`: `input_ids [B, T]`,
-/// `logits [B, T, V]`, `hidden.i [B, T, D]` (0 the embeddings, then each block's output, the last after the final norm),
-/// `greedy [B, n]` continued from the first `prompt_tokens` (metadata), and optionally `attention.i [B, N, T, T]`;
-/// and optionally `training.json`: losses and gradient norms of AdamW steps on `input_ids`, and sums over each parameter
-/// afterwards.
+/// Beside `config.json` and `model.safetensors` the folder holds `golden.safetensors`: `input_ids
+/// [B, T]`, `logits [B, T, V]`, `hidden.i [B, T, D]` (0 the embeddings, then each block's output,
+/// the last after the final norm), `greedy [B, n]` continued from the first `prompt_tokens`
+/// (metadata), and optionally `attention.i [B, N, T, T]`; and optionally `training.json`: losses
+/// and gradient norms of AdamW steps on `input_ids`, and sums over each parameter afterwards.
 public final class Parity {
   /// One quantity compared.
   ///
@@ -71,14 +71,16 @@ public final class Parity {
 
   /// Compares one folder in float32.
   ///
-  /// @param tolerance the largest absolute difference allowed for logits, hidden states and attention
+  /// @param tolerance the largest absolute difference allowed for logits, hidden states and
+  ///   attention
   public static Result check(Path directory, double tolerance, Device device) {
     var parity = new Parity(directory, tolerance, device);
     Path golden = directory.resolve("golden.safetensors");
     if (!Files.isRegularFile(golden)) {
       throw new InvalidInputException(
           directory
-              + " has no golden.safetensors to compare with; give a folder with a reference's answers");
+              + " has no golden.safetensors to compare with; give a folder with a reference's"
+              + " answers");
     }
     try (var answers = SafetensorsFile.open(golden);
         var _ = Scope.open()) {
@@ -221,12 +223,15 @@ public final class Parity {
       }
       add("loss of " + step + " steps, relative", lossDifference, TRAINING_TOLERANCE);
       add("gradient norm, relative", normDifference, TRAINING_TOLERANCE);
-      add("final parameters' sums", sums(decoder, json.path("final_parameters")), PARAMETER_TOLERANCE);
+      add(
+          "final parameters' sums",
+          sums(decoder, json.path("final_parameters")),
+          PARAMETER_TOLERANCE);
     }
   }
 
-  /// The largest difference of a parameter's sum of squares, relative, or of its sum, relative to the root of the number
-  /// of elements times the sum of squares (what the sum could be at most).
+  /// The largest difference of a parameter's sum of squares, relative, or of its sum, relative to
+  /// the root of the number of elements times the sum of squares (what the sum could be at most).
   private double sums(Decoder decoder, JsonNode expected) {
     double worst = 0;
     try (var _ = Scope.withoutGradient()) {
@@ -235,7 +240,10 @@ public final class Parity {
         var tensor = packed.get(parameter.getKey());
         if (tensor == null) {
           throw new InvalidInputException(
-              "training.json in " + directory + " names the unknown parameter " + parameter.getKey());
+              "training.json in "
+                  + directory
+                  + " names the unknown parameter "
+                  + parameter.getKey());
         }
         double[] values = tensor.doubles();
         double sum = Arrays.stream(values).sum();

@@ -1,5 +1,7 @@
 package dev.sluice.gate;
 
+import dev.sluice.InvalidInputException;
+import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Tensor;
 
 /// The function from a gate's logit to its score.
@@ -8,7 +10,14 @@ public sealed interface Activation {
   record Sigmoid() implements Activation {}
 
   /// factor · σ(z): 2σ starts at one for z = 0, σ/p is the factor 1/p (arXiv 2306.12929).
-  record ScaledSigmoid(double factor) implements Activation {}
+  record ScaledSigmoid(double factor) implements Activation {
+    public ScaledSigmoid {
+      if (!Double.isFinite(factor) || factor == 0) {
+        throw new InvalidInputException(
+            "a sigmoid's factor must be a number other than zero, not " + factor);
+      }
+    }
+  }
 
   /// ½ + ½σ(z) ∈ (½, 1), the paper's deliberately non-sparse gate.
   record NonSparseSigmoid() implements Activation {}
@@ -25,16 +34,17 @@ public sealed interface Activation {
   /// clip(0.1 z + 0.5, 0, 1) (arXiv 2602.23057).
   record LinearClip() implements Activation {}
 
-  /// The scores of `logits`, element by element.
+  /// The scores of `logits`, element by element, in float32 where the logits have fewer bits.
   default Tensor scores(Tensor logits) {
+    var z = logits.type().bytes() < 4 ? logits.to(ElementType.FLOAT32) : logits;
     return switch (this) {
-      case Sigmoid() -> logits.sigmoid();
-      case ScaledSigmoid(double factor) -> logits.sigmoid().times(factor);
-      case NonSparseSigmoid() -> logits.sigmoid().times(0.5).plus(0.5);
-      case Silu() -> logits.silu();
-      case Softplus() -> logits.softplus();
-      case Identity() -> logits;
-      case LinearClip() -> logits.times(0.1).plus(0.5).clamp(0, 1);
+      case Sigmoid() -> z.sigmoid();
+      case ScaledSigmoid(double factor) -> z.sigmoid().times(factor);
+      case NonSparseSigmoid() -> z.sigmoid().times(0.5).plus(0.5);
+      case Silu() -> z.silu();
+      case Softplus() -> z.softplus();
+      case Identity() -> z;
+      case LinearClip() -> z.times(0.1).plus(0.5).clamp(0, 1);
     };
   }
 

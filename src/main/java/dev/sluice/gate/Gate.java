@@ -3,8 +3,10 @@ package dev.sluice.gate;
 import dev.sluice.InvalidInputException;
 import java.util.Locale;
 import java.util.Map;
+import java.util.regex.Pattern;
 
-/// One gate of the paper, y′ = y ⊙ σ(x W_g) by default (arXiv 2505.06708, equation 5), as the choice on each axis.
+/// One gate of the paper, y′ = y ⊙ σ(x W_g) by default (arXiv 2505.06708, equation 5), as the
+/// choice on each axis.
 ///
 /// @param position the tensor that is gated
 /// @param granularity one score per head or per element
@@ -39,11 +41,13 @@ public record Gate(
   public Gate {
     if (position == GatePosition.DENSE_OUTPUT && granularity == Granularity.HEADWISE) {
       throw new InvalidInputException(
-          "a gate on the dense output has no heads, so it cannot be headwise; use dense-elementwise");
+          "a gate on the dense output has no heads, so it cannot be headwise; use"
+              + " dense-elementwise");
     }
     if (position == GatePosition.DENSE_OUTPUT && sharing == Sharing.HEAD_SHARED) {
       throw new InvalidInputException(
-          "a gate on the dense output has no heads, so it cannot be head-shared; use head-specific");
+          "a gate on the dense output has no heads, so it cannot be head-shared; use"
+              + " head-specific");
     }
     input.requireImplemented();
   }
@@ -76,8 +80,8 @@ public record Gate(
     return new Gate(position, granularity, sharing, combination, activation, input, changed);
   }
 
-  /// How many logits a token has, for a gated tensor of `heads` heads of `headSize` (the dense output is one head of the
-  /// hidden size).
+  /// How many logits a token has, for a gated tensor of `heads` heads of `headSize` (the dense
+  /// output is one head of the hidden size).
   public int logits(int heads, int headSize) {
     return switch (granularity) {
       case HEADWISE -> heads;
@@ -85,8 +89,8 @@ public record Gate(
     };
   }
 
-  /// The name, such as `sdpa-headwise` or `value-elementwise-shared-additive-silu`; parts at their default are left out
-  /// after the granularity. [#parse] reads it back.
+  /// The name, such as `sdpa-headwise` or `value-elementwise-shared-additive-silu`; parts at their
+  /// default are left out after the granularity. [#parse] reads it back.
   public String name() {
     var name = new StringBuilder(position.word());
     name.append('-').append(granularity.name().toLowerCase(Locale.ROOT));
@@ -110,11 +114,15 @@ public record Gate(
 
   private static final Map<String, Activation> ACTIVATIONS =
       Map.of(
+          "-sigmoid", new Activation.Sigmoid(),
           "-ns-sigmoid", new Activation.NonSparseSigmoid(),
           "-silu", new Activation.Silu(),
           "-softplus", new Activation.Softplus(),
           "-identity", new Activation.Identity(),
           "-linear-clip", new Activation.LinearClip());
+
+  private static final Pattern SCALED_SIGMOID =
+      Pattern.compile("-sigmoid\\*(-?\\d+(?:\\.\\d+)?(?:e-?\\d+)?)");
 
   /// Reads a gate's name: POSITION-GRANULARITY, then any of `-shared`, `-additive`, an activation,
   /// `-input-independent`, `-zero-init`, in this order.
@@ -146,20 +154,17 @@ public record Gate(
       gate = gate.with(Combination.ADDITIVE);
       rest = rest.substring("-additive".length());
     }
-    if (rest.startsWith("-sigmoid*")) {
-      var factor = rest.substring("-sigmoid*".length()).split("-", 2);
-      try {
-        gate = gate.with(new Activation.ScaledSigmoid(Double.parseDouble(factor[0])));
-      } catch (NumberFormatException e) {
-        throw unknown(name);
-      }
-      rest = factor.length > 1 ? "-" + factor[1] : "";
-    }
-    for (var activation : ACTIVATIONS.entrySet()) {
-      if (rest.startsWith(activation.getKey())) {
-        gate = gate.with(activation.getValue());
-        rest = rest.substring(activation.getKey().length());
-        break;
+    var scaled = SCALED_SIGMOID.matcher(rest);
+    if (scaled.lookingAt()) {
+      gate = gate.with(new Activation.ScaledSigmoid(Double.parseDouble(scaled.group(1))));
+      rest = rest.substring(scaled.end());
+    } else {
+      for (var activation : ACTIVATIONS.entrySet()) {
+        if (rest.startsWith(activation.getKey())) {
+          gate = gate.with(activation.getValue());
+          rest = rest.substring(activation.getKey().length());
+          break;
+        }
       }
     }
     if (rest.startsWith("-input-independent")) {
@@ -180,7 +185,9 @@ public record Gate(
     return new InvalidInputException(
         "unknown gate '"
             + name
-            + "'; use none, sdpa-headwise, sdpa-elementwise, or (query|key|value|sdpa|dense)-(headwise|elementwise)"
-            + " followed by -shared, -additive, -ACTIVATION, -input-independent, -zero-init as wanted");
+            + "'; use none, sdpa-headwise, sdpa-elementwise, or"
+            + " (query|key|value|sdpa|dense)-(headwise|elementwise) followed, in this order and as"
+            + " wanted, by -shared, -additive, one of -sigmoid -sigmoid*FACTOR -ns-sigmoid -silu"
+            + " -softplus -identity -linear-clip, -input-independent, -zero-init");
   }
 }

@@ -30,10 +30,12 @@ public record GateProjection(Gate gate, Tensor weight) {
     if (watched) {
       probe.gate(layer, gate.position().word(), scores);
     }
-    return switch (gate.combination()) {
-      case MULTIPLICATIVE -> yBTNH.times(scores);
-      case ADDITIVE -> yBTNH.plus(scores);
-    };
+    var gated =
+        switch (gate.combination()) {
+          case MULTIPLICATIVE -> yBTNH.times(scores);
+          case ADDITIVE -> yBTNH.plus(scores);
+        };
+    return gated.to(logits.type());
   }
 
   private boolean isPlainSigmoid() {
@@ -43,7 +45,8 @@ public record GateProjection(Gate gate, Tensor weight) {
         && gate.input() instanceof GateInput.HiddenState;
   }
 
-  /// `[B, T, N, H]`, or `[B, T, N]` for a headwise gate; B = T = 1 when the gate is input-independent.
+  /// `[B, T, N, H]`, or `[B, T, N]` for a headwise gate; B = T = 1 when the gate is
+  /// input-independent.
   private Tensor logits(Tensor yBTNH, Tensor xBTD, Precision precision) {
     long heads = yBTNH.size(2);
     long headSize = yBTNH.size(3);

@@ -4,7 +4,7 @@ package dev.sluice.gate;
 public enum Sharing {
   /// Each head has its own scores.
   HEAD_SPECIFIC,
-  /// Scores are computed for every head and averaged over the heads (the full projection stays, as in the paper's
-  /// parameter counts).
+  /// Scores are computed for every head and averaged over the heads (the full projection stays, as
+  /// in the paper's parameter counts).
   HEAD_SHARED
 }

@@ -10,23 +10,27 @@ import java.util.List;
 
 /// y′ = y ⊙ σ(z) as one operation: the multiplicative sigmoid gate, elementwise or headwise.
 public final class SigmoidGate {
-  private static final long GRAIN = 1 << 14; // elements below which a second thread costs more than it saves
+  private static final long GRAIN =
+      1 << 14; // elements below which a second thread costs more than it saves
 
   private SigmoidGate() {}
 
-  /// The definition.
+  /// The definition. The result has the element type of `logits`.
   ///
   /// @param yBTNH what is gated
   /// @param logits `[B, T, N, H]` (elementwise) or `[B, T, N]` (headwise)
   public static Tensor composed(Tensor yBTNH, Tensor logits) {
-    var scores = logits.sigmoid();
+    var scores = new Activation.Sigmoid().scores(logits);
     boolean headwise = logits.shape().length == 3;
-    return yBTNH.times(
-        headwise ? scores.reshape(logits.size(0), logits.size(1), logits.size(2), 1) : scores);
+    return yBTNH
+        .times(
+            headwise ? scores.reshape(logits.size(0), logits.size(1), logits.size(2), 1) : scores)
+        .to(logits.type());
   }
 
-  /// The same in one pass over memory, forwards and backwards; on another device than the CPU, or for another element
-  /// type than float32 and bfloat16, the definition. The result has the element type of `logits`.
+  /// The same in one pass over memory, forwards and backwards; on another device than the CPU, or
+  /// for another element type than float32 and bfloat16, the definition. The result has the element
+  /// type of `logits`.
   public static Tensor apply(Tensor yBTNH, Tensor logits) {
     if (!yBTNH.isOnCpu() || !fusable(yBTNH.type()) || !fusable(logits.type())) {
       return composed(yBTNH, logits);

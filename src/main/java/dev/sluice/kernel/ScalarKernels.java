@@ -3,7 +3,8 @@ package dev.sluice.kernel;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 
-/// The definition of every kernel, one element at a time. Faster kernels are tested against this one.
+/// The definition of every kernel, one element at a time. Faster kernels are tested against this
+/// one.
 public final class ScalarKernels implements Kernels {
   @Override
   public void sigmoidGate(Floats y, Floats z, Floats out, int width, long from, long to) {
@@ -25,7 +26,7 @@ public final class ScalarKernels implements Kernels {
         dy.set(i, dOut.get(i) * score); // out = y · score
         dScore += dOut.get(i) * y.get(i);
       }
-      dz.set(r, dScore * score * (1 - score)); // score = σ(z)
+      dz.set(r, dScore * score * sigmoid(-z.get(r))); // score = σ(z)
     }
   }
 
@@ -45,10 +46,12 @@ public final class ScalarKernels implements Kernels {
     float beta2 = (float) step.beta2();
     float root2 = (float) step.rootCorrection2();
     float epsilon = (float) step.epsilon();
+    float fresh1 = (float) (1 - step.beta1()); // 1 − 0.999f would be off by 5e-5 of itself
+    float fresh2 = (float) (1 - step.beta2());
     for (long i = from; i < to; i++) {
       float g = get(gradient, i) * scale;
-      float m = beta1 * get(firstMoment, i) + (1 - beta1) * g;
-      float v = beta2 * get(secondMoment, i) + (1 - beta2) * g * g;
+      float m = beta1 * get(firstMoment, i) + fresh1 * g;
+      float v = beta2 * get(secondMoment, i) + fresh2 * (g * g);
       float update = rate * m / ((float) Math.sqrt(v) / root2 + epsilon);
       set(firstMoment, i, m);
       set(secondMoment, i, v);

@@ -7,7 +7,8 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 
-/// Splits a kernel's range among a fixed number of threads. The split depends on the number of threads alone.
+/// Splits a kernel's range among a fixed number of threads. The split depends on the number of
+/// threads alone.
 public final class Threads {
   /// A part of a range.
   @FunctionalInterface
@@ -37,16 +38,32 @@ public final class Threads {
       long to = length * (i + 1) / pieces;
       others.add(WORKERS.submit(() -> part.run(from, to)));
     }
-    part.run(0, length / pieces);
+    Throwable failure = null;
+    try {
+      part.run(0, length / pieces);
+    } catch (RuntimeException | Error e) {
+      failure = e;
+    }
+    // Also after a failure: the others still write into memory that the caller is about to free.
+    boolean interrupted = false;
     for (var other : others) {
-      try {
-        other.get();
-      } catch (ExecutionException e) {
-        throw new IllegalStateException("a kernel failed", e.getCause());
-      } catch (InterruptedException e) {
-        Thread.currentThread().interrupt();
-        throw new IllegalStateException("interrupted within a kernel", e);
+      while (true) {
+        try {
+          other.get();
+          break;
+        } catch (ExecutionException e) {
+          failure = failure == null ? e.getCause() : failure;
+          break;
+        } catch (InterruptedException e) {
+          interrupted = true;
+        }
       }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
+    if (failure != null) {
+      throw new IllegalStateException("a kernel failed: " + failure.getMessage(), failure);
     }
   }
 }

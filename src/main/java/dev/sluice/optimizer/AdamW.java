@@ -10,8 +10,8 @@ import dev.sluice.tensor.Tensor;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
-/// AdamW (Loshchilov and Hutter 2019) with float32 state. Decay applies to tensors of two or more dimensions only: not
-/// to norms.
+/// AdamW (Loshchilov and Hutter 2019) with float32 state. Decay applies to tensors of two or more
+/// dimensions only: not to norms.
 public final class AdamW implements AutoCloseable {
   private static final long GRAIN = 1 << 14;
 
@@ -44,8 +44,7 @@ public final class AdamW implements AutoCloseable {
               (name, parameter) ->
                   zeros.put(
                       name,
-                      Tensor.zeros(ElementType.FLOAT32, parameter.shape())
-                          .to(parameter.device())));
+                      Tensor.zeros(ElementType.FLOAT32, parameter.shape()).to(parameter.device())));
       return new Parameters(zeros);
     }
   }

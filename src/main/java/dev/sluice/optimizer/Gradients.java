@@ -23,7 +23,8 @@ public final class Gradients {
     return Math.sqrt(sumOfSquares);
   }
 
-  /// What to multiply gradients of that norm by so that it does not exceed `limit` (as `clip_grad_norm_` of torch).
+  /// What to multiply gradients of that norm by so that it does not exceed `limit` (as
+  /// `clip_grad_norm_` of torch).
   public static double clippingScale(double norm, double limit) {
     return Math.min(1, limit / (norm + 1e-6));
   }

@@ -15,7 +15,8 @@ public sealed interface LearningRateSchedule {
     }
   }
 
-  /// Warm-up, stable, decay: linear warm-up, the maximum, then linear down to `minimum` over the last `decaySteps`.
+  /// Warm-up, stable, decay: linear warm-up, the maximum, then linear down to `minimum` over the
+  /// last `decaySteps`.
   ///
   /// @param warmupSteps steps until the maximum
   /// @param totalSteps steps of the run

@@ -4,13 +4,14 @@ import dev.sluice.tensor.Tensor;
 
 /// Watches a forward pass. What is not asked for is not computed; [#NONE] costs nothing.
 ///
-/// The tensors belong to the pass and are freed after the call: take numbers out of them, or retain them.
-/// Layers count from 0. Legend: B batch, T queries, S keys, N query heads, H head size, D hidden size.
+/// The tensors belong to the pass and are freed after the call: take numbers out of them, or retain
+/// them. Layers count from 0. Legend: B batch, T queries, S keys, N query heads, H head size, D
+/// hidden size.
 public interface Probe {
   Probe NONE = new Probe() {};
 
-  /// Whether [#attention] is to be called for this layer; the layer then computes its weights explicitly, with memory
-  /// for T × S of them per head.
+  /// Whether [#attention] is to be called for this layer; the layer then computes its weights
+  /// explicitly, with memory for T × S of them per head.
   default boolean wantsAttention(int layer) {
     return false;
   }
@@ -23,13 +24,14 @@ public interface Probe {
     return false;
   }
 
-  /// The scores of the gate at the position of that name (`sdpa`, `value`, …): `[B, T, N, H]`, or `[B, T, N, 1]` for one
-  /// score per head; sizes of 1 where scores are shared.
+  /// The scores of the gate at the position of that name (`sdpa`, `value`, …): `[B, T, N, H]`, or
+  /// `[B, T, N, 1]` for one score per head; sizes of 1 where scores are shared.
   default void gate(int layer, String position, Tensor scores) {}
 
   /// The output of scaled dot-product attention before and after its gate, both `[B, T, N, H]`.
   default void sdpaOutput(int layer, Tensor beforeBTNH, Tensor afterBTNH) {}
 
-  /// The residual stream `[B, T, D]`: index 0 after the embedding, i after block i − 1, and last + 1 after the final norm.
+  /// The residual stream `[B, T, D]`: index 0 after the embedding, i after block i − 1, and last +
+  /// 1 after the final norm.
   default void residual(int index, Tensor xBTD) {}
 }

@@ -19,7 +19,8 @@ public record Device(Kind kind, int index) {
     }
   }
 
-  /// Reads `cpu`, `cuda`, `cuda:1` or `auto` (CUDA when this build and machine have it, else the CPU).
+  /// Reads `cpu`, `cuda`, `cuda:1` or `auto` (CUDA when this build and machine have it, else the
+  /// CPU).
   public static Device parse(String text) {
     if (text.equals("cpu")) {
       return CPU;
@@ -35,8 +36,9 @@ public record Device(Kind kind, int index) {
       throw new InvalidInputException(
           "device '"
               + text
-              + "' is not available: this build has no CUDA libraries or this machine no CUDA driver; build with"
-              + " SLUICE_MAVEN_OPTIONS=-Pcuda on a machine that has one, or use --device cpu");
+              + "' is not available: this build has no CUDA libraries or this machine no CUDA"
+              + " driver; build with SLUICE_MAVEN_OPTIONS=-Pcuda on a machine that has one, or use"
+              + " --device cpu");
     }
     return new Device(Kind.CUDA, text.length() > 5 ? Integer.parseInt(text.substring(5)) : 0);
   }

@@ -16,6 +16,7 @@ public final class Libtorch {
     // what to show.
     System.setProperty("org.bytedeco.javacpp.logger", "slf4j");
     Loader.load(torch.class);
+    BlasThreads.use(torch.get_num_threads());
   }
 
   private static volatile boolean poisoned;
@@ -30,6 +31,7 @@ public final class Libtorch {
     if (torch.get_num_threads() != threads) {
       torch.set_num_threads(threads);
     }
+    BlasThreads.use(threads);
   }
 
   public static int threads() {

@@ -4,7 +4,8 @@ import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
-/// A model's learned tensors by name, in a fixed order. Owns them: they outlive scopes until [#close].
+/// A model's learned tensors by name, in a fixed order. Owns them: they outlive scopes until
+/// [#close].
 public final class Parameters implements AutoCloseable {
   private final Map<String, Tensor> tensors;
 

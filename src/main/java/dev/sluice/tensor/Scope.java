@@ -4,8 +4,9 @@ import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.AutoGradMode;
 import org.jspecify.annotations.Nullable;
 
-/// A lexical lifetime: every tensor made while a scope is open is freed when it closes, except those handed to the
-/// enclosing scope with [#keep]. Scopes nest per thread and are closed in reverse order.
+/// A lexical lifetime: every tensor made while a scope is open is freed when it closes, except
+/// those handed to the enclosing scope with [#keep]. Scopes nest per thread and are closed in
+/// reverse order.
 ///
 /// ```java
 /// try (var scope = Scope.open()) {

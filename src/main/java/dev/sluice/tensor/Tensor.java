@@ -17,10 +17,11 @@ import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.jspecify.annotations.Nullable;
 
-/// A dense array on a [Device], with libtorch's automatic differentiation. Only the operations that the models use.
+/// A dense array on a [Device], with libtorch's automatic differentiation. Only the operations that
+/// the models use.
 ///
-/// A tensor lives until the innermost [Scope] at its making closes, unless kept; made outside any scope it belongs to
-/// the caller, who closes it.
+/// A tensor lives until the innermost [Scope] at its making closes, unless kept; made outside any
+/// scope it belongs to the caller, who closes it.
 public final class Tensor implements AutoCloseable {
   static {
     Libtorch.load();
@@ -42,7 +43,9 @@ public final class Tensor implements AutoCloseable {
   /// A tensor on `like`'s device whose elements are to be overwritten; NaN under test, see
   /// [Libtorch#poisonUninitialized].
   public static Tensor uninitialized(Tensor like, ElementType type, long... shape) {
-    var made = new Tensor(torch.empty(shape, options(type).device(new DeviceOptional(like.raw.device())), null));
+    var made =
+        new Tensor(
+            torch.empty(shape, options(type).device(new DeviceOptional(like.raw.device())), null));
     return Libtorch.poisoned() && type.isFloatingPoint() ? made.fill(Double.NaN) : made;
   }
 
@@ -73,14 +76,16 @@ public final class Tensor implements AutoCloseable {
   /// A tensor with a copy of `data`, whose byte order is the machine's.
   public static Tensor of(MemorySegment data, ElementType type, long... shape) {
     var made = new Tensor(torch.empty(shape, options(type), null));
+    if (data.byteSize() != made.elements() * type.bytes()) {
+      throw new IllegalArgumentException(data.byteSize() + " bytes for " + made);
+    }
     made.memory().copyFrom(data);
     return made;
   }
 
   /// The tensors one after the other along `dimension`.
   public static Tensor concatenate(List<Tensor> parts, int dimension) {
-    var raws =
-        parts.stream().map(part -> part.raw).toArray(org.bytedeco.pytorch.Tensor[]::new);
+    var raws = parts.stream().map(part -> part.raw).toArray(org.bytedeco.pytorch.Tensor[]::new);
     return new Tensor(torch.cat(new TensorVector(raws), dimension));
   }
 
@@ -113,7 +118,8 @@ public final class Tensor implements AutoCloseable {
     return raw.is_cpu();
   }
 
-  /// The elements' memory; the tensor must be contiguous and on the CPU. Valid as long as the tensor.
+  /// The elements' memory; the tensor must be contiguous and on the CPU. Valid as long as the
+  /// tensor.
   @SuppressWarnings("restricted")
   public MemorySegment memory() {
     if (!raw.is_contiguous() || !isOnCpu()) {
@@ -132,11 +138,7 @@ public final class Tensor implements AutoCloseable {
   /// A copy of the elements as doubles, row-major.
   public double[] doubles() {
     try (var _ = Scope.withoutGradient()) {
-      return to(ElementType.FLOAT64)
-          .toCpu()
-          .contiguous()
-          .memory()
-          .toArray(ValueLayout.JAVA_DOUBLE);
+      return to(ElementType.FLOAT64).toCpu().contiguous().memory().toArray(ValueLayout.JAVA_DOUBLE);
     }
   }
 
@@ -192,6 +194,9 @@ public final class Tensor implements AutoCloseable {
 
   /// Each slice along `dimension` repeated `times` times in a row.
   public Tensor repeatInterleave(long times, int dimension) {
+    if (times == 1) {
+      return this;
+    }
     long[] shape = shape();
     int at = dimension < 0 ? dimension + shape.length : dimension;
     long[] apart = new long[shape.length + 1];
@@ -231,7 +236,9 @@ public final class Tensor implements AutoCloseable {
   }
 
   public Tensor matmul(Tensor other) {
-    return new Tensor(raw.matmul(other.raw));
+    return raw.dim() > 2
+        ? BlasThreads.withOne(() -> new Tensor(raw.matmul(other.raw)))
+        : new Tensor(raw.matmul(other.raw));
   }
 
   /// `x Wᵀ` for a weight `[out, in]`.
@@ -318,28 +325,36 @@ public final class Tensor implements AutoCloseable {
     return new Tensor(torch.embedding(raw, ids.raw));
   }
 
-  /// Mean over rows of −log of the softmax at the target; this is `[rows, classes]`, `targets` `[rows]` int64.
+  /// Mean over rows of −log of the softmax at the target; this is `[rows, classes]`, `targets`
+  /// `[rows]` int64.
   public Tensor crossEntropy(Tensor targets) {
     return new Tensor(torch.cross_entropy_loss(raw, targets.raw));
   }
 
-  /// libtorch's scaled dot-product attention; this is the query `[B, N, T, H]`, keys and values `[B, M, S, H]` with N a
-  /// multiple of M.
+  /// libtorch's scaled dot-product attention; this is the query `[B, N, T, H]`, keys and values
+  /// `[B, M, S, H]` with N a multiple of M.
   ///
   /// @param mask added to the scores, or null
   /// @param causal query i sees keys 0 … i; not together with a mask
   public Tensor scaledDotProductAttention(
       Tensor keys, Tensor values, @Nullable Tensor mask, boolean causal) {
-    return new Tensor(
-        torch.scaled_dot_product_attention(
-            raw,
-            keys.raw,
-            values.raw,
-            mask == null ? new TensorOptional() : new TensorOptional(mask.raw),
-            0.0,
-            causal,
-            new DoubleOptional(),
-            keys.size(1) != size(1)));
+    if (causal && isOnCpu() && type() == ElementType.FLOAT32) {
+      long group = size(1) / keys.size(1);
+      return FlashAttention.causal(
+          this, keys.repeatInterleave(group, 1), values.repeatInterleave(group, 1));
+    }
+    return BlasThreads.withOne(
+        () ->
+            new Tensor(
+                torch.scaled_dot_product_attention(
+                    raw,
+                    keys.raw,
+                    values.raw,
+                    mask == null ? new TensorOptional() : new TensorOptional(mask.raw),
+                    0.0,
+                    causal,
+                    new DoubleOptional(),
+                    keys.size(1) != size(1))));
   }
 
   // ---------------------------------------------------------------- gradients
@@ -361,8 +376,8 @@ public final class Tensor implements AutoCloseable {
 
   /// The gradient that [#backward] has summed up, or null.
   public @Nullable Tensor gradient() {
-    var gradient = raw.grad();
-    return gradient.defined() ? new Tensor(gradient) : null;
+    var gradient = raw.grad(); // a reference into this tensor; the copy is a handle of its own
+    return gradient.defined() ? new Tensor(new org.bytedeco.pytorch.Tensor(gradient)) : null;
   }
 
   /// Forgets the gradient and frees its memory.
@@ -378,7 +393,7 @@ public final class Tensor implements AutoCloseable {
     try {
       raw.backward();
     } finally {
-      FusedOp.releaseHooks();
+      FusedOp.releaseFinished();
     }
   }
 
@@ -387,7 +402,7 @@ public final class Tensor implements AutoCloseable {
     try {
       raw.backward(upstream.raw, new BoolOptional(), false, new TensorArrayRefOptional());
     } finally {
-      FusedOp.releaseHooks();
+      FusedOp.releaseFinished();
     }
   }
 

@@ -240,10 +240,15 @@ public record RunConfig(
       if (e.getCause() instanceof InvalidInputException cause) {
         throw cause;
       }
+      String setting =
+          e.getPath().isEmpty() ? "a setting" : e.getPath().getLast().getPropertyName();
       throw new InvalidInputException(
-          (file == null ? "the configuration" : file)
+          setting
+              + (file == null ? "" : " in " + file)
               + " has a value of the wrong kind: "
-              + String.valueOf(e.getOriginalMessage()).lines().findFirst().orElse(""),
+              + merged.path(setting)
+              + "; the default is "
+              + DEFAULTS.settings().get(setting),
           e);
     }
   }

@@ -49,15 +49,14 @@ public final class Trainer implements AutoCloseable {
   /// Takes one step; the weights stay as they are when its loss or gradient is not finite.
   ///
   /// @param number from 1
-  /// @param microBatches each of `batchSize` rows of `sequenceLength + 1` token ids, row-major; gradients are averaged
+  /// @param microBatches each of `batchSize` rows of `sequenceLength + 1` token ids, row-major;
+  ///   gradients are averaged
   public Step step(int number, List<long[]> microBatches, int batchSize, int sequenceLength) {
     double loss = 0;
     for (long[] batch : microBatches) {
       try (var _ = Scope.open()) {
-        var ids =
-            Tensor.of(batch, batchSize, sequenceLength + 1L).to(decoder.device());
-        var mean =
-            decoder.loss(ids.narrow(1, 0, sequenceLength), ids.narrow(1, 1, sequenceLength));
+        var ids = Tensor.of(batch, batchSize, sequenceLength + 1L).to(decoder.device());
+        var mean = decoder.loss(ids.narrow(1, 0, sequenceLength), ids.narrow(1, 1, sequenceLength));
         (microBatches.size() == 1 ? mean : mean.times(1.0 / microBatches.size())).backward();
         loss += mean.item() / microBatches.size();
       }

@@ -24,7 +24,8 @@ import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JacksonException;
 import tools.jackson.databind.json.JsonMapper;
 
-/// A checkpoint of a run: the model as a Hugging Face directory, `optimizer.safetensors` and `state.json`.
+/// A checkpoint of a run: the model as a Hugging Face directory, `optimizer.safetensors` and
+/// `state.json`.
 final class TrainingCheckpoint {
   /// What a run needs besides tensors; the reader's position follows from the step.
   ///
@@ -45,11 +46,7 @@ final class TrainingCheckpoint {
   ///
   /// @param tokenizerFile copied beside the model, or null for bytes
   static void save(
-      Path directory,
-      Decoder decoder,
-      AdamW optimizer,
-      State state,
-      @Nullable Path tokenizerFile)
+      Path directory, Decoder decoder, AdamW optimizer, State state, @Nullable Path tokenizerFile)
       throws IOException {
     CheckpointDirectory.save(
         directory,

@@ -1,10 +1,13 @@
 package dev.sluice.evaluation;
 
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.tensor.Device;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -18,7 +21,28 @@ class ParityTest {
   void equalsTheReference(String name) {
     assertTrue(Files.isDirectory(GOLDEN), "the golden checkpoints are missing: " + GOLDEN);
     var result = Parity.check(GOLDEN.resolve(name), 2e-4, Device.CPU);
-    result.lines().forEach(line -> System.out.println(name + " " + line));
     assertTrue(result.passed(), result.lines()::toString);
+  }
+
+  /// The reference loads what Sluice saves: its answers for a checkpoint that Sluice trained and
+  /// saved.
+  @Test
+  void theReferenceLoadsWhatSluiceSaves() {
+    var result =
+        Parity.check(Path.of("src/test/resources/golden/saved-by-sluice"), 2e-5, Device.CPU);
+    assertTrue(result.passed(), result.lines()::toString);
+  }
+
+  @Test
+  void aWrongAnswerIsFound(@TempDir Path copy) throws Exception {
+    Path original = Path.of("src/test/resources/golden/saved-by-sluice");
+    for (String file : new String[] {"config.json", "model.safetensors", "golden.safetensors"}) {
+      Files.copy(original.resolve(file), copy.resolve(file));
+    }
+    String config = Files.readString(copy.resolve("config.json"));
+    Files.writeString(
+        copy.resolve("config.json"),
+        config.replace("\"rope_theta\" : 10000.0", "\"rope_theta\" : 9000.0"));
+    assertFalse(Parity.check(copy, 2e-5, Device.CPU).passed());
   }
 }

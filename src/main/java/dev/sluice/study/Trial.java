@@ -1,0 +1,12 @@
+package dev.sluice.study;
+
+import dev.sluice.training.RunConfig;
+import java.nio.file.Path;
+
+/// One training run of a study.
+///
+/// @param gate the variant
+/// @param seed which of the paired seeds
+/// @param config the run's settings
+/// @param directory the run's directory
+public record Trial(String gate, long seed, RunConfig config, Path directory) {}

@@ -1,0 +1,123 @@
+package dev.sluice.study;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.sink.SinkReport;
+import dev.sluice.training.TrainingRun;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.util.Objects;
+import org.jspecify.annotations.Nullable;
+import tools.jackson.core.JacksonException;
+import tools.jackson.databind.PropertyNamingStrategies;
+import tools.jackson.databind.json.JsonMapper;
+
+/// What a trial measured; `trial.json` in its directory says that the trial is done.
+///
+/// @param diverged whether training broke off; the measures are then NaN
+/// @param parameters of the model
+/// @param intermediateSize its feed-forward width
+/// @param bitsPerByte held-out loss
+/// @param firstTokenAttention F-Attn over the queries that are not excluded
+/// @param uniformFloor what uniform attention would give
+/// @param sinkRate share of heads that attend to the first token more than 30 % of the time
+/// @param largestActivation the largest |x| after any block
+/// @param meanBlockMaximum M-Act
+/// @param meanGate mean gate score, or null without a gate
+/// @param tokensPerSecond the median over steps
+public record TrialResult(
+    String gate,
+    long seed,
+    boolean diverged,
+    int steps,
+    long parameters,
+    int intermediateSize,
+    double bitsPerByte,
+    double firstTokenAttention,
+    double uniformFloor,
+    double sinkRate,
+    double largestActivation,
+    double meanBlockMaximum,
+    @Nullable Double meanGate,
+    double tokensPerSecond) {
+  /// The file of the trial's sinks.
+  static final String SINKS = "sinks.json";
+
+  private static final String FILE = "trial.json";
+  private static final JsonMapper JSON =
+      JsonMapper.builder().propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE).build();
+
+  static TrialResult of(
+      Trial trial, TrainingRun.Outcome outcome, DecoderConfig decoder, SinkReport sinks) {
+    var residuals = sinks.massiveActivation().residuals();
+    double largest =
+        residuals.stream()
+            .filter(residual -> residual.index() >= 1 && residual.index() <= decoder.layers())
+            .mapToDouble(residual -> residual.maximum())
+            .max()
+            .orElse(Double.NaN);
+    var gates = sinks.gateStatistics().gates();
+    Double meanGate =
+        gates.isEmpty()
+            ? null
+            : (Double)
+                gates.stream().mapToDouble(gate -> gate.scores().mean()).average().orElseThrow();
+    return new TrialResult(
+        trial.gate(),
+        trial.seed(),
+        false,
+        outcome.steps(),
+        decoder.parameterCount(),
+        decoder.intermediateSize(),
+        Objects.requireNonNull(outcome.heldOut()).bitsPerByte(),
+        sinks.firstTokenAttention().meanExcluding(),
+        sinks.firstTokenAttention().uniformFloorExcluding(),
+        sinks.firstTokenAttention().sinkRate(),
+        largest,
+        sinks.massiveActivation().meanBlockMaximum(),
+        meanGate,
+        outcome.tokensPerSecond());
+  }
+
+  static TrialResult diverged(Trial trial, TrainingRun.Outcome outcome) {
+    double none = Double.NaN;
+    return new TrialResult(
+        trial.gate(),
+        trial.seed(),
+        true,
+        outcome.steps(),
+        0,
+        0,
+        none,
+        none,
+        none,
+        none,
+        none,
+        none,
+        null,
+        outcome.tokensPerSecond());
+  }
+
+  static boolean exists(Path directory) {
+    return Files.isRegularFile(directory.resolve(FILE));
+  }
+
+  /// Written beside and renamed, so that it is whole when it is there.
+  void write(Path directory) throws IOException {
+    Path partial = directory.resolve("." + FILE + ".partial");
+    Files.writeString(partial, JSON.writeValueAsString(this));
+    Files.move(partial, directory.resolve(FILE), StandardCopyOption.ATOMIC_MOVE);
+  }
+
+  static TrialResult read(Path directory) {
+    Path file = directory.resolve(FILE);
+    try {
+      return JSON.readValue(Files.readAllBytes(file), TrialResult.class);
+    } catch (IOException | JacksonException e) {
+      throw new InvalidInputException(
+          "cannot read " + file + "; remove the trial's directory to run it again", e);
+    }
+  }
+}

@@ -1,0 +1,366 @@
+package dev.sluice.attention;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sluice.decoder.Decoder;
+import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.gate.Activation;
+import dev.sluice.gate.Combination;
+import dev.sluice.gate.Gate;
+import dev.sluice.gate.GateInit;
+import dev.sluice.gate.GateInput;
+import dev.sluice.gate.GatePosition;
+import dev.sluice.gate.Granularity;
+import dev.sluice.gate.Sharing;
+import dev.sluice.probe.Probe;
+import dev.sluice.tensor.Device;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Libtorch;
+import dev.sluice.tensor.Precision;
+import dev.sluice.tensor.Scope;
+import dev.sluice.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.SplittableRandom;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+
+/// Attention with every gate, through a decoder of two small layers.
+class AttentionTest {
+  private static final int TOKENS = 9;
+
+  private static final List<Activation> ACTIVATIONS =
+      List.of(
+          new Activation.Sigmoid(),
+          new Activation.ScaledSigmoid(2),
+          new Activation.NonSparseSigmoid(),
+          new Activation.Silu(),
+          new Activation.Softplus(),
+          new Activation.Identity(),
+          new Activation.LinearClip());
+
+  private Scope scope;
+
+  @BeforeEach
+  void open() {
+    Libtorch.poisonUninitialized(true);
+    scope = Scope.withoutGradient();
+  }
+
+  @AfterEach
+  void close() {
+    scope.close();
+    Libtorch.poisonUninitialized(false);
+  }
+
+  private static DecoderConfig config(List<Gate> gates) {
+    return new DecoderConfig(
+        13, 12, 16, 2, 4, 2, 6, 64, 100, new RopeScaling.None(), 1e-6, true, true, 0.3, gates);
+  }
+
+  /// A decoder whose input-independent gates, which start at zero, have random weights too.
+  private static Decoder decoder(List<Gate> gates) {
+    var decoder = Decoder.initialize(config(gates), Precision.FLOAT32, Device.CPU, 3);
+    var random = new SplittableRandom(37);
+    decoder
+        .parameters()
+        .all()
+        .forEach(
+            (name, tensor) -> {
+              if (name.contains(".gates.") && tensor.shape().length == 1) {
+                float[] values = new float[(int) tensor.elements()];
+                for (int i = 0; i < values.length; i++) {
+                  values[i] = (float) (0.5 + random.nextGaussian());
+                }
+                tensor.copyFrom(Tensor.of(values, values.length));
+              }
+            });
+    return decoder;
+  }
+
+  /// Token ids `[2, 9]`.
+  private static Tensor ids() {
+    var random = new SplittableRandom(41);
+    long[] ids = new long[2 * TOKENS];
+    for (int i = 0; i < ids.length; i++) {
+      ids[i] = random.nextInt(13);
+    }
+    return Tensor.of(ids, 2, TOKENS);
+  }
+
+  private static List<Gate> legal() {
+    var gates = new ArrayList<Gate>();
+    for (var position : GatePosition.values()) {
+      for (var granularity : Granularity.values()) {
+        for (var sharing : Sharing.values()) {
+          if (position == GatePosition.DENSE_OUTPUT
+              && (granularity == Granularity.HEADWISE || sharing == Sharing.HEAD_SHARED)) {
+            continue;
+          }
+          for (var combination : Combination.values()) {
+            for (var activation : ACTIVATIONS) {
+              for (var input : List.of(new GateInput.HiddenState(), new GateInput.None())) {
+                gates.add(
+                    new Gate(
+                        position,
+                        granularity,
+                        sharing,
+                        combination,
+                        activation,
+                        input,
+                        new GateInit.Normal()));
+              }
+            }
+          }
+        }
+      }
+    }
+    return gates;
+  }
+
+  /// The logits `[2, T, V]` of a pass in chunks of these lengths.
+  private static float[] cached(Decoder decoder, Tensor ids, Probe probe, int... chunks) {
+    var parts = new ArrayList<Tensor>();
+    try (var cache = new KeyValueCache(2, TOKENS)) {
+      int start = 0;
+      for (int chunk : chunks) {
+        var hidden = decoder.hiddenStates(ids.narrow(1, start, chunk), cache, probe);
+        parts.add(decoder.logits(hidden));
+        start += chunk;
+        assertEquals(start, cache.length());
+      }
+      assertEquals(TOKENS, start);
+      return Tensor.concatenate(parts, 1).floats();
+    }
+  }
+
+  private static float[] full(Decoder decoder, Tensor ids, Probe probe) {
+    return decoder.logits(decoder.hiddenStates(ids, null, probe)).floats();
+  }
+
+  /// Within 2e-6 of the largest magnitude.
+  private static void assertClose(float[] expected, float[] actual, String what) {
+    float largest = 1;
+    for (float value : expected) {
+      assertFalse(Float.isNaN(value), what);
+      largest = Math.max(largest, Math.abs(value));
+    }
+    assertArrayEquals(expected, actual, 2e-6f * largest, what);
+  }
+
+  @Test
+  void cachedDecodingEqualsTheFullPassForEveryGate() {
+    var gates = legal();
+    assertEquals((4 * 2 * 2 + 1) * 2 * 7 * 2, gates.size());
+    for (Gate gate : gates) {
+      try (var _ = Scope.open();
+          var decoder = decoder(List.of(gate))) {
+        var ids = ids();
+        float[] expected = full(decoder, ids, Probe.NONE);
+        assertClose(
+            expected,
+            cached(decoder, ids, Probe.NONE, 1, 1, 1, 1, 1, 1, 1, 1, 1),
+            gate.name() + " one by one");
+        assertClose(
+            expected, cached(decoder, ids, Probe.NONE, 5, 1, 3), gate.name() + " in chunks");
+      }
+    }
+  }
+
+  @Test
+  void cachedDecodingWithAllPositionsAtOnceAndWithNone() {
+    var all = new ArrayList<Gate>();
+    for (var position : GatePosition.values()) {
+      all.add(Gate.SDPA_ELEMENTWISE.with(position));
+    }
+    for (List<Gate> gates : List.of(List.<Gate>of(), all)) {
+      try (var decoder = decoder(gates)) {
+        var ids = ids();
+        float[] expected = full(decoder, ids, Probe.NONE);
+        assertClose(expected, cached(decoder, ids, Probe.NONE, 5, 1, 3), "in chunks");
+        assertClose(expected, cached(decoder, ids, Probe.NONE, 1, 8), "one, then the rest");
+      }
+    }
+  }
+
+  /// A gate that does nothing would pass every other test here.
+  @Test
+  void everyGateMatters() {
+    var ids = ids();
+    float[] plain;
+    try (var decoder = decoder(List.of())) {
+      plain = full(decoder, ids, Probe.NONE);
+    }
+    for (Gate gate : legal()) {
+      try (var _ = Scope.open();
+          var decoder = decoder(List.of(gate))) {
+        float[] gated = full(decoder, ids, Probe.NONE);
+        double difference = 0;
+        for (int i = 0; i < plain.length; i++) {
+          difference = Math.max(difference, Math.abs(plain[i] - gated[i]));
+        }
+        assertTrue(difference > 1e-4 || hasNoEffect(gate), gate.name());
+      }
+    }
+  }
+
+  /// The norm after the gate undoes one positive factor for a whole query or key head.
+  private static boolean hasNoEffect(Gate gate) {
+    boolean normed = gate.position() == GatePosition.QUERY || gate.position() == GatePosition.KEY;
+    return normed
+        && gate.granularity() == Granularity.HEADWISE
+        && gate.combination() == Combination.MULTIPLICATIVE;
+  }
+
+  @Test
+  void laterTokensDoNotMatter() {
+    try (var decoder = decoder(List.of(Gate.SDPA_ELEMENTWISE))) {
+      var ids = ids();
+      float[] expected = full(decoder, ids.narrow(1, 0, 4), Probe.NONE);
+      float[] whole =
+          decoder.logits(decoder.hiddenStates(ids, null, Probe.NONE)).narrow(1, 0, 4).floats();
+      assertClose(expected, whole, "the first four tokens");
+    }
+  }
+
+  /// Asks for the attention weights and keeps them.
+  private static final class Watching implements Probe {
+    private final List<float[]> weights = new ArrayList<>();
+    private final List<long[]> shapes = new ArrayList<>();
+
+    @Override
+    public boolean wantsAttention(int layer) {
+      return true;
+    }
+
+    @Override
+    public void attention(int layer, Tensor weightsBNTS) {
+      weights.add(weightsBNTS.floats());
+      shapes.add(weightsBNTS.shape());
+    }
+
+    @Override
+    public boolean wantsGates(int layer) {
+      return true;
+    }
+  }
+
+  @Test
+  void explicitAttentionEqualsTheFusedOne() {
+    for (Gate gate : List.of(Gate.SDPA_ELEMENTWISE, Gate.SDPA_HEADWISE.with(GatePosition.VALUE))) {
+      try (var decoder = decoder(List.of(gate))) {
+        var ids = ids();
+        float[] expected = full(decoder, ids, Probe.NONE);
+        assertClose(expected, full(decoder, ids, new Watching()), "full pass");
+        assertClose(expected, cached(decoder, ids, new Watching(), 5, 1, 3), "in chunks");
+      }
+    }
+  }
+
+  @Test
+  void weightsAreCausalAndSumToOne() {
+    try (var decoder = decoder(List.of(Gate.SDPA_HEADWISE))) {
+      var ids = ids();
+      var probe = new Watching();
+      full(decoder, ids, probe);
+      cached(decoder, ids, probe, 5, 1, 3);
+      assertEquals(8, probe.weights.size());
+      for (int pass = 0; pass < probe.weights.size(); pass++) {
+        long[] shape = probe.shapes.get(pass);
+        int queries = (int) shape[2];
+        int keys = (int) shape[3];
+        int[] expectedQueries = {TOKENS, TOKENS, 5, 5, 1, 1, 3, 3};
+        int[] expectedKeys = {TOKENS, TOKENS, 5, 5, 6, 6, 9, 9};
+        assertArrayEquals(new long[] {2, 4, expectedQueries[pass], expectedKeys[pass]}, shape);
+        float[] weights = probe.weights.get(pass);
+        for (int row = 0; row < weights.length / keys; row++) {
+          int last = keys - queries + row % queries;
+          double sum = 0;
+          for (int key = 0; key < keys; key++) {
+            float weight = weights[row * keys + key];
+            sum += weight;
+            assertTrue(key <= last ? weight > 0 : weight == 0, "query " + row + ", key " + key);
+          }
+          assertEquals(1, sum, 1e-6);
+        }
+      }
+    }
+  }
+
+  /// Gates whose score is exactly one leave every position as it is.
+  @Test
+  void scoreOfOneEqualsNoGate() {
+    var ids = ids();
+    float[] plain;
+    try (var decoder = decoder(List.of())) {
+      plain = full(decoder, ids, Probe.NONE);
+    }
+    for (var position : GatePosition.values()) {
+      for (var granularity : Granularity.values()) {
+        if (position == GatePosition.DENSE_OUTPUT && granularity == Granularity.HEADWISE) {
+          continue;
+        }
+        var gate = Gate.SDPA_ELEMENTWISE.with(position).with(granularity);
+        var none = gate.with(new GateInput.None());
+        assertGivesPlain(plain, ids, none, 1e4);
+        assertGivesPlain(plain, ids, none.with(new Activation.Identity()), 1);
+        assertGivesPlain(plain, ids, none.with(new Activation.LinearClip()), 1e4);
+        assertGivesPlain(plain, ids, none.with(new Activation.NonSparseSigmoid()), 1e4);
+        var twice = new Activation.ScaledSigmoid(2);
+        assertGivesPlain(plain, ids, gate.with(twice).with(new GateInit.Zeros()), 0);
+        var added = gate.with(Combination.ADDITIVE).with(new Activation.Identity());
+        assertGivesPlain(plain, ids, added.with(new GateInit.Zeros()), 0);
+      }
+    }
+  }
+
+  private static void assertGivesPlain(float[] plain, Tensor ids, Gate gate, double weight) {
+    try (var _ = Scope.open();
+        var decoder = decoder(List.of(gate))) {
+      decoder
+          .parameters()
+          .all()
+          .forEach(
+              (name, tensor) -> {
+                if (name.contains(".gates.")) {
+                  tensor.fill(weight);
+                }
+              });
+      assertClose(plain, full(decoder, ids, Probe.NONE), gate.name());
+    }
+  }
+
+  /// The same decoder decodes where gradients are recorded; the cache takes no part in them.
+  @Test
+  void cacheHoldsNoGraph() {
+    try (var decoder = decoder(List.of(Gate.SDPA_ELEMENTWISE))) {
+      float[] expected = full(decoder, ids(), Probe.NONE);
+      scope.close();
+      scope = Scope.open();
+      assertClose(expected, cached(decoder, ids(), Probe.NONE, 5, 1, 3), "with gradients");
+      try (var cache = new KeyValueCache(2, TOKENS)) {
+        decoder.hiddenStates(ids(), cache, Probe.NONE);
+        var added = Tensor.zeros(ElementType.FLOAT32, 2, 2, 0, 6);
+        assertFalse(cache.keys(0, added).requiresGradient());
+        assertFalse(cache.values(1, added).requiresGradient());
+      }
+    }
+  }
+
+  @Test
+  void cacheRefusesWhatDoesNotFit() {
+    try (var cache = new KeyValueCache(1, 4)) {
+      var two = Tensor.zeros(ElementType.FLOAT32, 3, 1, 3, 2);
+      cache.keys(0, two);
+      cache.advance(3);
+      assertThrows(IllegalStateException.class, () -> cache.keys(0, two));
+      var otherBatch = Tensor.zeros(ElementType.FLOAT32, 1, 1, 1, 2);
+      assertThrows(RuntimeException.class, () -> cache.keys(0, otherBatch));
+    }
+  }
+}

@@ -1,0 +1,166 @@
+package dev.sluice.attention;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.tensor.Device;
+import dev.sluice.tensor.Scope;
+import dev.sluice.tensor.Tensor;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.SplittableRandom;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import tools.jackson.databind.json.JsonMapper;
+
+class RopeTest {
+  private static final RopeScaling NONE = new RopeScaling.None();
+
+  /// Golden numbers from an independent float64 implementation; beside the repository.
+  private static final Path GOLDEN = Path.of("..", "shared", "reference", "models-golden.json");
+
+  @ParameterizedTest
+  @CsvSource({
+    "yarn_128_1e+06_4_32768, 128, 1e6, 4, 32768",
+    "yarn_64_1e+07_4_262144, 64, 1e7, 4, 262144",
+    "yarn_128_10000_4_4096, 128, 1e4, 4, 4096"
+  })
+  void yarnFollowsTheReference(
+      String key, int dimensions, double theta, double factor, int original) throws IOException {
+    assertTrue(Files.exists(GOLDEN), "the golden numbers are missing: " + GOLDEN.toAbsolutePath());
+    var golden = JsonMapper.shared().readTree(GOLDEN.toFile()).path(key);
+    var yarn = new RopeScaling.Yarn(factor, original);
+    float[] actual = yarn.inverseFrequencies(theta, dimensions);
+    assertEquals(dimensions / 2, actual.length);
+    assertEquals(dimensions / 2, golden.path("inv_freq").size());
+    for (int i = 0; i < actual.length; i++) {
+      double expected = golden.path("inv_freq").get(i).asDouble();
+      // float32 frequencies, whose exponent is a float32 too: ln θ · ½ ulp more
+      assertEquals(expected, actual[i], 1e-6 * expected, key + " at " + i);
+    }
+    assertEquals(golden.path("attention_factor").asDouble(), yarn.scale(), 1e-15);
+  }
+
+  @Test
+  void yarnByFactorOneChangesNothing() {
+    var yarn = new RopeScaling.Yarn(1, 4096);
+    assertArrayEquals(NONE.inverseFrequencies(1e4, 64), yarn.inverseFrequencies(1e4, 64), 1e-9f);
+    assertEquals(1, yarn.scale());
+    assertEquals(1, NONE.scale());
+    assertEquals(1.5, new RopeScaling.Yarn(4, 4096, 32, 1, 1.5, true).scale());
+  }
+
+  @Test
+  void yarnRefusesWhatMakesNoSense() {
+    for (double factor : new double[] {0.5, 0, -1, Double.NaN}) {
+      assertThrows(InvalidInputException.class, () -> new RopeScaling.Yarn(factor, 4096));
+    }
+    assertThrows(InvalidInputException.class, () -> new RopeScaling.Yarn(4, 0));
+  }
+
+  @Test
+  void plainFrequencies() {
+    float[] inverse = NONE.inverseFrequencies(10_000, 8);
+    assertArrayEquals(new float[] {1, 0.1f, 0.01f, 0.001f}, inverse, 1e-8f);
+  }
+
+  private static Tensor gaussian(long seed, long... shape) {
+    var random = new SplittableRandom(seed);
+    int elements = 1;
+    for (long length : shape) {
+      elements *= (int) length;
+    }
+    float[] values = new float[elements];
+    for (int i = 0; i < elements; i++) {
+      values[i] = (float) random.nextGaussian();
+    }
+    return Tensor.of(values, shape);
+  }
+
+  @Test
+  void rotationFollowsItsFormula() {
+    try (var _ = Scope.open()) {
+      int tokens = 7;
+      int size = 6;
+      var x = gaussian(17, 2, tokens, 3, size);
+      var rope = new RotaryEmbedding(100, NONE, size);
+      int start = 11;
+      float[] before = x.floats();
+      float[] after = rope.rotation(start, tokens, Device.CPU).rotate(x).floats();
+      for (int head = 0; head < 2 * tokens * 3; head++) {
+        int position = start + head / 3 % tokens;
+        for (int i = 0; i < size / 2; i++) {
+          double angle = position * Math.pow(100, -2.0 * i / size);
+          double first = before[head * size + i];
+          double second = before[head * size + i + size / 2];
+          assertEquals(
+              first * Math.cos(angle) - second * Math.sin(angle), after[head * size + i], 1e-5);
+          assertEquals(
+              second * Math.cos(angle) + first * Math.sin(angle),
+              after[head * size + i + size / 2],
+              1e-5);
+        }
+      }
+    }
+  }
+
+  @Test
+  void rotationKeepsNorms() {
+    try (var _ = Scope.open()) {
+      int size = 64;
+      var x = gaussian(19, 1, 65, 2, size);
+      for (var scaling : new RopeScaling[] {NONE, new RopeScaling.Yarn(4, 32)}) {
+        var rope = new RotaryEmbedding(1e4, scaling, size);
+        float[] before = x.floats();
+        float[] after = rope.rotation(30_000, 65, Device.CPU).rotate(x).floats();
+        for (int head = 0; head < 65 * 2; head++) {
+          double expected = norm(before, head * size, size) * scaling.scale();
+          assertEquals(expected, norm(after, head * size, size), 1e-6 * expected);
+        }
+      }
+    }
+  }
+
+  private static double norm(float[] values, int from, int length) {
+    double sum = 0;
+    for (int i = from; i < from + length; i++) {
+      sum += (double) values[i] * values[i];
+    }
+    return Math.sqrt(sum);
+  }
+
+  @Test
+  void positionZeroIsTheIdentity() {
+    try (var _ = Scope.open()) {
+      var x = gaussian(23, 2, 1, 3, 8);
+      var rotation = new RotaryEmbedding(1e4, NONE, 8).rotation(0, 1, Device.CPU);
+      assertArrayEquals(x.floats(), rotation.rotate(x).floats());
+    }
+  }
+
+  /// Scores depend on the distance alone.
+  @Test
+  void productsDependOnTheDistance() {
+    try (var _ = Scope.open()) {
+      var q = gaussian(29, 1, 1, 1, 16);
+      var k = gaussian(31, 1, 1, 1, 16);
+      var rope = new RotaryEmbedding(1e4, NONE, 16);
+      double near = product(rope, q, k, 5, 2);
+      assertEquals(near, product(rope, q, k, 105, 102), 1e-4);
+      assertEquals(near, product(rope, q, k, 3, 0), 1e-5);
+    }
+  }
+
+  private static double product(RotaryEmbedding rope, Tensor q, Tensor k, int at, int from) {
+    return rope.rotation(at, 1, Device.CPU)
+        .rotate(q)
+        .times(rope.rotation(from, 1, Device.CPU).rotate(k))
+        .sum()
+        .item();
+  }
+}

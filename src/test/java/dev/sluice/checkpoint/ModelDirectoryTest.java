@@ -1,0 +1,192 @@
+package dev.sluice.checkpoint;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.decoder.Decoder;
+import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.decoder.Decoders;
+import dev.sluice.gate.Gate;
+import dev.sluice.gate.GatePosition;
+import dev.sluice.gate.Granularity;
+import dev.sluice.probe.Probe;
+import dev.sluice.tensor.Device;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Precision;
+import dev.sluice.tensor.Scope;
+import dev.sluice.tensor.Tensor;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class ModelDirectoryTest {
+  private static final Path GOLDEN = Path.of("../shared/golden");
+
+  @TempDir private Path directory;
+
+  /// What the reference saved, loaded and saved again, is the same file: packing and unpacking are
+  /// inverse, and nothing is reordered.
+  @ParameterizedTest
+  @ValueSource(
+      strings = {"paper-baseline", "paper-headwise", "paper-elementwise", "qwen3", "qwen3-yarn"})
+  void savesTheReferencesBytes(String name) throws Exception {
+    Path original = GOLDEN.resolve(name);
+    assertTrue(Files.isDirectory(original), "missing: " + original);
+    try (var decoder = load(original)) {
+      ModelDirectory.write(directory, decoder);
+    }
+    assertSameFile(original.resolve("model.safetensors"), directory.resolve("model.safetensors"));
+    Path again = Files.createDirectory(directory.resolve("again"));
+    try (var decoder = load(directory)) {
+      ModelDirectory.write(again, decoder);
+    }
+    assertSameFile(directory.resolve("config.json"), again.resolve("config.json"));
+    assertSameFile(directory.resolve("model.safetensors"), again.resolve("model.safetensors"));
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "sdpa-elementwise",
+        "sdpa-headwise",
+        "value-headwise",
+        "query-elementwise",
+        "dense-elementwise",
+        "sdpa-elementwise-shared-additive-silu",
+        "sdpa-headwise-input-independent"
+      })
+  void everyGateSurvivesAndSaysWhatItIs(String gate) throws Exception {
+    var config = tiny(Gate.parse(gate));
+    float[] logits;
+    try (var decoder = Decoder.initialize(config, Precision.FLOAT32, Device.CPU, 3)) {
+      ModelDirectory.write(directory, decoder);
+      logits = logits(decoder);
+    }
+    assertEquals(config, ModelConfig.read(directory).decoder());
+    try (var decoder = load(directory)) {
+      assertArrayEquals(logits, logits(decoder));
+    }
+    boolean paper = gate.equals("sdpa-elementwise") || gate.equals("sdpa-headwise");
+    String json = Files.readString(directory.resolve("config.json"));
+    assertTrue(json.contains(paper ? "\"qwen3\"" : "\"sluice\""), json);
+    assertTrue(paper || json.contains('"' + gate + '"'), json);
+  }
+
+  /// All packings of the same weights are the same model; mixed up, they are not.
+  @ParameterizedTest
+  @EnumSource(Granularity.class)
+  void packingsAgree(Granularity granularity) throws Exception {
+    var config = tiny(Gate.SDPA_ELEMENTWISE.with(granularity));
+    var perHead = new ModelConfig(config, GatePacking.QUERY_HEAD);
+    try (var decoder = Decoder.initialize(config, Precision.FLOAT32, Device.CPU, 3);
+        var _ = Scope.withoutGradient()) {
+      // row by row, from the definition of the packing: head j is [H query rows | its gate rows]
+      List<SafetensorsFile.Entry> entries = new ArrayList<>();
+      int gateRows = granularity == Granularity.HEADWISE ? 1 : config.headDim();
+      for (var parameter : decoder.parameters().all().entrySet()) {
+        String name = parameter.getKey();
+        if (name.contains(".gates.")) {
+          continue;
+        }
+        var tensor = parameter.getValue().detach();
+        if (name.endsWith("q_proj.weight")) {
+          var gate = decoder.parameters().get(name.replace("q_proj.weight", "gates.sdpa.weight"));
+          List<Tensor> rows = new ArrayList<>();
+          for (int head = 0; head < config.attentionHeads(); head++) {
+            rows.add(tensor.narrow(0, (long) head * config.headDim(), config.headDim()));
+            rows.add(gate.detach().narrow(0, (long) head * gateRows, gateRows));
+          }
+          tensor = Tensor.concatenate(rows, 0);
+        }
+        entries.add(
+            new SafetensorsFile.Entry(
+                name,
+                ElementType.FLOAT32,
+                Arrays.stream(tensor.shape()).boxed().toList(),
+                tensor.memory()));
+      }
+      perHead.write(directory);
+      SafetensorsWriter.write(directory.resolve("model.safetensors"), Map.of(), entries);
+      try (var loaded = load(directory)) {
+        assertArrayEquals(logits(decoder), logits(loaded));
+      }
+      new ModelConfig(config, GatePacking.KEY_VALUE_GROUP).write(directory);
+      try (var loaded = load(directory)) {
+        assertTrue(!Arrays.equals(logits(decoder), logits(loaded)), "packings must differ");
+      }
+    }
+  }
+
+  @Test
+  void anAmbiguousShapeNamesTheChoices() throws Exception {
+    try (var decoder =
+        Decoder.initialize(tiny(Gate.SDPA_ELEMENTWISE), Precision.FLOAT32, Device.CPU, 3)) {
+      ModelDirectory.write(directory, decoder);
+    }
+    Path file = directory.resolve("config.json");
+    Files.writeString(
+        file,
+        Files.readString(file)
+            .replace(
+                "\"elementwise_attn_output_gate\" : true",
+                "\"elementwise_attn_output_gate\" : false"));
+    var e = assertThrows(InvalidInputException.class, () -> load(directory).close());
+    assertTrue(e.getMessage().contains("key_value_group or query_head"), e.getMessage());
+    assertTrue(
+        e.getMessage().contains("[192, 48]") && e.getMessage().contains("[96, 48]"),
+        e.getMessage());
+  }
+
+  /// The packing of one gate at another position is refused by name, not read wrongly.
+  @Test
+  void onlyTheGateAfterAttentionIsPacked() {
+    var config = tiny(Gate.SDPA_ELEMENTWISE.with(GatePosition.VALUE));
+    assertEquals(GatePacking.SEPARATE, ModelConfig.of(config).packing());
+  }
+
+  private static DecoderConfig tiny(Gate gate) {
+    var tiny = Decoders.TINY;
+    return new DecoderConfig(
+        101,
+        48,
+        80,
+        2,
+        6,
+        2,
+        16,
+        tiny.maxPositionEmbeddings(),
+        tiny.ropeTheta(),
+        tiny.ropeScaling(),
+        tiny.rmsNormEps(),
+        true,
+        true,
+        0.2,
+        List.of(gate));
+  }
+
+  private static Decoder load(Path directory) {
+    return ModelDirectory.load(directory, Precision.FLOAT32, Device.CPU, false);
+  }
+
+  private static float[] logits(Decoder decoder) {
+    try (var _ = Scope.withoutGradient()) {
+      var ids = Tensor.of(new long[] {5, 3, 99, 0, 7, 7, 12, 41}, 1, 8);
+      return decoder.logits(decoder.hiddenStates(ids, null, Probe.NONE)).floats();
+    }
+  }
+
+  private static void assertSameFile(Path expected, Path actual) throws Exception {
+    assertEquals(-1, Files.mismatch(expected, actual), actual + " differs from " + expected);
+  }
+}
