@@ -103,9 +103,9 @@ public final class Main implements Runnable {
     List<String> similar =
         e instanceof UnmatchedArgumentException unmatched ? unmatched.getSuggestions() : List.of();
     if (!similar.isEmpty()) {
-      message += "; did you mean " + String.join(" or ", similar) + "?";
+      message += " (did you mean " + String.join(" or ", similar) + "?)";
     }
-    message += (message.endsWith("?") ? " See ./" : "; see ./");
+    message += "; see ./";
     Console.error(
         sentence(message + e.getCommandLine().getCommandSpec().qualifiedName() + " --help"));
     return BAD_INPUT;

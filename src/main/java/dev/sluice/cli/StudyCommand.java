@@ -70,9 +70,9 @@ final class StudyCommand implements Callable<Integer> {
 
   @Option(
       names = "--gates",
-      paramLabel = "GATE,…",
+      paramLabel = "GATE",
       split = ",",
-      description = "The variants, the baseline first. Default: none,sdpa-elementwise.")
+      description = "The variants, joined by commas, the baseline first. Default: none,sdpa-elementwise.")
   private List<String> gates = List.of("none", "sdpa-elementwise");
 
   @Option(

@@ -82,6 +82,7 @@ public record Study(RunConfig base, List<String> gates, List<Long> seeds) {
       BooleanSupplier stop)
       throws IOException {
     var tokenizer = Tokenizers.load(base.tokenizer());
+    trials(directory).forEach(trial -> TrainingRun.requireTrainable(trial.config(), tokenizer));
     var corpus = TrainingRun.prepareCorpus(base, tokenizer, directory.resolve("corpus"));
     List<TrialResult> results = new ArrayList<>();
     for (Trial trial : trials(directory)) {
