@@ -6,6 +6,7 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
+import java.util.function.IntConsumer;
 
 /// Splits a kernel's range among a fixed number of threads. The split depends on the number of
 /// threads alone.
@@ -29,6 +30,17 @@ public final class Threads {
     count = threads;
   }
 
+  /// Runs `job` for 0 … jobs − 1, each on a thread of its own at the same time: jobs may wait for one
+  /// another.
+  public static void together(int jobs, IntConsumer job) {
+    List<Future<?>> others = new ArrayList<>();
+    for (int i = 1; i < jobs; i++) {
+      int number = i;
+      others.add(WORKERS.submit(() -> job.accept(number)));
+    }
+    finish(others, () -> job.accept(0));
+  }
+
   /// Runs `part` over `0 … length`, in one piece when there are fewer than `2 · grain` items.
   public static void split(long length, long grain, Part part) {
     int pieces = (int) Math.min(count, Math.max(1, length / grain));
@@ -38,9 +50,14 @@ public final class Threads {
       long to = length * (i + 1) / pieces;
       others.add(WORKERS.submit(() -> part.run(from, to)));
     }
+    finish(others, () -> part.run(0, length / pieces));
+  }
+
+  /// Runs the caller's own share and waits for the others.
+  private static void finish(List<Future<?>> others, Runnable own) {
     Throwable failure = null;
     try {
-      part.run(0, length / pieces);
+      own.run();
     } catch (RuntimeException | Error e) {
       failure = e;
     }

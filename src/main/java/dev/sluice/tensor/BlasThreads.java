@@ -1,41 +1,123 @@
 package dev.sluice.tensor;
 
+import dev.sluice.kernel.Threads;
+import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.lang.invoke.MethodHandle;
+import java.lang.invoke.MethodHandles;
+import java.lang.invoke.MethodType;
 import java.util.function.Supplier;
 import org.bytedeco.javacpp.Loader;
 import org.jspecify.annotations.Nullable;
 
-/// Keeps OpenBLAS from starting threads inside libtorch's threads.
+/// Decides which threads OpenBLAS multiplies matrices on.
 ///
-/// libtorch's attention and batched products split their work among OpenMP threads, each of which
-/// calls a matrix product; OpenBLAS, which does not know OpenMP, then uses its own threads in each
-/// of them, and they wait for one another by spinning. On two cores that made a training step up to
-/// a hundred times slower.
+/// OpenBLAS's own threads spin while they wait for work, which takes the cores from libtorch's OpenMP threads and from
+/// our kernels; so its work is run on [Threads] instead, through `openblas_set_threads_callback_function`. And inside an
+/// operation that libtorch splits among OpenMP threads itself (attention, batched products) a matrix product stays on
+/// one thread: nested threads that wait for one another made a training step on two cores up to a hundred times slower.
+@SuppressWarnings("restricted")
 final class BlasThreads {
-  private static final @Nullable MethodHandle SET = find("openblas_set_num_threads");
+  private static final Linker LINKER = Linker.nativeLinker();
+  private static final @Nullable MethodHandle SET =
+      find("openblas_set_num_threads", FunctionDescriptor.ofVoid(ValueLayout.JAVA_INT));
+
+  /// `void dojob(int thread, void *jobs, int data)`.
+  private static final MethodHandle JOB =
+      LINKER.downcallHandle(
+          FunctionDescriptor.ofVoid(
+              ValueLayout.JAVA_INT, ValueLayout.ADDRESS, ValueLayout.JAVA_INT));
+
+  /// About five milliseconds of one core.
+  private static final long WORTH_SPLITTING = 500_000_000;
+
+  private static int available = 1;
   private static int count = 1;
+
+  static {
+    runOnOurThreads();
+  }
 
   private BlasThreads() {}
 
-  @SuppressWarnings("restricted")
-  private static @Nullable MethodHandle find(String symbol) {
+  private static @Nullable MethodHandle find(String symbol, FunctionDescriptor type) {
     var address = Loader.addressof(symbol);
     return address == null
-        ? null // another BLAS
-        : Linker.nativeLinker()
-            .downcallHandle(
-                MemorySegment.ofAddress(address.address()),
-                FunctionDescriptor.ofVoid(ValueLayout.JAVA_INT));
+        ? null // another BLAS, or an older one
+        : LINKER.downcallHandle(MemorySegment.ofAddress(address.address()), type);
   }
 
-  /// Sets how many threads a matrix product uses.
+  private static void runOnOurThreads() {
+    var register =
+        find(
+            "openblas_set_threads_callback_function",
+            FunctionDescriptor.ofVoid(ValueLayout.ADDRESS));
+    if (register == null) {
+      return;
+    }
+    // void callback(int sync, dojob, int jobs, size_t size of a job, void *jobs, int data)
+    var type =
+        FunctionDescriptor.ofVoid(
+            ValueLayout.JAVA_INT,
+            ValueLayout.ADDRESS,
+            ValueLayout.JAVA_INT,
+            ValueLayout.JAVA_LONG,
+            ValueLayout.ADDRESS,
+            ValueLayout.JAVA_INT);
+    try {
+      var run =
+          MethodHandles.lookup()
+              .findStatic(
+                  BlasThreads.class,
+                  "run",
+                  MethodType.methodType(
+                      void.class,
+                      int.class,
+                      MemorySegment.class,
+                      int.class,
+                      long.class,
+                      MemorySegment.class,
+                      int.class));
+      register.invokeExact(LINKER.upcallStub(run, type, Arena.global()));
+    } catch (Throwable e) {
+      throw new IllegalStateException("openblas_set_threads_callback_function failed", e);
+    }
+  }
+
+  /// Called by OpenBLAS: runs all jobs at the same time and returns when they are done.
+  @SuppressWarnings({"UnusedMethod", "UnusedVariable"}) // called through a method handle
+  private static void run(
+      int sync, MemorySegment job, int jobs, long size, MemorySegment array, int data) {
+    Threads.together(
+        jobs,
+        number -> {
+          try {
+MemorySegment own = MemorySegment.ofAddress(array.address() + number * size);
+            JOB.invokeExact(job, number, own, data);
+          } catch (Throwable e) {
+            throw new IllegalStateException("an OpenBLAS job failed", e);
+          }
+        });
+  }
+
+  /// Sets how many threads a large matrix product uses.
   static void use(int threads) {
+    available = threads;
     count = threads;
     set(threads);
+  }
+
+  /// Prepares for products of that many multiplications: handing out small ones costs more than it saves. The choice
+  /// depends on shapes alone, so that results do.
+  static void prepare(long multiplications) {
+    int wanted = multiplications < WORTH_SPLITTING ? 1 : available;
+    if (wanted != count) {
+      count = wanted;
+      set(wanted);
+    }
   }
 
   /// Runs an operation that is itself split among threads and multiplies matrices in each.

@@ -243,6 +243,7 @@ public final class Tensor implements AutoCloseable {
 
   /// `x Wᵀ` for a weight `[out, in]`.
   public Tensor linear(Tensor weight) {
+    BlasThreads.prepare(elements() * weight.size(0));
     return new Tensor(torch.linear(raw, weight.raw));
   }
 
