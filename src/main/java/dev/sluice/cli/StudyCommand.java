@@ -72,7 +72,8 @@ final class StudyCommand implements Callable<Integer> {
       names = "--gates",
       paramLabel = "GATE",
       split = ",",
-      description = "The variants, joined by commas, the baseline first. Default: none,sdpa-elementwise.")
+      description =
+          "The variants, joined by commas, the baseline first. Default: none,sdpa-elementwise.")
   private List<String> gates = List.of("none", "sdpa-elementwise");
 
   @Option(
@@ -141,7 +142,7 @@ final class StudyCommand implements Callable<Integer> {
     var report = new StudyReport(study, directory, results);
     Path page =
         report.writePage("sluice " + String.join(" ", commandLine()), manifest(config, study));
-    Console.print(TextTable.of(report.table()).toString());
+    Console.print(new TextTable(report.table(), 110).toString());
     report.sentences().forEach(sentence -> Console.print(Console.wrap(sentence)));
     Console.print("");
     Console.print("Report: " + page.toAbsolutePath());

@@ -30,8 +30,8 @@ public final class Threads {
     count = threads;
   }
 
-  /// Runs `job` for 0 … jobs − 1, each on a thread of its own at the same time: jobs may wait for one
-  /// another.
+  /// Runs `job` for 0 … jobs − 1, each on a thread of its own at the same time: jobs may wait for
+  /// one another.
   public static void together(int jobs, IntConsumer job) {
     List<Future<?>> others = new ArrayList<>();
     for (int i = 1; i < jobs; i++) {

@@ -15,10 +15,12 @@ import org.jspecify.annotations.Nullable;
 
 /// Decides which threads OpenBLAS multiplies matrices on.
 ///
-/// OpenBLAS's own threads spin while they wait for work, which takes the cores from libtorch's OpenMP threads and from
-/// our kernels; so its work is run on [Threads] instead, through `openblas_set_threads_callback_function`. And inside an
-/// operation that libtorch splits among OpenMP threads itself (attention, batched products) a matrix product stays on
-/// one thread: nested threads that wait for one another made a training step on two cores up to a hundred times slower.
+/// OpenBLAS's own threads spin while they wait for work, which takes the cores from libtorch's
+/// OpenMP threads and from our kernels; so its work is run on [Threads] instead, through
+/// `openblas_set_threads_callback_function`. And inside an operation that libtorch splits among
+/// OpenMP threads itself (attention, batched products) a matrix product stays on one thread: nested
+/// threads that wait for one another made a training step on two cores up to a hundred times
+/// slower.
 @SuppressWarnings("restricted")
 final class BlasThreads {
   private static final Linker LINKER = Linker.nativeLinker();
@@ -95,7 +97,7 @@ final class BlasThreads {
         jobs,
         number -> {
           try {
-MemorySegment own = MemorySegment.ofAddress(array.address() + number * size);
+            MemorySegment own = MemorySegment.ofAddress(array.address() + number * size);
             JOB.invokeExact(job, number, own, data);
           } catch (Throwable e) {
             throw new IllegalStateException("an OpenBLAS job failed", e);
@@ -110,8 +112,8 @@ MemorySegment own = MemorySegment.ofAddress(array.address() + number * size);
     set(threads);
   }
 
-  /// Prepares for products of that many multiplications: handing out small ones costs more than it saves. The choice
-  /// depends on shapes alone, so that results do.
+  /// Prepares for products of that many multiplications: handing out small ones costs more than it
+  /// saves. The choice depends on shapes alone, so that results do.
   static void prepare(long multiplications) {
     int wanted = multiplications < WORTH_SPLITTING ? 1 : available;
     if (wanted != count) {
