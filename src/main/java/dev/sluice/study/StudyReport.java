@@ -135,6 +135,12 @@ public final class StudyReport {
 
   /// One row per variant.
   public Table table() {
+    double floor =
+        results.stream()
+            .filter(result -> !result.diverged())
+            .mapToDouble(TrialResult::uniformFloor)
+            .findFirst()
+            .orElse(Double.NaN);
     var table =
         Table.titled(
                 "Held-out text, mean ± standard deviation over %d seed%s"
@@ -142,7 +148,7 @@ public final class StudyReport {
             .columns(
                 "gate",
                 "bits per byte",
-                "first-token attention",
+                "first-token attention (uniform: " + Numbers.fixed(floor, 4) + ")",
                 "largest activation",
                 "mean gate",
                 "tokens/s",
@@ -166,18 +172,10 @@ public final class StudyReport {
               Cell.of(Math.round(Statistics.mean(values(arm, TrialResult::tokensPerSecond)))),
               Cell.of(arm.getFirst().parameters()));
     }
-    double floor =
-        results.stream()
-            .filter(result -> !result.diverged())
-            .mapToDouble(TrialResult::uniformFloor)
-            .findFirst()
-            .orElse(Double.NaN);
     return table
         .footnote(
-            "First-token attention: mean over layers, heads and queries but the first 4; uniform"
-                + " attention would give "
-                + Numbers.fixed(floor, 4)
-                + ".")
+            "First-token attention: mean over layers, heads and queries but the first 4; uniform is what"
+                + " attention without preferences would give.")
         .footnote("Largest activation: the largest |x| of the residual stream after any block.");
   }
 
