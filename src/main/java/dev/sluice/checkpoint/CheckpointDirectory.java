@@ -185,6 +185,13 @@ public final class CheckpointDirectory {
     }
   }
 
+  /// Removes a checkpoint that lacks its checksums, such as one whose removal was interrupted.
+  public static void removeIncomplete(Path checkpoint) throws IOException {
+    if (!Files.isRegularFile(checkpoint.resolve(CHECKSUMS))) {
+      remove(checkpoint);
+    }
+  }
+
   /// Removes what interrupted saves left, and returns it. Only for the one process that saves here:
   /// another's save in progress looks the same.
   public static List<Path> cleanPartials(Path checkpoints) throws IOException {

@@ -50,8 +50,9 @@ record InspectedText(
       throw new InvalidInputException("--tokens must be at least 2, not " + length);
     }
     Path run = source.run();
-    if (data == null && run != null && Files.isDirectory(run.resolve("corpus"))) {
-      return heldOut(Corpus.open(run.resolve("corpus")), tokenizer, count, length);
+    Path corpus = run == null ? null : corpusOf(run);
+    if (data == null && corpus != null) {
+      return heldOut(Corpus.open(corpus), tokenizer, count, length);
     }
     boolean bundled = data == null || (data.equals(MOBY_DICK) && !Files.exists(Path.of(MOBY_DICK)));
     var documents = bundled ? Documents.mobyDick() : Documents.at(Path.of(data), textField);
@@ -59,11 +60,22 @@ record InspectedText(
     if (documents.fingerprint().equals(source.trainedOn())) {
       warnings.add(
           "The model was trained on this text, so its loss says little; "
-              + (run == null
+              + (corpus == null
                   ? "pass another with --data."
                   : "without --data its held-out part is taken."));
     }
     return whole(documents, tokenizer, count, length, warnings);
+  }
+
+  /// The run's own corpus, or that of the study whose trial it is; null when there is none.
+  private static @Nullable Path corpusOf(Path run) {
+    Path absolute = run.toAbsolutePath().normalize();
+    for (Path place : new Path[] {absolute, absolute.resolve("../..").normalize()}) {
+      if (Files.isRegularFile(place.resolve("corpus/corpus.json"))) {
+        return place.resolve("corpus");
+      }
+    }
+    return null;
   }
 
   private static InspectedText heldOut(Corpus corpus, Tokenizer tokenizer, int count, int length) {

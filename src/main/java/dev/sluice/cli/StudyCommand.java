@@ -112,11 +112,6 @@ final class StudyCommand implements Callable<Integer> {
             config, gates, LongStream.range(config.seed(), config.seed() + seeds).boxed().toList());
     Path directory = output != null ? output : freshDirectory();
     refuseAnother(directory, config);
-    Files.createDirectories(directory);
-    if (!Files.exists(directory.resolve(RunConfig.FILE))) {
-      config.write(directory);
-    }
-    Interruption.watch();
     var trials = study.trials(directory);
     Console.note(
         "%d trials of %d steps: %s, seeds %s, in %s"
@@ -191,6 +186,7 @@ final class StudyCommand implements Callable<Integer> {
     }
 
     TrainingRun.Listener listener(Trial trial) {
+      Interruption.watch();
       int index = trials.indexOf(trial);
       int steps = trial.config().steps();
       long total = (long) trials.size() * steps;

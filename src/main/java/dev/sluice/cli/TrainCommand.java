@@ -94,11 +94,12 @@ final class TrainCommand implements Callable<Integer> {
     var tokenizer = Tokenizers.load(config.tokenizer());
     TrainingRun.requireTrainable(config, tokenizer);
     var origin = new TrainingRun.Origin(Version.commit(), commandLine());
+    var corpus =
+        TrainingRun.prepareCorpus(config, tokenizer, directory.resolve("corpus"), resume != null);
     Interruption.watch();
-    var corpus = TrainingRun.prepareCorpus(config, tokenizer, directory.resolve("corpus"));
     var run =
         new TrainingRun(
-            config, directory, origin, new TrainingProgress(config, ""), Interruption::requested);
+            config, directory, origin, new TrainingProgress(config), Interruption::requested);
     var outcome = resume != null ? run.resume(corpus, tokenizer) : run.start(corpus, tokenizer);
     return report(config, outcome);
   }
@@ -125,7 +126,7 @@ final class TrainCommand implements Callable<Integer> {
       }
       case DIVERGED -> {
         Console.error(
-            "The loss or gradient of step %d is not finite, so training stopped; %s. Try a lower --learning-rate."
+            "The loss or gradient of step %d is not finite, so training stopped (%s); try a lower --learning-rate."
                 .formatted(
                     outcome.steps() + 1,
                     outcome.checkpoint() == null

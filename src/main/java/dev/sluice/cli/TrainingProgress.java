@@ -16,22 +16,18 @@ import java.util.List;
 /// Prints what a training run tells.
 final class TrainingProgress implements TrainingRun.Listener {
   private final RunConfig config;
-  private final String label;
   private final RemainingTime remaining = new RemainingTime();
   private final long began = System.nanoTime();
 
-  /// @param label in front of every line, such as the name of a study's trial; may be empty
-  TrainingProgress(RunConfig config, String label) {
+  TrainingProgress(RunConfig config) {
     this.config = config;
-    this.label = label.isEmpty() ? "" : label + ": ";
   }
 
   @Override
   public void prepared(Corpus corpus, Decoder decoder, int firstStep) {
     Console.note(
-        "%s%s parameters, gate %s; %s training tokens, %s held out; %s, %s."
+        "%s parameters, gate %s; %s training tokens, %s held out; %s, %s."
             .formatted(
-                label,
                 Numbers.count(decoder.config().parameterCount()),
                 config.gateNames(),
                 Numbers.count(corpus.train().length()),
@@ -39,7 +35,7 @@ final class TrainingProgress implements TrainingRun.Listener {
                 config.precision(),
                 decoder.device()));
     if (firstStep > 0) {
-      Console.note(label + "Going on after step " + firstStep + ".");
+      Console.note("Going on after step " + firstStep + ".");
     }
   }
 
@@ -49,7 +45,7 @@ final class TrainingProgress implements TrainingRun.Listener {
     remaining.observe(step.number(), elapsed);
     Console.progress(
         new Progress(
-            label + "step",
+            "step",
             step.number(),
             config.steps(),
             elapsed,
@@ -62,13 +58,13 @@ final class TrainingProgress implements TrainingRun.Listener {
   @Override
   public void evaluated(int step, HeldOutLoss heldOut) {
     Console.note(
-        "%sstep %d: held-out %s bits per byte"
-            .formatted(label, step, Numbers.fixed(heldOut.bitsPerByte(), 4)));
+        "step %d: held-out %s bits per byte"
+            .formatted(step, Numbers.fixed(heldOut.bitsPerByte(), 4)));
   }
 
   @Override
   public void sampled(int step, String text) {
-    Console.note(label + "sample at step " + step + ":");
+    Console.note("sample at step " + step + ":");
     Console.note(Console.printable(text).indent(4).stripTrailing());
   }
 

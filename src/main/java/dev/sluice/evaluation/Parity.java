@@ -230,7 +230,8 @@ public final class Parity {
     }
   }
 
-  /// The largest absolute difference of a parameter's sum, and relative difference of its sum of squares.
+  /// The largest absolute difference of a parameter's sum, and relative difference of its sum of
+  /// squares.
   private double sums(Decoder decoder, JsonNode expected) {
     double worst = 0;
     try (var _ = Scope.withoutGradient()) {

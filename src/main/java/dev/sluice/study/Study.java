@@ -29,7 +29,7 @@ import java.util.function.Function;
 /// @param gates each variant's gate, the baseline first
 /// @param seeds as many trials per variant
 public record Study(RunConfig base, List<String> gates, List<Long> seeds) {
-  /// Tokens of the windows that sinks are measured on, where the model allows as many.
+  /// Tokens of the windows that sinks are measured on.
   private static final int SINK_TOKENS = SinkReport.RECOMMENDED_TOKENS;
 
   private static final int SINK_WINDOWS = 8;
@@ -83,7 +83,12 @@ public record Study(RunConfig base, List<String> gates, List<Long> seeds) {
       throws IOException {
     var tokenizer = Tokenizers.load(base.tokenizer());
     trials(directory).forEach(trial -> TrainingRun.requireTrainable(trial.config(), tokenizer));
-    var corpus = TrainingRun.prepareCorpus(base, tokenizer, directory.resolve("corpus"));
+    boolean begun = Files.exists(directory.resolve(RunConfig.FILE));
+    var corpus = TrainingRun.prepareCorpus(base, tokenizer, directory.resolve("corpus"), begun);
+    var sinkWindows = sinkWindows(corpus, tokenizer);
+    if (!begun) {
+      base.write(directory);
+    }
     List<TrialResult> results = new ArrayList<>();
     for (Trial trial : trials(directory)) {
       if (TrialResult.exists(trial.directory())) {
@@ -102,18 +107,23 @@ public record Study(RunConfig base, List<String> gates, List<Long> seeds) {
       var result =
           outcome.ending() == TrainingRun.Ending.DIVERGED
               ? TrialResult.diverged(trial, outcome)
-              : measure(trial, outcome, corpus, tokenizer);
+              : measure(trial, outcome, sinkWindows);
       result.write(trial.directory());
       results.add(result);
     }
     return results;
   }
 
-  private static TrialResult measure(
-      Trial trial, TrainingRun.Outcome outcome, Corpus corpus, Tokenizer tokenizer)
+  /// Windows of the recommended length, or of the training sequences' where the held-out text is
+  /// too short for that.
+  private List<long[]> sinkWindows(Corpus corpus, Tokenizer tokenizer) {
+    boolean enough = corpus.heldOut().length() > 2L * SINK_TOKENS;
+    int length = enough ? SINK_TOKENS - 1 : base.sequenceLength();
+    return TrainingRun.heldOutWindows(corpus, tokenizer, length, SINK_WINDOWS).tokens();
+  }
+
+  private static TrialResult measure(Trial trial, TrainingRun.Outcome outcome, List<long[]> windows)
       throws IOException {
-    var windows =
-        TrainingRun.heldOutWindows(corpus, tokenizer, SINK_TOKENS - 1, SINK_WINDOWS).tokens();
     try (var decoder =
         ModelDirectory.load(
             Objects.requireNonNull(outcome.checkpoint()),

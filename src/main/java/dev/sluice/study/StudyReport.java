@@ -16,6 +16,7 @@ import java.nio.file.Path;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -46,11 +47,19 @@ public final class StudyReport {
     for (String gate : study.gates().subList(1, study.gates().size())) {
       sentences.add(comparison(baseline, gate));
     }
+    for (String gate : study.gates()) {
+      long diverged = find(gate).stream().filter(TrialResult::diverged).count();
+      if (diverged > 0) {
+        sentences.add(
+            "%s: %d of %d trials diverged; means and pairs leave them out, so they speak of the survivors only."
+                .formatted(gate, diverged, find(gate).size()));
+      }
+    }
     sentences.add(
         ("Each model trained on %s tokens. The paper's effects are of models with billions of"
-             + " parameters and hundreds of billions of tokens; in small models a gate typically"
-             + " changes the loss by a few thousandths, which is about the noise between seeds, and"
-             + " attention sinks are only beginning to form.")
+             + " parameters and hundreds of billions of tokens; in small models the effect of a"
+             + " gate is often smaller than the noise between seeds, and attention sinks are only"
+             + " beginning to form.")
             .formatted(Numbers.count(tokensPerTrial())));
     return sentences;
   }
@@ -156,6 +165,9 @@ public final class StudyReport {
     for (String gate : study.gates()) {
       var arm = finished(gate);
       if (arm.isEmpty()) {
+        if (!find(gate).isEmpty()) {
+          table = table.row(diverged(gate));
+        }
         continue;
       }
       long diverged = find(gate).stream().filter(TrialResult::diverged).count();
@@ -174,9 +186,15 @@ public final class StudyReport {
     }
     return table
         .footnote(
-            "First-token attention: mean over layers, heads and queries but the first 4; uniform is what"
-                + " attention without preferences would give.")
+            "First-token attention: mean over layers, heads and queries but the first 4; uniform is"
+                + " what attention without preferences would give.")
         .footnote("Largest activation: the largest |x| of the residual stream after any block.");
+  }
+
+  private static List<Cell> diverged(String gate) {
+    List<Cell> row = new ArrayList<>(Collections.nCopies(7, Cell.missing()));
+    row.set(0, Cell.of(gate + " (all diverged)"));
+    return row;
   }
 
   private static Cell spread(

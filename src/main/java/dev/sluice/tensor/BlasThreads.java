@@ -93,16 +93,20 @@ final class BlasThreads {
   @SuppressWarnings({"UnusedMethod", "UnusedVariable"}) // called through a method handle
   private static void run(
       int sync, MemorySegment job, int jobs, long size, MemorySegment array, int data) {
-    Threads.together(
-        jobs,
-        number -> {
-          try {
-            MemorySegment own = MemorySegment.ofAddress(array.address() + number * size);
-            JOB.invokeExact(job, number, own, data);
-          } catch (Throwable e) {
-            throw new IllegalStateException("an OpenBLAS job failed", e);
-          }
-        });
+    // OpenBLAS's jobs share scratch memory by their number, so products of two callers take turns
+    synchronized (LINKER) {
+      Threads.together(jobs, number -> runOne(job, number, size, array, data));
+    }
+  }
+
+  private static void runOne(
+      MemorySegment job, int number, long size, MemorySegment array, int data) {
+    try {
+      MemorySegment own = MemorySegment.ofAddress(array.address() + number * size);
+      JOB.invokeExact(job, number, own, data);
+    } catch (Throwable e) {
+      throw new IllegalStateException("an OpenBLAS job failed", e);
+    }
   }
 
   /// Sets how many threads a large matrix product uses.

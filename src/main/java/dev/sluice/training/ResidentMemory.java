@@ -15,11 +15,6 @@ public final class ResidentMemory {
     return field("VmRSS:");
   }
 
-  /// The most bytes resident so far; 0 where the system does not say.
-  public static long peak() {
-    return field("VmHWM:");
-  }
-
   private static long field(String name) {
     try {
       for (String line : Files.readAllLines(STATUS)) {

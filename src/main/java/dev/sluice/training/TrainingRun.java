@@ -97,15 +97,40 @@ public final class TrainingRun {
   }
 
   /// Tokenizes the run's text into `directory`, or reuses what is there.
-  public static Corpus prepareCorpus(RunConfig config, Tokenizer tokenizer, Path directory) {
-    return config.data().equals("moby-dick") && !Files.exists(Path.of("moby-dick"))
-        ? Corpus.prepare(Documents.mobyDick(), tokenizer, config.heldOutShare(), directory)
-        : Corpus.prepare(
-            Path.of(config.data()),
-            config.textField(),
-            tokenizer,
-            config.heldOutShare(),
+  ///
+  /// @param fixed whether a corpus that is there belongs to a run: it is then opened and never
+  ///   written again, also when the text is gone, and a changed text or tokenizer is refused
+  public static Corpus prepareCorpus(
+      RunConfig config, Tokenizer tokenizer, Path directory, boolean fixed) {
+    boolean bundled = config.data().equals("moby-dick") && !Files.exists(Path.of("moby-dick"));
+    if (fixed && Files.exists(directory.resolve("corpus.json"))) {
+      var corpus = Corpus.open(directory);
+      if (bundled || Files.exists(Path.of(config.data()))) {
+        requireSame(
+            "data",
+            corpus.summary().dataFingerprint(),
+            documents(config, bundled).fingerprint(),
             directory);
+      }
+      requireSame(
+          "tokenizer", corpus.summary().tokenizerFingerprint(), tokenizer.fingerprint(), directory);
+      return corpus;
+    }
+    return Corpus.prepare(documents(config, bundled), tokenizer, config.heldOutShare(), directory);
+  }
+
+  private static Documents documents(RunConfig config, boolean bundled) {
+    return bundled
+        ? Documents.mobyDick()
+        : Documents.at(Path.of(config.data()), config.textField());
+  }
+
+  private static void requireSame(String what, String before, String now, Path directory) {
+    if (!before.equals(now)) {
+      throw new InvalidInputException(
+          "the %s changed since %s was prepared (fingerprint %s, now %s); restore it or choose another --output"
+              .formatted(what, directory, before, now));
+    }
   }
 
   /// Refuses a directory that holds a run: nothing in it may be overwritten. Ask before its corpus
@@ -142,8 +167,8 @@ public final class TrainingRun {
     requireTrainable(config, tokenizer);
     var inputs = inputs(corpus, tokenizer);
     Files.createDirectories(checkpoints);
-    config.write(directory);
     manifest(corpus).write(directory.resolve(RunManifest.FILE_NAME));
+    config.write(directory); // last: a directory that has it is a run
     return fromScratch(corpus, tokenizer, inputs, false);
   }
 
@@ -373,6 +398,7 @@ public final class TrainingRun {
   private void save(Corpus corpus, Decoder decoder, Trainer trainer, int number)
       throws IOException {
     Path checkpoint = checkpoints.resolve(CheckpointDirectory.name(number));
+    CheckpointDirectory.removeIncomplete(checkpoint);
     if (!Files.exists(checkpoint)) {
       TrainingCheckpoint.save(
           checkpoint,
