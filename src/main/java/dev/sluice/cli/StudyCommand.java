@@ -137,7 +137,7 @@ final class StudyCommand implements Callable<Integer> {
     var report = new StudyReport(study, directory, results);
     Path page =
         report.writePage("sluice " + String.join(" ", commandLine()), manifest(config, study));
-    Console.print(new TextTable(report.table(), 110).toString());
+    Console.print(new TextTable(report.table(), 116).toString());
     report.sentences().forEach(sentence -> Console.print(Console.wrap(sentence)));
     Console.print("");
     Console.print("Report: " + page.toAbsolutePath());

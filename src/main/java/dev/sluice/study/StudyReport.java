@@ -144,12 +144,6 @@ public final class StudyReport {
 
   /// One row per variant.
   public Table table() {
-    double floor =
-        results.stream()
-            .filter(result -> !result.diverged())
-            .mapToDouble(TrialResult::uniformFloor)
-            .findFirst()
-            .orElse(Double.NaN);
     var table =
         Table.titled(
                 "Held-out text, mean ± standard deviation over %d seed%s"
@@ -157,8 +151,9 @@ public final class StudyReport {
             .columns(
                 "gate",
                 "bits per byte",
-                "first-token attention (uniform: " + Numbers.fixed(floor, 4) + ")",
-                "largest activation",
+                "first-token attention",
+                "uniform",
+                "largest |x|",
                 "mean gate",
                 "tokens/s",
                 "parameters");
@@ -176,6 +171,7 @@ public final class StudyReport {
               Cell.of(gate + (diverged == 0 ? "" : " (" + diverged + " diverged)")),
               spread(arm, TrialResult::bitsPerByte, 4),
               spread(arm, TrialResult::firstTokenAttention, 4),
+              Cell.of(arm.getFirst().uniformFloor(), 4),
               spread(arm, TrialResult::largestActivation, 1),
               arm.getFirst().meanGate() == null
                   ? Cell.missing()
@@ -188,11 +184,11 @@ public final class StudyReport {
         .footnote(
             "First-token attention: mean over layers, heads and queries but the first 4; uniform is"
                 + " what attention without preferences would give.")
-        .footnote("Largest activation: the largest |x| of the residual stream after any block.");
+        .footnote("Largest |x|: the largest activation of the residual stream after any block.");
   }
 
   private static List<Cell> diverged(String gate) {
-    List<Cell> row = new ArrayList<>(Collections.nCopies(7, Cell.missing()));
+    List<Cell> row = new ArrayList<>(Collections.nCopies(8, Cell.missing()));
     row.set(0, Cell.of(gate + " (all diverged)"));
     return row;
   }
