@@ -128,19 +128,14 @@ record InspectedText(
               .formatted(name, shard.length(), length));
     }
     var reader = new HeldOutReader(shard, length, tokenizer);
-    int taken = Math.min(count, reader.count());
+    var sample = reader.sample(count);
     List<String> all = new ArrayList<>(warnings);
-    if (taken < count) {
-      all.add("The text has only %d windows of %d tokens.".formatted(taken, length));
+    if (sample.windows().size() < count) {
+      all.add(
+          "The text has only %d windows of %d tokens.".formatted(sample.windows().size(), length));
     }
-    List<long[]> windows = new ArrayList<>();
-    long bytes = 0;
-    for (int i = 0; i < taken; i++) {
-      int index = Math.toIntExact((long) i * reader.count() / taken);
-      windows.add(reader.window(index));
-      bytes += reader.bytesOf(index);
-    }
-    return new InspectedText(name, fingerprint, shard.length(), windows, bytes, all);
+    return new InspectedText(
+        name, fingerprint, shard.length(), sample.windows(), sample.bytes(), all);
   }
 
   /// The mapped tokens stay readable until they are let go.

@@ -64,9 +64,4 @@ public final class BatchReader {
   public long windows() {
     return windows;
   }
-
-  /// Tokens that are predicted in an epoch.
-  public long tokensPerEpoch() {
-    return windows * sequenceLength;
-  }
 }

@@ -2,6 +2,8 @@ package dev.sluice.corpus;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.tokenizer.Tokenizer;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Objects;
 
 /// The held-out text in consecutive windows that predict every token once; the rest of less than a
@@ -31,6 +33,22 @@ public final class HeldOutReader {
           "The held-out text has %d tokens, fewer than two windows of %d; give more text, a larger held-out share or a shorter sequence length."
               .formatted(shard.length(), sequenceLength));
     }
+  }
+
+  /// Windows and the bytes of text that their predicted tokens stand for.
+  public record Sample(List<long[]> windows, long bytes) {}
+
+  /// At most `most` windows, spread evenly over the text.
+  public Sample sample(int most) {
+    int taken = Math.min(most, count);
+    List<long[]> windows = new ArrayList<>();
+    long bytes = 0;
+    for (int i = 0; i < taken; i++) {
+      int index = Math.toIntExact((long) i * count / taken);
+      windows.add(window(index));
+      bytes += bytesOf(index);
+    }
+    return new Sample(windows, bytes);
   }
 
   public int count() {

@@ -3,6 +3,7 @@ package dev.sluice.study;
 import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.corpus.Corpus;
+import dev.sluice.corpus.HeldOutReader;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.Tokenizer;
@@ -119,7 +120,7 @@ public record Study(RunConfig base, List<String> gates, List<Long> seeds) {
   private List<long[]> sinkWindows(Corpus corpus, Tokenizer tokenizer) {
     boolean enough = corpus.heldOut().length() > 2L * SINK_TOKENS;
     int length = enough ? SINK_TOKENS - 1 : base.sequenceLength();
-    return TrainingRun.heldOutWindows(corpus, tokenizer, length, SINK_WINDOWS).tokens();
+    return new HeldOutReader(corpus.heldOut(), length, tokenizer).sample(SINK_WINDOWS).windows();
   }
 
   private static TrialResult measure(Trial trial, TrainingRun.Outcome outcome, List<long[]> windows)

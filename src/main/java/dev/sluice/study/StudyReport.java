@@ -47,6 +47,10 @@ public final class StudyReport {
     for (String gate : study.gates().subList(1, study.gates().size())) {
       sentences.add(comparison(baseline, gate));
     }
+    sinks().values().stream()
+        .flatMap(sink -> sink.warnings().stream())
+        .distinct()
+        .forEach(sentences::add);
     for (String gate : study.gates()) {
       long diverged = find(gate).stream().filter(TrialResult::diverged).count();
       if (diverged > 0) {

@@ -33,6 +33,8 @@ final class BlasThreads {
           FunctionDescriptor.ofVoid(
               ValueLayout.JAVA_INT, ValueLayout.ADDRESS, ValueLayout.JAVA_INT));
 
+  private static final Object TURN = new Object();
+
   /// About five milliseconds of one core.
   private static final long WORTH_SPLITTING = 500_000_000;
 
@@ -94,7 +96,7 @@ final class BlasThreads {
   private static void run(
       int sync, MemorySegment job, int jobs, long size, MemorySegment array, int data) {
     // OpenBLAS's jobs share scratch memory by their number, so products of two callers take turns
-    synchronized (LINKER) {
+    synchronized (TURN) {
       Threads.together(jobs, number -> runOne(job, number, size, array, data));
     }
   }

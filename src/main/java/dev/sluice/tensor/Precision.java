@@ -3,9 +3,10 @@ package dev.sluice.tensor;
 import dev.sluice.InvalidInputException;
 import java.util.Locale;
 
-/// In which precision a model's matrix products run. Everything else — norms, softmax, gates,
-/// residual stream, loss, master weights, optimizer state — is float32; this is the only place that
-/// decides.
+/// In which precision a model's matrix products run; this is the only place that decides. Norms,
+/// softmax, gate scores, residual stream, loss, master weights and optimizer state are float32
+/// always; what goes from one product straight into the next (the gated attention output, SwiGLU's
+/// inner values) has this precision's element type.
 public enum Precision {
   FLOAT32,
   /// Mixed precision: inputs and weights of matrix products are rounded to bfloat16, products are

@@ -31,9 +31,8 @@ final class TrainingCheckpoint {
   /// What a run needs besides tensors; the reader's position follows from the step.
   ///
   /// @param step steps taken
-  /// @param seed of the run
   /// @param dataFingerprint of the corpus
-  record State(int step, long seed, String dataFingerprint) {}
+  record State(int step, String dataFingerprint) {}
 
   private static final JsonMapper JSON = JsonMapper.builder().build();
   private static final String OPTIMIZER = "optimizer.safetensors";

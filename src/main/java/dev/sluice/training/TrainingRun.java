@@ -227,12 +227,13 @@ public final class TrainingRun {
   }
 
   /// What a run reads.
-  private record Inputs(BatchReader batches, HeldOut heldOut) {}
+  private record Inputs(BatchReader batches, HeldOutReader.Sample heldOut) {}
 
   private Inputs inputs(Corpus corpus, Tokenizer tokenizer) {
     return new Inputs(
         new BatchReader(corpus.train(), config.batchSize(), config.sequenceLength(), config.seed()),
-        heldOutWindows(corpus, tokenizer, config.sequenceLength(), config.heldOutWindows()));
+        new HeldOutReader(corpus.heldOut(), config.sequenceLength(), tokenizer)
+            .sample(config.heldOutWindows()));
   }
 
   private static int vocabulary(RunConfig config, Tokenizer tokenizer) {
@@ -317,7 +318,7 @@ public final class TrainingRun {
         // also when stopping, so that a stopped and resumed run records what an unbroken one does
         if (last || number % config.evaluateEvery() == 0) {
           heldOut =
-              HeldOutLoss.measure(decoder, inputs.heldOut().tokens(), inputs.heldOut().bytes());
+              HeldOutLoss.measure(decoder, inputs.heldOut().windows(), inputs.heldOut().bytes());
           metrics.metrics(
               number,
               Map.of(
@@ -348,7 +349,7 @@ public final class TrainingRun {
           e);
     }
     if (ending == Ending.COMPLETE && heldOut == null) { // every step was taken before
-      heldOut = HeldOutLoss.measure(decoder, inputs.heldOut().tokens(), inputs.heldOut().bytes());
+      heldOut = HeldOutLoss.measure(decoder, inputs.heldOut().windows(), inputs.heldOut().bytes());
     }
     return new Outcome(
         directory,
@@ -404,7 +405,7 @@ public final class TrainingRun {
           checkpoint,
           decoder,
           trainer.optimizer(),
-          new TrainingCheckpoint.State(number, config.seed(), corpus.summary().dataFingerprint()),
+          new TrainingCheckpoint.State(number, corpus.summary().dataFingerprint()),
           directory.resolve(RunManifest.FILE_NAME),
           Tokenizers.file(config.tokenizer()));
     }
@@ -425,25 +426,5 @@ public final class TrainingRun {
   private static int[] prompt(RunConfig config, Tokenizer tokenizer) {
     int[] prompt = tokenizer.encode(config.samplePrompt());
     return prompt.length > 0 ? prompt : new int[] {tokenizer.endOfText()};
-  }
-
-  // ---------------------------------------------------------------- held-out text
-
-  /// Windows of held-out text and the bytes that their predicted tokens stand for.
-  public record HeldOut(List<long[]> tokens, long bytes) {}
-
-  /// At most `most` windows of held-out text, spread evenly over it.
-  public static HeldOut heldOutWindows(
-      Corpus corpus, Tokenizer tokenizer, int sequenceLength, int most) {
-    var reader = new HeldOutReader(corpus.heldOut(), sequenceLength, tokenizer);
-    int count = Math.min(most, reader.count());
-    List<long[]> windows = new ArrayList<>();
-    long bytes = 0;
-    for (int i = 0; i < count; i++) {
-      int index = (int) ((long) i * reader.count() / count);
-      windows.add(reader.window(index));
-      bytes += reader.bytesOf(index);
-    }
-    return new HeldOut(windows, bytes);
   }
 }
