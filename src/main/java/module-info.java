@@ -25,6 +25,7 @@ module dev.sluice {
   exports dev.sluice.evaluation;
   exports dev.sluice.gate;
   exports dev.sluice.generation;
+  exports dev.sluice.kernel;
   exports dev.sluice.optimizer;
   exports dev.sluice.probe;
   exports dev.sluice.provenance;

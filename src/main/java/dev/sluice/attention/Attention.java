@@ -12,13 +12,16 @@ import dev.sluice.gate.GateInput;
 import dev.sluice.gate.GatePosition;
 import dev.sluice.gate.GateProjection;
 import dev.sluice.probe.Probe;
-import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Tensor;
+import java.util.ArrayList;
 import java.util.EnumMap;
+import java.util.Iterator;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /// Grouped-query causal self-attention, with the paper's gates where they are asked for (arXiv
@@ -27,9 +30,10 @@ public final class Attention {
   private final AttentionConfig config;
   private final Precision precision;
   private final int layer;
-  private final Tensor query;
-  private final Tensor key;
-  private final Tensor value;
+
+  /// The weights that the hidden state is multiplied with: query, key, value, then the gates'.
+  private final List<Tensor> projections = new ArrayList<>();
+
   private final Tensor output;
   private final @Nullable Tensor queryNorm;
   private final @Nullable Tensor keyNorm;
@@ -45,9 +49,9 @@ public final class Attention {
     this.config = config;
     this.precision = precision;
     this.layer = layer;
-    this.query = parameters.get(prefix + "q_proj.weight");
-    this.key = parameters.get(prefix + "k_proj.weight");
-    this.value = parameters.get(prefix + "v_proj.weight");
+    projections.add(parameters.get(prefix + "q_proj.weight"));
+    projections.add(parameters.get(prefix + "k_proj.weight"));
+    projections.add(parameters.get(prefix + "v_proj.weight"));
     this.output = parameters.get(prefix + "o_proj.weight");
     this.queryNorm = config.qkNorm() ? parameters.get(prefix + "q_norm.weight") : null;
     this.keyNorm = config.qkNorm() ? parameters.get(prefix + "k_norm.weight") : null;
@@ -56,6 +60,10 @@ public final class Attention {
           gate.position(),
           new GateProjection(gate, parameters.get(prefix + gateName(gate.position()))));
     }
+    gates.values().stream()
+        .filter(GateProjection::projectsHiddenState)
+        .map(GateProjection::weight)
+        .forEach(projections::add);
   }
 
   /// Names and shapes of the layer's parameters, without their prefix, in order.
@@ -95,41 +103,46 @@ public final class Attention {
   /// @param past the tokens before, or null when there are none
   /// @return `[B, T, D]`, to be added to the residual stream
   public Tensor forward(Tensor xBTD, Rotation rotation, @Nullable KeyValueCache past, Probe probe) {
-    var qBTNH = heads(precision.linear(xBTD, query), config.attentionHeads());
-    var kBTMH = heads(precision.linear(xBTD, key), config.keyValueHeads());
-    var vBTMH = heads(precision.linear(xBTD, value), config.keyValueHeads());
+    var projected = precision.linear(xBTD, projections).iterator();
+    var qBTNH = heads(projected.next(), config.attentionHeads());
+    var kBTMH = heads(projected.next(), config.keyValueHeads());
+    var vBTMH = heads(projected.next(), config.keyValueHeads());
+    var logits = gateLogits(projected);
 
-    qBTNH = gated(QUERY, qBTNH, xBTD, probe);
-    kBTMH = gated(KEY, kBTMH, xBTD, probe);
-    vBTMH = gated(VALUE, vBTMH, xBTD, probe);
+    qBTNH = gated(QUERY, qBTNH, logits, probe);
+    kBTMH = gated(KEY, kBTMH, logits, probe);
+    vBTMH = gated(VALUE, vBTMH, logits, probe);
 
-    var qBNTH = rotation.rotate(normed(qBTNH, queryNorm)).transpose(1, 2);
-    var kBMSH = rotation.rotate(normed(kBTMH, keyNorm)).transpose(1, 2);
-    var vBMSH = vBTMH.to(ElementType.FLOAT32).transpose(1, 2);
-    if (past != null) {
-      kBMSH = past.keys(layer, kBMSH);
-      vBMSH = past.values(layer, vBMSH);
-    }
+    qBTNH = RotatedHeads.apply(qBTNH, queryNorm, config.rmsNormEps(), rotation);
+    kBTMH = RotatedHeads.apply(kBTMH, keyNorm, config.rmsNormEps(), rotation);
 
-    var yBTNH = ScaledDotProductAttention.attend(qBNTH, kBMSH, vBMSH, layer, probe).transpose(1, 2);
+    var yBTNH = ScaledDotProductAttention.attend(qBTNH, kBTMH, vBTMH, past, layer, probe);
 
-    var gatedBTNH = gated(SDPA_OUTPUT, yBTNH, xBTD, probe);
+    var gatedBTNH = gated(SDPA_OUTPUT, yBTNH, logits, probe);
     if (probe.wantsGates(layer)) {
       probe.sdpaOutput(layer, yBTNH, gatedBTNH);
     }
     var outBTD = precision.linear(joined(gatedBTNH), output);
-    return joined(gated(DENSE_OUTPUT, heads(outBTD, 1), xBTD, probe));
+    return joined(gated(DENSE_OUTPUT, heads(outBTD, 1), logits, probe));
+  }
+
+  /// What each gate's scores are computed from: its product with the hidden state, or its weights
+  /// alone.
+  private Map<GatePosition, Tensor> gateLogits(Iterator<Tensor> projected) {
+    var logits = new EnumMap<GatePosition, Tensor>(GatePosition.class);
+    gates.forEach(
+        (position, gate) ->
+            logits.put(position, gate.projectsHiddenState() ? projected.next() : gate.weight()));
+    return logits;
   }
 
   /// The gated tensor, or `y` itself where there is no gate at this position.
-  private Tensor gated(GatePosition position, Tensor y, Tensor xBTD, Probe probe) {
+  private Tensor gated(
+      GatePosition position, Tensor y, Map<GatePosition, Tensor> logits, Probe probe) {
     var gate = gates.get(position);
-    return gate == null ? y : gate.apply(y, xBTD, precision, layer, probe);
-  }
-
-  private Tensor normed(Tensor heads, @Nullable Tensor weight) {
-    var wide = heads.to(ElementType.FLOAT32);
-    return weight == null ? wide : wide.rmsNorm(weight, config.rmsNormEps());
+    return gate == null
+        ? y
+        : gate.apply(y, Objects.requireNonNull(logits.get(position)), layer, probe);
   }
 
   /// `[B, T, N·H]` as `[B, T, N, H]`.

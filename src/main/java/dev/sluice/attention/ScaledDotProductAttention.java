@@ -1,23 +1,48 @@
 package dev.sluice.attention;
 
 import dev.sluice.probe.Probe;
+import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Tensor;
 import java.util.Arrays;
+import org.jspecify.annotations.Nullable;
 
-/// `softmax(q kᵀ / √H + causal mask) v` in float32.
+/// `softmax(q kᵀ / √H + causal mask) v`, and which way of computing it is taken.
 final class ScaledDotProductAttention {
   private ScaledDotProductAttention() {}
 
   /// Attends; the last query stands at the last key.
   ///
-  /// libtorch's fused operation does the work, always in float32: its bfloat16 path on the CPU is
-  /// tens of times slower. When the probe wants the weights, the definition does.
+  /// Whole sequences on the CPU go through [CausalAttention]. With tokens before these, libtorch's
+  /// fused operation does the work, in float32: its bfloat16 path on the CPU is tens of times
+  /// slower. When the probe wants the weights, the definition does.
   ///
-  /// @param qBNTH queries
-  /// @param kBMSH keys, S ≥ T
-  /// @param vBMSH values
-  /// @return `[B, N, T, H]`
-  static Tensor attend(Tensor qBNTH, Tensor kBMSH, Tensor vBMSH, int layer, Probe probe) {
+  /// @param qBTNH queries
+  /// @param kBTMH keys
+  /// @param vBTMH values
+  /// @param past the keys and values before these, which takes these up; null when there are none
+  /// @return `[B, T, N, H]`
+  static Tensor attend(
+      Tensor qBTNH,
+      Tensor kBTMH,
+      Tensor vBTMH,
+      @Nullable KeyValueCache past,
+      int layer,
+      Probe probe) {
+    if (past == null && qBTNH.isOnCpu() && !probe.wantsAttention(layer)) {
+      return CausalAttention.apply(qBTNH, kBTMH, vBTMH).yBTNH();
+    }
+    var qBNTH = qBTNH.to(ElementType.FLOAT32).transpose(1, 2);
+    var kBMSH = kBTMH.to(ElementType.FLOAT32).transpose(1, 2);
+    var vBMSH = vBTMH.to(ElementType.FLOAT32).transpose(1, 2);
+    if (past != null) {
+      kBMSH = past.keys(layer, kBMSH);
+      vBMSH = past.values(layer, vBMSH);
+    }
+    return attendTransposed(qBNTH, kBMSH, vBMSH, layer, probe).transpose(1, 2);
+  }
+
+  private static Tensor attendTransposed(
+      Tensor qBNTH, Tensor kBMSH, Tensor vBMSH, int layer, Probe probe) {
     long queries = qBNTH.size(2);
     long keys = kBMSH.size(2);
     if (!probe.wantsAttention(layer)) {

@@ -125,7 +125,7 @@ public final class Decoder implements AutoCloseable {
       int start = past == null ? 0 : past.length();
       int tokens = Math.toIntExact(idsBT.size(1));
       var rotation = rotary.rotation(start, tokens, device);
-      var x = parameters.get("model.embed_tokens.weight").embedding(idsBT);
+      var x = TokenEmbedding.apply(parameters.get("model.embed_tokens.weight"), idsBT);
       probe.residual(0, x);
       for (int layer = 0; layer < blocks.size(); layer++) {
         try (var block = Scope.open()) {
@@ -136,7 +136,14 @@ public final class Decoder implements AutoCloseable {
       if (past != null) {
         past.advance(tokens);
       }
-      x = x.rmsNorm(parameters.get("model.norm.weight"), config.rmsNormEps());
+      x =
+          ResidualNorm.apply(
+                  x,
+                  null,
+                  parameters.get("model.norm.weight"),
+                  config.rmsNormEps(),
+                  ElementType.FLOAT32)
+              .normedBTD();
       probe.residual(blocks.size() + 1, x);
       return scope.keep(x);
     }
@@ -144,9 +151,12 @@ public final class Decoder implements AutoCloseable {
 
   /// The logits `[…, V]` of hidden states `[…, D]`, float32.
   public Tensor logits(Tensor hidden) {
-    var head =
-        parameters.get(config.tieWordEmbeddings() ? "model.embed_tokens.weight" : "lm_head.weight");
-    return precision.linear(hidden, head).to(ElementType.FLOAT32);
+    return precision.linear(hidden, head()).to(ElementType.FLOAT32);
+  }
+
+  private Tensor head() {
+    return parameters.get(
+        config.tieWordEmbeddings() ? "model.embed_tokens.weight" : "lm_head.weight");
   }
 
   /// Mean next-token cross-entropy in nats.
@@ -156,8 +166,7 @@ public final class Decoder implements AutoCloseable {
   public Tensor loss(Tensor idsBT, Tensor targetsBT) {
     try (var scope = Scope.open()) {
       var hidden = hiddenStates(idsBT, null, Probe.NONE);
-      var logits = logits(hidden).reshape(-1, config.vocabSize());
-      return scope.keep(logits.crossEntropy(targetsBT.reshape(-1)));
+      return scope.keep(NextTokenLoss.apply(hidden, head(), targetsBT, precision.elementType()));
     }
   }
 

@@ -3,6 +3,7 @@ package dev.sluice.decoder;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Tensor;
+import java.util.List;
 
 /// SwiGLU: `down(silu(gate x) ⊙ up x)`.
 final class FeedForward {
@@ -19,7 +20,7 @@ final class FeedForward {
   }
 
   Tensor forward(Tensor xBTD) {
-    var gated = precision.linear(xBTD, gate).silu().times(precision.linear(xBTD, up));
-    return precision.linear(gated, down);
+    var inner = precision.linear(xBTD, List.of(gate, up));
+    return precision.linear(SwiGlu.apply(inner.getFirst(), inner.getLast()), down);
   }
 }

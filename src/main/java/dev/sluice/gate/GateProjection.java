@@ -1,7 +1,6 @@
 package dev.sluice.gate;
 
 import dev.sluice.probe.Probe;
-import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Tensor;
 
 /// A gate with its weights.
@@ -10,12 +9,17 @@ import dev.sluice.tensor.Tensor;
 /// @param weight W_g, `[logits, D]`, or `[logits]` for an input-independent gate
 public record GateProjection(Gate gate, Tensor weight) {
 
+  /// Whether the logits are the weight's product with the layer's hidden state.
+  public boolean projectsHiddenState() {
+    return gate.input() instanceof GateInput.HiddenState;
+  }
+
   /// Gates `y`.
   ///
   /// @param yBTNH what is gated, `[B, T, heads, head size]`
-  /// @param xBTD the pre-normed hidden state of the layer
-  public Tensor apply(Tensor yBTNH, Tensor xBTD, Precision precision, int layer, Probe probe) {
-    var logits = logits(yBTNH, xBTD, precision);
+  /// @param projected `x Wᵀ`, `[B, T, logits]`; the weight itself where the gate has no input
+  public Tensor apply(Tensor yBTNH, Tensor projected, int layer, Probe probe) {
+    var logits = logits(yBTNH, projected);
     boolean watched = probe.wantsGates(layer);
     if (isPlainSigmoid() && !watched) {
       return SigmoidGate.apply(yBTNH, logits);
@@ -42,21 +46,19 @@ public record GateProjection(Gate gate, Tensor weight) {
     return gate.activation() instanceof Activation.Sigmoid
         && gate.combination() == Combination.MULTIPLICATIVE
         && gate.sharing() == Sharing.HEAD_SPECIFIC
-        && gate.input() instanceof GateInput.HiddenState;
+        && projectsHiddenState();
   }
 
   /// `[B, T, N, H]`, or `[B, T, N]` for a headwise gate; B = T = 1 when the gate is
   /// input-independent.
-  private Tensor logits(Tensor yBTNH, Tensor xBTD, Precision precision) {
+  private Tensor logits(Tensor yBTNH, Tensor projected) {
     long heads = yBTNH.size(2);
     long headSize = yBTNH.size(3);
-    boolean independent = gate.input() instanceof GateInput.None;
-    var flat = independent ? weight : precision.linear(xBTD, weight);
-    long batch = independent ? 1 : xBTD.size(0);
-    long tokens = independent ? 1 : xBTD.size(1);
+    long batch = projectsHiddenState() ? projected.size(0) : 1;
+    long tokens = projectsHiddenState() ? projected.size(1) : 1;
     return switch (gate.granularity()) {
-      case HEADWISE -> flat.reshape(batch, tokens, heads);
-      case ELEMENTWISE -> flat.reshape(batch, tokens, heads, headSize);
+      case HEADWISE -> projected.reshape(batch, tokens, heads);
+      case ELEMENTWISE -> projected.reshape(batch, tokens, heads, headSize);
     };
   }
 }

@@ -21,6 +21,11 @@ public record Floats(MemorySegment memory, boolean bfloat16) {
     return memory.byteSize() / (bfloat16 ? 2 : 4);
   }
 
+  /// The elements from `start` on.
+  public Floats from(long start) {
+    return new Floats(memory.asSlice(start * (bfloat16 ? 2 : 4)), bfloat16);
+  }
+
   float get(long i) {
     return bfloat16
         ? widen(memory.get(ValueLayout.JAVA_SHORT_UNALIGNED, i * 2))

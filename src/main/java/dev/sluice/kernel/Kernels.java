@@ -37,8 +37,7 @@ public interface Kernels {
   /// ε)^(−1/2)`.
   ///
   /// @param width w, the elements of a row
-  void rmsNorm(
-      Floats x, Floats weight, double epsilon, Floats out, int width, long from, long to);
+  void rmsNorm(Floats x, Floats weight, double epsilon, Floats out, int width, long from, long to);
 
   /// The gradient of [#rmsNorm], with what comes past the norm on the residual stream: with `d[j] =
   /// dOut[r·w + j] · weight[j]`, `dx[r·w + j] = s · (d[j] − x[r·w + j] · s² · mean_k d[k] x[r·w +
@@ -147,11 +146,10 @@ public interface Kernels {
       int width);
 
   /// `out[i] = Σ_j a[start + i·stride + j] · b[start + i·stride + j]`, j < width.
-  void dotRows(
-      Floats a, Floats b, MemorySegment out, long start, long stride, int rows, int width);
+  void dotRows(Floats a, Floats b, MemorySegment out, long start, long stride, int rows, int width);
 
-  /// The next-token loss of rows of logits and its gradient: `losses[r] = ln Σ_j e^logits[r·v + j] −
-  /// logits[r·v + targets[r]]`, `dLogits[r·v + j] = scale · (softmax_j − [j = targets[r]])`.
+  /// The next-token loss of rows of logits and its gradient: `losses[r] = ln Σ_j e^logits[r·v + j]
+  /// − logits[r·v + targets[r]]`, `dLogits[r·v + j] = scale · (softmax_j − [j = targets[r]])`.
   ///
   /// @param logits float32
   /// @param targets int64, each in 0 … v − 1
@@ -168,11 +166,14 @@ public interface Kernels {
       long from,
       long to);
 
+  /// `out[i] = a[i] + b[i]` in out's element type.
+  void plus(Floats a, Floats b, Floats out, long from, long to);
+
   /// `out[i] = x[i]` in out's element type.
   void copy(Floats x, Floats out, long from, long to);
 
-  /// `Σ x[i]²` of float32 numbers, summed in double precision in an order that depends on `from` and
-  /// `to` alone.
+  /// `Σ x[i]²` of float32 numbers, summed in double precision in an order that depends on `from`
+  /// and `to` alone.
   double squareSum(MemorySegment x, long from, long to);
 
   /// Adds row r of `rows` to row `ids[r]` of a float32 table, for all `count` rows in their order

@@ -1,49 +1,25 @@
 package dev.sluice.kernel;
 
+import static dev.sluice.kernel.Lanes.CHUNK;
+import static dev.sluice.kernel.Lanes.LANES;
+import static dev.sluice.kernel.Lanes.array;
+import static dev.sluice.kernel.Lanes.at;
+import static dev.sluice.kernel.Lanes.padded;
+import static dev.sluice.kernel.Lanes.read;
+import static dev.sluice.kernel.Lanes.write;
+
 import java.lang.foreign.MemorySegment;
-import java.nio.ByteOrder;
+import java.lang.foreign.ValueLayout;
 import jdk.incubator.vector.FloatVector;
-import jdk.incubator.vector.IntVector;
-import jdk.incubator.vector.ShortVector;
-import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorOperators;
-import jdk.incubator.vector.VectorShape;
-import jdk.incubator.vector.VectorSpecies;
+import org.jspecify.annotations.Nullable;
 
-/// The kernels with the Vector API. Only tails use masks, which cost several times the arithmetic;
-/// every element is computed alike, in a tail or not.
-///
-/// Only operations whose every bit Java defines: `lanewise(EXP)` and `reduceLanes(ADD)` give other
-/// last bits in compiled code than in interpreted code, so that a run would depend on when the
-/// compiler steps in.
-///
-/// Species are constants: a species computed at run time costs a factor of 30.
+/// The kernels with the Vector API, see [Lanes] for how they are built. Norms and rotation are in
+/// [VectorNorm], softmax and loss in [VectorSoftmax].
 public final class VectorKernels implements Kernels {
-  private static final VectorSpecies<Float> F = FloatVector.SPECIES_PREFERRED;
-  private static final VectorSpecies<Integer> I = IntVector.SPECIES_PREFERRED;
+  private static final FloatVector ONE = FloatVector.broadcast(Lanes.F, 1f);
 
-  /// As many 2-byte lanes as F has 4-byte ones.
-  private static final VectorSpecies<Short> S =
-      VectorSpecies.of(short.class, VectorShape.forBitSize(F.vectorBitSize() / 2));
-
-  private static final ByteOrder ORDER = ByteOrder.nativeOrder();
-  private static final int LANES = F.length();
-
-  /// 1.5 · 2²³: adding it rounds to an integer, which then stands in the low bits.
-  private static final float ROUNDER = 12_582_912f;
-
-  private static final int ROUNDER_BITS = Float.floatToRawIntBits(ROUNDER);
-
-  private static final FloatVector ROUNDERS = FloatVector.broadcast(F, ROUNDER);
-  private static final FloatVector LOG2_E = FloatVector.broadcast(F, 1.442695f);
-  private static final FloatVector MINUS_LN_2_HIGH = FloatVector.broadcast(F, -0x1.63p-1f);
-  private static final FloatVector MINUS_LN_2_LOW = FloatVector.broadcast(F, 2.1219444e-4f);
-  private static final FloatVector C_7 = FloatVector.broadcast(F, 1.9875691e-4f);
-  private static final FloatVector C_6 = FloatVector.broadcast(F, 1.3981999e-3f);
-  private static final FloatVector C_5 = FloatVector.broadcast(F, 8.333452e-3f);
-  private static final FloatVector C_4 = FloatVector.broadcast(F, 4.1665796e-2f);
-  private static final FloatVector C_3 = FloatVector.broadcast(F, 0.16666666f);
-  private static final FloatVector C_2 = FloatVector.broadcast(F, 0.5f);
+  // ---------------------------------------------------------------- the gate
 
   @Override
   public void sigmoidGate(Floats y, Floats z, Floats out, int width, long from, long to) {
@@ -55,32 +31,25 @@ public final class VectorKernels implements Kernels {
   }
 
   private static void elements(Floats y, Floats z, Floats out, long from, long to) {
-    long i = from;
-    for (; i <= to - LANES; i += LANES) {
-      store(out, i, load(y, i).mul(sigmoid(load(z, i))));
+    float[] a = array(CHUNK);
+    float[] b = array(CHUNK);
+    for (long start = from; start < to; start += CHUNK) {
+      int count = (int) Math.min(CHUNK, to - start);
+      read(y, start, a, count);
+      read(z, start, b, count);
+      for (int i = 0; i < count; i += LANES) {
+        at(a, i).mul(Lanes.sigmoid(at(b, i))).intoArray(a, i);
+      }
+      write(a, out, start, count);
     }
-    if (i < to) {
-      lastElements(y, z, out, i, to);
-    }
-  }
-
-  private static void lastElements(Floats y, Floats z, Floats out, long i, long to) {
-    var mask = F.indexInRange(i, to);
-    store(out, i, mask, load(y, i, mask).mul(sigmoid(load(z, i, mask))));
   }
 
   private static void rows(Floats y, Floats z, Floats out, int width, long from, long to) {
+    float[] row = array(width);
     for (long r = from; r < to; r++) {
-      float score = ScalarKernels.sigmoid(z.get(r));
-      long end = (r + 1) * width;
-      long i = r * width;
-      for (; i <= end - LANES; i += LANES) {
-        store(out, i, load(y, i).mul(score));
-      }
-      if (i < end) {
-        var mask = F.indexInRange(i, end);
-        store(out, i, mask, load(y, i, mask).mul(score));
-      }
+      read(y, r * width, row, width);
+      scale(row, ScalarKernels.sigmoid(z.get(r)), row.length);
+      write(row, out, r * width, width);
     }
   }
 
@@ -96,45 +65,328 @@ public final class VectorKernels implements Kernels {
 
   private static void elementsBackward(
       Floats dOut, Floats y, Floats z, Floats dy, Floats dz, long from, long to) {
-    // Two loops: what both need together is more than the compiler inlines into one.
-    elements(dOut, z, dy, from, to); // out = y · σ(z)
-    long i = from;
-    for (; i <= to - LANES; i += LANES) {
-      store(dz, i, load(dOut, i).mul(load(y, i)).mul(slope(load(z, i))));
-    }
-    if (i < to) {
-      lastSlopes(dOut, y, z, dz, i, to);
+    float[] d = array(CHUNK);
+    float[] a = array(CHUNK);
+    float[] b = array(CHUNK);
+    for (long start = from; start < to; start += CHUNK) {
+      int count = (int) Math.min(CHUNK, to - start);
+      read(dOut, start, d, count);
+      read(y, start, a, count);
+      read(z, start, b, count);
+      multiply(a, d, a, padded(count));
+      gateSlopes(d, a, b, padded(count));
+      write(d, dy, start, count);
+      write(a, dz, start, count);
     }
   }
 
-  private static void lastSlopes(Floats dOut, Floats y, Floats z, Floats dz, long i, long to) {
-    var mask = F.indexInRange(i, to);
-    var product = load(dOut, i, mask).mul(load(y, i, mask));
-    store(dz, i, mask, product.mul(slope(load(z, i, mask))));
+  /// d ← d σ(z) and a ← a σ(z) σ(−z), where with e = e^(−|z|) the slope is e / (1 + e)².
+  private static void gateSlopes(float[] d, float[] a, float[] z, int padded) {
+    for (int i = 0; i < padded; i += LANES) {
+      var logit = at(z, i);
+      var small = Lanes.exp(logit.abs().neg());
+      var inverse = ONE.div(small.add(1f));
+      var score = small.blend(1f, logit.compare(VectorOperators.GE, 0f)).mul(inverse);
+      at(d, i).mul(score).intoArray(d, i);
+      at(a, i).mul(small.mul(inverse).mul(inverse)).intoArray(a, i);
+    }
   }
 
   private static void rowsBackward(
       Floats dOut, Floats y, Floats z, Floats dy, Floats dz, int width, long from, long to) {
-    float[] lanes = new float[LANES];
+    float[] d = array(width);
+    float[] a = array(width);
     for (long r = from; r < to; r++) {
       float score = ScalarKernels.sigmoid(z.get(r));
-      var sum = FloatVector.zero(F);
-      long end = (r + 1) * width;
-      long i = r * width;
-      for (; i <= end - LANES; i += LANES) {
-        var d = load(dOut, i);
-        store(dy, i, d.mul(score));
-        sum = d.fma(load(y, i), sum);
-      }
-      if (i < end) {
-        var mask = F.indexInRange(i, end);
-        var d = load(dOut, i, mask);
-        store(dy, i, mask, d.mul(score));
-        sum = d.fma(load(y, i, mask), sum);
-      }
-      dz.set(r, sum(sum, lanes) * score * ScalarKernels.sigmoid(-z.get(r)));
+      read(dOut, r * width, d, width);
+      read(y, r * width, a, width);
+      dz.set(r, Lanes.dot(d, a, d.length) * score * ScalarKernels.sigmoid(-z.get(r)));
+      scale(d, score, d.length);
+      write(d, dy, r * width, width);
     }
   }
+
+  // ---------------------------------------------------------------- the feed-forward
+
+  @Override
+  public void swiGlu(Floats gate, Floats up, Floats out, long from, long to) {
+    float[] g = array(CHUNK);
+    float[] u = array(CHUNK);
+    for (long start = from; start < to; start += CHUNK) {
+      int count = (int) Math.min(CHUNK, to - start);
+      read(gate, start, g, count);
+      read(up, start, u, count);
+      for (int i = 0; i < count; i += LANES) {
+        var z = at(g, i);
+        Lanes.sigmoid(z).mul(z).mul(at(u, i)).intoArray(u, i);
+      }
+      write(u, out, start, count);
+    }
+  }
+
+  @Override
+  public void swiGluBackward(
+      Floats dOut, Floats gate, Floats up, Floats dGate, Floats dUp, long from, long to) {
+    float[] d = array(CHUNK);
+    float[] g = array(CHUNK);
+    float[] u = array(CHUNK);
+    for (long start = from; start < to; start += CHUNK) {
+      int count = (int) Math.min(CHUNK, to - start);
+      int padded = padded(count);
+      read(dOut, start, d, count);
+      read(gate, start, g, count);
+      read(up, start, u, count);
+      multiply(u, d, u, padded);
+      swiGluSlopes(d, g, u, padded);
+      write(d, dUp, start, count);
+      write(u, dGate, start, count);
+    }
+  }
+
+  /// d ← d z σ(z) and u ← u σ(z) (1 + z σ(−z)).
+  private static void swiGluSlopes(float[] d, float[] z, float[] u, int padded) {
+    for (int i = 0; i < padded; i += LANES) {
+      var logit = at(z, i);
+      var small = Lanes.exp(logit.abs().neg());
+      var inverse = ONE.div(small.add(1f));
+      var positive = logit.compare(VectorOperators.GE, 0f);
+      var score = small.blend(1f, positive).mul(inverse);
+      var rest = ONE.blend(small, positive).mul(inverse);
+      at(d, i).mul(logit.mul(score)).intoArray(d, i);
+      at(u, i).mul(score.mul(rest.fma(logit, ONE))).intoArray(u, i);
+    }
+  }
+
+  // ---------------------------------------------------------------- norms and rotation
+
+  @Override
+  public void rmsNorm(
+      Floats x, Floats weight, double epsilon, Floats out, int width, long from, long to) {
+    VectorNorm.forward(x, weight, epsilon, out, width, from, to);
+  }
+
+  @Override
+  public void rmsNormBackward(
+      Floats dOut,
+      Floats x,
+      Floats weight,
+      double epsilon,
+      @Nullable Floats dPast,
+      Floats dx,
+      MemorySegment dWeight,
+      int width,
+      long from,
+      long to) {
+    VectorNorm.backward(dOut, x, weight, epsilon, dPast, dx, dWeight, width, from, to);
+  }
+
+  @Override
+  public void normRotate(
+      Floats x,
+      @Nullable Floats weight,
+      double epsilon,
+      Rotations rotations,
+      Floats out,
+      int heads,
+      int width,
+      long from,
+      long to) {
+    VectorNorm.rotate(x, weight, epsilon, rotations, out, heads, width, from, to);
+  }
+
+  @Override
+  public void normRotateBackward(
+      Floats dOut,
+      Floats x,
+      @Nullable Floats weight,
+      double epsilon,
+      Rotations rotations,
+      Floats dx,
+      MemorySegment dWeight,
+      int heads,
+      int width,
+      long from,
+      long to) {
+    VectorNorm.rotateBackward(
+        dOut, x, weight, epsilon, rotations, dx, dWeight, heads, width, from, to);
+  }
+
+  // ---------------------------------------------------------------- softmax
+
+  @Override
+  public void causalSoftmax(
+      MemorySegment scores,
+      Floats weights,
+      MemorySegment sums,
+      MemorySegment logSumExp,
+      double scale,
+      int rows,
+      int columns,
+      long stride,
+      int visible) {
+    VectorSoftmax.forward(
+        scores, weights, sums, logSumExp, (float) scale, rows, columns, stride, visible);
+  }
+
+  @Override
+  public void causalSoftmaxBackward(
+      MemorySegment scores,
+      MemorySegment dWeights,
+      MemorySegment logSumExp,
+      MemorySegment delta,
+      Floats weights,
+      Floats dScores,
+      double scale,
+      int rows,
+      int columns,
+      long stride,
+      int visible) {
+    VectorSoftmax.backward(
+        scores,
+        dWeights,
+        logSumExp,
+        delta,
+        weights,
+        dScores,
+        (float) scale,
+        rows,
+        columns,
+        stride,
+        visible);
+  }
+
+  @Override
+  public void crossEntropy(
+      MemorySegment logits,
+      MemorySegment targets,
+      MemorySegment losses,
+      @Nullable Floats dLogits,
+      double scale,
+      int vocabulary,
+      long from,
+      long to) {
+    VectorSoftmax.crossEntropy(
+        logits, targets, losses, dLogits, (float) scale, vocabulary, from, to);
+  }
+
+  // ---------------------------------------------------------------- rows and elements
+
+  @Override
+  public void divideRows(
+      MemorySegment x,
+      @Nullable MemorySegment divisors,
+      Floats out,
+      long start,
+      long stride,
+      int rows,
+      int width) {
+    float[] row = array(width);
+    var numbers = Floats.float32(x);
+    for (int i = 0; i < rows; i++) {
+      read(numbers, (long) i * width, row, width);
+      if (divisors != null) {
+        divide(row, divisors.get(ValueLayout.JAVA_FLOAT_UNALIGNED, i * 4L), row.length);
+      }
+      write(row, out, start + i * stride, width);
+    }
+  }
+
+  @Override
+  public void dotRows(
+      Floats a, Floats b, MemorySegment out, long start, long stride, int rows, int width) {
+    float[] left = array(width);
+    float[] right = array(width);
+    for (int i = 0; i < rows; i++) {
+      read(a, start + i * stride, left, width);
+      read(b, start + i * stride, right, width);
+      out.set(ValueLayout.JAVA_FLOAT_UNALIGNED, i * 4L, Lanes.dot(left, right, left.length));
+    }
+  }
+
+  @Override
+  public void plus(Floats a, Floats b, Floats out, long from, long to) {
+    float[] left = array(CHUNK);
+    float[] right = array(CHUNK);
+    for (long start = from; start < to; start += CHUNK) {
+      int count = (int) Math.min(CHUNK, to - start);
+      read(a, start, left, count);
+      read(b, start, right, count);
+      for (int i = 0; i < count; i += LANES) {
+        at(left, i).add(at(right, i)).intoArray(left, i);
+      }
+      write(left, out, start, count);
+    }
+  }
+
+  @Override
+  public void copy(Floats x, Floats out, long from, long to) {
+    float[] chunk = array(CHUNK);
+    for (long start = from; start < to; start += CHUNK) {
+      int count = (int) Math.min(CHUNK, to - start);
+      read(x, start, chunk, count);
+      write(chunk, out, start, count);
+    }
+  }
+
+  @Override
+  public double squareSum(MemorySegment x, long from, long to) {
+    float[] chunk = array(CHUNK);
+    double[] sums = new double[8]; // one after the other would wait for each addition
+    var numbers = Floats.float32(x);
+    for (long start = from; start < to; start += CHUNK) {
+      int count = (int) Math.min(CHUNK, to - start);
+      read(numbers, start, chunk, count);
+      addSquares(chunk, padded(count), sums);
+    }
+    double sum = 0;
+    for (double part : sums) {
+      sum += part;
+    }
+    return sum;
+  }
+
+  private static void addSquares(float[] x, int padded, double[] sums) {
+    double a = sums[0];
+    double b = sums[1];
+    double c = sums[2];
+    double d = sums[3];
+    for (int i = 0; i < padded; i += 4) {
+      a += (double) x[i] * x[i];
+      b += (double) x[i + 1] * x[i + 1];
+      c += (double) x[i + 2] * x[i + 2];
+      d += (double) x[i + 3] * x[i + 3];
+    }
+    sums[0] = a;
+    sums[1] = b;
+    sums[2] = c;
+    sums[3] = d;
+  }
+
+  @Override
+  public void addRows(
+      Floats rows,
+      MemorySegment ids,
+      MemorySegment table,
+      int width,
+      long count,
+      int from,
+      int to) {
+    int columns = to - from;
+    float[] row = array(columns);
+    float[] sum = array(columns);
+    var numbers = Floats.float32(table);
+    for (long r = 0; r < count; r++) {
+      long at = ids.get(ValueLayout.JAVA_LONG_UNALIGNED, r * 8) * width + from;
+      read(rows, r * width + from, row, columns);
+      read(numbers, at, sum, columns);
+      for (int i = 0; i < columns; i += LANES) {
+        at(sum, i).add(at(row, i)).intoArray(sum, i);
+      }
+      write(sum, numbers, at, columns);
+    }
+  }
+
+  // ---------------------------------------------------------------- the optimizer
 
   @Override
   public void adamW(
@@ -145,119 +397,65 @@ public final class VectorKernels implements Kernels {
       AdamWStep step,
       long from,
       long to) {
-    float keep = (float) (1 - step.learningRate() * step.weightDecay());
-    float rate = (float) (step.learningRate() / step.correction1());
+    float[] theta = array(CHUNK);
+    float[] g = array(CHUNK);
+    float[] m = array(CHUNK);
+    float[] v = array(CHUNK);
+    for (long start = from; start < to; start += CHUNK) {
+      int count = (int) Math.min(CHUNK, to - start);
+      read(Floats.float32(parameter), start, theta, count);
+      read(Floats.float32(gradient), start, g, count);
+      read(Floats.float32(firstMoment), start, m, count);
+      read(Floats.float32(secondMoment), start, v, count);
+      moments(g, m, v, step, padded(count));
+      update(theta, m, v, step, padded(count));
+      write(theta, Floats.float32(parameter), start, count);
+      write(m, Floats.float32(firstMoment), start, count);
+      write(v, Floats.float32(secondMoment), start, count);
+    }
+  }
+
+  private static void moments(float[] g, float[] m, float[] v, AdamWStep step, int padded) {
     float scale = (float) step.gradientScale();
     float beta1 = (float) step.beta1();
     float beta2 = (float) step.beta2();
-    float root2 = (float) step.rootCorrection2();
-    float epsilon = (float) step.epsilon();
     float fresh1 = (float) (1 - step.beta1());
     float fresh2 = (float) (1 - step.beta2());
-    for (long i = from; i < to; i += LANES) {
-      var mask = F.indexInRange(i, to);
-      long at = i * 4;
-      var g = FloatVector.fromMemorySegment(F, gradient, at, ORDER, mask).mul(scale);
-      var m =
-          FloatVector.fromMemorySegment(F, firstMoment, at, ORDER, mask)
-              .mul(beta1)
-              .add(g.mul(fresh1));
-      var v =
-          FloatVector.fromMemorySegment(F, secondMoment, at, ORDER, mask)
-              .mul(beta2)
-              .add(g.mul(g).mul(fresh2));
-      var update = m.mul(rate).div(v.sqrt().div(root2).add(epsilon));
-      m.intoMemorySegment(firstMoment, at, ORDER, mask);
-      v.intoMemorySegment(secondMoment, at, ORDER, mask);
-      FloatVector.fromMemorySegment(F, parameter, at, ORDER, mask)
-          .mul(keep)
-          .sub(update)
-          .intoMemorySegment(parameter, at, ORDER, mask);
+    for (int i = 0; i < padded; i += LANES) {
+      var gradient = at(g, i).mul(scale);
+      at(m, i).mul(beta1).add(gradient.mul(fresh1)).intoArray(m, i);
+      at(v, i).mul(beta2).add(gradient.mul(gradient).mul(fresh2)).intoArray(v, i);
     }
   }
 
-  /// σ(z) = 1 / (1 + e⁻ᶻ) for z ≥ 0 and eᶻ / (1 + eᶻ) below: nothing overflows, σ(−∞) is zero.
-  private static FloatVector sigmoid(FloatVector z) {
-    var small = expOfMinusMagnitude(z);
-    var numerator = small.blend(1f, z.compare(VectorOperators.GE, 0f));
-    return numerator.div(small.add(1f));
-  }
-
-  /// σ′(z) = σ(z) σ(−z) = e / (1 + e)² with e = e^−|z|.
-  private static FloatVector slope(FloatVector z) {
-    var small = expOfMinusMagnitude(z);
-    var whole = small.add(1f);
-    return small.div(whole).div(whole);
-  }
-
-  /// `e^−|z|` within 2 ulp, and zero instead of a subnormal number: with −|z| = n ln 2 + r and |r|
-  /// ≤ ½ ln 2 it is 2ⁿ · eʳ, and eʳ is the polynomial of the Cephes library's `expf`.
-  private static FloatVector expOfMinusMagnitude(FloatVector z) {
-    var x = z.abs().neg().max(-104f); // NaN stays NaN
-    var shifted = x.fma(LOG2_E, ROUNDERS);
-    var n = shifted.sub(ROUNDERS);
-    var r = n.fma(MINUS_LN_2_LOW, n.fma(MINUS_LN_2_HIGH, x));
-    var tail =
-        r.fma(C_7, C_6).fma(r, C_5).fma(r, C_4).fma(r, C_3).fma(r, C_2).fma(r.mul(r), r).add(1f);
-    var exponent = shifted.reinterpretAsInts().sub(ROUNDER_BITS - 127).max(0);
-    return tail.mul(exponent.lanewise(VectorOperators.LSHL, 23).reinterpretAsFloats());
-  }
-
-  /// The sum of the lanes, upper half onto lower half until one is left.
-  private static float sum(FloatVector vector, float[] lanes) {
-    vector.intoArray(lanes, 0);
-    for (int half = LANES / 2; half > 0; half /= 2) {
-      for (int j = 0; j < half; j++) {
-        lanes[j] += lanes[j + half];
-      }
-    }
-    return lanes[0];
-  }
-
-  private static FloatVector load(Floats floats, long i) {
-    return floats.bfloat16()
-        ? widen(ShortVector.fromMemorySegment(S, floats.memory(), i * 2, ORDER))
-        : FloatVector.fromMemorySegment(F, floats.memory(), i * 4, ORDER);
-  }
-
-  private static FloatVector load(Floats floats, long i, VectorMask<Float> mask) {
-    return floats.bfloat16()
-        ? widen(ShortVector.fromMemorySegment(S, floats.memory(), i * 2, ORDER, mask.cast(S)))
-        : FloatVector.fromMemorySegment(F, floats.memory(), i * 4, ORDER, mask);
-  }
-
-  private static void store(Floats floats, long i, FloatVector value) {
-    if (floats.bfloat16()) {
-      round(value).intoMemorySegment(floats.memory(), i * 2, ORDER);
-    } else {
-      value.intoMemorySegment(floats.memory(), i * 4, ORDER);
+  private static void update(float[] theta, float[] m, float[] v, AdamWStep step, int padded) {
+    float keep = (float) (1 - step.learningRate() * step.weightDecay());
+    float rate = (float) (step.learningRate() / step.correction1());
+    float root2 = (float) step.rootCorrection2();
+    float epsilon = (float) step.epsilon();
+    for (int i = 0; i < padded; i += LANES) {
+      var change = at(m, i).mul(rate).div(at(v, i).sqrt().div(root2).add(epsilon));
+      at(theta, i).mul(keep).sub(change).intoArray(theta, i);
     }
   }
 
-  private static void store(Floats floats, long i, VectorMask<Float> mask, FloatVector value) {
-    if (floats.bfloat16()) {
-      round(value).intoMemorySegment(floats.memory(), i * 2, ORDER, mask.cast(S));
-    } else {
-      value.intoMemorySegment(floats.memory(), i * 4, ORDER, mask);
+  // ---------------------------------------------------------------- small loops
+
+  private static void multiply(float[] a, float[] b, float[] out, int padded) {
+    for (int i = 0; i < padded; i += LANES) {
+      at(a, i).mul(at(b, i)).intoArray(out, i);
     }
   }
 
-  private static FloatVector widen(ShortVector bits) {
-    return bits.convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)
-        .reinterpretAsInts()
-        .lanewise(VectorOperators.LSHL, 16)
-        .reinterpretAsFloats();
+  private static void scale(float[] a, float factor, int padded) {
+    for (int i = 0; i < padded; i += LANES) {
+      at(a, i).mul(factor).intoArray(a, i);
+    }
   }
 
-  private static ShortVector round(FloatVector value) {
-    var bits = value.reinterpretAsInts();
-    var odd = bits.lanewise(VectorOperators.LSHR, 16).and(1);
-    var rounded = bits.add(odd).add(0x7FFF);
-    var notANumber = value.test(VectorOperators.IS_NAN).cast(I);
-    return (ShortVector)
-        rounded
-            .blend(bits.or(0x40_0000), notANumber)
-            .lanewise(VectorOperators.LSHR, 16)
-            .convertShape(VectorOperators.I2S, S, 0);
+  private static void divide(float[] a, float divisor, int padded) {
+    for (int i = 0; i < padded; i += LANES) {
+      at(a, i).div(divisor).intoArray(a, i);
+    }
   }
 }

@@ -2,6 +2,7 @@ package dev.sluice.tensor;
 
 import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Deque;
 import java.util.List;
 import java.util.Map;
@@ -9,6 +10,7 @@ import java.util.Objects;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.function.BiConsumer;
 import java.util.function.Supplier;
 import org.bytedeco.javacpp.FunctionPointer;
 import org.bytedeco.javacpp.Pointer;
@@ -23,19 +25,41 @@ import org.jspecify.annotations.Nullable;
 
 /// Joins an operation with its own forward and backward to libtorch's automatic differentiation.
 ///
-/// libtorch's `autograd::Function` cannot be subclassed from Java, but hooks can: the result is
-/// computed without gradients; each input gets an alias that is tied to the result by an
-/// `index_add_` of no rows, a no-op forwards and an edge backwards. A hook on the result receives
-/// ∂L/∂y and computes all input gradients; a hook on each alias replaces the zeros that arrive
-/// there by ours.
+/// libtorch's `autograd::Function` cannot be subclassed from Java, but hooks can. The results are
+/// computed without gradients and then tied to a knot, a tensor without elements that depends on
+/// the inputs, by an `index_add_` of no rows: a no-op forwards and an edge backwards. A hook on
+/// each result notes the ∂L/∂y that libtorch's operations send; a hook on the knot, which the
+/// engine runs when everything that uses the results is done, computes all input gradients.
+///
+/// Where an input is itself the result of a fused operation, the knot depends on that operation's
+/// knot, and the gradient is handed over directly. Any other input gets an alias, and a hook on it
+/// replaces the zeros that arrive there by our gradient.
+///
+/// Gradients of weights take no edge: the backward pass adds them where they belong, see
+/// [#gradientOf].
 public final class FusedOp {
-  /// What the backward pass computes: one gradient per input, in the inputs' order, shapes and
-  /// element types.
+  /// What the backward pass of an operation with one result computes: one gradient per input, in
+  /// the inputs' order, shapes and element types.
   @FunctionalInterface
   public interface Backward {
     /// @param upstream ∂L/∂y, contiguous, of y's shape and element type
     Tensor[] gradients(Tensor upstream);
   }
+
+  /// [Backward] of an operation with several results.
+  @FunctionalInterface
+  public interface BackwardOfAll {
+    /// @param upstreams for each result ∂L/∂y, contiguous, of y's shape and element type; null for
+    ///   a result that the loss does not depend on
+    Tensor[] gradients(List<@Nullable Tensor> upstreams);
+  }
+
+  /// What a forward pass leaves.
+  ///
+  /// @param outputs the results
+  /// @param saved the tensors that `backward` reads, kept alive until it has run or until the graph
+  ///   is dropped; of a result only its [Tensor#detach], else the graph would hold itself
+  public record Forward(List<Tensor> outputs, List<Tensor> saved, BackwardOfAll backward) {}
 
   // Gradients that the engine has taken over; let go at the next hook, as a hook cannot free what
   // it returns.
@@ -43,47 +67,95 @@ public final class FusedOp {
 
   private FusedOp() {}
 
-  /// Runs `forward` and, when an input requires a gradient and gradients are recorded, ties
-  /// `backward` in.
+  /// That a tensor is a fused operation's result, or a view of all of it.
+  static final class Origin {
+    private final Pending pending;
+    private final int output;
+    final org.bytedeco.pytorch.Tensor knot;
+
+    private Origin(Pending pending, int output, org.bytedeco.pytorch.Tensor knot) {
+      this.pending = pending;
+      this.output = output;
+      this.knot = knot;
+    }
+  }
+
+  /// An operation with one result and without weights.
   ///
   /// @param inputs the tensors that `backward` gives gradients for, each of at least one dimension
-  /// @param saved the tensors that `backward` reads; they are kept alive until it has run, or until
-  ///   the graph is dropped
+  /// @param saved as in [Forward]
   /// @param forward computes y; gradients are not recorded inside
   public static Tensor apply(
       List<Tensor> inputs, List<Tensor> saved, Supplier<Tensor> forward, Backward backward) {
-    Tensor y;
-    try (var scope = Scope.withoutGradient()) {
-      y = scope.keep(forward.get());
-    }
-    if (!GradMode.is_enabled() || inputs.stream().noneMatch(Tensor::requiresGradient)) {
-      return y;
-    }
+    return apply(
+            inputs,
+            List.of(),
+            () ->
+                new Forward(
+                    List.of(forward.get()),
+                    saved,
+                    upstreams -> backward.gradients(Objects.requireNonNull(upstreams.getFirst()))))
+        .getFirst();
+  }
+
+  /// Runs `forward` and, when an input or a weight requires a gradient and gradients are recorded,
+  /// ties its backward in.
+  ///
+  /// @param inputs the tensors that backward gives gradients for, each of at least one dimension
+  /// @param weights leaves that backward itself adds the gradients of
+  /// @param forward gradients are not recorded inside
+  public static List<Tensor> apply(
+      List<Tensor> inputs, List<Tensor> weights, Supplier<Forward> forward) {
+    boolean recorded = recording(inputs, weights);
     Pending.releaseDropped();
-    var pending = new Pending(inputs, saved, backward);
-    long[] noRows = y.shape();
-    noRows[0] = 0;
-    try (var _ = Scope.open()) {
-      var index = Tensor.zeros(ElementType.INT64, 0).to(y.device());
-      var token = pending.token();
-      boolean tied = false;
-      for (int i = 0; i < inputs.size(); i++) {
-        var x = inputs.get(i).raw;
-        if (!x.requires_grad()) {
-          continue;
+    try (var scope = Scope.open()) {
+      Forward done;
+      Pending pending;
+      try (var inner = Scope.withoutGradient()) {
+        done = forward.get();
+        done.outputs.forEach(inner::keep);
+        if (!recorded) {
+          done.outputs.forEach(scope::keep);
+          return done.outputs;
         }
-        var alias = x.view_as(x);
-        alias.register_hook(pending.replaceGradient(i));
-        var edge = alias.narrow(0, 0, 0).reshape(noRows).to(y.raw.scalar_type());
-        if (!tied) {
-          edge = edge.add(token);
-          tied = true;
-        }
-        y.raw.index_add_(0, index.raw, edge);
+        pending = new Pending(inputs, done);
       }
+      var knot = pending.knot(inputs);
+      var noRows = Tensor.zeros(ElementType.INT64, 0);
+      var outputs = new ArrayList<Tensor>();
+      for (int i = 0; i < done.outputs.size(); i++) {
+        var y = done.outputs.get(i);
+        long[] shape = y.shape();
+        shape[0] = 0;
+        y.raw.index_add_(0, noRows.to(y.device()).raw, knot.reshape(shape).to(y.raw));
+        y.raw.register_hook(pending.noteUpstream(i));
+        outputs.add(scope.keep(new Tensor(y.raw, new Origin(pending, i, knot))));
+      }
+      return outputs;
     }
-    y.raw.register_hook(pending.computeGradients());
-    return y;
+  }
+
+  /// Whether an operation on these would record a backward pass.
+  public static boolean recording(List<Tensor> inputs, List<Tensor> weights) {
+    return GradMode.is_enabled()
+        && (inputs.stream().anyMatch(Tensor::requiresGradient)
+            || weights.stream().anyMatch(Tensor::requiresGradient));
+  }
+
+  /// Where a backward pass puts the gradient of a weight: the memory of its `gradient()`, made when
+  /// there is none yet.
+  ///
+  /// @param sum told whether there is one already, which is to be added to, or whether the memory
+  ///   is to be overwritten
+  public static void gradientOf(Tensor weight, BiConsumer<Tensor, Boolean> sum) {
+    var gradient = weight.gradient();
+    if (gradient != null) {
+      sum.accept(gradient, true);
+      return;
+    }
+    var made = Tensor.uninitialized(weight, weight.type(), weight.shape());
+    sum.accept(made, false);
+    weight.raw.mutable_grad().put(made.raw);
   }
 
   /// Frees what finished backward passes of this thread and dropped graphs still hold.
@@ -118,21 +190,49 @@ public final class FusedOp {
     }
 
     private final List<Tensor> saved;
-    private final Backward backward;
+    private final BackwardOfAll backward;
+    private final List<long[]> shapes;
     private final boolean[] wanted;
+    private final @Nullable Origin[] origins;
     private final @Nullable Tensor[] gradients;
+    private final @Nullable Tensor[] upstreams;
     private final List<FunctionPointer> hooks = new ArrayList<>();
     private boolean ran;
 
-    Pending(List<Tensor> inputs, List<Tensor> saved, Backward backward) {
-      this.saved = new ArrayList<>(saved);
-      this.backward = backward;
+    Pending(List<Tensor> inputs, Forward done) {
+      this.saved = new ArrayList<>(done.saved);
+      this.backward = done.backward;
+      this.shapes = done.outputs.stream().map(Tensor::shape).toList();
       this.wanted = new boolean[inputs.size()];
+      this.origins = new @Nullable Origin[wanted.length];
       for (int i = 0; i < wanted.length; i++) {
         wanted[i] = inputs.get(i).requiresGradient();
+        origins[i] = inputs.get(i).origin;
       }
       this.gradients = new @Nullable Tensor[wanted.length];
+      this.upstreams = new @Nullable Tensor[done.outputs.size()];
       saved.forEach(Tensor::retain);
+    }
+
+    /// The tensor without elements that depends on all inputs.
+    org.bytedeco.pytorch.Tensor knot(List<Tensor> inputs) {
+      var knot = token().narrow(0, 0, 0);
+      for (int i = 0; i < wanted.length; i++) {
+        if (!wanted[i]) {
+          continue;
+        }
+        var origin = origins[i];
+        if (origin != null) {
+          knot = knot.add(origin.knot);
+          continue;
+        }
+        var x = inputs.get(i).raw;
+        var alias = x.view_as(x);
+        alias.register_hook(replaceGradient(i));
+        knot = knot.add(alias.narrow(0, 0, 0).reshape(0).to(torch.ScalarType.Float));
+      }
+      knot.register_hook(computeGradients());
+      return knot;
     }
 
     static void releaseDropped() {
@@ -154,22 +254,43 @@ public final class FusedOp {
     }
 
     /// The graph's token; whoever ties it in holds this until the graph is dropped.
-    org.bytedeco.pytorch.Tensor token() {
+    private org.bytedeco.pytorch.Tensor token() {
       var memory = Pointer.malloc(Float.BYTES);
       BY_TOKEN.put(memory.address(), this);
       var token =
           torch.from_blob(
-              memory, new long[0], NOTE_DROPPED, new TensorOptions(torch.ScalarType.Float));
+              memory, new long[] {1}, NOTE_DROPPED, new TensorOptions(torch.ScalarType.Float));
       token.zero_();
       token.set_requires_grad(true);
       return token;
     }
 
-    VoidTensorHook computeGradients() {
+    VoidTensorHook noteUpstream(int output) {
       var hook =
           new VoidTensorHook() {
             @Override
             public void call(TensorBase upstream) {
+              try (var _ = Scope.withoutGradient()) {
+                add(output, new Tensor(new org.bytedeco.pytorch.Tensor(upstream)).contiguous());
+              }
+            }
+          };
+      return hold(hook);
+    }
+
+    /// Adds to ∂L/∂y.
+    private void add(int output, Tensor given) {
+      var before = upstreams[output];
+      var one = given.reshape(shapes.get(output));
+      upstreams[output] = (before == null ? one : before.plus(one)).retain();
+      discard(before);
+    }
+
+    private VoidTensorHook computeGradients() {
+      var hook =
+          new VoidTensorHook() {
+            @Override
+            public void call(TensorBase ignored) {
               if (ran) {
                 throw new IllegalStateException(
                     "the backward pass ran a second time over a graph; its saved tensors are"
@@ -178,10 +299,12 @@ public final class FusedOp {
               ran = true;
               releaseTaken();
               try (var _ = Scope.withoutGradient()) {
-                var given = new Tensor(new org.bytedeco.pytorch.Tensor(upstream)).contiguous();
-                var result = backward.gradients(given);
+                var result = backward.gradients(Arrays.asList(upstreams));
                 for (int i = 0; i < wanted.length; i++) {
-                  if (wanted[i]) {
+                  var origin = origins[i];
+                  if (wanted[i] && origin != null) {
+                    origin.pending.add(origin.output, result[i]);
+                  } else if (wanted[i]) {
                     gradients[i] = result[i].retain();
                   }
                 }
@@ -193,7 +316,7 @@ public final class FusedOp {
       return hold(hook);
     }
 
-    TensorTensorHook replaceGradient(int input) {
+    private TensorTensorHook replaceGradient(int input) {
       var hook =
           new TensorTensorHook() {
             @Override
@@ -216,16 +339,25 @@ public final class FusedOp {
     private void releaseSaved() {
       saved.forEach(Tensor::close);
       saved.clear();
+      for (int i = 0; i < upstreams.length; i++) {
+        discard(upstreams[i]);
+        upstreams[i] = null;
+      }
+      Arrays.fill(origins, null);
     }
 
     private void close() {
       releaseSaved();
       for (Tensor gradient : gradients) {
-        if (gradient != null) {
-          gradient.close();
-        }
+        discard(gradient);
       }
       hooks.forEach(Pointer::releaseReference);
+    }
+
+    private static void discard(@Nullable Tensor tensor) {
+      if (tensor != null) {
+        tensor.close();
+      }
     }
   }
 }

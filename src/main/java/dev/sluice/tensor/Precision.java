@@ -1,12 +1,13 @@
 package dev.sluice.tensor;
 
 import dev.sluice.InvalidInputException;
+import java.util.List;
 import java.util.Locale;
 
 /// In which precision a model's matrix products run; this is the only place that decides. Norms,
 /// softmax, gate scores, residual stream, loss, master weights and optimizer state are float32
-/// always; what goes from one product straight into the next (the gated attention output, SwiGLU's
-/// inner values) has this precision's element type.
+/// always; what goes into a product or comes out of one (also attention's own: queries, keys,
+/// values, weights) is stored in this precision's element type.
 public enum Precision {
   FLOAT32,
   /// Mixed precision: inputs and weights of matrix products are rounded to bfloat16, products are
@@ -24,11 +25,24 @@ public enum Precision {
     };
   }
 
+  /// The element type of what matrix products take and give.
+  public ElementType elementType() {
+    return switch (this) {
+      case FLOAT32 -> ElementType.FLOAT32;
+      case BFLOAT16 -> ElementType.BFLOAT16;
+    };
+  }
+
   /// `x Wᵀ` for a float32 weight `[out, in]`; the result has this precision's element type.
   public Tensor linear(Tensor x, Tensor weight) {
-    return switch (this) {
-      case FLOAT32 -> x.linear(weight);
-      case BFLOAT16 -> x.to(ElementType.BFLOAT16).linear(weight.to(ElementType.BFLOAT16));
-    };
+    return linear(x, List.of(weight)).getFirst();
+  }
+
+  /// `x Wᵢᵀ` for several weights of the same input, whose gradient is then computed at once.
+  public List<Tensor> linear(Tensor x, List<Tensor> weights) {
+    boolean fused = x.isOnCpu() && weights.stream().allMatch(Linear::takes);
+    return fused
+        ? Linear.apply(x, weights, elementType())
+        : Linear.composed(x, weights, elementType());
   }
 }

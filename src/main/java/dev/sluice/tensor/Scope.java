@@ -47,6 +47,9 @@ public final class Scope implements AutoCloseable {
       return tensor.retain();
     }
     enclosing.pointers.attach(tensor.raw);
+    if (tensor.origin != null) {
+      enclosing.pointers.attach(tensor.origin.knot);
+    }
     return tensor;
   }
 

@@ -1,5 +1,6 @@
 package dev.sluice.tensor;
 
+import dev.sluice.kernel.Floats;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
@@ -28,9 +29,15 @@ public final class Tensor implements AutoCloseable {
   }
 
   final org.bytedeco.pytorch.Tensor raw;
+  final FusedOp.@Nullable Origin origin;
 
   Tensor(org.bytedeco.pytorch.Tensor raw) {
+    this(raw, null);
+  }
+
+  Tensor(org.bytedeco.pytorch.Tensor raw, FusedOp.@Nullable Origin origin) {
     this.raw = raw;
+    this.origin = origin;
   }
 
   // ---------------------------------------------------------------- making
@@ -128,6 +135,16 @@ public final class Tensor implements AutoCloseable {
     return MemorySegment.ofAddress(raw.data_ptr().address()).reinterpret(raw.nbytes());
   }
 
+  /// [#memory] of a float32 or bfloat16 tensor, as kernels take it.
+  public Floats numbers() {
+    return switch (type()) {
+      case FLOAT32 -> Floats.float32(memory());
+      case BFLOAT16 -> Floats.bfloat16(memory());
+      case FLOAT16, FLOAT64, INT64, INT32, UINT8, BOOL ->
+          throw new IllegalStateException("kernels compute with float32 or bfloat16, not " + this);
+    };
+  }
+
   /// A copy of the elements as floats, row-major.
   public float[] floats() {
     try (var _ = Scope.withoutGradient()) {
@@ -170,12 +187,13 @@ public final class Tensor implements AutoCloseable {
     return isOnCpu() ? this : to(Device.CPU);
   }
 
+  /// This tensor itself when it is contiguous already.
   public Tensor contiguous() {
-    return new Tensor(raw.contiguous());
+    return raw.is_contiguous() ? this : new Tensor(raw.contiguous());
   }
 
   public Tensor reshape(long... shape) {
-    return new Tensor(raw.reshape(shape));
+    return new Tensor(raw.reshape(shape), origin);
   }
 
   public Tensor transpose(int first, int second) {
@@ -339,11 +357,6 @@ public final class Tensor implements AutoCloseable {
   /// @param causal query i sees keys 0 … i; not together with a mask
   public Tensor scaledDotProductAttention(
       Tensor keys, Tensor values, @Nullable Tensor mask, boolean causal) {
-    if (causal && isOnCpu() && type() == ElementType.FLOAT32) {
-      long group = size(1) / keys.size(1);
-      return FlashAttention.causal(
-          this, keys.repeatInterleave(group, 1), values.repeatInterleave(group, 1));
-    }
     return BlasThreads.withOne(
         () ->
             new Tensor(
@@ -372,7 +385,7 @@ public final class Tensor implements AutoCloseable {
 
   /// The same elements, cut off from the gradient's path.
   public Tensor detach() {
-    return new Tensor(raw.detach());
+    return new Tensor(raw.variable_data());
   }
 
   /// The gradient that [#backward] has summed up, or null.
@@ -436,6 +449,9 @@ public final class Tensor implements AutoCloseable {
   /// Makes this tensor outlive every scope; the caller closes it.
   public Tensor retain() {
     raw.retainReference();
+    if (origin != null) {
+      origin.knot.retainReference();
+    }
     return this;
   }
 
@@ -443,6 +459,9 @@ public final class Tensor implements AutoCloseable {
   @Override
   public void close() {
     raw.releaseReference();
+    if (origin != null) {
+      origin.knot.releaseReference();
+    }
   }
 
   @Override

@@ -1,11 +1,18 @@
 package dev.sluice.attention;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
+import dev.sluice.kernel.Threads;
 import dev.sluice.probe.Probe;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.Random;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -20,9 +27,33 @@ class ScaledDotProductAttentionTest {
         }
       };
 
-  @ParameterizedTest(name = "B{0} N{1} M{2} T{3} H{4}")
-  @CsvSource({"1,1,1,1,2", "2,6,2,7,6", "1,4,4,63,10", "1,4,1,65,16", "3,2,1,130,8"})
-  void fusedEqualsExplicit(int batch, int heads, int keyValueHeads, int tokens, int headSize) {
+  @BeforeEach
+  void poison() {
+    Libtorch.poisonUninitialized(true);
+  }
+
+  @AfterEach
+  void stopPoisoning() {
+    Libtorch.poisonUninitialized(false);
+  }
+
+  /// Float32 to the last digits; bfloat16 within the rounding of what goes into its products, 2⁻⁸
+  /// of each term.
+  @ParameterizedTest(name = "B{0} N{1} M{2} T{3} H{4} {5}")
+  @CsvSource({
+    "1,1,1,1,2,FLOAT32",
+    "2,6,2,7,6,FLOAT32",
+    "1,4,4,63,10,FLOAT32",
+    "1,4,1,65,16,FLOAT32",
+    "3,2,1,130,8,FLOAT32",
+    "1,2,1,1100,4,FLOAT32",
+    "1,1,1,1,2,BFLOAT16",
+    "2,6,2,7,6,BFLOAT16",
+    "1,4,1,65,16,BFLOAT16",
+    "1,3,1,200,32,BFLOAT16"
+  })
+  void fusedEqualsExplicit(
+      int batch, int heads, int keyValueHeads, int tokens, int headSize, ElementType type) {
     var random = new Random(tokens);
     float[] q = floats(random, batch * heads * tokens * headSize);
     float[] k = floats(random, batch * keyValueHeads * tokens * headSize);
@@ -31,27 +62,51 @@ class ScaledDotProductAttentionTest {
     float[][][] results = new float[2][][];
     for (int way = 0; way < 2; way++) {
       try (var _ = Scope.open()) {
-        var qBNTH = Tensor.of(q, batch, heads, tokens, headSize).requireGradient(true);
-        var kBMSH = Tensor.of(k, batch, keyValueHeads, tokens, headSize).requireGradient(true);
-        var vBMSH = Tensor.of(v, batch, keyValueHeads, tokens, headSize).requireGradient(true);
+        // both start from the same rounded numbers
+        var qBTNH = Tensor.of(q, batch, tokens, heads, headSize).to(type).requireGradient(true);
+        var kBTMH =
+            Tensor.of(k, batch, tokens, keyValueHeads, headSize).to(type).requireGradient(true);
+        var vBTMH =
+            Tensor.of(v, batch, tokens, keyValueHeads, headSize).to(type).requireGradient(true);
         var y =
             ScaledDotProductAttention.attend(
-                qBNTH, kBMSH, vBMSH, 0, way == 0 ? Probe.NONE : EXPLICIT);
-        y.backward(Tensor.of(upstream, batch, heads, tokens, headSize));
+                qBTNH, kBTMH, vBTMH, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
+        y.backward(Tensor.of(upstream, batch, tokens, heads, headSize).to(type).to(y.type()));
         results[way] =
             new float[][] {
               y.detach().floats(),
-              qBNTH.gradient().floats(),
-              kBMSH.gradient().floats(),
-              vBMSH.gradient().floats()
+              qBTNH.gradient().floats(),
+              kBTMH.gradient().floats(),
+              vBTMH.gradient().floats()
             };
       }
     }
     String[] names = {"y", "dq", "dk", "dv"};
     for (int i = 0; i < names.length; i++) {
-      for (int j = 0; j < results[1][i].length; j++) {
-        assertEquals(results[1][i][j], results[0][i][j], 2e-5, names[i] + "[" + j + "]");
+      double largest = 0;
+      for (float value : results[1][i]) {
+        largest = Math.max(largest, Math.abs(value));
       }
+      double tolerance = type == ElementType.FLOAT32 ? 2e-5 : 0x1p-6 * largest;
+      for (int j = 0; j < results[1][i].length; j++) {
+        assertEquals(results[1][i][j], results[0][i][j], tolerance, names[i] + "[" + j + "]");
+      }
+    }
+  }
+
+  /// Same inputs, same bits, also with another number of threads: a head is one thread's work.
+  @Test
+  void repeats() {
+    var random = new Random(1);
+    var q = Tensor.of(floats(random, 2 * 150 * 4 * 16), 2, 150, 4, 16);
+    var k = Tensor.of(floats(random, 2 * 150 * 2 * 16), 2, 150, 2, 16);
+    var v = Tensor.of(floats(random, 2 * 150 * 2 * 16), 2, 150, 2, 16);
+    float[] once = CausalAttention.apply(q, k, v).yBTNH().floats();
+    Threads.count(1);
+    try {
+      assertArrayEquals(once, CausalAttention.apply(q, k, v).yBTNH().floats());
+    } finally {
+      Threads.count(Runtime.getRuntime().availableProcessors());
     }
   }
 

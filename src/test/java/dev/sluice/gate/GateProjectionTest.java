@@ -89,7 +89,7 @@ class GateProjectionTest {
   /// What a gate works on: y `[B, T, heads, size]`, x `[B, T, D]` and its weight.
   private record Case(Gate gate, int heads, int size, Tensor y, Tensor x, Tensor weight) {
     Tensor apply(Probe probe) {
-      return new GateProjection(gate, weight).apply(y, x, Precision.FLOAT32, 0, probe);
+      return applied(new GateProjection(gate, weight), y, x, Precision.FLOAT32, probe);
     }
 
     Case with(Tensor changedY, Tensor changedX, Tensor changedWeight) {
@@ -301,6 +301,12 @@ class GateProjectionTest {
     return Objects.requireNonNull(tensor);
   }
 
+  private static Tensor applied(
+      GateProjection gate, Tensor y, Tensor x, Precision precision, Probe probe) {
+    var projected = gate.projectsHiddenState() ? precision.linear(x, gate.weight()) : gate.weight();
+    return gate.apply(y, projected, 0, probe);
+  }
+
   /// What a probe sees is what an unwatched pass computes, in either precision.
   @Test
   void watchingDoesNotChangeTheResult() {
@@ -311,8 +317,8 @@ class GateProjectionTest {
           var y = c.y.to(yType);
           var x = c.x.to(ElementType.FLOAT32);
           var projection = new GateProjection(gate, c.weight.to(ElementType.FLOAT32));
-          var unwatched = projection.apply(y, x, precision, 0, Probe.NONE);
-          var watched = projection.apply(y, x, precision, 0, new Watching());
+          var unwatched = applied(projection, y, x, precision, Probe.NONE);
+          var watched = applied(projection, y, x, precision, new Watching());
           assertEquals(unwatched.type(), watched.type(), gate::name);
           double tolerance = unwatched.type() == ElementType.FLOAT32 ? 1e-6 : 0x1p-7;
           double[] expected = unwatched.doubles();
@@ -336,7 +342,7 @@ class GateProjectionTest {
       var x = c.x.to(ElementType.BFLOAT16).to(ElementType.FLOAT32);
       var weight = c.weight.to(ElementType.BFLOAT16).to(ElementType.FLOAT32);
       var y = c.y.to(ElementType.BFLOAT16);
-      new GateProjection(gate, weight).apply(y, x, Precision.BFLOAT16, 0, probe);
+      applied(new GateProjection(gate, weight), y, x, Precision.BFLOAT16, probe);
       var logits =
           independent(gate)
               ? null

@@ -1,0 +1,81 @@
+package dev.sluice.attention;
+
+import dev.sluice.attention.RotaryEmbedding.Rotation;
+import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.Rotations;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.FusedOp;
+import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.WeightSum;
+import java.util.List;
+import java.util.Objects;
+import org.jspecify.annotations.Nullable;
+
+/// QK-norm and rotary embedding of queries or keys as one operation: RMSNorm over each head, where
+/// the model has it, then the rotation; both in float32, the result in the input's element type.
+final class RotatedHeads {
+  private RotatedHeads() {}
+
+  /// The definition.
+  static Tensor composed(Tensor xBTNH, @Nullable Tensor weight, double epsilon, Rotation rotation) {
+    var wide = xBTNH.to(ElementType.FLOAT32);
+    return rotation.rotate(weight == null ? wide : wide.rmsNorm(weight, epsilon)).to(xBTNH.type());
+  }
+
+  /// @param xBTNH `[B, T, heads, H]`
+  /// @param weight of the norm, a float32 leaf `[H]`, or null where there is none
+  static Tensor apply(Tensor xBTNH, @Nullable Tensor weight, double epsilon, Rotation rotation) {
+    if (!xBTNH.isOnCpu()) {
+      return composed(xBTNH, weight, epsilon, rotation);
+    }
+    var x = xBTNH.contiguous();
+    return FusedOp.apply(
+            List.of(x),
+            weight == null ? List.of() : List.of(weight),
+            () -> forward(x, weight, epsilon, rotation))
+        .getFirst();
+  }
+
+  private static FusedOp.Forward forward(
+      Tensor x, @Nullable Tensor weight, double epsilon, Rotation rotation) {
+    int heads = Math.toIntExact(x.size(2));
+    int width = Math.toIntExact(x.size(3));
+    long tokens = x.size(0) * x.size(1);
+    var rotations =
+        new Rotations(rotation.cosines().memory(), rotation.sines().memory(), x.size(1));
+    var out = Tensor.uninitialized(x, x.type(), x.shape());
+    var xs = x.numbers();
+    var weights = weight == null ? null : weight.numbers();
+    var outs = out.numbers();
+    WeightSum.split(
+        tokens,
+        (from, to) ->
+            Kernels.FASTEST.normRotate(
+                xs, weights, epsilon, rotations, outs, heads, width, from * heads, to * heads));
+    return new FusedOp.Forward(
+        List.of(out),
+        List.of(x, rotation.cosines(), rotation.sines()),
+        upstreams -> {
+          var dx = Tensor.uninitialized(x, x.type(), x.shape());
+          var dOut = Objects.requireNonNull(upstreams.getFirst()).numbers();
+          var dxs = dx.numbers();
+          WeightSum.split(
+              weight,
+              tokens,
+              (dWeight, from, to) ->
+                  Kernels.FASTEST.normRotateBackward(
+                      dOut,
+                      xs,
+                      weights,
+                      epsilon,
+                      rotations,
+                      dxs,
+                      dWeight,
+                      heads,
+                      width,
+                      from * heads,
+                      to * heads));
+          return new Tensor[] {dx};
+        });
+  }
+}

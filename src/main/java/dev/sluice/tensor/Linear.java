@@ -1,0 +1,130 @@
+package dev.sluice.tensor;
+
+import dev.sluice.kernel.Floats;
+import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.Threads;
+import dev.sluice.tensor.MatrixProduct.Matrix;
+import java.util.ArrayList;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/// Products of one input with several weights, `yᵢ = x Wᵢᵀ`, as one operation. The input's gradient
+/// `Σ dyᵢ Wᵢ` is summed in float32, the weights' gradients `dyᵢᵀ x` are added where they belong.
+final class Linear {
+  private static final long GRAIN = 1 << 14;
+
+  /// Rows of dx that are summed at a time, so that the float32 sum stays in a core's cache.
+  private static final long BLOCK = 256;
+
+  private Linear() {}
+
+  /// Whether the gradient of a weight can be added where it belongs.
+  static boolean takes(Tensor weight) {
+    return weight.type() == ElementType.FLOAT32
+        && weight.raw.is_leaf()
+        && weight.raw.is_contiguous();
+  }
+
+  /// The definition, by libtorch; with `float32` in the type that the tensors have.
+  static List<Tensor> composed(Tensor x, List<Tensor> weights, ElementType type) {
+    if (type == ElementType.FLOAT32) {
+      return weights.stream().map(x::linear).toList();
+    }
+    var input = x.to(type);
+    return weights.stream().map(weight -> input.linear(weight.to(type))).toList();
+  }
+
+  /// @param x `[…, in]`, on the CPU
+  /// @param weights float32 leaves `[outᵢ, in]`
+  /// @param type float32 or bfloat16, in which the products' inputs and results are stored
+  static List<Tensor> apply(Tensor x, List<Tensor> weights, ElementType type) {
+    var input = x.to(type).contiguous();
+    return FusedOp.apply(
+        List.of(input),
+        weights,
+        () -> {
+          var cast = weights.stream().map(weight -> cast(weight, type)).toList();
+          var xs = Matrix.of(input);
+          var outputs = new ArrayList<Tensor>();
+          for (var weight : cast) {
+            long[] shape = input.shape();
+            shape[shape.length - 1] = weight.size(0);
+            var y = Tensor.uninitialized(input, type, shape);
+            MatrixProduct.split(xs, Matrix.of(weight).transposed(), Matrix.of(y), false);
+            outputs.add(y);
+          }
+          var saved = new ArrayList<>(cast);
+          saved.add(input);
+          return new FusedOp.Forward(
+              outputs, saved, upstreams -> gradients(input, weights, cast, upstreams));
+        });
+  }
+
+  private static Tensor[] gradients(
+      Tensor x, List<Tensor> weights, List<Tensor> cast, List<@Nullable Tensor> upstreams) {
+    var dy = new ArrayList<Matrix>();
+    var by = new ArrayList<Matrix>();
+    for (int i = 0; i < weights.size(); i++) {
+      var upstream = upstreams.get(i);
+      if (upstream == null) {
+        continue;
+      }
+      dy.add(Matrix.of(upstream));
+      by.add(Matrix.of(cast.get(i)));
+      if (weights.get(i).requiresGradient()) {
+        FusedOp.gradientOf(
+            weights.get(i),
+            (sum, add) ->
+                MatrixProduct.split(dy.getLast().transposed(), Matrix.of(x), Matrix.of(sum), add));
+      }
+    }
+    if (!x.requiresGradient()) {
+      return new Tensor[1];
+    }
+    var dx = Tensor.uninitialized(x, x.type(), x.shape());
+    sum(dy, by, Matrix.of(dx));
+    return new Tensor[] {dx};
+  }
+
+  /// dx ← Σ dyᵢ Wᵢ.
+  private static void sum(List<Matrix> dy, List<Matrix> weights, Matrix dx) {
+    if (dy.size() == 1) {
+      MatrixProduct.split(dy.getFirst(), weights.getFirst(), dx, false);
+      return;
+    }
+    boolean direct = !dx.elements().bfloat16();
+    long blocks = Math.ceilDiv(dx.rows(), BLOCK);
+    Threads.split(
+        blocks,
+        1,
+        (first, last) -> {
+          var scratch = Scratch.numbers("dx", direct ? 0 : BLOCK * dx.columns(), false);
+          for (long block = first; block < last; block++) {
+            long from = block * BLOCK;
+            long to = Math.min(dx.rows(), from + BLOCK);
+            var rows = dx.rows(from, to);
+            var sum = direct ? rows : Matrix.of(scratch, to - from, dx.columns());
+            for (int i = 0; i < dy.size(); i++) {
+              MatrixProduct.multiply(dy.get(i).rows(from, to), weights.get(i), sum, i > 0);
+            }
+            if (!direct) {
+              long elements = rows.rows() * rows.columns();
+              Kernels.FASTEST.copy(scratch, dx.elements().from(rows.start()), 0, elements);
+            }
+          }
+        });
+  }
+
+  /// A copy of a weight in another type, or itself.
+  private static Tensor cast(Tensor weight, ElementType type) {
+    if (type == weight.type()) {
+      return weight;
+    }
+    var copy = Tensor.uninitialized(weight, type, weight.shape());
+    Floats from = weight.numbers();
+    Floats to = copy.numbers();
+    Threads.split(
+        weight.elements(), GRAIN, (first, last) -> Kernels.FASTEST.copy(from, to, first, last));
+    return copy;
+  }
+}

@@ -1,0 +1,130 @@
+package dev.sluice.tensor;
+
+import dev.sluice.kernel.Floats;
+import dev.sluice.kernel.Threads;
+import java.lang.foreign.MemorySegment;
+import java.util.HashMap;
+import java.util.Map;
+
+/// C ← A B or C ← C + A B for matrices in memory, float32 or bfloat16, summed in float32. oneDNN
+/// does the work, on the calling thread alone; [#split] shares it among [Threads].
+public final class MatrixProduct {
+  /// Multiplications below which a second thread costs more than it saves.
+  private static final double GRAIN = 1 << 20;
+
+  private static final ThreadLocal<Map<Kind, OneDnn.Product>> COMPILED =
+      ThreadLocal.withInitial(HashMap::new);
+
+  private MatrixProduct() {}
+
+  /// A strided view of numbers in memory: element (i, j) stands at `start + i · rowStride + j ·
+  /// columnStride`.
+  public record Matrix(
+      Floats elements, long start, long rows, long columns, long rowStride, long columnStride) {
+    /// All elements, row by row.
+    public static Matrix of(Floats elements, long rows, long columns) {
+      return new Matrix(elements, 0, rows, columns, columns, 1);
+    }
+
+    /// All of a contiguous tensor on the CPU as rows of its last dimension.
+    public static Matrix of(Tensor tensor) {
+      long columns = tensor.size(-1);
+      return of(tensor.numbers(), tensor.elements() / columns, columns);
+    }
+
+    /// The same elements with rows and columns exchanged.
+    public Matrix transposed() {
+      return new Matrix(elements, start, columns, rows, columnStride, rowStride);
+    }
+
+    /// Rows `from … to`.
+    public Matrix rows(long from, long to) {
+      return new Matrix(
+          elements, start + from * rowStride, to - from, columns, rowStride, columnStride);
+    }
+
+    /// Columns `from … to`.
+    public Matrix columns(long from, long to) {
+      return new Matrix(
+          elements, start + from * columnStride, rows, to - from, rowStride, columnStride);
+    }
+
+    private MemorySegment address() {
+      long bytes = elements.bfloat16() ? 2 : 4;
+      long last = start + (rows - 1) * rowStride + (columns - 1) * columnStride;
+      if (start < 0 || last >= elements.length()) {
+        throw new IndexOutOfBoundsException("a matrix beyond its memory: " + this);
+      }
+      return MemorySegment.ofAddress(elements.memory().address() + start * bytes);
+    }
+
+    private long[] layout() {
+      return new long[] {rows, columns, rowStride, columnStride};
+    }
+  }
+
+  /// What compiled code depends on.
+  private record Kind(
+      long rows,
+      long columns,
+      long inner,
+      long aRow,
+      long aColumn,
+      long bRow,
+      long bColumn,
+      long cRow,
+      boolean bfloat16,
+      boolean bfloat16Result,
+      boolean add) {}
+
+  /// Multiplies on the calling thread.
+  ///
+  /// @param a `[m, k]`
+  /// @param b `[k, n]` of a's element type
+  /// @param c `[m, n]` with adjacent columns
+  /// @param add whether the product is added to c
+  public static void multiply(Matrix a, Matrix b, Matrix c, boolean add) {
+    if (a.columns != b.rows
+        || a.rows != c.rows
+        || b.columns != c.columns
+        || a.elements.bfloat16() != b.elements.bfloat16()
+        || c.columnStride != 1) {
+      throw new IllegalArgumentException("no product of " + a + " and " + b + " into " + c);
+    }
+    var kind =
+        new Kind(
+            c.rows,
+            c.columns,
+            a.columns,
+            a.rowStride,
+            a.columnStride,
+            b.rowStride,
+            b.columnStride,
+            c.rowStride,
+            a.elements.bfloat16(),
+            c.elements.bfloat16(),
+            add);
+    COMPILED
+        .get()
+        .computeIfAbsent(
+            kind,
+            _ ->
+                new OneDnn.Product(
+                    a.layout(),
+                    b.layout(),
+                    c.layout(),
+                    a.elements.bfloat16(),
+                    c.elements.bfloat16(),
+                    add))
+        .run(a.address(), b.address(), c.address());
+  }
+
+  /// Multiplies with c's rows shared among the threads.
+  public static void split(Matrix a, Matrix b, Matrix c, boolean add) {
+    double perRow = (double) a.columns * c.columns;
+    Threads.split(
+        c.rows,
+        (long) Math.max(1, GRAIN / perRow),
+        (from, to) -> multiply(a.rows(from, to), b, c.rows(from, to), add));
+  }
+}
