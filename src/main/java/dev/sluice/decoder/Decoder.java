@@ -125,27 +125,28 @@ public final class Decoder implements AutoCloseable {
       int start = past == null ? 0 : past.length();
       int tokens = Math.toIntExact(idsBT.size(1));
       var rotation = rotary.rotation(start, tokens, device);
-      var x = TokenEmbedding.apply(parameters.get("model.embed_tokens.weight"), idsBT);
-      probe.residual(0, x);
-      for (int layer = 0; layer < blocks.size(); layer++) {
+      var x =
+          new DecoderBlock.Residual(
+              TokenEmbedding.apply(parameters.get("model.embed_tokens.weight"), idsBT), null);
+      for (var layer : blocks) {
         try (var block = Scope.open()) {
-          x = block.keep(blocks.get(layer).forward(x, rotation, past, probe));
+          x = layer.forward(x, rotation, past, probe);
+          x.keep(block);
         }
-        probe.residual(layer + 1, x);
       }
       if (past != null) {
         past.advance(tokens);
       }
-      x =
+      var last =
           ResidualNorm.apply(
-                  x,
-                  null,
-                  parameters.get("model.norm.weight"),
-                  config.rmsNormEps(),
-                  ElementType.FLOAT32)
-              .normedBTD();
-      probe.residual(blocks.size() + 1, x);
-      return scope.keep(x);
+              x.streamBTD(),
+              x.addedBTD(),
+              parameters.get("model.norm.weight"),
+              config.rmsNormEps(),
+              precision.elementType());
+      probe.residual(blocks.size(), last.sumBTD());
+      probe.residual(blocks.size() + 1, last.normedBTD());
+      return scope.keep(last.normedBTD());
     }
   }
 

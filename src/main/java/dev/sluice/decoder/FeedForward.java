@@ -21,6 +21,6 @@ final class FeedForward {
 
   Tensor forward(Tensor xBTD) {
     var inner = precision.linear(xBTD, List.of(gate, up));
-    return precision.linear(SwiGlu.apply(inner.getFirst(), inner.getLast()), down);
+    return precision.linear(new SwiGlu(inner.getFirst(), inner.getLast()), down);
   }
 }

@@ -1,55 +1,48 @@
 package dev.sluice.decoder;
 
+import dev.sluice.kernel.Floats;
 import dev.sluice.kernel.Kernels;
-import dev.sluice.kernel.Threads;
-import dev.sluice.tensor.FusedOp;
+import dev.sluice.tensor.RecomputedInput;
 import dev.sluice.tensor.Tensor;
 import java.util.List;
 
-/// `silu(gate) ⊙ up`, the feed-forward's inner activation, as one operation.
-final class SwiGlu {
-  private static final long GRAIN = 1 << 14;
+/// `silu(gate) ⊙ up`, the feed-forward's inner activation.
+///
+/// @param gate `[…, F]`
+/// @param up of the same shape and element type
+record SwiGlu(Tensor gate, Tensor up) implements RecomputedInput {
+  @Override
+  public List<Tensor> inputs() {
+    return List.of(gate, up);
+  }
 
-  private SwiGlu() {}
-
-  /// The definition.
-  static Tensor composed(Tensor gate, Tensor up) {
+  @Override
+  public Tensor composed() {
     return gate.silu().times(up);
   }
 
-  /// The same in one pass over memory, forwards and backwards.
-  static Tensor apply(Tensor gate, Tensor up) {
-    if (!gate.isOnCpu()) {
-      return composed(gate, up);
-    }
-    return FusedOp.apply(
-        List.of(gate, up),
-        List.of(gate, up),
-        () -> {
-          var out = Tensor.uninitialized(gate, gate.type(), gate.shape());
-          var gates = gate.numbers();
-          var ups = up.numbers();
-          var outs = out.numbers();
-          Threads.split(
-              gate.elements(),
-              GRAIN,
-              (from, to) -> Kernels.FASTEST.swiGlu(gates, ups, outs, from, to));
-          return out;
-        },
-        upstream -> {
-          var dGate = Tensor.uninitialized(gate, gate.type(), gate.shape());
-          var dUp = Tensor.uninitialized(up, up.type(), up.shape());
-          var dOut = upstream.numbers();
-          var gates = gate.numbers();
-          var ups = up.numbers();
-          var dGates = dGate.numbers();
-          var dUps = dUp.numbers();
-          Threads.split(
-              gate.elements(),
-              GRAIN,
-              (from, to) ->
-                  Kernels.FASTEST.swiGluBackward(dOut, gates, ups, dGates, dUps, from, to));
-          return new Tensor[] {dGate, dUp};
-        });
+  @Override
+  public void forward(Floats out, long from, long to) {
+    long width = gate.size(-1);
+    Kernels.FASTEST.swiGlu(
+        gate.numbers().from(from * width),
+        up.numbers().from(from * width),
+        out,
+        0,
+        (to - from) * width);
+  }
+
+  @Override
+  public void backward(Floats upstream, Floats out, List<Floats> gradients, long from, long to) {
+    long width = gate.size(-1);
+    forward(out, from, to);
+    Kernels.FASTEST.swiGluBackward(
+        upstream,
+        gate.numbers().from(from * width),
+        up.numbers().from(from * width),
+        gradients.getFirst().from(from * width),
+        gradients.getLast().from(from * width),
+        0,
+        (to - from) * width);
   }
 }

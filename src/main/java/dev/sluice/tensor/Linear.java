@@ -5,7 +5,9 @@ import dev.sluice.kernel.Kernels;
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.MatrixProduct.Matrix;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /// Products of one input with several weights, `yᵢ = x Wᵢᵀ`, as one operation. The input's gradient
@@ -60,6 +62,87 @@ final class Linear {
         });
   }
 
+  /// `f Wᵀ` for an input that is computed again in the backward pass.
+  ///
+  /// @param weight a float32 leaf `[out, in]`
+  /// @param type of f and of the result
+  static Tensor apply(RecomputedInput f, Tensor weight, ElementType type) {
+    return FusedOp.apply(
+            f.inputs(),
+            List.of(weight),
+            () -> {
+              var cast = cast(weight, type);
+              var like = f.inputs().getFirst();
+              long[] shape = like.shape();
+              shape[shape.length - 1] = weight.size(0);
+              var y = Tensor.uninitialized(like, type, shape);
+              var saved = new ArrayList<>(f.inputs());
+              saved.add(cast);
+              multiply(f, Matrix.of(cast).transposed(), Matrix.of(y));
+              return new FusedOp.Forward(
+                  List.of(y),
+                  saved,
+                  upstreams ->
+                      gradients(f, weight, cast, Objects.requireNonNull(upstreams.getFirst())));
+            })
+        .getFirst();
+  }
+
+  private static void multiply(RecomputedInput f, Matrix weight, Matrix y) {
+    blocks(
+        y.rows(),
+        (from, to) -> {
+          long width = weight.rows();
+          var rows = Scratch.numbers("x", BLOCK * width, y.elements().bfloat16());
+          f.forward(rows, from, to);
+          MatrixProduct.multiply(
+              Matrix.of(rows, to - from, width), weight, y.rows(from, to), false);
+        });
+  }
+
+  private static Tensor[] gradients(
+      RecomputedInput f, Tensor weight, Tensor cast, Tensor upstream) {
+    var dy = Matrix.of(upstream);
+    var by = Matrix.of(cast);
+    long width = by.columns();
+    var again = Tensor.uninitialized(cast, cast.type(), dy.rows(), width);
+    var rows = again.numbers();
+    var gradients =
+        f.inputs().stream()
+            .map(input -> Tensor.uninitialized(input, input.type(), input.shape()))
+            .toArray(Tensor[]::new);
+    var numbers = Arrays.stream(gradients).map(Tensor::numbers).toList();
+    blocks(
+        dy.rows(),
+        (from, to) -> {
+          var dx = Scratch.numbers("dx", BLOCK * width, rows.bfloat16());
+          MatrixProduct.multiply(dy.rows(from, to), by, Matrix.of(dx, to - from, width), false);
+          f.backward(dx, rows.from(from * width), numbers, from, to);
+        });
+    addGradient(weight, dy, Matrix.of(again));
+    return gradients;
+  }
+
+  /// Runs `part` over blocks of rows.
+  private static void blocks(long rows, Threads.Part part) {
+    Threads.split(
+        Math.ceilDiv(rows, BLOCK),
+        1,
+        (first, last) -> {
+          for (long block = first; block < last; block++) {
+            part.run(block * BLOCK, Math.min(rows, (block + 1) * BLOCK));
+          }
+        });
+  }
+
+  /// dW ← dW + dyᵀ x.
+  private static void addGradient(Tensor weight, Matrix dy, Matrix x) {
+    if (weight.requiresGradient()) {
+      FusedOp.gradientOf(
+          weight, (sum, add) -> MatrixProduct.split(dy.transposed(), x, Matrix.of(sum), add));
+    }
+  }
+
   private static Tensor[] gradients(
       Tensor x, List<Tensor> weights, List<Tensor> cast, List<@Nullable Tensor> upstreams) {
     var dy = new ArrayList<Matrix>();
@@ -71,12 +154,7 @@ final class Linear {
       }
       dy.add(Matrix.of(upstream));
       by.add(Matrix.of(cast.get(i)));
-      if (weights.get(i).requiresGradient()) {
-        FusedOp.gradientOf(
-            weights.get(i),
-            (sum, add) ->
-                MatrixProduct.split(dy.getLast().transposed(), Matrix.of(x), Matrix.of(sum), add));
-      }
+      addGradient(weights.get(i), dy.getLast(), Matrix.of(x));
     }
     if (!x.requiresGradient()) {
       return new Tensor[1];
@@ -93,24 +171,18 @@ final class Linear {
       return;
     }
     boolean direct = !dx.elements().bfloat16();
-    long blocks = Math.ceilDiv(dx.rows(), BLOCK);
-    Threads.split(
-        blocks,
-        1,
-        (first, last) -> {
-          var scratch = Scratch.numbers("dx", direct ? 0 : BLOCK * dx.columns(), false);
-          for (long block = first; block < last; block++) {
-            long from = block * BLOCK;
-            long to = Math.min(dx.rows(), from + BLOCK);
-            var rows = dx.rows(from, to);
-            var sum = direct ? rows : Matrix.of(scratch, to - from, dx.columns());
-            for (int i = 0; i < dy.size(); i++) {
-              MatrixProduct.multiply(dy.get(i).rows(from, to), weights.get(i), sum, i > 0);
-            }
-            if (!direct) {
-              long elements = rows.rows() * rows.columns();
-              Kernels.FASTEST.copy(scratch, dx.elements().from(rows.start()), 0, elements);
-            }
+    blocks(
+        dx.rows(),
+        (from, to) -> {
+          var rows = dx.rows(from, to);
+          long elements = rows.rows() * rows.columns();
+          var scratch = direct ? null : Scratch.numbers("dx", BLOCK * dx.columns(), false);
+          var sum = scratch == null ? rows : Matrix.of(scratch, to - from, dx.columns());
+          for (int i = 0; i < dy.size(); i++) {
+            MatrixProduct.multiply(dy.get(i).rows(from, to), weights.get(i), sum, i > 0);
+          }
+          if (scratch != null) {
+            Kernels.FASTEST.copy(scratch, dx.elements().from(rows.start()), 0, elements);
           }
         });
   }

@@ -38,6 +38,13 @@ public enum Precision {
     return linear(x, List.of(weight)).getFirst();
   }
 
+  /// `f Wᵀ` for an input that is computed again in the backward pass.
+  public Tensor linear(RecomputedInput f, Tensor weight) {
+    return f.inputs().getFirst().isOnCpu() && Linear.takes(weight)
+        ? Linear.apply(f, weight, elementType())
+        : Linear.composed(f.composed(), List.of(weight), elementType()).getFirst();
+  }
+
   /// `x Wᵢᵀ` for several weights of the same input, whose gradient is then computed at once.
   public List<Tensor> linear(Tensor x, List<Tensor> weights) {
     boolean fused = x.isOnCpu() && weights.stream().allMatch(Linear::takes);

@@ -52,7 +52,10 @@ public final class Tensor implements AutoCloseable {
   public static Tensor uninitialized(Tensor like, ElementType type, long... shape) {
     var made =
         new Tensor(
-            torch.empty(shape, options(type).device(new DeviceOptional(like.raw.device())), null));
+            like.isOnCpu()
+                ? MemoryPool.uninitialized(options(type), type.bytes(), shape)
+                : torch.empty(
+                    shape, options(type).device(new DeviceOptional(like.raw.device())), null));
     return Libtorch.poisoned() && type.isFloatingPoint() ? made.fill(Double.NaN) : made;
   }
 
