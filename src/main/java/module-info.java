@@ -9,6 +9,7 @@ module dev.sluice {
   requires org.bytedeco.javacpp;
   requires java.logging;
   requires java.management;
+  requires transitive jdk.jfr;
   requires jdk.management;
   requires info.picocli;
   requires tools.jackson.databind;

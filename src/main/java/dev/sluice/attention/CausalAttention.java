@@ -71,6 +71,7 @@ final class CausalAttention {
             qBTNH, ElementType.FLOAT32, attention.batch, attention.heads, attention.tokens);
     var y =
         FusedOp.apply(
+            "attention",
             List.of(attention.query, attention.key, attention.value),
             List.of(),
             () -> attention.forward(logSumExp));

@@ -30,6 +30,7 @@ final class RotatedHeads {
     }
     var x = xBTNH.contiguous();
     return FusedOp.apply(
+            "QK-norm and rotation",
             List.of(x),
             weight == null ? List.of() : List.of(weight),
             () -> forward(x, weight, epsilon, rotation))

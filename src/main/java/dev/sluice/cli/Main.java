@@ -37,7 +37,8 @@ import picocli.CommandLine.UnmatchedArgumentException;
       TrainCommand.class,
       InspectCommand.class,
       GenerateCommand.class,
-      ParityCommand.class
+      ParityCommand.class,
+      BenchCommand.class
     },
     synopsisSubcommandLabel = "COMMAND",
     mixinStandardHelpOptions = true,

@@ -156,6 +156,23 @@ public record DecoderConfig(
     return count;
   }
 
+  /// Floating-point operations that training on one token takes, forwards and backwards: 6 for
+  /// every weight of a matrix product, the output's among them, and attention's two products over
+  /// the half of the scores that causality leaves, `6 T N H` a layer. What a backward pass computes
+  /// again is not counted.
+  ///
+  /// @param tokens T of a sequence
+  public double trainingFlopsPerToken(long tokens) {
+    double weights = 0;
+    for (var entry : parameterShapes().entrySet()) {
+      boolean lookedUp = entry.getKey().equals("model.embed_tokens.weight") && !tieWordEmbeddings;
+      if (entry.getValue().length == 2 && !lookedUp) {
+        weights += (double) entry.getValue()[0] * entry.getValue()[1];
+      }
+    }
+    return 6 * weights + 6.0 * layers * tokens * attentionHeads * headDim;
+  }
+
   /// Refuses ids outside the vocabulary: the lookup itself would fail without a word, or kill the
   /// process on CUDA.
   public void requireInVocabulary(long[] ids) {

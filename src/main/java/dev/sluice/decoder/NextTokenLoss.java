@@ -43,6 +43,7 @@ final class NextTokenLoss {
     var x = hidden.to(type).contiguous();
     boolean recording = FusedOp.recording(List.of(x), List.of(head));
     return FusedOp.apply(
+            "logits and loss",
             List.of(x),
             List.of(head),
             () -> forward(x, head, targets.contiguous(), type, recording))

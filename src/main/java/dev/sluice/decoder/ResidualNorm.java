@@ -41,7 +41,12 @@ record ResidualNorm(Tensor sumBTD, Tensor normedBTD) {
     if (y != null) {
       inputs.add(y);
     }
-    var both = FusedOp.apply(inputs, List.of(weight), () -> forward(x, y, weight, epsilon, type));
+    var both =
+        FusedOp.apply(
+            "residual and norm",
+            inputs,
+            List.of(weight),
+            () -> forward(x, y, weight, epsilon, type));
     return new ResidualNorm(both.getFirst(), both.getLast());
   }
 

@@ -12,6 +12,11 @@ import java.util.List;
 /// @param up of the same shape and element type
 record SwiGlu(Tensor gate, Tensor up) implements RecomputedInput {
   @Override
+  public String name() {
+    return "SwiGLU";
+  }
+
+  @Override
   public List<Tensor> inputs() {
     return List.of(gate, up);
   }

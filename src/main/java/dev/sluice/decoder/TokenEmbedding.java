@@ -20,6 +20,7 @@ final class TokenEmbedding {
     }
     var ids = idsBT.contiguous();
     return FusedOp.apply(
+            "embedding",
             List.of(),
             List.of(table),
             () ->

@@ -39,6 +39,7 @@ public final class SigmoidGate {
     var z = logits.contiguous();
     int width = Math.toIntExact(y.elements() / z.elements());
     return FusedOp.apply(
+        "gate",
         List.of(y, z),
         List.of(y, z),
         () -> {

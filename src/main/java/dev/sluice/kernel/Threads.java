@@ -29,6 +29,11 @@ public final class Threads {
     count = threads;
   }
 
+  /// How many threads share a kernel's work.
+  public static int count() {
+    return count;
+  }
+
   /// Runs `job` for 0 … jobs − 1, each on a thread of its own at the same time: jobs may wait for
   /// one another.
   public static void together(int jobs, IntConsumer job) {

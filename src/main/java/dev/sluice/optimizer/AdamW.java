@@ -4,10 +4,13 @@ import dev.sluice.kernel.AdamWStep;
 import dev.sluice.kernel.Kernels;
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Operation;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 
 /// AdamW (Loshchilov and Hutter 2019) with float32 state. Decay applies to tensors of two or more
@@ -59,52 +62,86 @@ public final class AdamW implements AutoCloseable {
     return secondMoments;
   }
 
-  /// Moves every parameter that has a gradient.
+  /// One parameter with what its step needs.
+  private record Update(
+      Tensor parameter, Tensor gradient, Tensor first, Tensor second, AdamWStep step) {
+    boolean isOnCpu() {
+      return parameter.isOnCpu();
+    }
+  }
+
+  /// Moves every parameter that has a gradient, all in one pass.
   ///
   /// @param number the step's number, from 1
   /// @param gradientScale gradients are multiplied by this first
   public void step(int number, double learningRate, double gradientScale) {
+    try (var _ = Scope.withoutGradient();
+        var _ = Operation.begin("AdamW", Operation.UPDATE)) {
+      var updates = updates(number, learningRate, gradientScale);
+      if (updates.stream().allMatch(Update::isOnCpu)) {
+        step(updates);
+      } else {
+        updates.forEach(u -> composed(u.parameter, u.gradient, u.first, u.second, u.step));
+      }
+    }
+  }
+
+  private List<Update> updates(int number, double learningRate, double gradientScale) {
+    var updates = new ArrayList<Update>();
     parameters
         .all()
         .forEach(
             (name, parameter) -> {
-              double decay = parameter.shape().length < 2 ? 0 : settings.weightDecay();
-              try (var _ = Scope.withoutGradient()) {
-                var gradient = parameter.gradient();
-                if (gradient == null) {
-                  return;
-                }
-                step(
-                    name,
-                    parameter,
-                    gradient.contiguous(),
-                    new AdamWStep(
-                        learningRate,
-                        settings.beta1(),
-                        settings.beta2(),
-                        settings.epsilon(),
-                        decay,
-                        number,
-                        gradientScale));
+              var gradient = parameter.gradient();
+              if (gradient == null) {
+                return;
               }
+              double decay = parameter.shape().length < 2 ? 0 : settings.weightDecay();
+              var step =
+                  new AdamWStep(
+                      learningRate,
+                      settings.beta1(),
+                      settings.beta2(),
+                      settings.epsilon(),
+                      decay,
+                      number,
+                      gradientScale);
+              updates.add(
+                  new Update(
+                      parameter,
+                      gradient.contiguous(),
+                      firstMoments.get(name),
+                      secondMoments.get(name),
+                      step));
             });
+    return updates;
   }
 
-  private void step(String name, Tensor parameter, Tensor gradient, AdamWStep step) {
-    var first = firstMoments.get(name);
-    var second = secondMoments.get(name);
-    if (!parameter.isOnCpu()) {
-      composed(parameter, gradient, first, second, step);
-      return;
-    }
-    var theta = parameter.memory();
-    var g = gradient.memory();
-    var m = first.memory();
-    var v = second.memory();
+  /// All elements of all parameters, one after the other, shared among the threads.
+  private static void step(List<Update> updates) {
+    long all = updates.stream().mapToLong(update -> update.parameter.elements()).sum();
     Threads.split(
-        parameter.elements(),
+        all,
         GRAIN,
-        (from, to) -> Kernels.FASTEST.adamW(theta, g, m, v, step, from, to));
+        (from, to) -> {
+          long start = 0;
+          for (var update : updates) {
+            long elements = update.parameter.elements();
+            long first = Math.max(from - start, 0);
+            long last = Math.min(to - start, elements);
+            if (first < last) {
+              Kernels.FASTEST.adamW(
+                  update.parameter.memory(),
+                  update.gradient.memory(),
+                  update.first.memory(),
+                  update.second.memory(),
+                  update.step,
+                  first,
+                  last);
+            }
+            start += elements;
+          }
+        });
   }
 
   /// The same step by libtorch's operations, for other devices than the CPU.

@@ -82,12 +82,18 @@ public final class FusedOp {
 
   /// An operation with one result and without weights.
   ///
+  /// @param name for profiles, see [Operation]
   /// @param inputs the tensors that `backward` gives gradients for, each of at least one dimension
   /// @param saved as in [Forward]
   /// @param forward computes y; gradients are not recorded inside
   public static Tensor apply(
-      List<Tensor> inputs, List<Tensor> saved, Supplier<Tensor> forward, Backward backward) {
+      String name,
+      List<Tensor> inputs,
+      List<Tensor> saved,
+      Supplier<Tensor> forward,
+      Backward backward) {
     return apply(
+            name,
             inputs,
             List.of(),
             () ->
@@ -101,14 +107,16 @@ public final class FusedOp {
   /// Runs `forward` and, when an input or a weight requires a gradient and gradients are recorded,
   /// ties its backward in.
   ///
+  /// @param name for profiles, see [Operation]
   /// @param inputs the tensors that backward gives gradients for, each of at least one dimension
   /// @param weights leaves that backward itself adds the gradients of
   /// @param forward gradients are not recorded inside
   public static List<Tensor> apply(
-      List<Tensor> inputs, List<Tensor> weights, Supplier<Forward> forward) {
+      String name, List<Tensor> inputs, List<Tensor> weights, Supplier<Forward> forward) {
     boolean recorded = recording(inputs, weights);
     Pending.releaseDropped();
-    try (var scope = Scope.open()) {
+    try (var scope = Scope.open();
+        var _ = Operation.begin(name, Operation.FORWARD)) {
       Forward done;
       Pending pending;
       try (var inner = Scope.withoutGradient()) {
@@ -118,7 +126,7 @@ public final class FusedOp {
           done.outputs.forEach(scope::keep);
           return done.outputs;
         }
-        pending = new Pending(inputs, done);
+        pending = new Pending(name, inputs, done);
       }
       var knot = pending.knot(inputs);
       var noRows = Tensor.zeros(ElementType.INT64, 0);
@@ -189,6 +197,7 @@ public final class FusedOp {
       NOTE_DROPPED.retainReference(); // else the scope that happens to be open frees it
     }
 
+    private final String name;
     private final List<Tensor> saved;
     private final BackwardOfAll backward;
     private final List<long[]> shapes;
@@ -199,7 +208,8 @@ public final class FusedOp {
     private final List<FunctionPointer> hooks = new ArrayList<>();
     private boolean ran;
 
-    Pending(List<Tensor> inputs, Forward done) {
+    Pending(String name, List<Tensor> inputs, Forward done) {
+      this.name = name;
       this.saved = new ArrayList<>(done.saved);
       this.backward = done.backward;
       this.shapes = done.outputs.stream().map(Tensor::shape).toList();
@@ -298,7 +308,8 @@ public final class FusedOp {
               }
               ran = true;
               releaseTaken();
-              try (var _ = Scope.withoutGradient()) {
+              try (var _ = Scope.withoutGradient();
+                  var _ = Operation.begin(name, Operation.BACKWARD)) {
                 var result = backward.gradients(Arrays.asList(upstreams));
                 for (int i = 0; i < wanted.length; i++) {
                   var origin = origins[i];

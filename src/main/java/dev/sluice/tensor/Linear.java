@@ -42,6 +42,7 @@ final class Linear {
   static List<Tensor> apply(Tensor x, List<Tensor> weights, ElementType type) {
     var input = x.to(type).contiguous();
     return FusedOp.apply(
+        "linear",
         List.of(input),
         weights,
         () -> {
@@ -68,6 +69,7 @@ final class Linear {
   /// @param type of f and of the result
   static Tensor apply(RecomputedInput f, Tensor weight, ElementType type) {
     return FusedOp.apply(
+            f.name() + " and linear",
             f.inputs(),
             List.of(weight),
             () -> {

@@ -104,6 +104,8 @@ public final class MatrixProduct {
             a.elements.bfloat16(),
             c.elements.bfloat16(),
             add);
+    var event = new Operation.Product();
+    event.begin();
     COMPILED
         .get()
         .computeIfAbsent(
@@ -117,6 +119,11 @@ public final class MatrixProduct {
                     c.elements.bfloat16(),
                     add))
         .run(a.address(), b.address(), c.address());
+    event.end();
+    if (event.shouldCommit()) {
+      event.multiplications = c.rows * c.columns * a.columns;
+      event.commit();
+    }
   }
 
   /// Multiplies with c's rows shared among the threads.

@@ -6,6 +6,9 @@ import java.util.List;
 /// A linear layer's input that is cheap to compute, row by row, from other tensors. It is not kept
 /// for the backward pass: both passes compute it for a block of rows that stays in a core's cache.
 public interface RecomputedInput {
+  /// For profiles.
+  String name();
+
   /// What it is computed from: tensors with as many rows as this, whose element type it has.
   List<Tensor> inputs();
 

@@ -15,6 +15,11 @@ public final class ResidentMemory {
     return field("VmRSS:");
   }
 
+  /// The most bytes that were resident at a time; 0 where the system does not say.
+  public static long peak() {
+    return field("VmHWM:");
+  }
+
   private static long field(String name) {
     try {
       for (String line : Files.readAllLines(STATUS)) {

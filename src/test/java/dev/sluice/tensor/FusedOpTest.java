@@ -37,6 +37,7 @@ class FusedOpTest {
 
   private static Tensor product(Tensor a, Tensor b) {
     return FusedOp.apply(
+        "test",
         List.of(a, b),
         List.of(a, b),
         () -> a.times(b),
@@ -244,6 +245,7 @@ class FusedOpTest {
     var a = leaf(3, 5);
     var loss =
         FusedOp.apply(
+                "test",
                 List.of(a),
                 List.of(a),
                 () -> a.times(2),

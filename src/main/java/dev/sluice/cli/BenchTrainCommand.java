@@ -1,0 +1,384 @@
+package dev.sluice.cli;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.gate.Gate;
+import dev.sluice.kernel.Threads;
+import dev.sluice.provenance.RunManifest;
+import dev.sluice.report.Cell;
+import dev.sluice.report.Numbers;
+import dev.sluice.report.Progress;
+import dev.sluice.report.RemainingTime;
+import dev.sluice.report.Table;
+import dev.sluice.report.TextTable;
+import dev.sluice.study.Statistics;
+import dev.sluice.tensor.Libtorch;
+import dev.sluice.tensor.Precision;
+import dev.sluice.training.ResidentMemory;
+import dev.sluice.training.StepProfile;
+import dev.sluice.training.TrainingBenchmark;
+import dev.sluice.training.TrainingBenchmark.Arm;
+import dev.sluice.training.TrainingBenchmark.Measured;
+import dev.sluice.training.TrainingBenchmark.Shape;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.EnumMap;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
+import tools.jackson.databind.PropertyNamingStrategies;
+import tools.jackson.databind.SerializationFeature;
+import tools.jackson.databind.json.JsonMapper;
+
+/// `sluice bench train`: tokens per second of a shape, and what a gate costs.
+@Command(
+    name = "train",
+    description = {
+      "Measures training steps on random tokens: tokens per second, their spread, memory, and the"
+          + " share of the rate at which this machine multiplies matrices.",
+      "",
+      "Several gates or precisions take their steps in turn; each is compared with the first, round"
+          + " by round. Measure one alone for its memory: the peak is the whole process's."
+    },
+    mixinStandardHelpOptions = true,
+    sortOptions = false,
+    footer = {
+      "",
+      "Examples:",
+      "  ./sluice bench train",
+      "  ./sluice bench train --shape 128,4,4,2,384,256,256,16 --precision float32",
+      "  ./sluice bench train --gate none,sdpa-elementwise,sdpa-headwise --match-parameters --steps"
+          + " 30",
+      "  ./sluice bench train --profile --json bench.json"
+    })
+final class BenchTrainCommand implements Callable<Integer> {
+  private static final JsonMapper JSON =
+      JsonMapper.builder()
+          .propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
+          .enable(SerializationFeature.INDENT_OUTPUT)
+          .build();
+
+  /// Rounds and seconds after which the compiler has mostly done its work.
+  private static final int WARM_UP_ROUNDS = 3;
+
+  private static final double WARM_UP_SECONDS = 8;
+  private static final int PROFILED_STEPS = 3;
+
+  @Option(
+      names = "--shape",
+      paramLabel = "SIZES",
+      description =
+          "D,LAYERS,HEADS,KEY_VALUE_HEADS,FFN,VOCABULARY,TOKENS,BATCH. Default: ${DEFAULT-VALUE}.")
+  private String shape = "384,8,6,2,1024,256,512,16";
+
+  @Option(
+      names = "--gate",
+      paramLabel = "GATES",
+      description =
+          "Names as in train, separated by commas; none for no gate. Default: ${DEFAULT-VALUE}.")
+  private String gates = "sdpa-elementwise";
+
+  @Option(
+      names = "--precision",
+      paramLabel = "P",
+      description = "bfloat16, float32, or both with a comma. Default: ${DEFAULT-VALUE}.")
+  private String precisions = "bfloat16";
+
+  @Option(
+      names = "--match-parameters",
+      description =
+          "Narrow the feed-forward width, in eights, so that gated models are as large as ungated"
+              + " ones.")
+  private boolean matchParameters;
+
+  @Option(
+      names = "--steps",
+      paramLabel = "N",
+      description = "Measured steps of each, after the warm-up. Default: ${DEFAULT-VALUE}.")
+  private int steps = 10;
+
+  @Option(names = "--profile", description = "Also show where a step's time goes.")
+  private boolean profile;
+
+  @Option(
+      names = "--json",
+      paramLabel = "FILE",
+      description = "Also write the numbers, with a manifest, to this file.")
+  private @Nullable Path json;
+
+  @Mixin private ThreadsOption threads = new ThreadsOption();
+
+  @Spec private CommandSpec spec;
+
+  @SuppressWarnings("NullAway.Init") // picocli sets the spec
+  BenchTrainCommand() {}
+
+  @Override
+  public Integer call() throws IOException {
+    if (steps < 1) {
+      throw new InvalidInputException("--steps must be at least 1, not " + steps);
+    }
+    var sizes = Shape.parse(shape);
+    var arms = arms(sizes);
+    threads.apply();
+    var startedAt = Instant.now();
+    Interruption.watch();
+    Map<Precision, Double> rates = new EnumMap<>(Precision.class);
+    arms.forEach(arm -> rates.computeIfAbsent(arm.precision(), TrainingBenchmark::productRate));
+    try (var benchmark = new TrainingBenchmark(sizes, arms)) {
+      int warmUp = run(benchmark);
+      var measured = benchmark.measured(warmUp);
+      if (measured.getFirst().stepSeconds().length == 0) {
+        Console.note("Stopped during the warm-up; nothing was measured.");
+        return 130;
+      }
+      long peak = ResidentMemory.peak();
+      Console.print(TextTable.of(table(sizes, measured, rates, peak)).toString());
+      Map<String, StepProfile> profiles = new LinkedHashMap<>();
+      for (int i = 0; profile && i < arms.size() && !Interruption.requested(); i++) {
+        int arm = i;
+        var recorded = StepProfile.record(PROFILED_STEPS, () -> benchmark.step(arm));
+        String name = "gate " + arms.get(i).gate() + ", " + word(arms.get(i).precision());
+        profiles.put(name, recorded);
+        Console.print(TextTable.of(table(name, recorded)).toString());
+      }
+      if (json != null) {
+        write(json, sizes, measured, rates, peak, profiles, startedAt);
+      }
+    }
+    return Interruption.requested() ? 130 : 0;
+  }
+
+  private List<Arm> arms(Shape sizes) {
+    long ungated = sizes.decoder(List.of()).parameterCount();
+    var arms = new ArrayList<Arm>();
+    for (String precision : precisions.split(",")) {
+      for (String name : gates.split(",")) {
+        boolean gated = !name.strip().equals("none");
+        var config =
+            sizes.decoder(
+                gated
+                    ? Arrays.stream(name.strip().split("\\+")).map(Gate::parse).toList()
+                    : List.of());
+        arms.add(
+            new Arm(
+                name.strip(),
+                Precision.parse(precision.strip()),
+                gated && matchParameters ? config.matchingParameters(ungated, 8) : config));
+      }
+    }
+    return arms;
+  }
+
+  /// Warms up and measures; gives the rounds of the warm-up.
+  private int run(TrainingBenchmark benchmark) {
+    long began = System.nanoTime();
+    int warmUp = 0;
+    do {
+      benchmark.round();
+      warmUp++;
+    } while (!Interruption.requested()
+        && (warmUp < WARM_UP_ROUNDS || seconds(began) < WARM_UP_SECONDS));
+    var remaining = new RemainingTime();
+    long measuring = System.nanoTime();
+    remaining.observe(0, Duration.ZERO);
+    for (int round = 1; round <= steps && !Interruption.requested(); round++) {
+      benchmark.round();
+      var elapsed = Duration.ofNanos(System.nanoTime() - measuring);
+      remaining.observe(round, elapsed);
+      if (seconds(measuring) > 2) {
+        Console.progress(
+            new Progress(
+                "round",
+                round,
+                steps,
+                elapsed,
+                remaining.remaining(steps).orElse(null),
+                List.of()));
+      }
+    }
+    return warmUp;
+  }
+
+  private static double seconds(long began) {
+    return (System.nanoTime() - began) / 1e9;
+  }
+
+  private static String word(Precision precision) {
+    return precision.elementType().name().toLowerCase(Locale.ROOT);
+  }
+
+  private Table table(
+      Shape sizes, List<Measured> measured, Map<Precision, Double> rates, long peak) {
+    boolean several = measured.size() > 1;
+    var table =
+        Table.titled("Training steps of %s, %s tokens each".formatted(shape, sizes.tokensPerStep()))
+            .columns(
+                "gate",
+                "precision",
+                "parameters",
+                "tokens/s",
+                "step, ms",
+                "fastest",
+                "slowest",
+                "GFLOP/s",
+                "share of product rate",
+                several ? "time, ratio to first" : "peak memory, MB");
+    var first = measured.getFirst();
+    for (var one : measured) {
+      double[] ms = Arrays.stream(one.stepSeconds()).map(s -> s * 1e3).sorted().toArray();
+      double flops = flops(sizes, one);
+      double[] ratios = one.ratios(first);
+      table =
+          table.row(
+              Cell.of(one.arm().gate()),
+              Cell.of(word(one.arm().precision())),
+              Cell.of(one.arm().config().parameterCount()),
+              Cell.of(Math.round(sizes.tokensPerStep() / one.medianSeconds())),
+              Cell.of(one.medianSeconds() * 1e3, 1),
+              Cell.of(ms[0], 1),
+              Cell.of(ms[ms.length - 1], 1),
+              Cell.of(flops / 1e9, 0),
+              Cell.percent(flops / rate(rates, one), 0),
+              !several
+                  ? Cell.of(peak / 1e6, 0)
+                  : ratios.length > 1
+                      ? Cell.interval(Statistics.mean(ratios), Statistics.interval95(ratios))
+                      : Cell.of(ratios[0], 3));
+    }
+    for (var rate : rates.entrySet()) {
+      table =
+          table.footnote(
+              "Matrix products in %s: %s GFLOP/s with %d threads (2048 × 2048 × 2048, median)."
+                  .formatted(
+                      word(rate.getKey()),
+                      Numbers.fixed(rate.getValue() / 1e9, 0),
+                      Threads.count()));
+    }
+    return table.footnote(
+        "%d measured steps of each; median step. First step, with a cold virtual machine: %s s.%s"
+            .formatted(
+                first.stepSeconds().length,
+                Numbers.fixed(first.firstStepSeconds(), 1),
+                several
+                    ? " Ratios are means over rounds with 95 % intervals; peak memory of all"
+                        + " together: "
+                        + Numbers.fixed(peak / 1e6, 0)
+                        + " MB."
+                    : ""));
+  }
+
+  private static double flops(Shape sizes, Measured one) {
+    return one.arm().config().trainingFlopsPerToken(sizes.sequenceLength())
+        * sizes.tokensPerStep()
+        / one.medianSeconds();
+  }
+
+  private static double rate(Map<Precision, Double> rates, Measured one) {
+    return rates.getOrDefault(one.arm().precision(), Double.NaN);
+  }
+
+  private static Table table(String name, StepProfile profile) {
+    var table =
+        Table.titled("Where a step's time goes: " + name)
+            .columns("operation", "pass", "ms", "share");
+    for (var share : profile.operations()) {
+      table =
+          table.row(
+              Cell.of(share.operation()),
+              Cell.of(share.pass()),
+              Cell.of(share.seconds() * 1e3, 1),
+              Cell.percent(share.seconds() / profile.stepSeconds(), 1));
+    }
+    double rest = profile.restSeconds();
+    return table
+        .row(
+            Cell.of("everything else"),
+            Cell.of(""),
+            Cell.of(rest * 1e3, 1),
+            Cell.percent(rest / profile.stepSeconds(), 1))
+        .footnote(
+            "Of the threads' time, matrix products take %s, at %s GFLOP/s of all threads together."
+                .formatted(
+                    Numbers.percent(
+                        profile.productSeconds() / (profile.stepSeconds() * Threads.count()), 0),
+                    Numbers.fixed(
+                        2
+                            * profile.productMultiplications()
+                            / profile.productSeconds()
+                            * Threads.count()
+                            / 1e9,
+                        0)));
+  }
+
+  private void write(
+      Path file,
+      Shape sizes,
+      List<Measured> measured,
+      Map<Precision, Double> rates,
+      long peak,
+      Map<String, StepProfile> profiles,
+      Instant startedAt)
+      throws IOException {
+    var arms = new ArrayList<Map<String, Object>>();
+    for (var one : measured) {
+      Map<String, Object> arm = new LinkedHashMap<>();
+      arm.put("gate", one.arm().gate());
+      arm.put("precision", word(one.arm().precision()));
+      arm.put("intermediate_size", one.arm().config().intermediateSize());
+      arm.put("parameters", one.arm().config().parameterCount());
+      arm.put("tokens_per_second", sizes.tokensPerStep() / one.medianSeconds());
+      arm.put("step_seconds", one.stepSeconds());
+      arm.put("first_step_seconds", one.firstStepSeconds());
+      arm.put("flops_per_second", flops(sizes, one));
+      arm.put("product_flops_per_second", rate(rates, one));
+      arm.put("time_ratios_to_first", one.ratios(measured.getFirst()));
+      arms.add(arm);
+    }
+    Map<String, Object> all = new LinkedHashMap<>();
+    all.put("shape", sizes);
+    all.put("arms", arms);
+    all.put("peak_resident_bytes", peak);
+    all.put("profiles", profiles);
+    all.put("manifest", manifest(startedAt));
+    Path beside = file.resolveSibling("." + file.getFileName() + ".partial");
+    try {
+      Files.writeString(beside, JSON.writeValueAsString(all) + "\n");
+      Files.move(beside, file, StandardCopyOption.REPLACE_EXISTING);
+    } finally {
+      Files.deleteIfExists(beside);
+    }
+  }
+
+  private RunManifest manifest(Instant startedAt) {
+    Map<String, Object> config = new LinkedHashMap<>();
+    config.put("shape", shape);
+    config.put("gate", gates);
+    config.put("precision", precisions);
+    config.put("match_parameters", matchParameters);
+    config.put("steps", steps);
+    config.put("threads", Threads.count());
+    return new RunManifest(
+        Version.commit(),
+        spec.commandLine().getParseResult().originalArgs(),
+        config,
+        Map.of(),
+        "random tokens",
+        Libtorch.version(),
+        RunManifest.Machine.current(),
+        startedAt);
+  }
+}

@@ -1,0 +1,215 @@
+package dev.sluice.training;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.attention.RopeScaling;
+import dev.sluice.decoder.Decoder;
+import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.gate.Gate;
+import dev.sluice.optimizer.AdamW;
+import dev.sluice.optimizer.LearningRateSchedule;
+import dev.sluice.tensor.Device;
+import dev.sluice.tensor.MatrixProduct;
+import dev.sluice.tensor.MatrixProduct.Matrix;
+import dev.sluice.tensor.Precision;
+import dev.sluice.tensor.Scope;
+import dev.sluice.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
+
+/// How long training steps take, on random tokens. Several models take their steps in turn,
+/// forwards and backwards through the list, so that whatever else the machine does falls on all of
+/// them.
+public final class TrainingBenchmark implements AutoCloseable {
+  private static final double LEARNING_RATE = 1e-3;
+  private static final double CLIP_NORM = 1;
+  private static final long SEED = 1;
+
+  /// A model's sizes and its batch, in the order in which text gives them.
+  ///
+  /// @param hiddenSize D, a multiple of the heads
+  /// @param intermediateSize the feed-forward width
+  /// @param sequenceLength T
+  /// @param batchSize sequences of a step
+  public record Shape(
+      int hiddenSize,
+      int layers,
+      int attentionHeads,
+      int keyValueHeads,
+      int intermediateSize,
+      int vocabSize,
+      int sequenceLength,
+      int batchSize) {
+    /// Reads `D,LAYERS,HEADS,KEY_VALUE_HEADS,FFN,VOCABULARY,TOKENS,BATCH`.
+    public static Shape parse(String text) {
+      int[] n;
+      try {
+        n = Arrays.stream(text.split(",")).map(String::strip).mapToInt(Integer::parseInt).toArray();
+      } catch (NumberFormatException e) {
+        throw malformed(text);
+      }
+      if (n.length != 8 || Arrays.stream(n).anyMatch(size -> size < 1) || n[0] % n[2] != 0) {
+        throw malformed(text);
+      }
+      return new Shape(n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]);
+    }
+
+    private static InvalidInputException malformed(String text) {
+      return new InvalidInputException(
+          "a shape is eight positive numbers, D,LAYERS,HEADS,KEY_VALUE_HEADS,FFN,VOCABULARY,TOKENS,"
+              + "BATCH with D a multiple of HEADS, such as 384,8,6,2,1024,256,512,16; not '"
+              + text
+              + "'");
+    }
+
+    /// The model, with tied embeddings and QK-norm.
+    public DecoderConfig decoder(List<Gate> gates) {
+      return new DecoderConfig(
+          vocabSize,
+          hiddenSize,
+          intermediateSize,
+          layers,
+          attentionHeads,
+          keyValueHeads,
+          hiddenSize / attentionHeads,
+          sequenceLength,
+          10_000,
+          new RopeScaling.None(),
+          1e-6,
+          true,
+          true,
+          0.02,
+          gates);
+    }
+
+    public long tokensPerStep() {
+      return (long) sequenceLength * batchSize;
+    }
+  }
+
+  /// One of the models that are compared.
+  ///
+  /// @param gate its gates' names
+  public record Arm(String gate, Precision precision, DecoderConfig config) {}
+
+  /// What was measured of an arm.
+  ///
+  /// @param firstStepSeconds of the very first step, where the virtual machine is cold
+  /// @param stepSeconds of the measured rounds, in their order
+  /// @param loss of the last step
+  public record Measured(Arm arm, double firstStepSeconds, double[] stepSeconds, double loss) {
+    public double medianSeconds() {
+      return median(stepSeconds);
+    }
+
+    /// The step's time relative to another arm's, round by round.
+    public double[] ratios(Measured other) {
+      double[] ratios = new double[stepSeconds.length];
+      Arrays.setAll(ratios, i -> stepSeconds[i] / other.stepSeconds[i]);
+      return ratios;
+    }
+  }
+
+  /// A model with its optimizer and its times.
+  private record Running(Arm arm, Decoder decoder, Trainer trainer, List<Double> seconds)
+      implements AutoCloseable {
+    @Override
+    public void close() {
+      trainer.close();
+      decoder.close();
+    }
+  }
+
+  private final Shape shape;
+  private final List<Running> running = new ArrayList<>();
+  private final Random random = new Random(SEED);
+  private int number;
+  private double loss;
+
+  /// Makes the models.
+  public TrainingBenchmark(Shape shape, List<Arm> arms) {
+    this.shape = shape;
+    for (var arm : arms) {
+      var decoder = Decoder.initialize(arm.config(), arm.precision(), Device.CPU, SEED);
+      var trainer =
+          new Trainer(
+              decoder,
+              new AdamW.Settings(0.9, 0.95, 1e-8, 0.1),
+              new LearningRateSchedule.Cosine(0, Integer.MAX_VALUE, 1),
+              LEARNING_RATE,
+              CLIP_NORM);
+      running.add(new Running(arm, decoder, trainer, new ArrayList<>()));
+    }
+  }
+
+  /// Takes a step with every arm, on the same tokens.
+  public void round() {
+    long[] ids = new long[shape.batchSize * (shape.sequenceLength + 1)];
+    Arrays.setAll(ids, _ -> random.nextInt(shape.vocabSize));
+    number++;
+    for (var one : number % 2 == 0 ? running.reversed() : running) {
+      long began = System.nanoTime();
+      loss = one.trainer.step(number, List.of(ids), shape.batchSize, shape.sequenceLength).loss();
+      one.seconds.add((System.nanoTime() - began) / 1e9);
+    }
+  }
+
+  /// Takes one step with one arm, not timed.
+  public void step(int arm) {
+    var one = running.get(arm);
+    long[] ids = new long[shape.batchSize * (shape.sequenceLength + 1)];
+    Arrays.setAll(ids, _ -> random.nextInt(shape.vocabSize));
+    one.trainer.step(number, List.of(ids), shape.batchSize, shape.sequenceLength);
+  }
+
+  /// The times of all rounds but the first `warmUp`.
+  public List<Measured> measured(int warmUp) {
+    return running.stream()
+        .map(
+            one ->
+                new Measured(
+                    one.arm,
+                    one.seconds.getFirst(),
+                    one.seconds.stream().skip(warmUp).mapToDouble(s -> s).toArray(),
+                    loss))
+        .toList();
+  }
+
+  @Override
+  public void close() {
+    running.forEach(Running::close);
+  }
+
+  /// The rate of a large matrix product on this machine, in FLOP/s: the limit of a training step
+  /// whose other work costs nothing.
+  public static double productRate(Precision precision) {
+    int size = 2048;
+    int rounds = 12;
+    double[] seconds = new double[rounds];
+    try (var _ = Scope.withoutGradient()) {
+      var random = new Random(SEED);
+      float[] numbers = new float[size * size];
+      for (int i = 0; i < numbers.length; i++) {
+        numbers[i] = (float) random.nextGaussian();
+      }
+      var type = precision.elementType();
+      var a = Tensor.of(numbers, size, size).to(type);
+      var c = Tensor.uninitialized(a, type, size, size);
+      for (int i = 0; i < rounds; i++) {
+        long began = System.nanoTime();
+        MatrixProduct.split(Matrix.of(a), Matrix.of(a).transposed(), Matrix.of(c), false);
+        seconds[i] = (System.nanoTime() - began) / 1e9;
+      }
+    }
+    return 2.0 * size * size * size / median(seconds);
+  }
+
+  /// The middle value, or the mean of the two in the middle; NaN of none.
+  public static double median(double... values) {
+    double[] sorted = values.clone();
+    Arrays.sort(sorted);
+    int n = sorted.length;
+    return n == 0 ? Double.NaN : (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
+  }
+}
