@@ -1,6 +1,8 @@
 package dev.sluice.attention;
 
+import dev.sluice.kernel.CausalTile;
 import dev.sluice.kernel.Floats;
+import dev.sluice.kernel.HeadRows;
 import dev.sluice.kernel.Kernels;
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.ElementType;
@@ -10,39 +12,42 @@ import dev.sluice.tensor.MatrixProduct.Matrix;
 import dev.sluice.tensor.Scratch;
 import dev.sluice.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.List;
 import java.util.Objects;
 
-/// `softmax(q kᵀ / √H + causal mask) v` over whole sequences, block by block of queries: of the
-/// attention weights there is never more than one block of one head per thread (Dao et al. 2022,
-/// arXiv 2205.14135, with a row's scores kept whole, so that nothing is rescaled).
+/// `softmax(q kᵀ / √H + causal mask) v` over whole sequences, tile by tile (Dao et al. 2022, arXiv
+/// 2205.14135): of the attention weights there is never more than one tile per thread.
 ///
+/// The query heads that share a key and value head are worked on together, as rows of one matrix.
 /// Products take the inputs' element type and sum in float32, the softmax is float32. Backwards,
 /// the weights are computed again from the rows' log-sum-exp.
 final class CausalAttention {
   /// Attention's result and the log-sum-exp of its scores.
   ///
   /// @param yBTNH of the queries' element type
-  /// @param logSumExpBNT float32
-  record Attended(Tensor yBTNH, Tensor logSumExpBNT) {}
+  /// @param logSumExpBMTG float32; G = N / M query heads share a key and value head
+  record Attended(Tensor yBTNH, Tensor logSumExpBMTG) {}
+
+  /// Rows of a tile, about.
+  private static final int ROWS = 192;
+
+  /// Columns of a tile. With as many rows, what a thread works on stays in its core's cache.
+  private static final int COLUMNS = 512;
 
   private final Tensor query;
   private final Tensor key;
   private final Tensor value;
   private final long batch;
   private final long tokens;
-  private final long heads;
   private final long keyValueHeads;
-  private final long width;
+  private final int group;
+  private final int width;
   private final boolean bfloat16;
   private final double scale;
 
-  /// Queries of a block.
+  /// Tokens of a tile's rows; divides [#COLUMNS].
   private final long block;
-
-  /// What the number of keys that a block looks at is rounded up to: products of few different
-  /// shapes, as each is compiled.
-  private final long step;
 
   private CausalAttention(Tensor qBTNH, Tensor kBTMH, Tensor vBTMH) {
     this.query = qBTNH;
@@ -50,13 +55,12 @@ final class CausalAttention {
     this.value = vBTMH;
     this.batch = qBTNH.size(0);
     this.tokens = qBTNH.size(1);
-    this.heads = qBTNH.size(2);
     this.keyValueHeads = kBTMH.size(2);
-    this.width = qBTNH.size(3);
+    this.group = Math.toIntExact(qBTNH.size(2) / keyValueHeads);
+    this.width = Math.toIntExact(qBTNH.size(3));
     this.bfloat16 = qBTNH.type() == ElementType.BFLOAT16;
     this.scale = 1 / Math.sqrt((double) width);
-    this.block = Math.clamp(tokens / 16, 64, 128);
-    this.step = Math.clamp(tokens / 16, 64, 512);
+    this.block = Math.clamp(Integer.highestOneBit(ROWS / group), 16, 128);
   }
 
   /// Attends on the CPU.
@@ -68,7 +72,12 @@ final class CausalAttention {
     var attention = new CausalAttention(qBTNH.contiguous(), kBTMH.contiguous(), vBTMH.contiguous());
     var logSumExp =
         Tensor.uninitialized(
-            qBTNH, ElementType.FLOAT32, attention.batch, attention.heads, attention.tokens);
+            qBTNH,
+            ElementType.FLOAT32,
+            attention.batch,
+            attention.keyValueHeads,
+            attention.tokens,
+            attention.group);
     var y =
         FusedOp.apply(
             "attention",
@@ -83,11 +92,11 @@ final class CausalAttention {
     var numbers = y.numbers();
     var sums = logSumExp.memory();
     Threads.split(
-        batch * heads,
+        batch * keyValueHeads,
         1,
         (from, to) -> {
           for (long head = from; head < to; head++) {
-            attend(head / heads, head % heads, numbers, sums);
+            attend(head / keyValueHeads, head % keyValueHeads, numbers, sums);
           }
         });
     var result = y.detach();
@@ -97,47 +106,58 @@ final class CausalAttention {
         upstreams -> backward(Objects.requireNonNull(upstreams.getFirst()), result, logSumExp));
   }
 
-  /// One head of one sequence.
+  /// All query heads of one sequence that share a key and value head.
   private void attend(long sequence, long head, Floats y, MemorySegment logSumExp) {
-    var q = head(query.numbers(), sequence, head, heads);
-    var k = head(key.numbers(), sequence, head * keyValueHeads / heads, keyValueHeads);
-    var v = head(value.numbers(), sequence, head * keyValueHeads / heads, keyValueHeads);
-    var scores = Scratch.numbers("scores", block * tokens, false);
-    var weights = Scratch.numbers("weights", block * tokens, bfloat16);
-    var sums = Scratch.numbers("sums", block, false);
-    var output = Scratch.numbers("output", block * width, false);
+    var k = keysOrValues(key.numbers(), sequence, head);
+    var v = keysOrValues(value.numbers(), sequence, head);
+    int most = Math.toIntExact(Math.min(block, tokens) * group);
+    long widest = Math.min(COLUMNS, columns(0, tokens));
+    var queries = Scratch.numbers("queries", (long) most * width, bfloat16);
+    var scores = Scratch.numbers("scores", most * widest, false);
+    var weights = Scratch.numbers("weights", most * widest, bfloat16);
+    var output = Scratch.numbers("output", (long) most * width, false);
+    var maxima = Scratch.numbers("maxima", most, false).memory();
+    var sums = Scratch.numbers("sums", most, false).memory();
+    var factors = Scratch.numbers("factors", most, false).memory();
     for (long from = 0; from < tokens; from += block) {
       long to = Math.min(tokens, from + block);
-      int rows = (int) (to - from);
-      long columns = columns(to);
-      MatrixProduct.multiply(
-          q.rows(from, to),
-          k.rows(0, columns).transposed(),
-          Matrix.of(scores, rows, columns),
-          false);
-      Kernels.FASTEST.causalSoftmax(
-          scores.memory(),
-          weights,
-          sums.memory(),
-          logSumExp.asSlice(4 * ((sequence * heads + head) * tokens + from), 4L * rows),
-          scale,
-          rows,
-          (int) columns,
-          columns,
-          (int) from + 1);
-      MatrixProduct.multiply(
-          Matrix.of(weights, rows, columns),
-          v.rows(0, columns),
-          Matrix.of(output, rows, width),
-          false);
-      Kernels.FASTEST.divideRows(
-          output.memory(),
-          sums.memory(),
-          y,
-          at(sequence, from, head, heads),
-          heads * width,
-          rows,
-          (int) width);
+      var rows = queryRows(sequence, head, from, to);
+      Kernels.FASTEST.gatherRows(query.numbers(), rows, queries);
+      fill(maxima, rows.rows(), Float.NEGATIVE_INFINITY);
+      fill(sums, rows.rows(), 0);
+      for (long first = 0; first < to; first += COLUMNS) {
+        long columns = columns(first, to);
+        MatrixProduct.multiply(
+            Matrix.of(queries, rows.rows(), width),
+            k.rows(first, first + columns).transposed(),
+            Matrix.of(scores, rows.rows(), columns),
+            false);
+        Kernels.FASTEST.causalSoftmax(
+            tile(rows, columns, from, first), scores.memory(), weights, maxima, sums, factors);
+        if (first > 0) {
+          Kernels.FASTEST.scaleRows(output.memory(), factors, rows.rows(), width);
+        }
+        MatrixProduct.multiply(
+            Matrix.of(weights, rows.rows(), columns),
+            v.rows(first, first + columns),
+            Matrix.of(output, rows.rows(), width),
+            first > 0);
+      }
+      Kernels.FASTEST.scatterRows(output.memory(), sums, y, rows);
+      long at = logSumExpAt(sequence, head, from);
+      for (int i = 0; i < rows.rows(); i++) {
+        double logSum = Math.log(sums.getAtIndex(ValueLayout.JAVA_FLOAT, i));
+        logSumExp.setAtIndex(
+            ValueLayout.JAVA_FLOAT,
+            at + i,
+            (float) (maxima.getAtIndex(ValueLayout.JAVA_FLOAT, i) + logSum));
+      }
+    }
+  }
+
+  private static void fill(MemorySegment floats, int count, float value) {
+    for (int i = 0; i < count; i++) {
+      floats.setAtIndex(ValueLayout.JAVA_FLOAT, i, value);
     }
   }
 
@@ -162,98 +182,116 @@ final class CausalAttention {
     return new Tensor[] {dq, dk, dv};
   }
 
-  /// Inverts [#attend] for all query heads that share a key and value head, so that the sums over
-  /// them have one order.
+  /// Inverts [#attend].
   private void attendBackward(
       long sequence,
-      long keyValueHead,
+      long head,
       Floats dy,
       Floats y,
       MemorySegment logSumExp,
       Floats dq,
       Floats dk,
       Floats dv) {
-    long group = heads / keyValueHeads;
-    var k = head(key.numbers(), sequence, keyValueHead, keyValueHeads);
-    var v = head(value.numbers(), sequence, keyValueHead, keyValueHeads);
-    var scores = Scratch.numbers("scores", block * tokens, false);
-    var dWeights = Scratch.numbers("dWeights", block * tokens, false);
-    var weights = Scratch.numbers("weights", block * tokens, bfloat16);
-    var dScores = Scratch.numbers("dScores", block * tokens, bfloat16);
-    var delta = Scratch.numbers("delta", block, false);
+    var k = keysOrValues(key.numbers(), sequence, head);
+    var v = keysOrValues(value.numbers(), sequence, head);
+    int most = Math.toIntExact(Math.min(block, tokens) * group);
+    long widest = Math.min(COLUMNS, columns(0, tokens));
+    var queries = Scratch.numbers("queries", (long) most * width, bfloat16);
+    var dOutput = Scratch.numbers("dOutput", (long) most * width, bfloat16);
+    var dQueries = Scratch.numbers("dQueries", (long) most * width, false);
+    var scores = Scratch.numbers("scores", most * widest, false);
+    var dWeights = Scratch.numbers("dWeights", most * widest, false);
+    var weights = Scratch.numbers("weights", most * widest, bfloat16);
+    var dScores = Scratch.numbers("dScores", most * widest, bfloat16);
+    var delta = Scratch.numbers("delta", most, false).memory();
     var dKeys = Matrix.of(Scratch.numbers("dKeys", tokens * width, false), tokens, width);
     var dValues = Matrix.of(Scratch.numbers("dValues", tokens * width, false), tokens, width);
-    boolean add = false;
-    for (long head = keyValueHead * group; head < (keyValueHead + 1) * group; head++) {
-      var q = head(query.numbers(), sequence, head, heads);
-      var dOut = head(dy, sequence, head, heads);
-      var dQueries = head(dq, sequence, head, heads);
-      // The last block first: it sees all keys, so that it writes every row of dKeys and dValues.
-      for (long from = (tokens - 1) / block * block; from >= 0; from -= block) {
-        long to = Math.min(tokens, from + block);
-        int rows = (int) (to - from);
-        long columns = columns(to);
-        var seenKeys = k.rows(0, columns);
+    // The last rows first: they see all keys, so that they write every row of dKeys and dValues.
+    long last = (tokens - 1) / block * block;
+    for (long from = last; from >= 0; from -= block) {
+      long to = Math.min(tokens, from + block);
+      boolean add = from < last;
+      var rows = queryRows(sequence, head, from, to);
+      Kernels.FASTEST.gatherRows(query.numbers(), rows, queries);
+      Kernels.FASTEST.gatherRows(dy, rows, dOutput);
+      Kernels.FASTEST.dotRows(dy, y, delta, rows);
+      var sums = logSumExp.asSlice(4 * logSumExpAt(sequence, head, from), 4L * rows.rows());
+      var q = Matrix.of(queries, rows.rows(), width);
+      var dOut = Matrix.of(dOutput, rows.rows(), width);
+      for (long first = 0; first < to; first += COLUMNS) {
+        long columns = columns(first, to);
+        var seenKeys = k.rows(first, first + columns);
+        var seenValues = v.rows(first, first + columns);
         MatrixProduct.multiply(
-            q.rows(from, to), seenKeys.transposed(), Matrix.of(scores, rows, columns), false);
+            q, seenKeys.transposed(), Matrix.of(scores, rows.rows(), columns), false);
         MatrixProduct.multiply(
-            dOut.rows(from, to),
-            v.rows(0, columns).transposed(),
-            Matrix.of(dWeights, rows, columns),
-            false);
-        Kernels.FASTEST.dotRows(
-            dy,
-            y,
-            delta.memory(),
-            at(sequence, from, head, heads),
-            heads * width,
-            rows,
-            (int) width);
+            dOut, seenValues.transposed(), Matrix.of(dWeights, rows.rows(), columns), false);
         Kernels.FASTEST.causalSoftmaxBackward(
+            tile(rows, columns, from, first),
             scores.memory(),
             dWeights.memory(),
-            logSumExp.asSlice(4 * ((sequence * heads + head) * tokens + from), 4L * rows),
-            delta.memory(),
+            sums,
+            delta,
             weights,
-            dScores,
-            scale,
-            rows,
-            (int) columns,
-            columns,
-            (int) from + 1);
+            dScores);
+        var dScoresTile = Matrix.of(dScores, rows.rows(), columns);
         MatrixProduct.multiply(
-            Matrix.of(weights, rows, columns).transposed(),
-            dOut.rows(from, to),
-            dValues.rows(0, columns),
+            Matrix.of(weights, rows.rows(), columns).transposed(),
+            dOut,
+            dValues.rows(first, first + columns),
             add);
-        var dScoresBlock = Matrix.of(dScores, rows, columns);
         MatrixProduct.multiply(
-            dScoresBlock.transposed(), q.rows(from, to), dKeys.rows(0, columns), add);
-        MatrixProduct.multiply(dScoresBlock, seenKeys, dQueries.rows(from, to), false);
-        add = true;
+            dScoresTile.transposed(), q, dKeys.rows(first, first + columns), add);
+        MatrixProduct.multiply(
+            dScoresTile, seenKeys, Matrix.of(dQueries, rows.rows(), width), first > 0);
       }
+      Kernels.FASTEST.scatterRows(dQueries.memory(), null, dq, rows);
     }
-    long start = at(sequence, 0, keyValueHead, keyValueHeads);
-    long stride = keyValueHeads * width;
-    int rows = (int) tokens;
-    Kernels.FASTEST.divideRows(
-        dKeys.elements().memory(), null, dk, start, stride, rows, (int) width);
-    Kernels.FASTEST.divideRows(
-        dValues.elements().memory(), null, dv, start, stride, rows, (int) width);
+    var all =
+        new HeadRows(
+            (sequence * tokens * keyValueHeads + head) * width,
+            keyValueHeads * width,
+            Math.toIntExact(tokens),
+            width,
+            1);
+    Kernels.FASTEST.scatterRows(dKeys.elements().memory(), null, dk, all);
+    Kernels.FASTEST.scatterRows(dValues.elements().memory(), null, dv, all);
   }
 
-  /// How many keys the queries before `to` look at.
-  private long columns(long to) {
-    return Math.min(tokens, Math.ceilDiv(to, step) * step);
+  /// How many keys from `first` on the queries before `to` look at, rounded up: products of few
+  /// different shapes, as each is compiled.
+  private long columns(long first, long to) {
+    long seen = Math.min(to - first, COLUMNS);
+    return Math.min(tokens - first, Math.ceilDiv(seen, 64) * 64);
   }
 
-  /// Where a head's vector of a token starts.
-  private long at(long sequence, long token, long head, long heads) {
-    return ((sequence * tokens + token) * heads + head) * width;
+  private CausalTile tile(HeadRows rows, long columns, long from, long first) {
+    return new CausalTile(rows.rows(), (int) columns, from + 1 - first, group, scale);
   }
 
-  /// One head of one sequence, a row per token.
-  private Matrix head(Floats elements, long sequence, long head, long heads) {
-    return new Matrix(elements, at(sequence, 0, head, heads), tokens, width, heads * width, 1);
+  /// The vectors of the queries `from … to`, in a tensor `[B, T, N, H]`.
+  private HeadRows queryRows(long sequence, long head, long from, long to) {
+    long stride = keyValueHeads * group * width;
+    return new HeadRows(
+        (sequence * tokens + from) * stride + head * group * width,
+        stride,
+        Math.toIntExact(to - from) * group,
+        width,
+        group);
+  }
+
+  private long logSumExpAt(long sequence, long head, long from) {
+    return ((sequence * keyValueHeads + head) * tokens + from) * group;
+  }
+
+  /// The keys or values of one head of one sequence, a row per token.
+  private Matrix keysOrValues(Floats elements, long sequence, long head) {
+    return new Matrix(
+        elements,
+        (sequence * tokens * keyValueHeads + head) * width,
+        tokens,
+        width,
+        keyValueHeads * width,
+        1);
   }
 }

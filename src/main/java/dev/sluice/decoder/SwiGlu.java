@@ -40,11 +40,11 @@ record SwiGlu(Tensor gate, Tensor up) implements RecomputedInput {
   @Override
   public void backward(Floats upstream, Floats out, List<Floats> gradients, long from, long to) {
     long width = gate.size(-1);
-    forward(out, from, to);
     Kernels.FASTEST.swiGluBackward(
         upstream,
         gate.numbers().from(from * width),
         up.numbers().from(from * width),
+        out,
         gradients.getFirst().from(from * width),
         gradients.getLast().from(from * width),
         0,

@@ -91,62 +91,73 @@ public interface Kernels {
   /// The feed-forward's inner activation: `out[i] = gate[i] · σ(gate[i]) · up[i]`.
   void swiGlu(Floats gate, Floats up, Floats out, long from, long to);
 
-  /// The gradient of [#swiGlu]: `dUp = dOut · gate · σ(gate)`, `dGate = dOut · up · σ(gate) · (1 +
-  /// gate · σ(−gate))`.
+  /// The gradient of [#swiGlu], and what it gave once more: `dUp = dOut · gate · σ(gate)`, `dGate =
+  /// dOut · up · σ(gate) · (1 + gate · σ(−gate))`, `out = gate · σ(gate) · up`.
   void swiGluBackward(
-      Floats dOut, Floats gate, Floats up, Floats dGate, Floats dUp, long from, long to);
+      Floats dOut,
+      Floats gate,
+      Floats up,
+      Floats out,
+      Floats dGate,
+      Floats dUp,
+      long from,
+      long to);
 
-  /// The causal softmax of a block of attention scores, not yet divided by its sum. Row i sees the
-  /// first `visible + i` of `columns` columns: with `m = max_j scale · scores[i·stride + j]` over
-  /// those, `weights[i·stride + j] = e^(scale · scores[i·stride + j] − m)`, zero for the columns
-  /// that it does not see; `sums[i] = Σ_j weights`, `logSumExp[i] = m + ln sums[i]`.
+  /// The softmax of a tile of causal attention, not yet divided by its sum, where tiles of the same
+  /// rows follow one another from left to right. With m the largest `scale · scores[i, j]` that row
+  /// i has seen in this tile and those before: `weights[i, j] = e^(scale · scores[i, j] − m)`, zero
+  /// for columns that it does not see; `factors[i] = e^(maxima[i] − m)`, by which earlier weights
+  /// of the row are to be multiplied; then `sums[i] ← factors[i] · sums[i] + Σ_j weights[i, j]` and
+  /// `maxima[i] ← m`.
   ///
-  /// @param scores rows × stride float32 numbers
-  /// @param stride from one row to the next, at least `columns`
-  /// @param visible at least 1; `visible + i` beyond `columns` means all columns
+  /// @param scores float32
+  /// @param maxima float32; −∞ before the first tile
+  /// @param sums float32; 0 before the first tile
+  /// @param factors float32
   void causalSoftmax(
+      CausalTile tile,
       MemorySegment scores,
       Floats weights,
+      MemorySegment maxima,
       MemorySegment sums,
-      MemorySegment logSumExp,
-      double scale,
-      int rows,
-      int columns,
-      long stride,
-      int visible);
+      MemorySegment factors);
 
-  /// The gradient of attention's softmax, which computes the weights again: `p[i,j] = e^(scale ·
-  /// scores[i·stride + j] − logSumExp[i])`, written to `weights`, and `dScores[i·stride + j] =
-  /// scale · p[i,j] · (dWeights[i·stride + j] − delta[i])`; both are zero for columns that row i
-  /// does not see. `dWeights` is float32 and is ∂L/∂p; `delta[i] = Σ_j p[i,j] · ∂L/∂p[i,j]`.
+  /// The gradient of attention's softmax, which computes the weights again: `p[i, j] = e^(scale ·
+  /// scores[i, j] − logSumExp[i])`, written to `weights`, and `dScores[i, j] = scale · p[i, j] ·
+  /// (dWeights[i, j] − delta[i])`; both are zero for columns that row i does not see.
+  ///
+  /// @param scores float32
+  /// @param dWeights float32, ∂L/∂p
+  /// @param logSumExp float32
+  /// @param delta float32, `Σ_j p[i, j] · ∂L/∂p[i, j]` over all columns of all tiles
   void causalSoftmaxBackward(
+      CausalTile tile,
       MemorySegment scores,
       MemorySegment dWeights,
       MemorySegment logSumExp,
       MemorySegment delta,
       Floats weights,
-      Floats dScores,
-      double scale,
-      int rows,
-      int columns,
-      long stride,
-      int visible);
+      Floats dScores);
 
-  /// `out[start + i·stride + j] = x[i·width + j] / divisors[i]`, or without divisors a copy.
+  /// `x[i · width + j] ← x[i · width + j] · factors[i]`, all float32.
+  void scaleRows(MemorySegment x, MemorySegment factors, int rows, int width);
+
+  /// Brings rows together: `out[i · width + j]` is element j of row i in `x`.
   ///
-  /// @param x rows × width float32 numbers
-  /// @param divisors float32, or null
-  void divideRows(
-      MemorySegment x,
-      @Nullable MemorySegment divisors,
-      Floats out,
-      long start,
-      long stride,
-      int rows,
-      int width);
+  /// @param out of x's element type
+  void gatherRows(Floats x, HeadRows rows, Floats out);
 
-  /// `out[i] = Σ_j a[start + i·stride + j] · b[start + i·stride + j]`, j < width.
-  void dotRows(Floats a, Floats b, MemorySegment out, long start, long stride, int rows, int width);
+  /// Takes rows apart: element j of row i in `out` becomes `x[i · width + j] / divisors[i]`, or
+  /// `x[i · width + j]` without divisors.
+  ///
+  /// @param x float32
+  /// @param divisors float32, or null
+  void scatterRows(MemorySegment x, @Nullable MemorySegment divisors, Floats out, HeadRows rows);
+
+  /// `out[i] = Σ_j a[i, j] · b[i, j]` for rows that stand at the same places in a and b.
+  ///
+  /// @param out float32
+  void dotRows(Floats a, Floats b, MemorySegment out, HeadRows rows);
 
   /// The next-token loss of rows of logits and its gradient: `losses[r] = ln Σ_j e^logits[r·v + j]
   /// − logits[r·v + targets[r]]`, `dLogits[r·v + j] = scale · (softmax_j − [j = targets[r]])`.

@@ -42,6 +42,7 @@ final class Lanes {
 
   private static final int ROUNDER_BITS = Float.floatToRawIntBits(ROUNDER);
 
+  private static final FloatVector ONE = FloatVector.broadcast(F, 1f);
   private static final FloatVector ROUNDERS = FloatVector.broadcast(F, ROUNDER);
   private static final FloatVector LOG2_E = FloatVector.broadcast(F, 1.442695f);
   private static final FloatVector MINUS_LN_2_HIGH = FloatVector.broadcast(F, -0x1.63p-1f);
@@ -67,6 +68,11 @@ final class Lanes {
 
   static FloatVector at(float[] array, int i) {
     return FloatVector.fromArray(F, array, i);
+  }
+
+  /// Float32 numbers in memory, from element i on.
+  static FloatVector at(MemorySegment floats, long i) {
+    return FloatVector.fromMemorySegment(F, floats, i * 4, ORDER);
   }
 
   // ---------------------------------------------------------------- memory to arrays and back
@@ -170,7 +176,7 @@ final class Lanes {
   static FloatVector sigmoid(FloatVector z) {
     var small = exp(z.abs().neg());
     var numerator = small.blend(1f, z.compare(VectorOperators.GE, 0f));
-    return numerator.div(small.add(1f));
+    return numerator.mul(ONE.div(small.add(1f)));
   }
 
   /// `eˣ` for x ≤ 0 within 2 ulp, and zero instead of a subnormal number: with x = n ln 2 + r and

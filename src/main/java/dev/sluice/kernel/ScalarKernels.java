@@ -2,6 +2,7 @@ package dev.sluice.kernel;
 
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import org.jspecify.annotations.Nullable;
 
 /// The definition of every kernel, one element at a time. Faster kernels are tested against this
 /// one.
@@ -71,27 +72,23 @@ public final class ScalarKernels implements Kernels {
     memory.set(ValueLayout.JAVA_FLOAT_UNALIGNED, i * 4, value);
   }
 
-  static float f(MemorySegment m, long i) {
-    return m.get(java.lang.foreign.ValueLayout.JAVA_FLOAT_UNALIGNED, i * 4);
-  }
-
-  static void f(MemorySegment m, long i, float v) {
-    m.set(java.lang.foreign.ValueLayout.JAVA_FLOAT_UNALIGNED, i * 4, v);
-  }
-
   @Override
   public void rmsNorm(
       Floats x, Floats weight, double epsilon, Floats out, int width, long from, long to) {
     for (long r = from; r < to; r++) {
-      double q = 0;
+      float s = inverseRoot(x, r * width, width, epsilon);
       for (int j = 0; j < width; j++) {
-        float v = x.get(r * width + j);
-        q += v * v;
-      }
-      float s = (float) (1 / Math.sqrt(q / width + epsilon));
-      for (int j = 0; j < width; j++)
         out.set(r * width + j, x.get(r * width + j) * s * weight.get(j));
+      }
     }
+  }
+
+  private static float inverseRoot(Floats x, long start, int width, double epsilon) {
+    double squares = 0;
+    for (long i = start; i < start + width; i++) {
+      squares += (double) x.get(i) * x.get(i);
+    }
+    return (float) (1 / Math.sqrt(squares / width + epsilon));
   }
 
   @Override
@@ -100,36 +97,44 @@ public final class ScalarKernels implements Kernels {
       Floats x,
       Floats weight,
       double epsilon,
-      @org.jspecify.annotations.Nullable Floats dPast,
+      @Nullable Floats dPast,
       Floats dx,
       MemorySegment dWeight,
       int width,
       long from,
       long to) {
+    float[] d = new float[width];
     for (long r = from; r < to; r++) {
-      double q = 0, d = 0;
       for (int j = 0; j < width; j++) {
-        float v = x.get(r * width + j);
-        q += v * v;
-        d += dOut.get(r * width + j) * weight.get(j) * v;
+        d[j] = dOut.get(r * width + j);
       }
-      float s = (float) (1 / Math.sqrt(q / width + epsilon));
-      float c = (float) (s * s * d / width);
+      normGradient(d, x, r * width, weight, epsilon, dWeight);
       for (int j = 0; j < width; j++) {
-        float v = x.get(r * width + j);
-        float g = dOut.get(r * width + j);
-        dx.set(
-            r * width + j,
-            s * (g * weight.get(j) - v * c) + (dPast == null ? 0 : dPast.get(r * width + j)));
-        f(dWeight, j, f(dWeight, j) + g * v * s);
+        dx.set(r * width + j, d[j] + (dPast == null ? 0 : dPast.get(r * width + j)));
       }
+    }
+  }
+
+  /// Turns ∂L/∂out of a normed row into ∂L/∂x, and adds to ∂L/∂weight.
+  private static void normGradient(
+      float[] d, Floats x, long start, Floats weight, double epsilon, MemorySegment dWeight) {
+    float s = inverseRoot(x, start, d.length, epsilon);
+    double dot = 0;
+    for (int j = 0; j < d.length; j++) {
+      dot += (double) d[j] * weight.get(j) * x.get(start + j);
+    }
+    float c = (float) (s * s * (dot / d.length));
+    for (int j = 0; j < d.length; j++) {
+      float v = x.get(start + j);
+      set(dWeight, j, get(dWeight, j) + d[j] * v * s); // out = x · s · weight
+      d[j] = s * (d[j] * weight.get(j) - v * c);
     }
   }
 
   @Override
   public void normRotate(
       Floats x,
-      @org.jspecify.annotations.Nullable Floats weight,
+      @Nullable Floats weight,
       double epsilon,
       Rotations rotations,
       Floats out,
@@ -137,21 +142,19 @@ public final class ScalarKernels implements Kernels {
       int width,
       long from,
       long to) {
-    int h = width / 2;
+    int half = width / 2;
+    float[] u = new float[width];
     for (long r = from; r < to; r++) {
-      long p = (r / heads) % rotations.positions();
-      double q = 0;
+      float s = weight == null ? 1 : inverseRoot(x, r * width, width, epsilon);
       for (int j = 0; j < width; j++) {
-        float v = x.get(r * width + j);
-        q += v * v;
+        u[j] = x.get(r * width + j) * s * (weight == null ? 1 : weight.get(j));
       }
-      float s = weight == null ? 1 : (float) (1 / Math.sqrt(q / width + epsilon));
-      for (int i = 0; i < h; i++) {
-        float a = x.get(r * width + i) * s * (weight == null ? 1 : weight.get(i)),
-            b = x.get(r * width + i + h) * s * (weight == null ? 1 : weight.get(i + h));
-        float c = f(rotations.cosines(), p * h + i), n = f(rotations.sines(), p * h + i);
-        out.set(r * width + i, a * c - b * n);
-        out.set(r * width + i + h, b * c + a * n);
+      long angle = r / heads % rotations.positions() * half;
+      for (int i = 0; i < half; i++) {
+        float cos = get(rotations.cosines(), angle + i);
+        float sin = get(rotations.sines(), angle + i);
+        out.set(r * width + i, u[i] * cos - u[i + half] * sin);
+        out.set(r * width + i + half, u[i + half] * cos + u[i] * sin);
       }
     }
   }
@@ -160,7 +163,7 @@ public final class ScalarKernels implements Kernels {
   public void normRotateBackward(
       Floats dOut,
       Floats x,
-      @org.jspecify.annotations.Nullable Floats weight,
+      @Nullable Floats weight,
       double epsilon,
       Rotations rotations,
       Floats dx,
@@ -169,127 +172,143 @@ public final class ScalarKernels implements Kernels {
       int width,
       long from,
       long to) {
-    int h = width / 2;
-    float[] du = new float[width];
+    int half = width / 2;
+    float[] d = new float[width];
     for (long r = from; r < to; r++) {
-      long p = (r / heads) % rotations.positions();
-      for (int i = 0; i < h; i++) {
-        float a = dOut.get(r * width + i), b = dOut.get(r * width + i + h);
-        float c = f(rotations.cosines(), p * h + i), n = f(rotations.sines(), p * h + i);
-        du[i] = a * c + b * n;
-        du[i + h] = b * c - a * n;
+      long angle = r / heads % rotations.positions() * half;
+      for (int i = 0; i < half; i++) { // the rotation back
+        float cos = get(rotations.cosines(), angle + i);
+        float sin = get(rotations.sines(), angle + i);
+        float first = dOut.get(r * width + i);
+        float second = dOut.get(r * width + i + half);
+        d[i] = first * cos + second * sin;
+        d[i + half] = second * cos - first * sin;
       }
-      if (weight == null) {
-        for (int j = 0; j < width; j++) dx.set(r * width + j, du[j]);
-        continue;
+      if (weight != null) {
+        normGradient(d, x, r * width, weight, epsilon, dWeight);
       }
-      double q = 0, d = 0;
       for (int j = 0; j < width; j++) {
-        float v = x.get(r * width + j);
-        q += v * v;
-        d += du[j] * weight.get(j) * v;
-      }
-      float s = (float) (1 / Math.sqrt(q / width + epsilon));
-      float c = (float) (s * s * d / width);
-      for (int j = 0; j < width; j++) {
-        float v = x.get(r * width + j);
-        dx.set(r * width + j, s * (du[j] * weight.get(j) - v * c));
-        f(dWeight, j, f(dWeight, j) + du[j] * v * s);
+        dx.set(r * width + j, d[j]);
       }
     }
   }
 
   @Override
   public void swiGlu(Floats gate, Floats up, Floats out, long from, long to) {
-    for (long i = from; i < to; i++) out.set(i, gate.get(i) * sigmoid(gate.get(i)) * up.get(i));
+    for (long i = from; i < to; i++) {
+      float z = gate.get(i);
+      out.set(i, z * sigmoid(z) * up.get(i));
+    }
   }
 
   @Override
   public void swiGluBackward(
-      Floats dOut, Floats gate, Floats up, Floats dGate, Floats dUp, long from, long to) {
+      Floats dOut,
+      Floats gate,
+      Floats up,
+      Floats out,
+      Floats dGate,
+      Floats dUp,
+      long from,
+      long to) {
     for (long i = from; i < to; i++) {
-      float g = gate.get(i), s = sigmoid(g), d = dOut.get(i);
-      dUp.set(i, d * g * s);
-      dGate.set(i, d * up.get(i) * s * (1 + g * sigmoid(-g)));
+      float z = gate.get(i);
+      float score = sigmoid(z);
+      out.set(i, z * score * up.get(i));
+      dUp.set(i, dOut.get(i) * z * score);
+      dGate.set(i, dOut.get(i) * up.get(i) * score * (1 + z * sigmoid(-z)));
     }
   }
 
   @Override
   public void causalSoftmax(
+      CausalTile tile,
       MemorySegment scores,
       Floats weights,
+      MemorySegment maxima,
       MemorySegment sums,
-      MemorySegment logSumExp,
-      double scale,
-      int rows,
-      int columns,
-      long stride,
-      int visible) {
-    for (int i = 0; i < rows; i++) {
-      int n = Math.min(columns, visible + i);
-      float m = Float.NEGATIVE_INFINITY;
-      for (int j = 0; j < n; j++) m = Math.max(m, (float) (scale * f(scores, i * stride + j)));
-      double sum = 0;
-      for (int j = 0; j < n; j++) {
-        float e = (float) Math.exp((float) (scale * f(scores, i * stride + j)) - m);
-        sum += e;
-        weights.set(i * stride + j, e);
+      MemorySegment factors) {
+    for (int i = 0; i < tile.rows(); i++) {
+      long row = (long) i * tile.columns();
+      int seen = tile.seen(i);
+      float before = get(maxima, i);
+      float largest = before;
+      for (int j = 0; j < seen; j++) {
+        largest = Math.max(largest, (float) tile.scale() * get(scores, row + j));
       }
-      for (int j = n; j < columns; j++) weights.set(i * stride + j, 0);
-      f(sums, i, (float) sum);
-      f(logSumExp, i, (float) (m + Math.log(sum)));
+      float factor = (float) Math.exp(before - largest);
+      double sum = factor * get(sums, i);
+      for (int j = 0; j < tile.columns(); j++) {
+        float score = (float) tile.scale() * get(scores, row + j);
+        float weight = j < seen ? (float) Math.exp(score - largest) : 0;
+        weights.set(row + j, weight);
+        sum += weight;
+      }
+      set(maxima, i, largest);
+      set(sums, i, (float) sum);
+      set(factors, i, factor);
     }
   }
 
   @Override
   public void causalSoftmaxBackward(
+      CausalTile tile,
       MemorySegment scores,
       MemorySegment dWeights,
       MemorySegment logSumExp,
       MemorySegment delta,
       Floats weights,
-      Floats dScores,
-      double scale,
-      int rows,
-      int columns,
-      long stride,
-      int visible) {
-    for (int i = 0; i < rows; i++) {
-      int n = Math.min(columns, visible + i);
-      for (int j = 0; j < columns; j++) {
-        float p = j < n ? (float) Math.exp(scale * f(scores, i * stride + j) - f(logSumExp, i)) : 0;
-        weights.set(i * stride + j, p);
-        dScores.set(
-            i * stride + j,
-            j < n ? (float) (scale * p * (f(dWeights, i * stride + j) - f(delta, i))) : 0);
+      Floats dScores) {
+    for (int i = 0; i < tile.rows(); i++) {
+      long row = (long) i * tile.columns();
+      for (int j = 0; j < tile.columns(); j++) {
+        boolean seen = j < tile.seen(i);
+        float score = (float) tile.scale() * get(scores, row + j);
+        float p = seen ? (float) Math.exp(score - get(logSumExp, i)) : 0;
+        float d = seen ? p * (get(dWeights, row + j) - get(delta, i)) : 0;
+        weights.set(row + j, p);
+        dScores.set(row + j, (float) tile.scale() * d);
       }
     }
   }
 
   @Override
-  public void divideRows(
-      MemorySegment x,
-      @org.jspecify.annotations.Nullable MemorySegment divisors,
-      Floats out,
-      long start,
-      long stride,
-      int rows,
-      int width) {
-    for (int i = 0; i < rows; i++)
-      for (int j = 0; j < width; j++)
-        out.set(
-            start + i * stride + j,
-            f(x, (long) i * width + j) / (divisors == null ? 1 : f(divisors, i)));
+  public void scaleRows(MemorySegment x, MemorySegment factors, int rows, int width) {
+    for (int i = 0; i < rows; i++) {
+      for (long j = (long) i * width; j < (i + 1L) * width; j++) {
+        set(x, j, get(x, j) * get(factors, i));
+      }
+    }
   }
 
   @Override
-  public void dotRows(
-      Floats a, Floats b, MemorySegment out, long start, long stride, int rows, int width) {
-    for (int i = 0; i < rows; i++) {
-      double s = 0;
-      for (int j = 0; j < width; j++)
-        s += a.get(start + i * stride + j) * b.get(start + i * stride + j);
-      f(out, i, (float) s);
+  public void gatherRows(Floats x, HeadRows rows, Floats out) {
+    for (int i = 0; i < rows.rows(); i++) {
+      for (int j = 0; j < rows.width(); j++) {
+        out.set((long) i * rows.width() + j, x.get(rows.at(i) + j));
+      }
+    }
+  }
+
+  @Override
+  public void scatterRows(
+      MemorySegment x, @Nullable MemorySegment divisors, Floats out, HeadRows rows) {
+    for (int i = 0; i < rows.rows(); i++) {
+      float divisor = divisors == null ? 1 : get(divisors, i);
+      for (int j = 0; j < rows.width(); j++) {
+        out.set(rows.at(i) + j, get(x, (long) i * rows.width() + j) / divisor);
+      }
+    }
+  }
+
+  @Override
+  public void dotRows(Floats a, Floats b, MemorySegment out, HeadRows rows) {
+    for (int i = 0; i < rows.rows(); i++) {
+      double sum = 0;
+      for (int j = 0; j < rows.width(); j++) {
+        sum += (double) a.get(rows.at(i) + j) * b.get(rows.at(i) + j);
+      }
+      set(out, i, (float) sum);
     }
   }
 
@@ -298,42 +317,52 @@ public final class ScalarKernels implements Kernels {
       MemorySegment logits,
       MemorySegment targets,
       MemorySegment losses,
-      @org.jspecify.annotations.Nullable Floats dLogits,
+      @Nullable Floats dLogits,
       double scale,
       int vocabulary,
       long from,
       long to) {
     for (long r = from; r < to; r++) {
-      float m = Float.NEGATIVE_INFINITY;
-      for (int j = 0; j < vocabulary; j++) m = Math.max(m, f(logits, r * vocabulary + j));
+      long row = r * vocabulary;
+      float largest = Float.NEGATIVE_INFINITY;
+      for (int j = 0; j < vocabulary; j++) {
+        largest = Math.max(largest, get(logits, row + j));
+      }
       double sum = 0;
-      for (int j = 0; j < vocabulary; j++) sum += Math.exp(f(logits, r * vocabulary + j) - m);
-      double lse = m + Math.log(sum);
-      long t = targets.get(java.lang.foreign.ValueLayout.JAVA_LONG_UNALIGNED, r * 8);
-      f(losses, r, (float) (lse - f(logits, r * vocabulary + t)));
-      if (dLogits != null)
-        for (int j = 0; j < vocabulary; j++)
-          dLogits.set(
-              r * vocabulary + j,
-              (float) (scale * (Math.exp(f(logits, r * vocabulary + j) - lse) - (j == t ? 1 : 0))));
+      for (int j = 0; j < vocabulary; j++) {
+        sum += Math.exp(get(logits, row + j) - largest);
+      }
+      double logSumExp = largest + Math.log(sum);
+      long target = targets.get(ValueLayout.JAVA_LONG_UNALIGNED, r * 8);
+      set(losses, r, (float) (logSumExp - get(logits, row + target)));
+      for (int j = 0; dLogits != null && j < vocabulary; j++) {
+        double p = Math.exp(get(logits, row + j) - logSumExp);
+        dLogits.set(row + j, (float) (scale * (j == target ? p - 1 : p)));
+      }
     }
   }
 
   @Override
   public void plus(Floats a, Floats b, Floats out, long from, long to) {
-    for (long i = from; i < to; i++) out.set(i, a.get(i) + b.get(i));
+    for (long i = from; i < to; i++) {
+      out.set(i, a.get(i) + b.get(i));
+    }
   }
 
   @Override
   public void copy(Floats x, Floats out, long from, long to) {
-    for (long i = from; i < to; i++) out.set(i, x.get(i));
+    for (long i = from; i < to; i++) {
+      out.set(i, x.get(i));
+    }
   }
 
   @Override
   public double squareSum(MemorySegment x, long from, long to) {
-    double s = 0;
-    for (long i = from; i < to; i++) s += (double) f(x, i) * f(x, i);
-    return s;
+    double sum = 0;
+    for (long i = from; i < to; i++) {
+      sum += (double) get(x, i) * get(x, i);
+    }
+    return sum;
   }
 
   @Override
@@ -346,9 +375,10 @@ public final class ScalarKernels implements Kernels {
       int from,
       int to) {
     for (long r = 0; r < count; r++) {
-      long t = ids.get(java.lang.foreign.ValueLayout.JAVA_LONG_UNALIGNED, r * 8);
-      for (int j = from; j < to; j++)
-        f(table, t * width + j, f(table, t * width + j) + rows.get(r * width + j));
+      long start = ids.get(ValueLayout.JAVA_LONG_UNALIGNED, r * 8) * width;
+      for (int j = from; j < to; j++) {
+        set(table, start + j, get(table, start + j) + rows.get(r * width + j));
+      }
     }
   }
 }

@@ -17,6 +17,7 @@ import org.jspecify.annotations.Nullable;
 /// The kernels with the Vector API, see [Lanes] for how they are built. Norms and rotation are in
 /// [VectorNorm], softmax and loss in [VectorSoftmax].
 public final class VectorKernels implements Kernels {
+  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
   private static final FloatVector ONE = FloatVector.broadcast(Lanes.F, 1f);
 
   // ---------------------------------------------------------------- the gate
@@ -126,34 +127,44 @@ public final class VectorKernels implements Kernels {
 
   @Override
   public void swiGluBackward(
-      Floats dOut, Floats gate, Floats up, Floats dGate, Floats dUp, long from, long to) {
+      Floats dOut,
+      Floats gate,
+      Floats up,
+      Floats out,
+      Floats dGate,
+      Floats dUp,
+      long from,
+      long to) {
     float[] d = array(CHUNK);
     float[] g = array(CHUNK);
     float[] u = array(CHUNK);
     for (long start = from; start < to; start += CHUNK) {
       int count = (int) Math.min(CHUNK, to - start);
-      int padded = padded(count);
       read(dOut, start, d, count);
       read(gate, start, g, count);
       read(up, start, u, count);
-      multiply(u, d, u, padded);
-      swiGluSlopes(d, g, u, padded);
+      swiGluSlopes(d, g, u, padded(count));
       write(d, dUp, start, count);
+      write(g, out, start, count);
       write(u, dGate, start, count);
     }
   }
 
-  /// d ← d z σ(z) and u ← u σ(z) (1 + z σ(−z)).
+  /// d ← d z σ(z), u ← d u σ(z) (1 + z σ(−z)) and z ← u z σ(z).
   private static void swiGluSlopes(float[] d, float[] z, float[] u, int padded) {
     for (int i = 0; i < padded; i += LANES) {
       var logit = at(z, i);
+      var up = at(u, i);
+      var upstream = at(d, i);
       var small = Lanes.exp(logit.abs().neg());
       var inverse = ONE.div(small.add(1f));
       var positive = logit.compare(VectorOperators.GE, 0f);
       var score = small.blend(1f, positive).mul(inverse);
       var rest = ONE.blend(small, positive).mul(inverse);
-      at(d, i).mul(logit.mul(score)).intoArray(d, i);
-      at(u, i).mul(score.mul(rest.fma(logit, ONE))).intoArray(u, i);
+      var silu = logit.mul(score);
+      upstream.mul(silu).intoArray(d, i);
+      upstream.mul(up).mul(score.mul(rest.fma(logit, ONE))).intoArray(u, i);
+      silu.mul(up).intoArray(z, i);
     }
   }
 
@@ -215,44 +226,25 @@ public final class VectorKernels implements Kernels {
 
   @Override
   public void causalSoftmax(
+      CausalTile tile,
       MemorySegment scores,
       Floats weights,
+      MemorySegment maxima,
       MemorySegment sums,
-      MemorySegment logSumExp,
-      double scale,
-      int rows,
-      int columns,
-      long stride,
-      int visible) {
-    VectorSoftmax.forward(
-        scores, weights, sums, logSumExp, (float) scale, rows, columns, stride, visible);
+      MemorySegment factors) {
+    VectorSoftmax.forward(tile, scores, weights, maxima, sums, factors);
   }
 
   @Override
   public void causalSoftmaxBackward(
+      CausalTile tile,
       MemorySegment scores,
       MemorySegment dWeights,
       MemorySegment logSumExp,
       MemorySegment delta,
       Floats weights,
-      Floats dScores,
-      double scale,
-      int rows,
-      int columns,
-      long stride,
-      int visible) {
-    VectorSoftmax.backward(
-        scores,
-        dWeights,
-        logSumExp,
-        delta,
-        weights,
-        dScores,
-        (float) scale,
-        rows,
-        columns,
-        stride,
-        visible);
+      Floats dScores) {
+    VectorSoftmax.backward(tile, scores, dWeights, logSumExp, delta, weights, dScores);
   }
 
   @Override
@@ -272,34 +264,53 @@ public final class VectorKernels implements Kernels {
   // ---------------------------------------------------------------- rows and elements
 
   @Override
-  public void divideRows(
-      MemorySegment x,
-      @Nullable MemorySegment divisors,
-      Floats out,
-      long start,
-      long stride,
-      int rows,
-      int width) {
+  public void scaleRows(MemorySegment x, MemorySegment factors, int rows, int width) {
     float[] row = array(width);
     var numbers = Floats.float32(x);
     for (int i = 0; i < rows; i++) {
       read(numbers, (long) i * width, row, width);
-      if (divisors != null) {
-        divide(row, divisors.get(ValueLayout.JAVA_FLOAT_UNALIGNED, i * 4L), row.length);
-      }
-      write(row, out, start + i * stride, width);
+      scale(row, factors.get(FLOAT, i * 4L), row.length);
+      write(row, numbers, (long) i * width, width);
     }
   }
 
   @Override
-  public void dotRows(
-      Floats a, Floats b, MemorySegment out, long start, long stride, int rows, int width) {
-    float[] left = array(width);
-    float[] right = array(width);
-    for (int i = 0; i < rows; i++) {
-      read(a, start + i * stride, left, width);
-      read(b, start + i * stride, right, width);
-      out.set(ValueLayout.JAVA_FLOAT_UNALIGNED, i * 4L, Lanes.dot(left, right, left.length));
+  public void gatherRows(Floats x, HeadRows rows, Floats out) {
+    long bytes = x.bfloat16() ? 2 : 4;
+    long token = (long) rows.group() * rows.width(); // whose rows stand together on both sides
+    for (int i = 0; i < rows.rows(); i += rows.group()) {
+      MemorySegment.copy(
+          x.memory(),
+          rows.at(i) * bytes,
+          out.memory(),
+          (long) i * rows.width() * bytes,
+          Math.min(token, (long) (rows.rows() - i) * rows.width()) * bytes);
+    }
+  }
+
+  @Override
+  public void scatterRows(
+      MemorySegment x, @Nullable MemorySegment divisors, Floats out, HeadRows rows) {
+    int width = rows.width();
+    float[] row = array(width);
+    var numbers = Floats.float32(x);
+    for (int i = 0; i < rows.rows(); i++) {
+      read(numbers, (long) i * width, row, width);
+      if (divisors != null) {
+        divide(row, divisors.get(FLOAT, i * 4L), row.length);
+      }
+      write(row, out, rows.at(i), width);
+    }
+  }
+
+  @Override
+  public void dotRows(Floats a, Floats b, MemorySegment out, HeadRows rows) {
+    float[] left = array(rows.width());
+    float[] right = array(rows.width());
+    for (int i = 0; i < rows.rows(); i++) {
+      read(a, rows.at(i), left, rows.width());
+      read(b, rows.at(i), right, rows.width());
+      out.set(FLOAT, i * 4L, Lanes.dot(left, right, left.length));
     }
   }
 

@@ -6,12 +6,10 @@ import static dev.sluice.kernel.Lanes.array;
 import static dev.sluice.kernel.Lanes.at;
 import static dev.sluice.kernel.Lanes.clear;
 import static dev.sluice.kernel.Lanes.padded;
-import static dev.sluice.kernel.Lanes.read;
 import static dev.sluice.kernel.Lanes.write;
 
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
-import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
 import org.jspecify.annotations.Nullable;
 
@@ -22,87 +20,111 @@ final class VectorSoftmax {
   private VectorSoftmax() {}
 
   static void forward(
+      CausalTile tile,
       MemorySegment scores,
       Floats weights,
+      MemorySegment maxima,
       MemorySegment sums,
-      MemorySegment logSumExp,
-      float scale,
-      int rows,
-      int columns,
-      long stride,
-      int visible) {
+      MemorySegment factors) {
+    float scale = (float) tile.scale();
+    int columns = tile.columns();
     float[] row = array(columns);
-    var numbers = Floats.float32(scores);
-    for (int i = 0; i < rows; i++) {
-      int seen = Math.min(columns, visible + i);
-      int padded = padded(seen);
-      read(numbers, i * stride, row, seen);
-      Arrays.fill(row, seen, padded, Float.NEGATIVE_INFINITY);
-      float largest = max(row, padded) * scale;
-      exponentials(row, scale, largest, padded);
-      float sum = Lanes.sum(row, padded);
-      write(row, weights, i * stride, seen);
-      clear(weights, i * stride + seen, columns - seen);
-      sums.set(FLOAT, i * 4L, sum);
-      logSumExp.set(FLOAT, i * 4L, (float) (largest + Math.log(sum)));
+    for (int i = 0; i < tile.rows(); i++) {
+      long start = (long) i * columns;
+      int seen = tile.seen(i);
+      float before = maxima.get(FLOAT, i * 4L);
+      float largest = Math.max(before, max(scores, start, seen) * scale);
+      float sum = exponentials(scores, start, seen, row, scale, largest);
+      write(row, weights, start, seen);
+      clear(weights, start + seen, columns - seen);
+      float factor = (float) Math.exp(before - largest);
+      maxima.set(FLOAT, i * 4L, largest);
+      sums.set(FLOAT, i * 4L, factor * sums.get(FLOAT, i * 4L) + sum);
+      factors.set(FLOAT, i * 4L, factor);
     }
   }
 
   static void backward(
+      CausalTile tile,
       MemorySegment scores,
       MemorySegment dWeights,
       MemorySegment logSumExp,
       MemorySegment delta,
       Floats weights,
-      Floats dScores,
-      float scale,
-      int rows,
-      int columns,
-      long stride,
-      int visible) {
+      Floats dScores) {
+    float scale = (float) tile.scale();
+    int columns = tile.columns();
     float[] row = array(columns);
     float[] d = array(columns);
-    var numbers = Floats.float32(scores);
-    var gradients = Floats.float32(dWeights);
-    for (int i = 0; i < rows; i++) {
-      int seen = Math.min(columns, visible + i);
-      int padded = padded(seen);
-      read(numbers, i * stride, row, seen);
-      read(gradients, i * stride, d, seen);
-      exponentials(row, scale, logSumExp.get(FLOAT, i * 4L), padded);
-      scoreGradients(row, d, delta.get(FLOAT, i * 4L), scale, padded);
-      write(row, weights, i * stride, seen);
-      write(d, dScores, i * stride, seen);
-      clear(weights, i * stride + seen, columns - seen);
-      clear(dScores, i * stride + seen, columns - seen);
+    for (int i = 0; i < tile.rows(); i++) {
+      long start = (long) i * columns;
+      int seen = tile.seen(i);
+      exponentials(scores, start, seen, row, scale, logSumExp.get(FLOAT, i * 4L));
+      scoreGradients(dWeights, start, seen, row, d, delta.get(FLOAT, i * 4L), scale);
+      write(row, weights, start, seen);
+      write(d, dScores, start, seen);
+      clear(weights, start + seen, columns - seen);
+      clear(dScores, start + seen, columns - seen);
     }
   }
 
-  private static float max(float[] x, int padded) {
+  /// The largest of `count` numbers from `start` on.
+  private static float max(MemorySegment x, long start, int count) {
+    int whole = count / LANES * LANES;
     var largest = FloatVector.broadcast(Lanes.F, Float.NEGATIVE_INFINITY);
-    for (int i = 0; i < padded; i += LANES) {
-      largest = largest.max(at(x, i));
+    for (int j = 0; j < whole; j += LANES) {
+      largest = largest.max(at(x, start + j));
     }
     float max = Float.NEGATIVE_INFINITY;
     for (float lane : largest.toArray()) {
       max = Math.max(max, lane);
     }
+    for (int j = whole; j < count; j++) {
+      max = Math.max(max, x.get(FLOAT, (start + j) * 4));
+    }
     return max;
   }
 
-  /// x ← e^(scale · x − shift), whose exponents are at most zero but for rounding.
-  private static void exponentials(float[] x, float scale, float shift, int padded) {
+  /// `to[j] ← e^(scale · x[start + j] − shift)`, whose exponents are at most zero but for rounding,
+  /// and zeros up to a whole vector; gives their sum.
+  private static float exponentials(
+      MemorySegment x, long start, int count, float[] to, float scale, float shift) {
     var scales = FloatVector.broadcast(Lanes.F, scale);
     var shifts = FloatVector.broadcast(Lanes.F, -shift);
-    for (int i = 0; i < padded; i += LANES) {
-      Lanes.exp(at(x, i).fma(scales, shifts)).intoArray(x, i);
+    var sum = FloatVector.zero(Lanes.F);
+    int whole = count / LANES * LANES;
+    for (int j = 0; j < whole; j += LANES) {
+      var e = Lanes.exp(at(x, start + j).fma(scales, shifts));
+      e.intoArray(to, j);
+      sum = sum.add(e);
+    }
+    if (whole < count) {
+      tail(x, start, whole, count, to, Float.NEGATIVE_INFINITY);
+      var e = Lanes.exp(at(to, whole).fma(scales, shifts));
+      e.intoArray(to, whole);
+      sum = sum.add(e);
+    }
+    return Lanes.sum(sum);
+  }
+
+  /// `to[j] ← scale · p[j] · (d[start + j] − delta)`.
+  private static void scoreGradients(
+      MemorySegment d, long start, int count, float[] p, float[] to, float delta, float scale) {
+    int whole = count / LANES * LANES;
+    for (int j = 0; j < whole; j += LANES) {
+      at(d, start + j).sub(delta).mul(at(p, j)).mul(scale).intoArray(to, j);
+    }
+    if (whole < count) {
+      tail(d, start, whole, count, to, 0);
+      at(to, whole).sub(delta).mul(at(p, whole)).mul(scale).intoArray(to, whole);
     }
   }
 
-  /// d ← scale · p · (d − delta).
-  private static void scoreGradients(float[] p, float[] d, float delta, float scale, int padded) {
-    for (int i = 0; i < padded; i += LANES) {
-      at(d, i).sub(delta).mul(at(p, i)).mul(scale).intoArray(d, i);
+  /// Brings the numbers after the last whole vector into an array, filled up to a whole vector.
+  private static void tail(
+      MemorySegment x, long start, int whole, int count, float[] to, float filling) {
+    for (int j = whole; j < padded(count); j++) {
+      to[j] = j < count ? x.get(FLOAT, (start + j) * 4) : filling;
     }
   }
 
@@ -116,22 +138,14 @@ final class VectorSoftmax {
       long from,
       long to) {
     float[] chunk = array(CHUNK);
-    var numbers = Floats.float32(logits);
     for (long r = from; r < to; r++) {
       long start = r * vocabulary;
       long target = targets.get(ValueLayout.JAVA_LONG_UNALIGNED, r * 8);
-      float largest = Float.NEGATIVE_INFINITY;
-      for (int at = 0; at < vocabulary; at += CHUNK) {
-        int count = Math.min(CHUNK, vocabulary - at);
-        readLogits(numbers, start + at, chunk, count);
-        largest = Math.max(largest, max(chunk, padded(count)));
-      }
+      float largest = max(logits, start, vocabulary);
       double sum = 0;
       for (int at = 0; at < vocabulary; at += CHUNK) {
         int count = Math.min(CHUNK, vocabulary - at);
-        readLogits(numbers, start + at, chunk, count);
-        exponentials(chunk, 1, largest, padded(count));
-        sum += Lanes.sum(chunk, padded(count));
+        sum += exponentials(logits, start + at, count, chunk, 1, largest);
       }
       double logSumExp = largest + Math.log(sum);
       losses.set(FLOAT, r * 4, (float) (logSumExp - logits.get(FLOAT, (start + target) * 4)));
@@ -139,8 +153,7 @@ final class VectorSoftmax {
         float factor = (float) (scale / sum);
         for (int at = 0; at < vocabulary; at += CHUNK) {
           int count = Math.min(CHUNK, vocabulary - at);
-          readLogits(numbers, start + at, chunk, count);
-          exponentials(chunk, 1, largest, padded(count));
+          exponentials(logits, start + at, count, chunk, 1, largest);
           scale(chunk, factor, padded(count));
           if (target >= at && target < at + count) {
             chunk[(int) (target - at)] -= scale;
@@ -149,11 +162,6 @@ final class VectorSoftmax {
         }
       }
     }
-  }
-
-  private static void readLogits(Floats logits, long start, float[] chunk, int count) {
-    read(logits, start, chunk, count);
-    Arrays.fill(chunk, count, padded(count), Float.NEGATIVE_INFINITY);
   }
 
   private static void scale(float[] x, float factor, int padded) {
