@@ -62,12 +62,8 @@ record ResidualNorm(Tensor sumBTD, Tensor normedBTD) {
     var out = normed.numbers();
     WeightSum.split(
         x.elements() / width,
-        (from, to) -> {
-          if (ys != null) {
-            Kernels.FASTEST.plus(xs, ys, sums, from * width, to * width);
-          }
-          Kernels.FASTEST.rmsNorm(sums, weights, epsilon, out, width, from, to);
-        });
+        (from, to) ->
+            Kernels.FASTEST.rmsNorm(xs, ys, weights, epsilon, sums, out, width, from, to));
     var saved = sum.detach();
     var addedType = y == null ? null : y.type();
     return new FusedOp.Forward(
@@ -99,17 +95,13 @@ record ResidualNorm(Tensor sumBTD, Tensor normedBTD) {
     var passed = past == null ? null : past.numbers();
     var dNormed = through.numbers();
     var dSums = dSum.numbers();
-    var dAddeds = dAdded.numbers();
+    var dAddeds = dAdded == dSum ? null : dAdded.numbers();
     WeightSum.split(
         weight,
         sum.elements() / width,
-        (dWeight, from, to) -> {
-          Kernels.FASTEST.rmsNormBackward(
-              dNormed, sums, weights, epsilon, passed, dSums, dWeight, width, from, to);
-          if (dAdded != dSum) {
-            Kernels.FASTEST.copy(dSums, dAddeds, from * width, to * width);
-          }
-        });
+        (dWeight, from, to) ->
+            Kernels.FASTEST.rmsNormBackward(
+                dNormed, sums, weights, epsilon, passed, dSums, dAddeds, dWeight, width, from, to));
     return new Tensor[] {dSum, dAdded};
   }
 }

@@ -33,25 +33,40 @@ public interface Kernels {
       long from,
       long to);
 
-  /// RMSNorm of rows: `out[r·w + j] = x[r·w + j] · s · weight[j]` with `s = (mean_j x[r·w + j]² +
+  /// RMSNorm of the residual stream's rows, with `sum = x + added`, or `sum = x` where nothing is
+  /// added: `out[r·w + j] = sum[r·w + j] · s · weight[j]` with `s = (mean_j sum[r·w + j]² +
   /// ε)^(−1/2)`.
   ///
+  /// @param added to x, or null
+  /// @param sum float32; not written where nothing is added
   /// @param width w, the elements of a row
-  void rmsNorm(Floats x, Floats weight, double epsilon, Floats out, int width, long from, long to);
+  void rmsNorm(
+      Floats x,
+      @Nullable Floats added,
+      Floats weight,
+      double epsilon,
+      Floats sum,
+      Floats out,
+      int width,
+      long from,
+      long to);
 
   /// The gradient of [#rmsNorm], with what comes past the norm on the residual stream: with `d[j] =
-  /// dOut[r·w + j] · weight[j]`, `dx[r·w + j] = s · (d[j] − x[r·w + j] · s² · mean_k d[k] x[r·w +
-  /// k]) + dPast[r·w + j]`, and `dWeight[j]` grows by `Σ_r dOut[r·w + j] · x[r·w + j] · s`.
+  /// dOut[r·w + j] · weight[j]`, `dSum[r·w + j] = s · (d[j] − sum[r·w + j] · s² · mean_k d[k]
+  /// sum[r·w + k]) + dPast[r·w + j]`, and `dWeight[j]` grows by `Σ_r dOut[r·w + j] · sum[r·w + j] ·
+  /// s`.
   ///
-  /// @param dPast added to dx, or null
+  /// @param dPast added to dSum, or null
+  /// @param dAdded takes dSum once more, in another element type, or null
   /// @param dWeight w float32 numbers that are added to
   void rmsNormBackward(
       Floats dOut,
-      Floats x,
+      Floats sum,
       Floats weight,
       double epsilon,
       @Nullable Floats dPast,
-      Floats dx,
+      Floats dSum,
+      @Nullable Floats dAdded,
       MemorySegment dWeight,
       int width,
       long from,
@@ -176,9 +191,6 @@ public interface Kernels {
       int vocabulary,
       long from,
       long to);
-
-  /// `out[i] = a[i] + b[i]` in out's element type.
-  void plus(Floats a, Floats b, Floats out, long from, long to);
 
   /// `out[i] = x[i]` in out's element type.
   void copy(Floats x, Floats out, long from, long to);

@@ -3,25 +3,34 @@ package dev.sluice.kernel;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
-import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.ShortVector;
-import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorOperators;
 import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
 
 /// What the vector kernels have in common: rows of numbers are brought into float arrays, padded to
-/// whole vectors, worked on there, and written back. So a kernel's loops see one element type, need
-/// no masks, and stay small enough for the compiler to keep vectors in registers; the arrays stay
-/// in the innermost cache.
+/// whole vectors, worked on there, and written back. So a kernel's loops see one element type and
+/// need no masks; the arrays stay in the innermost cache.
 ///
 /// Only operations whose every bit Java defines: `lanewise(EXP)` and `reduceLanes(ADD)` give other
 /// last bits in compiled code than in interpreted code, so that a run would depend on when the
 /// compiler steps in.
 ///
-/// Species are constants: a species computed at run time costs a factor of 30.
+/// The compiler (C2) must turn every vector operation into an instruction; one that stays a call
+/// costs as much as a hundred. What that takes:
+///
+/// - Once a method has become large for the compiler, it no longer inlines our own methods, while
+///   those of the Vector API go on being inlined. So a loop calls ours ([#at], [#exp]) first, and
+///   only the API's after [#exp]; and [#read] and [#write] are long enough (more than 325 bytes of
+///   code) never to be inlined themselves.
+/// - A variable that a loop changes starts from a vector made there (`all(0)`), not from a constant
+///   object.
+/// - Species are constants; numbers are broadcast where they are used, as a vector loaded from a
+///   constant object is not aligned.
+/// - Maxima are comparisons with a blend, as Java's maximum, which tells −0 from 0, takes six
+///   instructions.
 final class Lanes {
   static final VectorSpecies<Float> F = FloatVector.SPECIES_PREFERRED;
   static final int LANES = F.length();
@@ -40,19 +49,10 @@ final class Lanes {
   /// 1.5 · 2²³: adding it rounds to an integer, which then stands in the low bits.
   private static final float ROUNDER = 12_582_912f;
 
-  private static final int ROUNDER_BITS = Float.floatToRawIntBits(ROUNDER);
+  private static final int ONE_BITS = Float.floatToRawIntBits(1f);
 
-  private static final FloatVector ONE = FloatVector.broadcast(F, 1f);
-  private static final FloatVector ROUNDERS = FloatVector.broadcast(F, ROUNDER);
-  private static final FloatVector LOG2_E = FloatVector.broadcast(F, 1.442695f);
-  private static final FloatVector MINUS_LN_2_HIGH = FloatVector.broadcast(F, -0x1.63p-1f);
-  private static final FloatVector MINUS_LN_2_LOW = FloatVector.broadcast(F, 2.1219444e-4f);
-  private static final FloatVector C_7 = FloatVector.broadcast(F, 1.9875691e-4f);
-  private static final FloatVector C_6 = FloatVector.broadcast(F, 1.3981999e-3f);
-  private static final FloatVector C_5 = FloatVector.broadcast(F, 8.333452e-3f);
-  private static final FloatVector C_4 = FloatVector.broadcast(F, 4.1665796e-2f);
-  private static final FloatVector C_3 = FloatVector.broadcast(F, 0.16666666f);
-  private static final FloatVector C_2 = FloatVector.broadcast(F, 0.5f);
+  /// ln 2⁻¹²⁶
+  private static final float LOWEST = -87.33654f;
 
   private Lanes() {}
 
@@ -75,61 +75,97 @@ final class Lanes {
     return FloatVector.fromMemorySegment(F, floats, i * 4, ORDER);
   }
 
+  static FloatVector all(float value) {
+    return FloatVector.broadcast(F, value);
+  }
+
   // ---------------------------------------------------------------- memory to arrays and back
 
   /// Brings `count` numbers from `start` on into `to`; the padding becomes zero.
   static void read(Floats floats, long start, float[] to, int count) {
+    var memory = floats.memory();
+    int i = 0;
     if (floats.bfloat16()) {
-      readBfloat16(floats.memory(), start, to, count);
+      for (; i <= count - 2 * LANES; i += 2 * LANES) {
+        long at = (start + i) * 2;
+        var a = ShortVector.fromMemorySegment(S, memory, at, ORDER);
+        var b = ShortVector.fromMemorySegment(S, memory, at + 2L * LANES, ORDER);
+        widen(a).intoArray(to, i);
+        widen(b).intoArray(to, i + LANES);
+      }
+      for (; i <= count - LANES; i += LANES) {
+        widen(ShortVector.fromMemorySegment(S, memory, (start + i) * 2, ORDER)).intoArray(to, i);
+      }
+      for (; i < count; i++) {
+        to[i] = Floats.widen(memory.get(ValueLayout.JAVA_SHORT_UNALIGNED, (start + i) * 2));
+      }
     } else {
-      MemorySegment.copy(
-          floats.memory(), ValueLayout.JAVA_FLOAT_UNALIGNED, start * 4, to, 0, count);
+      for (; i <= count - 4 * LANES; i += 4 * LANES) {
+        long at = (start + i) * 4;
+        var a = FloatVector.fromMemorySegment(F, memory, at, ORDER);
+        var b = FloatVector.fromMemorySegment(F, memory, at + 4L * LANES, ORDER);
+        var c = FloatVector.fromMemorySegment(F, memory, at + 8L * LANES, ORDER);
+        var d = FloatVector.fromMemorySegment(F, memory, at + 12L * LANES, ORDER);
+        a.intoArray(to, i);
+        b.intoArray(to, i + LANES);
+        c.intoArray(to, i + 2 * LANES);
+        d.intoArray(to, i + 3 * LANES);
+      }
+      for (; i < count; i++) {
+        to[i] = memory.get(ValueLayout.JAVA_FLOAT_UNALIGNED, (start + i) * 4);
+      }
     }
-    Arrays.fill(to, count, padded(count), 0);
+    for (; i < padded(count); i++) {
+      to[i] = 0;
+    }
   }
 
-  private static void readBfloat16(MemorySegment memory, long start, float[] to, int count) {
-    int i = 0;
-    for (; i <= count - LANES; i += LANES) {
-      ShortVector.fromMemorySegment(S, memory, (start + i) * 2, ORDER)
-          .convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)
-          .reinterpretAsInts()
-          .lanewise(VectorOperators.LSHL, 16)
-          .reinterpretAsFloats()
-          .intoArray(to, i);
-    }
-    for (; i < count; i++) {
-      to[i] = Floats.widen(memory.get(ValueLayout.JAVA_SHORT_UNALIGNED, (start + i) * 2));
-    }
+  private static FloatVector widen(ShortVector bits) {
+    return bits.convertShape(VectorOperators.ZERO_EXTEND_S2I, I, 0)
+        .reinterpretAsInts()
+        .lanewise(VectorOperators.LSHL, 16)
+        .reinterpretAsFloats();
   }
 
   /// Writes `count` numbers to `start` and after, rounded to nearest where they are bfloat16.
   static void write(float[] from, Floats floats, long start, int count) {
-    if (floats.bfloat16()) {
-      writeBfloat16(from, floats.memory(), start, count);
-    } else {
-      MemorySegment.copy(
-          from, 0, floats.memory(), ValueLayout.JAVA_FLOAT_UNALIGNED, start * 4, count);
-    }
-  }
-
-  private static void writeBfloat16(float[] from, MemorySegment memory, long start, int count) {
+    var memory = floats.memory();
     int i = 0;
-    for (; i <= count - LANES; i += LANES) {
-      round(at(from, i)).intoMemorySegment(memory, (start + i) * 2, ORDER);
-    }
-    for (; i < count; i++) {
-      memory.set(ValueLayout.JAVA_SHORT_UNALIGNED, (start + i) * 2, Floats.round(from[i]));
+    if (floats.bfloat16()) {
+      for (; i <= count - LANES; i += LANES) {
+        round(at(from, i)).intoMemorySegment(memory, (start + i) * 2, ORDER);
+      }
+      for (; i < count; i++) {
+        memory.set(ValueLayout.JAVA_SHORT_UNALIGNED, (start + i) * 2, Floats.round(from[i]));
+      }
+    } else {
+      for (; i <= count - 8 * LANES; i += 8 * LANES) {
+        long at = (start + i) * 4;
+        at(from, i).intoMemorySegment(memory, at, ORDER);
+        at(from, i + LANES).intoMemorySegment(memory, at + 4L * LANES, ORDER);
+        at(from, i + 2 * LANES).intoMemorySegment(memory, at + 8L * LANES, ORDER);
+        at(from, i + 3 * LANES).intoMemorySegment(memory, at + 12L * LANES, ORDER);
+        at(from, i + 4 * LANES).intoMemorySegment(memory, at + 16L * LANES, ORDER);
+        at(from, i + 5 * LANES).intoMemorySegment(memory, at + 20L * LANES, ORDER);
+        at(from, i + 6 * LANES).intoMemorySegment(memory, at + 24L * LANES, ORDER);
+        at(from, i + 7 * LANES).intoMemorySegment(memory, at + 28L * LANES, ORDER);
+      }
+      for (; i <= count - LANES; i += LANES) {
+        at(from, i).intoMemorySegment(memory, (start + i) * 4, ORDER);
+      }
+      for (; i < count; i++) {
+        memory.set(ValueLayout.JAVA_FLOAT_UNALIGNED, (start + i) * 4, from[i]);
+      }
     }
   }
 
   private static ShortVector round(FloatVector value) {
     var bits = value.reinterpretAsInts();
     var odd = bits.lanewise(VectorOperators.LSHR, 16).and(1);
-    var rounded = bits.add(odd).add(0x7FFF);
-    VectorMask<Integer> notANumber = value.test(VectorOperators.IS_NAN).cast(I);
+    var notANumber = value.compare(VectorOperators.NE, value).cast(I);
     return (ShortVector)
-        rounded
+        bits.add(odd)
+            .add(0x7FFF)
             .blend(bits.or(0x40_0000), notANumber)
             .lanewise(VectorOperators.LSHR, 16)
             .convertShape(VectorOperators.I2S, S, 0);
@@ -143,52 +179,55 @@ final class Lanes {
 
   // ---------------------------------------------------------------- arithmetic
 
-  /// The sum of an array of whole vectors, in a fixed order.
-  static float sum(float[] array, int padded) {
-    var sum = FloatVector.zero(F);
-    for (int i = 0; i < padded; i += LANES) {
-      sum = sum.add(at(array, i));
-    }
-    return sum(sum);
-  }
-
-  /// `Σ a[i] b[i]` over whole vectors, in a fixed order.
-  static float dot(float[] a, float[] b, int padded) {
-    var sum = FloatVector.zero(F);
-    for (int i = 0; i < padded; i += LANES) {
+  /// `Σ a[start + i] b[start + i]` over whole vectors, in a fixed order.
+  ///
+  /// @param lanes one vector to work in
+  static float dot(float[] a, float[] b, int start, int padded, float[] lanes) {
+    var sum = all(0);
+    for (int i = start; i < start + padded; i += LANES) {
       sum = at(a, i).fma(at(b, i), sum);
     }
-    return sum(sum);
+    return sum(sum, lanes);
   }
 
-  /// The sum of the lanes, upper half onto lower half until one is left.
-  static float sum(FloatVector vector) {
-    float[] lanes = vector.toArray();
-    for (int half = LANES / 2; half > 0; half /= 2) {
-      for (int j = 0; j < half; j++) {
-        lanes[j] += lanes[j + half];
-      }
+  /// The sum of the lanes, in a fixed order.
+  ///
+  /// @param lanes one vector to work in
+  static float sum(FloatVector vector, float[] lanes) {
+    vector.intoArray(lanes, 0);
+    float sum = 0;
+    for (int i = 0; i < LANES; i += 4) {
+      sum += (lanes[i] + lanes[i + 1]) + (lanes[i + 2] + lanes[i + 3]);
     }
-    return lanes[0];
+    return sum;
+  }
+
+  /// `eˣ` for x ≤ 0 within 2 ulp, and zero instead of a subnormal number: with x = n ln 2 + r and
+  /// |r| ≤ ½ ln 2 it is 2ⁿ · eʳ, and eʳ is the polynomial of the Cephes library's `expf`.
+  static FloatVector exp(FloatVector x) {
+    var rounder = FloatVector.broadcast(F, ROUNDER);
+    var one = FloatVector.broadcast(F, 1f);
+    var shifted = x.fma(FloatVector.broadcast(F, 1.442695f), rounder);
+    var n = shifted.sub(rounder);
+    var high = n.fma(FloatVector.broadcast(F, -0x1.63p-1f), x);
+    var r = n.fma(FloatVector.broadcast(F, 2.1219444e-4f), high);
+    var tail =
+        r.fma(FloatVector.broadcast(F, 1.9875691e-4f), FloatVector.broadcast(F, 1.3981999e-3f))
+            .fma(r, FloatVector.broadcast(F, 8.333452e-3f))
+            .fma(r, FloatVector.broadcast(F, 4.1665796e-2f))
+            .fma(r, FloatVector.broadcast(F, 0.16666666f))
+            .fma(r, FloatVector.broadcast(F, 0.5f));
+    var power = shifted.reinterpretAsInts().lanewise(VectorOperators.LSHL, 23).add(ONE_BITS);
+    return tail.fma(r.mul(r), r)
+        .add(one)
+        .mul(power.reinterpretAsFloats())
+        .blend(0f, x.compare(VectorOperators.LT, LOWEST)); // NaN is not less
   }
 
   /// σ(z) = 1 / (1 + e⁻ᶻ) for z ≥ 0 and eᶻ / (1 + eᶻ) below: nothing overflows, σ(−∞) is zero.
   static FloatVector sigmoid(FloatVector z) {
     var small = exp(z.abs().neg());
-    var numerator = small.blend(1f, z.compare(VectorOperators.GE, 0f));
-    return numerator.mul(ONE.div(small.add(1f)));
-  }
-
-  /// `eˣ` for x ≤ 0 within 2 ulp, and zero instead of a subnormal number: with x = n ln 2 + r and
-  /// |r| ≤ ½ ln 2 it is 2ⁿ · eʳ, and eʳ is the polynomial of the Cephes library's `expf`.
-  static FloatVector exp(FloatVector nonPositive) {
-    var x = nonPositive.max(-104f); // NaN stays NaN
-    var shifted = x.fma(LOG2_E, ROUNDERS);
-    var n = shifted.sub(ROUNDERS);
-    var r = n.fma(MINUS_LN_2_LOW, n.fma(MINUS_LN_2_HIGH, x));
-    var tail =
-        r.fma(C_7, C_6).fma(r, C_5).fma(r, C_4).fma(r, C_3).fma(r, C_2).fma(r.mul(r), r).add(1f);
-    var exponent = shifted.reinterpretAsInts().sub(ROUNDER_BITS - 127).max(0);
-    return tail.mul(exponent.lanewise(VectorOperators.LSHL, 23).reinterpretAsFloats());
+    var one = FloatVector.broadcast(F, 1f);
+    return small.blend(one, z.compare(VectorOperators.GE, 0f)).mul(one.div(small.add(one)));
   }
 }

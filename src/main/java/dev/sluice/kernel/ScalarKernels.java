@@ -74,11 +74,23 @@ public final class ScalarKernels implements Kernels {
 
   @Override
   public void rmsNorm(
-      Floats x, Floats weight, double epsilon, Floats out, int width, long from, long to) {
+      Floats x,
+      @Nullable Floats added,
+      Floats weight,
+      double epsilon,
+      Floats sum,
+      Floats out,
+      int width,
+      long from,
+      long to) {
     for (long r = from; r < to; r++) {
-      float s = inverseRoot(x, r * width, width, epsilon);
+      for (long i = r * width; added != null && i < (r + 1) * width; i++) {
+        sum.set(i, x.get(i) + added.get(i));
+      }
+      var row = added == null ? x : sum;
+      float s = inverseRoot(row, r * width, width, epsilon);
       for (int j = 0; j < width; j++) {
-        out.set(r * width + j, x.get(r * width + j) * s * weight.get(j));
+        out.set(r * width + j, row.get(r * width + j) * s * weight.get(j));
       }
     }
   }
@@ -94,11 +106,12 @@ public final class ScalarKernels implements Kernels {
   @Override
   public void rmsNormBackward(
       Floats dOut,
-      Floats x,
+      Floats sum,
       Floats weight,
       double epsilon,
       @Nullable Floats dPast,
-      Floats dx,
+      Floats dSum,
+      @Nullable Floats dAdded,
       MemorySegment dWeight,
       int width,
       long from,
@@ -108,9 +121,13 @@ public final class ScalarKernels implements Kernels {
       for (int j = 0; j < width; j++) {
         d[j] = dOut.get(r * width + j);
       }
-      normGradient(d, x, r * width, weight, epsilon, dWeight);
+      normGradient(d, sum, r * width, weight, epsilon, dWeight);
       for (int j = 0; j < width; j++) {
-        dx.set(r * width + j, d[j] + (dPast == null ? 0 : dPast.get(r * width + j)));
+        float both = d[j] + (dPast == null ? 0 : dPast.get(r * width + j));
+        dSum.set(r * width + j, both);
+        if (dAdded != null) {
+          dAdded.set(r * width + j, both);
+        }
       }
     }
   }
@@ -339,13 +356,6 @@ public final class ScalarKernels implements Kernels {
         double p = Math.exp(get(logits, row + j) - logSumExp);
         dLogits.set(row + j, (float) (scale * (j == target ? p - 1 : p)));
       }
-    }
-  }
-
-  @Override
-  public void plus(Floats a, Floats b, Floats out, long from, long to) {
-    for (long i = from; i < to; i++) {
-      out.set(i, a.get(i) + b.get(i));
     }
   }
 

@@ -18,7 +18,6 @@ import org.jspecify.annotations.Nullable;
 /// [VectorNorm], softmax and loss in [VectorSoftmax].
 public final class VectorKernels implements Kernels {
   private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
-  private static final FloatVector ONE = FloatVector.broadcast(Lanes.F, 1f);
 
   // ---------------------------------------------------------------- the gate
 
@@ -39,7 +38,8 @@ public final class VectorKernels implements Kernels {
       read(y, start, a, count);
       read(z, start, b, count);
       for (int i = 0; i < count; i += LANES) {
-        at(a, i).mul(Lanes.sigmoid(at(b, i))).intoArray(a, i);
+        var product = at(a, i);
+        product.mul(Lanes.sigmoid(at(b, i))).intoArray(a, i);
       }
       write(a, out, start, count);
     }
@@ -74,22 +74,24 @@ public final class VectorKernels implements Kernels {
       read(dOut, start, d, count);
       read(y, start, a, count);
       read(z, start, b, count);
-      multiply(a, d, a, padded(count));
       gateSlopes(d, a, b, padded(count));
       write(d, dy, start, count);
       write(a, dz, start, count);
     }
   }
 
-  /// d ← d σ(z) and a ← a σ(z) σ(−z), where with e = e^(−|z|) the slope is e / (1 + e)².
-  private static void gateSlopes(float[] d, float[] a, float[] z, int padded) {
+  /// d ← d σ(z) and y ← d y σ(z) σ(−z), where with e = e^(−|z|) the slope is e / (1 + e)².
+  private static void gateSlopes(float[] d, float[] y, float[] z, int padded) {
     for (int i = 0; i < padded; i += LANES) {
       var logit = at(z, i);
+      var upstream = at(d, i);
+      var product = upstream.mul(at(y, i));
       var small = Lanes.exp(logit.abs().neg());
-      var inverse = ONE.div(small.add(1f));
-      var score = small.blend(1f, logit.compare(VectorOperators.GE, 0f)).mul(inverse);
-      at(d, i).mul(score).intoArray(d, i);
-      at(a, i).mul(small.mul(inverse).mul(inverse)).intoArray(a, i);
+      var one = FloatVector.broadcast(Lanes.F, 1f);
+      var inverse = one.div(small.add(one));
+      var numerator = small.blend(one, logit.compare(VectorOperators.GE, 0f));
+      upstream.mul(numerator.mul(inverse)).intoArray(d, i);
+      product.mul(small.mul(inverse).mul(inverse)).intoArray(y, i);
     }
   }
 
@@ -97,11 +99,12 @@ public final class VectorKernels implements Kernels {
       Floats dOut, Floats y, Floats z, Floats dy, Floats dz, int width, long from, long to) {
     float[] d = array(width);
     float[] a = array(width);
+    float[] lanes = array(LANES);
     for (long r = from; r < to; r++) {
       float score = ScalarKernels.sigmoid(z.get(r));
       read(dOut, r * width, d, width);
       read(y, r * width, a, width);
-      dz.set(r, Lanes.dot(d, a, d.length) * score * ScalarKernels.sigmoid(-z.get(r)));
+      dz.set(r, Lanes.dot(d, a, 0, d.length, lanes) * score * ScalarKernels.sigmoid(-z.get(r)));
       scale(d, score, d.length);
       write(d, dy, r * width, width);
     }
@@ -119,7 +122,8 @@ public final class VectorKernels implements Kernels {
       read(up, start, u, count);
       for (int i = 0; i < count; i += LANES) {
         var z = at(g, i);
-        Lanes.sigmoid(z).mul(z).mul(at(u, i)).intoArray(u, i);
+        var product = z.mul(at(u, i));
+        product.mul(Lanes.sigmoid(z)).intoArray(u, i);
       }
       write(u, out, start, count);
     }
@@ -157,13 +161,14 @@ public final class VectorKernels implements Kernels {
       var up = at(u, i);
       var upstream = at(d, i);
       var small = Lanes.exp(logit.abs().neg());
-      var inverse = ONE.div(small.add(1f));
+      var one = FloatVector.broadcast(Lanes.F, 1f);
+      var inverse = one.div(small.add(one));
       var positive = logit.compare(VectorOperators.GE, 0f);
-      var score = small.blend(1f, positive).mul(inverse);
-      var rest = ONE.blend(small, positive).mul(inverse);
+      var score = small.blend(one, positive).mul(inverse);
+      var rest = one.blend(small, positive).mul(inverse);
       var silu = logit.mul(score);
       upstream.mul(silu).intoArray(d, i);
-      upstream.mul(up).mul(score.mul(rest.fma(logit, ONE))).intoArray(u, i);
+      upstream.mul(up).mul(score.mul(rest.fma(logit, one))).intoArray(u, i);
       silu.mul(up).intoArray(z, i);
     }
   }
@@ -172,23 +177,32 @@ public final class VectorKernels implements Kernels {
 
   @Override
   public void rmsNorm(
-      Floats x, Floats weight, double epsilon, Floats out, int width, long from, long to) {
-    VectorNorm.forward(x, weight, epsilon, out, width, from, to);
+      Floats x,
+      @Nullable Floats added,
+      Floats weight,
+      double epsilon,
+      Floats sum,
+      Floats out,
+      int width,
+      long from,
+      long to) {
+    VectorNorm.forward(x, added, weight, epsilon, sum, out, width, from, to);
   }
 
   @Override
   public void rmsNormBackward(
       Floats dOut,
-      Floats x,
+      Floats sum,
       Floats weight,
       double epsilon,
       @Nullable Floats dPast,
-      Floats dx,
+      Floats dSum,
+      @Nullable Floats dAdded,
       MemorySegment dWeight,
       int width,
       long from,
       long to) {
-    VectorNorm.backward(dOut, x, weight, epsilon, dPast, dx, dWeight, width, from, to);
+    VectorNorm.backward(dOut, sum, weight, epsilon, dPast, dSum, dAdded, dWeight, width, from, to);
   }
 
   @Override
@@ -307,25 +321,11 @@ public final class VectorKernels implements Kernels {
   public void dotRows(Floats a, Floats b, MemorySegment out, HeadRows rows) {
     float[] left = array(rows.width());
     float[] right = array(rows.width());
+    float[] lanes = array(LANES);
     for (int i = 0; i < rows.rows(); i++) {
       read(a, rows.at(i), left, rows.width());
       read(b, rows.at(i), right, rows.width());
-      out.set(FLOAT, i * 4L, Lanes.dot(left, right, left.length));
-    }
-  }
-
-  @Override
-  public void plus(Floats a, Floats b, Floats out, long from, long to) {
-    float[] left = array(CHUNK);
-    float[] right = array(CHUNK);
-    for (long start = from; start < to; start += CHUNK) {
-      int count = (int) Math.min(CHUNK, to - start);
-      read(a, start, left, count);
-      read(b, start, right, count);
-      for (int i = 0; i < count; i += LANES) {
-        at(left, i).add(at(right, i)).intoArray(left, i);
-      }
-      write(left, out, start, count);
+      out.set(FLOAT, i * 4L, Lanes.dot(left, right, 0, left.length, lanes));
     }
   }
 
@@ -452,21 +452,17 @@ public final class VectorKernels implements Kernels {
 
   // ---------------------------------------------------------------- small loops
 
-  private static void multiply(float[] a, float[] b, float[] out, int padded) {
-    for (int i = 0; i < padded; i += LANES) {
-      at(a, i).mul(at(b, i)).intoArray(out, i);
-    }
-  }
-
   private static void scale(float[] a, float factor, int padded) {
+    var factors = Lanes.all(factor);
     for (int i = 0; i < padded; i += LANES) {
-      at(a, i).mul(factor).intoArray(a, i);
+      at(a, i).mul(factors).intoArray(a, i);
     }
   }
 
   private static void divide(float[] a, float divisor, int padded) {
+    var divisors = Lanes.all(divisor);
     for (int i = 0; i < padded; i += LANES) {
-      at(a, i).div(divisor).intoArray(a, i);
+      at(a, i).div(divisors).intoArray(a, i);
     }
   }
 }

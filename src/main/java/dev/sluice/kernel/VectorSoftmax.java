@@ -6,11 +6,13 @@ import static dev.sluice.kernel.Lanes.array;
 import static dev.sluice.kernel.Lanes.at;
 import static dev.sluice.kernel.Lanes.clear;
 import static dev.sluice.kernel.Lanes.padded;
+import static dev.sluice.kernel.Lanes.read;
 import static dev.sluice.kernel.Lanes.write;
 
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.VectorOperators;
 import org.jspecify.annotations.Nullable;
 
 /// Attention's softmax and the next-token loss.
@@ -29,12 +31,16 @@ final class VectorSoftmax {
     float scale = (float) tile.scale();
     int columns = tile.columns();
     float[] row = array(columns);
+    float[] lanes = array(LANES);
+    var numbers = Floats.float32(scores);
     for (int i = 0; i < tile.rows(); i++) {
       long start = (long) i * columns;
       int seen = tile.seen(i);
+      read(numbers, start, row, seen);
+      hide(row, seen);
       float before = maxima.get(FLOAT, i * 4L);
-      float largest = Math.max(before, max(scores, start, seen) * scale);
-      float sum = exponentials(scores, start, seen, row, scale, largest);
+      float largest = Math.max(before, max(row, padded(seen), lanes) * scale);
+      float sum = exponentials(row, padded(seen), scale, largest, lanes);
       write(row, weights, start, seen);
       clear(weights, start + seen, columns - seen);
       float factor = (float) Math.exp(before - largest);
@@ -55,12 +61,17 @@ final class VectorSoftmax {
     float scale = (float) tile.scale();
     int columns = tile.columns();
     float[] row = array(columns);
+    float[] lanes = array(LANES);
     float[] d = array(columns);
+    var numbers = Floats.float32(scores);
+    var gradients = Floats.float32(dWeights);
     for (int i = 0; i < tile.rows(); i++) {
       long start = (long) i * columns;
       int seen = tile.seen(i);
-      exponentials(scores, start, seen, row, scale, logSumExp.get(FLOAT, i * 4L));
-      scoreGradients(dWeights, start, seen, row, d, delta.get(FLOAT, i * 4L), scale);
+      read(numbers, start, row, seen);
+      read(gradients, start, d, seen);
+      exponentials(row, padded(seen), scale, logSumExp.get(FLOAT, i * 4L), lanes);
+      scoreGradients(row, d, padded(seen), delta.get(FLOAT, i * 4L), scale);
       write(row, weights, start, seen);
       write(d, dScores, start, seen);
       clear(weights, start + seen, columns - seen);
@@ -68,63 +79,57 @@ final class VectorSoftmax {
     }
   }
 
-  /// The largest of `count` numbers from `start` on.
-  private static float max(MemorySegment x, long start, int count) {
-    int whole = count / LANES * LANES;
-    var largest = FloatVector.broadcast(Lanes.F, Float.NEGATIVE_INFINITY);
-    for (int j = 0; j < whole; j += LANES) {
-      largest = largest.max(at(x, start + j));
+  /// Makes the padding the smallest number.
+  private static void hide(float[] row, int count) {
+    for (int i = count; i < padded(count); i++) {
+      row[i] = Float.NEGATIVE_INFINITY;
     }
+  }
+
+  private static float max(float[] x, int padded, float[] lanes) {
     float max = Float.NEGATIVE_INFINITY;
-    for (float lane : largest.toArray()) {
-      max = Math.max(max, lane);
+    var first = Lanes.all(max);
+    var second = first;
+    int i = 0;
+    for (; i <= padded - 2 * LANES; i += 2 * LANES) { // two, as each waits for the one before
+      first = larger(first, at(x, i));
+      second = larger(second, at(x, i + LANES));
     }
-    for (int j = whole; j < count; j++) {
-      max = Math.max(max, x.get(FLOAT, (start + j) * 4));
+    if (i < padded) {
+      first = larger(first, at(x, i));
+    }
+    larger(first, second).intoArray(lanes, 0);
+    for (float lane : lanes) {
+      max = Math.max(max, lane);
     }
     return max;
   }
 
-  /// `to[j] ← e^(scale · x[start + j] − shift)`, whose exponents are at most zero but for rounding,
-  /// and zeros up to a whole vector; gives their sum.
+  /// The larger, or `a` where b is NaN, which then shows in the exponentials.
+  private static FloatVector larger(FloatVector a, FloatVector b) {
+    return a.blend(b, b.compare(VectorOperators.GT, a));
+  }
+
+  /// x ← e^(scale · x − shift), whose exponents are at most zero but for rounding; gives their sum.
   private static float exponentials(
-      MemorySegment x, long start, int count, float[] to, float scale, float shift) {
-    var scales = FloatVector.broadcast(Lanes.F, scale);
-    var shifts = FloatVector.broadcast(Lanes.F, -shift);
-    var sum = FloatVector.zero(Lanes.F);
-    int whole = count / LANES * LANES;
-    for (int j = 0; j < whole; j += LANES) {
-      var e = Lanes.exp(at(x, start + j).fma(scales, shifts));
-      e.intoArray(to, j);
+      float[] x, int padded, float scale, float shift, float[] lanes) {
+    var scales = Lanes.all(scale);
+    var shifts = Lanes.all(-shift);
+    var sum = Lanes.all(0);
+    for (int i = 0; i < padded; i += LANES) {
+      var e = Lanes.exp(at(x, i).fma(scales, shifts));
+      e.intoArray(x, i);
       sum = sum.add(e);
     }
-    if (whole < count) {
-      tail(x, start, whole, count, to, Float.NEGATIVE_INFINITY);
-      var e = Lanes.exp(at(to, whole).fma(scales, shifts));
-      e.intoArray(to, whole);
-      sum = sum.add(e);
-    }
-    return Lanes.sum(sum);
+    return Lanes.sum(sum, lanes);
   }
 
-  /// `to[j] ← scale · p[j] · (d[start + j] − delta)`.
-  private static void scoreGradients(
-      MemorySegment d, long start, int count, float[] p, float[] to, float delta, float scale) {
-    int whole = count / LANES * LANES;
-    for (int j = 0; j < whole; j += LANES) {
-      at(d, start + j).sub(delta).mul(at(p, j)).mul(scale).intoArray(to, j);
-    }
-    if (whole < count) {
-      tail(d, start, whole, count, to, 0);
-      at(to, whole).sub(delta).mul(at(p, whole)).mul(scale).intoArray(to, whole);
-    }
-  }
-
-  /// Brings the numbers after the last whole vector into an array, filled up to a whole vector.
-  private static void tail(
-      MemorySegment x, long start, int whole, int count, float[] to, float filling) {
-    for (int j = whole; j < padded(count); j++) {
-      to[j] = j < count ? x.get(FLOAT, (start + j) * 4) : filling;
+  /// d ← scale · p · (d − delta).
+  private static void scoreGradients(float[] p, float[] d, int padded, float delta, float scale) {
+    var deltas = Lanes.all(delta);
+    var scales = Lanes.all(scale);
+    for (int i = 0; i < padded; i += LANES) {
+      at(d, i).sub(deltas).mul(at(p, i)).mul(scales).intoArray(d, i);
     }
   }
 
@@ -138,14 +143,23 @@ final class VectorSoftmax {
       long from,
       long to) {
     float[] chunk = array(CHUNK);
+    float[] lanes = array(LANES);
+    var numbers = Floats.float32(logits);
     for (long r = from; r < to; r++) {
       long start = r * vocabulary;
       long target = targets.get(ValueLayout.JAVA_LONG_UNALIGNED, r * 8);
-      float largest = max(logits, start, vocabulary);
-      double sum = 0;
+      float largest = Float.NEGATIVE_INFINITY;
       for (int at = 0; at < vocabulary; at += CHUNK) {
         int count = Math.min(CHUNK, vocabulary - at);
-        sum += exponentials(logits, start + at, count, chunk, 1, largest);
+        read(numbers, start + at, chunk, count);
+        hide(chunk, count);
+        largest = Math.max(largest, max(chunk, padded(count), lanes));
+      }
+      double sum = 0;
+      for (int at = 0; at < vocabulary; at += CHUNK) {
+        sum +=
+            exponentials(
+                numbers, start + at, Math.min(CHUNK, vocabulary - at), chunk, largest, lanes);
       }
       double logSumExp = largest + Math.log(sum);
       losses.set(FLOAT, r * 4, (float) (logSumExp - logits.get(FLOAT, (start + target) * 4)));
@@ -153,7 +167,7 @@ final class VectorSoftmax {
         float factor = (float) (scale / sum);
         for (int at = 0; at < vocabulary; at += CHUNK) {
           int count = Math.min(CHUNK, vocabulary - at);
-          exponentials(logits, start + at, count, chunk, 1, largest);
+          exponentials(numbers, start + at, count, chunk, largest, lanes);
           scale(chunk, factor, padded(count));
           if (target >= at && target < at + count) {
             chunk[(int) (target - at)] -= scale;
@@ -164,9 +178,17 @@ final class VectorSoftmax {
     }
   }
 
+  private static float exponentials(
+      Floats logits, long start, int count, float[] chunk, float largest, float[] lanes) {
+    read(logits, start, chunk, count);
+    hide(chunk, count);
+    return exponentials(chunk, padded(count), 1, largest, lanes);
+  }
+
   private static void scale(float[] x, float factor, int padded) {
+    var factors = Lanes.all(factor);
     for (int i = 0; i < padded; i += LANES) {
-      at(x, i).mul(factor).intoArray(x, i);
+      at(x, i).mul(factors).intoArray(x, i);
     }
   }
 }
