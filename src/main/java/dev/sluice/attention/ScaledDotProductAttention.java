@@ -2,19 +2,24 @@ package dev.sluice.attention;
 
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import java.util.ArrayList;
 import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
 
 /// `softmax(q kᵀ / √H + causal mask) v`, and which way of computing it is taken.
 final class ScaledDotProductAttention {
+  /// Attention weights that are made explicit at a time.
+  private static final long MOST_WEIGHTS = 1 << 24;
+
   private ScaledDotProductAttention() {}
 
   /// Attends; the last query stands at the last key.
   ///
   /// Whole sequences on the CPU go through [CausalAttention]. With tokens before these, libtorch's
   /// fused operation does the work, in float32: its bfloat16 path on the CPU is tens of times
-  /// slower. When the probe wants the weights, the definition does.
+  /// slower. When the probe wants the weights, the definition does, a block of queries at a time.
   ///
   /// @param qBTNH queries
   /// @param kBTMH keys
@@ -48,29 +53,42 @@ final class ScaledDotProductAttention {
     if (!probe.wantsAttention(layer)) {
       return queries == keys || queries == 1
           ? qBNTH.scaledDotProductAttention(kBMSH, vBMSH, null, queries > 1)
-          : qBNTH.scaledDotProductAttention(kBMSH, vBMSH, causalMask(qBNTH, keys), false);
+          : qBNTH.scaledDotProductAttention(
+              kBMSH, vBMSH, causalMask(qBNTH, keys, keys - queries), false);
     }
-    var weights = weights(qBNTH, kBMSH);
-    probe.attention(layer, weights);
-    return weights.matmul(vBMSH.repeatInterleave(qBNTH.size(1) / vBMSH.size(1), 1));
+    long group = qBNTH.size(1) / kBMSH.size(1);
+    var kBNSH = kBMSH.repeatInterleave(group, 1);
+    var vBNSH = vBMSH.repeatInterleave(group, 1);
+    long block = Math.max(16, MOST_WEIGHTS / (qBNTH.size(0) * qBNTH.size(1) * keys));
+    var outputs = new ArrayList<Tensor>();
+    for (long first = 0; first < queries; first += block) {
+      try (var scope = Scope.open()) {
+        var qBNRH = qBNTH.narrow(2, first, Math.min(block, queries - first));
+        var weights = weights(qBNRH, kBNSH, keys - queries + first);
+        probe.attention(layer, Math.toIntExact(first), weights);
+        outputs.add(scope.keep(weights.matmul(vBNSH)));
+      }
+    }
+    return Tensor.concatenate(outputs, 2);
   }
 
-  /// The definition of the attention weights, `[B, N, T, S]`.
-  private static Tensor weights(Tensor qBNTH, Tensor kBMSH) {
-    var kBNSH = kBMSH.repeatInterleave(qBNTH.size(1) / kBMSH.size(1), 1);
-    var scores = qBNTH.matmul(kBNSH.transpose(2, 3)).times(1 / Math.sqrt((double) qBNTH.size(3)));
-    return scores.plus(causalMask(qBNTH, kBMSH.size(2))).softmax(-1);
+  /// The definition of the attention weights, `[B, N, R, S]`.
+  ///
+  /// @param before keys that stand before the first query's own
+  private static Tensor weights(Tensor qBNRH, Tensor kBNSH, long before) {
+    var scores = qBNRH.matmul(kBNSH.transpose(2, 3)).times(1 / Math.sqrt((double) qBNRH.size(3)));
+    return scores.plus(causalMask(qBNRH, kBNSH.size(2), before)).softmax(-1);
   }
 
-  /// `[T, S]`: 0 where query i may see key j, that is j ≤ S − T + i, else −∞.
-  private static Tensor causalMask(Tensor qBNTH, long keys) {
-    int queries = Math.toIntExact(qBNTH.size(2));
+  /// `[R, S]`: 0 where query i may see key j, that is j ≤ before + i, else −∞.
+  private static Tensor causalMask(Tensor qBNRH, long keys, long before) {
+    int queries = Math.toIntExact(qBNRH.size(2));
     int width = Math.toIntExact(keys);
     float[] mask = new float[queries * width];
     for (int i = 0; i < queries; i++) {
-      int visible = width - queries + i + 1;
+      int visible = Math.toIntExact(before) + i + 1;
       Arrays.fill(mask, i * width + visible, (i + 1) * width, Float.NEGATIVE_INFINITY);
     }
-    return Tensor.of(mask, queries, width).to(qBNTH.device());
+    return Tensor.of(mask, queries, width).to(qBNRH.device());
   }
 }

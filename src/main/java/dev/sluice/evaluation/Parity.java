@@ -103,6 +103,7 @@ public final class Parity {
       boolean attention = answers.names().contains("attention.0");
       double[] hiddenDifference = new double[layers + 1];
       double[] attentionDifference = new double[layers];
+      List<Tensor> blocks = new ArrayList<>();
       var hidden =
           decoder.hiddenStates(
               idsBT,
@@ -114,8 +115,14 @@ public final class Parity {
                 }
 
                 @Override
-                public void attention(int layer, Tensor weights) {
-                  attentionDifference[layer] = difference(answers, "attention." + layer, weights);
+                public void attention(int layer, int firstQuery, Tensor weights) {
+                  blocks.add(weights.retain());
+                  if (firstQuery + weights.size(2) == weights.size(3)) {
+                    attentionDifference[layer] =
+                        difference(answers, "attention." + layer, Tensor.concatenate(blocks, 2));
+                    blocks.forEach(Tensor::close);
+                    blocks.clear();
+                  }
                 }
 
                 @Override

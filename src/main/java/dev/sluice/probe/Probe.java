@@ -5,19 +5,20 @@ import dev.sluice.tensor.Tensor;
 /// Watches a forward pass. What is not asked for is not computed; [#NONE] costs nothing.
 ///
 /// The tensors belong to the pass and are freed after the call: take numbers out of them, or retain
-/// them. Layers count from 0. Legend: B batch, T queries, S keys, N query heads, H head size, D
-/// hidden size.
+/// them. Layers count from 0. Legend: B batch, T queries, R queries of a block, S keys, N query
+/// heads, H head size, D hidden size.
 public interface Probe {
   Probe NONE = new Probe() {};
 
   /// Whether [#attention] is to be called for this layer; the layer then computes its weights
-  /// explicitly, with memory for T × S of them per head.
+  /// explicitly, for a block of queries at a time.
   default boolean wantsAttention(int layer) {
     return false;
   }
 
-  /// Attention weights after the softmax, `[B, N, T, S]`.
-  default void attention(int layer, Tensor weightsBNTS) {}
+  /// Attention weights after the softmax of the queries from `firstQuery` on, `[B, N, R, S]`. The
+  /// blocks of a pass come in order; the last ends with the last query.
+  default void attention(int layer, int firstQuery, Tensor weightsBNRS) {}
 
   /// Whether [#gate] and [#sdpaOutput] are to be called for this layer.
   default boolean wantsGates(int layer) {

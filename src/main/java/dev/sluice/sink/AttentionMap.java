@@ -19,6 +19,9 @@ public final class AttentionMap implements Probe {
   private final TreeMap<Integer, Layer> layers = new TreeMap<>();
   private int tokens;
 
+  /// The cells of the layer that is under way.
+  private float[] pooled = {};
+
   /// Has seen nothing yet.
   public AttentionMap() {}
 
@@ -42,26 +45,41 @@ public final class AttentionMap implements Probe {
   }
 
   @Override
-  public void attention(int layer, Tensor weightsBNTS) {
-    tokens = Math.toIntExact(weightsBNTS.size(2));
-    if (tokens != weightsBNTS.size(3)) {
-      throw new IllegalArgumentException("a whole sequence is needed, not " + weightsBNTS);
-    }
+  public void attention(int layer, int firstQuery, Tensor weightsBNRS) {
+    int queries = Math.toIntExact(weightsBNRS.size(2));
+    tokens = Math.toIntExact(weightsBNRS.size(3));
     int side = Math.min(CELLS, tokens);
-    var pooling = pooling(side, tokens).to(weightsBNTS.device());
-    var meanTS = weightsBNTS.narrow(0, 0, 1).mean(1);
-    float[] pooled = pooling.matmul(meanTS).matmul(pooling.transpose(0, 1)).floats();
+    if (firstQuery == 0) {
+      pooled = new float[side * side];
+    }
+    if (firstQuery + queries > tokens || pooled.length != side * side) {
+      throw new IllegalArgumentException("a whole sequence is needed, not " + weightsBNRS);
+    }
+    var poolingST = pooling(side, tokens).to(weightsBNRS.device());
+    var meanRS = weightsBNRS.narrow(0, 0, 1).mean(1).reshape(queries, tokens);
+    float[] block =
+        poolingST
+            .narrow(1, firstQuery, queries)
+            .matmul(meanRS.matmul(poolingST.transpose(0, 1)))
+            .floats();
+    for (int i = 0; i < pooled.length; i++) {
+      pooled[i] += NotFinite.require(block[i], "the attention weights of layer", layer);
+    }
+    if (firstQuery + queries == tokens) {
+      layers.put(layer, new Layer(layer, rows(pooled, side)));
+    }
+  }
+
+  private static List<List<Float>> rows(float[] cells, int side) {
     List<List<Float>> rows = new ArrayList<>();
     for (int row = 0; row < side; row++) {
-      List<Float> cells = new ArrayList<>();
+      List<Float> one = new ArrayList<>();
       for (int column = 0; column < side; column++) {
-        cells.add(
-            NotFinite.require(
-                pooled[row * side + column], "the attention weights of layer", layer));
+        one.add(cells[row * side + column]);
       }
-      rows.add(cells);
+      rows.add(one);
     }
-    layers.put(layer, new Layer(layer, rows));
+    return rows;
   }
 
   /// `[cells, T]`: row r is the mean over the tokens of cell r.

@@ -54,10 +54,20 @@ public final class FirstTokenAttention implements Probe {
     double floorExcluding;
     long sequences;
 
+    // of the pass that is under way, by sequence and head
+    double[] all = {};
+    double[] excluded = {};
+    int queries;
+
     Sums(int heads) {
       this.share = new double[heads];
       this.shareExcluding = new double[heads];
       this.sinks = new long[heads];
+    }
+
+    void begin(int rows) {
+      all = new double[rows];
+      excluded = new double[rows];
     }
   }
 
@@ -122,37 +132,53 @@ public final class FirstTokenAttention implements Probe {
   }
 
   @Override
-  public void attention(int layer, Tensor weightsBNTS) {
-    int sequences = Math.toIntExact(weightsBNTS.size(0));
-    int heads = Math.toIntExact(weightsBNTS.size(1));
-    int queries = Math.toIntExact(weightsBNTS.size(2));
-    if (queries != weightsBNTS.size(3)) {
-      throw new IllegalArgumentException("a whole sequence is needed, not " + weightsBNTS);
-    }
-    if (queries <= excludedQueries) {
+  public void attention(int layer, int firstQuery, Tensor weightsBNRS) {
+    int sequences = Math.toIntExact(weightsBNRS.size(0));
+    int heads = Math.toIntExact(weightsBNRS.size(1));
+    int queries = Math.toIntExact(weightsBNRS.size(2));
+    int keys = Math.toIntExact(weightsBNRS.size(3));
+    if (keys <= excludedQueries) {
       throw new InvalidInputException(
           "a sequence of "
-              + queries
+              + keys
               + " tokens has no query left when the first "
               + excludedQueries
               + " are excluded; use longer ones, of at least 512 tokens if possible");
     }
     var sums = layers.computeIfAbsent(layer, _ -> new Sums(heads));
-    float[] firstKey = weightsBNTS.narrow(3, 0, 1).floats();
+    if (firstQuery == 0) {
+      sums.begin(sequences * heads);
+    } else if (firstQuery != sums.queries) {
+      throw new IllegalArgumentException(
+          "queries from " + sums.queries + " on are next, not from " + firstQuery);
+    }
+    float[] firstKey = weightsBNRS.narrow(3, 0, 1).floats();
     for (int row = 0; row < sequences * heads; row++) {
-      double all = 0;
-      double excluded = 0;
       for (int i = 0; i < queries; i++) {
-        all +=
+        double weight =
             NotFinite.require(firstKey[row * queries + i], "the attention weights of layer", layer);
-        if (i + 1 == excludedQueries) {
-          excluded = all;
-        }
+        sums.all[row] += weight;
+        sums.excluded[row] += firstQuery + i < excludedQueries ? weight : 0;
       }
+    }
+    sums.queries = firstQuery + queries;
+    if (sums.queries == keys) {
+      end(sums, sequences, heads);
+    } else if (sums.queries > keys) {
+      throw new IllegalArgumentException("a whole sequence is needed, not " + weightsBNRS);
+    }
+  }
+
+  /// Takes up a pass whose last query was seen.
+  private void end(Sums sums, int sequences, int heads) {
+    int queries = sums.queries;
+    for (int row = 0; row < sequences * heads; row++) {
+      double share = sums.all[row] / queries;
       int head = row % heads;
-      sums.share[head] += all / queries;
-      sums.shareExcluding[head] += (all - excluded) / (queries - excludedQueries);
-      sums.sinks[head] += all / queries > threshold ? 1 : 0;
+      sums.share[head] += share;
+      sums.shareExcluding[head] +=
+          (sums.all[row] - sums.excluded[row]) / (queries - excludedQueries);
+      sums.sinks[head] += share > threshold ? 1 : 0;
     }
     sums.floor += sequences * uniformFloor(queries, 0);
     sums.floorExcluding += sequences * uniformFloor(queries, excludedQueries);

@@ -118,10 +118,10 @@ public record SinkReport(
     }
 
     @Override
-    public void attention(int layer, Tensor weightsBNTS) {
+    public void attention(int layer, int firstQuery, Tensor weightsBNRS) {
       for (Probe probe : probes) {
         if (probe.wantsAttention(layer)) {
-          measure(() -> probe.attention(layer, weightsBNTS));
+          measure(() -> probe.attention(layer, firstQuery, weightsBNRS));
         }
       }
     }

@@ -239,7 +239,7 @@ class AttentionTest {
     }
 
     @Override
-    public void attention(int layer, Tensor weightsBNTS) {
+    public void attention(int layer, int firstQuery, Tensor weightsBNTS) {
       weights.add(weightsBNTS.floats());
       shapes.add(weightsBNTS.shape());
     }
@@ -247,6 +247,49 @@ class AttentionTest {
     @Override
     public boolean wantsGates(int layer) {
       return true;
+    }
+  }
+
+  /// Of a long sequence the weights come in blocks, each row a distribution over what it may see.
+  @Test
+  void explicitAttentionOfLongSequencesComesInBlocks() {
+    int tokens = 2100; // times four heads: more than is made explicit at a time
+    try (var decoder = decoder(List.of(Gate.SDPA_HEADWISE));
+        var _ = Scope.withoutGradient()) {
+      var random = new SplittableRandom(5);
+      long[] ids = random.longs(tokens, 0, decoder.config().vocabSize()).toArray();
+      var idsBT = Tensor.of(ids, 1, tokens);
+      var starts = new ArrayList<Integer>();
+      var probe =
+          new Probe() {
+            @Override
+            public boolean wantsAttention(int layer) {
+              return layer == 0;
+            }
+
+            @Override
+            public void attention(int layer, int firstQuery, Tensor weightsBNRS) {
+              starts.add(firstQuery);
+              float[] weights = weightsBNRS.floats();
+              int rows = Math.toIntExact(weightsBNRS.size(2));
+              for (int head = 0; head < weightsBNRS.size(1); head++) {
+                for (int row = 0; row < rows; row++) {
+                  int at = (head * rows + row) * tokens;
+                  double seen = 0;
+                  for (int j = 0; j <= firstQuery + row; j++) {
+                    seen += weights[at + j];
+                  }
+                  assertEquals(1, seen, 1e-5);
+                }
+              }
+            }
+          };
+      float[] explicit = decoder.logits(decoder.hiddenStates(idsBT, null, probe)).floats();
+      assertTrue(starts.size() > 1, "one block only: " + starts);
+      assertClose(
+          decoder.logits(decoder.hiddenStates(idsBT, null, Probe.NONE)).floats(),
+          explicit,
+          "in blocks");
     }
   }
 

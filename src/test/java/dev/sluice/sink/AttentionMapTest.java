@@ -8,6 +8,7 @@ import dev.sluice.decoder.TinyDecoders;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -56,12 +57,37 @@ class AttentionMapTest {
   }
 
   @Test
+  void blocksOfQueriesAddUp() {
+    var random = new Random(1);
+    float[] weights = new float[2 * 100 * 100];
+    for (int i = 0; i < weights.length; i++) {
+      weights[i] = random.nextFloat();
+    }
+    var whole = new AttentionMap();
+    var cut = new AttentionMap();
+    try (var _ = Scope.open()) {
+      var all = Tensor.of(weights, 1, 2, 100, 100);
+      whole.attention(0, 0, all);
+      cut.attention(0, 0, all.narrow(2, 0, 31));
+      assertEquals(0, cut.result().layers().size(), "half a map");
+      cut.attention(0, 31, all.narrow(2, 31, 69));
+    }
+    var expected = whole.result().layers().getFirst().cells();
+    var cells = cut.result().layers().getFirst().cells();
+    for (int r = 0; r < 64; r++) {
+      for (int c = 0; c < 64; c++) {
+        assertEquals(expected.get(r).get(c), cells.get(r).get(c), 1e-6);
+      }
+    }
+  }
+
+  @Test
   void weightsThatAreNoNumbersAreRefused() {
     try (var _ = Scope.open()) {
       float[] broken = {1, 0, 0.5f, Float.NaN};
       assertThrows(
           InvalidInputException.class,
-          () -> new AttentionMap().attention(0, Tensor.of(broken, 1, 1, 2, 2)));
+          () -> new AttentionMap().attention(0, 0, Tensor.of(broken, 1, 1, 2, 2)));
     }
   }
 }

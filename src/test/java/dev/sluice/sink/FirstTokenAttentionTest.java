@@ -17,6 +17,7 @@ import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -124,7 +125,7 @@ class FirstTokenAttentionTest {
     }
     var measured = new FirstTokenAttention();
     try (var _ = Scope.open()) {
-      measured.attention(5, Tensor.of(weights, 2, 2, tokens, tokens));
+      measured.attention(5, 0, Tensor.of(weights, 2, 2, tokens, tokens));
     }
     var result = measured.result();
     var layer = result.layers().getFirst();
@@ -137,6 +138,30 @@ class FirstTokenAttentionTest {
     assertEquals(0.4, result.meanExcluding(), 1e-6);
   }
 
+  /// However the queries are cut into blocks, and whole passes one after the other.
+  @Test
+  void blocksOfQueriesAddUp() {
+    var random = new Random(1);
+    float[] weights = new float[2 * 3 * 9 * 9];
+    for (int i = 0; i < weights.length; i++) {
+      weights[i] = random.nextFloat();
+    }
+    var whole = new FirstTokenAttention();
+    var cut = new FirstTokenAttention();
+    try (var _ = Scope.open()) {
+      var all = Tensor.of(weights, 2, 3, 9, 9);
+      for (int pass = 0; pass < 2; pass++) {
+        whole.attention(0, 0, all);
+        cut.attention(0, 0, all.narrow(2, 0, 2));
+        cut.attention(0, 2, all.narrow(2, 2, 6));
+        cut.attention(0, 8, all.narrow(2, 8, 1));
+      }
+      assertEquals(whole.result(), cut.result());
+      cut.attention(0, 0, all.narrow(2, 0, 2));
+      assertThrows(IllegalArgumentException.class, () -> cut.attention(0, 3, all.narrow(2, 3, 6)));
+    }
+  }
+
   @Test
   void whatSaysNothingIsRefused() {
     try (var _ = Scope.open()) {
@@ -145,14 +170,14 @@ class FirstTokenAttentionTest {
       var refusal =
           assertThrows(
               InvalidInputException.class,
-              () -> new FirstTokenAttention().attention(2, Tensor.of(broken, 1, 1, 6, 6)));
+              () -> new FirstTokenAttention().attention(2, 0, Tensor.of(broken, 1, 1, 6, 6)));
       assertEquals(
           "the attention weights of layer 2 hold NaN, so the model cannot be measured; check the"
               + " checkpoint, or run it in float32",
           refusal.getMessage());
       assertThrows(
           InvalidInputException.class,
-          () -> new FirstTokenAttention().attention(0, Tensor.of(new float[16], 1, 1, 4, 4)));
+          () -> new FirstTokenAttention().attention(0, 0, Tensor.of(new float[16], 1, 1, 4, 4)));
     }
     assertThrows(InvalidInputException.class, () -> new FirstTokenAttention(-1, 0.3));
     assertThrows(InvalidInputException.class, () -> new FirstTokenAttention(4, Double.NaN));
@@ -171,7 +196,7 @@ class FirstTokenAttentionTest {
         var entry = file.entry("attention." + layers);
         long[] shape = shape(entry);
         var tensor = tensor(entry);
-        measured.attention(layers, tensor);
+        measured.attention(layers, 0, tensor);
         var weights = new Observed.Values(layers, "", shape, tensor.floats());
         double layerMean = 0;
         for (int b = 0; b < shape[0]; b++) {
@@ -202,7 +227,7 @@ class FirstTokenAttentionTest {
         var decoder = ModelDirectory.load(directory, Precision.FLOAT32, Device.CPU, false);
         var _ = Scope.withoutGradient()) {
       for (int layer = 0; layer < decoder.config().layers(); layer++) {
-        reference.attention(layer, tensor(file.entry("attention." + layer)));
+        reference.attention(layer, 0, tensor(file.entry("attention." + layer)));
       }
       var _ = decoder.hiddenStates(tensor(file.entry("input_ids")), null, own);
     }

@@ -56,10 +56,10 @@ final class Observed implements Probe {
   }
 
   @Override
-  public void attention(int layer, Tensor weightsBNTS) {
+  public void attention(int layer, int firstQuery, Tensor weightsBNTS) {
     attention.add(values(layer, "attention", weightsBNTS));
     if (watcher.wantsAttention(layer)) {
-      watcher.attention(layer, weightsBNTS);
+      watcher.attention(layer, firstQuery, weightsBNTS);
     }
   }
 
