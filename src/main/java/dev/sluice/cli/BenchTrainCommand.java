@@ -71,10 +71,9 @@ final class BenchTrainCommand implements Callable<Integer> {
           .enable(SerializationFeature.INDENT_OUTPUT)
           .build();
 
-  /// Rounds and seconds after which the compiler has mostly done its work.
+  /// The compiler has work to do, however long the first rounds take.
   private static final int WARM_UP_ROUNDS = 3;
 
-  private static final double WARM_UP_SECONDS = 8;
   private static final int PROFILED_STEPS = 3;
 
   @Option(
@@ -110,6 +109,14 @@ final class BenchTrainCommand implements Callable<Integer> {
       description = "Measured steps of each, after the warm-up. Default: ${DEFAULT-VALUE}.")
   private int steps = 10;
 
+  @Option(
+      names = "--warm-up",
+      paramLabel = "SECONDS",
+      description =
+          "Steps before the measured ones, for at least this long and three of each. Default:"
+              + " ${DEFAULT-VALUE}.")
+  private double warmUpSeconds = 8;
+
   @Option(names = "--profile", description = "Also show where a step's time goes.")
   private boolean profile;
 
@@ -131,8 +138,14 @@ final class BenchTrainCommand implements Callable<Integer> {
     if (steps < 1) {
       throw new InvalidInputException("--steps must be at least 1, not " + steps);
     }
+    if (!(warmUpSeconds >= 0)) {
+      throw new InvalidInputException("--warm-up must be 0 seconds or more, not " + warmUpSeconds);
+    }
     var sizes = Shape.parse(shape);
     var arms = arms(sizes);
+    if (json != null) {
+      requireWritable(json);
+    }
     threads.apply();
     var startedAt = Instant.now();
     Interruption.watch();
@@ -160,6 +173,16 @@ final class BenchTrainCommand implements Callable<Integer> {
       }
     }
     return Interruption.requested() ? 130 : 0;
+  }
+
+  /// Refuses a file that could not be written when the measurement is done.
+  private static void requireWritable(Path file) {
+    Path directory = file.toAbsolutePath().getParent();
+    if (directory == null || !Files.isWritable(directory) || Files.isDirectory(file)) {
+      throw new InvalidInputException(
+          "--json %s cannot be written; name a file in a directory that exists and is writable"
+              .formatted(file));
+    }
   }
 
   private List<Arm> arms(Shape sizes) {
@@ -191,7 +214,7 @@ final class BenchTrainCommand implements Callable<Integer> {
       benchmark.round();
       warmUp++;
     } while (!Interruption.requested()
-        && (warmUp < WARM_UP_ROUNDS || seconds(began) < WARM_UP_SECONDS));
+        && (warmUp < WARM_UP_ROUNDS || seconds(began) < warmUpSeconds));
     var remaining = new RemainingTime();
     long measuring = System.nanoTime();
     remaining.observe(0, Duration.ZERO);

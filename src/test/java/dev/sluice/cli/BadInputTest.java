@@ -340,4 +340,32 @@ class BadInputTest {
   private static void assertContains(String text, String part) {
     assertTrue(text.contains(part), text);
   }
+
+  // ---------------------------------------------------------------- bench
+
+  private static String bench(Object... more) {
+    Object[] arguments = new Object[more.length + 2];
+    arguments[0] = "bench";
+    arguments[1] = "train";
+    System.arraycopy(more, 0, arguments, 2, more.length);
+    return Cli.run(arguments).refusal();
+  }
+
+  @Test
+  void benchRefusesWhatItCannotMeasure() {
+    for (String shape :
+        new String[] {
+          "384,8", "a,b,c,d,e,f,g,h", "64,2,3,1,96,50,33,2", "64,0,2,1,96,50,33,2", ""
+        }) {
+      assertContains(bench("--shape", shape), "eight positive numbers");
+    }
+    assertContains(bench("--shape", "64,2,4,3,96,50,33,2"), "not a multiple");
+    assertContains(bench("--gate", "sdpa"), "unknown gate 'sdpa'");
+    assertContains(bench("--precision", "float8"), "unknown precision 'float8'");
+    assertContains(bench("--steps", 0), "--steps must be at least 1, not 0");
+    assertContains(bench("--warm-up", -1), "--warm-up must be 0 seconds or more");
+    assertContains(bench("--threads", 0), "--threads must be at least 1, not 0");
+    assertContains(bench("--json", directory.resolve("none/bench.json")), "cannot be written");
+    assertContains(bench("--json", directory), "cannot be written");
+  }
 }

@@ -141,9 +141,56 @@ class MainTest {
   }
 
   @Test
+  void benchMeasuresTrainingSteps() throws IOException {
+    Path json = directory.resolve("bench.json");
+    var answer =
+        Cli.run(
+                "bench",
+                "train",
+                "--shape",
+                "64,2,2,1,96,50,33,2",
+                "--gate",
+                "none,sdpa-elementwise",
+                "--precision",
+                "bfloat16,float32",
+                "--match-parameters",
+                "--steps",
+                3,
+                "--warm-up",
+                0,
+                "--profile",
+                "--json",
+                json)
+            .succeeded();
+    assertTrue(answer.out().contains("tokens/s"), answer::out);
+    assertTrue(answer.out().contains("SwiGLU and linear"), answer::out);
+    var read = JsonMapper.shared().readTree(Files.readString(json));
+    assertEquals(4, read.path("arms").size());
+    var ungated = read.path("arms").get(0);
+    var gated = read.path("arms").get(1);
+    assertEquals(96, ungated.path("intermediate_size").asInt());
+    assertEquals(72, gated.path("intermediate_size").asInt(), "64 · 64 / (3 · 64), in eights");
+    for (var arm : read.path("arms")) {
+      assertEquals(3, arm.path("step_seconds").size());
+    }
+    // 6 for every weight of a product, the tied output's among them, and attention
+    double weights = 50 * 64 + 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 96.0);
+    double flops = (6 * weights + 6 * 2 * 33 * 64) * 66;
+    var seconds = ungated.path("step_seconds").valueStream().mapToDouble(s -> s.asDouble());
+    double median = seconds.sorted().toArray()[1];
+    assertEquals(
+        flops / median, ungated.path("flops_per_second").asDouble(), 1e-6 * flops / median);
+    assertEquals(4, read.path("profiles").size());
+    for (var profile : read.path("profiles")) {
+      double inProducts = profile.path("product_multiplications").asDouble();
+      assertTrue(inProducts > 1e6, "multiplications seen: " + inProducts);
+    }
+  }
+
+  @Test
   void helpNamesTheCommands() {
     String help = Cli.run().succeeded().out();
-    for (String command : new String[] {"train", "inspect", "generate", "parity"}) {
+    for (String command : new String[] {"train", "inspect", "generate", "parity", "bench"}) {
       assertTrue(help.contains("  " + command), help);
       assertTrue(Cli.run(command, "--help").succeeded().out().contains("Example"), command);
     }
