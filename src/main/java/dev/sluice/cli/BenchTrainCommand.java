@@ -366,6 +366,7 @@ final class BenchTrainCommand implements Callable<Integer> {
       arm.put("tokens_per_second", sizes.tokensPerStep() / one.medianSeconds());
       arm.put("step_seconds", one.stepSeconds());
       arm.put("first_step_seconds", one.firstStepSeconds());
+      arm.put("loss", one.loss());
       arm.put("flops_per_second", flops(sizes, one));
       arm.put("product_flops_per_second", rate(rates, one));
       arm.put("time_ratios_to_first", one.ratios(measured.getFirst()));

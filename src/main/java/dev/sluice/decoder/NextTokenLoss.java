@@ -19,7 +19,7 @@ final class NextTokenLoss {
   /// Tokens whose logits a thread holds at a time.
   private static final long BLOCK = 64;
 
-  /// Gradients of logits that are held at a time.
+  /// Gradients of logits that are held at a time, unless the vocabulary is too large for it.
   private static final long HELD = 1 << 23;
 
   private NextTokenLoss() {}
@@ -41,6 +41,7 @@ final class NextTokenLoss {
       return composed(hidden, head, targets, type);
     }
     var x = hidden.to(type).contiguous();
+    requireInVocabulary(targets, head.size(0));
     boolean recording = FusedOp.recording(List.of(x), List.of(head));
     return FusedOp.apply(
             "logits and loss",
@@ -48,6 +49,16 @@ final class NextTokenLoss {
             List.of(head),
             () -> forward(x, head, targets.contiguous(), type, recording))
         .getFirst();
+  }
+
+  /// The kernel would read another token's logits, or beyond all of them.
+  private static void requireInVocabulary(Tensor targets, long vocabulary) {
+    for (long target : targets.longs()) {
+      if (target < 0 || target >= vocabulary) {
+        throw new IllegalArgumentException(
+            "the target " + target + " is outside the vocabulary of " + vocabulary);
+      }
+    }
   }
 
   private static FusedOp.Forward forward(
@@ -67,7 +78,8 @@ final class NextTokenLoss {
     var loss = losses.memory();
     var target = targets.memory();
     var dStates = Matrix.of(dx);
-    long held = Math.clamp(HELD / vocabulary, BLOCK, tokens + BLOCK);
+    long most = Math.max(HELD / vocabulary, 2 * BLOCK * Threads.count()); // work for every thread
+    long held = Math.min(most, Math.ceilDiv(tokens, BLOCK) * BLOCK);
     for (long start = 0; start < tokens; start += held) {
       long end = Math.min(tokens, start + held);
       long first = start;

@@ -83,7 +83,7 @@ record ResidualNorm(Tensor sumBTD, Tensor normedBTD) {
     int width = Math.toIntExact(weight.elements());
     if (through == null) { // the norm's result was not used
       var all = Objects.requireNonNull(past);
-      return new Tensor[] {all, addedType == null ? all : all.to(addedType)};
+      return addedType == null ? new Tensor[] {all} : new Tensor[] {all, all.to(addedType)};
     }
     var dSum = Tensor.uninitialized(sum, sum.type(), sum.shape());
     var dAdded =
@@ -102,6 +102,6 @@ record ResidualNorm(Tensor sumBTD, Tensor normedBTD) {
         (dWeight, from, to) ->
             Kernels.FASTEST.rmsNormBackward(
                 dNormed, sums, weights, epsilon, passed, dSums, dAddeds, dWeight, width, from, to));
-    return new Tensor[] {dSum, dAdded};
+    return addedType == null ? new Tensor[] {dSum} : new Tensor[] {dSum, dAdded};
   }
 }

@@ -122,8 +122,8 @@ public final class VectorKernels implements Kernels {
       read(up, start, u, count);
       for (int i = 0; i < count; i += LANES) {
         var z = at(g, i);
-        var product = z.mul(at(u, i));
-        product.mul(Lanes.sigmoid(z)).intoArray(u, i);
+        var other = at(u, i);
+        z.mul(Lanes.sigmoid(z)).mul(other).intoArray(u, i);
       }
       write(u, out, start, count);
     }
@@ -342,7 +342,7 @@ public final class VectorKernels implements Kernels {
   @Override
   public double squareSum(MemorySegment x, long from, long to) {
     float[] chunk = array(CHUNK);
-    double[] sums = new double[8]; // one after the other would wait for each addition
+    double[] sums = new double[4]; // one after the other would wait for each addition
     var numbers = Floats.float32(x);
     for (long start = from; start < to; start += CHUNK) {
       int count = (int) Math.min(CHUNK, to - start);

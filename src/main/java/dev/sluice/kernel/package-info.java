@@ -3,5 +3,7 @@
 /// fast one. The only package that uses the Vector API.
 ///
 /// Legend: `r` counts rows, `j` the elements of a row; ranges `from … to` are half open, so that
-/// callers can split work among threads; results do not depend on the split.
+/// callers can split work among threads. Results do not depend on the split, but for sums over what
+/// is split ([dev.sluice.kernel.Kernels#squareSum], gradients of weights): callers cut these at
+/// fixed places.
 package dev.sluice.kernel;

@@ -3,7 +3,7 @@ package dev.sluice.tensor;
 import dev.sluice.kernel.Floats;
 import dev.sluice.kernel.Threads;
 import java.lang.foreign.MemorySegment;
-import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.Map;
 
 /// C ← A B or C ← C + A B for matrices in memory, float32 or bfloat16, summed in float32. oneDNN
@@ -12,8 +12,29 @@ public final class MatrixProduct {
   /// Multiplications below which a second thread costs more than it saves.
   private static final double GRAIN = 1 << 20;
 
+  /// Compiled products that a thread keeps.
+  private static final int MOST_KEPT = 1024;
+
   private static final ThreadLocal<Map<Kind, OneDnn.Product>> COMPILED =
-      ThreadLocal.withInitial(HashMap::new);
+      ThreadLocal.withInitial(Kept::new);
+
+  /// The most recently used.
+  private static final class Kept extends LinkedHashMap<Kind, OneDnn.Product> {
+    private static final long serialVersionUID = 1;
+
+    Kept() {
+      super(16, 0.75f, true);
+    }
+
+    @Override
+    protected boolean removeEldestEntry(Map.Entry<Kind, OneDnn.Product> eldest) {
+      if (size() <= MOST_KEPT) {
+        return false;
+      }
+      eldest.getValue().close();
+      return true;
+    }
+  }
 
   private MatrixProduct() {}
 

@@ -67,6 +67,17 @@ final class OneDnn {
       status("dnnl_memory_set_data_handle", POINTER, POINTER);
   private static final MethodHandle EXECUTE =
       status("dnnl_primitive_execute", POINTER, POINTER, ValueLayout.JAVA_INT, POINTER);
+  private static final MethodHandle DESTROY_POST_OPERATIONS =
+      status("dnnl_post_ops_destroy", POINTER);
+  private static final MethodHandle DESTROY_ATTRIBUTES =
+      status("dnnl_primitive_attr_destroy", POINTER);
+  private static final MethodHandle DESTROY_DESCRIPTION =
+      status("dnnl_primitive_desc_destroy", POINTER);
+  private static final MethodHandle DESTROY_DESCRIPTOR =
+      status("dnnl_memory_desc_destroy", POINTER);
+  private static final MethodHandle DESTROY_PRIMITIVE = status("dnnl_primitive_destroy", POINTER);
+  private static final MethodHandle DESTROY_STREAM = status("dnnl_stream_destroy", POINTER);
+  private static final MethodHandle DESTROY_MEMORY = status("dnnl_memory_destroy", POINTER);
   private static final MethodHandle SET_OPENMP_THREADS =
       LINKER.downcallHandle(
           LIBRARY.findOrThrow("omp_set_num_threads"),
@@ -103,7 +114,8 @@ final class OneDnn {
   }
 
   /// A product's compiled code with the three memories it works on; of one thread.
-  static final class Product {
+  static final class Product implements AutoCloseable {
+    private final Arena arena = Arena.ofConfined();
     private final MemorySegment primitive;
     private final MemorySegment stream;
     private final MemorySegment arguments;
@@ -113,14 +125,14 @@ final class OneDnn {
     /// @param bfloat16 of a and b
     /// @param add whether the product is added to c
     Product(long[] a, long[] b, long[] c, boolean bfloat16, boolean bfloat16Result, boolean add) {
-      try (var arena = Arena.ofConfined()) {
+      try (var local = Arena.ofConfined()) {
+        var out = local.allocate(POINTER);
         var descriptors =
             new MemorySegment[] {
-              descriptor(arena, a, bfloat16),
-              descriptor(arena, b, bfloat16),
-              descriptor(arena, c, bfloat16Result)
+              descriptor(local, a, bfloat16),
+              descriptor(local, b, bfloat16),
+              descriptor(local, c, bfloat16Result)
             };
-        var out = arena.allocate(POINTER);
         check(CREATE_ATTRIBUTES.invoke(out));
         var attributes = out.get(POINTER, 0);
         if (add) {
@@ -128,36 +140,45 @@ final class OneDnn {
           var operations = out.get(POINTER, 0);
           check(APPEND_SUM.invoke(operations, 1f, 0, 0));
           check(SET_POST_OPERATIONS.invoke(attributes, operations));
+          check(DESTROY_POST_OPERATIONS.invoke(operations));
         }
-        // The number of threads is fixed here: one, since we split products ourselves.
-        int threads = (int) OPENMP_THREADS.invoke();
-        SET_OPENMP_THREADS.invoke(1);
-        try {
-          check(
-              DESCRIBE_PRODUCT.invoke(
-                  out,
-                  ENGINE,
-                  descriptors[0],
-                  descriptors[1],
-                  MemorySegment.NULL,
-                  descriptors[2],
-                  attributes));
-          var description = out.get(POINTER, 0);
-          check(CREATE_PRIMITIVE.invoke(out, description));
-          primitive = out.get(POINTER, 0);
-        } finally {
-          SET_OPENMP_THREADS.invoke(threads);
-        }
+        primitive = primitive(out, descriptors, attributes);
+        check(DESTROY_ATTRIBUTES.invoke(attributes));
         stream = create("dnnl_stream_create", POINTER, ENGINE, ValueLayout.JAVA_INT, IN_ORDER);
-        arguments = FOREVER.allocate(16L * memories.length, 8);
+        arguments = arena.allocate(16L * memories.length, 8);
         for (int i = 0; i < memories.length; i++) {
           check(CREATE_MEMORY.invoke(out, descriptors[i], ENGINE, MemorySegment.NULL));
           memories[i] = out.get(POINTER, 0);
           arguments.set(ValueLayout.JAVA_INT, 16L * i, ARGUMENTS[i]);
           arguments.set(POINTER, 16L * i + 8, memories[i]);
+          check(DESTROY_DESCRIPTOR.invoke(descriptors[i]));
         }
       } catch (Throwable e) {
         throw failed(e);
+      }
+    }
+
+    private static MemorySegment primitive(
+        MemorySegment out, MemorySegment[] descriptors, MemorySegment attributes) throws Throwable {
+      // The number of threads is fixed here: one, since we split products ourselves.
+      int threads = (int) OPENMP_THREADS.invoke();
+      SET_OPENMP_THREADS.invoke(1);
+      try {
+        check(
+            DESCRIBE_PRODUCT.invoke(
+                out,
+                ENGINE,
+                descriptors[0],
+                descriptors[1],
+                MemorySegment.NULL,
+                descriptors[2],
+                attributes));
+        var description = out.get(POINTER, 0);
+        check(CREATE_PRIMITIVE.invoke(out, description));
+        check(DESTROY_DESCRIPTION.invoke(description));
+        return out.get(POINTER, 0);
+      } finally {
+        SET_OPENMP_THREADS.invoke(threads);
       }
     }
 
@@ -167,6 +188,21 @@ final class OneDnn {
         check((int) SET_DATA.invokeExact(memories[1], b));
         check((int) SET_DATA.invokeExact(memories[2], c));
         check((int) EXECUTE.invokeExact(primitive, stream, 3, arguments));
+      } catch (Throwable e) {
+        throw failed(e);
+      }
+    }
+
+    /// To be called by the thread that made it.
+    @Override
+    public void close() {
+      try {
+        check(DESTROY_PRIMITIVE.invoke(primitive));
+        check(DESTROY_STREAM.invoke(stream));
+        for (var memory : memories) {
+          check(DESTROY_MEMORY.invoke(memory));
+        }
+        arena.close();
       } catch (Throwable e) {
         throw failed(e);
       }

@@ -112,7 +112,8 @@ public final class TrainingBenchmark implements AutoCloseable {
   }
 
   /// A model with its optimizer and its times.
-  private record Running(Arm arm, Decoder decoder, Trainer trainer, List<Double> seconds)
+  private record Running(
+      Arm arm, Decoder decoder, Trainer trainer, List<Double> seconds, List<Double> losses)
       implements AutoCloseable {
     @Override
     public void close() {
@@ -125,7 +126,6 @@ public final class TrainingBenchmark implements AutoCloseable {
   private final List<Running> running = new ArrayList<>();
   private final Random random = new Random(SEED);
   private int number;
-  private double loss;
 
   /// Makes the models.
   public TrainingBenchmark(Shape shape, List<Arm> arms) {
@@ -139,7 +139,7 @@ public final class TrainingBenchmark implements AutoCloseable {
               new LearningRateSchedule.Cosine(0, Integer.MAX_VALUE, 1),
               LEARNING_RATE,
               CLIP_NORM);
-      running.add(new Running(arm, decoder, trainer, new ArrayList<>()));
+      running.add(new Running(arm, decoder, trainer, new ArrayList<>(), new ArrayList<>()));
     }
   }
 
@@ -150,8 +150,9 @@ public final class TrainingBenchmark implements AutoCloseable {
     number++;
     for (var one : number % 2 == 0 ? running.reversed() : running) {
       long began = System.nanoTime();
-      loss = one.trainer.step(number, List.of(ids), shape.batchSize, shape.sequenceLength).loss();
+      var step = one.trainer.step(number, List.of(ids), shape.batchSize, shape.sequenceLength);
       one.seconds.add((System.nanoTime() - began) / 1e9);
+      one.losses.add(step.loss());
     }
   }
 
@@ -172,7 +173,7 @@ public final class TrainingBenchmark implements AutoCloseable {
                     one.arm,
                     one.seconds.getFirst(),
                     one.seconds.stream().skip(warmUp).mapToDouble(s -> s).toArray(),
-                    loss))
+                    one.losses.getLast()))
         .toList();
   }
 
