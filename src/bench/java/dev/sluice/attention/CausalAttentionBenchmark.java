@@ -1,0 +1,84 @@
+package dev.sluice.attention;
+
+import dev.sluice.probe.Probe;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.FusedBenchmark;
+import dev.sluice.tensor.Precision;
+import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.TrainingShape;
+import java.util.List;
+import org.openjdk.jmh.annotations.Benchmark;
+import org.openjdk.jmh.annotations.Param;
+
+/// Causal attention of whole sequences against its definition and against libtorch's own fused
+/// operation, both of which work in float32.
+public class CausalAttentionBenchmark extends FusedBenchmark {
+  private static final Probe WANTS_WEIGHTS =
+      new Probe() {
+        @Override
+        public boolean wantsAttention(int layer) {
+          return true;
+        }
+      };
+
+  @Param private Precision precision;
+
+  private Tensor queries;
+  private Tensor keys;
+  private Tensor values;
+
+  @Override
+  protected void prepare() {
+    queries = heads(shape.heads);
+    keys = heads(shape.keyValueHeads);
+    values = heads(shape.keyValueHeads);
+  }
+
+  private Tensor heads(int heads) {
+    return tensors.input(
+        precision.elementType(), shape.batch, shape.tokens, heads, TrainingShape.HEAD_SIZE);
+  }
+
+  @Override
+  protected List<Tensor> composed() {
+    return List.of(attend(WANTS_WEIGHTS).to(precision.elementType()));
+  }
+
+  @Override
+  protected List<Tensor> fused() {
+    return List.of(attend(Probe.NONE));
+  }
+
+  private Tensor attend(Probe probe) {
+    return ScaledDotProductAttention.attend(queries, keys, values, null, 0, probe);
+  }
+
+  private List<Tensor> libtorch() {
+    return List.of(
+        wide(queries)
+            .scaledDotProductAttention(wide(keys), wide(values), null, true)
+            .transpose(1, 2)
+            .to(precision.elementType()));
+  }
+
+  private static Tensor wide(Tensor heads) {
+    return heads.to(ElementType.FLOAT32).transpose(1, 2);
+  }
+
+  /// In a model nothing can be set around attention's backward pass alone; here the baselines get
+  /// their best.
+  @Override
+  protected void differentiate(Runnable engine) {
+    withOneBlasThread(engine);
+  }
+
+  @Benchmark
+  public void libtorchForward() {
+    forward(this::libtorch);
+  }
+
+  @Benchmark
+  public void libtorchForwardBackward() {
+    forwardBackward(this::libtorch);
+  }
+}
