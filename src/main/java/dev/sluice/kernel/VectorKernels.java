@@ -122,8 +122,8 @@ public final class VectorKernels implements Kernels {
       read(up, start, u, count);
       for (int i = 0; i < count; i += LANES) {
         var z = at(g, i);
-        var product = z.mul(at(u, i));
-        product.mul(Lanes.sigmoid(z)).intoArray(u, i);
+        var other = at(u, i);
+        z.mul(Lanes.sigmoid(z)).mul(other).intoArray(u, i);
       }
       write(u, out, start, count);
     }
