@@ -27,7 +27,8 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
-/// The vector kernels against the definition, and the definition against formulas in float64.
+/// The gate's and the optimizer's vector kernels against the definition, and the definition against
+/// formulas in float64; and what all kernels share.
 ///
 /// Tolerance: a float32 result may differ by 4 ulp of the sum of its terms' magnitudes, 4 · 2⁻²³ ·
 /// Σ|terms|, and by 16 of the smallest normal number where a factor is subnormal and may be zero
