@@ -353,7 +353,7 @@ public final class ScalarKernels implements Kernels {
       long target = targets.get(ValueLayout.JAVA_LONG_UNALIGNED, r * 8);
       set(losses, r, (float) (logSumExp - get(logits, row + target)));
       for (int j = 0; dLogits != null && j < vocabulary; j++) {
-        double p = Math.exp(get(logits, row + j) - logSumExp);
+        double p = Math.exp(get(logits, row + j) - largest) / sum;
         dLogits.set(row + j, (float) (scale * (j == target ? p - 1 : p)));
       }
     }

@@ -110,14 +110,15 @@ final class VectorSoftmax {
     return a.blend(b, b.compare(VectorOperators.GT, a));
   }
 
-  /// x ← e^(scale · x − shift), whose exponents are at most zero but for rounding; gives their sum.
+  /// x ← e^(scale · x − shift); gives their sum. The product is rounded as the shift was, else what
+  /// is lost in rounding a large shift would make an exponent of its own.
   private static float exponentials(
       float[] x, int padded, float scale, float shift, float[] lanes) {
     var scales = Lanes.all(scale);
-    var shifts = Lanes.all(-shift);
+    var shifts = Lanes.all(shift);
     var sum = Lanes.all(0);
     for (int i = 0; i < padded; i += LANES) {
-      var e = Lanes.exp(at(x, i).fma(scales, shifts));
+      var e = Lanes.exp(at(x, i).mul(scales).sub(shifts));
       e.intoArray(x, i);
       sum = sum.add(e);
     }

@@ -47,10 +47,22 @@ class ScaledDotProductAttentionTest {
     "1,4,1,65,16,FLOAT32",
     "3,2,1,130,8,FLOAT32",
     "1,2,1,1100,4,FLOAT32",
+    "1,1,1,513,6,FLOAT32",
+    "1,3,1,530,10,FLOAT32",
+    "1,8,1,600,8,FLOAT32",
+    "1,1,1,1025,2,FLOAT32",
+    "2,6,2,1030,16,FLOAT32",
+    "1,8,1,1100,32,FLOAT32",
     "1,1,1,1,2,BFLOAT16",
     "2,6,2,7,6,BFLOAT16",
     "1,4,1,65,16,BFLOAT16",
-    "1,3,1,200,32,BFLOAT16"
+    "1,3,1,200,32,BFLOAT16",
+    "1,1,1,600,10,BFLOAT16",
+    "2,6,2,513,8,BFLOAT16",
+    "1,8,1,530,64,BFLOAT16",
+    "1,1,1,1100,6,BFLOAT16",
+    "1,3,1,1025,16,BFLOAT16",
+    "1,8,1,1030,2,BFLOAT16"
   })
   void fusedEqualsExplicit(
       int batch, int heads, int keyValueHeads, int tokens, int headSize, ElementType type) {
@@ -90,6 +102,101 @@ class ScaledDotProductAttentionTest {
       double tolerance = type == ElementType.FLOAT32 ? 2e-5 : 0x1p-6 * largest;
       for (int j = 0; j < results[1][i].length; j++) {
         assertEquals(results[1][i][j], results[0][i][j], tolerance, names[i] + "[" + j + "]");
+      }
+    }
+  }
+
+  /// The log-sum-exp of each query's scores, against a direct computation in float64: 4 ulp of the
+  /// terms of the largest score and of the logarithm.
+  @ParameterizedTest(name = "B{0} N{1} M{2} T{3} H{4} {5}")
+  @CsvSource({
+    "1,1,1,1,2,FLOAT32",
+    "2,6,2,65,10,FLOAT32",
+    "1,8,1,530,32,FLOAT32",
+    "1,3,1,1100,6,FLOAT32",
+    "2,6,2,65,10,BFLOAT16",
+    "1,8,1,1030,6,BFLOAT16"
+  })
+  void logSumExp(
+      int batch, int heads, int keyValueHeads, int tokens, int headSize, ElementType type) {
+    var random = new Random(headSize);
+    try (var _ = Scope.open()) {
+      var query =
+          Tensor.of(
+                  floats(random, batch * heads * tokens * headSize), batch, tokens, heads, headSize)
+              .to(type);
+      var key =
+          Tensor.of(
+                  floats(random, batch * keyValueHeads * tokens * headSize),
+                  batch,
+                  tokens,
+                  keyValueHeads,
+                  headSize)
+              .to(type);
+      var attended = CausalAttention.apply(query, key, key);
+      double[] q = query.doubles();
+      double[] k = key.doubles();
+      int group = heads / keyValueHeads;
+      assertArrayEquals(
+          new long[] {batch, keyValueHeads, tokens, group}, attended.logSumExpBMTG().shape());
+      double[] actual = attended.logSumExpBMTG().doubles();
+      for (int i = 0; i < actual.length; i++) {
+        int head = i / group / tokens % keyValueHeads;
+        int sequence = i / group / tokens / keyValueHeads;
+        int token = i / group % tokens;
+        int row = ((sequence * tokens + token) * heads + head * group + i % group) * headSize;
+        double sum = 0;
+        double terms = 1;
+        for (int j = 0; j <= token; j++) {
+          int column = ((sequence * tokens + j) * keyValueHeads + head) * headSize;
+          double score = 0;
+          double magnitudes = 0;
+          for (int h = 0; h < headSize; h++) {
+            score += q[row + h] * k[column + h] / Math.sqrt(headSize);
+            magnitudes += Math.abs(q[row + h] * k[column + h]) / Math.sqrt(headSize);
+          }
+          sum += Math.exp(score);
+          terms = Math.max(terms, 1 + magnitudes);
+        }
+        assertEquals(Math.log(sum), actual[i], 4 * 0x1p-23 * terms, "row " + i);
+      }
+    }
+  }
+
+  /// Keys and values that are views of other orders.
+  @Test
+  void transposedTensors() {
+    try (var _ = Scope.open()) {
+      var random = new Random(3);
+      float[] numbers = floats(random, 2 * 65 * 4 * 6);
+      var qBNTH = Tensor.of(numbers, 2, 4, 65, 6).requireGradient(true);
+      var kBMTH = Tensor.of(floats(random, 2 * 65 * 2 * 6), 2, 2, 65, 6).requireGradient(true);
+      var vMBTH = Tensor.of(floats(random, 2 * 65 * 2 * 6), 2, 2, 65, 6).requireGradient(true);
+      var upstream = Tensor.of(numbers, 2, 4, 65, 6).transpose(1, 2);
+      float[][][] results = new float[2][][];
+      for (int way = 0; way < 2; way++) {
+        var y =
+            ScaledDotProductAttention.attend(
+                qBNTH.transpose(1, 2),
+                kBMTH.transpose(1, 2),
+                vMBTH.transpose(0, 1).transpose(1, 2),
+                null,
+                0,
+                way == 0 ? Probe.NONE : EXPLICIT);
+        y.backward(upstream);
+        results[way] =
+            new float[][] {
+              y.detach().contiguous().floats(),
+              qBNTH.gradient().floats(),
+              kBMTH.gradient().floats(),
+              vMBTH.gradient().floats()
+            };
+        qBNTH.clearGradient();
+        kBMTH.clearGradient();
+        vMBTH.clearGradient();
+      }
+      for (int i = 0; i < 4; i++) {
+        assertArrayEquals(results[1][i], results[0][i], 2e-5f, "y, dq, dk or dv: " + i);
       }
     }
   }

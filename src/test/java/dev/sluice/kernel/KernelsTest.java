@@ -1,5 +1,13 @@
 package dev.sluice.kernel;
 
+import static dev.sluice.kernel.KernelNumbers.SCALAR;
+import static dev.sluice.kernel.KernelNumbers.VECTOR;
+import static dev.sluice.kernel.KernelNumbers.assertRange;
+import static dev.sluice.kernel.KernelNumbers.bytes;
+import static dev.sluice.kernel.KernelNumbers.crc;
+import static dev.sluice.kernel.KernelNumbers.fill;
+import static dev.sluice.kernel.KernelNumbers.poisoned;
+import static dev.sluice.kernel.KernelNumbers.sigmoid;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
@@ -14,13 +22,13 @@ import java.nio.file.Path;
 import java.util.SplittableRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicIntegerArray;
-import java.util.zip.CRC32;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
-/// The vector kernels against the definition, and the definition against formulas in float64.
+/// The gate's and the optimizer's vector kernels against the definition, and the definition against
+/// formulas in float64; and what all kernels share.
 ///
 /// Tolerance: a float32 result may differ by 4 ulp of the sum of its terms' magnitudes, 4 · 2⁻²³ ·
 /// Σ|terms|, and by 16 of the smallest normal number where a factor is subnormal and may be zero
@@ -29,7 +37,6 @@ import org.junit.jupiter.params.provider.EnumSource;
 class KernelsTest {
   private static final int[] ROWS = {1, 7, 8, 15, 16, 17, 63, 65, 257};
   private static final int[] WIDTHS = {1, 2, 7, 16, 63, 64, 65, 128};
-  private static final int PAD = 5; // elements before and after each tensor that nobody may touch
   private static final float[] EXTREME = {
     0f,
     -0f,
@@ -53,9 +60,6 @@ class KernelsTest {
     Float.NEGATIVE_INFINITY,
     Float.NaN
   };
-
-  private static final Kernels SCALAR = new ScalarKernels();
-  private static final Kernels VECTOR = new VectorKernels();
 
   /// The element types that meet in a gate; logits, result and upstream gradient share one.
   enum Types {
@@ -109,54 +113,9 @@ class KernelsTest {
 
   private record Gradients(Floats dy, Floats dz) {}
 
-  private interface Values {
-    float at(int i);
-  }
-
-  private static void fill(Floats floats, Values values) {
-    for (int i = 0; i < floats.length(); i++) {
-      floats.set(i, values.at(i));
-    }
-  }
-
-  /// Memory full of NaN, with [#PAD] more elements on both sides.
-  private static Floats poisoned(Arena arena, long elements, boolean bfloat16) {
-    int size = bfloat16 ? 2 : 4;
-    var memory = arena.allocate((elements + 2 * PAD) * size);
-    memory.fill((byte) 0xFF);
-    return new Floats(memory.asSlice((long) PAD * size, elements * size), bfloat16);
-  }
-
-  /// All bytes of a poisoned tensor with its padding.
-  private static byte[] withPadding(Floats floats) {
-    int size = floats.bfloat16() ? 2 : 4;
-    long start = floats.memory().address() - (long) PAD * size;
-    long bytes = floats.memory().byteSize() + 2L * PAD * size;
-    return reinterpreted(start, bytes).toArray(ValueLayout.JAVA_BYTE);
-  }
-
-  @SuppressWarnings("restricted")
-  private static MemorySegment reinterpreted(long address, long bytes) {
-    return MemorySegment.ofAddress(address).reinterpret(bytes);
-  }
-
-  private static byte[] bytes(Floats floats) {
-    return floats.memory().toArray(ValueLayout.JAVA_BYTE);
-  }
-
-  private static double sigmoid(double z) {
-    return 1 / (1 + Math.exp(-z));
-  }
-
   private static void assertClose(
       double expected, double actual, double terms, boolean rounded, String what) {
-    double tolerance =
-        4 * 0x1p-23 * terms + (rounded ? 0x1p-7 * Math.abs(expected) : 0) + 16 * Float.MIN_NORMAL;
-    assertTrue(
-        expected == actual
-            || Math.abs(expected - actual) <= tolerance
-            || (Double.isNaN(expected) && Double.isNaN(actual)),
-        () -> what + ": expected " + expected + " but was " + actual + " ± " + tolerance);
+    KernelNumbers.assertClose(expected, actual, terms, rounded ? 0x1p-7 : 0, () -> what);
   }
 
   /// Both kernels' results against float64 sums over the very numbers that they read.
@@ -244,26 +203,15 @@ class KernelsTest {
                 c.forward(arena, kernels, 0, rows),
                 c.forward(arena, kernels, from, to),
                 from * width,
-                to * width);
+                to * width,
+                "out");
             var whole = c.backward(arena, kernels, 0, rows);
             var part = c.backward(arena, kernels, from, to);
-            assertRange(whole.dy, part.dy, from * width, to * width);
-            assertRange(whole.dz, part.dz, from, to);
+            assertRange(whole.dy, part.dy, from * width, to * width, "dy");
+            assertRange(whole.dz, part.dz, from, to, "dz");
           }
         }
       }
-    }
-  }
-
-  /// `part` has the bits of `whole` within the range and the poison outside.
-  private static void assertRange(Floats whole, Floats part, int from, int to) {
-    int size = whole.bfloat16() ? 2 : 4;
-    byte[] expected = withPadding(whole);
-    byte[] actual = withPadding(part);
-    for (int i = 0; i < expected.length; i++) {
-      int element = i / size - PAD;
-      boolean inside = element >= from && element < to;
-      assertEquals(inside ? expected[i] : (byte) 0xFF, actual[i], "byte of element " + element);
     }
   }
 
@@ -389,6 +337,12 @@ class KernelsTest {
         }
       }
     }
+    try (var arena = Arena.ofConfined()) {
+      NormKernelsTest.sample(arena).forEach(c -> checksum.append(c.digest()));
+      FeedForwardKernelsTest.sample(arena).forEach(c -> checksum.append(c.digest()));
+      LossKernelsTest.sample(arena).forEach(c -> checksum.append(c.digest()));
+    }
+    checksum.append(SoftmaxKernelsTest.digest());
     var optimizer = new AdamWCase(257, 61);
     VECTOR.adamW(
         optimizer.parameter,
@@ -399,12 +353,6 @@ class KernelsTest {
         0,
         optimizer.elements());
     return checksum + crc(optimizer.parameter.toArray(ValueLayout.JAVA_BYTE));
-  }
-
-  private static String crc(byte[] bytes) {
-    var crc = new CRC32();
-    crc.update(bytes);
-    return Long.toHexString(crc.getValue());
   }
 
   // ---------------------------------------------------------------- AdamW

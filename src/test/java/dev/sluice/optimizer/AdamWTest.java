@@ -1,13 +1,17 @@
 package dev.sluice.optimizer;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
-import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import dev.sluice.kernel.AdamWStep;
+import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.Threads;
+import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
 
@@ -39,24 +43,88 @@ class AdamWTest {
     }
   }
 
+  /// All parameters in one pass, whose pieces begin in the middle of a parameter, are what each
+  /// parameter alone is, bit for bit and with any number of threads; and close to the composed
+  /// step. Only matrices decay.
   @Test
-  void theNormIsThatOfAllGradientsAndClippingKeepsItBelowItsLimit() {
-    try (var _ = Scope.open();
-        var parameters =
-            new Parameters(
-                Map.of(
-                    "a", Tensor.of(new float[] {1, 1}, 2),
-                    "b", Tensor.of(new float[] {1}, 1)))) {
-      parameters.requireGradients(true);
-      var a = parameters.get("a");
-      var b = parameters.get("b");
-      a.times(Tensor.of(new float[] {2, 3}, 2)).sum().plus(b.times(6).sum()).backward();
-      assertEquals(7, Gradients.norm(parameters), 1e-6);
-      assertEquals(1.0 / 7, Gradients.clippingScale(7, 1), 1e-6);
-      assertEquals(1, Gradients.clippingScale(0.5, 1));
-      Gradients.clear(parameters);
-      assertEquals(0, Gradients.norm(parameters));
+  void onePassEqualsStepsOfSingleParameters() {
+    var random = new Random(5);
+    long[][] shapes = {{1}, {7}, {63}, {5, 13}, {257}, {33_333}, {131, 129}, {1, 1}, {40_001}};
+    var settings = new AdamW.Settings(0.9, 0.95, 1e-8, 0.1);
+    for (int threads = 1; threads <= 3; threads++) {
+      Threads.count(threads);
+      try (var _ = Scope.open();
+          var all = new Parameters(parameters(random, shapes));
+          var together = new AdamW(settings, all)) {
+        for (int i = 0; i < shapes.length; i++) {
+          var gradient = Tensor.of(floats(random, elements(shapes[i])), shapes[i]);
+          var parameter = all.get("p" + i);
+          if (i != 2) { // which has no gradient and stays as it is
+            parameter.requireGradient(true).times(gradient).sum().backward();
+          }
+        }
+        var before = new LinkedHashMap<String, float[]>();
+        all.all().forEach((name, parameter) -> before.put(name, parameter.detach().floats()));
+        together.step(3, 1e-2, 0.37);
+        for (int i = 0; i < shapes.length; i++) {
+          String name = "p" + i;
+          float[] actual = all.get(name).detach().floats();
+          if (i == 2) {
+            assertArrayEquals(before.get(name), actual);
+            continue;
+          }
+          double decay = shapes[i].length < 2 ? 0 : 0.1;
+          var step = new AdamWStep(1e-2, 0.9, 0.95, 1e-8, decay, 3, 0.37);
+          assertAlone(
+              step, before.get(name), all.get(name), together, name, threads + " threads " + name);
+        }
+      } finally {
+        Threads.count(Runtime.getRuntime().availableProcessors());
+      }
     }
+  }
+
+  private static void assertAlone(
+      AdamWStep step, float[] before, Tensor parameter, AdamW together, String name, String what) {
+    var gradient = Objects.requireNonNull(parameter.gradient());
+    var alone = Tensor.of(before, parameter.shape());
+    var first = Tensor.zeros(ElementType.FLOAT32, parameter.shape());
+    var second = Tensor.zeros(ElementType.FLOAT32, parameter.shape());
+    Kernels.FASTEST.adamW(
+        alone.memory(),
+        gradient.memory(),
+        first.memory(),
+        second.memory(),
+        step,
+        0,
+        parameter.elements());
+    assertArrayEquals(alone.floats(), parameter.detach().floats(), what);
+    assertArrayEquals(first.floats(), together.firstMoments().get(name).floats(), what);
+    assertArrayEquals(second.floats(), together.secondMoments().get(name).floats(), what);
+    var composed = Tensor.of(before, parameter.shape());
+    AdamW.composed(
+        composed,
+        gradient,
+        Tensor.zeros(ElementType.FLOAT32, parameter.shape()),
+        Tensor.zeros(ElementType.FLOAT32, parameter.shape()),
+        step);
+    assertArrayEquals(composed.floats(), parameter.detach().floats(), 1e-6f, what);
+  }
+
+  private static Map<String, Tensor> parameters(Random random, long[][] shapes) {
+    Map<String, Tensor> parameters = new LinkedHashMap<>();
+    for (int i = 0; i < shapes.length; i++) {
+      parameters.put("p" + i, Tensor.of(floats(random, elements(shapes[i])), shapes[i]));
+    }
+    return parameters;
+  }
+
+  private static int elements(long[] shape) {
+    int elements = 1;
+    for (long length : shape) {
+      elements *= (int) length;
+    }
+    return elements;
   }
 
   private static float[] floats(Random random, int count) {

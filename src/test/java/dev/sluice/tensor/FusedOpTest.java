@@ -125,6 +125,21 @@ class FusedOpTest {
         b);
   }
 
+  /// Its gradient is summed from what both hand over directly and from what libtorch sends.
+  @Test
+  void resultUsedByTwoFusedOperations() {
+    var a = leaf(3, 5);
+    var b = leaf(3, 5);
+    assertSame(
+        product -> {
+          var y = product.apply(a, b);
+          var both = product.apply(y, a).plus(product.apply(b, y));
+          return both.plus(y.sigmoid()).square().sum();
+        },
+        a,
+        b);
+  }
+
   @Test
   void chained() {
     var a = leaf(3, 5);
