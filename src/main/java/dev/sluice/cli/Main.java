@@ -56,9 +56,6 @@ public final class Main implements Runnable {
   static final int FAILED = 1;
   static final int BAD_INPUT = 2;
 
-  /// It says how it uses the processor; nobody asked. Loggers are held weakly elsewhere.
-  private static final Logger PARQUET_LOG = Logger.getLogger("dev.hardwood");
-
   @Spec private CommandSpec spec;
 
   @SuppressWarnings("NullAway.Init") // picocli sets the spec
@@ -77,10 +74,8 @@ public final class Main implements Runnable {
   /// Runs the command; prints to `out` and `err` and gives the exit code.
   static int run(PrintStream out, PrintStream err, String... args) {
     Console.set(out, err);
-    PARQUET_LOG.setLevel(Level.WARNING);
     var commandLine = new CommandLine(new Main());
-    SettingFlags.addTo(commandLine, "train", RunConfig.DEFAULTS, Set.of());
-    SettingFlags.addTo(commandLine, "study", StudyCommand.DEFAULTS, Set.of("gate"));
+    prepare(commandLine, args.length == 0 ? "" : args[0]);
     commandLine.setOut(new PrintWriter(out, true, StandardCharsets.UTF_8));
     commandLine.setErr(new PrintWriter(err, true, StandardCharsets.UTF_8));
     commandLine.setParameterExceptionHandler(Main::explainParameter);
@@ -93,6 +88,31 @@ public final class Main implements Runnable {
       return explain(e);
     } finally {
       Interruption.finished();
+    }
+  }
+
+  /// What only some commands need, as every command is to start at once.
+  private static void prepare(CommandLine commandLine, String command) {
+    switch (command) {
+      case "train" -> {
+        ParquetLog.quieten();
+        SettingFlags.addTo(commandLine, "train", RunConfig.DEFAULTS, Set.of());
+      }
+      case "study" -> {
+        ParquetLog.quieten();
+        SettingFlags.addTo(commandLine, "study", StudyCommand.defaults(), Set.of("gate"));
+      }
+      case "inspect" -> ParquetLog.quieten();
+      default -> {}
+    }
+  }
+
+  /// It says how it uses the processor; nobody asked.
+  private static final class ParquetLog {
+    private static final Logger LOG = Logger.getLogger("dev.hardwood"); // held weakly elsewhere
+
+    static void quieten() {
+      LOG.setLevel(Level.WARNING);
     }
   }
 

@@ -57,16 +57,17 @@ import picocli.CommandLine.Spec;
 final class StudyCommand implements Callable<Integer> {
   /// What a study holds where neither file nor flag says otherwise: sized for a few minutes on two
   /// cores.
-  static final RunConfig DEFAULTS =
-      RunConfig.DEFAULTS.with(
-          null,
-          Map.of(
-              "match_parameters", "true",
-              "steps", "100",
-              "evaluate_every", "20",
-              "save_every", "100",
-              "keep_checkpoints", "1",
-              "sample_tokens", "0"));
+  static RunConfig defaults() {
+    return RunConfig.DEFAULTS.with(
+        null,
+        Map.of(
+            "match_parameters", "true",
+            "steps", "100",
+            "evaluate_every", "20",
+            "save_every", "100",
+            "keep_checkpoints", "1",
+            "sample_tokens", "0"));
+  }
 
   @Option(
       names = "--gates",
@@ -106,7 +107,7 @@ final class StudyCommand implements Callable<Integer> {
     if (seeds < 1) {
       throw new InvalidInputException("--seeds must be at least 1, not " + seeds);
     }
-    var config = DEFAULTS.with(file, SettingFlags.given(spec.commandLine().getParseResult()));
+    var config = defaults().with(file, SettingFlags.given(spec.commandLine().getParseResult()));
     var study =
         new Study(
             config, gates, LongStream.range(config.seed(), config.seed() + seeds).boxed().toList());
