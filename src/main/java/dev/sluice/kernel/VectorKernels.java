@@ -45,27 +45,68 @@ public final class VectorKernels implements Kernels {
     }
   }
 
+  /// As many rows at a time as fill a chunk.
   private static void rows(Floats y, Floats z, Floats out, int width, long from, long to) {
-    float[] row = array(width);
-    for (long r = from; r < to; r++) {
-      read(y, r * width, row, width);
-      scale(row, ScalarKernels.sigmoid(z.get(r)), row.length);
-      write(row, out, r * width, width);
+    int most = Math.max(1, CHUNK / width);
+    float[] a = array(most * width);
+    float[] scores = array(most);
+    for (long start = from; start < to; start += most) {
+      int rows = (int) Math.min(most, to - start);
+      read(z, start, scores, rows);
+      sigmoids(scores, padded(rows));
+      read(y, start * width, a, rows * width);
+      for (int r = 0; r < rows; r++) {
+        scale(a, r * width, width, scores[r]);
+      }
+      write(a, out, start * width, rows * width);
+    }
+  }
+
+  private static void sigmoids(float[] z, int padded) {
+    for (int i = 0; i < padded; i += LANES) {
+      Lanes.sigmoid(at(z, i)).intoArray(z, i);
+    }
+  }
+
+  /// Multiplies `count` numbers from `start` on, which need not be whole vectors.
+  private static void scale(float[] a, int start, int count, float factor) {
+    var factors = Lanes.all(factor);
+    int i = start;
+    for (; i <= start + count - LANES; i += LANES) {
+      at(a, i).mul(factors).intoArray(a, i);
+    }
+    for (; i < start + count; i++) {
+      a[i] *= factor;
     }
   }
 
   @Override
   public void sigmoidGateBackward(
-      Floats dOut, Floats y, Floats z, Floats dy, Floats dz, int width, long from, long to) {
+      Floats dOut,
+      Floats y,
+      Floats z,
+      @Nullable Floats out,
+      Floats dy,
+      Floats dz,
+      int width,
+      long from,
+      long to) {
     if (width == 1) {
-      elementsBackward(dOut, y, z, dy, dz, from, to);
+      elementsBackward(dOut, y, z, out, dy, dz, from, to);
     } else {
-      rowsBackward(dOut, y, z, dy, dz, width, from, to);
+      rowsBackward(dOut, y, z, out, dy, dz, width, from, to);
     }
   }
 
   private static void elementsBackward(
-      Floats dOut, Floats y, Floats z, Floats dy, Floats dz, long from, long to) {
+      Floats dOut,
+      Floats y,
+      Floats z,
+      @Nullable Floats out,
+      Floats dy,
+      Floats dz,
+      long from,
+      long to) {
     float[] d = array(CHUNK);
     float[] a = array(CHUNK);
     float[] b = array(CHUNK);
@@ -76,38 +117,87 @@ public final class VectorKernels implements Kernels {
       read(z, start, b, count);
       gateSlopes(d, a, b, padded(count));
       write(d, dy, start, count);
-      write(a, dz, start, count);
+      write(b, dz, start, count);
+      if (out != null) {
+        write(a, out, start, count);
+      }
     }
   }
 
-  /// d ← d σ(z) and y ← d y σ(z) σ(−z), where with e = e^(−|z|) the slope is e / (1 + e)².
+  /// d ← d σ(z), y ← y σ(z) and z ← d y σ(z) σ(−z), where with e = e^(−|z|) the slope is e / (1 +
+  /// e)².
   private static void gateSlopes(float[] d, float[] y, float[] z, int padded) {
     for (int i = 0; i < padded; i += LANES) {
       var logit = at(z, i);
       var upstream = at(d, i);
-      var product = upstream.mul(at(y, i));
+      var value = at(y, i);
       var small = Lanes.exp(logit.abs().neg());
       var one = FloatVector.broadcast(Lanes.F, 1f);
       var inverse = one.div(small.add(one));
-      var numerator = small.blend(one, logit.compare(VectorOperators.GE, 0f));
-      upstream.mul(numerator.mul(inverse)).intoArray(d, i);
-      product.mul(small.mul(inverse).mul(inverse)).intoArray(y, i);
+      var score = small.blend(one, logit.compare(VectorOperators.GE, 0f)).mul(inverse);
+      upstream.mul(value).mul(small.mul(inverse).mul(inverse)).intoArray(z, i);
+      upstream.mul(score).intoArray(d, i);
+      value.mul(score).intoArray(y, i);
     }
   }
 
   private static void rowsBackward(
-      Floats dOut, Floats y, Floats z, Floats dy, Floats dz, int width, long from, long to) {
-    float[] d = array(width);
-    float[] a = array(width);
+      Floats dOut,
+      Floats y,
+      Floats z,
+      @Nullable Floats out,
+      Floats dy,
+      Floats dz,
+      int width,
+      long from,
+      long to) {
+    int most = Math.max(1, CHUNK / width);
+    float[] d = array(most * width);
+    float[] a = array(most * width);
+    float[] scores = array(most);
+    float[] slopes = array(most);
     float[] lanes = array(LANES);
-    for (long r = from; r < to; r++) {
-      float score = ScalarKernels.sigmoid(z.get(r));
-      read(dOut, r * width, d, width);
-      read(y, r * width, a, width);
-      dz.set(r, Lanes.dot(d, a, 0, d.length, lanes) * score * ScalarKernels.sigmoid(-z.get(r)));
-      scale(d, score, d.length);
-      write(d, dy, r * width, width);
+    for (long start = from; start < to; start += most) {
+      int rows = (int) Math.min(most, to - start);
+      read(z, start, scores, rows);
+      scoresAndSlopes(scores, slopes, padded(rows));
+      read(dOut, start * width, d, rows * width);
+      read(y, start * width, a, rows * width);
+      for (int r = 0; r < rows; r++) {
+        slopes[r] *= dot(d, a, r * width, width, lanes);
+        scale(d, r * width, width, scores[r]);
+        if (out != null) {
+          scale(a, r * width, width, scores[r]);
+        }
+      }
+      write(slopes, dz, start, rows);
+      write(d, dy, start * width, rows * width);
+      if (out != null) {
+        write(a, out, start * width, rows * width);
+      }
     }
+  }
+
+  /// z ← σ(z) and slopes ← σ(z) σ(−z).
+  private static void scoresAndSlopes(float[] z, float[] slopes, int padded) {
+    for (int i = 0; i < padded; i += LANES) {
+      var logit = at(z, i);
+      var small = Lanes.exp(logit.abs().neg());
+      var one = FloatVector.broadcast(Lanes.F, 1f);
+      var inverse = one.div(small.add(one));
+      small.blend(one, logit.compare(VectorOperators.GE, 0f)).mul(inverse).intoArray(z, i);
+      small.mul(inverse).mul(inverse).intoArray(slopes, i);
+    }
+  }
+
+  /// `Σ a[i] b[i]` over `count` numbers from `start` on, which need not be whole vectors.
+  private static float dot(float[] a, float[] b, int start, int count, float[] lanes) {
+    int whole = count / LANES * LANES;
+    float sum = Lanes.dot(a, b, start, whole, lanes);
+    for (int i = start + whole; i < start + count; i++) {
+      sum += a[i] * b[i];
+    }
+    return sum;
   }
 
   // ---------------------------------------------------------------- the feed-forward

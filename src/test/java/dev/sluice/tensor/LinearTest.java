@@ -265,6 +265,7 @@ class LinearTest {
           upstream,
           y.numbers().from(at),
           z.numbers().from(at),
+          null,
           gradients.getFirst().from(at),
           gradients.getLast().from(at),
           1,
