@@ -118,7 +118,11 @@ public final class Attention {
 
     var yBTNH = ScaledDotProductAttention.attend(qBTNH, kBTMH, vBTMH, past, layer, probe);
 
-    var outBTD = gatedAndMultiplied(SDPA_OUTPUT, yBTNH, logits, probe);
+    var gatedBTNH = gated(SDPA_OUTPUT, yBTNH, logits, probe);
+    if (probe.wantsGates(layer)) {
+      probe.sdpaOutput(layer, yBTNH, gatedBTNH);
+    }
+    var outBTD = precision.linear(joined(gatedBTNH), output);
     return joined(gated(DENSE_OUTPUT, heads(outBTD, 1), logits, probe));
   }
 
@@ -139,24 +143,6 @@ public final class Attention {
     return gate == null
         ? y
         : gate.apply(y, Objects.requireNonNull(logits.get(position)), layer, probe);
-  }
-
-  /// The gated heads times the output's weight, `[B, T, D]`; in one pass where that is possible.
-  private Tensor gatedAndMultiplied(
-      GatePosition position, Tensor yBTNH, Map<GatePosition, Tensor> logits, Probe probe) {
-    var gate = gates.get(position);
-    if (gate != null) {
-      var projected = Objects.requireNonNull(logits.get(position));
-      var gatedBTD = gate.applyWhereMultiplied(joined(yBTNH), projected, layer, probe);
-      if (gatedBTD != null) {
-        return precision.linear(gatedBTD, output);
-      }
-    }
-    var gatedBTNH = gated(position, yBTNH, logits, probe);
-    if (probe.wantsGates(layer)) {
-      probe.sdpaOutput(layer, yBTNH, gatedBTNH);
-    }
-    return precision.linear(joined(gatedBTNH), output);
   }
 
   /// `[B, T, N·H]` as `[B, T, N, H]`.

@@ -1,9 +1,7 @@
 package dev.sluice.gate;
 
 import dev.sluice.probe.Probe;
-import dev.sluice.tensor.RecomputedInput;
 import dev.sluice.tensor.Tensor;
-import org.jspecify.annotations.Nullable;
 
 /// A gate with its weights.
 ///
@@ -42,18 +40,6 @@ public record GateProjection(Gate gate, Tensor weight) {
           case ADDITIVE -> yBTNH.plus(scores);
         };
     return gated.to(logits.type());
-  }
-
-  /// The gated tensor as a linear layer's input, computed where it is multiplied; null where it
-  /// must be computed before.
-  ///
-  /// @param yBTD what is gated, all heads of a token joined
-  /// @param projected as in [#apply]
-  public @Nullable RecomputedInput applyWhereMultiplied(
-      Tensor yBTD, Tensor projected, int layer, Probe probe) {
-    return isPlainSigmoid() && !probe.wantsGates(layer) && yBTD.type() == projected.type()
-        ? new SigmoidGate(yBTD, projected)
-        : null;
   }
 
   private boolean isPlainSigmoid() {

@@ -5,76 +5,15 @@ import dev.sluice.kernel.Kernels;
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
-import dev.sluice.tensor.RecomputedInput;
 import dev.sluice.tensor.Tensor;
 import java.util.List;
 
-/// y′ = y ⊙ σ(z): the multiplicative sigmoid gate, elementwise or headwise. As one operation, see
-/// [#apply], or as the input of a linear layer that computes it where it multiplies it.
-///
-/// @param yBTD what is gated, all heads of a token joined
-/// @param logits `[B, T, N·H]` (elementwise) or `[B, T, N]` (headwise), of y's element type
-public record SigmoidGate(Tensor yBTD, Tensor logits) implements RecomputedInput {
+/// y′ = y ⊙ σ(z) as one operation: the multiplicative sigmoid gate, elementwise or headwise.
+public final class SigmoidGate {
   private static final long GRAIN =
       1 << 14; // elements below which a second thread costs more than it saves
 
-  /// As the input of a linear layer.
-  public SigmoidGate {
-    if (yBTD.type() != logits.type() || yBTD.elements() % logits.elements() != 0) {
-      throw new IllegalArgumentException(logits + " do not gate " + yBTD);
-    }
-    yBTD = yBTD.contiguous();
-    logits = logits.contiguous();
-  }
-
-  /// Elements of y that share a score.
-  private int width() {
-    return Math.toIntExact(yBTD.elements() / logits.elements());
-  }
-
-  @Override
-  public String name() {
-    return "gate";
-  }
-
-  @Override
-  public List<Tensor> inputs() {
-    return List.of(yBTD, logits);
-  }
-
-  @Override
-  public Tensor composed() {
-    long scores = logits.size(2);
-    var y = yBTD.reshape(yBTD.size(0), yBTD.size(1), scores, yBTD.size(2) / scores);
-    return composed(y, logits).reshape(yBTD.shape());
-  }
-
-  @Override
-  public void forward(Floats out, long from, long to) {
-    long scores = logits.size(2);
-    Kernels.FASTEST.sigmoidGate(
-        yBTD.numbers().from(from * yBTD.size(2)),
-        logits.numbers().from(from * scores),
-        out,
-        width(),
-        0,
-        (to - from) * scores);
-  }
-
-  @Override
-  public void backward(Floats upstream, Floats out, List<Floats> gradients, long from, long to) {
-    long scores = logits.size(2);
-    Kernels.FASTEST.sigmoidGateBackward(
-        upstream,
-        yBTD.numbers().from(from * yBTD.size(2)),
-        logits.numbers().from(from * scores),
-        out,
-        gradients.getFirst().from(from * yBTD.size(2)),
-        gradients.getLast().from(from * scores),
-        width(),
-        0,
-        (to - from) * scores);
-  }
+  private SigmoidGate() {}
 
   /// The definition. The result has the element type of `logits`.
   ///
@@ -123,7 +62,6 @@ public record SigmoidGate(Tensor yBTD, Tensor logits) implements RecomputedInput
                       floats(upstream),
                       floats(y),
                       floats(z),
-                      null,
                       floats(dy),
                       floats(dz),
                       width,

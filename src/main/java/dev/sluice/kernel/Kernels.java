@@ -18,18 +18,8 @@ public interface Kernels {
 
   /// The gradient of [#sigmoidGate]: `dy[r·w + j] = dOut[r·w + j] · σ(z[r])` and `dz[r] = σ(z[r]) ·
   /// σ(−z[r]) · Σ_j dOut[r·w + j] · y[r·w + j]`; σ(−z) is 1 − σ(z) without the cancellation.
-  ///
-  /// @param out takes what the gate gave once more, or null
   void sigmoidGateBackward(
-      Floats dOut,
-      Floats y,
-      Floats z,
-      @Nullable Floats out,
-      Floats dy,
-      Floats dz,
-      int width,
-      long from,
-      long to);
+      Floats dOut, Floats y, Floats z, Floats dy, Floats dz, int width, long from, long to);
 
   /// One AdamW step on float32 elements `from … to`: `g ← gradientScale · g; m ← β₁m + (1 − β₁)g; v
   /// ← β₂v + (1 − β₂)g²; θ ← θ − ηλθ − η/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)`. The stored

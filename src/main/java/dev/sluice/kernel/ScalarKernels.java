@@ -19,22 +19,11 @@ public final class ScalarKernels implements Kernels {
 
   @Override
   public void sigmoidGateBackward(
-      Floats dOut,
-      Floats y,
-      Floats z,
-      @Nullable Floats out,
-      Floats dy,
-      Floats dz,
-      int width,
-      long from,
-      long to) {
+      Floats dOut, Floats y, Floats z, Floats dy, Floats dz, int width, long from, long to) {
     for (long r = from; r < to; r++) {
       float score = sigmoid(z.get(r));
       float dScore = 0;
       for (long i = r * width; i < (r + 1) * width; i++) {
-        if (out != null) {
-          out.set(i, y.get(i) * score);
-        }
         dy.set(i, dOut.get(i) * score); // out = y · score
         dScore += dOut.get(i) * y.get(i);
       }

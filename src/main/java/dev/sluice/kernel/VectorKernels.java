@@ -82,31 +82,16 @@ public final class VectorKernels implements Kernels {
 
   @Override
   public void sigmoidGateBackward(
-      Floats dOut,
-      Floats y,
-      Floats z,
-      @Nullable Floats out,
-      Floats dy,
-      Floats dz,
-      int width,
-      long from,
-      long to) {
+      Floats dOut, Floats y, Floats z, Floats dy, Floats dz, int width, long from, long to) {
     if (width == 1) {
-      elementsBackward(dOut, y, z, out, dy, dz, from, to);
+      elementsBackward(dOut, y, z, dy, dz, from, to);
     } else {
-      rowsBackward(dOut, y, z, out, dy, dz, width, from, to);
+      rowsBackward(dOut, y, z, dy, dz, width, from, to);
     }
   }
 
   private static void elementsBackward(
-      Floats dOut,
-      Floats y,
-      Floats z,
-      @Nullable Floats out,
-      Floats dy,
-      Floats dz,
-      long from,
-      long to) {
+      Floats dOut, Floats y, Floats z, Floats dy, Floats dz, long from, long to) {
     float[] d = array(CHUNK);
     float[] a = array(CHUNK);
     float[] b = array(CHUNK);
@@ -117,40 +102,27 @@ public final class VectorKernels implements Kernels {
       read(z, start, b, count);
       gateSlopes(d, a, b, padded(count));
       write(d, dy, start, count);
-      write(b, dz, start, count);
-      if (out != null) {
-        write(a, out, start, count);
-      }
+      write(a, dz, start, count);
     }
   }
 
-  /// d ← d σ(z), y ← y σ(z) and z ← d y σ(z) σ(−z), where with e = e^(−|z|) the slope is e / (1 +
-  /// e)².
+  /// d ← d σ(z) and y ← d y σ(z) σ(−z), where with e = e^(−|z|) the slope is e / (1 + e)².
   private static void gateSlopes(float[] d, float[] y, float[] z, int padded) {
     for (int i = 0; i < padded; i += LANES) {
       var logit = at(z, i);
       var upstream = at(d, i);
-      var value = at(y, i);
+      var product = upstream.mul(at(y, i));
       var small = Lanes.exp(logit.abs().neg());
       var one = FloatVector.broadcast(Lanes.F, 1f);
       var inverse = one.div(small.add(one));
-      var score = small.blend(one, logit.compare(VectorOperators.GE, 0f)).mul(inverse);
-      upstream.mul(value).mul(small.mul(inverse).mul(inverse)).intoArray(z, i);
-      upstream.mul(score).intoArray(d, i);
-      value.mul(score).intoArray(y, i);
+      var numerator = small.blend(one, logit.compare(VectorOperators.GE, 0f));
+      upstream.mul(numerator.mul(inverse)).intoArray(d, i);
+      product.mul(small.mul(inverse).mul(inverse)).intoArray(y, i);
     }
   }
 
   private static void rowsBackward(
-      Floats dOut,
-      Floats y,
-      Floats z,
-      @Nullable Floats out,
-      Floats dy,
-      Floats dz,
-      int width,
-      long from,
-      long to) {
+      Floats dOut, Floats y, Floats z, Floats dy, Floats dz, int width, long from, long to) {
     int most = Math.max(1, CHUNK / width);
     float[] d = array(most * width);
     float[] a = array(most * width);
@@ -166,15 +138,9 @@ public final class VectorKernels implements Kernels {
       for (int r = 0; r < rows; r++) {
         slopes[r] *= dot(d, a, r * width, width, lanes);
         scale(d, r * width, width, scores[r]);
-        if (out != null) {
-          scale(a, r * width, width, scores[r]);
-        }
       }
       write(slopes, dz, start, rows);
       write(d, dy, start * width, rows * width);
-      if (out != null) {
-        write(a, out, start * width, rows * width);
-      }
     }
   }
 

@@ -31,6 +31,10 @@ public final class Scope implements AutoCloseable {
     INNERMOST.set(this);
   }
 
+  static boolean isOpen() {
+    return INNERMOST.get() != null;
+  }
+
   /// Opens a scope.
   public static Scope open() {
     return new Scope(false);

@@ -38,6 +38,9 @@ public final class Tensor implements AutoCloseable {
   Tensor(org.bytedeco.pytorch.Tensor raw, FusedOp.@Nullable Origin origin) {
     this.raw = raw;
     this.origin = origin;
+    if (!Scope.isOpen()) {
+      raw.retainReference(); // by the caller, else who retains and lets go of it frees it
+    }
   }
 
   // ---------------------------------------------------------------- making

@@ -104,12 +104,8 @@ class KernelsTest {
     Gradients backward(Arena arena, Kernels kernels, int... cuts) {
       var dy = poisoned(arena, y.length(), y.bfloat16());
       var dz = poisoned(arena, z.length(), z.bfloat16());
-      var again = rows % 2 == 0 ? null : poisoned(arena, y.length(), z.bfloat16());
       for (int i = 0; i + 1 < cuts.length; i++) {
-        kernels.sigmoidGateBackward(upstream, y, z, again, dy, dz, width, cuts[i], cuts[i + 1]);
-      }
-      if (again != null) {
-        assertArrayEquals(bytes(forward(arena, kernels, cuts)), bytes(again), "once more");
+        kernels.sigmoidGateBackward(upstream, y, z, dy, dz, width, cuts[i], cuts[i + 1]);
       }
       return new Gradients(dy, dz);
     }

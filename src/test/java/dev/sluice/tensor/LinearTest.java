@@ -265,7 +265,6 @@ class LinearTest {
           upstream,
           y.numbers().from(at),
           z.numbers().from(at),
-          null,
           gradients.getFirst().from(at),
           gradients.getLast().from(at),
           1,
