@@ -6,32 +6,30 @@ import dev.sluice.tensor.Tensor;
 import java.util.List;
 import org.openjdk.jmh.annotations.Param;
 
-/// The feed-forward's activation and the product that takes it.
+/// The whole feed-forward layer.
 public class SwiGluBenchmark extends FusedBenchmark {
   @Param private Precision precision;
 
-  private Tensor gate;
-  private Tensor up;
-  private Tensor weight;
+  private Tensor x;
+  private SwiGlu.Weights weights;
 
   @Override
   protected void prepare() {
-    gate = tensors.input(precision.elementType(), shape.batch, shape.tokens, shape.feedForward);
-    up = tensors.input(precision.elementType(), gate.shape());
-    weight = tensors.weight(shape.hidden, shape.feedForward);
-  }
-
-  private SwiGlu activation() {
-    return new SwiGlu(gate, up);
+    x = tensors.input(precision.elementType(), shape.batch, shape.tokens, shape.hidden);
+    weights =
+        new SwiGlu.Weights(
+            tensors.weight(shape.feedForward, shape.hidden),
+            tensors.weight(shape.feedForward, shape.hidden),
+            tensors.weight(shape.hidden, shape.feedForward));
   }
 
   @Override
   protected List<Tensor> composed() {
-    return List.of(activation().composed().linear(weight.to(precision.elementType())));
+    return List.of(SwiGlu.composed(x, weights, precision));
   }
 
   @Override
   protected List<Tensor> fused() {
-    return List.of(precision.linear(activation(), weight));
+    return List.of(SwiGlu.apply(x, weights, precision));
   }
 }

@@ -152,7 +152,7 @@ public final class Decoder implements AutoCloseable {
 
   /// The logits `[…, V]` of hidden states `[…, D]`, float32.
   public Tensor logits(Tensor hidden) {
-    return precision.linear(hidden, head()).to(ElementType.FLOAT32);
+    return precision.logits(hidden, head());
   }
 
   private Tensor head() {

@@ -5,9 +5,7 @@ import dev.sluice.kernel.Kernels;
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.MatrixProduct.Matrix;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
-import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /// Products of one input with several weights, `yᵢ = x Wᵢᵀ`, as one operation. The input's gradient
@@ -36,10 +34,17 @@ final class Linear {
     return weights.stream().map(weight -> input.linear(weight.to(type))).toList();
   }
 
+  /// [#apply(Tensor, List, ElementType, ElementType)] with inputs and results of one type.
+  static List<Tensor> apply(Tensor x, List<Tensor> weights, ElementType type) {
+    return apply(x, weights, type, type);
+  }
+
   /// @param x `[…, in]`, on the CPU
   /// @param weights float32 leaves `[outᵢ, in]`
-  /// @param type float32 or bfloat16, in which the products' inputs and results are stored
-  static List<Tensor> apply(Tensor x, List<Tensor> weights, ElementType type) {
+  /// @param type float32 or bfloat16, in which the products' inputs are stored
+  /// @param resultType in which their results are
+  static List<Tensor> apply(
+      Tensor x, List<Tensor> weights, ElementType type, ElementType resultType) {
     var input = x.to(type).contiguous();
     return FusedOp.apply(
         "linear",
@@ -52,7 +57,7 @@ final class Linear {
           for (var weight : cast) {
             long[] shape = input.shape();
             shape[shape.length - 1] = weight.size(0);
-            var y = Tensor.uninitialized(input, type, shape);
+            var y = Tensor.uninitialized(input, resultType, shape);
             MatrixProduct.split(xs, Matrix.of(weight).transposed(), Matrix.of(y), false);
             outputs.add(y);
           }
@@ -61,68 +66,6 @@ final class Linear {
           return new FusedOp.Forward(
               outputs, saved, upstreams -> gradients(input, weights, cast, upstreams));
         });
-  }
-
-  /// `f Wᵀ` for an input that is computed again in the backward pass.
-  ///
-  /// @param weight a float32 leaf `[out, in]`
-  /// @param type of f and of the result
-  static Tensor apply(RecomputedInput f, Tensor weight, ElementType type) {
-    return FusedOp.apply(
-            f.name() + " and linear",
-            f.inputs(),
-            List.of(weight),
-            () -> {
-              var cast = cast(weight, type);
-              var like = f.inputs().getFirst();
-              long[] shape = like.shape();
-              shape[shape.length - 1] = weight.size(0);
-              var y = Tensor.uninitialized(like, type, shape);
-              var saved = new ArrayList<>(f.inputs());
-              saved.add(cast);
-              multiply(f, Matrix.of(cast).transposed(), Matrix.of(y));
-              return new FusedOp.Forward(
-                  List.of(y),
-                  saved,
-                  upstreams ->
-                      gradients(f, weight, cast, Objects.requireNonNull(upstreams.getFirst())));
-            })
-        .getFirst();
-  }
-
-  private static void multiply(RecomputedInput f, Matrix weight, Matrix y) {
-    blocks(
-        y.rows(),
-        (from, to) -> {
-          long width = weight.rows();
-          var rows = Scratch.numbers("x", BLOCK * width, y.elements().bfloat16());
-          f.forward(rows, from, to);
-          MatrixProduct.multiply(
-              Matrix.of(rows, to - from, width), weight, y.rows(from, to), false);
-        });
-  }
-
-  private static Tensor[] gradients(
-      RecomputedInput f, Tensor weight, Tensor cast, Tensor upstream) {
-    var dy = Matrix.of(upstream);
-    var by = Matrix.of(cast);
-    long width = by.columns();
-    var again = Tensor.uninitialized(cast, cast.type(), dy.rows(), width);
-    var rows = again.numbers();
-    var gradients =
-        f.inputs().stream()
-            .map(input -> Tensor.uninitialized(input, input.type(), input.shape()))
-            .toArray(Tensor[]::new);
-    var numbers = Arrays.stream(gradients).map(Tensor::numbers).toList();
-    blocks(
-        dy.rows(),
-        (from, to) -> {
-          var dx = Scratch.numbers("dx", BLOCK * width, rows.bfloat16());
-          MatrixProduct.multiply(dy.rows(from, to), by, Matrix.of(dx, to - from, width), false);
-          f.backward(dx, rows.from(from * width), numbers, from, to);
-        });
-    addGradient(weight, dy, Matrix.of(again));
-    return gradients;
   }
 
   /// Runs `part` over blocks of rows.
@@ -154,7 +97,7 @@ final class Linear {
       if (upstream == null) {
         continue;
       }
-      dy.add(Matrix.of(upstream));
+      dy.add(Matrix.of(upstream.to(x.type())));
       by.add(Matrix.of(cast.get(i)));
       addGradient(weights.get(i), dy.getLast(), Matrix.of(x));
     }
@@ -190,7 +133,7 @@ final class Linear {
   }
 
   /// A copy of a weight in another type, or itself.
-  private static Tensor cast(Tensor weight, ElementType type) {
+  static Tensor cast(Tensor weight, ElementType type) {
     if (type == weight.type()) {
       return weight;
     }

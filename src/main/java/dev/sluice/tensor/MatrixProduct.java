@@ -38,6 +38,11 @@ public final class MatrixProduct {
 
   private MatrixProduct() {}
 
+  /// How many compiled products this thread holds.
+  static int kept() {
+    return COMPILED.get().size();
+  }
+
   /// A strided view of numbers in memory: element (i, j) stands at `start + i · rowStride + j ·
   /// columnStride`.
   public record Matrix(

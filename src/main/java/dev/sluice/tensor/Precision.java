@@ -5,9 +5,10 @@ import java.util.List;
 import java.util.Locale;
 
 /// In which precision a model's matrix products run; this is the only place that decides. Norms,
-/// softmax, gate scores, residual stream, loss, master weights and optimizer state are float32
-/// always; what goes into a product or comes out of one (also attention's own: queries, keys,
-/// values, weights) is stored in this precision's element type.
+/// softmax, gate scores, residual stream, logits, loss, master weights and optimizer state are
+/// float32 always. What goes into a product, and what comes out of one only to go into the next
+/// (queries, keys, values, attention weights, feed-forward activations), is stored in this
+/// precision's element type.
 public enum Precision {
   FLOAT32,
   /// Mixed precision: inputs and weights of matrix products are rounded to bfloat16, products are
@@ -38,18 +39,25 @@ public enum Precision {
     return linear(x, List.of(weight)).getFirst();
   }
 
-  /// `f Wᵀ` for an input that is computed again in the backward pass.
-  public Tensor linear(RecomputedInput f, Tensor weight) {
-    return f.inputs().getFirst().isOnCpu() && Linear.takes(weight)
-        ? Linear.apply(f, weight, elementType())
-        : Linear.composed(f.composed(), List.of(weight), elementType()).getFirst();
-  }
-
-  /// `x Wᵢᵀ` for several weights of the same input, whose gradient is then computed at once.
+  /// `x Wᵢᵀ` for several weights of the same input, whose gradient is then computed at once: one
+  /// backward pass has to go through all results that are used.
   public List<Tensor> linear(Tensor x, List<Tensor> weights) {
     boolean fused = x.isOnCpu() && weights.stream().allMatch(Linear::takes);
     return fused
         ? Linear.apply(x, weights, elementType())
         : Linear.composed(x, weights, elementType());
+  }
+
+  /// `x Wᵀ` with the result in float32, for what is not multiplied again. On the CPU no bit is lost
+  /// on the way; elsewhere the product is rounded to this precision's element type first.
+  public Tensor logits(Tensor x, Tensor weight) {
+    return x.isOnCpu() && Linear.takes(weight)
+        ? Linear.apply(x, List.of(weight), elementType(), ElementType.FLOAT32).getFirst()
+        : linear(x, weight).to(ElementType.FLOAT32);
+  }
+
+  /// A float32 weight in the element type in which products take it.
+  public Tensor cast(Tensor weight) {
+    return Linear.cast(weight, elementType());
   }
 }

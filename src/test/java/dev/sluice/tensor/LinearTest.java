@@ -7,8 +7,6 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.sluice.kernel.Floats;
-import dev.sluice.kernel.Kernels;
 import dev.sluice.tensor.Differentiated.Operation;
 import java.util.ArrayList;
 import java.util.List;
@@ -103,6 +101,24 @@ class LinearTest {
       assertRight(
           type, List.of(x, one, two, three), upstreams(type, rows, out, 5, 1), what + ", three");
     }
+  }
+
+  /// Logits of bfloat16 inputs, against the definition: the result has all bits of the float32 sum,
+  /// and its gradient is rounded only where it is multiplied.
+  @Test
+  void logitsAreNotRounded() {
+    var x = gaussian(random, ElementType.BFLOAT16, 65, 63);
+    var weight = rounded(random, 33, 63);
+    var upstream = List.<@Nullable Tensor>of(rounded(random, 65, 33).requireGradient(false));
+    Operation logits =
+        inputs -> List.of(Precision.BFLOAT16.logits(inputs.getFirst(), inputs.getLast()));
+    var exact = Differentiated.exact(composed(ElementType.FLOAT64), List.of(x, weight), upstream);
+    var terms =
+        Differentiated.exact(
+            composed(ElementType.FLOAT64), magnitudes(List.of(x, weight)), magnitudesOf(upstream));
+    var actual = Differentiated.of(logits, List.of(x, weight), upstream);
+    assertEquals(ElementType.FLOAT32, logits.apply(List.of(x, weight)).getFirst().type());
+    actual.assertClose(exact, terms, ULPS, "logits");
   }
 
   @ParameterizedTest
@@ -230,91 +246,5 @@ class LinearTest {
     Operation definition = given -> List.of(given.getFirst().linear(given.getLast().times(2)));
     Differentiated.of(byPrecision, inputs, upstreams)
         .assertEqualTo(Differentiated.of(definition, inputs, upstreams), "no leaf");
-  }
-
-  // ---------------------------------------------------------------- an input computed again
-
-  /// `y · σ(z)` by the gate's kernels, which other tests have looked at.
-  private record Gated(Tensor y, Tensor z) implements RecomputedInput {
-    @Override
-    public String name() {
-      return "test";
-    }
-
-    @Override
-    public List<Tensor> inputs() {
-      return List.of(y, z);
-    }
-
-    @Override
-    public Tensor composed() {
-      return y.times(z.sigmoid());
-    }
-
-    @Override
-    public void forward(Floats out, long from, long to) {
-      long at = from * y.size(-1);
-      Kernels.FASTEST.sigmoidGate(
-          y.numbers().from(at), z.numbers().from(at), out, 1, 0, (to - from) * y.size(-1));
-    }
-
-    @Override
-    public void backward(Floats upstream, Floats out, List<Floats> gradients, long from, long to) {
-      long at = from * y.size(-1);
-      Kernels.FASTEST.sigmoidGateBackward(
-          upstream,
-          y.numbers().from(at),
-          z.numbers().from(at),
-          gradients.getFirst().from(at),
-          gradients.getLast().from(at),
-          1,
-          0,
-          (to - from) * y.size(-1));
-      forward(out, from, to);
-    }
-  }
-
-  /// Within 1e-6 of the largest number; in bfloat16 what is multiplied is rounded on the way, 2⁻⁷
-  /// of the largest at most.
-  @ParameterizedTest
-  @CsvSource({"1,1,1", "7,1,63", "63,7,65", "257,65,7", "600,16,130"})
-  void recomputedInput(int rows, int in, int out) {
-    for (var precision : Precision.values()) {
-      var type = precision.elementType();
-      var inputs =
-          List.of(
-              gaussian(random, type, rows, in),
-              gaussian(random, type, rows, in),
-              rounded(random, out, in));
-      var upstreams = upstreams(type, rows, out);
-      Operation fused =
-          given ->
-              List.of(precision.linear(new Gated(given.get(0), given.get(1)), given.getLast()));
-      Operation composed =
-          given ->
-              List.of(new Gated(given.get(0), given.get(1)).composed().linear(given.getLast()));
-      String what = type + " " + rows + " × " + in + " × " + out;
-      double relative = type == ElementType.FLOAT32 ? 1e-6 : 0x1p-7;
-      Differentiated.of(fused, inputs, upstreams)
-          .assertClose(Differentiated.exact(composed, inputs, upstreams), relative, what);
-      if (rows == 257) {
-        Differentiated.assertEachGradientAlone(fused, inputs, upstreams);
-      }
-    }
-  }
-
-  @Test
-  void recomputedInputsWeightGradientAddsUp() {
-    var y = gaussian(random, ElementType.FLOAT32, 300, 7);
-    var z = gaussian(random, ElementType.FLOAT32, 300, 7);
-    var weight = rounded(random, 5, 7);
-    var upstream = gaussian(random, ElementType.FLOAT32, 300, 5).requireGradient(false);
-    Precision.FLOAT32.linear(new Gated(y, z), weight).backward(upstream);
-    float[] once = gradient(weight);
-    Precision.FLOAT32.linear(new Gated(y, z), weight).backward(upstream);
-    float[] twice = gradient(weight);
-    for (int i = 0; i < once.length; i++) {
-      assertEquals(2 * once[i], twice[i], 300 * ULPS);
-    }
   }
 }

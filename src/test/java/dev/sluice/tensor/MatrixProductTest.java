@@ -259,4 +259,23 @@ class MatrixProductTest {
         assertThrows(IllegalArgumentException.class, () -> MatrixProduct.multiply(a, b, c, false));
     assertTrue(String.valueOf(failure.getMessage()).startsWith("no product of"));
   }
+
+  /// A thread keeps only so many compiled products; those that it let go are compiled again.
+  @Test
+  void moreShapesThanAreKept() {
+    var a = stored(ElementType.FLOAT32, 1100, 3, true);
+    var b = stored(ElementType.FLOAT32, 3, 5, true);
+    var before = stored(ElementType.FLOAT32, 1100, 5, false);
+    for (int round = 0; round < 2; round++) {
+      for (int rows = 1; rows <= 1100; rows++) {
+        var c = copy(before);
+        MatrixProduct.multiply(a.matrix.rows(0, rows), b.matrix, c.matrix.rows(0, rows), false);
+        if (rows % 100 == 1) {
+          var part = new Stored(a.matrix.rows(0, rows), a.all);
+          assertProduct(part, b, before, new Stored(c.matrix.rows(0, rows), c.all), false);
+        }
+      }
+    }
+    assertEquals(1024, MatrixProduct.kept());
+  }
 }
