@@ -25,9 +25,9 @@ print(json.dumps(dict(who='sluice', shape='$1', precision='$2', tokens_per_secon
 }
 for i in $(seq "$pairs"); do
   echo "pair $i of $pairs" >&2
-  pair 384,8,6,2,1024,256,512,16 bfloat16 8
-  pair 384,8,6,2,1024,256,512,16 float32 8
-  pair 768,12,12,4,2048,4096,1024,4 bfloat16 8
+  pair 384,8,6,2,1024,256,512,16 bfloat16 7
+  pair 384,8,6,2,1024,256,512,16 float32 6
+  pair 768,12,12,4,2048,4096,1024,4 bfloat16 5
   pair 128,4,4,2,384,256,256,16 bfloat16 40
 done
 "$python" - "$out" <<'PY'

@@ -18,14 +18,14 @@ import java.util.stream.Stream;
 /// passes all three products while it is in a core's cache.
 ///
 /// Groups of tokens may have weights of their own, the experts of a mixture. A group is worked on
-/// in pieces of 128, 64, … 1 tokens, so that there are few different products however many tokens
-/// an expert has; each of them is compiled.
+/// in pieces of 256, 128, … 1 tokens (of 128 at most in float32), so that there are few different
+/// products however many tokens an expert has; each of them is compiled.
 ///
 /// For the backward pass the two inner products' results are kept, and their gradients are written
 /// over them.
 final class SwiGlu {
-  /// Tokens of a block.
-  private static final long BLOCK = 128;
+  /// Tokens of a block times the bytes of a number.
+  private static final long BLOCK_BYTES = 512;
 
   /// The weights of one expert.
   ///
@@ -52,6 +52,9 @@ final class SwiGlu {
   private final long width;
   private final ElementType type;
 
+  /// Rows of a piece at most.
+  private final long block;
+
   private SwiGlu(Tensor x, List<Piece> pieces, List<Weights> weights, Precision precision) {
     this.x = x;
     this.pieces = pieces;
@@ -59,6 +62,7 @@ final class SwiGlu {
     this.cast = weights.stream().map(expert -> expert.cast(precision)).toList();
     this.width = weights.getFirst().gate.size(0);
     this.type = precision.elementType();
+    this.block = block(type);
   }
 
   /// The definition.
@@ -106,7 +110,9 @@ final class SwiGlu {
             "feed-forward",
             List.of(input),
             all,
-            () -> new SwiGlu(input, pieces(starts), weights, precision).forward(recording))
+            () ->
+                new SwiGlu(input, pieces(starts, precision.elementType()), weights, precision)
+                    .forward(recording))
         .getFirst();
   }
 
@@ -186,7 +192,7 @@ final class SwiGlu {
   private void inputGradient(Matrix dGate, Matrix dUp, Weights expert, Matrix dx) {
     boolean direct = type == ElementType.FLOAT32;
     long elements = dx.rows() * dx.columns();
-    var scratch = direct ? null : Scratch.numbers("dx", BLOCK * dx.columns(), false);
+    var scratch = direct ? null : Scratch.numbers("dx", block * dx.columns(), false);
     var sum = scratch == null ? dx : Matrix.of(scratch, dx.rows(), dx.columns());
     MatrixProduct.multiply(dGate, Matrix.of(expert.gate), sum, false);
     MatrixProduct.multiply(dUp, Matrix.of(expert.up), sum, true);
@@ -245,7 +251,7 @@ final class SwiGlu {
 
   /// A thread's own rows of the inner width.
   private Matrix scratch(String purpose, Piece piece) {
-    var numbers = Scratch.numbers(purpose, BLOCK * width, type == ElementType.BFLOAT16);
+    var numbers = Scratch.numbers(purpose, block * width, type == ElementType.BFLOAT16);
     return Matrix.of(numbers, piece.to - piece.from, width);
   }
 
@@ -264,11 +270,15 @@ final class SwiGlu {
         });
   }
 
-  private static List<Piece> pieces(long[] starts) {
+  private static long block(ElementType type) {
+    return BLOCK_BYTES / type.bytes();
+  }
+
+  private static List<Piece> pieces(long[] starts, ElementType type) {
     var pieces = new ArrayList<Piece>();
     for (int expert = 0; expert + 1 < starts.length; expert++) {
       for (long from = starts[expert]; from < starts[expert + 1]; ) {
-        long rows = Math.min(BLOCK, Long.highestOneBit(starts[expert + 1] - from));
+        long rows = Math.min(block(type), Long.highestOneBit(starts[expert + 1] - from));
         pieces.add(new Piece(expert, from, from + rows));
         from += rows;
       }
