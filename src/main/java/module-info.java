@@ -12,6 +12,7 @@ module dev.sluice {
   requires transitive jdk.jfr;
   requires jdk.management;
   requires info.picocli;
+  requires org.apache.commons.statistics.distribution;
   requires tools.jackson.databind;
   requires tools.jackson.dataformat.toml;
   requires dev.hardwood.core;

@@ -8,10 +8,10 @@ import static dev.sluice.gate.GatePosition.VALUE;
 
 import dev.sluice.attention.RotaryEmbedding.Rotation;
 import dev.sluice.gate.Gate;
-import dev.sluice.gate.GateInput;
 import dev.sluice.gate.GatePosition;
 import dev.sluice.gate.GateProjection;
 import dev.sluice.probe.Probe;
+import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Tensor;
@@ -37,6 +37,8 @@ public final class Attention {
   private final Tensor output;
   private final @Nullable Tensor queryNorm;
   private final @Nullable Tensor keyNorm;
+  private final @Nullable Tensor learnedSinks;
+  private final @Nullable Tensor outputNorm;
   private final Map<GatePosition, GateProjection> gates = new EnumMap<>(GatePosition.class);
 
   /// @param prefix of the layer's names, such as `model.layers.0.self_attn.`
@@ -55,15 +57,19 @@ public final class Attention {
     this.output = parameters.get(prefix + "o_proj.weight");
     this.queryNorm = config.qkNorm() ? parameters.get(prefix + "q_norm.weight") : null;
     this.keyNorm = config.qkNorm() ? parameters.get(prefix + "k_norm.weight") : null;
+    this.learnedSinks = parameters.find(prefix + "sinks");
+    this.outputNorm = parameters.find(prefix + "sdpa_norm.weight");
     for (Gate gate : config.gates()) {
-      gates.put(
-          gate.position(),
-          new GateProjection(gate, parameters.get(prefix + gateName(gate.position()))));
+      String name = prefix + gateName(gate.position());
+      var projection =
+          new GateProjection(
+              gate,
+              parameters.get(name + "weight"),
+              parameters.find(name + "down.weight"),
+              parameters.find(name + "bias"));
+      gates.put(gate.position(), projection);
     }
-    gates.values().stream()
-        .filter(GateProjection::projectsHiddenState)
-        .map(GateProjection::weight)
-        .forEach(projections::add);
+    gates.values().forEach(gate -> gate.ofHiddenState().ifPresent(projections::add));
   }
 
   /// Names and shapes of the layer's parameters, without their prefix, in order.
@@ -81,19 +87,23 @@ public final class Attention {
       shapes.put("q_norm.weight", new long[] {c.headDim()});
       shapes.put("k_norm.weight", new long[] {c.headDim()});
     }
+    if (c.variant().sink() == SoftmaxSink.LEARNED) {
+      shapes.put("sinks", new long[] {c.attentionHeads()});
+    }
+    if (c.variant().nonlinearity() == SdpaNonlinearity.RMS_NORM) {
+      shapes.put("sdpa_norm.weight", new long[] {(long) c.attentionHeads() * c.headDim()});
+    }
     for (Gate gate : c.gates()) {
-      shapes.put(
-          gateName(gate.position()),
-          gate.input() instanceof GateInput.None
-              ? new long[] {c.logits(gate)}
-              : new long[] {c.logits(gate), c.hiddenSize()});
+      GateProjection.shapes(
+              gate, c.logits(gate), c.hiddenSize(), c.keyValueHeads() * c.headDim(), c.headDim())
+          .forEach((name, shape) -> shapes.put(gateName(gate.position()) + name, shape));
     }
     return shapes;
   }
 
-  /// The name of a gate's weights within the layer.
+  /// What the names of a gate's weights within the layer start with.
   public static String gateName(GatePosition position) {
-    return "gates." + position.word() + ".weight";
+    return "gates." + position.word() + ".";
   }
 
   /// Attends over these tokens and those before.
@@ -107,7 +117,7 @@ public final class Attention {
     var qBTNH = heads(projected.next(), config.attentionHeads());
     var kBTMH = heads(projected.next(), config.keyValueHeads());
     var vBTMH = heads(projected.next(), config.keyValueHeads());
-    var logits = gateLogits(projected);
+    var logits = gateLogits(xBTD, vBTMH, projected);
 
     qBTNH = gated(QUERY, qBTNH, logits, probe);
     kBTMH = gated(KEY, kBTMH, logits, probe);
@@ -116,7 +126,10 @@ public final class Attention {
     qBTNH = RotatedHeads.apply(qBTNH, queryNorm, config.rmsNormEps(), rotation);
     kBTMH = RotatedHeads.apply(kBTMH, keyNorm, config.rmsNormEps(), rotation);
 
-    var yBTNH = ScaledDotProductAttention.attend(qBTNH, kBTMH, vBTMH, past, layer, probe);
+    var yBTNH =
+        ScaledDotProductAttention.attend(qBTNH, kBTMH, vBTMH, sinks(xBTD), past, layer, probe);
+    yBTNH = exclusive(yBTNH, vBTMH);
+    yBTNH = nonlinear(yBTNH);
 
     var gatedBTNH = gated(SDPA_OUTPUT, yBTNH, logits, probe);
     if (probe.wantsGates(layer)) {
@@ -126,14 +139,46 @@ public final class Attention {
     return joined(gated(DENSE_OUTPUT, heads(outBTD, 1), logits, probe));
   }
 
-  /// What each gate's scores are computed from: its product with the hidden state, or its weights
-  /// alone.
-  private Map<GatePosition, Tensor> gateLogits(Iterator<Tensor> projected) {
+  /// What each gate's scores are computed from.
+  private Map<GatePosition, Tensor> gateLogits(
+      Tensor xBTD, Tensor vBTMH, Iterator<Tensor> products) {
     var logits = new EnumMap<GatePosition, Tensor>(GatePosition.class);
     gates.forEach(
-        (position, gate) ->
-            logits.put(position, gate.projectsHiddenState() ? projected.next() : gate.weight()));
+        (position, gate) -> logits.put(position, gate.logits(xBTD, vBTMH, products, precision)));
     return logits;
+  }
+
+  /// The scores that take attention from the keys, one per head; null for plain softmax.
+  private @Nullable Tensor sinks(Tensor like) {
+    return switch (config.variant().sink()) {
+      case NONE -> null;
+      case OFF_BY_ONE ->
+          Tensor.uninitialized(like, ElementType.FLOAT32, config.attentionHeads()).fill(0);
+      case LEARNED -> Objects.requireNonNull(learnedSinks);
+    };
+  }
+
+  private Tensor exclusive(Tensor yBTNH, Tensor vBTMH) {
+    return config.variant().exclusive() ? ExclusiveAttention.apply(yBTNH, vBTMH) : yBTNH;
+  }
+
+  private Tensor nonlinear(Tensor yBTNH) {
+    return switch (config.variant().nonlinearity()) {
+      case NONE -> yBTNH;
+      case RMS_NORM -> headNorm(yBTNH, Objects.requireNonNull(outputNorm));
+      case SILU -> yBTNH.to(ElementType.FLOAT32).silu().to(yBTNH.type());
+    };
+  }
+
+  /// RMSNorm over each head.
+  ///
+  /// @param weight `[N · H]`
+  private Tensor headNorm(Tensor yBTNH, Tensor weight) {
+    var y = yBTNH.to(ElementType.FLOAT32);
+    var root = y.square().mean(3).plus(config.rmsNormEps()).squareRoot();
+    return y.dividedBy(root)
+        .times(weight.reshape(1, 1, yBTNH.size(2), yBTNH.size(3)))
+        .to(yBTNH.type());
   }
 
   /// The gated tensor, or `y` itself where there is no gate at this position.

@@ -2,6 +2,7 @@ package dev.sluice.attention;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.gate.Gate;
+import dev.sluice.gate.GateInput;
 import dev.sluice.gate.GatePosition;
 import java.util.EnumSet;
 import java.util.List;
@@ -15,6 +16,7 @@ import java.util.List;
 /// @param qkNorm RMS norm of queries and keys per head, before rotation
 /// @param rmsNormEps ε of that norm
 /// @param gates at most one per position; none for plain attention
+/// @param variant what it has besides gates
 public record AttentionConfig(
     int hiddenSize,
     int attentionHeads,
@@ -22,7 +24,8 @@ public record AttentionConfig(
     int headDim,
     boolean qkNorm,
     double rmsNormEps,
-    List<Gate> gates) {
+    List<Gate> gates,
+    AttentionVariant variant) {
   public AttentionConfig {
     requirePositive("hidden_size", hiddenSize);
     requirePositive("num_attention_heads", attentionHeads);
@@ -45,6 +48,14 @@ public record AttentionConfig(
       if (!positions.add(gate.position())) {
         throw new InvalidInputException(
             "two gates at the position '" + gate.position().word() + "'; keep one");
+      }
+      if (gate.input() instanceof GateInput.TruncatedHiddenState(int dimensions)
+          && dimensions > hiddenSize) {
+        throw new InvalidInputException(
+            "a gate of the first "
+                + dimensions
+                + " dimensions needs a hidden_size of as many, not "
+                + hiddenSize);
       }
     }
   }

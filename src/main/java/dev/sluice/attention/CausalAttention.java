@@ -14,7 +14,7 @@ import dev.sluice.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.List;
-import java.util.Objects;
+import org.jspecify.annotations.Nullable;
 
 /// `softmax(q kᵀ / √H + causal mask) v` over whole sequences, tile by tile (Dao et al. 2022, arXiv
 /// 2205.14135): of the attention weights there is never more than one tile per thread.
@@ -78,13 +78,13 @@ final class CausalAttention {
             attention.keyValueHeads,
             attention.tokens,
             attention.group);
-    var y =
+    var attended =
         FusedOp.apply(
             "attention",
             List.of(attention.query, attention.key, attention.value),
             List.of(),
             () -> attention.forward(logSumExp));
-    return new Attended(y.getFirst(), logSumExp);
+    return new Attended(attended.getFirst(), attended.getLast());
   }
 
   private FusedOp.Forward forward(Tensor logSumExp) {
@@ -100,10 +100,11 @@ final class CausalAttention {
           }
         });
     var result = y.detach();
+    var saved = logSumExp.detach();
     return new FusedOp.Forward(
-        List.of(y),
-        List.of(query, key, value, result, logSumExp),
-        upstreams -> backward(Objects.requireNonNull(upstreams.getFirst()), result, logSumExp));
+        List.of(y, logSumExp),
+        List.of(query, key, value, result, saved),
+        upstreams -> backward(upstreams.getFirst(), upstreams.getLast(), result, saved));
   }
 
   /// All query heads of one sequence that share a key and value head.
@@ -161,11 +162,25 @@ final class CausalAttention {
     }
   }
 
-  private Tensor[] backward(Tensor upstream, Tensor result, Tensor logSumExp) {
+  private static void subtract(MemorySegment from, MemorySegment floats) {
+    for (long i = 0; i < floats.byteSize() / 4; i++) {
+      float difference =
+          from.getAtIndex(ValueLayout.JAVA_FLOAT, i) - floats.getAtIndex(ValueLayout.JAVA_FLOAT, i);
+      from.setAtIndex(ValueLayout.JAVA_FLOAT, i, difference);
+    }
+  }
+
+  private Tensor[] backward(
+      @Nullable Tensor upstream, @Nullable Tensor ofLogSumExp, Tensor result, Tensor logSumExp) {
     var dq = Tensor.uninitialized(query, query.type(), query.shape());
     var dk = Tensor.uninitialized(key, key.type(), key.shape());
     var dv = Tensor.uninitialized(value, value.type(), value.shape());
-    var dy = upstream.numbers();
+    var dOut =
+        upstream != null
+            ? upstream
+            : Tensor.uninitialized(query, query.type(), query.shape()).fill(0);
+    var dy = dOut.numbers();
+    var dSums = ofLogSumExp == null ? null : ofLogSumExp.memory();
     var y = result.numbers();
     var sums = logSumExp.memory();
     var dqs = dq.numbers();
@@ -176,7 +191,8 @@ final class CausalAttention {
         1,
         (from, to) -> {
           for (long head = from; head < to; head++) {
-            attendBackward(head / keyValueHeads, head % keyValueHeads, dy, y, sums, dqs, dks, dvs);
+            attendBackward(
+                head / keyValueHeads, head % keyValueHeads, dy, dSums, y, sums, dqs, dks, dvs);
           }
         });
     return new Tensor[] {dq, dk, dv};
@@ -187,6 +203,7 @@ final class CausalAttention {
       long sequence,
       long head,
       Floats dy,
+      @Nullable MemorySegment dLogSumExp,
       Floats y,
       MemorySegment logSumExp,
       Floats dq,
@@ -215,6 +232,10 @@ final class CausalAttention {
       Kernels.FASTEST.gatherRows(query.numbers(), rows, queries);
       Kernels.FASTEST.gatherRows(dy, rows, dOutput);
       Kernels.FASTEST.dotRows(dy, y, delta, rows);
+      if (dLogSumExp != null) { // ∂LSE/∂score is the weight, so that it joins the softmax's own sum
+        subtract(
+            delta, dLogSumExp.asSlice(4 * logSumExpAt(sequence, head, from), 4L * rows.rows()));
+      }
       var sums = logSumExp.asSlice(4 * logSumExpAt(sequence, head, from), 4L * rows.rows());
       var q = Matrix.of(queries, rows.rows(), width);
       var dOut = Matrix.of(dOutput, rows.rows(), width);

@@ -1,14 +1,18 @@
 package dev.sluice.attention;
 
+import dev.sluice.gate.SigmoidGate;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// `softmax(q kᵀ / √H + causal mask) v`, and which way of computing it is taken.
+///
+/// With a sink s per head, `exp(s)` joins the softmax's denominator.
 final class ScaledDotProductAttention {
   /// Attention weights that are made explicit at a time.
   private static final long MOST_WEIGHTS = 1 << 24;
@@ -19,22 +23,26 @@ final class ScaledDotProductAttention {
   ///
   /// Whole sequences on the CPU go through [CausalAttention]. With tokens before these, libtorch's
   /// fused operation does the work, in float32: its bfloat16 path on the CPU is tens of times
-  /// slower. When the probe wants the weights, the definition does, a block of queries at a time.
+  /// slower. When the probe wants the weights, or sinks take a share of them there, the definition
+  /// does, a block of queries at a time.
   ///
   /// @param qBTNH queries
   /// @param kBTMH keys
   /// @param vBTMH values
+  /// @param sinksN float32, or null for plain softmax
   /// @param past the keys and values before these, which takes these up; null when there are none
   /// @return `[B, T, N, H]`
   static Tensor attend(
       Tensor qBTNH,
       Tensor kBTMH,
       Tensor vBTMH,
+      @Nullable Tensor sinksN,
       @Nullable KeyValueCache past,
       int layer,
       Probe probe) {
     if (past == null && qBTNH.isOnCpu() && !probe.wantsAttention(layer)) {
-      return CausalAttention.apply(qBTNH, kBTMH, vBTMH).yBTNH();
+      var attended = CausalAttention.apply(qBTNH, kBTMH, vBTMH);
+      return sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
     }
     var qBNTH = qBTNH.to(ElementType.FLOAT32).transpose(1, 2);
     var kBMSH = kBTMH.to(ElementType.FLOAT32).transpose(1, 2);
@@ -43,14 +51,23 @@ final class ScaledDotProductAttention {
       kBMSH = past.keys(layer, kBMSH);
       vBMSH = past.values(layer, vBMSH);
     }
-    return attendTransposed(qBNTH, kBMSH, vBMSH, layer, probe).transpose(1, 2);
+    return attendTransposed(qBNTH, kBMSH, vBMSH, sinksN, layer, probe).transpose(1, 2);
+  }
+
+  /// What the sinks leave of attention without them: y · σ(LSE − s), since exp(LSE) / (exp(LSE) +
+  /// exp(s)) of the weight stays with the keys.
+  private static Tensor drained(CausalAttention.Attended attended, Tensor sinksN) {
+    var y = attended.yBTNH();
+    var logSumExpBTN =
+        attended.logSumExpBMTG().transpose(1, 2).reshape(y.size(0), y.size(1), y.size(2));
+    return SigmoidGate.apply(y, logSumExpBTN.minus(sinksN)).to(y.type());
   }
 
   private static Tensor attendTransposed(
-      Tensor qBNTH, Tensor kBMSH, Tensor vBMSH, int layer, Probe probe) {
+      Tensor qBNTH, Tensor kBMSH, Tensor vBMSH, @Nullable Tensor sinksN, int layer, Probe probe) {
     long queries = qBNTH.size(2);
     long keys = kBMSH.size(2);
-    if (!probe.wantsAttention(layer)) {
+    if (sinksN == null && !probe.wantsAttention(layer)) {
       return queries == keys || queries == 1
           ? qBNTH.scaledDotProductAttention(kBMSH, vBMSH, null, queries > 1)
           : qBNTH.scaledDotProductAttention(
@@ -64,7 +81,7 @@ final class ScaledDotProductAttention {
     for (long first = 0; first < queries; first += block) {
       try (var scope = Scope.open()) {
         var qBNRH = qBNTH.narrow(2, first, Math.min(block, queries - first));
-        var weights = weights(qBNRH, kBNSH, keys - queries + first);
+        var weights = weights(qBNRH, kBNSH, sinksN, keys - queries + first);
         probe.attention(layer, Math.toIntExact(first), weights);
         outputs.add(scope.keep(weights.matmul(vBNSH)));
       }
@@ -75,9 +92,18 @@ final class ScaledDotProductAttention {
   /// The definition of the attention weights, `[B, N, R, S]`.
   ///
   /// @param before keys that stand before the first query's own
-  private static Tensor weights(Tensor qBNRH, Tensor kBNSH, long before) {
-    var scores = qBNRH.matmul(kBNSH.transpose(2, 3)).times(1 / Math.sqrt((double) qBNRH.size(3)));
-    return scores.plus(causalMask(qBNRH, kBNSH.size(2), before)).softmax(-1);
+  private static Tensor weights(Tensor qBNRH, Tensor kBNSH, @Nullable Tensor sinksN, long before) {
+    long keys = kBNSH.size(2);
+    var scores =
+        qBNRH
+            .matmul(kBNSH.transpose(2, 3))
+            .times(1 / Math.sqrt((double) qBNRH.size(3)))
+            .plus(causalMask(qBNRH, keys, before));
+    if (sinksN == null) {
+      return scores.softmax(-1);
+    }
+    var sinkScores = scores.narrow(3, 0, 1).times(0).plus(sinksN.reshape(1, qBNRH.size(1), 1, 1));
+    return Tensor.concatenate(List.of(scores, sinkScores), 3).softmax(-1).narrow(3, 0, keys);
   }
 
   /// `[R, S]`: 0 where query i may see key j, that is j ≤ before + i, else −∞.

@@ -1,11 +1,17 @@
 package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.attention.AttentionVariant;
 import dev.sluice.attention.RopeScaling;
+import dev.sluice.attention.SdpaNonlinearity;
+import dev.sluice.attention.SoftmaxSink;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.decoder.Experts;
+import dev.sluice.decoder.ResidualVariant;
 import dev.sluice.gate.Activation;
 import dev.sluice.gate.Combination;
 import dev.sluice.gate.Gate;
+import dev.sluice.gate.GateInit;
 import dev.sluice.gate.GateInput;
 import dev.sluice.gate.GatePosition;
 import dev.sluice.gate.Granularity;
@@ -23,11 +29,12 @@ import tools.jackson.databind.SerializationFeature;
 import tools.jackson.databind.json.JsonMapper;
 import tools.jackson.databind.node.ObjectNode;
 
-/// A model's `config.json`: the keys of `transformers` (`qwen3`) and of the paper's code, read and
-/// written.
+/// A model's `config.json`: the keys of `transformers` (`qwen3`, `qwen3_moe`) and of the paper's
+/// code, read and written.
 ///
 /// A model that neither of them knows is written as model type `sluice`, with its gates' names
-/// under `gates`.
+/// under `gates` and its other variations under `softmax_sink`, `exclusive_attention`,
+/// `sdpa_nonlinearity`, `sandwich_norm`, `residual_clip` and `gated_norm_rank`.
 ///
 /// @param decoder the model
 /// @param packing where the SDPA gate's rows stand
@@ -43,9 +50,24 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing) {
   public static ModelConfig of(DecoderConfig decoder) {
     return new ModelConfig(
         decoder,
-        decoder.gates().isEmpty() || isPaperGate(decoder.gates())
+        decoder.gates().isEmpty() || isPaperModel(decoder)
             ? GatePacking.KEY_VALUE_GROUP
             : GatePacking.SEPARATE);
+  }
+
+  /// Whether the paper's code can compute the model: no gate or one of its two.
+  private static boolean isPaperModel(DecoderConfig decoder) {
+    return decoder.experts().count() == 0
+        && decoder.attentionVariant().equals(AttentionVariant.PLAIN)
+        && decoder.residualVariant().equals(ResidualVariant.PLAIN)
+        && (decoder.gates().isEmpty() || isPaperGate(decoder.gates()));
+  }
+
+  /// Whether `transformers` can, as `qwen3_moe`: experts and nothing else.
+  private static boolean isMixture(DecoderConfig decoder) {
+    return decoder.experts().count() > 0
+        && isPaperModel(decoder.with(Experts.NONE))
+        && decoder.gates().isEmpty();
   }
 
   private static boolean isPaperGate(List<Gate> gates) {
@@ -57,7 +79,8 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing) {
         && gate.sharing() == Sharing.HEAD_SPECIFIC
         && gate.combination() == Combination.MULTIPLICATIVE
         && gate.activation() instanceof Activation.Sigmoid
-        && gate.input() instanceof GateInput.HiddenState;
+        && gate.input() instanceof GateInput.HiddenState
+        && !(gate.init() instanceof GateInit.Bias);
   }
 
   /// The gate whose rows are packed into `q_proj`, or null.
@@ -95,11 +118,13 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing) {
   private static ModelConfig read(JsonNode json) {
     String type = json.path("model_type").asString("");
     boolean own = type.equals("sluice");
-    if (!own && !type.equals("qwen3")) {
+    boolean mixture = type.equals("qwen3_moe") || (own && json.has("num_experts"));
+    if (!own && !mixture && !type.equals("qwen3")) {
       throw new InvalidInputException(
           "unknown architecture '"
               + type
-              + "'; Sluice reads model_type qwen3 (Qwen3 and the paper's models) and sluice");
+              + "'; Sluice reads model_type qwen3 (Qwen3 and the paper's models), qwen3_moe and"
+              + " sluice");
     }
     refuse(json, "attention_bias");
     refuse(json, "qkv_bias");
@@ -119,7 +144,7 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing) {
         new DecoderConfig(
             integer(json, "vocab_size", null),
             integer(json, "hidden_size", null),
-            integer(json, "intermediate_size", null),
+            integer(json, mixture ? "moe_intermediate_size" : "intermediate_size", null),
             integer(json, "num_hidden_layers", null),
             heads,
             integer(json, "num_key_value_heads", heads),
@@ -131,7 +156,10 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing) {
             flag(json, "use_qk_norm", true),
             flag(json, "tie_word_embeddings", false),
             number(json, "initializer_range").orElse(0.02),
-            own ? namedGates(json) : paperGates(json));
+            own ? namedGates(json) : paperGates(json),
+            own ? attentionVariant(json) : AttentionVariant.PLAIN,
+            own ? residualVariant(json) : ResidualVariant.PLAIN,
+            mixture ? experts(json) : Experts.NONE);
     JsonNode packing = json.path("gate_packing");
     return new ModelConfig(
         decoder,
@@ -156,6 +184,37 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing) {
       gates.add(Gate.parse(gate.asString("")));
     }
     return gates;
+  }
+
+  private static Experts experts(JsonNode json) {
+    if (!flag(json, "norm_topk_prob", false)) {
+      throw new InvalidInputException(
+          "norm_topk_prob must be true; experts whose weights do not sum to one are not known");
+    }
+    if (integer(json, "decoder_sparse_step", 1) != 1 || !json.path("mlp_only_layers").isEmpty()) {
+      throw new InvalidInputException(
+          "decoder_sparse_step and mlp_only_layers ask for layers without experts, which are not"
+              + " known in a mixture");
+    }
+    return new Experts(
+        integer(json, "num_experts", 128),
+        integer(json, "num_experts_per_tok", 8),
+        number(json, "router_aux_loss_coef").orElse(1e-3),
+        number(json, "router_z_loss_coef").orElse(0));
+  }
+
+  private static AttentionVariant attentionVariant(JsonNode json) {
+    return new AttentionVariant(
+        SoftmaxSink.parse(json.path("softmax_sink").asString("none")),
+        flag(json, "exclusive_attention", false),
+        SdpaNonlinearity.parse(json.path("sdpa_nonlinearity").asString("none")));
+  }
+
+  private static ResidualVariant residualVariant(JsonNode json) {
+    return new ResidualVariant(
+        flag(json, "sandwich_norm", false),
+        number(json, "residual_clip").orElse(0),
+        integer(json, "gated_norm_rank", 0));
   }
 
   private static double ropeTheta(JsonNode json) {
@@ -256,12 +315,24 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing) {
   private ObjectNode json() {
     ObjectNode json = JSON.createObjectNode();
     Gate packed = packedGate();
-    boolean own = packed == null && !decoder.gates().isEmpty();
-    json.putArray("architectures").add(own ? "SluiceForCausalLM" : "Qwen3ForCausalLM");
-    json.put("model_type", own ? "sluice" : "qwen3");
+    boolean mixture = isMixture(decoder);
+    boolean own = packed == null && !mixture && !isPaperModel(decoder);
+    json.putArray("architectures")
+        .add(own ? "SluiceForCausalLM" : mixture ? "Qwen3MoeForCausalLM" : "Qwen3ForCausalLM");
+    json.put("model_type", own ? "sluice" : mixture ? "qwen3_moe" : "qwen3");
     json.put("vocab_size", decoder.vocabSize());
     json.put("hidden_size", decoder.hiddenSize());
     json.put("intermediate_size", decoder.intermediateSize());
+    if (decoder.experts().count() > 0) {
+      json.put("moe_intermediate_size", decoder.intermediateSize());
+      json.put("num_experts", decoder.experts().count());
+      json.put("num_experts_per_tok", decoder.experts().perToken());
+      json.put("norm_topk_prob", true);
+      json.put("decoder_sparse_step", 1);
+      json.putArray("mlp_only_layers");
+      json.put("router_aux_loss_coef", decoder.experts().balance());
+      json.put("router_z_loss_coef", decoder.experts().routerZ());
+    }
     json.put("num_hidden_layers", decoder.layers());
     json.put("num_attention_heads", decoder.attentionHeads());
     json.put("num_key_value_heads", decoder.keyValueHeads());
@@ -296,7 +367,13 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing) {
     if (own) {
       var gates = json.putArray("gates");
       decoder.gates().forEach(gate -> gates.add(gate.name()));
-    } else {
+      json.put("softmax_sink", decoder.attentionVariant().sink().word());
+      json.put("exclusive_attention", decoder.attentionVariant().exclusive());
+      json.put("sdpa_nonlinearity", decoder.attentionVariant().nonlinearity().word());
+      json.put("sandwich_norm", decoder.residualVariant().sandwichNorm());
+      json.put("residual_clip", decoder.residualVariant().residualClip());
+      json.put("gated_norm_rank", decoder.residualVariant().gatedNormRank());
+    } else if (!mixture) {
       json.put("headwise_attn_output_gate", isGranularity(packed, Granularity.HEADWISE));
       json.put("elementwise_attn_output_gate", isGranularity(packed, Granularity.ELEMENTWISE));
     }

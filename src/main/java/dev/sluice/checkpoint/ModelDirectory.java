@@ -26,7 +26,8 @@ import java.util.Set;
 /// A model as a Hugging Face directory: `config.json` and `model.safetensors` (or shards).
 public final class ModelDirectory {
   private static final String QUERY = "self_attn.q_proj.weight";
-  private static final String GATE = "self_attn." + Attention.gateName(GatePosition.SDPA_OUTPUT);
+  private static final String GATE =
+      "self_attn." + Attention.gateName(GatePosition.SDPA_OUTPUT) + "weight";
 
   private ModelDirectory() {}
 

@@ -4,6 +4,7 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.evaluation.HeldOutLoss;
+import dev.sluice.probe.Probe;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Progress;
 import dev.sluice.report.RemainingTime;
@@ -15,10 +16,12 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.OptionalDouble;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
@@ -46,6 +49,7 @@ import picocli.CommandLine.Spec;
       "Examples:",
       "  ./sluice inspect runs/NAME",
       "  ./sluice inspect runs/NAME/checkpoints/step-00000100 --windows 32",
+      "  ./sluice inspect runs/NAME --force-gate 0.15",
       "  ./sluice inspect path/to/qwen3 --data book.txt --tokens 1024 --output qwen3-sinks"
     })
 final class InspectCommand implements Callable<Integer> {
@@ -86,6 +90,14 @@ final class InspectCommand implements Callable<Integer> {
   private int tokens = SinkReport.RECOMMENDED_TOKENS;
 
   @Option(
+      names = "--force-gate",
+      paramLabel = "SCORE",
+      description =
+          "Also measure the loss with all gates forced to this score, in all layers and in each"
+              + " alone; 0 closes a gate, 1 opens it.")
+  private @Nullable Double forced;
+
+  @Option(
       names = "--output",
       paramLabel = "DIR",
       description =
@@ -114,6 +126,11 @@ final class InspectCommand implements Callable<Integer> {
       var text =
           InspectedText.read(loaded.source(), loaded.tokenizer(), data, textField, windows, tokens);
       text.windows().forEach(decoder.config()::requireInVocabulary);
+      if (forced != null && decoder.config().gates().isEmpty()) {
+        throw new InvalidInputException(
+            "--force-gate %s needs a model with gates; %s has none"
+                .formatted(forced, loaded.source().name()));
+      }
       var result = measure(loaded, text);
       var view = new InspectReport(result);
       Path page = write(result, view, directory);
@@ -167,7 +184,8 @@ final class InspectCommand implements Callable<Integer> {
   private InspectResult measure(ModelOptions.Loaded loaded, InspectedText text) {
     var began = System.nanoTime();
     var remaining = new RemainingTime();
-    int all = 2 * text.windows().size();
+    int layers = loaded.decoder().config().layers();
+    int all = (forced == null ? 2 : layers + 3) * text.windows().size();
     var sinks =
         SinkReport.measure(
             loaded.decoder(),
@@ -181,6 +199,16 @@ final class InspectCommand implements Callable<Integer> {
       predicted += loss.tokens();
       progress(text.windows().size() + i + 1, all, began, remaining);
     }
+    List<InspectResult.Intervention> interventions = new ArrayList<>();
+    if (forced != null) {
+      for (int layer = -1; layer < layers; layer++) { // all of them first
+        var loss = forcedLoss(loaded, text, layer, forced);
+        interventions.add(
+            new InspectResult.Intervention(
+                layer < 0 ? null : (Integer) layer, forced, loss.bitsPerByte()));
+        progress((layer + 4) * text.windows().size(), all, began, remaining);
+      }
+    }
     return new InspectResult(
         loaded.source().name(),
         loaded.source().checkpoint().toString(),
@@ -188,7 +216,21 @@ final class InspectCommand implements Callable<Integer> {
         text,
         new HeldOutLoss(nats, predicted, text.bytes()),
         sinks,
+        interventions,
         manifest(loaded, text));
+  }
+
+  /// The loss with the gates of one layer, or of all for a negative one, forced to a score.
+  private static HeldOutLoss forcedLoss(
+      ModelOptions.Loaded loaded, InspectedText text, int layer, double score) {
+    var probe =
+        new Probe() {
+          @Override
+          public OptionalDouble forcedScore(int at, String position) {
+            return layer < 0 || at == layer ? OptionalDouble.of(score) : OptionalDouble.empty();
+          }
+        };
+    return HeldOutLoss.measure(loaded.decoder(), text.windows(), text.bytes(), 1, probe);
   }
 
   private static void progress(int done, int all, long began, RemainingTime remaining) {

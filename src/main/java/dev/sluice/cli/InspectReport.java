@@ -83,7 +83,33 @@ record InspectReport(InspectResult result) {
     if (!gates().isEmpty()) {
       tables.add(gateTable());
     }
+    if (!result.interventions().isEmpty()) {
+      tables.add(interventionTable());
+    }
     return tables;
+  }
+
+  private Table interventionTable() {
+    double asTrained = result.loss().bitsPerByte();
+    var table =
+        Table.titled(
+                "Loss with gates forced to "
+                    + Numbers.significant(result.interventions().getFirst().score(), 3))
+            .columns("gates of layer", "bits per byte", "change")
+            .row(Cell.of("none, as trained"), Cell.of(asTrained, 4), Cell.missing());
+    for (var intervention : result.interventions()) {
+      var layer = intervention.layer();
+      table =
+          table.row(
+              Cell.of(layer == null ? "all" : String.valueOf(layer)),
+              Cell.of(intervention.bitsPerByte(), 4),
+              new Cell.Quantity(
+                  intervention.bitsPerByte() - asTrained,
+                  "%+.4f".formatted(intervention.bitsPerByte() - asTrained)));
+    }
+    return table.footnote(
+        "Every gate's scores are replaced by the constant: 0 closes a multiplicative gate, 1 opens"
+            + " it. A loss that hardly changes says that a constant would have done there.");
   }
 
   private Table attentionTable() {

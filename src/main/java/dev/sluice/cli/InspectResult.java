@@ -13,6 +13,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
+import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.PropertyNamingStrategies;
 import tools.jackson.databind.SerializationFeature;
 import tools.jackson.databind.json.JsonMapper;
@@ -25,6 +26,7 @@ import tools.jackson.databind.json.JsonMapper;
 /// @param text what it was measured on
 /// @param loss on the same windows
 /// @param sinks sinks, massive activations, gates and attention maps
+/// @param interventions losses with gates forced to a constant; empty unless asked for
 /// @param manifest where the numbers come from
 record InspectResult(
     String name,
@@ -33,7 +35,14 @@ record InspectResult(
     InspectedText text,
     HeldOutLoss loss,
     SinkReport sinks,
+    List<Intervention> interventions,
     RunManifest manifest) {
+  /// What became of the loss when gates were forced.
+  ///
+  /// @param layer whose gates; null for all layers'
+  /// @param score the constant
+  record Intervention(@Nullable Integer layer, double score, double bitsPerByte) {}
+
   private static final JsonMapper JSON =
       JsonMapper.builder()
           .propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
@@ -72,6 +81,9 @@ record InspectResult(
     losses.put("tokens", loss.tokens());
     losses.put("bytes", loss.bytes());
     json.put("loss", losses);
+    if (!interventions.isEmpty()) {
+      json.put("interventions", interventions);
+    }
     json.put("warnings", warnings());
     json.put("sinks", sinks);
     json.put("manifest", manifest);

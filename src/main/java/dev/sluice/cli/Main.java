@@ -38,6 +38,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       InspectCommand.class,
       GenerateCommand.class,
       ParityCommand.class,
+      PlanCommand.class,
       BenchCommand.class
     },
     synopsisSubcommandLabel = "COMMAND",
@@ -100,8 +101,11 @@ public final class Main implements Runnable {
       }
       case "study" -> {
         ParquetLog.quieten();
-        SettingFlags.addTo(commandLine, "study", StudyCommand.defaults(), Set.of("gate"));
+        SettingFlags.addTo(
+            commandLine, "study", StudyCommand.defaults(), Set.of("gate", "match_parameters"));
       }
+      case "plan" ->
+          SettingFlags.addTo(commandLine, "plan", PlanCommand.DEFAULTS, PlanCommand.others());
       case "inspect" -> ParquetLog.quieten();
       default -> {}
     }

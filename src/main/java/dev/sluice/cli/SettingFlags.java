@@ -10,6 +10,7 @@ import java.util.Set;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine;
 import picocli.CommandLine.Model.ArgGroupSpec;
+import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Model.OptionSpec;
 import picocli.CommandLine.ParseResult;
 
@@ -34,12 +35,26 @@ final class SettingFlags {
     HELP.put("attention_heads", "Query heads.");
     HELP.put("key_value_heads", "Key/value heads.");
     HELP.put("head_dim", "Size of a head.");
+    HELP.put("experts", "Experts of a feed-forward layer; 1 for a dense model.");
+    HELP.put("experts_per_token", "How many experts a token goes through.");
+    HELP.put("expert_balance", "Weight of the loss that balances experts.");
+    HELP.put("router_z", "Weight of the router's z-loss.");
     HELP.put("tie_word_embeddings", "Use the embedding as the output matrix.");
     HELP.put(
         "gate",
         "model (the named model's own), none, sdpa-headwise, sdpa-elementwise, or"
             + " POSITION-GRANULARITY with POSITION query, key, value, sdpa or dense and GRANULARITY"
             + " headwise or elementwise; several joined by +.");
+    HELP.put(
+        "softmax_sink",
+        "none, off-by-one, or learned: an extra score per head in the softmax's denominator.");
+    HELP.put(
+        "exclusive_attention",
+        "Take from each head's output its part along the token's own value.");
+    HELP.put("sdpa_nonlinearity", "none, rms-norm or silu, on each head's output.");
+    HELP.put("sandwich_norm", "Norm what a sublayer adds to the residual stream.");
+    HELP.put("residual_clip", "Clip what a sublayer adds to this magnitude; 0 for none.");
+    HELP.put("gated_norm_rank", "Gate every norm's result through this rank; 0 for plain norms.");
     HELP.put(
         "match_parameters",
         "Narrow the feed-forward so that the gated model is as large as the ungated one.");
@@ -60,6 +75,7 @@ final class SettingFlags {
     HELP.put("beta2", "AdamW's β₂.");
     HELP.put("epsilon", "AdamW's ε.");
     HELP.put("clip_norm", "The largest global gradient norm.");
+    HELP.put("stop_diverged", "End a run whose loss stays above where it began.");
     HELP.put("seed", "Of weights and data order.");
     HELP.put("held_out_windows", "Held-out sequences per evaluation.");
     HELP.put("evaluate_every", "Steps between evaluations.");
@@ -92,9 +108,7 @@ final class SettingFlags {
     for (String name : HELP.keySet()) {
       String heading = GROUPS.get(name);
       if (heading != null || group == null) {
-        if (group != null) {
-          spec.addArgGroup(group.build());
-        }
+        addGroup(spec, group);
         group =
             ArgGroupSpec.builder()
                 .heading("%n" + heading + "%n")
@@ -107,7 +121,11 @@ final class SettingFlags {
       }
       group.addArg(option(name, Objects.requireNonNull(values.get(name))));
     }
-    if (group != null) {
+    addGroup(spec, group);
+  }
+
+  private static void addGroup(CommandSpec spec, ArgGroupSpec.@Nullable Builder group) {
+    if (group != null && !group.args().isEmpty()) {
       spec.addArgGroup(group.build());
     }
   }
@@ -146,7 +164,9 @@ final class SettingFlags {
           "layers",
           "attention_heads",
           "key_value_heads",
-          "head_dim");
+          "head_dim",
+          "experts",
+          "experts_per_token");
 
   /// The settings that the user gave.
   static Map<String, String> given(ParseResult parsed) {

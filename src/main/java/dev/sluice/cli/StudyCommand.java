@@ -1,14 +1,21 @@
 package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.decoder.Decoders;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Numbers;
 import dev.sluice.report.Progress;
 import dev.sluice.report.RemainingTime;
 import dev.sluice.report.TextTable;
+import dev.sluice.study.Matching;
+import dev.sluice.study.PaperTables;
+import dev.sluice.study.Shard;
 import dev.sluice.study.Study;
+import dev.sluice.study.StudyFile;
 import dev.sluice.study.StudyReport;
 import dev.sluice.study.Trial;
+import dev.sluice.study.TrialResult;
+import dev.sluice.study.Variant;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.Trainer;
@@ -24,12 +31,13 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Callable;
-import java.util.stream.LongStream;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
 
 /// `sluice study`: compares gates, by default an ungated model with its gated twin on the bundled
@@ -46,12 +54,29 @@ import picocli.CommandLine.Spec;
     },
     mixinStandardHelpOptions = true,
     sortOptions = false,
+    subcommands = StudyReportCommand.class,
     footer = {
+      "",
+      "A study in a file:",
+      "  steps = 400                         # any setting of a run",
+      "  seeds = 5",
+      "  match = \"parameters\"                # or \"flops\", or \"none\"",
+      "  [grid]",
+      "  learning_rate = [1e-3, 3e-3]        # every variant is trained with each",
+      "  [[variant]]                         # the baseline first",
+      "  name = \"no gate\"",
+      "  gate = \"none\"",
+      "  [[variant]]",
+      "  name = \"headwise, twice the key/value heads\"",
+      "  gate = \"sdpa-headwise\"",
+      "  key_value_heads = 4",
       "",
       "Examples:",
       "  ./sluice study",
       "  ./sluice study --gates none,sdpa-headwise,value-elementwise --seeds 5 --steps 1000",
-      "  ./sluice study --data texts/ --model small --output runs/mine",
+      "  ./sluice study --table 1 --seeds 5 --output runs/table1",
+      "  ./sluice study study.toml --shard 2/8 --output /shared/mine   (one of eight machines)",
+      "  ./sluice study report /shared/mine       (what is there of it)",
       "  ./sluice study --output runs/mine        (again: goes on where it was)"
     })
 final class StudyCommand implements Callable<Integer> {
@@ -61,13 +86,19 @@ final class StudyCommand implements Callable<Integer> {
     return RunConfig.DEFAULTS.with(
         null,
         Map.of(
-            "match_parameters", "true",
             "steps", "100",
             "evaluate_every", "20",
             "save_every", "100",
             "keep_checkpoints", "1",
+            "stop_diverged", "true",
             "sample_tokens", "0"));
   }
+
+  @Parameters(
+      arity = "0..1",
+      paramLabel = "FILE",
+      description = "A study in TOML; flags win over its settings.")
+  private @Nullable Path file;
 
   @Option(
       names = "--gates",
@@ -75,16 +106,43 @@ final class StudyCommand implements Callable<Integer> {
       split = ",",
       description =
           "The variants, joined by commas, the baseline first. Default: none,sdpa-elementwise.")
-  private List<String> gates = List.of("none", "sdpa-elementwise");
+  private @Nullable List<String> gates;
+
+  @Option(
+      names = "--table",
+      paramLabel = "N",
+      description =
+          "The variants of the paper's table 1, 2, 3 or 4, with its numbers beside; those without"
+              + " mixtures of experts.")
+  private @Nullable Integer table;
 
   @Option(
       names = "--seeds",
       paramLabel = "N",
       description = "Trials per variant, from paired seeds --seed, --seed + 1, … Default: 2.")
-  private int seeds = 2;
+  private @Nullable Integer seeds;
 
-  @Option(names = "--config", paramLabel = "FILE", description = "Settings in TOML.")
-  private @Nullable Path file;
+  @Option(
+      names = "--match",
+      paramLabel = "WHAT",
+      description =
+          "Give variants the feed-forward width that makes them equal to the baseline in"
+              + " parameters or flops; or none. Default: parameters.")
+  private @Nullable String match;
+
+  @Option(
+      names = "--grid",
+      paramLabel = "SETTING=VALUE,…",
+      description =
+          "Train every variant with each of these values, such as learning_rate=1e-3,3e-3;"
+              + " may be given for several settings.")
+  private Map<String, String> grid = new LinkedHashMap<>();
+
+  @Option(
+      names = "--shard",
+      paramLabel = "I/N",
+      description = "Run only share I of N of the trials; study report joins them.")
+  private String shard = "1/1";
 
   @Option(
       names = "--output",
@@ -104,70 +162,120 @@ final class StudyCommand implements Callable<Integer> {
   @Override
   public Integer call() throws IOException {
     threads.apply();
-    if (seeds < 1) {
-      throw new InvalidInputException("--seeds must be at least 1, not " + seeds);
-    }
-    var config = defaults().with(file, SettingFlags.given(spec.commandLine().getParseResult()));
-    var study =
-        new Study(
-            config, gates, LongStream.range(config.seed(), config.seed() + seeds).boxed().toList());
+    var study = study();
+    var part = Shard.parse(shard);
     Path directory = output != null ? output : freshDirectory();
-    refuseAnother(directory, config);
+    refuseAnother(directory, study);
     var trials = study.trials(directory);
     Console.note(
         "%d trials of %d steps: %s, seeds %s, in %s"
             .formatted(
                 trials.size(),
-                config.steps(),
-                String.join(" and ", gates),
+                study.base().steps(),
+                String.join(" and ", study.arms().stream().map(arm -> arm.name()).toList()),
                 study.seeds(),
                 directory));
-    var overall = new Overall(trials);
+    var overall =
+        new Overall(
+            IntStream.range(0, trials.size()).filter(part::has).mapToObj(trials::get).toList());
     var results =
         study.run(
             directory,
+            part,
             new TrainingRun.Origin(Version.commit(), commandLine()),
             overall::listener,
             Interruption::requested);
-    if (results.size() < trials.size()) {
+    if (Interruption.requested() && results.size() < part.of(trials.size())) {
       Console.note(
           "Stopped with %d of %d trials done; everything is saved. Go on with the same command and --output %s"
-              .formatted(results.size(), trials.size(), directory));
+              .formatted(results.size(), part.of(trials.size()), directory));
       return 130;
     }
+    if (part.count() > 1) {
+      Console.note(
+          "Shard %s is done: %d trials. When all are, ./sluice study report %s"
+              .formatted(shard, results.size(), directory));
+      return 0;
+    }
+    report(study, directory, results, "sluice " + String.join(" ", commandLine()));
+    return 0;
+  }
+
+  /// Prints tables and sentences and writes the page.
+  static void report(Study study, Path directory, List<TrialResult> results, String commandLine)
+      throws IOException {
     var report = new StudyReport(study, directory, results);
-    Path page =
-        report.writePage("sluice " + String.join(" ", commandLine()), manifest(config, study));
-    Console.print(new TextTable(report.table(), 116).toString());
+    Path page = report.writePage(commandLine, manifest(study));
+    for (var one : report.tables()) {
+      Console.print(new TextTable(one, 116).toString());
+    }
     report.sentences().forEach(sentence -> Console.print(Console.wrap(sentence)));
     Console.print("");
     Console.print("Report: " + page.toAbsolutePath());
-    return 0;
+  }
+
+  /// The study of the file, the table or the gates, changed by the flags.
+  private Study study() {
+    if (seeds != null && seeds < 1) {
+      throw new InvalidInputException("--seeds must be at least 1, not " + seeds);
+    }
+    if ((file == null ? 0 : 1) + (gates == null ? 0 : 1) + (table == null ? 0 : 1) > 1) {
+      throw new InvalidInputException(
+          "a study file, --gates and --table each name the variants; give one of them");
+    }
+    var flags = SettingFlags.given(spec.commandLine().getParseResult());
+    var read = file == null ? null : StudyFile.read(file, defaults(), flags);
+    var base = read == null ? defaults().with(null, flags) : read.base();
+    var points = new LinkedHashMap<String, List<String>>();
+    if (read != null) {
+      points.putAll(read.grid());
+    }
+    grid.forEach((setting, values) -> points.put(setting, List.of(values.split(","))));
+    return new Study(
+        base,
+        match != null
+            ? Matching.parse(match)
+            : read != null ? read.matching() : Matching.PARAMETERS,
+        read == null ? variants(base) : read.variants(),
+        points,
+        seeds != null
+            ? StudyFile.seeds(base.seed(), seeds)
+            : read != null ? read.seeds() : StudyFile.seeds(base.seed(), 2));
+  }
+
+  private List<Variant> variants(RunConfig base) {
+    if (table != null) {
+      return PaperTables.table(table, base.decoder(Decoders.TINY.vocabSize()));
+    }
+    var named = gates == null ? List.of("none", "sdpa-elementwise") : gates;
+    return named.stream().map(Variant::ofGate).toList();
   }
 
   private List<String> commandLine() {
     return spec.commandLine().getParseResult().originalArgs();
   }
 
-  private static void refuseAnother(Path directory, RunConfig config) {
-    Path there = directory.resolve(RunConfig.FILE);
-    if (Files.exists(there) && !RunConfig.from(there, Map.of()).equals(config)) {
+  private static void refuseAnother(Path directory, Study study) {
+    Path there = directory.resolve(StudyFile.NAME);
+    if (Files.exists(there) && !StudyFile.read(there, RunConfig.DEFAULTS, Map.of()).equals(study)) {
       throw new InvalidInputException(
           directory
               + " holds a study with other settings (see its "
-              + RunConfig.FILE
+              + StudyFile.NAME
               + "); choose another --output or give the same settings");
     }
   }
 
-  private static Map<String, Object> manifest(RunConfig config, Study study) {
+  private static Map<String, Object> manifest(Study study) {
     Map<String, Object> manifest = new LinkedHashMap<>();
     manifest.put("sluice_commit", Version.commit());
     manifest.put("libtorch", Libtorch.version());
     manifest.put("machine", RunManifest.Machine.current());
-    manifest.put("gates", study.gates());
+    manifest.put("match", study.matching().word());
+    manifest.put("variants", study.variants());
+    manifest.put("grid", study.grid());
     manifest.put("seeds", study.seeds());
-    manifest.put("settings", config.settings());
+    manifest.put("settings", study.base().settings());
     return manifest;
   }
 
@@ -205,7 +313,7 @@ final class StudyCommand implements Callable<Integer> {
                   elapsed,
                   remaining.remaining((double) total).orElse(null),
                   List.of(
-                      trial.gate() + " seed " + trial.seed(),
+                      trial.arm().name() + " seed " + trial.seed(),
                       "loss " + Numbers.fixed(step.loss(), 3),
                       Numbers.count(Math.round(tokensPerSecond)) + " tokens/s")));
         }

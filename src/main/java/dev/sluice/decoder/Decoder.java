@@ -3,6 +3,7 @@ package dev.sluice.decoder;
 import dev.sluice.attention.Attention;
 import dev.sluice.attention.KeyValueCache;
 import dev.sluice.attention.RotaryEmbedding;
+import dev.sluice.gate.Gate;
 import dev.sluice.gate.GateInit;
 import dev.sluice.gate.GateInput;
 import dev.sluice.probe.Probe;
@@ -18,6 +19,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.OptionalDouble;
 import java.util.SplittableRandom;
 import org.jspecify.annotations.Nullable;
 
@@ -29,6 +31,7 @@ public final class Decoder implements AutoCloseable {
   private final Device device;
   private final Parameters parameters;
   private final List<DecoderBlock> blocks = new ArrayList<>();
+  private final GatedNorm finalNorm;
   private final RotaryEmbedding rotary;
 
   /// @param parameters float32, of [DecoderConfig#parameterShapes], on `device`; the decoder takes
@@ -38,6 +41,7 @@ public final class Decoder implements AutoCloseable {
     this.precision = precision;
     this.device = device;
     this.parameters = parameters;
+    this.finalNorm = new GatedNorm(config, precision, parameters, "model.norm.");
     this.rotary = new RotaryEmbedding(config.ropeTheta(), config.ropeScaling(), config.headDim());
     for (int layer = 0; layer < config.layers(); layer++) {
       blocks.add(new DecoderBlock(config, precision, layer, parameters));
@@ -67,11 +71,9 @@ public final class Decoder implements AutoCloseable {
       elements *= length;
     }
     var values = Tensor.zeros(ElementType.FLOAT32, shape);
-    if (name.endsWith("norm.weight")) {
-      return values.fill(1);
-    }
-    if (startsAtZero(config, name)) {
-      return values;
+    var constant = constant(config, name);
+    if (constant.isPresent()) {
+      return values.fill(constant.getAsDouble());
     }
     var random = new SplittableRandom(seed * 0x9E3779B97F4A7C15L + hash(name));
     var memory = values.memory();
@@ -82,14 +84,27 @@ public final class Decoder implements AutoCloseable {
     return values;
   }
 
-  private static boolean startsAtZero(DecoderConfig config, String name) {
-    return config.gates().stream()
-        .anyMatch(
-            gate ->
-                name.endsWith(Attention.gateName(gate.position()))
-                    && (gate.init() instanceof GateInit.Zeros
-                        || gate.input()
-                            instanceof GateInput.None)); // the paper's control starts at zero
+  /// What all elements of a parameter start at, unless they are drawn at random.
+  private static OptionalDouble constant(DecoderConfig config, String name) {
+    if (name.endsWith("norm.weight")) {
+      return OptionalDouble.of(1);
+    }
+    if (name.endsWith("sinks") || name.endsWith("gate_up.weight")) {
+      return OptionalDouble.of(0);
+    }
+    for (Gate gate : config.gates()) {
+      if (name.endsWith(Attention.gateName(gate.position()) + "bias")
+          && gate.init() instanceof GateInit.Bias(double bias)) {
+        return OptionalDouble.of(bias);
+      }
+      boolean zero =
+          !(gate.init() instanceof GateInit.Normal)
+              || gate.input() instanceof GateInput.None; // the paper's control starts at zero
+      if (zero && name.endsWith(Attention.gateName(gate.position()) + "weight")) {
+        return OptionalDouble.of(0);
+      }
+    }
+    return OptionalDouble.empty();
   }
 
   private static long hash(String name) {
@@ -121,6 +136,11 @@ public final class Decoder implements AutoCloseable {
   /// @param idsBT token ids, int64
   /// @param past the tokens before, which grows by these; null when there are none
   public Tensor hiddenStates(Tensor idsBT, @Nullable KeyValueCache past, Probe probe) {
+    return hiddenStates(idsBT, past, probe, null);
+  }
+
+  private Tensor hiddenStates(
+      Tensor idsBT, @Nullable KeyValueCache past, Probe probe, @Nullable ExpertLoad load) {
     try (var scope = Scope.open()) {
       int start = past == null ? 0 : past.length();
       int tokens = Math.toIntExact(idsBT.size(1));
@@ -130,20 +150,14 @@ public final class Decoder implements AutoCloseable {
               TokenEmbedding.apply(parameters.get("model.embed_tokens.weight"), idsBT), null);
       for (var layer : blocks) {
         try (var block = Scope.open()) {
-          x = layer.forward(x, rotation, past, probe);
+          x = layer.forward(x, rotation, past, probe, load);
           x.keep(block);
         }
       }
       if (past != null) {
         past.advance(tokens);
       }
-      var last =
-          ResidualNorm.apply(
-              x.streamBTD(),
-              x.addedBTD(),
-              parameters.get("model.norm.weight"),
-              config.rmsNormEps(),
-              precision.elementType());
+      var last = finalNorm.apply(x.streamBTD(), x.addedBTD());
       probe.residual(blocks.size(), last.sumBTD());
       probe.residual(blocks.size() + 1, last.normedBTD());
       return scope.keep(last.normedBTD());
@@ -160,14 +174,31 @@ public final class Decoder implements AutoCloseable {
         config.tieWordEmbeddings() ? "model.embed_tokens.weight" : "lm_head.weight");
   }
 
+  /// What a training pass gives.
+  ///
+  /// @param crossEntropy mean next-token cross-entropy in nats
+  /// @param total what is to be minimised: with the losses that balance experts, where there are
+  ///   any
+  public record Loss(Tensor crossEntropy, Tensor total) {}
+
   /// Mean next-token cross-entropy in nats.
   ///
   /// @param idsBT inputs
   /// @param targetsBT the token that follows each input
   public Tensor loss(Tensor idsBT, Tensor targetsBT) {
+    return loss(idsBT, targetsBT, new ExpertLoad()).crossEntropy();
+  }
+
+  /// The losses of a micro-batch in training.
+  ///
+  /// @param load of the step, which takes this micro-batch up
+  public Loss loss(Tensor idsBT, Tensor targetsBT, ExpertLoad load) {
     try (var scope = Scope.open()) {
-      var hidden = hiddenStates(idsBT, null, Probe.NONE);
-      return scope.keep(NextTokenLoss.apply(hidden, head(), targetsBT, precision.elementType()));
+      var hidden = hiddenStates(idsBT, null, Probe.NONE, load);
+      var crossEntropy = NextTokenLoss.apply(hidden, head(), targetsBT, precision.elementType());
+      var balance = load.takeLoss();
+      var kept = scope.keep(crossEntropy);
+      return new Loss(kept, balance == null ? kept : scope.keep(kept.plus(balance)));
     }
   }
 

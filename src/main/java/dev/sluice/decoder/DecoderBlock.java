@@ -9,9 +9,11 @@ import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
-/// x ← x + Attention(norm(x)); x ← x + FeedForward(norm(x)).
+/// x ← x + Attention(norm(x)); x ← x + FeedForward(norm(x)); what is added is normed or clipped
+/// first where the model says so.
 final class DecoderBlock {
   /// The residual stream between blocks: the sum of both, which the next norm takes.
   ///
@@ -27,30 +29,51 @@ final class DecoderBlock {
   }
 
   private final int layer;
-  private final double epsilon;
-  private final ElementType type;
-  private final Tensor attentionNorm;
+  private final double clip;
+  private final GatedNorm attentionNorm;
   private final Attention attention;
-  private final Tensor feedForwardNorm;
+  private final @Nullable GatedNorm attentionOutputNorm;
+  private final GatedNorm feedForwardNorm;
   private final FeedForward feedForward;
+  private final @Nullable GatedNorm feedForwardOutputNorm;
 
   DecoderBlock(DecoderConfig config, Precision precision, int layer, Parameters parameters) {
     String prefix = "model.layers." + layer + ".";
+    boolean sandwich = config.residualVariant().sandwichNorm();
+    Function<String, GatedNorm> norm =
+        name -> new GatedNorm(config, precision, parameters, prefix + name);
     this.layer = layer;
-    this.epsilon = config.rmsNormEps();
-    this.type = precision.elementType();
-    this.attentionNorm = parameters.get(prefix + "input_layernorm.weight");
+    this.clip = config.residualVariant().residualClip();
+    this.attentionNorm = norm.apply("input_layernorm.");
     this.attention =
         new Attention(config.attention(), precision, layer, parameters, prefix + "self_attn.");
-    this.feedForwardNorm = parameters.get(prefix + "post_attention_layernorm.weight");
-    this.feedForward = new FeedForward(precision, parameters, prefix + "mlp.");
+    this.attentionOutputNorm = sandwich ? norm.apply("attention_output_layernorm.") : null;
+    this.feedForwardNorm = norm.apply("post_attention_layernorm.");
+    this.feedForward =
+        config.experts().count() > 0
+            ? new MixtureOfExperts(config.experts(), precision, layer, parameters, prefix + "mlp.")
+            : new DenseFeedForward(precision, parameters, prefix + "mlp.");
+    this.feedForwardOutputNorm = sandwich ? norm.apply("mlp_output_layernorm.") : null;
   }
 
-  Residual forward(Residual x, Rotation rotation, @Nullable KeyValueCache past, Probe probe) {
-    var before = ResidualNorm.apply(x.streamBTD, x.addedBTD, attentionNorm, epsilon, type);
+  Residual forward(
+      Residual x,
+      Rotation rotation,
+      @Nullable KeyValueCache past,
+      Probe probe,
+      @Nullable ExpertLoad load) {
+    var before = attentionNorm.apply(x.streamBTD, x.addedBTD);
     probe.residual(layer, before.sumBTD());
     var attendedBTD = attention.forward(before.normedBTD(), rotation, past, probe);
-    var between = ResidualNorm.apply(before.sumBTD(), attendedBTD, feedForwardNorm, epsilon, type);
-    return new Residual(between.sumBTD(), feedForward.forward(between.normedBTD()));
+    var between = feedForwardNorm.apply(before.sumBTD(), added(attendedBTD, attentionOutputNorm));
+    var fedBTD = feedForward.forward(between.normedBTD(), load);
+    return new Residual(between.sumBTD(), added(fedBTD, feedForwardOutputNorm));
+  }
+
+  /// What a sublayer adds to the residual stream.
+  private Tensor added(Tensor outputBTD, @Nullable GatedNorm norm) {
+    var added =
+        norm == null ? outputBTD : norm.apply(outputBTD.to(ElementType.FLOAT32), null).normedBTD();
+    return clip > 0 ? added.clamp(-clip, clip) : added;
   }
 }

@@ -3,6 +3,7 @@ package dev.sluice.decoder;
 import dev.sluice.InvalidInputException;
 import dev.sluice.attention.Attention;
 import dev.sluice.attention.AttentionConfig;
+import dev.sluice.attention.AttentionVariant;
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.gate.Gate;
 import java.util.LinkedHashMap;
@@ -14,7 +15,7 @@ import java.util.Map;
 ///
 /// @param vocabSize V
 /// @param hiddenSize D
-/// @param intermediateSize the feed-forward width
+/// @param intermediateSize the feed-forward width, that of each expert where there are experts
 /// @param layers number of blocks
 /// @param attentionHeads query heads
 /// @param keyValueHeads key/value heads
@@ -27,6 +28,9 @@ import java.util.Map;
 /// @param tieWordEmbeddings whether the output matrix is the embedding
 /// @param initializerRange standard deviation of a new model's weights
 /// @param gates at most one per position
+/// @param attentionVariant what attention layers have besides gates
+/// @param residualVariant what blocks have besides pre-norm
+/// @param experts the mixture of experts in place of the feed-forward layer
 public record DecoderConfig(
     int vocabSize,
     int hiddenSize,
@@ -42,7 +46,12 @@ public record DecoderConfig(
     boolean qkNorm,
     boolean tieWordEmbeddings,
     double initializerRange,
-    List<Gate> gates) {
+    List<Gate> gates,
+    AttentionVariant attentionVariant,
+    ResidualVariant residualVariant,
+    Experts experts) {
+  private static final String EXPERTS = "mlp.experts.";
+
   public DecoderConfig {
     requirePositive("vocab_size", vocabSize);
     requirePositive("intermediate_size", intermediateSize);
@@ -53,24 +62,34 @@ public record DecoderConfig(
     gates = List.copyOf(gates);
     var _ =
         new AttentionConfig(
-            hiddenSize, attentionHeads, keyValueHeads, headDim, qkNorm, rmsNormEps, gates);
+            hiddenSize,
+            attentionHeads,
+            keyValueHeads,
+            headDim,
+            qkNorm,
+            rmsNormEps,
+            gates,
+            attentionVariant);
   }
 
-  private static void requirePositive(String name, double value) {
-    if (!(value > 0)) {
-      throw new InvalidInputException(name + " must be positive, not " + value);
-    }
-  }
-
-  /// The shape of every attention layer.
-  public AttentionConfig attention() {
-    return new AttentionConfig(
-        hiddenSize, attentionHeads, keyValueHeads, headDim, qkNorm, rmsNormEps, gates);
-  }
-
-  /// The same model with other gates.
-  public DecoderConfig with(List<Gate> changed) {
-    return new DecoderConfig(
+  /// A model with nothing but gates.
+  public DecoderConfig(
+      int vocabSize,
+      int hiddenSize,
+      int intermediateSize,
+      int layers,
+      int attentionHeads,
+      int keyValueHeads,
+      int headDim,
+      int maxPositionEmbeddings,
+      double ropeTheta,
+      RopeScaling ropeScaling,
+      double rmsNormEps,
+      boolean qkNorm,
+      boolean tieWordEmbeddings,
+      double initializerRange,
+      List<Gate> gates) {
+    this(
         vocabSize,
         hiddenSize,
         intermediateSize,
@@ -85,15 +104,63 @@ public record DecoderConfig(
         qkNorm,
         tieWordEmbeddings,
         initializerRange,
-        changed);
+        gates,
+        AttentionVariant.PLAIN,
+        ResidualVariant.PLAIN,
+        Experts.NONE);
+  }
+
+  private static void requirePositive(String name, double value) {
+    if (!(value > 0)) {
+      throw new InvalidInputException(name + " must be positive, not " + value);
+    }
+  }
+
+  /// The shape of every attention layer.
+  public AttentionConfig attention() {
+    return new AttentionConfig(
+        hiddenSize,
+        attentionHeads,
+        keyValueHeads,
+        headDim,
+        qkNorm,
+        rmsNormEps,
+        gates,
+        attentionVariant);
+  }
+
+  /// The same model with other gates.
+  public DecoderConfig with(List<Gate> changed) {
+    return with(intermediateSize, changed, attentionVariant, residualVariant, experts);
+  }
+
+  public DecoderConfig with(AttentionVariant changed) {
+    return with(intermediateSize, gates, changed, residualVariant, experts);
+  }
+
+  public DecoderConfig with(ResidualVariant changed) {
+    return with(intermediateSize, gates, attentionVariant, changed, experts);
+  }
+
+  public DecoderConfig with(Experts changed) {
+    return with(intermediateSize, gates, attentionVariant, residualVariant, changed);
   }
 
   /// The same model with another feed-forward width.
   public DecoderConfig withIntermediateSize(int changed) {
+    return with(changed, gates, attentionVariant, residualVariant, experts);
+  }
+
+  private DecoderConfig with(
+      int changedIntermediateSize,
+      List<Gate> changedGates,
+      AttentionVariant changedAttention,
+      ResidualVariant changedResidual,
+      Experts changedExperts) {
     return new DecoderConfig(
         vocabSize,
         hiddenSize,
-        changed,
+        changedIntermediateSize,
         layers,
         attentionHeads,
         keyValueHeads,
@@ -105,21 +172,34 @@ public record DecoderConfig(
         qkNorm,
         tieWordEmbeddings,
         initializerRange,
-        gates);
+        changedGates,
+        changedAttention,
+        changedResidual,
+        changedExperts);
   }
 
   /// This model with the feed-forward width, a multiple of `multiple`, whose parameter count comes
   /// closest to `target`: how the paper pays for a gate.
   public DecoderConfig matchingParameters(long target, int multiple) {
-    long perColumn = 3L * hiddenSize * layers;
-    long rest = parameterCount() - perColumn * intermediateSize;
-    int width =
-        Math.toIntExact(Math.round((target - rest) / (double) (perColumn * multiple)) * multiple);
-    if (width < multiple) {
-      throw new InvalidInputException(
-          "no feed-forward width brings this model down to " + target + " parameters");
+    double perColumn = 3.0 * hiddenSize * layers * Math.max(1, experts.count());
+    double rest = parameterCount() - perColumn * intermediateSize;
+    return withWidth((target - rest) / perColumn, multiple, target + " parameters");
+  }
+
+  /// The same with the floating-point operations of training on a token of sequences of `tokens`.
+  public DecoderConfig matchingFlops(double target, long tokens, int multiple) {
+    double perColumn = 6 * 3.0 * hiddenSize * layers * Math.max(1, experts.perToken());
+    double rest = trainingFlopsPerToken(tokens) - perColumn * intermediateSize;
+    return withWidth(
+        (target - rest) / perColumn, multiple, target + " floating-point operations a token");
+  }
+
+  private DecoderConfig withWidth(double width, int multiple, String target) {
+    int rounded = Math.toIntExact(Math.round(width / multiple) * multiple);
+    if (rounded < multiple) {
+      throw new InvalidInputException("no feed-forward width brings this model down to " + target);
     }
-    return withIntermediateSize(width);
+    return withIntermediateSize(rounded);
   }
 
   /// Names and shapes of all parameters, in order. Nothing is allocated.
@@ -128,19 +208,51 @@ public record DecoderConfig(
     shapes.put("model.embed_tokens.weight", new long[] {vocabSize, hiddenSize});
     for (int layer = 0; layer < layers; layer++) {
       String block = "model.layers." + layer + ".";
-      shapes.put(block + "input_layernorm.weight", new long[] {hiddenSize});
+      norm(shapes, block + "input_layernorm.");
       Attention.shapes(attention())
           .forEach((name, shape) -> shapes.put(block + "self_attn." + name, shape));
-      shapes.put(block + "post_attention_layernorm.weight", new long[] {hiddenSize});
-      shapes.put(block + "mlp.gate_proj.weight", new long[] {intermediateSize, hiddenSize});
-      shapes.put(block + "mlp.up_proj.weight", new long[] {intermediateSize, hiddenSize});
-      shapes.put(block + "mlp.down_proj.weight", new long[] {hiddenSize, intermediateSize});
+      if (residualVariant.sandwichNorm()) {
+        norm(shapes, block + "attention_output_layernorm.");
+      }
+      norm(shapes, block + "post_attention_layernorm.");
+      if (experts.count() == 0) {
+        swiGlu(shapes, block + "mlp.");
+      } else {
+        shapes.put(block + "mlp.gate.weight", new long[] {experts.count(), hiddenSize});
+        for (int expert = 0; expert < experts.count(); expert++) {
+          swiGlu(shapes, block + EXPERTS + expert + ".");
+        }
+      }
+      if (residualVariant.sandwichNorm()) {
+        norm(shapes, block + "mlp_output_layernorm.");
+      }
     }
-    shapes.put("model.norm.weight", new long[] {hiddenSize});
+    norm(shapes, "model.norm.");
     if (!tieWordEmbeddings) {
       shapes.put("lm_head.weight", new long[] {vocabSize, hiddenSize});
     }
     return shapes;
+  }
+
+  private void swiGlu(Map<String, long[]> shapes, String name) {
+    shapes.put(name + "gate_proj.weight", new long[] {intermediateSize, hiddenSize});
+    shapes.put(name + "up_proj.weight", new long[] {intermediateSize, hiddenSize});
+    shapes.put(name + "down_proj.weight", new long[] {hiddenSize, intermediateSize});
+  }
+
+  private void norm(Map<String, long[]> shapes, String name) {
+    shapes.put(name + "weight", new long[] {hiddenSize});
+    int rank = residualVariant.gatedNormRank();
+    if (rank > 0) {
+      shapes.put(name + "gate_down.weight", new long[] {rank, hiddenSize});
+      shapes.put(name + "gate_up.weight", new long[] {hiddenSize, rank});
+    }
+  }
+
+  /// How many parameters a token goes through: all but those of the experts that are not its own.
+  public long activeParameterCount() {
+    long perExpert = 3L * hiddenSize * intermediateSize;
+    return parameterCount() - layers * (experts.count() - (long) experts.perToken()) * perExpert;
   }
 
   /// How many parameters the model has.
@@ -157,9 +269,9 @@ public record DecoderConfig(
   }
 
   /// Floating-point operations that training on one token takes, forwards and backwards: 6 for
-  /// every weight of a matrix product, the output's among them, and attention's two products over
-  /// the half of the scores that causality leaves, `6 T N H` a layer. What a backward pass computes
-  /// again is not counted.
+  /// every weight of a matrix product that the token goes through, the output's among them, and
+  /// attention's two products over the half of the scores that causality leaves, `6 T N H` a layer.
+  /// What a backward pass computes again is not counted.
   ///
   /// @param tokens T of a sequence
   public double trainingFlopsPerToken(long tokens) {
@@ -167,7 +279,9 @@ public record DecoderConfig(
     for (var entry : parameterShapes().entrySet()) {
       boolean lookedUp = entry.getKey().equals("model.embed_tokens.weight") && !tieWordEmbeddings;
       if (entry.getValue().length == 2 && !lookedUp) {
-        weights += (double) entry.getValue()[0] * entry.getValue()[1];
+        double share =
+            entry.getKey().contains(EXPERTS) ? (double) experts.perToken() / experts.count() : 1;
+        weights += share * entry.getValue()[0] * entry.getValue()[1];
       }
     }
     return 6 * weights + 6.0 * layers * tokens * attentionHeads * headDim;

@@ -6,6 +6,7 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.MatrixProduct;
 import dev.sluice.tensor.MatrixProduct.Matrix;
+import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scratch;
 import dev.sluice.tensor.Tensor;
@@ -33,6 +34,14 @@ final class SwiGlu {
   /// @param up `[F, D]`
   /// @param down `[D, F]`
   record Weights(Tensor gate, Tensor up, Tensor down) {
+    /// @param prefix of the names, such as `model.layers.0.mlp.`
+    static Weights of(Parameters parameters, String prefix) {
+      return new Weights(
+          parameters.get(prefix + "gate_proj.weight"),
+          parameters.get(prefix + "up_proj.weight"),
+          parameters.get(prefix + "down_proj.weight"));
+    }
+
     private Stream<Tensor> all() {
       return Stream.of(gate, up, down);
     }

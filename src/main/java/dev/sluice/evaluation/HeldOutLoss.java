@@ -38,7 +38,7 @@ public record HeldOutLoss(double totalNats, long tokens, long bytes) {
 
   /// Measures with eight windows at a time.
   public static HeldOutLoss measure(Decoder decoder, List<long[]> windows, long bytes) {
-    return measure(decoder, windows, bytes, BATCH_SIZE);
+    return measure(decoder, windows, bytes, BATCH_SIZE, Probe.NONE);
   }
 
   /// Predicts the tokens 1 … T of every window, each from those before it in the same window.
@@ -49,6 +49,12 @@ public record HeldOutLoss(double totalNats, long tokens, long bytes) {
   /// @param batchSize how many windows of equal length go through the model at a time
   public static HeldOutLoss measure(
       Decoder decoder, List<long[]> windows, long bytes, int batchSize) {
+    return measure(decoder, windows, bytes, batchSize, Probe.NONE);
+  }
+
+  /// The same with a probe, which may force gates.
+  public static HeldOutLoss measure(
+      Decoder decoder, List<long[]> windows, long bytes, int batchSize, Probe probe) {
     if (windows.isEmpty()) {
       throw new InvalidInputException(
           "there are no held-out windows to measure the loss on; give a longer text or shorter"
@@ -62,7 +68,7 @@ public record HeldOutLoss(double totalNats, long tokens, long bytes) {
     long tokens = 0;
     for (int begin = 0; begin < windows.size(); ) {
       int end = sameLength(windows, begin, batchSize);
-      nats += nats(decoder, windows.subList(begin, end));
+      nats += nats(decoder, windows.subList(begin, end), probe);
       tokens += (end - begin) * (windows.get(begin).length - 1L);
       begin = end;
     }
@@ -80,7 +86,7 @@ public record HeldOutLoss(double totalNats, long tokens, long bytes) {
     return end;
   }
 
-  private static double nats(Decoder decoder, List<long[]> windows) {
+  private static double nats(Decoder decoder, List<long[]> windows, Probe probe) {
     int length = windows.getFirst().length;
     if (length < 2) {
       throw new InvalidInputException(
@@ -96,7 +102,7 @@ public record HeldOutLoss(double totalNats, long tokens, long bytes) {
     }
     try (var _ = Scope.withoutGradient()) {
       var ids = Tensor.of(inputs, windows.size(), length - 1).to(decoder.device());
-      var hidden = decoder.hiddenStates(ids, null, Probe.NONE);
+      var hidden = decoder.hiddenStates(ids, null, probe);
       return nats(decoder, hidden.reshape(inputs.length, hidden.size(-1)), targets);
     }
   }

@@ -1,8 +1,9 @@
 package dev.sluice.gate;
 
 import dev.sluice.InvalidInputException;
+import java.util.List;
 import java.util.Locale;
-import java.util.Map;
+import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /// One gate of the paper, y′ = y ⊙ σ(x W_g) by default (arXiv 2505.06708, equation 5), as the
@@ -49,7 +50,15 @@ public record Gate(
           "a gate on the dense output has no heads, so it cannot be head-shared; use"
               + " head-specific");
     }
-    input.requireImplemented();
+    if (input instanceof GateInput.HeadOutput && position != GatePosition.SDPA_OUTPUT) {
+      throw new InvalidInputException(
+          "only a gate at the position sdpa can be computed from the head's output, not one at "
+              + position.word());
+    }
+    if (input instanceof GateInput.None && init instanceof GateInit.Bias) {
+      throw new InvalidInputException(
+          "an input-independent gate is a bias already; leave out -bias*");
+    }
   }
 
   public Gate with(GatePosition changed) {
@@ -103,82 +112,94 @@ public record Gate(
     if (!(activation instanceof Activation.Sigmoid)) {
       name.append('-').append(activation.word());
     }
-    if (input instanceof GateInput.None) {
-      name.append("-input-independent");
-    }
-    if (init instanceof GateInit.Zeros) {
-      name.append("-zero-init");
+    for (String word : List.of(input.word(), init.word())) {
+      if (!word.isEmpty()) {
+        name.append('-').append(word);
+      }
     }
     return name.toString();
   }
 
-  private static final Map<String, Activation> ACTIVATIONS =
-      Map.of(
-          "-sigmoid", new Activation.Sigmoid(),
-          "-ns-sigmoid", new Activation.NonSparseSigmoid(),
-          "-silu", new Activation.Silu(),
-          "-softplus", new Activation.Softplus(),
-          "-identity", new Activation.Identity(),
-          "-linear-clip", new Activation.LinearClip());
+  private static final String NUMBER = "-?\\d+(?:\\.\\d+)?(?:e-?\\d+)?";
 
-  private static final Pattern SCALED_SIGMOID =
-      Pattern.compile("-sigmoid\\*(-?\\d+(?:\\.\\d+)?(?:e-?\\d+)?)");
+  private static final Pattern NAME =
+      Pattern.compile(
+          "(?<position>query|key|value|sdpa|dense)"
+              + "-(?<granularity>headwise|elementwise)"
+              + "(?<shared>-shared)?"
+              + "(?<additive>-additive)?"
+              + ("(?:-(?<activation>ns-sigmoid|silu|softplus|identity|linear-clip"
+                  + "|sigmoid(?:\\*(?<factor>"
+                  + NUMBER
+                  + "))?))?")
+              + ("(?:-(?<input>input-independent|from-value|from-output"
+                  + "|first\\*(?<first>\\d{1,9})|rank\\*(?<rank>\\d{1,9})))?")
+              + "(?:-(?<init>zero-init|bias\\*(?<bias>"
+              + NUMBER
+              + ")))?");
 
   /// Reads a gate's name: POSITION-GRANULARITY, then any of `-shared`, `-additive`, an activation,
-  /// `-input-independent`, `-zero-init`, in this order.
+  /// an input, a start, in this order.
   public static Gate parse(String name) {
-    String rest = name.strip().toLowerCase(Locale.ROOT);
-    Gate gate = SDPA_ELEMENTWISE;
-    boolean known = false;
-    for (GatePosition position : GatePosition.values()) {
-      if (rest.startsWith(position.word() + "-")) {
-        gate = gate.with(position);
-        rest = rest.substring(position.word().length());
-        known = true;
-        break;
-      }
-    }
-    if (known && rest.startsWith("-headwise")) {
-      gate = gate.with(Granularity.HEADWISE);
-      rest = rest.substring("-headwise".length());
-    } else if (known && rest.startsWith("-elementwise")) {
-      rest = rest.substring("-elementwise".length());
-    } else {
+    var parts = NAME.matcher(name.strip().toLowerCase(Locale.ROOT));
+    if (!parts.matches()) {
       throw unknown(name);
     }
-    if (rest.startsWith("-shared")) {
-      gate = gate.with(Sharing.HEAD_SHARED);
-      rest = rest.substring("-shared".length());
+    return new Gate(
+        GatePosition.named(parts.group("position")),
+        parts.group("granularity").equals("headwise")
+            ? Granularity.HEADWISE
+            : Granularity.ELEMENTWISE,
+        parts.group("shared") == null ? Sharing.HEAD_SPECIFIC : Sharing.HEAD_SHARED,
+        parts.group("additive") == null ? Combination.MULTIPLICATIVE : Combination.ADDITIVE,
+        activation(parts),
+        input(parts),
+        init(parts));
+  }
+
+  private static Activation activation(Matcher parts) {
+    String factor = parts.group("factor");
+    if (factor != null) {
+      return new Activation.ScaledSigmoid(Double.parseDouble(factor));
     }
-    if (rest.startsWith("-additive")) {
-      gate = gate.with(Combination.ADDITIVE);
-      rest = rest.substring("-additive".length());
+    return switch (word(parts, "activation")) {
+      case "ns-sigmoid" -> new Activation.NonSparseSigmoid();
+      case "silu" -> new Activation.Silu();
+      case "softplus" -> new Activation.Softplus();
+      case "identity" -> new Activation.Identity();
+      case "linear-clip" -> new Activation.LinearClip();
+      default -> new Activation.Sigmoid();
+    };
+  }
+
+  private static GateInput input(Matcher parts) {
+    String first = parts.group("first");
+    if (first != null) {
+      return new GateInput.TruncatedHiddenState(Integer.parseInt(first));
     }
-    var scaled = SCALED_SIGMOID.matcher(rest);
-    if (scaled.lookingAt()) {
-      gate = gate.with(new Activation.ScaledSigmoid(Double.parseDouble(scaled.group(1))));
-      rest = rest.substring(scaled.end());
-    } else {
-      for (var activation : ACTIVATIONS.entrySet()) {
-        if (rest.startsWith(activation.getKey())) {
-          gate = gate.with(activation.getValue());
-          rest = rest.substring(activation.getKey().length());
-          break;
-        }
-      }
+    String rank = parts.group("rank");
+    if (rank != null) {
+      return new GateInput.LowRank(Integer.parseInt(rank));
     }
-    if (rest.startsWith("-input-independent")) {
-      gate = gate.with(new GateInput.None());
-      rest = rest.substring("-input-independent".length());
+    return switch (word(parts, "input")) {
+      case "input-independent" -> new GateInput.None();
+      case "from-value" -> new GateInput.Value();
+      case "from-output" -> new GateInput.HeadOutput();
+      default -> new GateInput.HiddenState();
+    };
+  }
+
+  private static GateInit init(Matcher parts) {
+    String bias = parts.group("bias");
+    if (bias != null) {
+      return new GateInit.Bias(Double.parseDouble(bias));
     }
-    if (rest.startsWith("-zero-init")) {
-      gate = gate.with(new GateInit.Zeros());
-      rest = rest.substring("-zero-init".length());
-    }
-    if (!rest.isEmpty()) {
-      throw unknown(name);
-    }
-    return gate;
+    return word(parts, "init").isEmpty() ? new GateInit.Normal() : new GateInit.Zeros();
+  }
+
+  private static String word(Matcher parts, String group) {
+    String word = parts.group(group);
+    return word == null ? "" : word;
   }
 
   private static InvalidInputException unknown(String name) {
@@ -188,6 +209,7 @@ public record Gate(
             + "'; use none, sdpa-headwise, sdpa-elementwise, or"
             + " (query|key|value|sdpa|dense)-(headwise|elementwise) followed, in this order and as"
             + " wanted, by -shared, -additive, one of -sigmoid -sigmoid*FACTOR -ns-sigmoid -silu"
-            + " -softplus -identity -linear-clip, -input-independent, -zero-init");
+            + " -softplus -identity -linear-clip, one of -input-independent -first*DIMENSIONS"
+            + " -rank*RANK -from-value -from-output, one of -zero-init -bias*BIAS");
   }
 }

@@ -1,5 +1,7 @@
 package dev.sluice.gate;
 
+import java.util.Arrays;
+
 /// Which tensor of the attention layer is gated (paper section 3, positions G1 to G5).
 public enum GatePosition {
   /// G4: the query projection's output, before query norm and rotation.
@@ -17,6 +19,14 @@ public enum GatePosition {
 
   GatePosition(String word) {
     this.word = word;
+  }
+
+  /// The position of that word.
+  static GatePosition named(String word) {
+    return Arrays.stream(values())
+        .filter(position -> position.word.equals(word))
+        .findFirst()
+        .orElseThrow();
   }
 
   /// The position in a gate's name, such as `sdpa` in `sdpa-headwise`.

@@ -1,35 +1,111 @@
 package dev.sluice.gate;
 
 import dev.sluice.probe.Probe;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Tensor;
+import java.util.Iterator;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Optional;
+import org.jspecify.annotations.Nullable;
 
-/// A gate with its weights.
+/// A gate with its weights. Legend: D hidden size, M key/value heads, H head size.
 ///
 /// @param gate the choice on each axis
-/// @param weight W_g, `[logits, D]`, or `[logits]` for an input-independent gate
-public record GateProjection(Gate gate, Tensor weight) {
-
-  /// Whether the logits are the weight's product with the layer's hidden state.
-  public boolean projectsHiddenState() {
-    return gate.input() instanceof GateInput.HiddenState;
+/// @param weight W_g, of the shape that the gate's input asks for, see [GateInput]
+/// @param down `[rank, D]`, of a low-rank gate
+/// @param bias `[logits]`, of a gate that starts with one
+public record GateProjection(
+    Gate gate, Tensor weight, @Nullable Tensor down, @Nullable Tensor bias) {
+  /// A gate with no weights but W_g.
+  public GateProjection(Gate gate, Tensor weight) {
+    this(gate, weight, null, null);
   }
 
-  /// Gates `y`.
+  /// Names within the gate and shapes of its weights.
+  ///
+  /// @param logits how many logits a token has
+  /// @param hiddenSize D
+  /// @param valueSize M · H
+  /// @param headDim H
+  public static Map<String, long[]> shapes(
+      Gate gate, int logits, int hiddenSize, int valueSize, int headDim) {
+    var shapes = new LinkedHashMap<String, long[]>();
+    if (gate.input() instanceof GateInput.LowRank(int rank)) {
+      shapes.put("down.weight", new long[] {rank, hiddenSize});
+    }
+    shapes.put(
+        "weight",
+        switch (gate.input()) {
+          case GateInput.HiddenState() -> new long[] {logits, hiddenSize};
+          case GateInput.None() -> new long[] {logits};
+          case GateInput.TruncatedHiddenState(int dimensions) -> new long[] {logits, dimensions};
+          case GateInput.LowRank(int rank) -> new long[] {logits, rank};
+          case GateInput.Value() -> new long[] {logits, valueSize};
+          case GateInput.HeadOutput() -> new long[] {logits, headDim};
+        });
+    if (gate.init() instanceof GateInit.Bias) {
+      shapes.put("bias", new long[] {logits});
+    }
+    return shapes;
+  }
+
+  /// The weight that the layer's hidden state is multiplied with, along with the layer's others.
+  public Optional<Tensor> ofHiddenState() {
+    return switch (gate.input()) {
+      case GateInput.HiddenState() -> Optional.of(weight);
+      case GateInput.LowRank _ -> Optional.ofNullable(down);
+      case GateInput.None(),
+          GateInput.TruncatedHiddenState _,
+          GateInput.Value(),
+          GateInput.HeadOutput() ->
+          Optional.empty();
+    };
+  }
+
+  /// The logits `[B, T, logits]`; where they do not depend on the token, or only on what is gated,
+  /// W_g itself.
+  ///
+  /// @param xBTD the layer's hidden state
+  /// @param vBTMH the value states
+  /// @param products of [#ofHiddenState], the next of which is this gate's, if it has one
+  public Tensor logits(Tensor xBTD, Tensor vBTMH, Iterator<Tensor> products, Precision precision) {
+    return switch (gate.input()) {
+      case GateInput.HiddenState() -> products.next();
+      case GateInput.LowRank _ -> precision.linear(products.next(), weight);
+      case GateInput.TruncatedHiddenState(int dimensions) ->
+          precision.linear(xBTD.narrow(2, 0, dimensions), weight);
+      case GateInput.Value() -> {
+        var v = vBTMH.detach();
+        yield precision.linear(v.reshape(v.size(0), v.size(1), v.size(2) * v.size(3)), weight);
+      }
+      case GateInput.None(), GateInput.HeadOutput() -> weight;
+    };
+  }
+
+  /// Gates `y`. The result has the element type that the logits have, or y's where they are
+  /// computed from y.
   ///
   /// @param yBTNH what is gated, `[B, T, heads, head size]`
-  /// @param projected `x Wᵀ`, `[B, T, logits]`; the weight itself where the gate has no input
-  public Tensor apply(Tensor yBTNH, Tensor projected, int layer, Probe probe) {
-    var logits = logits(yBTNH, projected);
+  /// @param logits as [#logits] gives them
+  public Tensor apply(Tensor yBTNH, Tensor logits, int layer, Probe probe) {
+    boolean ofOutput = gate.input() instanceof GateInput.HeadOutput;
+    var type = ofOutput ? yBTNH.type() : logits.type();
+    var z = byHead(yBTNH, ofOutput ? ofOutput(yBTNH, logits) : logits);
+    if (bias != null) {
+      z = z.plus(byHead(yBTNH, bias));
+    }
     boolean watched = probe.wantsGates(layer);
-    if (isPlainSigmoid() && !watched) {
-      return SigmoidGate.apply(yBTNH, logits);
+    var forced = probe.forcedScore(layer, gate.position().word());
+    if (isPlainSigmoid() && !watched && forced.isEmpty()) {
+      return SigmoidGate.apply(yBTNH, z).to(type);
     }
-    var scores = gate.activation().scores(logits);
-    if (gate.granularity() == Granularity.HEADWISE) {
-      scores = scores.reshape(logits.size(0), logits.size(1), logits.size(2), 1);
-    }
-    if (gate.sharing() == Sharing.HEAD_SHARED) {
-      scores = scores.mean(2);
+    var scores = scores(z);
+    if (forced.isPresent()) {
+      scores =
+          Tensor.uninitialized(scores, ElementType.FLOAT32, scores.shape())
+              .fill(forced.getAsDouble());
     }
     if (watched) {
       probe.gate(layer, gate.position().word(), scores);
@@ -39,26 +115,44 @@ public record GateProjection(Gate gate, Tensor weight) {
           case MULTIPLICATIVE -> yBTNH.times(scores);
           case ADDITIVE -> yBTNH.plus(scores);
         };
-    return gated.to(logits.type());
+    return gated.to(type);
+  }
+
+  /// `[B, T, N, H]`, with sizes of 1 where scores are shared or do not depend on something.
+  private Tensor scores(Tensor z) {
+    var scores = gate.activation().scores(z);
+    if (gate.granularity() == Granularity.HEADWISE) {
+      scores = scores.reshape(z.size(0), z.size(1), z.size(2), 1);
+    }
+    return gate.sharing() == Sharing.HEAD_SHARED ? scores.mean(2) : scores;
   }
 
   private boolean isPlainSigmoid() {
     return gate.activation() instanceof Activation.Sigmoid
         && gate.combination() == Combination.MULTIPLICATIVE
         && gate.sharing() == Sharing.HEAD_SPECIFIC
-        && projectsHiddenState();
+        && !(gate.input() instanceof GateInput.None);
   }
 
-  /// `[B, T, N, H]`, or `[B, T, N]` for a headwise gate; B = T = 1 when the gate is
-  /// input-independent.
-  private Tensor logits(Tensor yBTNH, Tensor projected) {
+  /// Each head's output times its own rows of the weight, `[B, T, logits]`.
+  private static Tensor ofOutput(Tensor yBTNH, Tensor weight) {
     long heads = yBTNH.size(2);
     long headSize = yBTNH.size(3);
-    long batch = projectsHiddenState() ? projected.size(0) : 1;
-    long tokens = projectsHiddenState() ? projected.size(1) : 1;
+    var wide = yBTNH.type().bytes() < 4 ? yBTNH.to(ElementType.FLOAT32) : yBTNH;
+    var weightNHL = weight.reshape(heads, weight.size(0) / heads, headSize).transpose(1, 2);
+    var zBTNL = wide.transpose(1, 2).matmul(weightNHL).transpose(1, 2);
+    return zBTNL.reshape(yBTNH.size(0), yBTNH.size(1), weight.size(0));
+  }
+
+  /// `[B, T, logits]` as `[B, T, N, H]`, or `[B, T, N]` for a headwise gate; `[logits]` likewise
+  /// with B = T = 1.
+  private Tensor byHead(Tensor yBTNH, Tensor logits) {
+    boolean perToken = logits.shape().length == 3;
+    long batch = perToken ? logits.size(0) : 1;
+    long tokens = perToken ? logits.size(1) : 1;
     return switch (gate.granularity()) {
-      case HEADWISE -> projected.reshape(batch, tokens, heads);
-      case ELEMENTWISE -> projected.reshape(batch, tokens, heads, headSize);
+      case HEADWISE -> logits.reshape(batch, tokens, yBTNH.size(2));
+      case ELEMENTWISE -> logits.reshape(batch, tokens, yBTNH.size(2), yBTNH.size(3));
     };
   }
 }

@@ -1,8 +1,10 @@
 package dev.sluice.probe;
 
 import dev.sluice.tensor.Tensor;
+import java.util.OptionalDouble;
 
-/// Watches a forward pass. What is not asked for is not computed; [#NONE] costs nothing.
+/// Watches a forward pass, and may force its gates. What is not asked for is not computed; [#NONE]
+/// costs nothing.
 ///
 /// The tensors belong to the pass and are freed after the call: take numbers out of them, or retain
 /// them. Layers count from 0. Legend: B batch, T queries, R queries of a block, S keys, N query
@@ -28,6 +30,12 @@ public interface Probe {
   /// The scores of the gate at the position of that name (`sdpa`, `value`, …): `[B, T, N, H]`, or
   /// `[B, T, N, 1]` for one score per head; sizes of 1 where scores are shared.
   default void gate(int layer, String position, Tensor scores) {}
+
+  /// A score that takes the place of all scores of the gate at the position of that name; empty to
+  /// leave them.
+  default OptionalDouble forcedScore(int layer, String position) {
+    return OptionalDouble.empty();
+  }
 
   /// The output of scaled dot-product attention before and after its gate, both `[B, T, N, H]`.
   default void sdpaOutput(int layer, Tensor beforeBTNH, Tensor afterBTNH) {}

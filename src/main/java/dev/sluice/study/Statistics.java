@@ -1,16 +1,12 @@
 package dev.sluice.study;
 
 import java.util.Arrays;
+import java.util.Comparator;
+import java.util.stream.IntStream;
+import org.apache.commons.statistics.distribution.TDistribution;
 
 /// The statistics of a few repeated measurements.
 public final class Statistics {
-  // Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom.
-  private static final double[] T95 = {
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
-    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
-    2.052, 2.048, 2.045, 2.042
-  };
-
   private Statistics() {}
 
   public static double mean(double... values) {
@@ -30,20 +26,61 @@ public final class Statistics {
   /// Half the width of the 95 % confidence interval of the mean, by Student's t; NaN for fewer than
   /// two values.
   public static double interval95(double... values) {
-    return quantile95(values.length - 1)
-        * standardDeviation(values)
-        / Math.sqrt((double) values.length);
+    return values.length < 2 ? Double.NaN : quantile(0.975, values.length) * standardError(values);
   }
 
-  /// The two-sided 95 % quantile of Student's t (beyond 30 degrees of freedom a slightly wide
-  /// approximation).
-  private static double quantile95(int degreesOfFreedom) {
-    if (degreesOfFreedom < 1) {
+  /// The probability of a mean at least as far from zero as that of these values, if each of them
+  /// were drawn from a normal distribution around zero: the two-sided one-sample t-test, which on
+  /// differences of pairs is the paired one. NaN for fewer than two values.
+  public static double pValue(double... differences) {
+    if (differences.length < 2) {
       return Double.NaN;
     }
-    return degreesOfFreedom <= T95.length
-        ? T95[degreesOfFreedom - 1]
-        : 1.960 + 2.5 / degreesOfFreedom;
+    double mean = mean(differences);
+    double error = standardError(differences);
+    if (error == 0) {
+      return mean == 0 ? 1 : 0;
+    }
+    var distribution = TDistribution.of(differences.length - 1);
+    return 2 * distribution.survivalProbability(Math.abs(mean) / error);
+  }
+
+  /// Holm's correction of p-values of several comparisons: whoever calls those at or below α shown
+  /// is wrong about any of them with a probability of at most α. NaN stays and does not count.
+  public static double[] holm(double... pValues) {
+    int[] order =
+        IntStream.range(0, pValues.length)
+            .filter(i -> !Double.isNaN(pValues[i]))
+            .boxed()
+            .sorted(Comparator.comparingDouble(i -> pValues[i]))
+            .mapToInt(Integer::intValue)
+            .toArray();
+    double[] corrected = new double[pValues.length];
+    Arrays.fill(corrected, Double.NaN);
+    double least = 0;
+    for (int rank = 0; rank < order.length; rank++) {
+      least = Math.max(least, Math.min(1, (order.length - rank) * pValues[order[rank]]));
+      corrected[order[rank]] = least;
+    }
+    return corrected;
+  }
+
+  /// The true mean difference that as many pairs with this standard deviation would show in four of
+  /// five studies (at a level of 5 %, two-sided): `(t₀.₉₇₅ + t₀.₈) s / √n`.
+  public static double detectable(double standardDeviation, int pairs) {
+    return pairs < 2
+        ? Double.NaN
+        : (quantile(0.975, pairs) + quantile(0.8, pairs))
+            * standardDeviation
+            / Math.sqrt((double) pairs);
+  }
+
+  private static double quantile(double probability, int values) {
+    return TDistribution.of(values - 1.0).inverseCumulativeProbability(probability);
+  }
+
+  private static double standardError(double... values) {
+    return standardDeviation(values) / Math.sqrt((double) values.length);
   }
 
   /// a − b, element by element: measurements of the same seeds.

@@ -16,26 +16,97 @@ import java.nio.file.Path;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Optional;
 import java.util.function.Function;
 import java.util.function.ToDoubleFunction;
 import java.util.stream.IntStream;
+import org.jspecify.annotations.Nullable;
 
-/// What a study says: sentences, a table, and a page with pictures.
+/// What a study says: sentences, tables, and a page with pictures.
 public final class StudyReport {
+  /// The grid's setting that is swept.
+  private static final String LEARNING_RATE = "learning_rate";
+
   private final Study study;
   private final Path directory;
   private final List<TrialResult> results;
+  private final List<Comparison> comparisons;
 
   /// @param results of the trials that are done
   public StudyReport(Study study, Path directory, List<TrialResult> results) {
     this.study = study;
     this.directory = directory;
     this.results = List.copyOf(results);
+    this.comparisons = comparisons();
+  }
+
+  // ---------------------------------------------------------------- statistics
+
+  /// An arm against the baseline at the same point of the grid.
+  ///
+  /// @param differences of held-out bits per byte, arm minus baseline, one for each seed that both
+  ///   finished
+  /// @param relative mean difference over the baseline's mean
+  /// @param corrected p-value of no difference, with Holm's correction over all comparisons; NaN
+  ///   for fewer than two pairs
+  @SuppressWarnings("ArrayRecordComponent")
+  private record Comparison(Arm arm, double[] differences, double relative, double corrected) {
+    double mean() {
+      return Statistics.mean(differences);
+    }
+
+    double half() {
+      return Statistics.interval95(differences);
+    }
+
+    boolean shown() {
+      return corrected <= 0.05;
+    }
+
+    String interval() {
+      return "95 %% interval %s to %s"
+          .formatted(signed(mean() - half(), 4), signed(mean() + half(), 4));
+    }
+  }
+
+  private List<Comparison> comparisons() {
+    var arms = study.arms().stream().filter(arm -> !arm.equals(study.baseline(arm))).toList();
+    List<double[]> differences = new ArrayList<>();
+    for (Arm arm : arms) {
+      differences.add(differences(arm, TrialResult::bitsPerByte));
+    }
+    double[] corrected =
+        Statistics.holm(differences.stream().mapToDouble(Statistics::pValue).toArray());
+    List<Comparison> comparisons = new ArrayList<>();
+    for (int i = 0; i < arms.size(); i++) {
+      double[] baseline = values(finished(study.baseline(arms.get(i))), TrialResult::bitsPerByte);
+      comparisons.add(
+          new Comparison(
+              arms.get(i),
+              differences.get(i),
+              Statistics.mean(differences.get(i)) / Statistics.mean(baseline),
+              corrected[i]));
+    }
+    return comparisons;
+  }
+
+  /// Arm minus baseline for each seed that both finished.
+  private double[] differences(Arm arm, ToDoubleFunction<TrialResult> value) {
+    List<TrialResult> a = new ArrayList<>();
+    List<TrialResult> b = new ArrayList<>();
+    for (long seed : study.seeds()) {
+      var ofBaseline = finished(study.baseline(arm), seed);
+      var ofArm = finished(arm, seed);
+      if (ofBaseline.isPresent() && ofArm.isPresent()) {
+        a.add(ofBaseline.get());
+        b.add(ofArm.get());
+      }
+    }
+    return Statistics.differences(values(b, value), values(a, value));
   }
 
   // ---------------------------------------------------------------- words
@@ -43,27 +114,35 @@ public final class StudyReport {
   /// What can and what cannot be concluded, baseline against each variant.
   public List<String> sentences() {
     List<String> sentences = new ArrayList<>();
-    String baseline = study.gates().getFirst();
-    for (String gate : study.gates().subList(1, study.gates().size())) {
-      sentences.add(comparison(baseline, gate));
+    if (comparisons.size() <= 4) {
+      comparisons.forEach(comparison -> sentences.add(comparison(comparison)));
+    } else {
+      sentences.addAll(manyComparisons());
     }
+    power().ifPresent(sentences::add);
+    sentences.addAll(sensitivities());
     sinks().values().stream()
         .flatMap(sink -> sink.warnings().stream())
         .distinct()
         .forEach(sentences::add);
-    for (String gate : study.gates()) {
-      long diverged = find(gate).stream().filter(TrialResult::diverged).count();
+    for (Arm arm : study.arms()) {
+      var all = find(arm);
+      long diverged = all.stream().filter(TrialResult::diverged).count();
       if (diverged > 0) {
         sentences.add(
             "%s: %d of %d trials diverged; means and pairs leave them out, so they speak of the survivors only."
-                .formatted(gate, diverged, find(gate).size()));
+                .formatted(arm.name(), diverged, all.size()));
       }
+    }
+    int missing = study.arms().size() * study.seeds().size() - results.size();
+    if (missing > 0) {
+      sentences.add(missing + " of the study's trials are not done yet.");
     }
     sentences.add(
         ("Each model trained on %s tokens. The paper's effects are of models with billions of"
-             + " parameters and hundreds of billions of tokens; in small models the effect of a"
-             + " gate is often smaller than the noise between seeds, and attention sinks are only"
-             + " beginning to form.")
+                + " parameters and hundreds of billions of tokens; in small models the effect of a"
+                + " gate is often smaller than the noise between seeds, and attention sinks are"
+                + " only beginning to form.")
             .formatted(Numbers.count(tokensPerTrial())));
     return sentences;
   }
@@ -76,133 +155,343 @@ public final class StudyReport {
         * base.gradientAccumulation();
   }
 
-  private String comparison(String baseline, String gate) {
-    List<TrialResult> a = new ArrayList<>();
-    List<TrialResult> b = new ArrayList<>();
-    for (long seed : study.seeds()) {
-      var ofBaseline = find(baseline, seed);
-      var ofGate = find(gate, seed);
-      if (!ofBaseline.isEmpty() && !ofGate.isEmpty()) {
-        a.addAll(ofBaseline);
-        b.addAll(ofGate);
-      }
-    }
-    int pairs = a.size();
+  private String comparison(Comparison c) {
+    String baseline = study.baseline(c.arm).name();
+    int pairs = c.differences.length;
     if (pairs == 0) {
-      return gate
+      return c.arm.name()
           + ": no pair of finished trials with "
           + baseline
           + " yet, so nothing can be said.";
     }
-    double[] differences =
-        Statistics.differences(
-            values(b, TrialResult::bitsPerByte), values(a, TrialResult::bitsPerByte));
-    double mean = Statistics.mean(differences);
     String what =
         "%s against %s: held-out loss %s by %s bits per byte on average over %d paired seed%s (%s)."
             .formatted(
-                gate,
+                c.arm.name(),
                 baseline,
-                mean < 0 ? "lower" : "higher",
-                Numbers.fixed(Math.abs(mean), 4),
+                c.mean() < 0 ? "lower" : "higher",
+                Numbers.fixed(Math.abs(c.mean()), 4),
                 pairs,
                 pairs == 1 ? "" : "s",
-                signed(differences));
-    return what + " " + verdict(differences);
+                String.join(
+                    ", ",
+                    Arrays.stream(c.differences).mapToObj(value -> signed(value, 4)).toList()));
+    return what + " " + verdict(c);
   }
 
-  private static String verdict(double[] differences) {
-    if (differences.length < 2) {
+  private String verdict(Comparison c) {
+    int pairs = c.differences.length;
+    if (pairs < 2) {
       return "From one seed nothing can be concluded.";
     }
-    double half = Statistics.interval95(differences);
-    double mean = Statistics.mean(differences);
-    boolean shown = Math.abs(mean) > half;
-    String interval =
-        "95 %% interval of the difference %s to %s"
-            .formatted(
-                String.format(Locale.ROOT, "%+.4f", mean - half),
-                String.format(Locale.ROOT, "%+.4f", mean + half));
-    if (!shown) {
-      return "No difference shown: the " + interval + " includes zero" + few(differences) + ".";
+    String few =
+        pairs < 5
+            ? " (with %d seeds it is wide and rests on a guess of the noise; use --seeds 5 or more to decide)"
+                .formatted(pairs)
+            : "";
+    String test =
+        "%s%s".formatted(p(c.corrected), comparisons.size() > 1 ? " after correction" : "");
+    return c.shown()
+        ? "The difference is shown: %s, %s%s.".formatted(c.interval(), test, few)
+        : "No difference shown: %s, %s%s.".formatted(c.interval(), test, few);
+  }
+
+  private List<String> manyComparisons() {
+    List<String> sentences = new ArrayList<>();
+    var shown = comparisons.stream().filter(Comparison::shown).toList();
+    String how =
+        "paired t-tests over %d seeds at 5 %%, with Holm's correction for %d comparisons"
+            .formatted(study.seeds().size(), comparisons.size());
+    sentences.add(
+        shown.isEmpty()
+            ? "No variant differs from %s (%s).".formatted(study.variants().getFirst().name(), how)
+            : "%d of %d variants differ from %s in held-out loss (%s): %s."
+                .formatted(
+                    shown.size(),
+                    comparisons.size(),
+                    study.variants().getFirst().name(),
+                    how,
+                    String.join(
+                        "; ",
+                        shown.stream()
+                            .map(
+                                c ->
+                                    "%s %s bits per byte (%s)"
+                                        .formatted(c.arm.name(), signed(c.mean(), 4), c.interval()))
+                            .toList())));
+    if (!shown.isEmpty() && shown.size() < comparisons.size()) {
+      sentences.add("Of the others no difference is shown, which does not say that there is none.");
     }
-    return "The " + interval + " excludes zero" + few(differences) + ".";
+    return sentences;
   }
 
-  private static String few(double[] differences) {
-    return differences.length < 5
-        ? " (with %d seeds it is wide and rests on a guess of the noise; use --seeds 5 or more to decide)"
-            .formatted(differences.length)
-        : "";
+  /// What the study could have seen.
+  private Optional<String> power() {
+    var deviations =
+        comparisons.stream()
+            .filter(c -> c.differences.length >= 2)
+            .mapToDouble(c -> Statistics.standardDeviation(c.differences))
+            .sorted()
+            .toArray();
+    if (deviations.length == 0) {
+      return Optional.empty();
+    }
+    double deviation = deviations[deviations.length / 2];
+    int seeds = study.seeds().size();
+    return Optional.of(
+        ("Differences between paired seeds scatter with a standard deviation of %s bits per byte:"
+                + " one comparison over %d seeds would show a true difference of %s in four of five"
+                + " such studies, over %d seeds one of %s.")
+            .formatted(
+                Numbers.fixed(deviation, 4),
+                seeds,
+                Numbers.fixed(Statistics.detectable(deviation, seeds), 4),
+                4 * seeds,
+                Numbers.fixed(Statistics.detectable(deviation, 4 * seeds), 4)));
   }
 
-  private static String signed(double[] differences) {
-    return String.join(
-        ", ",
-        Arrays.stream(differences)
-            .mapToObj(difference -> String.format(Locale.ROOT, "%+.4f", difference))
-            .toList());
+  // ---------------------------------------------------------------- learning rates
+
+  /// The mean over the learning rates of what a variant's loss, at most that of a new model, is
+  /// above its best: learning-rate sensitivity (arXiv 2309.14322, section 2.2), in nats, one for
+  /// each seed of which all trials are done.
+  private double[] sensitivity(Variant variant) {
+    List<Double> all = new ArrayList<>();
+    for (long seed : study.seeds()) {
+      var losses =
+          study.arms().stream()
+              .filter(arm -> arm.variant().equals(variant))
+              .flatMap(arm -> find(arm).stream())
+              .filter(result -> result.seed() == seed)
+              .mapToDouble(StudyReport::boundedLoss)
+              .toArray();
+      long points = study.arms().stream().filter(arm -> arm.variant().equals(variant)).count();
+      if (losses.length == points) {
+        double best = Arrays.stream(losses).min().orElseThrow();
+        all.add(Statistics.mean(losses) - best);
+      }
+    }
+    return all.stream().mapToDouble(Double::doubleValue).toArray();
   }
 
-  // ---------------------------------------------------------------- table
+  /// Held-out loss, at most that of a new model, which stands for a diverged one.
+  private static double boundedLoss(TrialResult result) {
+    return result.diverged()
+        ? result.initialLoss()
+        : Math.min(result.heldOutLoss(), result.initialLoss());
+  }
 
-  /// One row per variant.
-  public Table table() {
-    var table =
-        Table.titled(
-                "Held-out text, mean ± standard deviation over %d seed%s"
-                    .formatted(study.seeds().size(), study.seeds().size() == 1 ? "" : "s"))
-            .columns(
-                "gate",
-                "bits per byte",
-                "first-token attention",
-                "uniform",
-                "largest |x|",
-                "mean gate",
-                "tokens/s",
-                "parameters");
-    for (String gate : study.gates()) {
-      var arm = finished(gate);
-      if (arm.isEmpty()) {
-        if (!find(gate).isEmpty()) {
-          table = table.row(diverged(gate));
-        }
+  private boolean sweepsLearningRates() {
+    return study.grid().size() == 1
+        && study.grid().getOrDefault(LEARNING_RATE, List.of()).size() > 1;
+  }
+
+  private List<String> sensitivities() {
+    List<String> sentences = new ArrayList<>();
+    if (!sweepsLearningRates()) {
+      return sentences;
+    }
+    var baseline = study.variants().getFirst();
+    double[] ofBaseline = sensitivity(baseline);
+    for (Variant variant : study.variants()) {
+      double[] values = sensitivity(variant);
+      if (values.length == 0) {
         continue;
       }
-      long diverged = find(gate).stream().filter(TrialResult::diverged).count();
+      boolean paired = values.length == ofBaseline.length && !variant.equals(baseline);
+      double[] differences = paired ? Statistics.differences(values, ofBaseline) : new double[0];
+      sentences.add(
+          "%s: learning-rate sensitivity %s nats over %d seed%s%s."
+              .formatted(
+                  variant.name(),
+                  Numbers.fixed(Statistics.mean(values), 3),
+                  values.length,
+                  values.length == 1 ? "" : "s",
+                  differences.length < 2
+                      ? ""
+                      : ", %s against %s (95 %% interval %s to %s, %s)"
+                          .formatted(
+                              signed(Statistics.mean(differences), 3),
+                              baseline.name(),
+                              signed(
+                                  Statistics.mean(differences) - Statistics.interval95(differences),
+                                  3),
+                              signed(
+                                  Statistics.mean(differences) + Statistics.interval95(differences),
+                                  3),
+                              p(Statistics.pValue(differences)))));
+    }
+    return sentences;
+  }
+
+  private LineChart sweep() {
+    List<LineChart.Series> series = new ArrayList<>();
+    for (Variant variant : study.variants()) {
+      List<double[]> points = new ArrayList<>();
+      for (Arm arm : study.arms()) {
+        var all = find(arm);
+        if (arm.variant().equals(variant) && !all.isEmpty()) {
+          var losses = all.stream().mapToDouble(StudyReport::boundedLoss).summaryStatistics();
+          points.add(
+              new double[] {
+                Double.parseDouble(arm.point().getOrDefault(LEARNING_RATE, "NaN")),
+                losses.getAverage(),
+                losses.getMin(),
+                losses.getMax()
+              });
+        }
+      }
+      if (!points.isEmpty()) {
+        series.add(
+            LineChart.Series.of(variant.name(), column(points, 0), column(points, 1))
+                .withBand(column(points, 2), column(points, 3)));
+      }
+    }
+    return new LineChart(
+        "Loss and learning rate",
+        "Held-out loss at the end; line: mean over seeds; band: lowest to highest seed. A diverged"
+            + " trial counts with the loss of a new model.",
+        Axis.logarithmic("learning rate"),
+        Axis.linear("nats per token"),
+        series);
+  }
+
+  private static double[] column(List<double[]> rows, int column) {
+    return rows.stream().mapToDouble(row -> row[column]).toArray();
+  }
+
+  // ---------------------------------------------------------------- tables
+
+  /// Losses and what the trained models do, a row per variant and point of the grid.
+  public List<Table> tables() {
+    return List.of(losses(), behaviour());
+  }
+
+  private Table losses() {
+    boolean published = study.variants().stream().anyMatch(variant -> variant.published() > 0);
+    var columns =
+        new ArrayList<>(
+            List.of("variant", "bits per byte", "difference, 95 %", "change", "p, corrected"));
+    if (published) {
+      columns.addAll(List.of("paper's perplexity", "paper's change of loss"));
+    }
+    columns.addAll(List.of("parameters", "tokens/s"));
+    var table =
+        Table.titled(
+                "Held-out loss, mean ± standard deviation over %d seed%s"
+                    .formatted(study.seeds().size(), study.seeds().size() == 1 ? "" : "s"))
+            .columns(columns.toArray(String[]::new));
+    for (Arm arm : study.arms()) {
+      var all = find(arm);
+      if (all.isEmpty()) {
+        continue;
+      }
+      var done = finished(arm);
+      var comparison = comparisons.stream().filter(c -> c.arm.equals(arm)).findFirst().orElse(null);
+      var row = new ArrayList<Cell>(List.of(Cell.of(label(arm))));
+      row.add(spread(done, TrialResult::bitsPerByte, 4));
+      row.addAll(difference(comparison));
+      if (published) {
+        row.addAll(published(arm.variant()));
+      }
+      row.add(done.isEmpty() ? Cell.missing() : Cell.of(done.getFirst().parameters()));
+      row.add(Cell.of(Math.round(Statistics.mean(values(all, TrialResult::tokensPerSecond)))));
+      table = table.row(row);
+    }
+    table =
+        table.footnote(
+            "Difference: to %s of the same seed, mean with the half-width of its 95 %% interval. p:"
+                    .formatted(study.variants().getFirst().name())
+                + " paired t-test with Holm's correction over all rows.");
+    return published
+        ? table.footnote(
+            "The paper's numbers are of far larger models (arXiv 2505.06708) and come without"
+                + " intervals; its change is that of the logarithm of the perplexity.")
+        : table;
+  }
+
+  private static List<Cell> difference(@Nullable Comparison c) {
+    if (c == null || c.differences.length == 0) {
+      return List.of(Cell.missing(), Cell.missing(), Cell.missing());
+    }
+    return List.of(
+        c.differences.length < 2
+            ? new Cell.Quantity(c.mean(), signed(c.mean(), 4))
+            : Cell.interval(c.mean(), c.half()),
+        new Cell.Quantity(c.relative, signed(100 * c.relative, 2) + " %"),
+        Double.isNaN(c.corrected)
+            ? Cell.missing()
+            : new Cell.Quantity(c.corrected, probability(c.corrected)));
+  }
+
+  private List<Cell> published(Variant variant) {
+    double baseline = study.variants().getFirst().published();
+    if (!(variant.published() > 0) || !(baseline > 0)) {
+      return List.of(Cell.missing(), Cell.missing());
+    }
+    double change = Math.log(variant.published()) / Math.log(baseline) - 1;
+    return List.of(
+        Cell.of(variant.published(), 3),
+        change == 0 ? Cell.missing() : new Cell.Quantity(change, signed(100 * change, 2) + " %"));
+  }
+
+  private Table behaviour() {
+    var table =
+        Table.titled("Attention, activations and stability, mean ± standard deviation over seeds")
+            .columns(
+                "variant",
+                "first-token attention",
+                "uniform",
+                "sink rate",
+                "largest |x|",
+                "mean gate",
+                "spikes",
+                "diverged");
+    for (Arm arm : study.arms()) {
+      var all = find(arm);
+      if (all.isEmpty()) {
+        continue;
+      }
+      var done = finished(arm);
+      boolean gated = done.stream().anyMatch(result -> result.meanGate() != null);
       table =
           table.row(
-              Cell.of(gate + (diverged == 0 ? "" : " (" + diverged + " diverged)")),
-              spread(arm, TrialResult::bitsPerByte, 4),
-              spread(arm, TrialResult::firstTokenAttention, 4),
-              Cell.of(arm.getFirst().uniformFloor(), 4),
-              spread(arm, TrialResult::largestActivation, 1),
-              arm.getFirst().meanGate() == null
-                  ? Cell.missing()
-                  : spread(
-                      arm, result -> result.meanGate() == null ? Double.NaN : result.meanGate(), 3),
-              Cell.of(Math.round(Statistics.mean(values(arm, TrialResult::tokensPerSecond)))),
-              Cell.of(arm.getFirst().parameters()));
+              Cell.of(label(arm)),
+              spread(done, TrialResult::firstTokenAttention, 4),
+              done.isEmpty() ? Cell.missing() : Cell.of(done.getFirst().uniformFloor(), 4),
+              spread(done, TrialResult::sinkRate, 3),
+              spread(done, TrialResult::largestActivation, 1),
+              gated
+                  ? spread(
+                      done, result -> result.meanGate() == null ? Double.NaN : result.meanGate(), 3)
+                  : Cell.missing(),
+              Cell.of(Statistics.mean(values(all, TrialResult::spikes)), 1),
+              Cell.of(all.size() - (long) done.size()));
     }
     return table
         .footnote(
             "First-token attention: mean over layers, heads and queries but the first 4; uniform is"
-                + " what attention without preferences would give.")
-        .footnote("Largest |x|: the largest activation of the residual stream after any block.");
+                + " what attention without preferences would give. Sink rate: share of heads that"
+                + " give the first token more than 30 %.")
+        .footnote(
+            "Largest |x|: the largest activation of the residual stream after any block. Spikes:"
+                + " events of the training loss at least "
+                + TrialResult.SPIKE
+                + " nats above the median of the 101 steps around, per trial.");
   }
 
-  private static List<Cell> diverged(String gate) {
-    List<Cell> row = new ArrayList<>(Collections.nCopies(8, Cell.missing()));
-    row.set(0, Cell.of(gate + " (all diverged)"));
-    return row;
+  private String label(Arm arm) {
+    return finished(arm).isEmpty() ? arm.name() + " (all diverged)" : arm.name();
   }
 
   private static Cell spread(
       List<TrialResult> arm, ToDoubleFunction<TrialResult> value, int decimals) {
     double[] values = values(arm, value);
-    return values.length < 2
-        ? Cell.of(values[0], decimals)
-        : Cell.interval(Statistics.mean(values), Statistics.standardDeviation(values));
+    return switch (values.length) {
+      case 0 -> Cell.missing();
+      case 1 -> Cell.of(values[0], decimals);
+      default -> Cell.interval(Statistics.mean(values), Statistics.standardDeviation(values));
+    };
   }
 
   // ---------------------------------------------------------------- page
@@ -218,43 +507,89 @@ public final class StudyReport {
             .command(command)
             .manifest(manifest);
     sentences().forEach(page::summary);
-    page.table(table());
-    page.section("Loss")
-        .figure(curves("Training loss", "loss", "nats per token", 0.9))
-        .figure(curves("Held-out loss", "held_out_bits_per_byte", "bits per byte", 0));
+    tables().forEach(page::table);
+    if (sweepsLearningRates()) {
+      page.section("Learning rates").figure(sweep());
+    }
+    page.section("Loss");
+    for (var point : points()) {
+      page.figure(curves("Training loss", point, "loss", "nats per token", 0.9))
+          .figure(curves("Held-out loss", point, "held_out_bits_per_byte", "bits per byte", 0));
+    }
     Map<String, SinkReport> sinks = sinks();
+    if (sinks.isEmpty()) {
+      return write(page);
+    }
     page.section("Where attention goes")
         .prose(
             "Attention of the first seed's models on the first held-out window, mean over heads. A"
                 + " bright first column is an attention sink. Compare the panels of one layer: the"
-                + " colour scale is the same.");
+                + " colour scale is the same."
+                + (study.grid().isEmpty()
+                    ? ""
+                    : " Of the grid, the point is shown at which the baseline is best: "
+                        + describe(shownPoint())
+                        + "."));
     for (int layer : shownLayers(sinks)) {
       page.figure(attentionMaps(sinks, layer));
     }
-    page.figure(firstTokenBars(sinks)).figure(activationBars(sinks));
+    page.figure(sinkMaps(sinks)).figure(firstTokenBars(sinks)).figure(activationBars(sinks));
     if (sinks.values().stream().anyMatch(report -> !report.gateStatistics().gates().isEmpty())) {
       page.section("What the gates do").figure(gateHistograms(sinks));
+      gateMaps(sinks).ifPresent(page::figure);
     }
+    return write(page);
+  }
+
+  private Path write(HtmlReport page) throws IOException {
     Path file = directory.resolve("report.html");
     page.writeTo(file);
     return file;
   }
 
-  private LineChart curves(String title, String field, String unit, double smoothing) {
+  private List<Map<String, String>> points() {
+    return study.arms().stream().map(Arm::point).distinct().toList();
+  }
+
+  private static String describe(Map<String, String> point) {
+    return String.join(
+        ", ", point.entrySet().stream().map(one -> one.getKey() + " " + one.getValue()).toList());
+  }
+
+  /// The point of the grid at which the baseline's loss is lowest.
+  private Map<String, String> shownPoint() {
+    Map<String, String> best = points().getFirst();
+    double lowest = Double.POSITIVE_INFINITY;
+    for (var point : points()) {
+      double loss =
+          Statistics.mean(
+              values(
+                  finished(new Arm(study.variants().getFirst(), point)), TrialResult::bitsPerByte));
+      if (loss < lowest) {
+        best = point;
+        lowest = loss;
+      }
+    }
+    return best;
+  }
+
+  private LineChart curves(
+      String title, Map<String, String> point, String field, String unit, double smoothing) {
     List<LineChart.Series> series = new ArrayList<>();
-    for (String gate : study.gates()) {
+    for (Variant variant : study.variants()) {
+      var arm = new Arm(variant, point);
       List<RunMetrics.Curve> curves = new ArrayList<>();
-      for (var result : finished(gate)) {
+      for (var result : finished(arm)) {
         curves.add(
             smoothed(
-                RunMetrics.read(trial(gate, result.seed()).directory()).curve(field), smoothing));
+                RunMetrics.read(trial(arm, result.seed()).directory()).curve(field), smoothing));
       }
       if (!curves.isEmpty()) {
-        series.add(band(gate, curves));
+        series.add(band(variant.name(), curves));
       }
     }
     return new LineChart(
-        title,
+        point.isEmpty() ? title : title + ", " + describe(point),
         "Line: mean over seeds; band: lowest to highest seed."
             + (smoothing > 0
                 ? " Smoothed: moving average with weight " + smoothing + " on the past."
@@ -288,18 +623,20 @@ public final class StudyReport {
     return curves.size() > 1 ? line.withBand(low, high) : line;
   }
 
-  /// The first finished seed's measurements of each variant.
+  /// The first finished seed's measurements of each variant, at the shown point of the grid.
   private Map<String, SinkReport> sinks() {
     var sinks = new LinkedHashMap<String, SinkReport>();
-    for (String gate : study.gates()) {
-      finished(gate).stream()
+    var point = shownPoint();
+    for (Variant variant : study.variants()) {
+      var arm = new Arm(variant, point);
+      finished(arm).stream()
           .findFirst()
           .ifPresent(
               result ->
                   sinks.put(
-                      gate,
+                      variant.name(),
                       SinkReport.read(
-                          trial(gate, result.seed()).directory().resolve(TrialResult.SINKS))));
+                          trial(arm, result.seed()).directory().resolve(TrialResult.SINKS))));
     }
     return sinks;
   }
@@ -340,6 +677,70 @@ public final class StudyReport {
         panels);
   }
 
+  private static HeatMaps sinkMaps(Map<String, SinkReport> sinks) {
+    return byHead(
+        "Attention to the first token, by head",
+        "Mean over queries but the first 4, first seed.",
+        sinks,
+        report ->
+            report.firstTokenAttention().layers().stream()
+                .map(layer -> layer.headsExcluding())
+                .toList());
+  }
+
+  private static Optional<HeatMaps> gateMaps(Map<String, SinkReport> sinks) {
+    var gated = new LinkedHashMap<String, SinkReport>();
+    sinks.forEach(
+        (name, report) -> {
+          if (!gateMeans(report).isEmpty()) {
+            gated.put(name, report);
+          }
+        });
+    return gated.isEmpty()
+        ? Optional.empty()
+        : Optional.of(
+            byHead(
+                "Gate scores, by head",
+                "Mean score of the gate after attention over all held-out tokens, first seed.",
+                gated,
+                StudyReport::gateMeans));
+  }
+
+  /// A layer's row of heads each; empty for a model without a gate after attention.
+  private static List<List<Double>> gateMeans(SinkReport report) {
+    return report.gateStatistics().gates().stream()
+        .filter(gate -> !gate.heads().isEmpty())
+        .map(gate -> gate.heads().stream().map(scores -> scores.mean()).toList())
+        .toList();
+  }
+
+  private static HeatMaps byHead(
+      String title,
+      String caption,
+      Map<String, SinkReport> sinks,
+      Function<SinkReport, List<List<Double>>> values) {
+    List<HeatMaps.Panel> panels = new ArrayList<>();
+    sinks.forEach(
+        (name, report) -> {
+          var rows = values.apply(report);
+          float[][] matrix = new float[rows.size()][];
+          for (int row = 0; row < matrix.length; row++) {
+            matrix[row] = new float[rows.get(row).size()];
+            for (int column = 0; column < matrix[row].length; column++) {
+              matrix[row][column] = rows.get(row).get(column).floatValue();
+            }
+          }
+          panels.add(HeatMaps.Panel.of(name, matrix));
+        });
+    return new HeatMaps(
+        title,
+        caption,
+        HeatMaps.Side.of("layer"),
+        HeatMaps.Side.of("head"),
+        HeatMaps.ColourScale.LINEAR,
+        panels);
+  }
+
   private static BarChart firstTokenBars(Map<String, SinkReport> sinks) {
     double floor =
         sinks.values().stream()
@@ -352,7 +753,7 @@ public final class StudyReport {
         "layer",
         layerNames(sinks),
         Axis.linear("share of attention"),
-        arms(
+        bars(
             sinks,
             report ->
                 report.firstTokenAttention().layers().stream()
@@ -368,7 +769,7 @@ public final class StudyReport {
         "layer",
         layerNames(sinks),
         Axis.linear("largest |x|"),
-        arms(
+        bars(
             sinks,
             report -> {
               int layers = report.firstTokenAttention().layers().size();
@@ -380,7 +781,7 @@ public final class StudyReport {
         List.of());
   }
 
-  private static List<BarChart.Arm> arms(
+  private static List<BarChart.Arm> bars(
       Map<String, SinkReport> sinks, Function<SinkReport, double[]> values) {
     return sinks.entrySet().stream()
         .map(sink -> BarChart.Arm.of(sink.getKey(), values.apply(sink.getValue())))
@@ -424,26 +825,42 @@ public final class StudyReport {
 
   // ---------------------------------------------------------------- results
 
-  private Trial trial(String gate, long seed) {
+  private Trial trial(Arm arm, long seed) {
     return study.trials(directory).stream()
-        .filter(trial -> trial.gate().equals(gate) && trial.seed() == seed)
+        .filter(trial -> trial.arm().equals(arm) && trial.seed() == seed)
         .findFirst()
         .orElseThrow();
   }
 
-  private List<TrialResult> find(String gate) {
-    return results.stream().filter(result -> result.gate().equals(gate)).toList();
+  private List<TrialResult> find(Arm arm) {
+    return results.stream()
+        .filter(
+            result ->
+                result.variant().equals(arm.variant().name()) && result.point().equals(arm.point()))
+        .toList();
   }
 
-  private List<TrialResult> find(String gate, long seed) {
-    return finished(gate).stream().filter(result -> result.seed() == seed).toList();
+  private Optional<TrialResult> finished(Arm arm, long seed) {
+    return finished(arm).stream().filter(result -> result.seed() == seed).findFirst();
   }
 
-  private List<TrialResult> finished(String gate) {
-    return find(gate).stream().filter(result -> !result.diverged()).toList();
+  private List<TrialResult> finished(Arm arm) {
+    return find(arm).stream().filter(result -> !result.diverged()).toList();
   }
 
   private static double[] values(List<TrialResult> results, ToDoubleFunction<TrialResult> value) {
     return results.stream().mapToDouble(value).toArray();
+  }
+
+  private static String signed(double value, int decimals) {
+    return String.format(Locale.ROOT, "%+." + decimals + "f", value);
+  }
+
+  private static String p(double p) {
+    return p < 0.001 ? "p < 0.001" : "p = " + Numbers.fixed(p, 3);
+  }
+
+  private static String probability(double p) {
+    return p < 0.001 ? "< 0.001" : Numbers.fixed(p, 3);
   }
 }

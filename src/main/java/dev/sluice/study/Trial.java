@@ -5,8 +5,8 @@ import java.nio.file.Path;
 
 /// One training run of a study.
 ///
-/// @param gate the variant
+/// @param arm what is trained
 /// @param seed which of the paired seeds
 /// @param config the run's settings
 /// @param directory the run's directory
-public record Trial(String gate, long seed, RunConfig config, Path directory) {}
+public record Trial(Arm arm, long seed, RunConfig config, Path directory) {}

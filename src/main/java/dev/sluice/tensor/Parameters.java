@@ -3,6 +3,7 @@ package dev.sluice.tensor;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /// A model's learned tensors by name, in a fixed order. Owns them: they outlive scopes until
 /// [#close].
@@ -17,11 +18,16 @@ public final class Parameters implements AutoCloseable {
 
   /// The tensor of that name.
   public Tensor get(String name) {
-    var tensor = tensors.get(name);
+    var tensor = find(name);
     if (tensor == null) {
       throw new IllegalArgumentException("no parameter is called " + name);
     }
     return tensor;
+  }
+
+  /// The tensor of that name, or null where the model has none.
+  public @Nullable Tensor find(String name) {
+    return tensors.get(name);
   }
 
   /// Names and tensors in order; unmodifiable.

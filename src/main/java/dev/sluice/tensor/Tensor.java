@@ -313,6 +313,11 @@ public final class Tensor implements AutoCloseable {
     return new Tensor(raw.softmax(dimension));
   }
 
+  /// `ln Σ exp` along one dimension, which goes.
+  public Tensor logSumExp(int dimension) {
+    return new Tensor(raw.logsumexp(dimension));
+  }
+
   public Tensor sum() {
     return new Tensor(raw.sum());
   }

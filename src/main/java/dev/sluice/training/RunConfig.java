@@ -1,9 +1,14 @@
 package dev.sluice.training;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.attention.AttentionVariant;
 import dev.sluice.attention.RopeScaling;
+import dev.sluice.attention.SdpaNonlinearity;
+import dev.sluice.attention.SoftmaxSink;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Decoders;
+import dev.sluice.decoder.Experts;
+import dev.sluice.decoder.ResidualVariant;
 import dev.sluice.gate.Gate;
 import dev.sluice.optimizer.LearningRateSchedule;
 import dev.sluice.tensor.Precision;
@@ -42,8 +47,19 @@ import tools.jackson.dataformat.toml.TomlMapper;
 /// @param attentionHeads query heads
 /// @param keyValueHeads key/value heads
 /// @param headDim size of a head
-/// @param tieWordEmbeddings whether the output matrix is the embedding
+/// @param experts experts of a layer; 1 for a dense model
+/// @param expertsPerToken how many of them a token goes through
+/// @param expertBalance weight of the loss that balances experts
+/// @param routerZ weight of the router's z-loss
+/// @param tieWordEmbeddings whether the output matrix is the embedding, where the named model has
+///   it so
 /// @param gate `none`, gates' names joined by `+`, or `model` for the named model's own
+/// @param softmaxSink `none`, `off-by-one` or `learned`
+/// @param exclusiveAttention whether heads lose their part along the token's own value
+/// @param sdpaNonlinearity `none`, `rms-norm` or `silu`, on each head's output
+/// @param sandwichNorm norm what a sublayer adds to the residual stream
+/// @param residualClip clip what a sublayer adds to ± this; 0 for none
+/// @param gatedNormRank gate every norm's result through this rank; 0 for none
 /// @param matchParameters narrow the feed-forward width so that the gated model is as large as the
 ///   ungated one
 /// @param precision `float32` or `bfloat16` (mixed, float32 master weights)
@@ -62,6 +78,7 @@ import tools.jackson.dataformat.toml.TomlMapper;
 /// @param beta2 of AdamW
 /// @param epsilon of AdamW
 /// @param clipNorm the largest global gradient norm
+/// @param stopDiverged end the run when its loss has stayed above where it began, see [Divergence]
 /// @param seed of weights and data order
 /// @param heldOutWindows sequences of held-out text per evaluation
 /// @param evaluateEvery steps between evaluations
@@ -83,8 +100,18 @@ public record RunConfig(
     int attentionHeads,
     int keyValueHeads,
     int headDim,
+    int experts,
+    int expertsPerToken,
+    double expertBalance,
+    double routerZ,
     boolean tieWordEmbeddings,
     String gate,
+    String softmaxSink,
+    boolean exclusiveAttention,
+    String sdpaNonlinearity,
+    boolean sandwichNorm,
+    double residualClip,
+    int gatedNormRank,
     boolean matchParameters,
     String precision,
     String device,
@@ -102,6 +129,7 @@ public record RunConfig(
     double beta2,
     double epsilon,
     double clipNorm,
+    boolean stopDiverged,
     long seed,
     int heldOutWindows,
     int evaluateEvery,
@@ -128,8 +156,18 @@ public record RunConfig(
           0,
           0,
           0,
+          0,
+          0,
+          1e-3,
+          1e-3,
           true,
           "model",
+          "none",
+          false,
+          "none",
+          false,
+          0,
+          0,
           false,
           "float32",
           "auto",
@@ -147,6 +185,7 @@ public record RunConfig(
           0.95,
           1e-8,
           1.0,
+          false,
           1,
           32,
           100,
@@ -189,6 +228,8 @@ public record RunConfig(
     requireSize("attention_heads", attentionHeads);
     requireSize("key_value_heads", keyValueHeads);
     requireSize("head_dim", headDim);
+    requireSize("experts", experts);
+    requireSize("experts_per_token", expertsPerToken);
     require(decaySteps >= 0, "decay_steps", decaySteps, "use 0 for a fifth of all");
     require(clipNorm > 0, "clip_norm", clipNorm, "use a positive number");
     require(heldOutWindows >= 1, "held_out_windows", heldOutWindows, "use at least 1");
@@ -222,14 +263,18 @@ public record RunConfig(
 
   /// This configuration with the settings of a TOML file and of flags.
   public RunConfig with(@Nullable Path file, Map<String, String> flags) {
+    return with(file == null ? Map.of() : readToml(file), file, flags);
+  }
+
+  /// This configuration with settings that were read from a file and with those of flags.
+  ///
+  /// @param file where they were read, for error messages; null where there was none
+  public RunConfig with(Map<String, Object> read, @Nullable Path file, Map<String, String> flags) {
     ObjectNode merged = JSON.valueToTree(this);
-    if (file != null) {
-      JsonNode read = readToml(file);
-      for (var entry : read.properties()) {
-        String name = known(merged, entry.getKey(), file.toString());
-        requireKind(merged.get(name), entry.getValue(), name, file);
-        merged.set(name, entry.getValue());
-      }
+    for (var entry : JSON.<ObjectNode>valueToTree(read).properties()) {
+      String name = known(merged, entry.getKey(), String.valueOf(file));
+      requireKind(merged.get(name), entry.getValue(), name, file);
+      merged.set(name, entry.getValue());
     }
     flags.forEach(
         (name, value) ->
@@ -255,7 +300,8 @@ public record RunConfig(
 
   /// A value of another kind is an error, not something to be converted: `steps = 1.5` is no step
   /// count.
-  private static void requireKind(JsonNode expected, JsonNode value, String name, Path file) {
+  private static void requireKind(
+      JsonNode expected, JsonNode value, String name, @Nullable Path file) {
     boolean fits;
     String kind;
     if (expected.isIntegralNumber()) {
@@ -277,9 +323,11 @@ public record RunConfig(
     }
   }
 
-  private static JsonNode readToml(Path file) {
+  /// Reads a TOML file: its keys and their values.
+  public static Map<String, Object> readToml(Path file) {
     try {
-      return TOML.readTree(Files.readString(file));
+      return TOML.readValue(
+          Files.readString(file), new TypeReference<LinkedHashMap<String, Object>>() {});
     } catch (IOException e) {
       throw new InvalidInputException(
           "cannot read the configuration file " + file + "; check its name", e);
@@ -363,23 +411,38 @@ public record RunConfig(
     var named = Decoders.named(model);
     var ungated =
         new DecoderConfig(
-            vocabSize,
-            hiddenSize > 0 ? hiddenSize : named.hiddenSize(),
-            intermediateSize > 0 ? intermediateSize : named.intermediateSize(),
-            layers > 0 ? layers : named.layers(),
-            attentionHeads > 0 ? attentionHeads : named.attentionHeads(),
-            keyValueHeads > 0 ? keyValueHeads : named.keyValueHeads(),
-            headDim > 0 ? headDim : named.headDim(),
-            Math.max(sequenceLength, named.maxPositionEmbeddings()),
-            named.ropeTheta(),
-            new RopeScaling.None(),
-            named.rmsNormEps(),
-            named.qkNorm(),
-            tieWordEmbeddings,
-            named.initializerRange(),
-            List.of());
-    var gated = ungated.with(gates());
+                vocabSize,
+                hiddenSize > 0 ? hiddenSize : named.hiddenSize(),
+                intermediateSize > 0 ? intermediateSize : named.intermediateSize(),
+                layers > 0 ? layers : named.layers(),
+                attentionHeads > 0 ? attentionHeads : named.attentionHeads(),
+                keyValueHeads > 0 ? keyValueHeads : named.keyValueHeads(),
+                headDim > 0 ? headDim : named.headDim(),
+                Math.max(sequenceLength, named.maxPositionEmbeddings()),
+                named.ropeTheta(),
+                new RopeScaling.None(),
+                named.rmsNormEps(),
+                named.qkNorm(),
+                tieWordEmbeddings && named.tieWordEmbeddings(),
+                named.initializerRange(),
+                List.of())
+            .with(experts(named.experts()));
+    var gated =
+        ungated
+            .with(gates())
+            .with(
+                new AttentionVariant(
+                    SoftmaxSink.parse(softmaxSink),
+                    exclusiveAttention,
+                    SdpaNonlinearity.parse(sdpaNonlinearity)))
+            .with(new ResidualVariant(sandwichNorm, residualClip, gatedNormRank));
     return matchParameters ? gated.matchingParameters(ungated.parameterCount(), 1) : gated;
+  }
+
+  private Experts experts(Experts named) {
+    int count = experts > 0 ? experts : Math.max(1, named.count());
+    int perToken = expertsPerToken > 0 ? expertsPerToken : Math.max(1, named.perToken());
+    return count == 1 ? Experts.NONE : new Experts(count, perToken, expertBalance, routerZ);
   }
 
   public Precision precisionOf() {

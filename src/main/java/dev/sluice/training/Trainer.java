@@ -1,6 +1,7 @@
 package dev.sluice.training;
 
 import dev.sluice.decoder.Decoder;
+import dev.sluice.decoder.ExpertLoad;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.optimizer.Gradients;
 import dev.sluice.optimizer.LearningRateSchedule;
@@ -53,12 +54,15 @@ public final class Trainer implements AutoCloseable {
   ///   gradients are averaged
   public Step step(int number, List<long[]> microBatches, int batchSize, int sequenceLength) {
     double loss = 0;
+    var load = new ExpertLoad();
     for (long[] batch : microBatches) {
       try (var _ = Scope.open()) {
         var ids = Tensor.of(batch, batchSize, sequenceLength + 1L).to(decoder.device());
-        var mean = decoder.loss(ids.narrow(1, 0, sequenceLength), ids.narrow(1, 1, sequenceLength));
-        (microBatches.size() == 1 ? mean : mean.times(1.0 / microBatches.size())).backward();
-        loss += mean.item() / microBatches.size();
+        var mean =
+            decoder.loss(ids.narrow(1, 0, sequenceLength), ids.narrow(1, 1, sequenceLength), load);
+        var total = mean.total();
+        (microBatches.size() == 1 ? total : total.times(1.0 / microBatches.size())).backward();
+        loss += mean.crossEntropy().item() / microBatches.size();
       }
     }
     double norm = Gradients.norm(decoder.parameters());

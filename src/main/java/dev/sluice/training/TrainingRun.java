@@ -53,7 +53,7 @@ public final class TrainingRun {
     COMPLETE,
     /// Asked to stop; resuming goes on.
     STOPPED,
-    /// A loss or gradient was not finite.
+    /// A loss or gradient was not finite, or the loss stayed above where it began.
     DIVERGED
   }
 
@@ -294,6 +294,7 @@ public final class TrainingRun {
             again
                 ? TensorBoardWriter.resume(directory, done, InstantSource.system())
                 : TensorBoardWriter.start(directory, InstantSource.system())) {
+      var divergence = divergence(done);
       while (number < config.steps()) {
         long began = System.nanoTime();
         var step =
@@ -313,6 +314,10 @@ public final class TrainingRun {
         double rate = tokensPerStep() / seconds;
         record(metrics, board, step, rate, seconds);
         listener.stepped(step, rate);
+        if (divergence.after(step.loss()) && config.stopDiverged()) {
+          ending = Ending.DIVERGED;
+          break;
+        }
 
         boolean last = number == config.steps();
         // also when stopping, so that a stopped and resumed run records what an unbroken one does
@@ -358,6 +363,17 @@ public final class TrainingRun {
         heldOut,
         RunMetrics.timings(directory).median("tokens_per_second"),
         CheckpointDirectory.latest(checkpoints).orElse(null));
+  }
+
+  /// What the steps before these showed.
+  private Divergence divergence(int done) {
+    var divergence = new Divergence();
+    if (done > 0) {
+      for (double loss : RunMetrics.read(directory).curve("loss").values()) {
+        var _ = divergence.after(loss);
+      }
+    }
+    return divergence;
   }
 
   private List<long[]> microBatches(BatchReader batches, int stepsDone) {

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.decoder.ResidualVariant;
 import dev.sluice.gate.Activation;
 import dev.sluice.gate.Combination;
 import dev.sluice.gate.Gate;
@@ -24,7 +25,10 @@ import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
+import java.util.Objects;
 import java.util.SplittableRandom;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -63,21 +67,49 @@ class AttentionTest {
         13, 12, 16, 2, 4, 2, 6, 64, 100, new RopeScaling.None(), 1e-6, true, true, 0.3, gates);
   }
 
+  /// What a decoder may have besides gates, alone and together with them.
+  private static List<DecoderConfig> variants() {
+    var plain = AttentionVariant.PLAIN;
+    // Normed alone: a sink's factor would be normed away, and of the first token's exclusive output
+    // only the rounding is left, which the norm would make large.
+    var normed = plain.with(SdpaNonlinearity.RMS_NORM);
+    var exclusive = new AttentionVariant(SoftmaxSink.LEARNED, true, SdpaNonlinearity.SILU);
+    return List.of(
+        config(List.of()).with(plain.with(SoftmaxSink.OFF_BY_ONE)),
+        config(List.of()).with(plain.with(SoftmaxSink.LEARNED)),
+        config(List.of()).with(plain.withExclusive(true)),
+        config(List.of()).with(plain.with(SdpaNonlinearity.RMS_NORM)),
+        config(List.of()).with(plain.with(SdpaNonlinearity.SILU)),
+        config(List.of()).with(new ResidualVariant(true, 0, 0)),
+        config(List.of()).with(new ResidualVariant(false, 1, 0)),
+        config(List.of()).with(new ResidualVariant(false, 0, 3)),
+        config(List.of(Gate.SDPA_HEADWISE)).with(exclusive),
+        config(List.of(Gate.SDPA_ELEMENTWISE)).with(normed).with(new ResidualVariant(true, 1, 3)));
+  }
+
   /// A decoder whose input-independent gates, which start at zero, have random weights too.
   private static Decoder decoder(List<Gate> gates) {
-    var decoder = Decoder.initialize(config(gates), Precision.FLOAT32, Device.CPU, 3);
+    return decoder(config(gates));
+  }
+
+  private static Decoder decoder(DecoderConfig config) {
+    var decoder = Decoder.initialize(config, Precision.FLOAT32, Device.CPU, 3);
     var random = new SplittableRandom(37);
     decoder
         .parameters()
         .all()
         .forEach(
             (name, tensor) -> {
-              if (name.contains(".gates.") && tensor.shape().length == 1) {
+              boolean constant =
+                  name.endsWith("sinks")
+                      || name.endsWith("gate_up.weight")
+                      || (name.contains(".gates.") && tensor.shape().length == 1);
+              if (constant) {
                 float[] values = new float[(int) tensor.elements()];
                 for (int i = 0; i < values.length; i++) {
                   values[i] = (float) (0.5 + random.nextGaussian());
                 }
-                tensor.copyFrom(Tensor.of(values, values.length));
+                tensor.detach().copyFrom(Tensor.of(values, tensor.shape()));
               }
             });
     return decoder;
@@ -116,6 +148,20 @@ class AttentionTest {
                         new GateInit.Normal()));
               }
             }
+          }
+          for (var input :
+              List.of(
+                  new GateInput.TruncatedHiddenState(5),
+                  new GateInput.LowRank(3),
+                  new GateInput.Value(),
+                  new GateInput.HeadOutput())) {
+            if (input instanceof GateInput.HeadOutput && position != GatePosition.SDPA_OUTPUT) {
+              continue;
+            }
+            var gate =
+                Gate.SDPA_ELEMENTWISE.with(position).with(granularity).with(sharing).with(input);
+            gates.add(gate);
+            gates.add(gate.with(new GateInit.Bias(0.5)));
           }
         }
       }
@@ -156,18 +202,92 @@ class AttentionTest {
   @Test
   void cachedDecodingEqualsTheFullPassForEveryGate() {
     var gates = legal();
-    assertEquals((4 * 2 * 2 + 1) * 2 * 7 * 2, gates.size());
+    assertEquals((4 * 2 * 2 + 1) * (2 * 7 * 2 + 3 * 2) + 4 * 2, gates.size());
     for (Gate gate : gates) {
+      assertCachedEqualsFull(config(List.of(gate)), gate.name());
+    }
+  }
+
+  @Test
+  void cachedDecodingEqualsTheFullPassForEveryVariant() {
+    for (var config : variants()) {
+      assertCachedEqualsFull(config, config.toString());
+    }
+  }
+
+  private static void assertCachedEqualsFull(DecoderConfig config, String what) {
+    try (var _ = Scope.open();
+        var decoder = decoder(config)) {
+      var ids = ids();
+      float[] expected = full(decoder, ids, Probe.NONE);
+      assertClose(
+          expected,
+          cached(decoder, ids, Probe.NONE, 1, 1, 1, 1, 1, 1, 1, 1, 1),
+          what + " one by one");
+      assertClose(expected, cached(decoder, ids, Probe.NONE, 5, 1, 3), what + " in chunks");
+      assertClose(expected, full(decoder, ids, new Watching()), what + " explicitly");
+    }
+  }
+
+  /// Gradients of every parameter through the fused pass equal those through the explicit one.
+  @Test
+  void gradientsOfEveryVariantAreThoseOfTheDefinition() {
+    scope.close();
+    scope = Scope.open(); // with gradients
+    for (var config : variants()) {
       try (var _ = Scope.open();
-          var decoder = decoder(List.of(gate))) {
-        var ids = ids();
-        float[] expected = full(decoder, ids, Probe.NONE);
-        assertClose(
-            expected,
-            cached(decoder, ids, Probe.NONE, 1, 1, 1, 1, 1, 1, 1, 1, 1),
-            gate.name() + " one by one");
-        assertClose(
-            expected, cached(decoder, ids, Probe.NONE, 5, 1, 3), gate.name() + " in chunks");
+          var decoder = decoder(config)) {
+        var gradients = new ArrayList<Map<String, float[]>>();
+        for (var probe : List.of(Probe.NONE, new Watching())) {
+          var hidden = decoder.hiddenStates(ids(), null, probe);
+          var weights =
+              Tensor.of(
+                  new SplittableRandom(3).doubles(hidden.elements()).toArray(), hidden.shape());
+          hidden.times(weights.to(ElementType.FLOAT32)).sum().backward();
+          var found = new LinkedHashMap<String, float[]>();
+          decoder
+              .parameters()
+              .all()
+              .forEach(
+                  (name, tensor) -> {
+                    found.put(name, Objects.requireNonNull(tensor.gradient(), name).floats());
+                    tensor.clearGradient();
+                  });
+          gradients.add(found);
+        }
+        gradients
+            .getFirst()
+            .forEach(
+                (name, gradient) -> {
+                  double largest = 0;
+                  for (float value : gradient) {
+                    largest = Math.max(largest, Math.abs(value));
+                  }
+                  assertTrue(largest > 0, name + " has no gradient in " + config);
+                  assertArrayEquals(
+                      Objects.requireNonNull(gradients.getLast().get(name)),
+                      gradient,
+                      (float) (2e-5 * largest),
+                      name + " of " + config);
+                });
+      }
+    }
+  }
+
+  @Test
+  void everyVariantMatters() {
+    var ids = ids();
+    for (var config : variants()) {
+      try (var _ = Scope.open();
+          var decoder = decoder(config);
+          var plain = decoder(config(config.gates()))) {
+        float[] with = full(decoder, ids, Probe.NONE);
+        float[] without = full(plain, ids, Probe.NONE);
+        double difference = 0;
+        for (int i = 0; i < with.length; i++) {
+          difference = Math.max(difference, Math.abs(with[i] - without[i]));
+        }
+        assertTrue(difference > 1e-3, config.toString());
       }
     }
   }
@@ -374,7 +494,7 @@ class AttentionTest {
                   tensor.fill(weight);
                 }
               });
-      assertClose(plain, full(decoder, ids, Probe.NONE), gate.name());
+      assertArrayEquals(plain, full(decoder, ids, Probe.NONE), gate.name());
     }
   }
 

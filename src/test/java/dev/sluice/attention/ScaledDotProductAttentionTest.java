@@ -82,7 +82,7 @@ class ScaledDotProductAttentionTest {
             Tensor.of(v, batch, tokens, keyValueHeads, headSize).to(type).requireGradient(true);
         var y =
             ScaledDotProductAttention.attend(
-                qBTNH, kBTMH, vBTMH, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
+                qBTNH, kBTMH, vBTMH, null, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
         y.backward(Tensor.of(upstream, batch, tokens, heads, headSize).to(type).to(y.type()));
         results[way] =
             new float[][] {
@@ -163,6 +163,88 @@ class ScaledDotProductAttentionTest {
     }
   }
 
+  /// A sink per head, as a gate on fused attention and as a column of the explicit softmax: values
+  /// and the gradients of queries, keys, values and sinks.
+  @ParameterizedTest(name = "B{0} N{1} M{2} T{3} H{4} {5}")
+  @CsvSource({
+    "1,1,1,1,2,FLOAT32",
+    "2,6,2,7,6,FLOAT32",
+    "1,8,1,65,16,FLOAT32",
+    "1,3,1,530,10,FLOAT32",
+    "2,6,2,130,8,BFLOAT16"
+  })
+  void sinkAsGateEqualsSinkInSoftmax(
+      int batch, int heads, int keyValueHeads, int tokens, int headSize, ElementType type) {
+    var random = new Random(tokens);
+    float[] q = floats(random, batch * heads * tokens * headSize);
+    float[] k = floats(random, batch * keyValueHeads * tokens * headSize);
+    float[] v = floats(random, batch * keyValueHeads * tokens * headSize);
+    float[] s = floats(random, heads);
+    float[] upstream = floats(random, q.length);
+    float[][][] results = new float[2][][];
+    for (int way = 0; way < 2; way++) {
+      try (var _ = Scope.open()) {
+        var qBTNH = Tensor.of(q, batch, tokens, heads, headSize).to(type).requireGradient(true);
+        var kBTMH =
+            Tensor.of(k, batch, tokens, keyValueHeads, headSize).to(type).requireGradient(true);
+        var vBTMH =
+            Tensor.of(v, batch, tokens, keyValueHeads, headSize).to(type).requireGradient(true);
+        var sinksN = Tensor.of(s, heads).requireGradient(true);
+        var y =
+            ScaledDotProductAttention.attend(
+                qBTNH, kBTMH, vBTMH, sinksN, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
+        y.backward(Tensor.of(upstream, batch, tokens, heads, headSize).to(type).to(y.type()));
+        results[way] =
+            new float[][] {
+              y.detach().floats(),
+              qBTNH.gradient().floats(),
+              kBTMH.gradient().floats(),
+              vBTMH.gradient().floats(),
+              sinksN.gradient().floats()
+            };
+      }
+    }
+    String[] names = {"y", "dq", "dk", "dv", "ds"};
+    for (int i = 0; i < names.length; i++) {
+      double largest = 0;
+      for (float value : results[1][i]) {
+        largest = Math.max(largest, Math.abs(value));
+      }
+      double tolerance =
+          type == ElementType.FLOAT32 ? 2e-5 * Math.max(1, largest) : 0x1p-5 * largest;
+      for (int j = 0; j < results[1][i].length; j++) {
+        assertEquals(results[1][i][j], results[0][i][j], tolerance, names[i] + "[" + j + "]");
+      }
+    }
+  }
+
+  /// The gradient of the log-sum-exp alone, against libtorch's of the explicit one.
+  @Test
+  void gradientOfTheLogSumExp() {
+    var random = new Random(9);
+    int tokens = 70;
+    try (var _ = Scope.open()) {
+      var q = Tensor.of(floats(random, tokens * 2 * 6), 1, tokens, 2, 6).requireGradient(true);
+      var k = Tensor.of(floats(random, tokens * 6), 1, tokens, 1, 6).requireGradient(true);
+      var weights = Tensor.of(floats(random, tokens * 2), 1, 1, tokens, 2);
+      CausalAttention.apply(q, k, k.detach()).logSumExpBMTG().times(weights).sum().backward();
+      double[] dq = q.gradient().doubles();
+      for (int i = 0; i < dq.length; i += 7) {
+        double[] sums = new double[2];
+        for (int side = 0; side < 2; side++) {
+          float[] moved = q.detach().floats();
+          moved[i] += side == 0 ? -1e-2f : 1e-2f;
+          var logSumExp =
+              CausalAttention.apply(Tensor.of(moved, 1, tokens, 2, 6), k.detach(), k.detach())
+                  .logSumExpBMTG();
+          sums[side] =
+              logSumExp.to(ElementType.FLOAT64).times(weights.to(ElementType.FLOAT64)).sum().item();
+        }
+        assertEquals((sums[1] - sums[0]) / 2e-2, dq[i], 2e-3, "dq[" + i + "]");
+      }
+    }
+  }
+
   /// Keys and values that are views of other orders.
   @Test
   void transposedTensors() {
@@ -180,6 +262,7 @@ class ScaledDotProductAttentionTest {
                 qBNTH.transpose(1, 2),
                 kBMTH.transpose(1, 2),
                 vMBTH.transpose(0, 1).transpose(1, 2),
+                null,
                 null,
                 0,
                 way == 0 ? Probe.NONE : EXPLICIT);

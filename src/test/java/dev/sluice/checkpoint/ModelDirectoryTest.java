@@ -6,9 +6,13 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.attention.AttentionVariant;
+import dev.sluice.attention.SdpaNonlinearity;
+import dev.sluice.attention.SoftmaxSink;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Decoders;
+import dev.sluice.decoder.ResidualVariant;
 import dev.sluice.gate.Gate;
 import dev.sluice.gate.GatePosition;
 import dev.sluice.gate.Granularity;
@@ -64,7 +68,13 @@ class ModelDirectoryTest {
         "query-elementwise",
         "dense-elementwise",
         "sdpa-elementwise-shared-additive-silu",
-        "sdpa-headwise-input-independent"
+        "sdpa-headwise-input-independent",
+        "sdpa-headwise-first*12",
+        "sdpa-elementwise-rank*5",
+        "value-headwise-from-value",
+        "sdpa-elementwise-from-output",
+        "sdpa-elementwise-bias*10.0",
+        "sdpa-headwise-sigmoid*2.0-zero-init"
       })
   void everyGateSurvivesAndSaysWhatItIs(String gate) throws Exception {
     var config = tiny(Gate.parse(gate));
@@ -81,6 +91,36 @@ class ModelDirectoryTest {
     String json = Files.readString(directory.resolve("config.json"));
     assertTrue(json.contains(paper ? "\"qwen3\"" : "\"sluice\""), json);
     assertTrue(paper || json.contains('"' + gate + '"'), json);
+  }
+
+  /// The same for what a model may have besides gates.
+  @Test
+  void everyVariantSurvivesAndSaysWhatItIs() throws Exception {
+    var plain = tiny(Gate.SDPA_ELEMENTWISE);
+    var variants = AttentionVariant.PLAIN;
+    var configs =
+        List.of(
+            plain.with(variants.with(SoftmaxSink.LEARNED)),
+            plain.with(variants.with(SoftmaxSink.OFF_BY_ONE)),
+            plain.with(variants.withExclusive(true)),
+            plain.with(List.of()).with(variants.with(SdpaNonlinearity.RMS_NORM)),
+            plain.with(List.of()).with(variants.with(SdpaNonlinearity.SILU)),
+            plain.with(new ResidualVariant(true, 0, 0)),
+            plain.with(new ResidualVariant(false, 0.25, 0)),
+            plain.with(List.of()).with(new ResidualVariant(false, 0, 4)));
+    for (var config : configs) {
+      Path place = Files.createDirectory(directory.resolve("v" + configs.indexOf(config)));
+      float[] logits;
+      try (var decoder = Decoder.initialize(config, Precision.FLOAT32, Device.CPU, 3)) {
+        ModelDirectory.write(place, decoder);
+        logits = logits(decoder);
+      }
+      assertEquals(config, ModelConfig.read(place).decoder());
+      try (var decoder = load(place)) {
+        assertArrayEquals(logits, logits(decoder));
+      }
+      assertTrue(Files.readString(place.resolve("config.json")).contains("\"sluice\""));
+    }
   }
 
   /// All packings of the same weights are the same model; mixed up, they are not.

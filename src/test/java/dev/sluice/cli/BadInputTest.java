@@ -2,13 +2,9 @@ package dev.sluice.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
-import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeFalse;
 
-import dev.sluice.InvalidInputException;
-import dev.sluice.gate.Gate;
-import dev.sluice.gate.GateInput;
 import dev.sluice.tensor.Device;
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -243,11 +239,13 @@ class BadInputTest {
   }
 
   @Test
-  void gateInputThatIsNotImplemented() {
-    var e =
-        assertThrows(
-            InvalidInputException.class, () -> Gate.SDPA_HEADWISE.with(new GateInput.LowRank(4)));
-    assertContains(String.valueOf(e.getMessage()), "not implemented yet");
+  void variationsThatCannotBe() {
+    assertContains(trainRefusal("--gate", "value-headwise-from-output"), "value");
+    assertContains(trainRefusal("--gate", "sdpa-headwise-first*999"), "999");
+    assertContains(trainRefusal("--softmax-sink", "kitchen"), "kitchen");
+    assertContains(trainRefusal("--sdpa-nonlinearity", "relu"), "relu");
+    assertContains(trainRefusal("--residual-clip", -1), "residual_clip");
+    assertContains(trainRefusal("--gated-norm-rank", -1), "gated_norm_rank");
   }
 
   @Test

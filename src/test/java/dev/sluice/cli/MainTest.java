@@ -190,10 +190,91 @@ class MainTest {
   @Test
   void helpNamesTheCommands() {
     String help = Cli.run().succeeded().out();
-    for (String command : new String[] {"train", "inspect", "generate", "parity", "bench"}) {
+    for (String command :
+        new String[] {"train", "study", "inspect", "generate", "parity", "plan", "bench"}) {
       assertTrue(help.contains("  " + command), help);
       assertTrue(Cli.run(command, "--help").succeeded().out().contains("Example"), command);
     }
     assertTrue(Cli.run("train", "--help").out().contains("--batch-size"));
+  }
+
+  @Test
+  void planCountsWithoutAllocating() {
+    var answer = Cli.run("plan", "--model", "paper-moe-15b", "--table", 1).succeeded();
+    assertTrue(answer.out().contains("201.3"), answer::out);
+    assertTrue(answer.out().contains("453.2"), answer::out);
+    assertTrue(answer.out().contains("SDPA headwise"), answer::out);
+    var dense = Cli.run("plan", "--gates", "none,sdpa-elementwise", "--match-parameters");
+    assertTrue(dense.out().contains("1,720,837,120"), dense::out);
+    assertTrue(Cli.run("plan", "--gates", "none", "--table", 1).refusal().contains("--table"));
+    assertTrue(Cli.run("plan", "--steps", 3).refusal().contains("--steps"));
+  }
+
+  /// A gate forced to what it is anyway changes nothing; another score does.
+  @Test
+  void inspectForcesGates() throws IOException {
+    Path output = directory.resolve("forced");
+    var answer =
+        Cli.run(
+                "inspect",
+                run,
+                "--tokens",
+                64,
+                "--windows",
+                2,
+                "--force-gate",
+                0.05,
+                "--output",
+                output)
+            .succeeded();
+    assertTrue(answer.out().contains("Loss with gates forced to 0.0500"), answer::out);
+    String json = Files.readString(output.resolve("inspect.json"));
+    assertTrue(json.contains("\"interventions\""), json);
+    assertTrue(answer.out().contains("all"), answer::out);
+  }
+
+  @Test
+  void aStudyInAFileAndItsShards() throws IOException {
+    Path file =
+        Files.writeString(
+            directory.resolve("study.toml"),
+            """
+            data = "%s"
+            hidden_size = 16
+            intermediate_size = 24
+            layers = 1
+            attention_heads = 2
+            key_value_heads = 1
+            head_dim = 8
+            sequence_length = 32
+            batch_size = 2
+            steps = 2
+            evaluate_every = 2
+            save_every = 2
+            held_out_windows = 2
+            seeds = 2
+            [[variant]]
+            name = "plain"
+            gate = "none"
+            [[variant]]
+            name = "gated"
+            gate = "sdpa-headwise"
+            """
+                .formatted(data));
+    Path place = directory.resolve("study");
+    for (String shard : new String[] {"2/2", "1/2"}) {
+      Cli.run("study", file, "--shard", shard, "--output", place).succeeded();
+    }
+    var report = Cli.run("study", "report", place).succeeded();
+    assertTrue(report.out().contains("gated"), report::out);
+    assertTrue(Files.isRegularFile(place.resolve("report.html")));
+    Cli.run("study", file, "--steps", 3, "--output", place).refusal();
+    Cli.run("study", file, "--gates", "none,sdpa-headwise").refusal();
+    Cli.run("study", "report", directory.resolve("nothing")).refusal();
+    Cli.run("study", file, "--shard", "3/2").refusal();
+    Files.writeString(file, "[[variant]]\nname = \"one\"\n");
+    Cli.run("study", file).refusal();
+    Files.writeString(file, "stepz = 3\n[[variant]]\nname = \"one\"\n");
+    assertTrue(Cli.run("study", file).refusal().contains("stepz"));
   }
 }

@@ -3,6 +3,7 @@ package dev.sluice.gate;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertNull;
 
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
@@ -11,9 +12,14 @@ import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Objects;
+import java.util.OptionalDouble;
 import java.util.SplittableRandom;
+import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -34,6 +40,15 @@ class GateProjectionTest {
           new Activation.Softplus(),
           new Activation.Identity(),
           new Activation.LinearClip());
+
+  private static final List<GateInput> INPUTS =
+      List.of(
+          new GateInput.HiddenState(),
+          new GateInput.None(),
+          new GateInput.TruncatedHiddenState(3),
+          new GateInput.LowRank(2),
+          new GateInput.Value(),
+          new GateInput.HeadOutput());
 
   private final SplittableRandom random = new SplittableRandom(13);
   private Scope scope;
@@ -58,13 +73,16 @@ class GateProjectionTest {
       for (var sharing : Sharing.values()) {
         for (var combination : Combination.values()) {
           for (var activation : ACTIVATIONS) {
-            for (var input : List.of(new GateInput.HiddenState(), new GateInput.None())) {
+            for (var input : INPUTS) {
               for (var position : List.of(GatePosition.SDPA_OUTPUT, GatePosition.DENSE_OUTPUT)) {
-                if (position == GatePosition.DENSE_OUTPUT
-                    && (granularity == Granularity.HEADWISE || sharing == Sharing.HEAD_SHARED)) {
+                boolean dense = position == GatePosition.DENSE_OUTPUT;
+                if (dense
+                    && (granularity == Granularity.HEADWISE
+                        || sharing == Sharing.HEAD_SHARED
+                        || input instanceof GateInput.HeadOutput)) {
                   continue;
                 }
-                gates.add(
+                var gate =
                     new Gate(
                         position,
                         granularity,
@@ -72,7 +90,11 @@ class GateProjectionTest {
                         combination,
                         activation,
                         input,
-                        new GateInit.Normal()));
+                        new GateInit.Normal());
+                gates.add(gate);
+                if (!independent(gate)) {
+                  gates.add(gate.with(new GateInit.Bias(0.5)));
+                }
               }
             }
           }
@@ -86,14 +108,63 @@ class GateProjectionTest {
     return gate.input() instanceof GateInput.None;
   }
 
-  /// What a gate works on: y `[B, T, heads, size]`, x `[B, T, D]` and its weight.
-  private record Case(Gate gate, int heads, int size, Tensor y, Tensor x, Tensor weight) {
-    Tensor apply(Probe probe) {
-      return applied(new GateProjection(gate, weight), y, x, Precision.FLOAT32, probe);
+  /// What a gate works on: y `[B, T, heads, size]`, x `[B, T, D]`, values `[B, T, 2, 2]`, and its
+  /// weights by name.
+  private record Case(
+      Gate gate, int heads, int size, Tensor y, Tensor x, Tensor v, Map<String, Tensor> weights) {
+    GateProjection projection(UnaryOperator<Tensor> each) {
+      return new GateProjection(
+          gate,
+          each.apply(Objects.requireNonNull(weights.get("weight"))),
+          orNull("down.weight", each),
+          orNull("bias", each));
     }
 
-    Case with(Tensor changedY, Tensor changedX, Tensor changedWeight) {
-      return new Case(gate, heads, size, changedY, changedX, changedWeight);
+    private @Nullable Tensor orNull(String name, UnaryOperator<Tensor> each) {
+      var weight = weights.get(name);
+      return weight == null ? null : each.apply(weight);
+    }
+
+    Tensor apply(Probe probe) {
+      return applied(projection(UnaryOperator.identity()), y, x, v, Precision.FLOAT32, probe);
+    }
+
+    Case with(Tensor changedY, Tensor changedX, Tensor changedV, Map<String, Tensor> changed) {
+      return new Case(gate, heads, size, changedY, changedX, changedV, changed);
+    }
+
+    Case with(Gate changed, UnaryOperator<Tensor> each) {
+      var changedWeights = new LinkedHashMap<>(weights);
+      changedWeights.replaceAll((_, weight) -> each.apply(weight));
+      return new Case(changed, heads, size, y, x, v, changedWeights);
+    }
+
+    /// With the weights changed that have a row per logit.
+    Case onlyLogits(UnaryOperator<Tensor> each) {
+      var changed = new LinkedHashMap<>(weights);
+      changed.replaceAll(
+          (name, weight) -> name.equals("down.weight") ? weight : each.apply(weight));
+      return with(y, x, v, changed);
+    }
+
+    /// Everything, in a fixed order.
+    Map<String, Tensor> all() {
+      var all = new LinkedHashMap<String, Tensor>();
+      all.put("y", y);
+      all.put("x", x);
+      all.put("v", v);
+      all.putAll(weights);
+      return all;
+    }
+
+    Case of(Map<String, Tensor> all) {
+      var changed = new LinkedHashMap<>(all);
+      changed.keySet().retainAll(weights.keySet());
+      return with(
+          Objects.requireNonNull(all.get("y")),
+          Objects.requireNonNull(all.get("x")),
+          Objects.requireNonNull(all.get("v")),
+          changed);
     }
   }
 
@@ -101,14 +172,17 @@ class GateProjectionTest {
     boolean dense = gate.position() == GatePosition.DENSE_OUTPUT;
     int heads = dense ? 1 : 3;
     int size = dense ? D : 2;
-    int logits = gate.logits(heads, size);
+    var weights = new LinkedHashMap<String, Tensor>();
+    GateProjection.shapes(gate, gate.logits(heads, size), D, 4, size)
+        .forEach((name, shape) -> weights.put(name, gaussian(shape)));
     return new Case(
         gate,
         heads,
         size,
         gaussian(B, T, heads, size),
         gaussian(B, T, D),
-        independent(gate) ? gaussian(logits) : gaussian(logits, D));
+        gaussian(B, T, 2, 2),
+        weights);
   }
 
   private Tensor gaussian(long... shape) {
@@ -139,11 +213,52 @@ class GateProjectionTest {
     };
   }
 
+  /// What a logit is computed from, out of the tensors.
+  private record Numbers(
+      Case c, double[] x, double[] y, double[] v, Map<String, double[]> weights) {
+    static Numbers of(Case c) {
+      var weights = new LinkedHashMap<String, double[]>();
+      c.weights.forEach((name, weight) -> weights.put(name, weight.doubles()));
+      return new Numbers(c, c.x.doubles(), c.y.doubles(), c.v.doubles(), weights);
+    }
+
+    /// One logit by its definition.
+    double logit(int token, int head, int row) {
+      double[] ofToken = Arrays.copyOfRange(x, token * D, (token + 1) * D);
+      int output = (token * c.heads + head) * c.size;
+      double[] from =
+          switch (c.gate.input()) {
+            case GateInput.HiddenState() -> ofToken;
+            case GateInput.None() -> new double[] {1};
+            case GateInput.TruncatedHiddenState(int first) -> Arrays.copyOf(ofToken, first);
+            case GateInput.LowRank(int rank) -> {
+              double[] inner = new double[rank];
+              for (int r = 0; r < rank; r++) {
+                inner[r] = dot(ofToken, Objects.requireNonNull(weights.get("down.weight")), r);
+              }
+              yield inner;
+            }
+            case GateInput.Value() -> Arrays.copyOfRange(v, token * 4, (token + 1) * 4);
+            case GateInput.HeadOutput() -> Arrays.copyOfRange(y, output, output + c.size);
+          };
+      double[] bias = weights.get("bias");
+      return (bias == null ? 0 : bias[row])
+          + dot(from, Objects.requireNonNull(weights.get("weight")), row);
+    }
+
+    private static double dot(double[] x, double[] matrix, int row) {
+      double sum = 0;
+      for (int i = 0; i < x.length; i++) {
+        sum += x[i] * matrix[row * x.length + i];
+      }
+      return sum;
+    }
+  }
+
   /// The gate by its definition.
   private static double[] definition(Case c) {
-    double[] y = c.y.doubles();
-    double[] x = c.x.doubles();
-    double[] weight = c.weight.doubles();
+    var numbers = Numbers.of(c);
+    double[] y = numbers.y;
     double[] gated = new double[y.length];
     for (int token = 0; token < B * T; token++) {
       for (int n = 0; n < c.heads; n++) {
@@ -152,10 +267,7 @@ class GateProjectionTest {
           boolean shared = c.gate.sharing() == Sharing.HEAD_SHARED;
           for (int m = shared ? 0 : n; m < (shared ? c.heads : n + 1); m++) {
             int row = c.gate.granularity() == Granularity.HEADWISE ? m : m * c.size + h;
-            double logit = independent(c.gate) ? weight[row] : 0;
-            for (int d = 0; d < D && !independent(c.gate); d++) {
-              logit += x[token * D + d] * weight[row * D + d];
-            }
+            double logit = numbers.logit(token, m, row);
             score += score(c.gate.activation(), logit) / (shared ? c.heads : 1);
           }
           int i = (token * c.heads + n) * c.size + h;
@@ -168,9 +280,9 @@ class GateProjectionTest {
   }
 
   /// Remembers the scores that it is shown.
-  private static final class Watching implements Probe {
-    private long @Nullable [] shape;
-    private double @Nullable [] scores;
+  private static class Watching implements Probe {
+    long @Nullable [] shape;
+    double @Nullable [] scores;
 
     @Override
     public boolean wantsGates(int layer) {
@@ -226,11 +338,16 @@ class GateProjectionTest {
         continue;
       }
       var c = random(gate);
-      int rows = (int) c.weight.size(0) / c.heads;
-      var oneHead = c.weight.narrow(0, 0, rows);
-      var equal = c.with(c.y, c.x, Tensor.concatenate(List.of(oneHead, oneHead, oneHead), 0));
-      var shared =
-          new Case(gate.with(Sharing.HEAD_SHARED), c.heads, c.size, equal.y, equal.x, equal.weight);
+      if (gate.input() instanceof GateInput.HeadOutput) {
+        continue; // heads give different things
+      }
+      UnaryOperator<Tensor> ofOneHead =
+          weight -> {
+            var oneHead = weight.narrow(0, 0, weight.size(0) / c.heads);
+            return Tensor.concatenate(List.of(oneHead, oneHead, oneHead), 0);
+          };
+      var equal = c.with(gate, UnaryOperator.identity()).onlyLogits(ofOneHead);
+      var shared = equal.with(gate.with(Sharing.HEAD_SHARED), UnaryOperator.identity());
       assertArrayEquals(
           equal.apply(Probe.NONE).doubles(), shared.apply(Probe.NONE).doubles(), 1e-12);
     }
@@ -244,13 +361,8 @@ class GateProjectionTest {
       }
       var c = random(gate);
       var elementwise =
-          new Case(
-              gate.with(Granularity.ELEMENTWISE),
-              c.heads,
-              c.size,
-              c.y,
-              c.x,
-              c.weight.repeatInterleave(c.size, 0));
+          c.onlyLogits(weight -> weight.repeatInterleave(c.size, 0))
+              .with(gate.with(Granularity.ELEMENTWISE), UnaryOperator.identity());
       assertArrayEquals(
           c.apply(Probe.NONE).doubles(), elementwise.apply(Probe.NONE).doubles(), 1e-12);
     }
@@ -261,19 +373,18 @@ class GateProjectionTest {
     for (Gate gate : gates()) {
       var c = random(gate);
       var upstream = gaussian(B, T, c.heads, c.size);
-      var leaves = new Tensor[] {c.y, c.x, c.weight};
-      var y = c.y.detach().requireGradient(true);
-      var x = c.x.detach().requireGradient(true);
-      var weight = c.weight.detach().requireGradient(true);
-      c.with(y, x, weight).apply(Probe.NONE).times(upstream).sum().backward();
-      var gradients = new @Nullable Tensor[] {y.gradient(), x.gradient(), weight.gradient()};
-      for (int k = 0; k < 3; k++) {
-        if (k == 1 && independent(gate)) {
-          assertEquals(null, gradients[k], "x does not matter");
+      var leaves = new LinkedHashMap<String, Tensor>();
+      c.all().forEach((name, tensor) -> leaves.put(name, tensor.detach().requireGradient(true)));
+      c.of(leaves).apply(Probe.NONE).times(upstream).sum().backward();
+      for (var leaf : leaves.entrySet()) {
+        String name = leaf.getKey();
+        var gradient = leaf.getValue().gradient();
+        if (name.equals("v") || (name.equals("x") && !matters(gate))) {
+          assertNull(gradient, name + " takes no gradient from " + gate.name());
           continue;
         }
-        double[] exact = assertNotNullAnd(gradients[k]).doubles();
-        double[] values = leaves[k].doubles();
+        double[] exact = assertNotNullAnd(gradient).doubles();
+        double[] values = leaf.getValue().detach().doubles();
         // A few elements of each are enough: a wrong formula is wrong everywhere.
         for (int i = 0; i < values.length; i += 1 + values.length / 5) {
           double[] sums = new double[2];
@@ -281,19 +392,23 @@ class GateProjectionTest {
             for (int side = 0; side < 2; side++) {
               double[] changed = values.clone();
               changed[i] += side == 0 ? -1e-5 : 1e-5;
-              var moved = Tensor.of(changed, leaves[k].shape());
-              sums[side] =
-                  c.with(k == 0 ? moved : c.y, k == 1 ? moved : c.x, k == 2 ? moved : c.weight)
-                      .apply(Probe.NONE)
-                      .times(upstream)
-                      .sum()
-                      .item();
+              var moved = new LinkedHashMap<>(c.all());
+              moved.put(name, Tensor.of(changed, leaf.getValue().shape()));
+              sums[side] = c.of(moved).apply(Probe.NONE).times(upstream).sum().item();
             }
           }
-          assertEquals((sums[1] - sums[0]) / 2e-5, exact[i], 1e-8, gate.name() + ", input " + k);
+          assertEquals((sums[1] - sums[0]) / 2e-5, exact[i], 1e-8, gate.name() + ", " + name);
         }
       }
     }
+  }
+
+  /// Whether the hidden state does.
+  private static boolean matters(Gate gate) {
+    return switch (gate.input()) {
+      case GateInput.HiddenState(), GateInput.TruncatedHiddenState _, GateInput.LowRank _ -> true;
+      case GateInput.None(), GateInput.Value(), GateInput.HeadOutput() -> false;
+    };
   }
 
   private static Tensor assertNotNullAnd(@Nullable Tensor tensor) {
@@ -302,9 +417,10 @@ class GateProjectionTest {
   }
 
   private static Tensor applied(
-      GateProjection gate, Tensor y, Tensor x, Precision precision, Probe probe) {
-    var projected = gate.projectsHiddenState() ? precision.linear(x, gate.weight()) : gate.weight();
-    return gate.apply(y, projected, 0, probe);
+      GateProjection gate, Tensor y, Tensor x, Tensor v, Precision precision, Probe probe) {
+    var products =
+        gate.ofHiddenState().stream().map(weight -> precision.linear(x, weight)).iterator();
+    return gate.apply(y, gate.logits(x, v, products, precision), 0, probe);
   }
 
   /// What a probe sees is what an unwatched pass computes, in either precision.
@@ -316,9 +432,10 @@ class GateProjectionTest {
           var c = random(gate);
           var y = c.y.to(yType);
           var x = c.x.to(ElementType.FLOAT32);
-          var projection = new GateProjection(gate, c.weight.to(ElementType.FLOAT32));
-          var unwatched = applied(projection, y, x, precision, Probe.NONE);
-          var watched = applied(projection, y, x, precision, new Watching());
+          var v = c.v.to(ElementType.FLOAT32);
+          var projection = c.projection(weight -> weight.to(ElementType.FLOAT32));
+          var unwatched = applied(projection, y, x, v, precision, Probe.NONE);
+          var watched = applied(projection, y, x, v, precision, new Watching());
           assertEquals(unwatched.type(), watched.type(), gate::name);
           double tolerance = unwatched.type() == ElementType.FLOAT32 ? 1e-6 : 0x1p-7;
           double[] expected = unwatched.doubles();
@@ -337,23 +454,47 @@ class GateProjectionTest {
   @Test
   void scoresAreNotRoundedToBfloat16() {
     for (Gate gate : gates()) {
+      boolean plain =
+          gate.input() instanceof GateInput.HiddenState
+              && gate.init() instanceof GateInit.Normal
+              && gate.sharing() == Sharing.HEAD_SPECIFIC;
+      if (!plain) {
+        continue;
+      }
       var c = random(gate);
       var probe = new Watching();
       var x = c.x.to(ElementType.BFLOAT16).to(ElementType.FLOAT32);
-      var weight = c.weight.to(ElementType.BFLOAT16).to(ElementType.FLOAT32);
-      var y = c.y.to(ElementType.BFLOAT16);
-      applied(new GateProjection(gate, weight), y, x, Precision.BFLOAT16, probe);
-      var logits =
-          independent(gate)
-              ? null
-              : x.to(ElementType.BFLOAT16).linear(weight.to(ElementType.BFLOAT16));
-      if (logits == null || gate.sharing() == Sharing.HEAD_SHARED) {
-        continue;
-      }
-      double[] rounded = logits.doubles();
+      var projection =
+          c.projection(weight -> weight.to(ElementType.BFLOAT16).to(ElementType.FLOAT32));
+      applied(projection, c.y.to(ElementType.BFLOAT16), x, c.v, Precision.BFLOAT16, probe);
+      double[] rounded =
+          x.to(ElementType.BFLOAT16).linear(projection.weight().to(ElementType.BFLOAT16)).doubles();
       double[] scores = Objects.requireNonNull(probe.scores);
       for (int i = 0; i < scores.length; i++) {
         assertEquals(score(gate.activation(), rounded[i]), scores[i], 1e-6, gate.name());
+      }
+    }
+  }
+
+  /// A forced score takes the place of all scores, and is what a watcher sees.
+  @Test
+  void forcedScores() {
+    for (Gate gate : gates()) {
+      var c = random(gate);
+      var probe =
+          new Watching() {
+            @Override
+            public OptionalDouble forcedScore(int layer, String position) {
+              assertEquals(gate.position().word(), position);
+              return OptionalDouble.of(0.25);
+            }
+          };
+      double[] expected =
+          (gate.combination() == Combination.MULTIPLICATIVE ? c.y.times(0.25) : c.y.plus(0.25))
+              .doubles();
+      assertArrayEquals(expected, c.apply(probe).doubles(), 1e-12, gate::name);
+      for (double score : Objects.requireNonNull(probe.scores)) {
+        assertEquals(0.25, score);
       }
     }
   }

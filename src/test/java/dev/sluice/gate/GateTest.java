@@ -31,6 +31,22 @@ class GateTest {
           new Activation.Identity(),
           new Activation.LinearClip());
 
+  private static final List<GateInput> INPUTS =
+      List.of(
+          new GateInput.HiddenState(),
+          new GateInput.None(),
+          new GateInput.TruncatedHiddenState(12),
+          new GateInput.LowRank(16),
+          new GateInput.Value(),
+          new GateInput.HeadOutput());
+
+  private static final List<GateInit> INITS =
+      List.of(
+          new GateInit.Normal(),
+          new GateInit.Zeros(),
+          new GateInit.Bias(10),
+          new GateInit.Bias(-1.25e-5));
+
   /// Every gate that may be asked for.
   private static List<Gate> legal() {
     var gates = new ArrayList<Gate>();
@@ -43,8 +59,14 @@ class GateTest {
           }
           for (var combination : Combination.values()) {
             for (var activation : ACTIVATIONS) {
-              for (var input : List.of(new GateInput.HiddenState(), new GateInput.None())) {
-                for (var init : List.of(new GateInit.Normal(), new GateInit.Zeros())) {
+              for (var input : INPUTS) {
+                for (var init : INITS) {
+                  boolean ofOutput = input instanceof GateInput.HeadOutput;
+                  boolean biasOnly =
+                      input instanceof GateInput.None && init instanceof GateInit.Bias;
+                  if (biasOnly || (ofOutput && position != GatePosition.SDPA_OUTPUT)) {
+                    continue;
+                  }
                   gates.add(
                       new Gate(
                           position, granularity, sharing, combination, activation, input, init));
@@ -65,7 +87,11 @@ class GateTest {
       assertTrue(names.add(gate.name()), () -> "two gates are called " + gate.name());
       assertEquals(gate, Gate.parse(gate.name()), gate.name());
     }
-    assertEquals((4 * 2 * 2 + 1) * 2 * ACTIVATIONS.size() * 2 * 2, names.size());
+    int arithmetic = 2 * ACTIVATIONS.size();
+    int inputsAndInits = 5 * INITS.size() - 2;
+    assertEquals(
+        (4 * 2 * 2 + 1) * arithmetic * inputsAndInits + 2 * 2 * arithmetic * INITS.size(),
+        names.size());
   }
 
   @Test
@@ -80,6 +106,19 @@ class GateTest {
             .with(Combination.ADDITIVE)
             .with(new Activation.Silu())
             .name());
+    assertEquals(
+        "sdpa-headwise-sigmoid*2.0-first*12-zero-init",
+        Gate.SDPA_HEADWISE
+            .with(new Activation.ScaledSigmoid(2))
+            .with(new GateInput.TruncatedHiddenState(12))
+            .with(new GateInit.Zeros())
+            .name());
+    assertEquals(
+        Gate.SDPA_ELEMENTWISE.with(new GateInput.LowRank(16)).with(new GateInit.Bias(10)),
+        Gate.parse("sdpa-elementwise-rank*16-bias*10"));
+    assertEquals(
+        Gate.SDPA_HEADWISE.with(new GateInput.HeadOutput()),
+        Gate.parse("sdpa-headwise-from-output"));
     assertEquals(Gate.SDPA_HEADWISE, Gate.parse(" SDPA-Headwise\n"));
     assertEquals(Gate.SDPA_HEADWISE, Gate.parse("sdpa-headwise-sigmoid"));
   }
@@ -108,7 +147,17 @@ class GateTest {
         "sdpa-headwise-sigmoid*2d",
         "sdpa-headwise-sigmoid*nan",
         "sdpa-headwise-sigmoid*infinity",
-        "sdpa-headwise-sigmoid*1e999"
+        "sdpa-headwise-sigmoid*1e999",
+        "sdpa-headwise-first",
+        "sdpa-headwise-first*",
+        "sdpa-headwise-first*-1",
+        "sdpa-headwise-first*1.5",
+        "sdpa-headwise-rank*x",
+        "sdpa-headwise-rank*9999999999",
+        "sdpa-headwise-from-query",
+        "sdpa-headwise-bias*",
+        "sdpa-headwise-bias*10-zero-init",
+        "sdpa-headwise-zero-init-first*12"
       })
   void unknownNamesAreRefused(String name) {
     var failure = assertThrows(InvalidInputException.class, () -> Gate.parse(name));
@@ -130,18 +179,19 @@ class GateTest {
         InvalidInputException.class, () -> Gate.SDPA_HEADWISE.with(GatePosition.DENSE_OUTPUT));
   }
 
+  /// What cannot be computed is refused by name, with what would be right.
   @Test
-  void inputsThatAreNotImplementedAreRefused() {
-    for (var input :
+  void inputsThatCannotBeAreRefused() {
+    for (String name :
         List.of(
-            new GateInput.TruncatedHiddenState(16),
-            new GateInput.LowRank(8),
-            new GateInput.Value(),
-            new GateInput.HeadOutput())) {
-      var failure = assertThrows(InvalidInputException.class, () -> Gate.SDPA_HEADWISE.with(input));
-      String sentence = failure.getMessage();
-      assertTrue(sentence.contains("not implemented yet"), sentence);
-      assertEquals(-1, sentence.indexOf('\n'), sentence);
+            "value-headwise-from-output",
+            "dense-elementwise-from-output",
+            "sdpa-headwise-input-independent-bias*10",
+            "sdpa-headwise-first*0",
+            "sdpa-headwise-rank*0",
+            "sdpa-headwise-bias*1e999")) {
+      var failure = assertThrows(InvalidInputException.class, () -> Gate.parse(name), name);
+      assertEquals(-1, failure.getMessage().indexOf('\n'), failure.getMessage());
     }
   }
 

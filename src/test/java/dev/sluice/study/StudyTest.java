@@ -1,18 +1,22 @@
 package dev.sluice.study;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.decoder.Decoders;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.RunMetrics;
 import dev.sluice.training.Trainer;
 import dev.sluice.training.TrainingRun;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.SplittableRandom;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -28,7 +32,6 @@ class StudyTest {
               Map.entry("attention_heads", "2"),
               Map.entry("key_value_heads", "1"),
               Map.entry("head_dim", "16"),
-              Map.entry("match_parameters", "true"),
               Map.entry("sequence_length", "64"),
               Map.entry("batch_size", "2"),
               Map.entry("steps", "6"),
@@ -44,7 +47,7 @@ class StudyTest {
   /// that was not stopped.
   @Test
   void aStoppedStudyGoesOn() throws Exception {
-    var study = new Study(SMALL, List.of("none", "sdpa-elementwise"), List.of(1L, 2L));
+    var study = study(SMALL, Matching.PARAMETERS, 2, "none", "sdpa-elementwise");
     var origin = new TrainingRun.Origin("test", List.of("study"));
     Path stopped = directory.resolve("stopped");
     var steps = new AtomicInteger();
@@ -55,14 +58,15 @@ class StudyTest {
             steps.incrementAndGet();
           }
         };
-    var some = study.run(stopped, origin, _ -> counting, () -> steps.get() >= 15);
+    var some = study.run(stopped, Shard.ALL, origin, _ -> counting, () -> steps.get() >= 15);
     assertEquals(2, some.size());
-    var all = study.run(stopped, origin, _ -> counting, () -> false);
+    var all = study.run(stopped, Shard.ALL, origin, _ -> counting, () -> false);
     assertEquals(4, all.size());
     assertEquals(24, steps.get());
 
     Path whole = directory.resolve("whole");
-    var expected = study.run(whole, origin, _ -> new TrainingRun.Listener() {}, () -> false);
+    var expected =
+        study.run(whole, Shard.ALL, origin, _ -> new TrainingRun.Listener() {}, () -> false);
     for (int i = 0; i < all.size(); i++) {
       assertEquals(expected.get(i).bitsPerByte(), all.get(i).bitsPerByte());
       assertEquals(expected.get(i).firstTokenAttention(), all.get(i).firstTokenAttention());
@@ -86,11 +90,11 @@ class StudyTest {
   /// the same.
   @Test
   void seedsArePaired() throws Exception {
-    var config = SMALL.with(null, Map.of("match_parameters", "false", "steps", "1"));
-    var study =
-        new Study(config, List.of("none", "sdpa-headwise-sigmoid*2.0-zero-init"), List.of(1L, 2L));
+    var config = SMALL.with(null, Map.of("steps", "1"));
+    var study = study(config, Matching.NONE, 2, "none", "sdpa-headwise-sigmoid*2.0-zero-init");
     study.run(
         directory,
+        Shard.ALL,
         new TrainingRun.Origin("test", List.of("study")),
         _ -> new TrainingRun.Listener() {},
         () -> false);
@@ -107,15 +111,17 @@ class StudyTest {
     Path text =
         Files.writeString(directory.resolve("text.txt"), "one two three four\n".repeat(900));
     var config = SMALL.with(null, Map.of("data", text.toString(), "steps", "1"));
-    var study = new Study(config, List.of("none", "sdpa-headwise"), List.of(1L));
+    var study = study(config, Matching.NONE, 1, "none", "sdpa-headwise");
     var origin = new TrainingRun.Origin("test", List.of("study"));
     Path place = directory.resolve("study");
-    study.run(place, origin, _ -> new TrainingRun.Listener() {}, () -> true);
+    study.run(place, Shard.ALL, origin, _ -> new TrainingRun.Listener() {}, () -> true);
     Files.writeString(text, "five six seven eight\n".repeat(900));
     var e =
         assertThrows(
             InvalidInputException.class,
-            () -> study.run(place, origin, _ -> new TrainingRun.Listener() {}, () -> false));
+            () ->
+                study.run(
+                    place, Shard.ALL, origin, _ -> new TrainingRun.Listener() {}, () -> false));
     assertTrue(e.getMessage().contains("the data changed"), e.getMessage());
   }
 
@@ -123,21 +129,249 @@ class StudyTest {
     return RunMetrics.read(trial.directory()).curve("loss").values()[0];
   }
 
+  private static Study study(RunConfig base, Matching matching, int seeds, String... gates) {
+    return new Study(
+        base,
+        matching,
+        Arrays.stream(gates).map(Variant::ofGate).toList(),
+        Map.of(),
+        StudyFile.seeds(1, seeds));
+  }
+
   @Test
   void mistakesAreRefused() {
-    assertThrows(InvalidInputException.class, () -> new Study(SMALL, List.of("none"), List.of(1L)));
+    assertThrows(InvalidInputException.class, () -> study(SMALL, Matching.NONE, 1, "none"));
+    assertThrows(InvalidInputException.class, () -> study(SMALL, Matching.NONE, 1, "none", "none"));
     assertThrows(
-        InvalidInputException.class, () -> new Study(SMALL, List.of("none", "none"), List.of(1L)));
+        InvalidInputException.class, () -> study(SMALL, Matching.NONE, 1, "none", "sdpa-sideways"));
     assertThrows(
         InvalidInputException.class,
-        () -> new Study(SMALL, List.of("none", "sdpa-sideways"), List.of(1L)));
+        () -> study(SMALL, Matching.NONE, 0, "none", "query-headwise"));
+    var variants = List.of(Variant.ofGate("none"), Variant.ofGate("sdpa-headwise"));
+    for (var grid :
+        List.<Map<String, List<String>>>of(
+            Map.of("gate", List.of("none")),
+            Map.of("learning_rate", List.of()),
+            Map.of("learning_rate", List.of("1e-3", "1e-3")),
+            Map.of("learning_rate", List.of("fast")),
+            Map.of("learning_speed", List.of("1")))) {
+      assertThrows(
+          InvalidInputException.class,
+          () -> new Study(SMALL, Matching.NONE, variants, grid, List.of(1L)),
+          grid.toString());
+    }
+    for (String shard : List.of("", "1", "0/2", "3/2", "1/0", "-1/2", "a/b")) {
+      assertThrows(InvalidInputException.class, () -> Shard.parse(shard), shard);
+    }
+    assertThrows(InvalidInputException.class, () -> Matching.parse("price"));
+    assertThrows(InvalidInputException.class, () -> PaperTables.table(5, Decoders.TINY));
+  }
+
+  /// Variants, a grid and seeds; the shards together do what the whole does, and no trial twice.
+  @Test
+  void shardsTogetherAreTheStudy() throws Exception {
+    Path file =
+        Files.writeString(
+            directory.resolve("mine.toml"),
+            """
+            hidden_size = 32
+            intermediate_size = 48
+            layers = 1
+            attention_heads = 2
+            key_value_heads = 1
+            head_dim = 16
+            sequence_length = 32
+            batch_size = 2
+            steps = 2
+            evaluate_every = 2
+            save_every = 2
+            held_out_windows = 2
+            sample_tokens = 0
+            device = "cpu"
+            seeds = 2
+            match = "none"
+            [grid]
+            learning_rate = [1e-3, 0.003]
+            [[variant]]
+            name = "no gate"
+            gate = "none"
+            published_perplexity = 6.026
+            [[variant]]
+            name = "gate, twice the heads"
+            gate = "sdpa-headwise"
+            key_value_heads = 2
+            """);
+    var study = StudyFile.read(file, RunConfig.DEFAULTS, Map.of());
+    assertEquals(4, study.arms().size());
+    assertEquals(List.of(1L, 2L), study.seeds());
+    assertEquals(
+        Map.of("gate", "sdpa-headwise", "key_value_heads", "2"),
+        study.variants().getLast().settings());
+    var origin = new TrainingRun.Origin("test", List.of("study"));
+    Path place = directory.resolve("study");
+    int trained = 0;
+    for (String shard : List.of("1/3", "2/3", "3/3")) {
+      var part = Shard.parse(shard);
+      var results = study.run(place, part, origin, _ -> new TrainingRun.Listener() {}, () -> false);
+      assertEquals(part.of(8), results.size());
+      trained += results.size();
+    }
+    assertEquals(8, trained);
+    assertEquals(
+        study, StudyFile.read(place.resolve(StudyFile.NAME), RunConfig.DEFAULTS, Map.of()));
+    var all = study.results(place);
+    assertEquals(8, all.size());
+    var report = new StudyReport(study, place, all);
+    String words = String.join(" ", report.sentences());
+    assertTrue(words.contains("learning-rate sensitivity"), words);
+    assertTrue(words.contains("in four of five such studies"), words);
+    String page = Files.readString(report.writePage("sluice study", Map.of()));
+    assertTrue(page.contains("Loss and learning rate"), "the sweep's picture");
+    assertTrue(page.contains("6.026"), "the paper's number");
+    var loaded = study.trials(place).get(2).config();
+    assertEquals(2, loaded.keyValueHeads());
+    assertEquals(1e-3, loaded.learningRate());
+  }
+
+  @Test
+  void variantsAreMatchedWithTheBaseline() {
+    for (var matching : List.of(Matching.PARAMETERS, Matching.FLOPS)) {
+      var study = study(SMALL, matching, 1, "none", "sdpa-elementwise", "dense-elementwise");
+      var sizes =
+          study.trials(directory).stream()
+              .map(trial -> trial.config().decoder(256))
+              .mapToDouble(
+                  decoder ->
+                      matching == Matching.PARAMETERS
+                          ? decoder.parameterCount()
+                          : decoder.trainingFlopsPerToken(64))
+              .toArray();
+      double column = (matching == Matching.PARAMETERS ? 1 : 6) * 3.0 * 32 * 2;
+      assertEquals(sizes[0], sizes[1], column / 2);
+      assertEquals(sizes[0], sizes[2], column / 2);
+    }
+  }
+
+  /// A loss that stays above where it began ends the trial, and the study says so.
+  @Test
+  void aDivergedTrialIsStopped() throws Exception {
+    var config =
+        SMALL.with(
+            null,
+            Map.of(
+                "learning_rate",
+                "900",
+                "warmup_steps",
+                "0",
+                "steps",
+                "400",
+                "layers",
+                "1",
+                "sequence_length",
+                "16",
+                "clip_norm",
+                "1e9",
+                "stop_diverged",
+                "true"));
+    var study = study(config, Matching.NONE, 1, "none", "sdpa-headwise");
+    var origin = new TrainingRun.Origin("test", List.of("study"));
+    var results =
+        study.run(directory, Shard.ALL, origin, _ -> new TrainingRun.Listener() {}, () -> false);
+    assertTrue(results.stream().allMatch(TrialResult::diverged));
+    assertTrue(results.stream().allMatch(result -> result.steps() < 200), results.toString());
+    var report = new StudyReport(study, directory, results);
+    assertTrue(String.join(" ", report.sentences()).contains("1 of 1 trials diverged"));
+    report.writePage("sluice study", Map.of());
+  }
+
+  /// Every row of the paper's tables is a model that can be built, with names of its own.
+  @Test
+  void paperTables() {
+    for (int table = 1; table <= 4; table++) {
+      var variants = PaperTables.table(table, Decoders.TINY);
+      var study =
+          new Study(RunConfig.DEFAULTS, Matching.PARAMETERS, variants, Map.of(), List.of(1L));
+      assertEquals(variants.size(), study.trials(directory).size());
+    }
+    assertEquals(14, PaperTables.table(1, Decoders.TINY).size());
+    assertEquals(7, PaperTables.table(3, Decoders.TINY).size());
+    assertEquals(7, PaperTables.table(4, Decoders.TINY).size());
+  }
+
+  /// The parameters that table 1's variants add come out as the paper prints them, but for the row
+  /// in which its own arithmetic is off.
+  @Test
+  void addedParametersAreThePapers() {
+    var base = RunConfig.DEFAULTS.with(null, Map.of("model", "paper-moe-15b"));
+    int vocabulary = Decoders.PAPER_MOE_15B.vocabSize();
+    assertEquals(Decoders.PAPER_MOE_15B, base.decoder(vocabulary));
+    var variants = PaperTables.table(1, Decoders.PAPER_MOE_15B);
+    assertEquals(15, variants.size());
+    long baseline = Decoders.PAPER_MOE_15B.parameterCount();
+    for (var variant : variants) {
+      var decoder = base.with(null, variant.settings()).decoder(vocabulary);
+      double added = (decoder.parameterCount() - baseline) / 1e6;
+      double printed = PaperTables.addedMillions(variant.name()).orElseThrow();
+      if (variant.name().equals("four more experts")) {
+        assertEquals(453, added, 1);
+        continue;
+      }
+      double lastDigit = printed < 1 ? 0.1 : printed < 10 ? 0.1 : 1;
+      assertEquals(printed, added, lastDigit, variant.name());
+    }
+  }
+
+  /// The paper's own curves, by the rule that their counts were taken with.
+  @Test
+  void lossSpikesOfThePapersCurves() throws Exception {
+    int[][] expected = {{137, 81, 39, 13}, {3, 0, 0, 0}};
+    double[] thresholds = {0.05, 0.1, 0.2, 0.5};
+    String[] files = {"baseline-3t.csv", "gate-3t.csv"};
+    for (int i = 0; i < 2; i++) {
+      var lines = Files.readAllLines(Path.of("../shared/data/curves").resolve(files[i]));
+      var rows = lines.stream().skip(1).map(line -> line.split(",")).toList();
+      double[] steps = rows.stream().mapToDouble(row -> Double.parseDouble(row[0])).toArray();
+      double[] losses = rows.stream().mapToDouble(row -> Double.parseDouble(row[1])).toArray();
+      for (int j = 0; j < 4; j++) {
+        assertEquals(
+            expected[i][j],
+            LossSpikes.events(steps, losses, 5000, thresholds[j]),
+            files[i] + " above " + thresholds[j]);
+      }
+    }
+  }
+
+  @Test
+  void spikeScore() {
+    var random = new SplittableRandom(5);
+    double[] losses = random.doubles(3000).map(value -> 2 + 0.01 * value).toArray();
+    assertEquals(0, LossSpikes.score(losses));
+    losses[1500] = 3;
+    losses[1501] = 3;
+    losses[500] = 3; // only in others' windows
+    assertEquals(2 / 2000.0, LossSpikes.score(losses));
+    assertTrue(Double.isNaN(LossSpikes.score(new double[1000])));
   }
 
   @Test
   void intervalsAreStudents() {
     // five values with mean 3 and standard deviation √2.5: half width 2.776 · √(2.5/5)
-    assertEquals(2.776 * Math.sqrt(0.5), Statistics.interval95(1, 2, 3, 4, 5), 1e-9);
+    assertEquals(2.7764451 * Math.sqrt(0.5), Statistics.interval95(1, 2, 3, 4, 5), 1e-6);
     assertTrue(Double.isNaN(Statistics.interval95(1)));
     assertEquals(Math.sqrt(2.5), Statistics.standardDeviation(1, 2, 3, 4, 5), 1e-12);
+  }
+
+  /// Values of R: `t.test(c(1,2,3,4,5))$p.value`, `p.adjust(…, "holm")`, and for the power
+  /// `(qt(.975,4)+qt(.8,4))/sqrt(5)`.
+  @Test
+  void testsAndPower() {
+    assertEquals(0.01324, Statistics.pValue(1, 2, 3, 4, 5), 1e-5);
+    assertEquals(1, Statistics.pValue(-1, 1), 1e-12);
+    assertTrue(Double.isNaN(Statistics.pValue(1)));
+    assertArrayEquals(
+        new double[] {0.04, Double.NaN, 0.06, 0.06},
+        Statistics.holm(0.04 / 3, Double.NaN, 0.03, 0.04),
+        1e-12);
+    assertEquals((2.776445 + 0.940965) / Math.sqrt(5), Statistics.detectable(1, 5), 1e-5);
   }
 }

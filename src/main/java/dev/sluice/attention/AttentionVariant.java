@@ -1,0 +1,24 @@
+package dev.sluice.attention;
+
+/// What an attention layer may have besides gates.
+///
+/// @param sink what takes attention besides the keys
+/// @param exclusive whether a head's output loses its part along the token's own value, see
+///   [ExclusiveAttention]
+/// @param nonlinearity of the output of scaled dot-product attention
+public record AttentionVariant(SoftmaxSink sink, boolean exclusive, SdpaNonlinearity nonlinearity) {
+  public static final AttentionVariant PLAIN =
+      new AttentionVariant(SoftmaxSink.NONE, false, SdpaNonlinearity.NONE);
+
+  public AttentionVariant with(SoftmaxSink changed) {
+    return new AttentionVariant(changed, exclusive, nonlinearity);
+  }
+
+  public AttentionVariant with(SdpaNonlinearity changed) {
+    return new AttentionVariant(sink, exclusive, changed);
+  }
+
+  public AttentionVariant withExclusive(boolean changed) {
+    return new AttentionVariant(sink, changed, nonlinearity);
+  }
+}

@@ -1,0 +1,181 @@
+package dev.sluice.cli;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.decoder.ActivationMemory;
+import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.decoder.Decoders;
+import dev.sluice.report.Cell;
+import dev.sluice.report.Numbers;
+import dev.sluice.report.Table;
+import dev.sluice.report.TextTable;
+import dev.sluice.study.PaperTables;
+import dev.sluice.study.Variant;
+import dev.sluice.training.RunConfig;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.Callable;
+import java.util.stream.Collectors;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
+
+/// `sluice plan`: what a model and its gates cost, counted and not measured.
+@Command(
+    name = "plan",
+    description = {
+      "Counts what a model's variants cost: parameters, floating-point operations, and the memory"
+          + " that a training step keeps for its backward pass. Nothing is allocated."
+    },
+    mixinStandardHelpOptions = true,
+    sortOptions = false,
+    footer = {
+      "",
+      "Examples:",
+      "  ./sluice plan --model paper-dense-28",
+      "  ./sluice plan --model paper-moe-15b --table 1      (the paper's counts beside)",
+      "  ./sluice plan --model small --gates none,sdpa-headwise --match-parameters"
+    })
+final class PlanCommand implements Callable<Integer> {
+  /// Settings that shape a model or say what a step holds; the others are of no matter here.
+  static final Set<String> SETTINGS =
+      Set.of(
+          "model",
+          "vocab_size",
+          "hidden_size",
+          "intermediate_size",
+          "layers",
+          "attention_heads",
+          "key_value_heads",
+          "head_dim",
+          "experts",
+          "experts_per_token",
+          "tie_word_embeddings",
+          "softmax_sink",
+          "exclusive_attention",
+          "sdpa_nonlinearity",
+          "sandwich_norm",
+          "residual_clip",
+          "gated_norm_rank",
+          "match_parameters",
+          "precision",
+          "sequence_length");
+
+  static final RunConfig DEFAULTS =
+      RunConfig.DEFAULTS.with(
+          null,
+          Map.of("model", "paper-dense-28", "precision", "bfloat16", "sequence_length", "4096"));
+
+  @Option(
+      names = "--gates",
+      paramLabel = "GATE",
+      split = ",",
+      description =
+          "The variants, joined by commas, the baseline first. Default:"
+              + " none,sdpa-headwise,sdpa-elementwise.")
+  private @Nullable List<String> gates;
+
+  @Option(
+      names = "--table",
+      paramLabel = "N",
+      description = "The variants of the paper's table 1, 2, 3 or 4.")
+  private @Nullable Integer table;
+
+  @Spec private CommandSpec spec;
+
+  @SuppressWarnings("NullAway.Init") // picocli sets the spec
+  PlanCommand() {}
+
+  @Override
+  public Integer call() {
+    if (gates != null && table != null) {
+      throw new InvalidInputException("--gates and --table each name the variants; give one");
+    }
+    var base = DEFAULTS.with(null, SettingFlags.given(spec.commandLine().getParseResult()));
+    int vocabulary =
+        base.vocabSize() > 0 ? base.vocabSize() : Decoders.named(base.model()).vocabSize();
+    var variants = variants(base, vocabulary);
+    boolean paper = table != null && base.model().equals("paper-moe-15b");
+    Console.print(new TextTable(table(base, vocabulary, variants, paper), 116).toString());
+    return 0;
+  }
+
+  private List<Variant> variants(RunConfig base, int vocabulary) {
+    if (table != null) {
+      return PaperTables.table(table, base.decoder(vocabulary));
+    }
+    var named = gates == null ? List.of("none", "sdpa-headwise", "sdpa-elementwise") : gates;
+    return named.stream().map(Variant::ofGate).toList();
+  }
+
+  private static Table table(
+      RunConfig base, int vocabulary, List<Variant> variants, boolean paper) {
+    var columns =
+        new ArrayList<>(
+            List.of(
+                "variant",
+                "parameters",
+                "added, M",
+                "active",
+                "training, MFLOP/token",
+                "activations, KB/token"));
+    if (paper) {
+      columns.add(3, "paper, M");
+    }
+    var result =
+        Table.titled(
+                "%s, %s, sequences of %s tokens"
+                    .formatted(
+                        base.model(), base.precision(), Numbers.count(base.sequenceLength())))
+            .columns(columns.toArray(String[]::new));
+    long baseline = 0;
+    for (Variant variant : variants) {
+      var decoder = base.with(null, variant.settings()).decoder(vocabulary);
+      if (baseline == 0) {
+        baseline = decoder.parameterCount();
+      }
+      var row = new ArrayList<>(row(base, variant, decoder, baseline));
+      if (paper) {
+        var added = PaperTables.addedMillions(variant.name());
+        row.add(3, added.isPresent() ? printed(added.getAsDouble()) : Cell.missing());
+      }
+      result = result.row(row);
+    }
+    result =
+        result.footnote(
+            "Active: parameters that a token goes through. Operations: forwards and backwards."
+                + " Activations: kept for the backward pass, without weights and optimizer state.");
+    return paper
+        ? result.footnote(
+            "The paper prints 400 for four more experts, where its own shapes give 453.")
+        : result;
+  }
+
+  private static List<Cell> row(
+      RunConfig base, Variant variant, DecoderConfig decoder, long baseline) {
+    double added = (decoder.parameterCount() - baseline) / 1e6;
+    double activations = ActivationMemory.bytesPerToken(decoder, base.precisionOf().elementType());
+    return List.of(
+        Cell.of(variant.name()),
+        Cell.of(decoder.parameterCount()),
+        Cell.of(added, Math.abs(added) < 10 ? 2 : 1),
+        Cell.of(decoder.activeParameterCount()),
+        Cell.of(decoder.trainingFlopsPerToken(base.sequenceLength()) / 1e6, 0),
+        Cell.of(activations / 1024, 1));
+  }
+
+  /// A number with as many digits as the paper prints.
+  private static Cell printed(double millions) {
+    return Cell.of(millions, millions == Math.rint(millions) ? 0 : 1);
+  }
+
+  /// The settings that this command does not take.
+  static Set<String> others() {
+    return SettingFlags.HELP.keySet().stream()
+        .filter(name -> !SETTINGS.contains(name))
+        .collect(Collectors.toUnmodifiableSet());
+  }
+}

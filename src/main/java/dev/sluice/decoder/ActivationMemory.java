@@ -1,0 +1,47 @@
+package dev.sluice.decoder;
+
+import dev.sluice.gate.Gate;
+import dev.sluice.gate.GateInput;
+import dev.sluice.tensor.ElementType;
+
+/// What a training step on the CPU keeps for its backward pass, operation by operation. Weights,
+/// their gradients and optimizer state, and what an operation holds only while it runs, are not
+/// counted; gates other than the plain sigmoid, and variations besides gates, keep somewhat more.
+public final class ActivationMemory {
+  private ActivationMemory() {}
+
+  /// Bytes for one token.
+  ///
+  /// @param type of what goes into matrix products
+  public static double bytesPerToken(DecoderConfig config, ElementType type) {
+    double e = type.bytes();
+    double hidden = config.hiddenSize();
+    double queries = (double) config.attentionHeads() * config.headDim();
+    double keys = (double) config.keyValueHeads() * config.headDim();
+    double norms = 2 * (4 * hidden + e * hidden); // the stream in float32, the normed input
+    double rotated = 2 * e * (queries + keys); // before and after
+    double attention = e * (keys + queries) + 4.0 * config.attentionHeads(); // values, result, LSE
+    double gates = 0;
+    for (Gate gate : config.gates()) {
+      boolean ofToken = !(gate.input() instanceof GateInput.None);
+      gates += e * ((ofToken ? config.attention().logits(gate) : 0) + gated(config, gate));
+    }
+    double inner = 2 * e * config.intermediateSize();
+    var experts = config.experts();
+    double feedForward =
+        experts.count() == 0
+            ? inner
+            : experts.perToken() * (inner + 2 * e * hidden) + 8.0 * experts.count();
+    double head = 4 * hidden + 2 * e * hidden;
+    return config.layers() * (norms + rotated + attention + gates + feedForward) + head;
+  }
+
+  /// Numbers of the gated result, which is kept beside what was gated.
+  private static double gated(DecoderConfig config, Gate gate) {
+    return switch (gate.position()) {
+      case QUERY, SDPA_OUTPUT -> (double) config.attentionHeads() * config.headDim();
+      case KEY, VALUE -> (double) config.keyValueHeads() * config.headDim();
+      case DENSE_OUTPUT -> config.hiddenSize();
+    };
+  }
+}

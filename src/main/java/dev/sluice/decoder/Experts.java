@@ -1,0 +1,36 @@
+package dev.sluice.decoder;
+
+import dev.sluice.InvalidInputException;
+
+/// The mixture of experts that a model has in place of one feed-forward layer; each expert is as
+/// wide as [DecoderConfig#intermediateSize] says.
+///
+/// @param count how many experts a layer has; 0 for a dense model
+/// @param perToken how many of them a token goes through
+/// @param balance weight of the load-balancing loss in training
+/// @param routerZ weight of the router's z-loss in training
+public record Experts(int count, int perToken, double balance, double routerZ) {
+  /// A dense model.
+  public static final Experts NONE = new Experts(0, 0, 0, 0);
+
+  public Experts {
+    if (count < 0 || perToken < 0 || perToken > count || (count > 0 && perToken == 0)) {
+      throw new InvalidInputException(
+          "a token cannot go through " + perToken + " of " + count + " experts");
+    }
+    requireWeight("expert_balance", balance);
+    requireWeight("router_z", routerZ);
+  }
+
+  private static void requireWeight(String name, double weight) {
+    if (!(weight >= 0) || !Double.isFinite(weight)) {
+      throw new InvalidInputException(name + " must be 0 or a positive number, not " + weight);
+    }
+  }
+
+  /// Weights that the paper does not print; those of `transformers`' qwen3_moe and of ST-MoE (arXiv
+  /// 2202.08906).
+  public static Experts of(int count, int perToken) {
+    return new Experts(count, perToken, 1e-3, 1e-3);
+  }
+}

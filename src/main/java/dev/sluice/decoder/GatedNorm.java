@@ -1,0 +1,49 @@
+package dev.sluice.decoder;
+
+import dev.sluice.gate.SigmoidGate;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Parameters;
+import dev.sluice.tensor.Precision;
+import dev.sluice.tensor.Tensor;
+import org.jspecify.annotations.Nullable;
+
+/// RMSNorm of what a sublayer adds to the residual stream and of the stream with it, and GatedNorm
+/// where the model has it: `n ⊙ 2σ(silu(n W_downᵀ) W_upᵀ)` of the normed n (arXiv 2601.22966).
+final class GatedNorm {
+  private final DecoderConfig config;
+  private final Precision precision;
+  private final Tensor weight;
+  private final @Nullable Tensor down;
+  private final @Nullable Tensor up;
+
+  /// @param prefix of the norm's names, such as `model.norm.`
+  GatedNorm(DecoderConfig config, Precision precision, Parameters parameters, String prefix) {
+    this.config = config;
+    this.precision = precision;
+    this.weight = parameters.get(prefix + "weight");
+    this.down = parameters.find(prefix + "gate_down.weight");
+    this.up = parameters.find(prefix + "gate_up.weight");
+  }
+
+  /// @param xBTD the residual stream, float32
+  /// @param yBTD what is added to it, or null
+  ResidualNorm apply(Tensor xBTD, @Nullable Tensor yBTD) {
+    var normed =
+        ResidualNorm.apply(xBTD, yBTD, weight, config.rmsNormEps(), precision.elementType());
+    return down == null || up == null
+        ? normed
+        : new ResidualNorm(normed.sumBTD(), gated(normed.normedBTD(), down, up));
+  }
+
+  private Tensor gated(Tensor normedBTD, Tensor toRank, Tensor fromRank) {
+    var inner = precision.linear(normedBTD, toRank);
+    var logits = precision.linear(inner.to(ElementType.FLOAT32).silu(), fromRank);
+    return SigmoidGate.apply(asOneHead(normedBTD), asOneHead(logits))
+        .times(2)
+        .reshape(normedBTD.shape());
+  }
+
+  private static Tensor asOneHead(Tensor xBTD) {
+    return xBTD.reshape(xBTD.size(0), xBTD.size(1), 1, xBTD.size(2));
+  }
+}
