@@ -8,7 +8,7 @@ work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 : >"$here/raw/sequences.jsonl"
 for tokens in 256 512 1024 2048 4096 8192; do
-  "$sluice" bench train --shape "384,8,6,2,1024,256,$tokens,$((8192 / tokens))" --steps 4 --json "$work/bench.json"
+  (cd "$work" && "$sluice" bench train --shape "384,8,6,2,1024,256,$tokens,$((8192 / tokens))" --steps 4 --json bench.json)
   tr -d '\n' <"$work/bench.json" | sed 's/  */ /g' >>"$here/raw/sequences.jsonl"
   echo >>"$here/raw/sequences.jsonl"
 done
