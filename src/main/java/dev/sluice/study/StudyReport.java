@@ -204,8 +204,9 @@ public final class StudyReport {
             .formatted(study.seeds().size(), comparisons.size());
     sentences.add(
         shown.isEmpty()
-            ? "No variant differs from %s (%s).".formatted(study.variants().getFirst().name(), how)
-            : "%d of %d variants differ from %s in held-out loss (%s): %s."
+            ? "No variant is shown to differ from %s (%s), which does not say that none does."
+                .formatted(study.variants().getFirst().name(), how)
+            : "%d of %d comparisons show a difference to %s in held-out loss (%s): %s."
                 .formatted(
                     shown.size(),
                     comparisons.size(),
