@@ -18,11 +18,6 @@ import org.jspecify.annotations.Nullable;
 /// @param bias `[logits]`, of a gate that starts with one
 public record GateProjection(
     Gate gate, Tensor weight, @Nullable Tensor down, @Nullable Tensor bias) {
-  /// A gate with no weights but W_g.
-  public GateProjection(Gate gate, Tensor weight) {
-    this(gate, weight, null, null);
-  }
-
   /// Names within the gate and shapes of its weights.
   ///
   /// @param logits how many logits a token has

@@ -314,7 +314,7 @@ public final class TrainingRun {
         double rate = tokensPerStep() / seconds;
         record(metrics, board, step, rate, seconds);
         listener.stepped(step, rate);
-        if (divergence.after(step.loss()) && config.stopDiverged()) {
+        if (config.stopDiverged() && divergence.after(step.loss())) {
           ending = Ending.DIVERGED;
           break;
         }
@@ -368,7 +368,7 @@ public final class TrainingRun {
   /// What the steps before these showed.
   private Divergence divergence(int done) {
     var divergence = new Divergence();
-    if (done > 0) {
+    if (done > 0 && config.stopDiverged()) {
       for (double loss : RunMetrics.read(directory).curve("loss").values()) {
         var _ = divergence.after(loss);
       }
