@@ -39,8 +39,8 @@ class ArchitectureTest {
           "optimizer",
           "generation",
           "evaluation",
-          "training",
           "sink",
+          "training",
           "report",
           "study",
           "cli");

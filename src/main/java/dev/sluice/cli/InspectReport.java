@@ -23,6 +23,7 @@ import java.util.function.ToDoubleFunction;
 /// What `sluice inspect` shows: tables for the terminal, and a page with the same tables and
 /// figures.
 record InspectReport(InspectResult result) {
+  private static final int NAMED_CHANNELS = 4;
 
   // ---------------------------------------------------------------- words
 
@@ -62,7 +63,24 @@ record InspectReport(InspectResult result) {
                     : massive
                         + " of "
                         + massive().residuals().size()
-                        + " places hold a massive one"));
+                        + " places hold a massive one"
+                        + plateau()));
+    long outliers =
+        massive().residuals().stream()
+            .flatMap(residual -> residual.outlierChannels().stream())
+            .distinct()
+            .count();
+    lines.add(
+        "Outlier channels: %s."
+            .formatted(
+                outliers == 0
+                    ? "none is, over all tokens, %d times as large as the median channel"
+                        .formatted(Math.round(MassiveActivation.OUTLIER_RATIO))
+                    : "%d of %d are somewhere, over all tokens, at least %d times as large as the median channel"
+                        .formatted(
+                            outliers,
+                            result.model().hiddenSize(),
+                            Math.round(MassiveActivation.OUTLIER_RATIO))));
     for (String position : positions()) {
       var scores = layers(position).stream().map(LayerGate::scores).toList();
       lines.add(
@@ -146,7 +164,14 @@ record InspectReport(InspectResult result) {
   private Table activationTable() {
     var table =
         Table.titled("Largest activations of the residual stream")
-            .columns("after", "max |x|", "ratio to median", "channel", "token", "massive");
+            .columns(
+                "after",
+                "max |x|",
+                "ratio to median",
+                "channel",
+                "token",
+                "massive",
+                "outlier channels");
     for (var residual : massive().residuals()) {
       table =
           table.row(
@@ -155,9 +180,32 @@ record InspectReport(InspectResult result) {
               Cell.significant(residual.ratio(), 3),
               Cell.of(residual.channel()),
               Cell.of(residual.token()),
-              Cell.of(residual.massive() ? "yes" : "no"));
+              Cell.of(residual.massive() ? "yes" : "no"),
+              Cell.of(outlierChannels(residual)));
     }
-    return table;
+    return table.footnote(
+        "Outlier channels: those whose mean |x| over all tokens but the first is at least %d times that of the median channel; the largest %d are named."
+            .formatted(Math.round(MassiveActivation.OUTLIER_RATIO), NAMED_CHANNELS));
+  }
+
+  private static String outlierChannels(Residual residual) {
+    var channels = residual.outlierChannels();
+    String named =
+        String.join(" ", channels.stream().limit(NAMED_CHANNELS).map(String::valueOf).toList());
+    return channels.isEmpty()
+        ? "none"
+        : channels.size() <= NAMED_CHANNELS
+            ? named
+            : named + " and " + (channels.size() - NAMED_CHANNELS) + " more";
+  }
+
+  /// Where massive activations stay as they are.
+  private String plateau() {
+    var plateau = massive().plateau();
+    return plateau == null
+        ? ""
+        : ", nine tenths of the largest or more after blocks %d to %d"
+            .formatted(plateau.firstBlock(), plateau.lastBlock());
   }
 
   private Table gateTable() {

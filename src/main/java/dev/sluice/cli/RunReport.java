@@ -20,44 +20,77 @@ final class RunReport {
   /// Writes `report.html` into the run directory.
   static Path write(Path directory, RunConfig config) throws IOException {
     var metrics = RunMetrics.read(directory);
-    var loss = metrics.curve("loss");
     var heldOut = metrics.curve("held_out_bits_per_byte");
-    var norm = metrics.curve("gradient_norm");
     double last = heldOut.values()[heldOut.values().length - 1];
     var manifest = RunManifest.read(directory.resolve(RunManifest.FILE_NAME));
     Path page = directory.resolve("report.html");
-    HtmlReport.titled("Training run " + directory.getFileName())
-        .written(Instant.now())
-        .command("sluice " + String.join(" ", manifest.commandLine()))
-        .manifest(Files.readString(directory.resolve(RunManifest.FILE_NAME)))
-        .summary(
-            "After %d steps the held-out loss is %s bits per byte."
-                .formatted(config.steps(), Numbers.fixed(last, 4)))
-        .section("Loss")
-        .figure(
-            new LineChart(
-                "Training loss",
-                "Mean next-token loss of each step's sequences, before its update.",
-                Axis.linear("step"),
-                Axis.linear("nats per token"),
-                List.of(LineChart.Series.of(config.gateNames(), loss.steps(), loss.values()))))
-        .figure(
-            new LineChart(
-                "Held-out loss",
-                "On text that training never saw.",
-                Axis.linear("step"),
-                Axis.linear("bits per byte"),
-                List.of(
-                    LineChart.Series.of(config.gateNames(), heldOut.steps(), heldOut.values()))))
-        .section("Stability")
-        .figure(
-            new LineChart(
-                "Gradient norm",
-                "Global norm before clipping.",
-                Axis.linear("step"),
-                Axis.logarithmic("norm"),
-                List.of(LineChart.Series.of(config.gateNames(), norm.steps(), norm.values()))))
-        .writeTo(page);
+    var report =
+        HtmlReport.titled("Training run " + directory.getFileName())
+            .written(Instant.now())
+            .command("sluice " + String.join(" ", manifest.commandLine()))
+            .manifest(Files.readString(directory.resolve(RunManifest.FILE_NAME)))
+            .summary(
+                "After %d steps the held-out loss is %s bits per byte."
+                    .formatted(config.steps(), Numbers.fixed(last, 4)))
+            .section("Loss")
+            .figure(
+                curve(
+                    "Training loss",
+                    "Mean next-token loss of each step's sequences, before its update.",
+                    Axis.linear("nats per token"),
+                    config,
+                    metrics.curve("loss")))
+            .figure(
+                curve(
+                    "Held-out loss",
+                    "On text that training never saw.",
+                    Axis.linear("bits per byte"),
+                    config,
+                    heldOut))
+            .section("Stability")
+            .figure(
+                curve(
+                    "Gradient norm",
+                    "Global norm before clipping.",
+                    Axis.logarithmic("norm"),
+                    config,
+                    metrics.curve("gradient_norm")))
+            .section("Attention sinks")
+            .figure(
+                curve(
+                    "Attention to the first token",
+                    "Mean over layers, heads and queries but the first 4, on a held-out window.",
+                    Axis.linear("share of attention"),
+                    config,
+                    metrics.curve("first_token_attention")))
+            .figure(
+                curve(
+                    "Largest activation",
+                    "Largest |x| of the residual stream after any block, on the same window.",
+                    Axis.linear("largest |x|"),
+                    config,
+                    metrics.curve("largest_activation")));
+    var gate = metrics.curve("mean_gate_score");
+    if (gate.steps().length > 0) {
+      report.figure(
+          curve(
+              "Mean gate score",
+              "Mean over all gates, on the same window.",
+              Axis.linear("score"),
+              config,
+              gate));
+    }
+    report.writeTo(page);
     return page;
+  }
+
+  private static LineChart curve(
+      String title, String caption, Axis axis, RunConfig config, RunMetrics.Curve curve) {
+    return new LineChart(
+        title,
+        caption,
+        Axis.linear("step"),
+        axis,
+        List.of(LineChart.Series.of(config.gateNames(), curve.steps(), curve.values())));
   }
 }

@@ -3,8 +3,12 @@ package dev.sluice.sink;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
 import java.util.List;
 import java.util.TreeMap;
+import java.util.stream.IntStream;
+import org.jspecify.annotations.Nullable;
 
 /// How large single entries of the residual stream become.
 ///
@@ -14,6 +18,12 @@ import java.util.TreeMap;
 public final class MassiveActivation implements Probe {
   private static final double MASSIVE = 100;
   private static final double MASSIVE_RATIO = 1000;
+
+  /// How many times the median channel's mean |x| an outlier channel's is; a choice of ours.
+  public static final double OUTLIER_RATIO = 10;
+
+  /// What part of the peak the blocks of a plateau reach.
+  private static final double PLATEAU_SHARE = 0.9;
 
   private final TreeMap<Integer, Peak> residuals = new TreeMap<>();
 
@@ -26,6 +36,7 @@ public final class MassiveActivation implements Probe {
     int token;
     double medians;
     long passes;
+    double[] channelSums = {};
   }
 
   /// The residual stream at one index: 0 after the embedding, i after block i − 1, the last after
@@ -37,6 +48,8 @@ public final class MassiveActivation implements Probe {
   /// @param median median |x|, the lower of the middle two, averaged over passes
   /// @param ratio maximum / median
   /// @param massive whether the maximum is a massive activation
+  /// @param outlierChannels the channels whose mean |x| over all tokens but the sequences' first is
+  ///   at least [#OUTLIER_RATIO] times that of the median channel, the largest first
   public record Residual(
       int index,
       double maximum,
@@ -44,13 +57,35 @@ public final class MassiveActivation implements Probe {
       int token,
       double median,
       double ratio,
-      boolean massive) {}
+      boolean massive,
+      List<Integer> outlierChannels) {
+    public Residual {
+      outlierChannels = outlierChannels == null ? List.of() : List.copyOf(outlierChannels);
+    }
+  }
+
+  /// The run of blocks around the largest activation whose maxima reach nine tenths of it: massive
+  /// activations appear at one block, stay as they are and are removed by the last blocks.
+  ///
+  /// @param firstBlock from 0
+  /// @param lastBlock included
+  public record Plateau(int firstBlock, int lastBlock) {}
 
   /// @param meanBlockMaximum M-Act: the mean of the maxima after the blocks, without the embedding
   ///   and the final norm
-  public record Result(double meanBlockMaximum, List<Residual> residuals) {
+  /// @param plateau of the massive activations, or null where no block's are massive
+  public record Result(
+      double meanBlockMaximum, @Nullable Plateau plateau, List<Residual> residuals) {
     public Result {
       residuals = List.copyOf(residuals);
+    }
+
+    /// The largest |x| after any block.
+    public double largest() {
+      return residuals.subList(1, residuals.size() - 1).stream()
+          .mapToDouble(Residual::maximum)
+          .max()
+          .orElseThrow();
     }
   }
 
@@ -60,10 +95,16 @@ public final class MassiveActivation implements Probe {
     int channels = Math.toIntExact(xBTD.size(2));
     float[] values = xBTD.floats();
     var peak = residuals.computeIfAbsent(index, _ -> new Peak());
+    if (peak.channelSums.length == 0) {
+      peak.channelSums = new double[channels];
+    }
     for (int i = 0; i < values.length; i++) {
       float size =
           Math.abs(NotFinite.require(values[i], "the residual stream's values at index", index));
       values[i] = size;
+      if (i / channels % tokens > 0) {
+        peak.channelSums[i % channels] += size;
+      }
       if (size > peak.maximum) {
         peak.maximum = size;
         peak.channel = i % channels;
@@ -110,16 +151,54 @@ public final class MassiveActivation implements Probe {
           double ratio = peak.maximum / median;
           boolean massive = peak.maximum > MASSIVE && ratio >= MASSIVE_RATIO;
           results.add(
-              new Residual(index, peak.maximum, peak.channel, peak.token, median, ratio, massive));
+              new Residual(
+                  index,
+                  peak.maximum,
+                  peak.channel,
+                  peak.token,
+                  median,
+                  ratio,
+                  massive,
+                  outliers(peak.channelSums)));
         });
     if (results.size() < 3) {
       throw new IllegalStateException("no residual stream was seen");
     }
-    double mean =
-        results.subList(1, results.size() - 1).stream()
-            .mapToDouble(Residual::maximum)
-            .average()
-            .orElseThrow();
-    return new Result(mean, results);
+    var blocks = results.subList(1, results.size() - 1);
+    double mean = blocks.stream().mapToDouble(Residual::maximum).average().orElseThrow();
+    return new Result(mean, plateau(blocks), results);
+  }
+
+  private static List<Integer> outliers(double[] channelSums) {
+    double[] sorted = channelSums.clone();
+    Arrays.sort(sorted);
+    double limit = OUTLIER_RATIO * sorted[(sorted.length - 1) / 2];
+    return IntStream.range(0, channelSums.length)
+        .filter(channel -> channelSums[channel] > 0 && channelSums[channel] >= limit)
+        .boxed()
+        .sorted(Comparator.comparingDouble(channel -> -channelSums[channel]))
+        .toList();
+  }
+
+  private static @Nullable Plateau plateau(List<Residual> blocks) {
+    int peak = 0;
+    for (int block = 1; block < blocks.size(); block++) {
+      if (blocks.get(block).maximum() > blocks.get(peak).maximum()) {
+        peak = block;
+      }
+    }
+    if (!blocks.get(peak).massive()) {
+      return null;
+    }
+    double level = PLATEAU_SHARE * blocks.get(peak).maximum();
+    int first = peak;
+    while (first > 0 && blocks.get(first - 1).maximum() >= level) {
+      first--;
+    }
+    int last = peak;
+    while (last + 1 < blocks.size() && blocks.get(last + 1).maximum() >= level) {
+      last++;
+    }
+    return new Plateau(first, last);
   }
 }

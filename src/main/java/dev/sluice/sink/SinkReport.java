@@ -1,15 +1,20 @@
 package dev.sluice.sink;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.corpus.HeldOutReader;
+import dev.sluice.corpus.TokenShard;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.Objects;
 import java.util.function.IntConsumer;
 import tools.jackson.core.JacksonException;
@@ -43,6 +48,17 @@ public record SinkReport(
     Objects.requireNonNull(massiveActivation, "massive_activation");
     Objects.requireNonNull(gateStatistics, "gate_statistics");
     Objects.requireNonNull(attentionMap, "attention_map");
+  }
+
+  /// Held-out windows to measure on: of [#RECOMMENDED_TOKENS] where the text is long enough for two
+  /// of them, else of one token more than a training sequence.
+  ///
+  /// @param most how many windows at most
+  public static List<long[]> windows(
+      TokenShard heldOut, int sequenceLength, Tokenizer tokenizer, int most) {
+    boolean enough = heldOut.length() > 2L * RECOMMENDED_TOKENS;
+    int length = enough ? RECOMMENDED_TOKENS - 1 : sequenceLength;
+    return new HeldOutReader(heldOut, length, tokenizer).sample(most).windows();
   }
 
   /// Runs every window through the model once, one at a time, and measures on the way.
@@ -90,6 +106,22 @@ public record SinkReport(
         massive.result(),
         gates.result(),
         map.result());
+  }
+
+  /// The report in a few numbers, as they are recorded during training: `first_token_attention`
+  /// without the first queries, `sink_rate`, `mean_block_maximum` (M-Act), `largest_activation`
+  /// after any block, and with gates `mean_gate_score`.
+  public Map<String, Double> scalars() {
+    var scalars = new LinkedHashMap<String, Double>();
+    scalars.put("first_token_attention", firstTokenAttention.meanExcluding());
+    scalars.put("sink_rate", firstTokenAttention.sinkRate());
+    scalars.put("mean_block_maximum", massiveActivation.meanBlockMaximum());
+    scalars.put("largest_activation", massiveActivation.largest());
+    gateStatistics.gates().stream()
+        .mapToDouble(gate -> gate.scores().mean())
+        .average()
+        .ifPresent(mean -> scalars.put("mean_gate_score", mean));
+    return scalars;
   }
 
   private static List<String> warnings(int tokens) {

@@ -2,11 +2,8 @@ package dev.sluice.study;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.ModelDirectory;
-import dev.sluice.corpus.Corpus;
-import dev.sluice.corpus.HeldOutReader;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Device;
-import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.TrainingRun;
@@ -41,9 +38,7 @@ public record Study(
     List<Variant> variants,
     Map<String, List<String>> grid,
     List<Long> seeds) {
-  /// Tokens of the windows that sinks are measured on.
-  private static final int SINK_TOKENS = SinkReport.RECOMMENDED_TOKENS;
-
+  /// How many windows sinks are measured on.
   private static final int SINK_WINDOWS = 8;
 
   /// The vocabulary for which widths are matched; it is the same for all variants, so that it makes
@@ -180,7 +175,8 @@ public record Study(
     trials(directory).forEach(trial -> TrainingRun.requireTrainable(trial.config(), tokenizer));
     boolean begun = Files.exists(directory.resolve(StudyFile.NAME));
     var corpus = TrainingRun.prepareCorpus(base, tokenizer, directory.resolve("corpus"), begun);
-    var sinkWindows = sinkWindows(corpus, tokenizer);
+    var sinkWindows =
+        SinkReport.windows(corpus.heldOut(), base.sequenceLength(), tokenizer, SINK_WINDOWS);
     if (!begun) {
       StudyFile.write(this, directory);
     }
@@ -221,14 +217,6 @@ public record Study(
         .filter(TrialResult::exists)
         .map(TrialResult::read)
         .toList();
-  }
-
-  /// Windows of the recommended length, or of the training sequences' where the held-out text is
-  /// too short for that.
-  private List<long[]> sinkWindows(Corpus corpus, Tokenizer tokenizer) {
-    boolean enough = corpus.heldOut().length() > 2L * SINK_TOKENS;
-    int length = enough ? SINK_TOKENS - 1 : base.sequenceLength();
-    return new HeldOutReader(corpus.heldOut(), length, tokenizer).sample(SINK_WINDOWS).windows();
   }
 
   private static TrialResult measure(Trial trial, TrainingRun.Outcome outcome, List<long[]> windows)

@@ -535,9 +535,20 @@ public final class StudyReport {
       page.figure(attentionMaps(sinks, layer));
     }
     page.figure(sinkMaps(sinks)).figure(firstTokenBars(sinks)).figure(activationBars(sinks));
+    page.section("How sinks grow during training")
+        .figure(
+            curves(
+                "Attention to the first token",
+                shownPoint(),
+                "first_token_attention",
+                "share of attention",
+                0))
+        .figure(curves("Largest activation", shownPoint(), "largest_activation", "largest |x|", 0));
     if (sinks.values().stream().anyMatch(report -> !report.gateStatistics().gates().isEmpty())) {
       page.section("What the gates do").figure(gateHistograms(sinks));
       gateMaps(sinks).ifPresent(page::figure);
+      page.figure(
+          curves("Mean gate score", shownPoint(), "mean_gate_score", "mean over all gates", 0));
     }
     return write(page);
   }
@@ -581,9 +592,10 @@ public final class StudyReport {
       var arm = new Arm(variant, point);
       List<RunMetrics.Curve> curves = new ArrayList<>();
       for (var result : finished(arm)) {
-        curves.add(
-            smoothed(
-                RunMetrics.read(trial(arm, result.seed()).directory()).curve(field), smoothing));
+        var curve = RunMetrics.read(trial(arm, result.seed()).directory()).curve(field);
+        if (curve.steps().length > 0) {
+          curves.add(smoothed(curve, smoothing));
+        }
       }
       if (!curves.isEmpty()) {
         series.add(band(variant.name(), curves));

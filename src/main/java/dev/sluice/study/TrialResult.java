@@ -69,19 +69,7 @@ public record TrialResult(
 
   static TrialResult of(
       Trial trial, TrainingRun.Outcome outcome, DecoderConfig decoder, SinkReport sinks) {
-    var residuals = sinks.massiveActivation().residuals();
-    double largest =
-        residuals.stream()
-            .filter(residual -> residual.index() >= 1 && residual.index() <= decoder.layers())
-            .mapToDouble(residual -> residual.maximum())
-            .max()
-            .orElse(Double.NaN);
-    var gates = sinks.gateStatistics().gates();
-    Double meanGate =
-        gates.isEmpty()
-            ? null
-            : (Double)
-                gates.stream().mapToDouble(gate -> gate.scores().mean()).average().orElseThrow();
+    var scalars = sinks.scalars();
     var heldOut = Objects.requireNonNull(outcome.heldOut());
     var curve = RunMetrics.read(trial.directory()).curve("loss");
     return new TrialResult(
@@ -100,9 +88,9 @@ public record TrialResult(
         sinks.firstTokenAttention().meanExcluding(),
         sinks.firstTokenAttention().uniformFloorExcluding(),
         sinks.firstTokenAttention().sinkRate(),
-        largest,
+        sinks.massiveActivation().largest(),
         sinks.massiveActivation().meanBlockMaximum(),
-        meanGate,
+        scalars.get("mean_gate_score"),
         outcome.tokensPerSecond());
   }
 

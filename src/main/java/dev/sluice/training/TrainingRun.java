@@ -13,6 +13,7 @@ import dev.sluice.generation.Generator;
 import dev.sluice.generation.Sampler;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.provenance.RunManifest;
+import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tokenizer.Tokenizer;
@@ -23,6 +24,7 @@ import java.nio.file.Path;
 import java.time.Instant;
 import java.time.InstantSource;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -227,13 +229,16 @@ public final class TrainingRun {
   }
 
   /// What a run reads.
-  private record Inputs(BatchReader batches, HeldOutReader.Sample heldOut) {}
+  ///
+  /// @param sinkWindow held-out tokens to watch the model's attention on
+  private record Inputs(BatchReader batches, HeldOutReader.Sample heldOut, long[] sinkWindow) {}
 
   private Inputs inputs(Corpus corpus, Tokenizer tokenizer) {
     return new Inputs(
         new BatchReader(corpus.train(), config.batchSize(), config.sequenceLength(), config.seed()),
         new HeldOutReader(corpus.heldOut(), config.sequenceLength(), tokenizer)
-            .sample(config.heldOutWindows()));
+            .sample(config.heldOutWindows()),
+        SinkReport.windows(corpus.heldOut(), config.sequenceLength(), tokenizer, 1).getFirst());
   }
 
   private static int vocabulary(RunConfig config, Tokenizer tokenizer) {
@@ -324,12 +329,7 @@ public final class TrainingRun {
         if (last || number % config.evaluateEvery() == 0) {
           heldOut =
               HeldOutLoss.measure(decoder, inputs.heldOut().windows(), inputs.heldOut().bytes());
-          metrics.metrics(
-              number,
-              Map.of(
-                  "held_out_loss", heldOut.nats(),
-                  "held_out_bits_per_byte", heldOut.bitsPerByte()));
-          board.scalar("held_out/bits_per_byte", number, heldOut.bitsPerByte());
+          record(metrics, board, number, heldOut, sinks(decoder, inputs.sinkWindow()));
           listener.evaluated(number, heldOut);
         }
         // Asked for last: a step that is saved is recorded whole, with its evaluation.
@@ -410,6 +410,34 @@ public final class TrainingRun {
     board.scalar("train/loss", step.number(), step.loss());
     board.scalar("train/gradient_norm", step.number(), step.gradientNorm());
     board.scalar("train/learning_rate", step.number(), step.learningRate());
+  }
+
+  private static void record(
+      MetricsWriter metrics,
+      TensorBoardWriter board,
+      int step,
+      HeldOutLoss heldOut,
+      Map<String, Double> sinks)
+      throws IOException {
+    var measured = new LinkedHashMap<String, Double>();
+    measured.put("held_out_loss", heldOut.nats());
+    measured.put("held_out_bits_per_byte", heldOut.bitsPerByte());
+    measured.putAll(sinks);
+    metrics.metrics(step, measured);
+    board.scalar("held_out/bits_per_byte", step, heldOut.bitsPerByte());
+    for (var sink : sinks.entrySet()) {
+      board.scalar("sinks/" + sink.getKey(), step, sink.getValue());
+    }
+  }
+
+  /// What [SinkReport] measures on one window; nothing where activations are not finite: that run
+  /// diverges, and its loss says so.
+  private static Map<String, Double> sinks(Decoder decoder, long[] window) {
+    try {
+      return SinkReport.measure(decoder, List.of(window)).scalars();
+    } catch (InvalidInputException _) {
+      return Map.of();
+    }
   }
 
   private void save(Corpus corpus, Decoder decoder, Trainer trainer, int number)

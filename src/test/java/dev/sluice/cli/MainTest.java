@@ -39,7 +39,12 @@ class MainTest {
     Path latest = CheckpointDirectory.latest(run.resolve("checkpoints")).orElseThrow();
     assertEquals("step-00000004", latest.getFileName().toString());
     CheckpointDirectory.verify(latest);
-    assertEquals(6, Files.readAllLines(run.resolve("metrics.jsonl")).size());
+    var metrics = Files.readAllLines(run.resolve("metrics.jsonl"));
+    assertEquals(6, metrics.size());
+    for (String sinks :
+        new String[] {"first_token_attention", "largest_activation", "mean_gate_score"}) {
+      assertTrue(metrics.getLast().contains(sinks), metrics.getLast());
+    }
   }
 
   @Test

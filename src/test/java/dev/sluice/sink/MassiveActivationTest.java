@@ -2,6 +2,7 @@ package dev.sluice.sink;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -96,9 +97,71 @@ class MassiveActivationTest {
     }
     var result = measured.result();
     assertEquals(
-        new MassiveActivation.Residual(1, 900, 4, 2, 0.25, 3600, true), result.residuals().get(1));
+        new MassiveActivation.Residual(1, 900, 4, 2, 0.25, 3600, true, List.of(4)),
+        result.residuals().get(1));
     assertFalse(result.residuals().get(2).massive());
     assertEquals((900 + 0.25) / 2, result.meanBlockMaximum());
+    assertEquals(new MassiveActivation.Plateau(0, 0), result.plateau());
+    assertEquals(900, result.largest());
+  }
+
+  @Test
+  void plateauIsTheRunAroundThePeak() {
+    double[] peaks = {0.25, 400, 850, 1000, 950, 899, 990, 3000};
+    var measured = new MassiveActivation();
+    try (var _ = Scope.open()) {
+      for (int index = 0; index < peaks.length; index++) {
+        float[] x = new float[4 * 8];
+        Arrays.fill(x, 0.125f);
+        x[3] = (float) peaks[index];
+        measured.residual(index, Tensor.of(x, 1, 4, 8));
+      }
+    }
+    // blocks 0 to 5; the embedding and the final norm are none
+    assertEquals(new MassiveActivation.Plateau(2, 3), measured.result().plateau());
+    assertEquals(1000, measured.result().largest());
+  }
+
+  @Test
+  void noPlateauWithoutMassiveActivations() {
+    var measured = new MassiveActivation();
+    try (var _ = Scope.open()) {
+      for (int index = 0; index < 4; index++) {
+        measured.residual(index, Tensor.of(new float[] {1, -90, 1, 1}, 1, 2, 2));
+      }
+    }
+    assertNull(measured.result().plateau());
+  }
+
+  @Test
+  void outlierChannelsAreLargeForEveryTokenButNotOnlyForTheFirst() {
+    var random = new SplittableRandom(5);
+    int tokens = 20;
+    int channels = 30;
+    var measured = new MassiveActivation();
+    try (var _ = Scope.open()) {
+      for (int index = 0; index < 3; index++) {
+        float[] x = new float[2 * tokens * channels];
+        for (int i = 0; i < x.length; i++) {
+          x[i] = (float) (random.nextDouble() - 0.5);
+          int token = i / channels % tokens;
+          if (i % channels == 7 && token == 0) {
+            x[i] = 2000; // massive, but of one token
+          }
+          if (index == 1 && i % channels == 3) {
+            x[i] = 5 * (random.nextBoolean() ? 1 : -1);
+          }
+          if (index == 1 && i % channels == 21) {
+            x[i] = 8;
+          }
+        }
+        measured.residual(index, Tensor.of(x, 2, tokens, channels));
+      }
+    }
+    var residuals = measured.result().residuals();
+    assertEquals(List.of(), residuals.get(0).outlierChannels());
+    assertEquals(List.of(21, 3), residuals.get(1).outlierChannels());
+    assertTrue(residuals.get(1).massive());
   }
 
   @Test
