@@ -31,7 +31,8 @@ public final class Attention {
   private final Precision precision;
   private final int layer;
 
-  /// The weights that the hidden state is multiplied with: query, key, value, then the gates'.
+  /// The weights that the hidden state is multiplied with: query, key, value, routers', then the
+  /// gates'.
   private final List<Tensor> projections = new ArrayList<>();
 
   private final Tensor output;
@@ -54,6 +55,12 @@ public final class Attention {
     projections.add(parameters.get(prefix + "q_proj.weight"));
     projections.add(parameters.get(prefix + "k_proj.weight"));
     projections.add(parameters.get(prefix + "v_proj.weight"));
+    for (String router : List.of("k_router.weight", "v_router.weight")) {
+      var weight = parameters.find(prefix + router);
+      if (weight != null) {
+        projections.add(weight);
+      }
+    }
     this.output = parameters.get(prefix + "o_proj.weight");
     this.queryNorm = config.qkNorm() ? parameters.get(prefix + "q_norm.weight") : null;
     this.keyNorm = config.qkNorm() ? parameters.get(prefix + "k_norm.weight") : null;
@@ -77,15 +84,19 @@ public final class Attention {
     var shapes = new LinkedHashMap<String, long[]>();
     shapes.put(
         "q_proj.weight", new long[] {(long) c.attentionHeads() * c.headDim(), c.hiddenSize()});
-    shapes.put(
-        "k_proj.weight", new long[] {(long) c.keyValueHeads() * c.headDim(), c.hiddenSize()});
-    shapes.put(
-        "v_proj.weight", new long[] {(long) c.keyValueHeads() * c.headDim(), c.hiddenSize()});
+    shapes.put("k_proj.weight", new long[] {(long) keyHeads(c) * c.headDim(), c.hiddenSize()});
+    shapes.put("v_proj.weight", new long[] {(long) valueHeads(c) * c.headDim(), c.hiddenSize()});
     shapes.put(
         "o_proj.weight", new long[] {c.hiddenSize(), (long) c.attentionHeads() * c.headDim()});
     if (c.qkNorm()) {
       shapes.put("q_norm.weight", new long[] {c.headDim()});
       shapes.put("k_norm.weight", new long[] {c.headDim()});
+    }
+    if (c.variant().switchHead().keys()) {
+      shapes.put("k_router.weight", new long[] {keyHeads(c), c.hiddenSize()});
+    }
+    if (c.variant().switchHead().experts() > 0) {
+      shapes.put("v_router.weight", new long[] {valueHeads(c), c.hiddenSize()});
     }
     if (c.variant().sink() == SoftmaxSink.LEARNED) {
       shapes.put("sinks", new long[] {c.attentionHeads()});
@@ -99,6 +110,14 @@ public final class Attention {
           .forEach((name, shape) -> shapes.put(gateName(gate.position()) + name, shape));
     }
     return shapes;
+  }
+
+  private static int keyHeads(AttentionConfig c) {
+    return c.variant().switchHead().keyHeads(c.keyValueHeads());
+  }
+
+  private static int valueHeads(AttentionConfig c) {
+    return c.variant().switchHead().valueHeads(c.keyValueHeads());
   }
 
   /// What the names of a gate's weights within the layer start with.
@@ -115,8 +134,11 @@ public final class Attention {
   public Tensor forward(Tensor xBTD, Rotation rotation, @Nullable KeyValueCache past, Probe probe) {
     var projected = precision.linear(xBTD, projections).iterator();
     var qBTNH = heads(projected.next(), config.attentionHeads());
-    var kBTMH = heads(projected.next(), config.keyValueHeads());
-    var vBTMH = heads(projected.next(), config.keyValueHeads());
+    var kBTMH = heads(projected.next(), keyHeads(config));
+    var vBTMH = heads(projected.next(), valueHeads(config));
+    var switchHead = config.variant().switchHead();
+    kBTMH = switchHead.keys() ? switchHead.apply(kBTMH, projected.next()) : kBTMH;
+    vBTMH = switchHead.experts() > 0 ? switchHead.apply(vBTMH, projected.next()) : vBTMH;
     var logits = gateLogits(xBTD, vBTMH, projected);
 
     qBTNH = gated(QUERY, qBTNH, logits, probe);

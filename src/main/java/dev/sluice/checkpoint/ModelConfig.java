@@ -5,6 +5,7 @@ import dev.sluice.attention.AttentionVariant;
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.attention.SdpaNonlinearity;
 import dev.sluice.attention.SoftmaxSink;
+import dev.sluice.attention.SwitchHead;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Experts;
 import dev.sluice.decoder.ResidualVariant;
@@ -207,7 +208,8 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing) {
     return new AttentionVariant(
         SoftmaxSink.parse(json.path("softmax_sink").asString("none")),
         flag(json, "exclusive_attention", false),
-        SdpaNonlinearity.parse(json.path("sdpa_nonlinearity").asString("none")));
+        SdpaNonlinearity.parse(json.path("sdpa_nonlinearity").asString("none")),
+        SwitchHead.parse(json.path("switch_head").asString("none")));
   }
 
   private static ResidualVariant residualVariant(JsonNode json) {
@@ -370,6 +372,7 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing) {
       json.put("softmax_sink", decoder.attentionVariant().sink().word());
       json.put("exclusive_attention", decoder.attentionVariant().exclusive());
       json.put("sdpa_nonlinearity", decoder.attentionVariant().nonlinearity().word());
+      json.put("switch_head", decoder.attentionVariant().switchHead().word());
       json.put("sandwich_norm", decoder.residualVariant().sandwichNorm());
       json.put("residual_clip", decoder.residualVariant().residualClip());
       json.put("gated_norm_rank", decoder.residualVariant().gatedNormRank());

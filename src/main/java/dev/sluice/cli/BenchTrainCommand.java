@@ -1,6 +1,7 @@
 package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.decoder.Experts;
 import dev.sluice.gate.Gate;
 import dev.sluice.kernel.Threads;
 import dev.sluice.provenance.RunManifest;
@@ -14,6 +15,7 @@ import dev.sluice.study.Statistics;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Precision;
 import dev.sluice.training.ResidentMemory;
+import dev.sluice.training.RunConfig;
 import dev.sluice.training.StepProfile;
 import dev.sluice.training.TrainingBenchmark;
 import dev.sluice.training.TrainingBenchmark.Arm;
@@ -50,8 +52,9 @@ import tools.jackson.databind.json.JsonMapper;
       "Measures training steps on random tokens: tokens per second, their spread, memory, and the"
           + " share of the rate at which this machine multiplies matrices.",
       "",
-      "Several gates or precisions take their steps in turn; each is compared with the first, round"
-          + " by round. Measure one alone for its memory: the peak is the whole process's."
+      "Several gates, precisions or counts of experts take their steps in turn; each is compared"
+          + " with the first, round by round. Measure one alone for its memory: the peak is the"
+          + " whole process's."
     },
     mixinStandardHelpOptions = true,
     sortOptions = false,
@@ -62,6 +65,8 @@ import tools.jackson.databind.json.JsonMapper;
       "  ./sluice bench train --shape 128,4,4,2,384,256,256,16 --precision float32",
       "  ./sluice bench train --gate none,sdpa-elementwise,sdpa-headwise --match-parameters --steps"
           + " 30",
+      "  ./sluice bench train --experts 8,32,128 --experts-per-token 2 --shape"
+          + " 256,4,4,2,256,256,512,8",
       "  ./sluice bench train --profile --json bench.json"
     })
 final class BenchTrainCommand implements Callable<Integer> {
@@ -95,6 +100,19 @@ final class BenchTrainCommand implements Callable<Integer> {
       paramLabel = "P",
       description = "bfloat16, float32, or both with a comma. Default: ${DEFAULT-VALUE}.")
   private String precisions = "bfloat16";
+
+  @Option(
+      names = "--experts",
+      paramLabel = "COUNTS",
+      split = ",",
+      description = "Experts of a feed-forward layer, each of width FFN; several with commas.")
+  private @Nullable List<Integer> experts;
+
+  @Option(
+      names = "--experts-per-token",
+      paramLabel = "K",
+      description = "How many experts a token goes through. Default: ${DEFAULT-VALUE}.")
+  private int expertsPerToken = 2;
 
   @Option(
       names = "--match-parameters",
@@ -186,24 +204,36 @@ final class BenchTrainCommand implements Callable<Integer> {
   }
 
   private List<Arm> arms(Shape sizes) {
-    long ungated = sizes.decoder(List.of()).parameterCount();
     var arms = new ArrayList<Arm>();
     for (String precision : precisions.split(",")) {
       for (String name : gates.split(",")) {
-        boolean gated = !name.strip().equals("none");
-        var config =
-            sizes.decoder(
-                gated
-                    ? Arrays.stream(name.strip().split("\\+")).map(Gate::parse).toList()
-                    : List.of());
-        arms.add(
-            new Arm(
-                name.strip(),
-                Precision.parse(precision.strip()),
-                gated && matchParameters ? config.matchingParameters(ungated, 8) : config));
+        if (experts == null) {
+          arms.add(arm(name.strip(), precision, sizes, Experts.NONE));
+          continue;
+        }
+        for (int count : experts) {
+          var mixture =
+              new Experts(
+                  count,
+                  expertsPerToken,
+                  RunConfig.DEFAULTS.expertBalance(),
+                  RunConfig.DEFAULTS.routerZ());
+          arms.add(arm(name.strip(), precision, sizes, mixture));
+        }
       }
     }
     return arms;
+  }
+
+  private Arm arm(String name, String precision, Shape sizes, Experts mixture) {
+    boolean gated = !name.equals("none");
+    var ungated = sizes.decoder(List.of()).with(mixture);
+    var config =
+        gated ? ungated.with(Arrays.stream(name.split("\\+")).map(Gate::parse).toList()) : ungated;
+    return new Arm(
+        experts == null ? name : name + ", " + mixture.count() + " experts",
+        Precision.parse(precision.strip()),
+        gated && matchParameters ? config.matchingParameters(ungated.parameterCount(), 8) : config);
   }
 
   /// Warms up and measures; gives the rounds of the warm-up.

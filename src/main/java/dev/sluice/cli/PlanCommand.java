@@ -57,6 +57,7 @@ final class PlanCommand implements Callable<Integer> {
           "softmax_sink",
           "exclusive_attention",
           "sdpa_nonlinearity",
+          "switch_head",
           "sandwich_norm",
           "residual_clip",
           "gated_norm_rank",
@@ -81,7 +82,7 @@ final class PlanCommand implements Callable<Integer> {
   @Option(
       names = "--table",
       paramLabel = "N",
-      description = "The variants of the paper's table 1, 2, 3 or 4.")
+      description = "The variants of the paper's table 1, 2, 3, 4 or 6.")
   private @Nullable Integer table;
 
   @Spec private CommandSpec spec;
@@ -150,7 +151,9 @@ final class PlanCommand implements Callable<Integer> {
                 + " Activations: kept for the backward pass, without weights and optimizer state.");
     return paper
         ? result.footnote(
-            "The paper prints 400 for four more experts, where its own shapes give 453.")
+            "The paper prints 400 for four more experts, where its own shapes give 453. Of switched"
+                + " heads it does not say which have experts; here each key/value head has as many"
+                + " as the name says.")
         : result;
   }
 

@@ -52,6 +52,10 @@ final class SettingFlags {
         "exclusive_attention",
         "Take from each head's output its part along the token's own value.");
     HELP.put("sdpa_nonlinearity", "none, rms-norm or silu, on each head's output.");
+    HELP.put(
+        "switch_head",
+        "none, value-N-choose-K or key-value-N-choose-K: each key/value head's projections chosen"
+            + " among experts.");
     HELP.put("sandwich_norm", "Norm what a sublayer adds to the residual stream.");
     HELP.put("residual_clip", "Clip what a sublayer adds to this magnitude; 0 for none.");
     HELP.put("gated_norm_rank", "Gate every norm's result through this rank; 0 for plain norms.");

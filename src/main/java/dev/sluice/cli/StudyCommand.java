@@ -112,7 +112,7 @@ final class StudyCommand implements Callable<Integer> {
       names = "--table",
       paramLabel = "N",
       description =
-          "The variants of the paper's table 1, 2, 3 or 4, with its numbers beside; the row with"
+          "The variants of the paper's table 1, 2, 3, 4 or 6, with its numbers beside; the row with"
               + " more experts where the model has experts.")
   private @Nullable Integer table;
 

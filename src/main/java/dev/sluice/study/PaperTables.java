@@ -18,7 +18,7 @@ public final class PaperTables {
   /// The variants of a table, the baseline first.
   ///
   /// @param number 1 for the positions and kinds of gates, 2 for dense models, 3 for
-  ///   non-linearities, 4 for sparsity and sinks
+  ///   non-linearities, 4 for sparsity and sinks, 6 for heads switched among experts
   /// @param base the model whose heads are counted from
   public static List<Variant> table(int number, DecoderConfig base) {
     return switch (number) {
@@ -26,9 +26,10 @@ public final class PaperTables {
       case 2 -> table2();
       case 3 -> table3();
       case 4 -> table4();
+      case 6 -> table6();
       default ->
           throw new InvalidInputException(
-              "there is no table " + number + " to study; use 1, 2, 3 or 4");
+              "there is no table " + number + " to study; use 1, 2, 3, 4 or 6");
     };
   }
 
@@ -48,9 +49,14 @@ public final class PaperTables {
           Map.entry("SDPA elementwise, head-shared", 201.0),
           Map.entry("value elementwise, head-shared", 25.0),
           Map.entry("SDPA additive SiLU", 201.0),
-          Map.entry("SDPA multiplicative SiLU", 201.0));
+          Map.entry("SDPA multiplicative SiLU", 201.0),
+          Map.entry("switch key/value, 8 choose 8", 38.0),
+          Map.entry("switch key/value, 4 choose 4", 13.0),
+          Map.entry("switch value, 4 choose 4", 13.0),
+          Map.entry("switch value, 8 choose 2", 25.0),
+          Map.entry("switch value, 1 choose 1", 3.0));
 
-  /// The parameters, in millions, that table 1 says a variant adds to the 15A2B model.
+  /// The parameters, in millions, that tables 1 and 6 say a variant adds to the 15A2B model.
   public static OptionalDouble addedMillions(String variant) {
     var added = ADDED_MILLIONS.get(variant);
     return added == null ? OptionalDouble.empty() : OptionalDouble.of(added);
@@ -137,6 +143,22 @@ public final class PaperTables {
         VALUE,
         gate("SDPA input-independent", "sdpa-elementwise-input-independent", 5.917),
         gate("SDPA elementwise, NS-sigmoid", "sdpa-elementwise-ns-sigmoid", 5.900));
+  }
+
+  /// The paper's counts of parameters do not say how many experts there are in all. Here each
+  /// key/value head has that many.
+  private static List<Variant> table6() {
+    return List.of(
+        BASELINE,
+        switched("switch key/value, 8 choose 8", "key-value-8-choose-8", 5.847),
+        switched("switch key/value, 4 choose 4", "key-value-4-choose-4", 5.935),
+        switched("switch value, 4 choose 4", "value-4-choose-4", 5.820),
+        switched("switch value, 8 choose 2", "value-8-choose-2", 5.870),
+        switched("switch value, 1 choose 1", "value-1-choose-1", 5.808));
+  }
+
+  private static Variant switched(String name, String switchHead, double perplexity) {
+    return new Variant(name, Map.of("gate", "none", "switch_head", switchHead), perplexity);
   }
 
   private static Variant gate(String name, String gate, double perplexity) {

@@ -5,6 +5,7 @@ import dev.sluice.attention.AttentionVariant;
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.attention.SdpaNonlinearity;
 import dev.sluice.attention.SoftmaxSink;
+import dev.sluice.attention.SwitchHead;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Decoders;
 import dev.sluice.decoder.Experts;
@@ -57,6 +58,7 @@ import tools.jackson.dataformat.toml.TomlMapper;
 /// @param softmaxSink `none`, `off-by-one` or `learned`
 /// @param exclusiveAttention whether heads lose their part along the token's own value
 /// @param sdpaNonlinearity `none`, `rms-norm` or `silu`, on each head's output
+/// @param switchHead `none`, `value-N-choose-K` or `key-value-N-choose-K`
 /// @param sandwichNorm norm what a sublayer adds to the residual stream
 /// @param residualClip clip what a sublayer adds to ± this; 0 for none
 /// @param gatedNormRank gate every norm's result through this rank; 0 for none
@@ -109,6 +111,7 @@ public record RunConfig(
     String softmaxSink,
     boolean exclusiveAttention,
     String sdpaNonlinearity,
+    String switchHead,
     boolean sandwichNorm,
     double residualClip,
     int gatedNormRank,
@@ -164,6 +167,7 @@ public record RunConfig(
           "model",
           "none",
           false,
+          "none",
           "none",
           false,
           0,
@@ -434,7 +438,8 @@ public record RunConfig(
                 new AttentionVariant(
                     SoftmaxSink.parse(softmaxSink),
                     exclusiveAttention,
-                    SdpaNonlinearity.parse(sdpaNonlinearity)))
+                    SdpaNonlinearity.parse(sdpaNonlinearity),
+                    SwitchHead.parse(switchHead)))
             .with(new ResidualVariant(sandwichNorm, residualClip, gatedNormRank));
     return matchParameters ? gated.matchingParameters(ungated.parameterCount(), 1) : gated;
   }

@@ -73,13 +73,18 @@ class AttentionTest {
     // Normed alone: a sink's factor would be normed away, and of the first token's exclusive output
     // only the rounding is left, which the norm would make large.
     var normed = plain.with(SdpaNonlinearity.RMS_NORM);
-    var exclusive = new AttentionVariant(SoftmaxSink.LEARNED, true, SdpaNonlinearity.SILU);
+    // Not one of two: a norm takes a key's only score away, and leaves its router no gradient.
+    var exclusive =
+        new AttentionVariant(
+            SoftmaxSink.LEARNED, true, SdpaNonlinearity.SILU, new SwitchHead(true, 3, 2));
     return List.of(
         config(List.of()).with(plain.with(SoftmaxSink.OFF_BY_ONE)),
         config(List.of()).with(plain.with(SoftmaxSink.LEARNED)),
         config(List.of()).with(plain.withExclusive(true)),
         config(List.of()).with(plain.with(SdpaNonlinearity.RMS_NORM)),
         config(List.of()).with(plain.with(SdpaNonlinearity.SILU)),
+        config(List.of()).with(plain.with(new SwitchHead(false, 4, 2))),
+        config(List.of()).with(plain.with(new SwitchHead(true, 3, 3))),
         config(List.of()).with(new ResidualVariant(true, 0, 0)),
         config(List.of()).with(new ResidualVariant(false, 1, 0)),
         config(List.of()).with(new ResidualVariant(false, 0, 3)),
@@ -226,6 +231,21 @@ class AttentionTest {
           what + " one by one");
       assertClose(expected, cached(decoder, ids, Probe.NONE, 5, 1, 3), what + " in chunks");
       assertClose(expected, full(decoder, ids, new Watching()), what + " explicitly");
+    }
+  }
+
+  /// One expert of one is the headwise gate on the values, bit for bit.
+  @Test
+  void oneExpertOfOneIsTheValueGate() {
+    var variant = AttentionVariant.PLAIN.with(new SwitchHead(false, 1, 1));
+    var gate = Gate.parse("value-headwise");
+    try (var gated = decoder(List.of(gate));
+        var switched = decoder(config(List.of()).with(variant))) {
+      for (var entry : switched.parameters().all().entrySet()) {
+        String name = entry.getKey().replace("v_router.", "gates.value.");
+        entry.getValue().detach().copyFrom(gated.parameters().get(name));
+      }
+      assertArrayEquals(full(gated, ids(), Probe.NONE), full(switched, ids(), Probe.NONE));
     }
   }
 

@@ -9,6 +9,7 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.attention.AttentionVariant;
 import dev.sluice.attention.SdpaNonlinearity;
 import dev.sluice.attention.SoftmaxSink;
+import dev.sluice.attention.SwitchHead;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Decoders;
@@ -103,6 +104,7 @@ class ModelDirectoryTest {
             plain.with(variants.with(SoftmaxSink.LEARNED)),
             plain.with(variants.with(SoftmaxSink.OFF_BY_ONE)),
             plain.with(variants.withExclusive(true)),
+            plain.with(variants.with(new SwitchHead(true, 4, 2))),
             plain.with(List.of()).with(variants.with(SdpaNonlinearity.RMS_NORM)),
             plain.with(List.of()).with(variants.with(SdpaNonlinearity.SILU)),
             plain.with(new ResidualVariant(true, 0, 0)),
