@@ -370,9 +370,8 @@ public final class StudyReport {
 
   private Table losses() {
     boolean published = study.variants().stream().anyMatch(variant -> variant.published() > 0);
-    var columns =
-        new ArrayList<>(
-            List.of("variant", "bits per byte", "difference, 95 %", "change", "p, corrected"));
+    var columns = armColumns();
+    columns.addAll(List.of("bits per byte", "difference, 95 %", "change", "p, corrected"));
     if (published) {
       columns.addAll(List.of("paper's perplexity", "paper's change of loss"));
     }
@@ -389,7 +388,7 @@ public final class StudyReport {
       }
       var done = finished(arm);
       var comparison = comparisons.stream().filter(c -> c.arm.equals(arm)).findFirst().orElse(null);
-      var row = new ArrayList<Cell>(List.of(Cell.of(label(arm))));
+      var row = armCells(arm);
       row.add(spread(done, TrialResult::bitsPerByte, 4));
       row.addAll(difference(comparison));
       if (published) {
@@ -437,17 +436,19 @@ public final class StudyReport {
   }
 
   private Table behaviour() {
+    var columns = armColumns();
+    columns.addAll(
+        List.of(
+            "first-token attention",
+            "uniform",
+            "sink rate",
+            "largest |x|",
+            "mean gate",
+            "spikes",
+            "diverged"));
     var table =
         Table.titled("Attention, activations and stability, mean ± standard deviation over seeds")
-            .columns(
-                "variant",
-                "first-token attention",
-                "uniform",
-                "sink rate",
-                "largest |x|",
-                "mean gate",
-                "spikes",
-                "diverged");
+            .columns(columns.toArray(String[]::new));
     for (Arm arm : study.arms()) {
       var all = find(arm);
       if (all.isEmpty()) {
@@ -455,9 +456,9 @@ public final class StudyReport {
       }
       var done = finished(arm);
       boolean gated = done.stream().anyMatch(result -> result.meanGate() != null);
-      table =
-          table.row(
-              Cell.of(label(arm)),
+      var row = armCells(arm);
+      row.addAll(
+          List.of(
               spread(done, TrialResult::firstTokenAttention, 4),
               done.isEmpty() ? Cell.missing() : Cell.of(done.getFirst().uniformFloor(), 4),
               spread(done, TrialResult::sinkRate, 3),
@@ -467,7 +468,8 @@ public final class StudyReport {
                       done, result -> result.meanGate() == null ? Double.NaN : result.meanGate(), 3)
                   : Cell.missing(),
               Cell.of(Statistics.mean(values(all, TrialResult::spikes)), 1),
-              Cell.of(all.size() - (long) done.size()));
+              Cell.of(all.size() - (long) done.size())));
+      table = table.row(row);
     }
     return table
         .footnote(
@@ -481,8 +483,20 @@ public final class StudyReport {
                 + " nats above the median of the 101 steps around, per trial.");
   }
 
-  private String label(Arm arm) {
-    return finished(arm).isEmpty() ? arm.name() + " (all diverged)" : arm.name();
+  /// Headers of what says which arm a row is about: the variant and the grid's settings.
+  private List<String> armColumns() {
+    var columns = new ArrayList<>(List.of("variant"));
+    study.grid().keySet().forEach(setting -> columns.add(setting.replace('_', ' ')));
+    return columns;
+  }
+
+  private List<Cell> armCells(Arm arm) {
+    String name = arm.variant().name();
+    var cells =
+        new ArrayList<>(
+            List.of(Cell.of(finished(arm).isEmpty() ? name + " (all diverged)" : name)));
+    study.grid().keySet().forEach(key -> cells.add(Cell.of(arm.point().getOrDefault(key, ""))));
+    return cells;
   }
 
   private static Cell spread(
