@@ -8,11 +8,12 @@ mkdir -p runs
 ./sluice --version >/dev/null # builds
 shard() {
   for study in positions learning-rates; do
+    # the first one prepares the text
+    [ "$1" = 1 ] || until [ -f "runs/$study/study.toml" ]; do sleep 1; done
     ./sluice study "$here/$study.toml" --shard "$1/2" --threads 1 --output "runs/$study"
   done
 }
 shard 1 &
-sleep 30 # the first one tokenizes the text
 shard 2 &
 wait
 for study in positions learning-rates; do ./sluice study report "runs/$study"; done

@@ -54,22 +54,34 @@ final class RunReport {
                     "Global norm before clipping.",
                     Axis.logarithmic("norm"),
                     config,
-                    metrics.curve("gradient_norm")))
-            .section("Attention sinks")
-            .figure(
-                curve(
-                    "Attention to the first token",
-                    "Mean over layers, heads and queries but the first 4, on a held-out window.",
-                    Axis.linear("share of attention"),
-                    config,
-                    metrics.curve("first_token_attention")))
-            .figure(
-                curve(
-                    "Largest activation",
-                    "Largest |x| of the residual stream after any block, on the same window.",
-                    Axis.linear("largest |x|"),
-                    config,
-                    metrics.curve("largest_activation")));
+                    metrics.curve("gradient_norm")));
+    sinks(report, config, metrics);
+    report.writeTo(page);
+    return page;
+  }
+
+  /// Windows that are too short to measure on leave no curves.
+  private static void sinks(HtmlReport report, RunConfig config, RunMetrics metrics) {
+    var attention = metrics.curve("first_token_attention");
+    if (attention.steps().length == 0) {
+      return;
+    }
+    report
+        .section("Attention sinks")
+        .figure(
+            curve(
+                "Attention to the first token",
+                "Mean over layers, heads and queries but the first 4, on a held-out window.",
+                Axis.linear("share of attention"),
+                config,
+                attention))
+        .figure(
+            curve(
+                "Largest activation",
+                "Largest |x| of the residual stream after any block, on the same window.",
+                Axis.linear("largest |x|"),
+                config,
+                metrics.curve("largest_activation")));
     var gate = metrics.curve("mean_gate_score");
     if (gate.steps().length > 0) {
       report.figure(
@@ -80,8 +92,6 @@ final class RunReport {
               config,
               gate));
     }
-    report.writeTo(page);
-    return page;
   }
 
   private static LineChart curve(

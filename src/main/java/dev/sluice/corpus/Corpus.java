@@ -148,6 +148,10 @@ public record Corpus(Path directory, CorpusSummary summary, TokenShard train, To
           var heldOut = new ShardWriter(directory.resolve(HELD_OUT), tokenizer)) {
         tokenise(documents, rule, train, heldOut);
         requireText(documents, wanted.heldOutShare(), train, heldOut);
+        Corpus present = reusable(directory, wanted);
+        if (present != null) { // another process was faster
+          return present;
+        }
         Files.deleteIfExists(directory.resolve(SUMMARY));
         var summary =
             new CorpusSummary(

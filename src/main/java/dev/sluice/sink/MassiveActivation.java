@@ -60,6 +60,7 @@ public final class MassiveActivation implements Probe {
       boolean massive,
       List<Integer> outlierChannels) {
     public Residual {
+      // a report of before there were outlier channels has none
       outlierChannels = outlierChannels == null ? List.of() : List.copyOf(outlierChannels);
     }
   }
@@ -98,17 +99,21 @@ public final class MassiveActivation implements Probe {
     if (peak.channelSums.length == 0) {
       peak.channelSums = new double[channels];
     }
-    for (int i = 0; i < values.length; i++) {
-      float size =
-          Math.abs(NotFinite.require(values[i], "the residual stream's values at index", index));
-      values[i] = size;
-      if (i / channels % tokens > 0) {
-        peak.channelSums[i % channels] += size;
-      }
-      if (size > peak.maximum) {
-        peak.maximum = size;
-        peak.channel = i % channels;
-        peak.token = i / channels % tokens;
+    for (int row = 0; row < values.length / channels; row++) {
+      int token = row % tokens;
+      for (int channel = 0; channel < channels; channel++) {
+        int i = row * channels + channel;
+        float size =
+            Math.abs(NotFinite.require(values[i], "the residual stream's values at index", index));
+        values[i] = size;
+        if (token > 0) {
+          peak.channelSums[channel] += size;
+        }
+        if (size > peak.maximum) {
+          peak.maximum = size;
+          peak.channel = channel;
+          peak.token = token;
+        }
       }
     }
     peak.medians += median(values);

@@ -119,7 +119,8 @@ public final class StudyFile {
       variants.add(one);
     }
     Files.createDirectories(directory);
-    Path partial = directory.resolve("." + NAME + ".partial");
+    // of a name of its own: shards may start at once
+    Path partial = Files.createTempFile(directory, ".study-", ".partial");
     Files.writeString(partial, TOML.writeValueAsString(node));
     Files.move(partial, directory.resolve(NAME), StandardCopyOption.ATOMIC_MOVE);
   }

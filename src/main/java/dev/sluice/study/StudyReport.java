@@ -495,8 +495,17 @@ public final class StudyReport {
     var cells =
         new ArrayList<>(
             List.of(Cell.of(finished(arm).isEmpty() ? name + " (all diverged)" : name)));
-    study.grid().keySet().forEach(key -> cells.add(Cell.of(arm.point().getOrDefault(key, ""))));
+    study.grid().keySet().forEach(key -> cells.add(value(arm.point().getOrDefault(key, ""))));
     return cells;
+  }
+
+  /// A setting's value, which is sorted as a number where it is one.
+  private static Cell value(String value) {
+    try {
+      return new Cell.Quantity(Double.parseDouble(value), value);
+    } catch (NumberFormatException _) {
+      return Cell.of(value);
+    }
   }
 
   private static Cell spread(

@@ -430,8 +430,8 @@ public final class TrainingRun {
     }
   }
 
-  /// What [SinkReport] measures on one window; nothing where activations are not finite: that run
-  /// diverges, and its loss says so.
+  /// What [SinkReport] measures on one window; nothing where activations are not finite, since that
+  /// run diverges and its loss says so, or where the window is too short to measure on.
   private static Map<String, Double> sinks(Decoder decoder, long[] window) {
     try {
       return SinkReport.measure(decoder, List.of(window)).scalars();

@@ -54,7 +54,7 @@ class SwitchHeadTest {
     }
   }
 
-  /// By hand: the two of three experts with the larger scores, each times its score; the third's
+  /// By hand: the two of three experts with the larger scores, each times its score; the other's
   /// value and logit have no gradient.
   @Test
   void chosenExpertsAreSummed() {
