@@ -21,7 +21,10 @@ import dev.sluice.training.TrainingBenchmark;
 import dev.sluice.training.TrainingBenchmark.Arm;
 import dev.sluice.training.TrainingBenchmark.Measured;
 import dev.sluice.training.TrainingBenchmark.Shape;
+import java.io.BufferedReader;
 import java.io.IOException;
+import java.io.InputStreamReader;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
@@ -135,6 +138,13 @@ final class BenchTrainCommand implements Callable<Integer> {
               + " ${DEFAULT-VALUE}.")
   private double warmUpSeconds = 8;
 
+  @Option(
+      names = "--turns",
+      description =
+          "Take a step for each line on standard input and answer with its seconds, until the input"
+              + " ends: so another program's steps can be measured in turn.")
+  private boolean turns;
+
   @Option(names = "--profile", description = "Also show where a step's time goes.")
   private boolean profile;
 
@@ -170,7 +180,7 @@ final class BenchTrainCommand implements Callable<Integer> {
     Map<Precision, Double> rates = new EnumMap<>(Precision.class);
     arms.forEach(arm -> rates.computeIfAbsent(arm.precision(), TrainingBenchmark::productRate));
     try (var benchmark = new TrainingBenchmark(sizes, arms)) {
-      int warmUp = run(benchmark);
+      int warmUp = turns ? answer(benchmark) : run(benchmark);
       var measured = benchmark.measured(warmUp);
       if (measured.getFirst().stepSeconds().length == 0) {
         Console.note("Stopped during the warm-up; nothing was measured.");
@@ -264,6 +274,17 @@ final class BenchTrainCommand implements Callable<Integer> {
       }
     }
     return warmUp;
+  }
+
+  /// A round for each line of standard input; gives the rounds of the warm-up.
+  private int answer(TrainingBenchmark benchmark) throws IOException {
+    var lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+    while (!Interruption.requested() && lines.readLine() != null) {
+      long began = System.nanoTime();
+      benchmark.round();
+      Console.print(Numbers.fixed(seconds(began), 6));
+    }
+    return WARM_UP_ROUNDS;
   }
 
   private static double seconds(long began) {

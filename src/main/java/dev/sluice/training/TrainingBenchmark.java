@@ -171,9 +171,9 @@ public final class TrainingBenchmark implements AutoCloseable {
             one ->
                 new Measured(
                     one.arm,
-                    one.seconds.getFirst(),
+                    one.seconds.isEmpty() ? Double.NaN : one.seconds.getFirst(),
                     one.seconds.stream().skip(warmUp).mapToDouble(s -> s).toArray(),
-                    one.losses.getLast()))
+                    one.losses.isEmpty() ? Double.NaN : one.losses.getLast()))
         .toList();
   }
 
