@@ -124,7 +124,7 @@ public final class CheckpointDirectory {
   /// Removing is a kindness: what failed before is what must be reported.
   private static void removeAfter(Throwable failure, Path partial) {
     try {
-      remove(partial);
+      removeTree(partial);
     } catch (IOException e) {
       failure.addSuppressed(e);
     }
@@ -161,35 +161,52 @@ public final class CheckpointDirectory {
     }
   }
 
+  /// Whether [#verify] finds nothing wrong.
+  public static boolean isWhole(Path checkpoint) {
+    try {
+      verify(checkpoint);
+      return true;
+    } catch (InvalidInputException _) {
+      return false;
+    }
+  }
+
   /// The complete checkpoint with the highest step, if there is one. Contents are not read; see
   /// [#verify].
   public static Optional<Path> latest(Path checkpoints) {
+    return complete(checkpoints).reversed().stream().findFirst();
+  }
+
+  /// All complete checkpoints, in the order of their steps. Contents are not read.
+  public static List<Path> complete(Path checkpoints) {
     return children(checkpoints).stream()
         .filter(child -> step(child).isPresent())
         .filter(child -> Files.isRegularFile(child.resolve(CHECKSUMS)))
-        .max(Comparator.comparingLong(child -> step(child).orElseThrow()));
+        .sorted(Comparator.comparingLong(child -> step(child).orElseThrow()))
+        .toList();
   }
 
-  /// Removes complete checkpoints other than the newest `count`.
-  public static void keepNewest(Path checkpoints, int count) throws IOException {
-    List<Path> complete =
-        children(checkpoints).stream()
-            .filter(child -> step(child).isPresent())
-            .filter(child -> Files.isRegularFile(child.resolve(CHECKSUMS)))
-            .sorted(Comparator.comparingLong(child -> step(child).orElseThrow()))
-            .toList();
-    for (Path old : complete.subList(0, Math.max(0, complete.size() - count))) {
-      // without its checksums a half-removed checkpoint is no longer taken for a complete one
-      Files.delete(old.resolve(CHECKSUMS));
-      remove(old);
-    }
+  /// Removes a checkpoint; interrupted, it leaves one that is no longer taken for complete.
+  public static void remove(Path checkpoint) throws IOException {
+    Files.deleteIfExists(checkpoint.resolve(CHECKSUMS));
+    removeTree(checkpoint);
   }
 
   /// Removes a checkpoint that lacks its checksums, such as one whose removal was interrupted.
   public static void removeIncomplete(Path checkpoint) throws IOException {
-    if (!Files.isRegularFile(checkpoint.resolve(CHECKSUMS))) {
-      remove(checkpoint);
+    if (Files.isDirectory(checkpoint) && !Files.isRegularFile(checkpoint.resolve(CHECKSUMS))) {
+      removeTree(checkpoint);
     }
+  }
+
+  /// Gives a checkpoint a name that is not taken for one: `step-00001000.set-aside`.
+  public static Path setAside(Path checkpoint) throws IOException {
+    String name = checkpoint.getFileName() + ".set-aside";
+    Path place = checkpoint.resolveSibling(name);
+    for (int i = 2; Files.exists(place); i++) {
+      place = checkpoint.resolveSibling(name + "-" + i);
+    }
+    return Files.move(checkpoint, place, StandardCopyOption.ATOMIC_MOVE);
   }
 
   /// Removes what interrupted saves left, and returns it. Only for the one process that saves here:
@@ -200,7 +217,7 @@ public final class CheckpointDirectory {
             .filter(child -> PARTIAL.matcher(child.getFileName().toString()).matches())
             .toList();
     for (Path partial : partials) {
-      remove(partial);
+      removeTree(partial);
     }
     return partials;
   }
@@ -318,7 +335,7 @@ public final class CheckpointDirectory {
     }
   }
 
-  private static void remove(Path directory) throws IOException {
+  private static void removeTree(Path directory) throws IOException {
     if (Files.notExists(directory)) {
       return;
     }

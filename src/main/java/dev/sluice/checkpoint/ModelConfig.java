@@ -23,6 +23,8 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.OptionalDouble;
+import java.util.Set;
+import java.util.TreeSet;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JacksonException;
 import tools.jackson.databind.JsonNode;
@@ -312,6 +314,21 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing) {
   public void write(Path directory) throws IOException {
     Files.writeString(
         directory.resolve(FILE), JSON.writeValueAsString(json()).replace("\r\n", "\n") + "\n");
+  }
+
+  /// How another model's `config.json` would differ from this one's: `hidden_size 64, now 128`.
+  public List<String> differences(ModelConfig now) {
+    var differences = new ArrayList<String>();
+    ObjectNode here = json();
+    ObjectNode there = now.json();
+    Set<String> names = new TreeSet<>(here.propertyNames());
+    names.addAll(there.propertyNames());
+    for (String name : names) {
+      if (!here.path(name).equals(there.path(name))) {
+        differences.add("%s %s, now %s".formatted(name, here.path(name), there.path(name)));
+      }
+    }
+    return differences;
   }
 
   private ObjectNode json() {

@@ -15,7 +15,6 @@ import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.io.IOException;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
@@ -155,22 +154,34 @@ public final class ModelDirectory {
 
   /// Writes `config.json` and `model.safetensors` into an existing directory.
   public static void write(Path directory, Decoder decoder) throws IOException {
-    var config = ModelConfig.of(decoder.config());
-    config.write(directory);
     try (var _ = Scope.withoutGradient()) {
-      List<Entry> entries = new ArrayList<>();
-      packed(decoder)
-          .forEach(
-              (name, tensor) ->
-                  entries.add(
-                      new Entry(
-                          name,
-                          ElementType.FLOAT32,
-                          Arrays.stream(tensor.shape()).boxed().toList(),
-                          tensor.memory())));
-      SafetensorsWriter.write(
-          directory.resolve(SafetensorsDirectory.SINGLE), Map.of("format", "pt"), entries);
+      write(directory, decoder.config(), packed(decoder));
     }
+  }
+
+  /// Writes weights that [#packed] gave, or copies of them, into an existing directory.
+  public static void write(Path directory, DecoderConfig config, Map<String, Tensor> packed)
+      throws IOException {
+    ModelConfig.of(config).write(directory);
+    SafetensorsWriter.write(
+        directory.resolve(SafetensorsDirectory.SINGLE),
+        Map.of("format", "pt"),
+        entries("", packed));
+  }
+
+  /// What a file holds of float32 tensors on the CPU.
+  ///
+  /// @param prefix of every name in the file
+  public static List<Entry> entries(String prefix, Map<String, Tensor> tensors) {
+    return tensors.entrySet().stream()
+        .map(
+            named ->
+                new Entry(
+                    prefix + named.getKey(),
+                    ElementType.FLOAT32,
+                    Arrays.stream(named.getValue().shape()).boxed().toList(),
+                    named.getValue().memory()))
+        .toList();
   }
 
   /// The weights under the names and in the packing of the file, on the CPU; the caller's scope

@@ -35,6 +35,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
     subcommands = {
       StudyCommand.class,
       TrainCommand.class,
+      VerifyCommand.class,
       InspectCommand.class,
       GenerateCommand.class,
       ParityCommand.class,

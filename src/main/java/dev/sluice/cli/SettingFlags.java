@@ -79,12 +79,23 @@ final class SettingFlags {
     HELP.put("beta2", "AdamW's β₂.");
     HELP.put("epsilon", "AdamW's ε.");
     HELP.put("clip_norm", "The largest global gradient norm.");
-    HELP.put("stop_diverged", "End a run whose loss stays above where it began.");
+    HELP.put(
+        "stop_diverged",
+        "End a run whose loss stays above where it began, or at the first that is not finite.");
+    HELP.put(
+        "spike_threshold",
+        "Pass over a step whose loss or gradient norm is so many deviations above the median; 0"
+            + " for only those that are not finite.");
+    HELP.put("spike_window", "Accepted steps that the median is of.");
+    HELP.put("max_skips", "Steps passed over in a row before going back to a checkpoint.");
+    HELP.put("max_rollbacks", "How often a run goes back before it is given up.");
     HELP.put("seed", "Of weights and data order.");
     HELP.put("held_out_windows", "Held-out sequences per evaluation.");
     HELP.put("evaluate_every", "Steps between evaluations.");
     HELP.put("save_every", "Steps between checkpoints.");
     HELP.put("keep_checkpoints", "How many of the newest checkpoints stay.");
+    HELP.put("keep_every", "Checkpoints at multiples of so many steps stay too; 0 for none.");
+    HELP.put("keep_best", "The checkpoint with the lowest held-out loss stays too.");
     HELP.put("sample_every", "Steps between samples; 0 samples at the end only.");
     HELP.put("sample_prompt", "What samples continue.");
     HELP.put("sample_tokens", "Tokens per sample; 0 for none.");

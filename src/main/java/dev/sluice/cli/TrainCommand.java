@@ -62,6 +62,14 @@ final class TrainCommand implements Callable<Integer> {
       description = "Go on with this run from its newest complete checkpoint.")
   private @Nullable Path resume;
 
+  @Option(
+      names = "--checkpoint",
+      paramLabel = "NAME",
+      description =
+          "With --resume: go on from this checkpoint, such as step-00000100; later ones are set"
+              + " aside.")
+  private @Nullable String checkpoint;
+
   @Mixin private ThreadsOption threads = new ThreadsOption();
 
   @Spec private CommandSpec spec;
@@ -86,6 +94,9 @@ final class TrainCommand implements Callable<Integer> {
                 + (given.isEmpty() ? "--config and --output" : given.keySet()));
       }
       config = RunConfig.from(directory.resolve(RunConfig.FILE), Map.of());
+    } else if (checkpoint != null) {
+      throw new InvalidInputException(
+          "--checkpoint %s goes with --resume; name the run too".formatted(checkpoint));
     } else {
       config = RunConfig.from(file, given);
       directory = output != null ? output : freshDirectory(config);
@@ -100,7 +111,8 @@ final class TrainCommand implements Callable<Integer> {
     var run =
         new TrainingRun(
             config, directory, origin, new TrainingProgress(config), Interruption::requested);
-    var outcome = resume != null ? run.resume(corpus, tokenizer) : run.start(corpus, tokenizer);
+    var outcome =
+        resume != null ? run.resume(corpus, tokenizer, checkpoint) : run.start(corpus, tokenizer);
     return report(config, outcome);
   }
 
@@ -126,12 +138,13 @@ final class TrainCommand implements Callable<Integer> {
       }
       case DIVERGED -> {
         Console.error(
-            "The loss or gradient of step %d is not finite, so training stopped (%s); try a lower --learning-rate."
+            "Training diverged at step %d and stopped (%s); its batch and statistics are in %s; try a lower --learning-rate."
                 .formatted(
                     outcome.steps() + 1,
                     outcome.checkpoint() == null
                         ? "no checkpoint was saved yet"
-                        : "the last good checkpoint is " + outcome.checkpoint()));
+                        : "the last good checkpoint is " + outcome.checkpoint(),
+                    outcome.failure()));
         return Main.FAILED;
       }
       case COMPLETE -> {

@@ -9,6 +9,7 @@ import dev.sluice.report.RemainingTime;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.Trainer;
 import dev.sluice.training.TrainingRun;
+import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
@@ -69,5 +70,24 @@ final class TrainingProgress implements TrainingRun.Listener {
   }
 
   @Override
-  public void saved(int step, Path checkpoint) {}
+  public void saved(int step, Path checkpoint, double pauseSeconds) {
+    Console.note(
+        "step %d: saved %s; training waited %s s"
+            .formatted(step, checkpoint.getFileName(), Numbers.fixed(pauseSeconds, 2)));
+  }
+
+  @Override
+  public void notSaved(int step, IOException why) {
+    Console.error(why.getMessage() + "; training goes on and saves again later");
+  }
+
+  @Override
+  public void guarded(int step, String what) {
+    Console.note("step %d: %s".formatted(step, what));
+  }
+
+  @Override
+  public void changed(String setting, String before, String now) {
+    Console.note("%s is %s now; it was %s.".formatted(setting, now, before));
+  }
 }

@@ -7,6 +7,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.security.MessageDigest;
+import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JacksonException;
 import tools.jackson.databind.MapperFeature;
@@ -58,6 +59,7 @@ public record Corpus(Path directory, CorpusSummary summary, TokenShard train, To
             FORMAT,
             documents.name(),
             documents.fingerprint(),
+            Map.of(),
             tokenizer.describe(),
             tokenizer.fingerprint(),
             tokenizer.vocabularySize(),
@@ -158,6 +160,7 @@ public record Corpus(Path directory, CorpusSummary summary, TokenShard train, To
                 wanted.format(),
                 wanted.data(),
                 wanted.dataFingerprint(),
+                documents.parts(),
                 wanted.tokenizer(),
                 wanted.tokenizerFingerprint(),
                 wanted.vocabularySize(),

@@ -9,8 +9,10 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.util.Iterator;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Objects;
+import java.util.SequencedMap;
 import java.util.zip.GZIPInputStream;
 import org.jspecify.annotations.Nullable;
 
@@ -21,6 +23,10 @@ public interface Documents {
 
   /// SHA-256 over the names and contents: equal fingerprints mean equal documents.
   String fingerprint();
+
+  /// SHA-256 of each file's content, or each document's, by its name, in order: so that what
+  /// changed can be named.
+  SequencedMap<String, String> parts();
 
   DocumentCursor open();
 
@@ -65,6 +71,17 @@ public interface Documents {
         Sha256.update(digest, name);
         copy.forEach(text -> Sha256.update(digest, text));
         return Sha256.hex(digest);
+      }
+
+      @Override
+      public SequencedMap<String, String> parts() {
+        var parts = new LinkedHashMap<String, String>();
+        for (int i = 0; i < copy.size(); i++) {
+          MessageDigest digest = Sha256.digest();
+          Sha256.update(digest, copy.get(i));
+          parts.put(name + ":" + (i + 1), Sha256.hex(digest));
+        }
+        return parts;
       }
 
       @Override

@@ -7,8 +7,10 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.util.Comparator;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
+import java.util.SequencedMap;
 import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
@@ -117,6 +119,22 @@ record FileDocuments(Path data, String textField, List<DataFile> files) implemen
       }
     }
     return Sha256.hex(digest);
+  }
+
+  @Override
+  public SequencedMap<String, String> parts() {
+    var parts = new LinkedHashMap<String, String>();
+    for (DataFile file : files) {
+      MessageDigest digest = Sha256.digest();
+      try {
+        Sha256.updateContent(digest, file.path());
+      } catch (IOException e) {
+        throw new InvalidInputException(
+            "%s cannot be read (%s); check its permissions.".formatted(file.path(), e), e);
+      }
+      parts.put(file.name(), Sha256.hex(digest));
+    }
+    return parts;
   }
 
   @Override

@@ -8,6 +8,7 @@ import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
+import java.util.List;
 
 /// All gradients of a model taken together.
 public final class Gradients {
@@ -52,6 +53,23 @@ public final class Gradients {
         sum += part;
       }
       return Math.sqrt(sum);
+    }
+  }
+
+  /// Names of the parameters whose gradient has a number that is not finite.
+  public static List<String> notFinite(Parameters parameters) {
+    try (var _ = Scope.withoutGradient()) {
+      var names = new ArrayList<String>();
+      parameters
+          .all()
+          .forEach(
+              (name, parameter) -> {
+                var gradient = parameter.gradient();
+                if (gradient != null && !Double.isFinite(gradient.absolute().max().item())) {
+                  names.add(name);
+                }
+              });
+      return List.copyOf(names);
     }
   }
 

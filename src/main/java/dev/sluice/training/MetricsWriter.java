@@ -134,12 +134,7 @@ public final class MetricsWriter implements AutoCloseable {
         int end = endOfLine(lines, begin);
         byte[] line = Arrays.copyOfRange(lines, begin, end);
         Long found = step(line);
-        if (found == null && end < lines.length - 1) {
-          throw new InvalidInputException(
-              ("%s is damaged in line %d, which is not a JSON object with a step;"
-                      + " repair or remove that line")
-                  .formatted(file, number));
-        }
+        requireLine(file, number, found, end, lines.length);
         if (found != null && found <= step) {
           var kept =
               ByteBuffer.wrap(Arrays.copyOf(line, line.length + 1)).put(line.length, (byte) '\n');
@@ -153,6 +148,34 @@ public final class MetricsWriter implements AutoCloseable {
     }
     // Should the rename itself be lost, the old file is there and the next resume does this again.
     Files.move(beside, file, StandardCopyOption.ATOMIC_MOVE);
+  }
+
+  /// Refuses a file with a line that is not a JSON object with a step; the last may be torn by a
+  /// crash.
+  static void requireLines(Path file) {
+    byte[] lines;
+    try {
+      lines = Files.readAllBytes(file);
+    } catch (IOException e) {
+      throw new InvalidInputException(
+          "%s cannot be read (%s); check its permissions".formatted(file, e), e);
+    }
+    int number = 1;
+    for (int begin = 0; begin < lines.length; number++) {
+      int end = endOfLine(lines, begin);
+      requireLine(file, number, step(Arrays.copyOfRange(lines, begin, end)), end, lines.length);
+      begin = end + 1;
+    }
+  }
+
+  private static void requireLine(
+      Path file, int number, @Nullable Long step, int end, int fileLength) {
+    if (step == null && end < fileLength - 1) {
+      throw new InvalidInputException(
+          ("%s is damaged in line %d, which is not a JSON object with a step;"
+                  + " repair or remove that line")
+              .formatted(file, number));
+    }
   }
 
   private static int endOfLine(byte[] lines, int begin) {

@@ -80,12 +80,20 @@ import tools.jackson.dataformat.toml.TomlMapper;
 /// @param beta2 of AdamW
 /// @param epsilon of AdamW
 /// @param clipNorm the largest global gradient norm
-/// @param stopDiverged end the run when its loss has stayed above where it began, see [Divergence]
+/// @param stopDiverged end the run when its loss has stayed above where it began, see [Divergence],
+///   or at the first loss or gradient that is not finite
+/// @param spikeThreshold a step whose loss or gradient norm is so many deviations above the median
+///   is passed over, see [SpikeGuard]; 0 for only those that are not finite
+/// @param spikeWindow accepted steps that the median is of
+/// @param maxSkips steps passed over in a row before the run goes back to a checkpoint
+/// @param maxRollbacks how often a run goes back before it is given up
 /// @param seed of weights and data order
 /// @param heldOutWindows sequences of held-out text per evaluation
 /// @param evaluateEvery steps between evaluations
 /// @param saveEvery steps between checkpoints
 /// @param keepCheckpoints how many of the newest checkpoints stay
+/// @param keepEvery checkpoints at multiples of so many steps stay as well; 0 for none
+/// @param keepBest the checkpoint with the lowest held-out loss stays as well
 /// @param sampleEvery steps between printed samples; 0 for none but the last
 /// @param samplePrompt what samples continue
 /// @param sampleTokens tokens per sample
@@ -133,11 +141,17 @@ public record RunConfig(
     double epsilon,
     double clipNorm,
     boolean stopDiverged,
+    double spikeThreshold,
+    int spikeWindow,
+    int maxSkips,
+    int maxRollbacks,
     long seed,
     int heldOutWindows,
     int evaluateEvery,
     int saveEvery,
     int keepCheckpoints,
+    int keepEvery,
+    boolean keepBest,
     int sampleEvery,
     String samplePrompt,
     int sampleTokens) {
@@ -190,11 +204,17 @@ public record RunConfig(
           1e-8,
           1.0,
           false,
+          0,
+          128,
+          3,
+          2,
           1,
           32,
           100,
           100,
           3,
+          0,
+          true,
           0,
           "The ",
           200);
@@ -236,6 +256,19 @@ public record RunConfig(
     requireSize("experts_per_token", expertsPerToken);
     require(decaySteps >= 0, "decay_steps", decaySteps, "use 0 for a fifth of all");
     require(clipNorm > 0, "clip_norm", clipNorm, "use a positive number");
+    require(
+        spikeThreshold == 0 || spikeThreshold >= 1,
+        "spike_threshold",
+        spikeThreshold,
+        "use 0 for none or at least 1, such as 6");
+    require(
+        spikeWindow >= SpikeGuard.FEWEST,
+        "spike_window",
+        spikeWindow,
+        "use at least " + SpikeGuard.FEWEST);
+    require(maxSkips >= 0, "max_skips", maxSkips, "use 0 for none");
+    require(maxRollbacks >= 0, "max_rollbacks", maxRollbacks, "use 0 for none");
+    require(keepEvery >= 0, "keep_every", keepEvery, "use 0 for none");
     require(heldOutWindows >= 1, "held_out_windows", heldOutWindows, "use at least 1");
     require(evaluateEvery >= 1, "evaluate_every", evaluateEvery, "use at least 1");
     require(saveEvery >= 1, "save_every", saveEvery, "use at least 1");
@@ -452,6 +485,12 @@ public record RunConfig(
 
   public Precision precisionOf() {
     return Precision.parse(precision);
+  }
+
+  /// When a step is passed over, and when the run goes back or is given up.
+  SpikeGuard.Settings spikeGuard() {
+    return new SpikeGuard.Settings(
+        spikeThreshold, spikeWindow, stopDiverged ? 0 : maxSkips, stopDiverged ? 0 : maxRollbacks);
   }
 
   public LearningRateSchedule scheduleOf() {

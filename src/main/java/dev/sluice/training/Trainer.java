@@ -5,29 +5,35 @@ import dev.sluice.decoder.ExpertLoad;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.optimizer.Gradients;
 import dev.sluice.optimizer.LearningRateSchedule;
+import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.List;
 
 /// Takes optimizer steps on a decoder: forward, backward, clip, AdamW.
-public final class Trainer implements AutoCloseable {
+public class Trainer implements AutoCloseable {
   /// What a step measured.
   ///
   /// @param number from 1
   /// @param loss mean next-token loss over the step's sequences, in nats, before the update
   /// @param gradientNorm global norm before clipping
   /// @param learningRate used
-  public record Step(int number, double loss, double gradientNorm, double learningRate) {
-    public boolean isFinite() {
-      return Double.isFinite(loss) && Double.isFinite(gradientNorm);
-    }
-  }
+  /// @param updated whether the weights moved
+  /// @param notFinite weights whose gradient was not finite
+  public record Step(
+      int number,
+      double loss,
+      double gradientNorm,
+      double learningRate,
+      boolean updated,
+      List<String> notFinite) {}
 
   private final Decoder decoder;
   private final AdamW optimizer;
   private final LearningRateSchedule schedule;
   private final double maximumLearningRate;
   private final double clipNorm;
+  private int updates;
 
   public Trainer(
       Decoder decoder,
@@ -47,12 +53,34 @@ public final class Trainer implements AutoCloseable {
     return optimizer;
   }
 
+  /// Goes on after so many updates, whose moments [#optimizer] has.
+  public void goOnAfter(int updates) {
+    this.updates = updates;
+  }
+
+  /// Decides whether a step's gradient moves the weights.
+  @FunctionalInterface
+  public interface Judge {
+    boolean accepts(double loss, double gradientNorm);
+  }
+
   /// Takes one step; the weights stay as they are when its loss or gradient is not finite.
   ///
   /// @param number from 1
   /// @param microBatches each of `batchSize` rows of `sequenceLength + 1` token ids, row-major;
   ///   gradients are averaged
   public Step step(int number, List<long[]> microBatches, int batchSize, int sequenceLength) {
+    return step(
+        number,
+        microBatches,
+        batchSize,
+        sequenceLength,
+        (loss, norm) -> Double.isFinite(loss) && Double.isFinite(norm));
+  }
+
+  /// Takes one step; the weights stay as they are when `judge` does not accept it.
+  public Step step(
+      int number, List<long[]> microBatches, int batchSize, int sequenceLength, Judge judge) {
     double loss = 0;
     var load = new ExpertLoad();
     for (long[] batch : microBatches) {
@@ -65,14 +93,23 @@ public final class Trainer implements AutoCloseable {
         loss += mean.crossEntropy().item() / microBatches.size();
       }
     }
+    loss = differentiated(number, loss, decoder.parameters());
     double norm = Gradients.norm(decoder.parameters());
     double rate = maximumLearningRate * schedule.at(number - 1);
-    var step = new Step(number, loss, norm, rate);
-    if (step.isFinite()) {
-      optimizer.step(number, rate, Gradients.clippingScale(norm, clipNorm));
+    var notFinite =
+        Double.isFinite(norm) ? List.<String>of() : Gradients.notFinite(decoder.parameters());
+    boolean accepted = judge.accepts(loss, norm);
+    if (accepted) {
+      updates++;
+      optimizer.step(updates, rate, Gradients.clippingScale(norm, clipNorm));
     }
     Gradients.clear(decoder.parameters());
-    return step;
+    return new Step(number, loss, norm, rate, accepted, notFinite);
+  }
+
+  /// The loss of a step whose gradients are there: a place for faults that tests inject.
+  double differentiated(int number, double loss, Parameters parameters) {
+    return loss;
   }
 
   @Override

@@ -4,9 +4,9 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.checkpoint.SafetensorsFile;
-import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.checkpoint.SafetensorsWriter;
 import dev.sluice.decoder.Decoder;
+import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.tensor.Device;
@@ -18,8 +18,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Arrays;
-import java.util.List;
+import java.util.LinkedHashMap;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JacksonException;
@@ -28,11 +27,22 @@ import tools.jackson.databind.json.JsonMapper;
 /// A checkpoint of a run: the model as a Hugging Face directory, `optimizer.safetensors` and
 /// `state.json`.
 final class TrainingCheckpoint {
-  /// What a run needs besides tensors; the reader's position follows from the step.
+  /// What a run needs besides tensors.
   ///
-  /// @param step steps taken
+  /// @param step steps taken; with the guard's batches passed over it is the reader's position
   /// @param dataFingerprint of the corpus
-  record State(int step, String dataFingerprint) {}
+  /// @param heldOutLoss in nats at this step, or null when it was not measured
+  record State(
+      int step, String dataFingerprint, @Nullable Double heldOutLoss, SpikeGuard.State guard) {
+    /// Whether a file held all of it.
+    private boolean isComplete() {
+      return dataFingerprint != null
+          && guard != null
+          && guard.losses() != null
+          && guard.gradientNorms() != null
+          && guard.events() != null;
+    }
+  }
 
   private static final JsonMapper JSON = JsonMapper.builder().build();
   private static final String OPTIMIZER = "optimizer.safetensors";
@@ -42,61 +52,89 @@ final class TrainingCheckpoint {
 
   private TrainingCheckpoint() {}
 
-  /// Saves into `directory`, which appears when it is complete.
-  ///
-  /// @param manifest of the run, copied beside the model
-  /// @param tokenizerFile copied beside the model, or null for bytes
-  static void save(
-      Path directory,
-      Decoder decoder,
-      AdamW optimizer,
-      State state,
-      Path manifest,
-      @Nullable Path tokenizerFile)
-      throws IOException {
-    CheckpointDirectory.save(
-        directory,
-        partial -> {
-          ModelDirectory.write(partial, decoder);
-          writeMoments(partial.resolve(OPTIMIZER), optimizer);
-          Files.writeString(partial.resolve(STATE), JSON.writeValueAsString(state));
-          Files.copy(manifest, partial.resolve(RunManifest.FILE_NAME));
-          if (tokenizerFile != null) {
-            Files.copy(tokenizerFile, partial.resolve("tokenizer.json"));
-          }
-        });
-  }
+  /// A copy of all that a checkpoint holds, on the CPU: once it is taken, training may go on.
+  static final class Snapshot implements AutoCloseable {
+    private final DecoderConfig config;
+    private final State state;
+    private final Parameters weights;
+    private final Parameters firstMoments;
+    private final Parameters secondMoments;
 
-  private static void writeMoments(Path file, AdamW optimizer) throws IOException {
-    try (var _ = Scope.withoutGradient()) {
-      List<Entry> entries = new ArrayList<>();
-      add(entries, FIRST, optimizer.firstMoments());
-      add(entries, SECOND, optimizer.secondMoments());
-      SafetensorsWriter.write(file, Map.of(), entries);
+    Snapshot(Decoder decoder, AdamW optimizer, State state) {
+      try (var _ = Scope.withoutGradient()) {
+        this.config = decoder.config();
+        this.state = state;
+        this.weights = copies(ModelDirectory.packed(decoder));
+        this.firstMoments = copies(optimizer.firstMoments().all());
+        this.secondMoments = copies(optimizer.secondMoments().all());
+      }
+    }
+
+    private static Parameters copies(Map<String, Tensor> tensors) {
+      Map<String, Tensor> copies = new LinkedHashMap<>();
+      tensors.forEach(
+          (name, tensor) -> {
+            var here = tensor.to(Device.CPU).contiguous();
+            var copy = Tensor.uninitialized(here, ElementType.FLOAT32, here.shape());
+            copy.memory().copyFrom(here.memory());
+            copies.put(name, copy);
+          });
+      return new Parameters(copies);
+    }
+
+    /// Saves into `directory`, which appears when it is complete.
+    ///
+    /// @param manifest of the run, copied beside the model
+    /// @param tokenizerFile copied beside the model, or null for bytes
+    void save(Path directory, Path manifest, @Nullable Path tokenizerFile) throws IOException {
+      CheckpointDirectory.save(
+          directory,
+          partial -> {
+            ModelDirectory.write(partial, config, weights.all());
+            var moments = new ArrayList<>(ModelDirectory.entries(FIRST, firstMoments.all()));
+            moments.addAll(ModelDirectory.entries(SECOND, secondMoments.all()));
+            SafetensorsWriter.write(partial.resolve(OPTIMIZER), Map.of(), moments);
+            Files.writeString(partial.resolve(STATE), JSON.writeValueAsString(state));
+            Files.copy(manifest, partial.resolve(RunManifest.FILE_NAME));
+            if (tokenizerFile != null) {
+              Files.copy(tokenizerFile, partial.resolve("tokenizer.json"));
+            }
+          });
+    }
+
+    @Override
+    public void close() {
+      weights.close();
+      firstMoments.close();
+      secondMoments.close();
     }
   }
 
-  private static void add(List<Entry> entries, String prefix, Parameters moments) {
-    moments
-        .all()
-        .forEach(
-            (name, moment) ->
-                entries.add(
-                    new Entry(
-                        prefix + name,
-                        ElementType.FLOAT32,
-                        Arrays.stream(moment.shape()).boxed().toList(),
-                        moment.to(Device.CPU).memory())));
+  /// The held-out loss that was measured at a checkpoint's step; null where there was none, or
+  /// where the checkpoint cannot be read.
+  static @Nullable Double heldOutLoss(Path directory) {
+    try {
+      return state(directory).heldOutLoss();
+    } catch (InvalidInputException _) {
+      return null;
+    }
   }
 
   /// Reads `state.json`.
   static State state(Path directory) {
+    Path file = directory.resolve(STATE);
+    @Nullable State state;
     try {
-      return JSON.readValue(Files.readAllBytes(directory.resolve(STATE)), State.class);
+      state = JSON.readValue(Files.readAllBytes(file), State.class);
     } catch (IOException | JacksonException e) {
       throw new InvalidInputException(
-          "cannot read " + directory.resolve(STATE) + "; resume from another checkpoint", e);
+          "cannot read " + file + "; resume from another checkpoint", e);
     }
+    if (state == null || !state.isComplete()) {
+      throw new InvalidInputException(
+          file + " lacks a part of the state; resume from another checkpoint");
+    }
+    return state;
   }
 
   /// Reads the optimizer's state into `optimizer`.

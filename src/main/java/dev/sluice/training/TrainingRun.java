@@ -2,6 +2,7 @@ package dev.sluice.training;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.CheckpointDirectory;
+import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.corpus.BatchReader;
 import dev.sluice.corpus.Corpus;
@@ -21,22 +22,28 @@ import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.time.Instant;
 import java.time.InstantSource;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.function.BooleanSupplier;
 import org.jspecify.annotations.Nullable;
+import tools.jackson.databind.PropertyNamingStrategies;
+import tools.jackson.databind.json.JsonMapper;
 
 /// A training run in a directory: `config.toml`, `manifest.json`, `metrics.jsonl`, `timings.jsonl`,
 /// TensorBoard events and `checkpoints/`.
 ///
-/// Batches are a pure function of the step and weights are saved with the optimizer's state, so a
-/// run that was stopped goes on where it was.
-public final class TrainingRun {
+/// Batches are a pure function of their index and weights are saved with the optimizer's state and
+/// the [SpikeGuard]'s, so a run that was stopped goes on as if it had not been, bit for bit.
+/// Checkpoints are written while training goes on.
+public class TrainingRun {
   /// Hears of a run's progress, on its thread.
   public interface Listener {
     default void prepared(Corpus corpus, Decoder decoder, int firstStep) {}
@@ -47,7 +54,19 @@ public final class TrainingRun {
 
     default void sampled(int step, String text) {}
 
-    default void saved(int step, Path checkpoint) {}
+    /// A checkpoint was written.
+    ///
+    /// @param pauseSeconds that training waited
+    default void saved(int step, Path checkpoint, double pauseSeconds) {}
+
+    /// A checkpoint could not be written; training goes on and the next save is tried.
+    default void notSaved(int step, IOException why) {}
+
+    /// A step was passed over, or the run went back, and why.
+    default void guarded(int step, String what) {}
+
+    /// A setting differs from that of the checkpoint.
+    default void changed(String setting, String before, String now) {}
   }
 
   /// How a run ended.
@@ -55,7 +74,8 @@ public final class TrainingRun {
     COMPLETE,
     /// Asked to stop; resuming goes on.
     STOPPED,
-    /// A loss or gradient was not finite, or the loss stayed above where it began.
+    /// Losses or gradients were again and again not acceptable, or the loss stayed above where it
+    /// began.
     DIVERGED
   }
 
@@ -67,16 +87,24 @@ public final class TrainingRun {
   /// @param heldOut the last evaluation, or null when there was none
   /// @param tokensPerSecond the median over all steps
   /// @param checkpoint the newest checkpoint, or null
+  /// @param failure what is recorded of the step that ended the run, or null
   public record Outcome(
       Path directory,
       Ending ending,
       int steps,
       @Nullable HeldOutLoss heldOut,
       double tokensPerSecond,
-      @Nullable Path checkpoint) {}
+      @Nullable Path checkpoint,
+      @Nullable Path failure) {}
 
   /// Who started the run, for its manifest.
   public record Origin(String commit, List<String> commandLine) {}
+
+  /// What the guard did, a JSON object a line, in a run directory.
+  public static final String EVENTS = "events.jsonl";
+
+  private static final JsonMapper JSON =
+      JsonMapper.builder().propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE).build();
 
   private final RunConfig config;
   private final Path directory;
@@ -107,15 +135,18 @@ public final class TrainingRun {
     boolean bundled = config.data().equals("moby-dick") && !Files.exists(Path.of("moby-dick"));
     if (fixed && Files.exists(directory.resolve("corpus.json"))) {
       var corpus = Corpus.open(directory);
+      corpus.verify();
+      var summary = corpus.summary();
       if (bundled || Files.exists(Path.of(config.data()))) {
-        requireSame(
-            "data",
-            corpus.summary().dataFingerprint(),
-            documents(config, bundled).fingerprint(),
-            directory);
+        var documents = documents(config, bundled);
+        if (!documents.fingerprint().equals(summary.dataFingerprint())) {
+          throw changed("data", summary.differences(documents), directory);
+        }
       }
-      requireSame(
-          "tokenizer", corpus.summary().tokenizerFingerprint(), tokenizer.fingerprint(), directory);
+      if (!tokenizer.fingerprint().equals(summary.tokenizerFingerprint())) {
+        throw changed(
+            "tokenizer", summary.tokenizer() + ", now " + tokenizer.describe(), directory);
+      }
       return corpus;
     }
     return Corpus.prepare(documents(config, bundled), tokenizer, config.heldOutShare(), directory);
@@ -127,12 +158,10 @@ public final class TrainingRun {
         : Documents.at(Path.of(config.data()), config.textField());
   }
 
-  private static void requireSame(String what, String before, String now, Path directory) {
-    if (!before.equals(now)) {
-      throw new InvalidInputException(
-          "the %s changed since %s was prepared (fingerprint %s, now %s); restore it or choose another --output"
-              .formatted(what, directory, before, now));
-    }
+  private static InvalidInputException changed(String what, String difference, Path directory) {
+    return new InvalidInputException(
+        "the %s changed since %s was prepared (%s); restore it or choose another --output"
+            .formatted(what, directory, difference));
   }
 
   /// Refuses a directory that holds a run: nothing in it may be overwritten. Ask before its corpus
@@ -171,39 +200,105 @@ public final class TrainingRun {
     Files.createDirectories(checkpoints);
     manifest(corpus).write(directory.resolve(RunManifest.FILE_NAME));
     config.write(directory); // last: a directory that has it is a run
-    return fromScratch(corpus, tokenizer, inputs, false);
+    return run(inputs, null, false);
   }
 
   /// Goes on from the newest complete checkpoint, or from the start when there is none.
   public Outcome resume(Corpus corpus, Tokenizer tokenizer) throws IOException {
+    return resume(corpus, tokenizer, null);
+  }
+
+  /// Goes on from a checkpoint.
+  ///
+  /// @param name of the checkpoint; later ones are set aside. Null for the newest
+  public Outcome resume(Corpus corpus, Tokenizer tokenizer, @Nullable String name)
+      throws IOException {
     requireTrainable(config, tokenizer);
     CheckpointDirectory.cleanPartials(checkpoints);
-    var latest = CheckpointDirectory.latest(checkpoints);
-    if (latest.isEmpty()) {
-      return fromScratch(corpus, tokenizer, inputs(corpus, tokenizer), true);
+    Path from = name == null ? CheckpointDirectory.latest(checkpoints).orElse(null) : named(name);
+    if (from != null) {
+      requireWhole(from);
+      requireSameRun(from, corpus, tokenizer);
+      setAsideAfter(from);
     }
-    Path checkpoint = latest.get();
-    CheckpointDirectory.verify(checkpoint);
-    var state = TrainingCheckpoint.state(checkpoint);
-    String fingerprint = corpus.summary().dataFingerprint();
-    if (!state.dataFingerprint().equals(fingerprint)) {
+    return run(inputs(corpus, tokenizer), from, true);
+  }
+
+  private Path named(String name) {
+    return CheckpointDirectory.complete(checkpoints).stream()
+        .filter(checkpoint -> checkpoint.endsWith(name))
+        .findFirst()
+        .orElseThrow(
+            () ->
+                new InvalidInputException(
+                    "%s has no checkpoint %s; it has %s"
+                        .formatted(
+                            checkpoints,
+                            name,
+                            CheckpointDirectory.complete(checkpoints).stream()
+                                .map(checkpoint -> String.valueOf(checkpoint.getFileName()))
+                                .toList())));
+  }
+
+  /// Refuses a damaged checkpoint and says which one before it is whole.
+  private void requireWhole(Path checkpoint) {
+    try {
+      CheckpointDirectory.verify(checkpoint);
+    } catch (InvalidInputException damage) {
+      String offer =
+          wholeBefore(checkpoint)
+              .map(
+                  whole ->
+                      "%s before it is whole: --resume %s --checkpoint %s"
+                          .formatted(whole.getFileName(), directory, whole.getFileName()))
+              .orElse("none before it is whole: start again with another --output");
+      throw new InvalidInputException(damage.getMessage() + "; " + offer, damage);
+    }
+  }
+
+  private Optional<Path> wholeBefore(Path checkpoint) {
+    var complete = CheckpointDirectory.complete(checkpoints);
+    return complete.subList(0, Math.max(0, complete.indexOf(checkpoint))).reversed().stream()
+        .filter(CheckpointDirectory::isWhole)
+        .findFirst();
+  }
+
+  private void setAsideAfter(Path checkpoint) throws IOException {
+    var complete = CheckpointDirectory.complete(checkpoints);
+    for (Path later : complete.subList(complete.indexOf(checkpoint) + 1, complete.size())) {
+      var _ = CheckpointDirectory.setAside(later);
+    }
+  }
+
+  /// Refuses another text, tokenizer or shape than the checkpoint's, and tells of other settings
+  /// that differ.
+  private void requireSameRun(Path checkpoint, Corpus corpus, Tokenizer tokenizer) {
+    String before = TrainingCheckpoint.state(checkpoint).dataFingerprint();
+    String now = corpus.summary().dataFingerprint();
+    if (!before.equals(now)) {
       throw new InvalidInputException(
-          "the data changed since "
-              + checkpoint
-              + " was saved (fingerprint "
-              + state.dataFingerprint()
-              + ", now "
-              + fingerprint
-              + "); restore the data or start a new run");
+          "the data changed since %s was saved (fingerprint %s, now %s); restore the data or start a new run"
+              .formatted(checkpoint, before, now));
     }
     requireTokenizer(checkpoint, tokenizer);
-    var device = Device.parse(config.device());
-    try (var decoder = ModelDirectory.load(checkpoint, config.precisionOf(), device, true);
-        var trainer = trainer(decoder)) {
-      TrainingCheckpoint.readMoments(checkpoint, trainer.optimizer());
-      return train(
-          corpus, tokenizer, inputs(corpus, tokenizer), decoder, trainer, state.step(), true);
+    var shape = ModelConfig.of(config.decoder(vocabulary(config, tokenizer)));
+    var differences = ModelConfig.read(checkpoint).differences(shape);
+    if (!differences.isEmpty()) {
+      throw new InvalidInputException(
+          "the model's shape changed since %s was saved: %s; restore %s or start a new run"
+              .formatted(
+                  checkpoint, String.join(", ", differences), directory.resolve(RunConfig.FILE)));
     }
+    var settings = config.settings();
+    RunManifest.read(checkpoint.resolve(RunManifest.FILE_NAME))
+        .config()
+        .forEach(
+            (setting, value) -> {
+              String present = String.valueOf(settings.get(setting));
+              if (settings.containsKey(setting) && !present.equals(String.valueOf(value))) {
+                listener.changed(setting, String.valueOf(value), present);
+              }
+            });
   }
 
   /// A checkpoint has its tokenizer beside it, unless that is bytes.
@@ -217,24 +312,83 @@ public final class TrainingRun {
     }
   }
 
+  /// Trains from a checkpoint, or from new weights, and goes back as often as the guard wants.
+  ///
+  /// @param from the checkpoint, or null
   /// @param again whether the directory may hold what an earlier attempt recorded
-  private Outcome fromScratch(Corpus corpus, Tokenizer tokenizer, Inputs inputs, boolean again)
-      throws IOException {
-    var device = Device.parse(config.device());
-    var shape = config.decoder(vocabulary(config, tokenizer));
-    try (var decoder = Decoder.initialize(shape, config.precisionOf(), device, config.seed());
-        var trainer = trainer(decoder)) {
-      return train(corpus, tokenizer, inputs, decoder, trainer, 0, again);
+  private Outcome run(Inputs inputs, @Nullable Path from, boolean again) throws IOException {
+    var state = state(from, inputs);
+    while (true) {
+      try (var decoder = decoder(from, inputs);
+          var trainer = trainer(decoder)) {
+        if (from != null) {
+          TrainingCheckpoint.readMoments(from, trainer.optimizer());
+        }
+        trainer.goOnAfter(state.step() - state.guard().skips());
+        var attempt = new Attempt(inputs, decoder, trainer, state);
+        var outcome = attempt.train(again);
+        if (outcome != null) {
+          return outcome;
+        }
+        from = lastGood();
+        var good = state(from, inputs);
+        var guard = attempt.guard.rolledBack(attempt.number, good.step(), good.guard());
+        state =
+            new TrainingCheckpoint.State(
+                good.step(), good.dataFingerprint(), good.heldOutLoss(), guard);
+        again = true;
+        listener.guarded(
+            attempt.number,
+            "going back to step %d; the batches since are passed over".formatted(good.step()));
+      }
     }
+  }
+
+  private static TrainingCheckpoint.State state(@Nullable Path checkpoint, Inputs inputs) {
+    return checkpoint != null
+        ? TrainingCheckpoint.state(checkpoint)
+        : new TrainingCheckpoint.State(
+            0, inputs.corpus().summary().dataFingerprint(), null, SpikeGuard.State.NEW);
+  }
+
+  private Decoder decoder(@Nullable Path checkpoint, Inputs inputs) {
+    var device = Device.parse(config.device());
+    return checkpoint != null
+        ? ModelDirectory.load(checkpoint, config.precisionOf(), device, true)
+        : Decoder.initialize(
+            config.decoder(vocabulary(config, inputs.tokenizer())),
+            config.precisionOf(),
+            device,
+            config.seed());
+  }
+
+  /// The newest checkpoint that the run may go back to, or null for new weights; later ones are set
+  /// aside.
+  private @Nullable Path lastGood() throws IOException {
+    for (Path checkpoint : CheckpointDirectory.complete(checkpoints).reversed()) {
+      if (Retention.isGood(checkpoint, config.saveEvery())
+          && CheckpointDirectory.isWhole(checkpoint)) {
+        return checkpoint;
+      }
+      var _ = CheckpointDirectory.setAside(checkpoint);
+    }
+    return null;
   }
 
   /// What a run reads.
   ///
   /// @param sinkWindow held-out tokens to watch the model's attention on
-  private record Inputs(BatchReader batches, HeldOutReader.Sample heldOut, long[] sinkWindow) {}
+  private record Inputs(
+      Corpus corpus,
+      Tokenizer tokenizer,
+      BatchReader batches,
+      HeldOutReader.Sample heldOut,
+      long[] sinkWindow) {}
 
   private Inputs inputs(Corpus corpus, Tokenizer tokenizer) {
     return new Inputs(
+        corpus,
+        tokenizer,
         new BatchReader(corpus.train(), config.batchSize(), config.sequenceLength(), config.seed()),
         new HeldOutReader(corpus.heldOut(), config.sequenceLength(), tokenizer)
             .sample(config.heldOutWindows()),
@@ -257,7 +411,8 @@ public final class TrainingRun {
     return config.vocabSize();
   }
 
-  private Trainer trainer(Decoder decoder) {
+  /// Tests make one that injects faults.
+  Trainer trainer(Decoder decoder) {
     return new Trainer(
         decoder,
         new AdamW.Settings(config.beta1(), config.beta2(), config.epsilon(), config.weightDecay()),
@@ -280,89 +435,257 @@ public final class TrainingRun {
 
   // ---------------------------------------------------------------- the loop
 
-  private Outcome train(
-      Corpus corpus,
-      Tokenizer tokenizer,
-      Inputs inputs,
-      Decoder decoder,
-      Trainer trainer,
-      int done,
-      boolean again)
-      throws IOException {
-    listener.prepared(corpus, decoder, done);
-    @Nullable HeldOutLoss heldOut = null;
-    Ending ending = Ending.COMPLETE;
-    int number = done;
-    try (var metrics =
-            again ? MetricsWriter.resume(directory, done) : MetricsWriter.start(directory);
-        var board =
-            again
-                ? TensorBoardWriter.resume(directory, done, InstantSource.system())
-                : TensorBoardWriter.start(directory, InstantSource.system())) {
-      var divergence = divergence(done);
-      while (number < config.steps()) {
-        long began = System.nanoTime();
-        var step =
-            trainer.step(
-                number + 1,
-                microBatches(inputs.batches(), number),
-                config.batchSize(),
-                config.sequenceLength());
-        double seconds = (System.nanoTime() - began) / 1e9;
-        if (!step.isFinite()) {
-          metrics.metrics(
-              number + 1, Map.of("loss", step.loss(), "gradient_norm", step.gradientNorm()));
-          ending = Ending.DIVERGED;
-          break;
-        }
-        number++;
-        double rate = tokensPerStep() / seconds;
-        record(metrics, board, step, rate, seconds);
-        listener.stepped(step, rate);
-        if (config.stopDiverged() && divergence.after(step.loss())) {
-          ending = Ending.DIVERGED;
-          break;
-        }
+  /// Steps from one state on, until the run ends or goes back.
+  private final class Attempt {
+    private final Inputs inputs;
+    private final Decoder decoder;
+    private final Trainer trainer;
+    private final SpikeGuard guard;
+    private final int begin;
+    private final CheckpointSaver saver = new CheckpointSaver();
+    private int number;
+    private @Nullable HeldOutLoss heldOut;
 
-        boolean last = number == config.steps();
-        // also when stopping, so that a stopped and resumed run records what an unbroken one does
-        if (last || number % config.evaluateEvery() == 0) {
-          heldOut =
-              HeldOutLoss.measure(decoder, inputs.heldOut().windows(), inputs.heldOut().bytes());
-          record(metrics, board, number, heldOut, sinks(decoder, inputs.sinkWindow()));
-          listener.evaluated(number, heldOut);
+    Attempt(Inputs inputs, Decoder decoder, Trainer trainer, TrainingCheckpoint.State state) {
+      this.inputs = inputs;
+      this.decoder = decoder;
+      this.trainer = trainer;
+      this.guard = new SpikeGuard(config.spikeGuard(), state.guard());
+      this.begin = state.step();
+      this.number = begin;
+    }
+
+    /// Null when the run is to go back.
+    @Nullable Outcome train(boolean again) throws IOException {
+      listener.prepared(inputs.corpus(), decoder, begin);
+      writeEvents();
+      Ending ending = Ending.COMPLETE;
+      @Nullable Path failure = null;
+      try (var metrics =
+              again ? MetricsWriter.resume(directory, begin) : MetricsWriter.start(directory);
+          var board =
+              again
+                  ? TensorBoardWriter.resume(directory, begin, InstantSource.system())
+                  : TensorBoardWriter.start(directory, InstantSource.system());
+          saver) { // closed first: it waits for what is being written
+        var divergence = divergence(begin);
+        while (number < config.steps()) {
+          long began = System.nanoTime();
+          long batch = nextBatch();
+          var micro = microBatches(batch);
+          var verdict = new SpikeGuard.Verdict[1];
+          Trainer.Step step;
+          try {
+            step =
+                trainer.step(
+                    number + 1,
+                    micro,
+                    config.batchSize(),
+                    config.sequenceLength(),
+                    (loss, norm) -> {
+                      verdict[0] = guard.judge(number + 1, loss, norm);
+                      return verdict[0] == SpikeGuard.Verdict.ACCEPT;
+                    });
+          } catch (RuntimeException | Error e) {
+            recordCrash(e, batch, micro);
+            throw e;
+          }
+          double seconds = (System.nanoTime() - began) / 1e9;
+          if (verdict[0] != SpikeGuard.Verdict.ACCEPT) {
+            writeEvents();
+            var event = guard.state().events().getLast();
+            listener.guarded(step.number(), event.cause());
+            if (verdict[0] == SpikeGuard.Verdict.ROLL_BACK) {
+              number++;
+              report(metrics, saver.await());
+              return null;
+            }
+            if (verdict[0] == SpikeGuard.Verdict.GIVE_UP) {
+              metrics.metrics(
+                  step.number(), Map.of("loss", step.loss(), "gradient_norm", step.gradientNorm()));
+              failure = recordFailure(statistics(step, null), batch, micro);
+              ending = Ending.DIVERGED;
+              break;
+            }
+          }
+          number++;
+          double rate = tokensPerStep() / seconds;
+          record(metrics, board, step, rate, seconds);
+          listener.stepped(step, rate);
+          if (config.stopDiverged() && divergence.after(step.loss())) {
+            failure = recordFailure(statistics(step, null), batch, micro);
+            ending = Ending.DIVERGED;
+            break;
+          }
+
+          boolean last = number == config.steps();
+          // also when stopping, so that a stopped and resumed run records what an unbroken one does
+          boolean evaluate = last || number % config.evaluateEvery() == 0;
+          if (evaluate) {
+            heldOut =
+                HeldOutLoss.measure(decoder, inputs.heldOut().windows(), inputs.heldOut().bytes());
+            record(metrics, board, number, heldOut, sinks(decoder, inputs.sinkWindow()));
+            listener.evaluated(number, heldOut);
+          }
+          // Asked for last: a step that is saved is recorded whole, with its evaluation.
+          boolean stopping = !last && stop.getAsBoolean();
+          report(metrics, saver.finished());
+          if (last || stopping || number % config.saveEvery() == 0) {
+            save(metrics, evaluate ? heldOut : null);
+          }
+          if (last || stopping) {
+            var saved = saver.await();
+            if (saved != null && saved.failure() != null) {
+              throw saved.failure(); // nothing later makes up for it
+            }
+            report(metrics, saved);
+          }
+          if (config.sampleTokens() > 0
+              && (last || (config.sampleEvery() > 0 && number % config.sampleEvery() == 0))) {
+            listener.sampled(number, sample(decoder, inputs.tokenizer()));
+          }
+          if (stopping) {
+            ending = Ending.STOPPED;
+            break;
+          }
         }
-        // Asked for last: a step that is saved is recorded whole, with its evaluation.
-        boolean stopping = !last && stop.getAsBoolean();
-        if (last || stopping || number % config.saveEvery() == 0) {
-          metrics.sync();
-          save(corpus, decoder, trainer, number);
-        }
-        if (config.sampleTokens() > 0
-            && (last || (config.sampleEvery() > 0 && number % config.sampleEvery() == 0))) {
-          listener.sampled(number, sample(decoder, tokenizer));
-        }
-        if (stopping) {
-          ending = Ending.STOPPED;
-          break;
-        }
+        report(metrics, saver.await());
+      } catch (IOException e) {
+        throw new IOException(
+            "the run stopped after step %d: %s; mend that and go on with --resume %s"
+                .formatted(number, e.getMessage() == null ? e : e.getMessage(), directory),
+            e);
       }
-    } catch (IOException e) {
-      throw new IOException(
-          "the run stopped after step %d: %s; mend that and go on with --resume %s"
-              .formatted(number, e.getMessage() == null ? e : e.getMessage(), directory),
-          e);
+      if (ending == Ending.COMPLETE && heldOut == null) { // every step was taken before
+        heldOut =
+            HeldOutLoss.measure(decoder, inputs.heldOut().windows(), inputs.heldOut().bytes());
+      }
+      return new Outcome(
+          directory,
+          ending,
+          number,
+          heldOut,
+          RunMetrics.timings(directory).median("tokens_per_second"),
+          CheckpointDirectory.latest(checkpoints).orElse(null),
+          failure);
     }
-    if (ending == Ending.COMPLETE && heldOut == null) { // every step was taken before
-      heldOut = HeldOutLoss.measure(decoder, inputs.heldOut().windows(), inputs.heldOut().bytes());
+
+    /// The index of the next step's first micro-batch.
+    private long nextBatch() {
+      return (number + guard.state().batchesPassedOver()) * config.gradientAccumulation();
     }
-    return new Outcome(
-        directory,
-        ending,
-        number,
-        heldOut,
-        RunMetrics.timings(directory).median("tokens_per_second"),
-        CheckpointDirectory.latest(checkpoints).orElse(null));
+
+    private List<long[]> microBatches(long first) {
+      List<long[]> micro = new ArrayList<>();
+      for (int i = 0; i < config.gradientAccumulation(); i++) {
+        micro.add(inputs.batches().batch(first + i));
+      }
+      return micro;
+    }
+
+    /// Copies the state and lets it be written while training goes on.
+    private void save(MetricsWriter metrics, @Nullable HeldOutLoss heldOut) throws IOException {
+      long began = System.nanoTime();
+      report(metrics, saver.await());
+      int step = number;
+      Path checkpoint = checkpoints.resolve(CheckpointDirectory.name(step));
+      var snapshot =
+          new TrainingCheckpoint.Snapshot(
+              decoder,
+              trainer.optimizer(),
+              new TrainingCheckpoint.State(
+                  step,
+                  inputs.corpus().summary().dataFingerprint(),
+                  heldOut == null ? null : heldOut.nats(),
+                  guard.state()));
+      double pause = (System.nanoTime() - began) / 1e9;
+      saver.begin(
+          step,
+          checkpoint,
+          pause,
+          () -> {
+            try (snapshot) {
+              metrics.sync(); // what came before a checkpoint is not written again
+              CheckpointDirectory.removeIncomplete(checkpoint);
+              if (!CheckpointDirectory.complete(checkpoints).contains(checkpoint)) {
+                snapshot.save(
+                    checkpoint,
+                    directory.resolve(RunManifest.FILE_NAME),
+                    Tokenizers.file(config.tokenizer()));
+              }
+              new Retention(
+                      config.keepCheckpoints(),
+                      config.keepEvery(),
+                      config.keepBest(),
+                      config.saveEvery())
+                  .apply(checkpoints);
+            }
+          });
+    }
+
+    /// Tells what became of a save, if one has ended.
+    private void report(MetricsWriter metrics, CheckpointSaver.@Nullable Saved saved)
+        throws IOException {
+      if (saved == null) {
+        return;
+      }
+      if (saved.failure() != null) {
+        listener.notSaved(saved.step(), saved.failure());
+        return;
+      }
+      metrics.timings(
+          saved.step(),
+          Map.of("save_pause_seconds", saved.pauseSeconds(), "save_seconds", saved.saveSeconds()));
+      listener.saved(saved.step(), saved.checkpoint(), saved.pauseSeconds());
+    }
+
+    private void writeEvents() throws IOException {
+      Path file = directory.resolve(EVENTS);
+      var events = guard.state().events();
+      if (events.isEmpty() && Files.notExists(file)) {
+        return;
+      }
+      var lines = new StringBuilder();
+      events.forEach(event -> lines.append(JSON.writeValueAsString(event)).append('\n'));
+      Path beside = file.resolveSibling("." + EVENTS + ".partial");
+      Files.writeString(beside, lines);
+      Files.move(beside, file, StandardCopyOption.ATOMIC_MOVE);
+    }
+
+    private FailureRecord.Statistics statistics(Trainer.Step step, @Nullable String error) {
+      return new FailureRecord.Statistics(
+          step.number(),
+          fromStep(),
+          step.loss(),
+          step.gradientNorm(),
+          step.notFinite(),
+          guard.state(),
+          error);
+    }
+
+    private int fromStep() {
+      return CheckpointDirectory.latest(checkpoints)
+          .map(checkpoint -> (int) CheckpointDirectory.step(checkpoint).orElseThrow())
+          .orElse(0);
+    }
+
+    private Path recordFailure(FailureRecord.Statistics statistics, long batch, List<long[]> micro)
+        throws IOException {
+      return FailureRecord.write(
+          directory, statistics, batch, micro, config.sequenceLength(), inputs.tokenizer());
+    }
+
+    /// Leaves what is known of a step that failed; nothing may hide why it did.
+    private void recordCrash(Throwable e, long batch, List<long[]> micro) {
+      try {
+        var statistics =
+            new FailureRecord.Statistics(
+                number + 1, fromStep(), null, null, List.of(), guard.state(), e.toString());
+        var _ = recordFailure(statistics, batch, micro);
+      } catch (IOException | RuntimeException | Error recording) {
+        e.addSuppressed(recording);
+      }
+    }
   }
 
   /// What the steps before these showed.
@@ -376,14 +699,6 @@ public final class TrainingRun {
     return divergence;
   }
 
-  private List<long[]> microBatches(BatchReader batches, int stepsDone) {
-    List<long[]> micro = new ArrayList<>();
-    for (int i = 0; i < config.gradientAccumulation(); i++) {
-      micro.add(batches.batch((long) stepsDone * config.gradientAccumulation() + i));
-    }
-    return micro;
-  }
-
   private double tokensPerStep() {
     return (double) config.batchSize() * config.sequenceLength() * config.gradientAccumulation();
   }
@@ -395,12 +710,14 @@ public final class TrainingRun {
       double rate,
       double seconds)
       throws IOException {
-    metrics.metrics(
-        step.number(),
-        Map.of(
-            "loss", step.loss(),
-            "gradient_norm", step.gradientNorm(),
-            "learning_rate", step.learningRate()));
+    Map<String, Number> values = new HashMap<>();
+    values.put("loss", step.loss());
+    values.put("gradient_norm", step.gradientNorm());
+    values.put("learning_rate", step.learningRate());
+    if (!step.updated()) {
+      values.put("skipped", 1);
+    }
+    metrics.metrics(step.number(), values);
     metrics.timings(
         step.number(),
         Map.of(
@@ -438,23 +755,6 @@ public final class TrainingRun {
     } catch (InvalidInputException _) {
       return Map.of();
     }
-  }
-
-  private void save(Corpus corpus, Decoder decoder, Trainer trainer, int number)
-      throws IOException {
-    Path checkpoint = checkpoints.resolve(CheckpointDirectory.name(number));
-    CheckpointDirectory.removeIncomplete(checkpoint);
-    if (!Files.exists(checkpoint)) {
-      TrainingCheckpoint.save(
-          checkpoint,
-          decoder,
-          trainer.optimizer(),
-          new TrainingCheckpoint.State(number, corpus.summary().dataFingerprint()),
-          directory.resolve(RunManifest.FILE_NAME),
-          Tokenizers.file(config.tokenizer()));
-    }
-    CheckpointDirectory.keepNewest(checkpoints, config.keepCheckpoints());
-    listener.saved(number, checkpoint);
   }
 
   private String sample(Decoder decoder, Tokenizer tokenizer) {

@@ -26,7 +26,7 @@ class ProcessTest {
   @TempDir static Path directory;
 
   /// A process that is started by a shell's background job ignores Ctrl-C; `env` undoes that.
-  private static Process start(Path errors, String limits, Object... arguments) throws IOException {
+  static Process start(Path errors, String limits, Object... arguments) throws IOException {
     List<String> command =
         new ArrayList<>(
             List.of("bash", "-c", limits + "exec env --default-signal=INT \"$@\"", "bash"));
@@ -54,7 +54,7 @@ class ProcessTest {
     }
   }
 
-  private static void interruptAfterAStep(Process process, Path run)
+  private static void signalAfterAStep(String signal, Process process, Path run)
       throws IOException, InterruptedException {
     Path metrics = run.resolve("metrics.jsonl");
     long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
@@ -63,7 +63,7 @@ class ProcessTest {
       Thread.sleep(5);
     }
     int killed =
-        new ProcessBuilder("kill", "-INT", String.valueOf(process.pid())).start().waitFor();
+        new ProcessBuilder("kill", "-" + signal, String.valueOf(process.pid())).start().waitFor();
     assertEquals(0, killed);
   }
 
@@ -79,7 +79,7 @@ class ProcessTest {
     Path errors = directory.resolve("errors.txt");
 
     var process = start(errors, "", Cli.tiny(data, run, settings));
-    interruptAfterAStep(process, run);
+    signalAfterAStep("INT", process, run);
     assertEquals(130, end(process), () -> read(errors));
     assertTrue(read(errors).contains("./sluice train --resume " + run), () -> read(errors));
     assertFalse(read(errors).contains("\tat "), () -> read(errors));
@@ -109,6 +109,30 @@ class ProcessTest {
     assertArrayEquals(
         Files.readAllBytes(undisturbed.resolve("metrics.jsonl")),
         Files.readAllBytes(run.resolve("metrics.jsonl")));
+  }
+
+  /// What a scheduler sends before it takes the machine away.
+  @Test
+  void terminatedRunSavesAndSaysHowToGoOn() throws Exception {
+    Path data = Cli.text(directory.resolve("terminated.txt"));
+    Path run = directory.resolve("terminated");
+    Path errors = directory.resolve("terminated-errors.txt");
+    var process =
+        start(
+            errors,
+            "",
+            Cli.tiny(data, run, "--steps", 100_000, "--save-every", 100_000, "--sample-tokens", 0));
+    signalAfterAStep("TERM", process, run);
+    assertEquals(128 + 15, end(process), () -> read(errors));
+    assertTrue(read(errors).contains("./sluice train --resume " + run), () -> read(errors));
+    Path saved = CheckpointDirectory.latest(run.resolve("checkpoints")).orElseThrow();
+    CheckpointDirectory.verify(saved);
+    List<String> steps = Files.readAllLines(run.resolve("metrics.jsonl"));
+    assertTrue(
+        steps
+            .getLast()
+            .startsWith("{\"step\":" + CheckpointDirectory.step(saved).orElseThrow() + ","),
+        steps::getLast);
   }
 
   private static String read(Path file) {

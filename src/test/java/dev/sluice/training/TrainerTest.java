@@ -79,7 +79,7 @@ class TrainerTest {
       var watched = decoder.parameters().get("model.layers.0.mlp.up_proj.weight");
       poisoned.detach().fill(Double.NaN);
       float[] before = watched.floats();
-      assertFalse(trainer.step(1, List.of(batch(2)), 2, T).isFinite());
+      assertFalse(trainer.step(1, List.of(batch(2)), 2, T).updated());
       assertArrayEquals(before, watched.floats());
     }
   }
