@@ -48,6 +48,27 @@ class MainTest {
   }
 
   @Test
+  void verifyNamesWhatIsDamaged() throws IOException {
+    Path copy = Cli.copy(run, directory.resolve("to-verify"));
+    var whole = Cli.run("verify", copy).succeeded();
+    assertTrue(whole.out().contains("Everything is as it was written."), whole::toString);
+    assertTrue(whole.out().contains("checkpoints/step-00000004"), whole::toString);
+
+    Path weights = copy.resolve("checkpoints/step-00000002/model.safetensors");
+    byte[] bytes = Files.readAllBytes(weights);
+    bytes[bytes.length / 2] ^= 1;
+    Files.write(weights, bytes);
+    byte[] tokens = Files.readAllBytes(copy.resolve("corpus/train.tokens"));
+    tokens[17] ^= 1;
+    Files.write(copy.resolve("corpus/train.tokens"), tokens);
+    var damaged = Cli.run("verify", copy);
+    assertEquals(Main.FAILED, damaged.code(), damaged::toString);
+    assertTrue(damaged.out().contains("2 of 8 parts are damaged."), damaged::toString);
+    assertTrue(damaged.err().contains(weights + " is damaged"), damaged::toString);
+    assertTrue(damaged.err().contains("train.tokens does not match"), damaged::toString);
+  }
+
+  @Test
   void oneSeedGivesTheSameMetrics() throws IOException {
     Path again = directory.resolve("again");
     Cli.run(Cli.tiny(data, again, "--gate", "sdpa-headwise")).succeeded();
@@ -196,7 +217,9 @@ class MainTest {
   void helpNamesTheCommands() {
     String help = Cli.run().succeeded().out();
     for (String command :
-        new String[] {"train", "study", "inspect", "generate", "parity", "plan", "bench"}) {
+        new String[] {
+          "train", "verify", "study", "inspect", "generate", "parity", "plan", "bench"
+        }) {
       assertTrue(help.contains("  " + command), help);
       assertTrue(Cli.run(command, "--help").succeeded().out().contains("Example"), command);
     }
