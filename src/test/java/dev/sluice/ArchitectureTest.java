@@ -36,6 +36,7 @@ class ArchitectureTest {
           "tokenizer",
           "corpus",
           "checkpoint",
+          "distributed",
           "optimizer",
           "generation",
           "evaluation",

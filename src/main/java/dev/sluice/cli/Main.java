@@ -138,24 +138,35 @@ public final class Main implements Runnable {
   }
 
   private static int explain(Throwable e) {
-    switch (e) {
-      case InvalidInputException _, InvalidPathException _ -> {
-        Console.error(sentence(e.getMessage()));
-        return BAD_INPUT;
-      }
-      case UncheckedIOException unchecked when unchecked.getCause() != null ->
-          Console.error(sentence(reason(unchecked.getCause())));
-      case IOException failure -> Console.error(sentence(reason(failure)));
-      case Throwable failure when isOutOfMemory(failure) ->
-          Console.error(
-              "There is not enough memory; make the batch, the sequence or the model smaller, or"
-                  + " set SLUICE_HEAP if Java's heap is too small.");
-      default -> {
-        Console.error("This is a fault in Sluice, not in your input: " + e);
-        e.printStackTrace(Console.err());
-      }
+    Console.error(oneSentence(e));
+    if (isFault(e)) {
+      e.printStackTrace(Console.err());
     }
-    return FAILED;
+    return e instanceof InvalidInputException || e instanceof InvalidPathException
+        ? BAD_INPUT
+        : FAILED;
+  }
+
+  /// What went wrong and the way out, in a sentence.
+  static String oneSentence(Throwable e) {
+    return switch (e) {
+      case InvalidInputException _, InvalidPathException _ -> sentence(e.getMessage());
+      case UncheckedIOException unchecked when unchecked.getCause() != null ->
+          sentence(reason(unchecked.getCause()));
+      case IOException failure -> sentence(reason(failure));
+      case Throwable failure when isOutOfMemory(failure) ->
+          "There is not enough memory; make the batch, the sequence or the model smaller, or"
+              + " set SLUICE_HEAP if Java's heap is too small.";
+      default -> "This is a fault in Sluice, not in your input: " + e;
+    };
+  }
+
+  private static boolean isFault(Throwable e) {
+    return !(e instanceof InvalidInputException
+        || e instanceof InvalidPathException
+        || e instanceof IOException
+        || e instanceof UncheckedIOException
+        || isOutOfMemory(e));
   }
 
   /// Words for what went wrong: some exceptions of the file system say only the file's name.

@@ -66,8 +66,11 @@ final class SettingFlags {
         "precision", "float32, or bfloat16 (matrix products; weights and the rest stay float32).");
     HELP.put("device", "cpu, cuda, cuda:INDEX or auto.");
     HELP.put("sequence_length", "Tokens per sequence.");
-    HELP.put("batch_size", "Sequences per micro-batch.");
+    HELP.put("batch_size", "Sequences per micro-batch, of all ranks together.");
     HELP.put("gradient_accumulation", "Micro-batches per step.");
+    HELP.put(
+        "zero",
+        "What ranks share besides the batch: 0 nothing, 1 the optimizer's state, 2 gradients too.");
     HELP.put("steps", "Optimizer steps.");
     HELP.put("learning_rate", "The maximum.");
     HELP.put("schedule", "cosine, or wsd (warm-up, stable, decay).");

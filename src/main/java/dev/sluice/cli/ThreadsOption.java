@@ -3,6 +3,7 @@ package dev.sluice.cli;
 import dev.sluice.InvalidInputException;
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.Libtorch;
+import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
 
 /// `--threads`, shared by the commands that compute.
@@ -11,10 +12,17 @@ final class ThreadsOption {
       names = "--threads",
       paramLabel = "N",
       description = "Threads for libtorch's operations and Sluice's kernels. Default: all cores.")
-  private int threads = Runtime.getRuntime().availableProcessors();
+  private @Nullable Integer given;
 
   /// Applies the setting; call before the first operation.
   void apply() {
+    apply(1);
+  }
+
+  /// Applies the setting; by default the cores are shared among so many processes.
+  void apply(int processes) {
+    int cores = Runtime.getRuntime().availableProcessors();
+    int threads = given != null ? given : Math.max(1, cores / Math.max(1, processes));
     if (threads < 1) {
       throw new InvalidInputException("--threads must be at least 1, not " + threads);
     }

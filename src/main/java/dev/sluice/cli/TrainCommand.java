@@ -1,16 +1,25 @@
 package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.corpus.Corpus;
+import dev.sluice.distributed.GradientExchange;
+import dev.sluice.distributed.Heartbeat;
+import dev.sluice.distributed.Ranks;
+import dev.sluice.distributed.Replicas;
 import dev.sluice.report.Numbers;
+import dev.sluice.tensor.ProcessGroup.Store;
+import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.TrainingRun;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.time.LocalDateTime;
 import java.time.ZoneId;
 import java.time.format.DateTimeFormatter;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Callable;
@@ -44,7 +53,8 @@ import picocli.CommandLine.Spec;
       "  ./sluice train --data book.txt --gate sdpa-headwise --steps 500",
       "  ./sluice train --data texts/ --tokenizer tokenizer.json --model small",
       "  ./sluice train --config run.toml --seed 2",
-      "  ./sluice train --resume runs/NAME"
+      "  ./sluice train --resume runs/NAME",
+      "  ./sluice train --nproc 2 --batch-size 16 --data book.txt"
     })
 final class TrainCommand implements Callable<Integer> {
   @Option(names = "--config", paramLabel = "FILE", description = "Settings in TOML.")
@@ -70,50 +80,166 @@ final class TrainCommand implements Callable<Integer> {
               + " aside.")
   private @Nullable String checkpoint;
 
+  @Option(
+      names = "--nproc",
+      paramLabel = "N",
+      description =
+          "Train with N processes on this machine, each on its rows of every batch. Other launchers"
+              + " set the variables of torchrun or Slurm instead.")
+  private int nproc = 1;
+
+  @Option(
+      names = "--rank-timeout",
+      paramLabel = "SECONDS",
+      description =
+          "End a job of several ranks when one has shown no sign of life for so long. Default:"
+              + " ${DEFAULT-VALUE}.")
+  private int rankTimeout = 60;
+
   @Mixin private ThreadsOption threads = new ThreadsOption();
 
   @Spec private CommandSpec spec;
+
+  /// The run's directory, once it is known.
+  private volatile @Nullable Path directory;
 
   @SuppressWarnings("NullAway.Init") // picocli sets the spec
   TrainCommand() {}
 
   @Override
   public Integer call() throws IOException {
-    threads.apply();
+    if (rankTimeout < 1) {
+      throw new InvalidInputException(
+          "--rank-timeout must be at least 1 second, not " + rankTimeout);
+    }
+    var ranks = Ranks.of(System.getenv());
+    if (nproc != 1 && ranks.isAlone()) {
+      return LocalRanks.run(nproc, withoutNproc(commandLine()), Duration.ofSeconds(rankTimeout));
+    }
+    threads.apply(ranks.localWorldSize());
+    return ranks.isAlone() ? train(Replicas.alone()) : trainAsRank(ranks);
+  }
+
+  private static List<String> withoutNproc(List<String> arguments) {
+    List<String> left = new ArrayList<>();
+    for (int i = 0; i < arguments.size(); i++) {
+      if (arguments.get(i).equals("--nproc")) {
+        i++;
+      } else if (!arguments.get(i).startsWith("--nproc=")) {
+        left.add(arguments.get(i));
+      }
+    }
+    return left;
+  }
+
+  /// Meets the other ranks and trains; what ends one ends all.
+  private int trainAsRank(Ranks ranks) throws IOException {
+    var timeout = Duration.ofSeconds(rankTimeout);
+    String prefix = "sluice/" + ranks.attempt();
+    Store store;
+    Store signs;
+    try {
+      store =
+          Store.connect(
+              ranks.masterAddress(),
+              ranks.masterPort(),
+              ranks.serves(),
+              prefix,
+              Replicas.LONGEST_WAIT);
+      signs = Store.connect(ranks.masterAddress(), ranks.masterPort(), false, prefix, timeout);
+    } catch (RuntimeException e) {
+      throw new IOException(
+          "rank %d of %d cannot meet the others at %s:%d (%s); check MASTER_ADDR and MASTER_PORT and that rank 0 runs"
+              .formatted(
+                  ranks.rank(),
+                  ranks.worldSize(),
+                  ranks.masterAddress(),
+                  ranks.masterPort(),
+                  String.valueOf(e.getMessage()).lines().findFirst().orElse("")),
+          e);
+    }
+    try (store;
+        signs;
+        var heartbeat = new Heartbeat(ranks, signs, timeout, this::endBecause)) {
+      try (var replicas = Replicas.join(ranks, store, false)) {
+        return train(replicas);
+      } catch (IOException | RuntimeException | Error e) {
+        heartbeat.fail(Main.oneSentence(e), Replicas.isLostContact(e));
+        throw e;
+      }
+    }
+  }
+
+  /// The last line of a rank that another one's end has ended.
+  private void endBecause(String cause) {
+    Console.error(
+        cause
+            + (directory == null
+                ? "."
+                : "; go on with: ./sluice train --resume " + directory + " --nproc N."));
+    Runtime.getRuntime().halt(Main.FAILED); // it may be waiting for a rank that is gone
+  }
+
+  private int train(Replicas replicas) throws IOException {
     Map<String, String> given = SettingFlags.given(spec.commandLine().getParseResult());
-    Path directory = resume;
     RunConfig config;
-    if (directory != null) {
-      if (!Files.isRegularFile(directory.resolve(RunConfig.FILE))) {
+    if (resume != null) {
+      directory = resume;
+      if (!Files.isRegularFile(resume.resolve(RunConfig.FILE))) {
         throw new InvalidInputException(
-            directory + " holds no " + RunConfig.FILE + ", so it is no run; name a run directory");
+            resume + " holds no " + RunConfig.FILE + ", so it is no run; name a run directory");
       }
       if (!given.isEmpty() || file != null || output != null) {
         throw new InvalidInputException(
             "--resume takes its settings from the run; leave out "
                 + (given.isEmpty() ? "--config and --output" : given.keySet()));
       }
-      config = RunConfig.from(directory.resolve(RunConfig.FILE), Map.of());
+      config = RunConfig.from(resume.resolve(RunConfig.FILE), Map.of());
     } else if (checkpoint != null) {
       throw new InvalidInputException(
           "--checkpoint %s goes with --resume; name the run too".formatted(checkpoint));
     } else {
       config = RunConfig.from(file, given);
-      directory = output != null ? output : freshDirectory(config);
-      TrainingRun.requireNew(directory);
+      Path made = output != null ? output : freshDirectory(config);
+      directory = Path.of(replicas.fromFirst("output", made.toString()));
+      if (replicas.isFirst()) {
+        TrainingRun.requireNew(directory);
+      }
     }
+    Path place = directory;
     var tokenizer = Tokenizers.load(config.tokenizer());
     TrainingRun.requireTrainable(config, tokenizer);
+    GradientExchange.requireEven(config.batchSize(), replicas.size());
     var origin = new TrainingRun.Origin(Version.commit(), commandLine());
-    var corpus =
-        TrainingRun.prepareCorpus(config, tokenizer, directory.resolve("corpus"), resume != null);
+    var corpus = corpus(replicas, config, tokenizer, place.resolve("corpus"));
     Interruption.watch();
+    TrainingRun.Listener listener =
+        replicas.isFirst() ? new TrainingProgress(config) : new TrainingRun.Listener() {};
     var run =
-        new TrainingRun(
-            config, directory, origin, new TrainingProgress(config), Interruption::requested);
+        new TrainingRun(config, place, origin, listener, Interruption::requested, replicas);
     var outcome =
         resume != null ? run.resume(corpus, tokenizer, checkpoint) : run.start(corpus, tokenizer);
-    return report(config, outcome);
+    return replicas.isFirst() ? report(config, outcome) : code(outcome);
+  }
+
+  /// Rank 0 prepares it and the others open it.
+  private Corpus corpus(
+      Replicas replicas, RunConfig config, Tokenizer tokenizer, Path place) {
+    if (!replicas.isFirst()) {
+      replicas.barrier();
+      return TrainingRun.prepareCorpus(config, tokenizer, place, true);
+    }
+    var corpus = TrainingRun.prepareCorpus(config, tokenizer, place, resume != null);
+    replicas.barrier();
+    return corpus;
+  }
+
+  private static int code(TrainingRun.Outcome outcome) {
+    return switch (outcome.ending()) {
+      case COMPLETE -> 0;
+      case STOPPED -> 130;
+      case DIVERGED -> Main.FAILED;
+    };
   }
 
   private List<String> commandLine() {

@@ -2,6 +2,7 @@ package dev.sluice.cli;
 
 import dev.sluice.corpus.Corpus;
 import dev.sluice.decoder.Decoder;
+import dev.sluice.distributed.GradientExchange;
 import dev.sluice.evaluation.HeldOutLoss;
 import dev.sluice.report.Numbers;
 import dev.sluice.report.Progress;
@@ -37,6 +38,20 @@ final class TrainingProgress implements TrainingRun.Listener {
                 decoder.device()));
     if (firstStep > 0) {
       Console.note("Going on after step " + firstStep + ".");
+    }
+  }
+
+  @Override
+  public void shared(GradientExchange exchange) {
+    int size = exchange.replicas().size();
+    if (size > 1) {
+      Console.note(
+          "%d ranks, zero %d: this one holds %s MB of moments and, after a backward pass, %s MB of gradients."
+              .formatted(
+                  size,
+                  config.zero(),
+                  Numbers.fixed(2 * exchange.ownedBytes() / 1e6, 1),
+                  Numbers.fixed(exchange.keptGradientBytes() / 1e6, 1)));
     }
   }
 

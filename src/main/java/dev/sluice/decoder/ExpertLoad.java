@@ -2,9 +2,11 @@ package dev.sluice.decoder;
 
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
 
 /// How a training step's tokens were shared among experts, and the losses that keep the shares
@@ -12,7 +14,7 @@ import org.jspecify.annotations.Nullable;
 ///
 /// Shares are counted over the global batch: over all micro-batches of a step so far, not over each
 /// by itself, so that a micro-batch may be uneven where the others make up for it (arXiv
-/// 2501.11873). Make a new one for every step.
+/// 2501.11873), and over all ranks. Make a new one for every step.
 public final class ExpertLoad {
   private final Map<Integer, long[]> chosenByLayer = new HashMap<>();
   private final Map<Integer, Long> tokensByLayer = new HashMap<>();
@@ -20,7 +22,17 @@ public final class ExpertLoad {
   /// Outlive their layer's scope.
   private final List<Tensor> losses = new ArrayList<>();
 
-  public ExpertLoad() {}
+  private final UnaryOperator<long[]> overRanks;
+
+  /// Of one process.
+  public ExpertLoad() {
+    this(UnaryOperator.identity());
+  }
+
+  /// @param overRanks gives the sums of all ranks' counts
+  public ExpertLoad(UnaryOperator<long[]> overRanks) {
+    this.overRanks = overRanks;
+  }
 
   /// Takes up a layer's routing of a micro-batch.
   ///
@@ -28,11 +40,14 @@ public final class ExpertLoad {
   /// @param logitsTE the router's, float32
   /// @param probabilitiesTE their softmax
   void add(int layer, Experts experts, long[] chosen, Tensor logitsTE, Tensor probabilitiesTE) {
+    long[] counts = Arrays.copyOf(chosen, chosen.length + 1);
+    counts[chosen.length] = logitsTE.size(0);
+    counts = overRanks.apply(counts);
     var sums = chosenByLayer.computeIfAbsent(layer, _ -> new long[experts.count()]);
     for (int expert = 0; expert < chosen.length; expert++) {
-      sums[expert] += chosen[expert];
+      sums[expert] += counts[expert];
     }
-    long tokens = tokensByLayer.merge(layer, logitsTE.size(0), Long::sum);
+    long tokens = tokensByLayer.merge(layer, counts[chosen.length], Long::sum);
     if (experts.balance() > 0) {
       float[] shares = new float[sums.length];
       for (int expert = 0; expert < shares.length; expert++) {

@@ -12,6 +12,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Predicate;
 
 /// AdamW (Loshchilov and Hutter 2019) with float32 state. Decay applies to tensors of two or more
 /// dimensions only: not to norms.
@@ -32,22 +33,30 @@ public final class AdamW implements AutoCloseable {
   private final Parameters secondMoments;
 
   public AdamW(Settings settings, Parameters parameters) {
-    this.settings = settings;
-    this.parameters = parameters;
-    this.firstMoments = zerosLike(parameters);
-    this.secondMoments = zerosLike(parameters);
+    this(settings, parameters, _ -> true);
   }
 
-  private static Parameters zerosLike(Parameters parameters) {
+  /// @param owned which parameters this optimizer moves, by name; it has no state of others
+  public AdamW(Settings settings, Parameters parameters, Predicate<String> owned) {
+    this.settings = settings;
+    this.parameters = parameters;
+    this.firstMoments = zerosLike(parameters, owned);
+    this.secondMoments = zerosLike(parameters, owned);
+  }
+
+  private static Parameters zerosLike(Parameters parameters, Predicate<String> owned) {
     try (var _ = Scope.withoutGradient()) {
       Map<String, Tensor> zeros = new LinkedHashMap<>();
       parameters
           .all()
           .forEach(
-              (name, parameter) ->
+              (name, parameter) -> {
+                if (owned.test(name)) {
                   zeros.put(
                       name,
-                      Tensor.zeros(ElementType.FLOAT32, parameter.shape()).to(parameter.device())));
+                      Tensor.zeros(ElementType.FLOAT32, parameter.shape()).to(parameter.device()));
+                }
+              });
       return new Parameters(zeros);
     }
   }
@@ -93,7 +102,9 @@ public final class AdamW implements AutoCloseable {
         .forEach(
             (name, parameter) -> {
               var gradient = parameter.gradient();
-              if (gradient == null) {
+              var first = firstMoments.find(name);
+              var second = secondMoments.find(name);
+              if (gradient == null || first == null || second == null) {
                 return;
               }
               double decay = parameter.shape().length < 2 ? 0 : settings.weightDecay();
@@ -107,12 +118,7 @@ public final class AdamW implements AutoCloseable {
                       number,
                       gradientScale);
               updates.add(
-                  new Update(
-                      parameter,
-                      gradient.contiguous(),
-                      firstMoments.get(name),
-                      secondMoments.get(name),
-                      step));
+                  new Update(parameter, gradient.contiguous(), first, second, step));
             });
     return updates;
   }

@@ -11,6 +11,7 @@ import java.util.Queue;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.function.BiConsumer;
+import java.util.function.Consumer;
 import java.util.function.Supplier;
 import org.bytedeco.javacpp.FunctionPointer;
 import org.bytedeco.javacpp.Pointer;
@@ -64,6 +65,8 @@ public final class FusedOp {
   // Gradients that the engine has taken over; let go at the next hook, as a hook cannot free what
   // it returns.
   private static final ThreadLocal<Deque<Tensor>> TAKEN = ThreadLocal.withInitial(ArrayDeque::new);
+
+  private static final ThreadLocal<@Nullable Consumer<Tensor>> WATCHER = new ThreadLocal<>();
 
   private FusedOp() {}
 
@@ -159,11 +162,21 @@ public final class FusedOp {
     var gradient = weight.gradient();
     if (gradient != null) {
       sum.accept(gradient, true);
-      return;
+    } else {
+      var made = Tensor.uninitialized(weight, weight.type(), weight.shape());
+      sum.accept(made, false);
+      weight.raw.mutable_grad().put(made.raw);
     }
-    var made = Tensor.uninitialized(weight, weight.type(), weight.shape());
-    sum.accept(made, false);
-    weight.raw.mutable_grad().put(made.raw);
+    var watcher = WATCHER.get();
+    if (watcher != null) {
+      watcher.accept(weight);
+    }
+  }
+
+  /// Lets `watcher` hear of every weight to whose gradient a backward pass of this thread has added,
+  /// or nobody if it is null.
+  public static void watchGradients(@Nullable Consumer<Tensor> watcher) {
+    WATCHER.set(watcher);
   }
 
   /// Frees what finished backward passes of this thread and dropped graphs still hold.

@@ -67,8 +67,10 @@ import tools.jackson.dataformat.toml.TomlMapper;
 /// @param precision `float32` or `bfloat16` (mixed, float32 master weights)
 /// @param device `cpu`, `cuda`, `cuda:INDEX` or `auto`
 /// @param sequenceLength tokens per sequence
-/// @param batchSize sequences per micro-batch
+/// @param batchSize sequences per micro-batch, of all ranks together
 /// @param gradientAccumulation micro-batches per step
+/// @param zero what ranks share besides the batch: 0 nothing, 1 the optimizer's state, 2 gradients
+///   too
 /// @param steps optimizer steps of the run
 /// @param learningRate the maximum
 /// @param schedule `cosine` or `wsd` (warm-up, stable, decay)
@@ -129,6 +131,7 @@ public record RunConfig(
     int sequenceLength,
     int batchSize,
     int gradientAccumulation,
+    int zero,
     int steps,
     double learningRate,
     String schedule,
@@ -192,6 +195,7 @@ public record RunConfig(
           512,
           8,
           1,
+          0,
           400,
           3e-3,
           "cosine",
@@ -235,6 +239,7 @@ public record RunConfig(
     require(batchSize >= 1, "batch_size", batchSize, "use at least 1");
     require(
         gradientAccumulation >= 1, "gradient_accumulation", gradientAccumulation, "use at least 1");
+    require(zero >= 0 && zero <= 2, "zero", zero, "use 0, 1 or 2");
     require(steps >= 1, "steps", steps, "use at least 1");
     require(
         learningRate > 0 && learningRate < 1e3,

@@ -2,6 +2,7 @@ package dev.sluice.training;
 
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.ExpertLoad;
+import dev.sluice.distributed.GradientExchange;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.optimizer.Gradients;
 import dev.sluice.optimizer.LearningRateSchedule;
@@ -33,6 +34,7 @@ public class Trainer implements AutoCloseable {
   private final LearningRateSchedule schedule;
   private final double maximumLearningRate;
   private final double clipNorm;
+  private final GradientExchange exchange;
   private int updates;
 
   public Trainer(
@@ -41,8 +43,26 @@ public class Trainer implements AutoCloseable {
       LearningRateSchedule schedule,
       double maximumLearningRate,
       double clipNorm) {
+    this(
+        decoder,
+        settings,
+        schedule,
+        maximumLearningRate,
+        clipNorm,
+        GradientExchange.none(decoder.parameters()));
+  }
+
+  /// @param exchange with the ranks that train on other rows of the batch
+  public Trainer(
+      Decoder decoder,
+      AdamW.Settings settings,
+      LearningRateSchedule schedule,
+      double maximumLearningRate,
+      double clipNorm,
+      GradientExchange exchange) {
     this.decoder = decoder;
-    this.optimizer = new AdamW(settings, decoder.parameters());
+    this.exchange = exchange;
+    this.optimizer = new AdamW(settings, decoder.parameters(), exchange::owns);
     this.schedule = schedule;
     this.maximumLearningRate = maximumLearningRate;
     this.clipNorm = clipNorm;
@@ -51,6 +71,11 @@ public class Trainer implements AutoCloseable {
   /// The optimizer, for its state.
   public AdamW optimizer() {
     return optimizer;
+  }
+
+  /// With the other ranks.
+  public GradientExchange exchange() {
+    return exchange;
   }
 
   /// Goes on after so many updates, whose moments [#optimizer] has.
@@ -81,20 +106,25 @@ public class Trainer implements AutoCloseable {
   /// Takes one step; the weights stay as they are when `judge` does not accept it.
   public Step step(
       int number, List<long[]> microBatches, int batchSize, int sequenceLength, Judge judge) {
+    var replicas = exchange.replicas();
     double loss = 0;
-    var load = new ExpertLoad();
-    for (long[] batch : microBatches) {
+    var load = new ExpertLoad(replicas::sum);
+    for (int i = 0; i < microBatches.size(); i++) {
       try (var _ = Scope.open()) {
-        var ids = Tensor.of(batch, batchSize, sequenceLength + 1L).to(decoder.device());
+        var ids = Tensor.of(microBatches.get(i), batchSize, sequenceLength + 1L);
+        ids = ids.to(decoder.device());
         var mean =
             decoder.loss(ids.narrow(1, 0, sequenceLength), ids.narrow(1, 1, sequenceLength), load);
-        var total = mean.total();
-        (microBatches.size() == 1 ? total : total.times(1.0 / microBatches.size())).backward();
+        if (i == microBatches.size() - 1) {
+          exchange.begin();
+        }
+        differentiable(number, mean.total(), 1.0 / microBatches.size()).backward();
         loss += mean.crossEntropy().item() / microBatches.size();
       }
     }
-    loss = differentiated(number, loss, decoder.parameters());
-    double norm = Gradients.norm(decoder.parameters());
+    exchange.finish();
+    loss = replicas.mean(observed(number, loss, decoder.parameters()));
+    double norm = exchange.norm(Gradients.norm(decoder.parameters()));
     double rate = maximumLearningRate * schedule.at(number - 1);
     var notFinite =
         Double.isFinite(norm) ? List.<String>of() : Gradients.notFinite(decoder.parameters());
@@ -102,13 +132,19 @@ public class Trainer implements AutoCloseable {
     if (accepted) {
       updates++;
       optimizer.step(updates, rate, Gradients.clippingScale(norm, clipNorm));
+      exchange.publish();
     }
     Gradients.clear(decoder.parameters());
     return new Step(number, loss, norm, rate, accepted, notFinite);
   }
 
-  /// The loss of a step whose gradients are there: a place for faults that tests inject.
-  double differentiated(int number, double loss, Parameters parameters) {
+  /// What a micro-batch's backward pass begins at; tests inject faults here.
+  Tensor differentiable(int number, Tensor total, double weight) {
+    return weight == 1 ? total : total.times(weight);
+  }
+
+  /// This rank's loss of a step whose gradients are there; tests inject faults here.
+  double observed(int number, double loss, Parameters parameters) {
     return loss;
   }
 

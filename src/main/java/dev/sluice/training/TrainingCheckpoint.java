@@ -60,13 +60,15 @@ final class TrainingCheckpoint {
     private final Parameters firstMoments;
     private final Parameters secondMoments;
 
-    Snapshot(Decoder decoder, AdamW optimizer, State state) {
+    /// @param first moments of all parameters by name
+    /// @param second likewise
+    Snapshot(Decoder decoder, Map<String, Tensor> first, Map<String, Tensor> second, State state) {
       try (var _ = Scope.withoutGradient()) {
         this.config = decoder.config();
         this.state = state;
         this.weights = copies(ModelDirectory.packed(decoder));
-        this.firstMoments = copies(optimizer.firstMoments().all());
-        this.secondMoments = copies(optimizer.secondMoments().all());
+        this.firstMoments = copies(first);
+        this.secondMoments = copies(second);
       }
     }
 

@@ -9,6 +9,8 @@ import dev.sluice.corpus.Corpus;
 import dev.sluice.corpus.Documents;
 import dev.sluice.corpus.HeldOutReader;
 import dev.sluice.decoder.Decoder;
+import dev.sluice.distributed.GradientExchange;
+import dev.sluice.distributed.Replicas;
 import dev.sluice.evaluation.HeldOutLoss;
 import dev.sluice.generation.Generator;
 import dev.sluice.generation.Sampler;
@@ -17,6 +19,7 @@ import dev.sluice.provenance.RunManifest;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Libtorch;
+import dev.sluice.tensor.Scope;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
@@ -24,10 +27,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.time.Instant;
-import java.time.InstantSource;
 import java.util.ArrayList;
-import java.util.HashMap;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -53,6 +53,9 @@ public class TrainingRun {
     default void evaluated(int step, HeldOutLoss heldOut) {}
 
     default void sampled(int step, String text) {}
+
+    /// How the model is shared with other ranks.
+    default void shared(GradientExchange exchange) {}
 
     /// A checkpoint was written.
     ///
@@ -111,13 +114,26 @@ public class TrainingRun {
   private final Origin origin;
   private final Listener listener;
   private final BooleanSupplier stop;
+  private final Replicas replicas;
   private final Path checkpoints;
 
-  /// Prepares a run.
+  /// Prepares a run in one process.
   ///
   /// @param stop asked after every step
   public TrainingRun(
       RunConfig config, Path directory, Origin origin, Listener listener, BooleanSupplier stop) {
+    this(config, directory, origin, listener, stop, Replicas.alone());
+  }
+
+  /// Prepares a run that each of the ranks prepares; rank 0 writes the directory, which all see.
+  public TrainingRun(
+      RunConfig config,
+      Path directory,
+      Origin origin,
+      Listener listener,
+      BooleanSupplier stop,
+      Replicas replicas) {
+    this.replicas = replicas;
     this.config = config;
     this.directory = directory;
     this.origin = origin;
@@ -194,12 +210,14 @@ public class TrainingRun {
 
   /// Trains from the start, in a directory that holds no run.
   public Outcome start(Corpus corpus, Tokenizer tokenizer) throws IOException {
-    requireNew(directory);
     requireTrainable(config, tokenizer);
     var inputs = inputs(corpus, tokenizer);
-    Files.createDirectories(checkpoints);
-    manifest(corpus).write(directory.resolve(RunManifest.FILE_NAME));
-    config.write(directory); // last: a directory that has it is a run
+    if (replicas.isFirst()) {
+      requireNew(directory);
+      Files.createDirectories(checkpoints);
+      manifest(corpus).write(directory.resolve(RunManifest.FILE_NAME));
+      config.write(directory); // last: a directory that has it is a run
+    }
     return run(inputs, null, false);
   }
 
@@ -330,7 +348,11 @@ public class TrainingRun {
         if (outcome != null) {
           return outcome;
         }
-        from = lastGood();
+        if (replicas.isFirst()) {
+          setAsideAfterLastGood();
+        }
+        replicas.barrier();
+        from = CheckpointDirectory.latest(checkpoints).orElse(null);
         var good = state(from, inputs);
         var guard = attempt.guard.rolledBack(attempt.number, good.step(), good.guard());
         state =
@@ -362,17 +384,15 @@ public class TrainingRun {
             config.seed());
   }
 
-  /// The newest checkpoint that the run may go back to, or null for new weights; later ones are set
-  /// aside.
-  private @Nullable Path lastGood() throws IOException {
+  /// Sets aside what is newer than the newest checkpoint that the run may go back to.
+  private void setAsideAfterLastGood() throws IOException {
     for (Path checkpoint : CheckpointDirectory.complete(checkpoints).reversed()) {
       if (Retention.isGood(checkpoint, config.saveEvery())
           && CheckpointDirectory.isWhole(checkpoint)) {
-        return checkpoint;
+        return;
       }
       var _ = CheckpointDirectory.setAside(checkpoint);
     }
-    return null;
   }
 
   /// What a run reads.
@@ -418,7 +438,8 @@ public class TrainingRun {
         new AdamW.Settings(config.beta1(), config.beta2(), config.epsilon(), config.weightDecay()),
         config.scheduleOf(),
         config.learningRate(),
-        config.clipNorm());
+        config.clipNorm(),
+        new GradientExchange(replicas, decoder.parameters(), config.zero()));
   }
 
   private RunManifest manifest(Corpus corpus) {
@@ -443,6 +464,7 @@ public class TrainingRun {
     private final SpikeGuard guard;
     private final int begin;
     private final CheckpointSaver saver = new CheckpointSaver();
+    private final boolean first = replicas.isFirst();
     private int number;
     private @Nullable HeldOutLoss heldOut;
 
@@ -458,29 +480,28 @@ public class TrainingRun {
     /// Null when the run is to go back.
     @Nullable Outcome train(boolean again) throws IOException {
       listener.prepared(inputs.corpus(), decoder, begin);
+      listener.shared(trainer.exchange());
       writeEvents();
       Ending ending = Ending.COMPLETE;
       @Nullable Path failure = null;
-      try (var metrics =
-              again ? MetricsWriter.resume(directory, begin) : MetricsWriter.start(directory);
-          var board =
-              again
-                  ? TensorBoardWriter.resume(directory, begin, InstantSource.system())
-                  : TensorBoardWriter.start(directory, InstantSource.system());
+      try (var recorder =
+              first ? RunRecorder.open(directory, begin, again) : RunRecorder.none();
           saver) { // closed first: it waits for what is being written
+        replicas.barrier();
         var divergence = divergence(begin);
         while (number < config.steps()) {
           long began = System.nanoTime();
           long batch = nextBatch();
           var micro = microBatches(batch);
+          var shares = micro.stream().map(this::share).toList();
           var verdict = new SpikeGuard.Verdict[1];
           Trainer.Step step;
           try {
             step =
                 trainer.step(
                     number + 1,
-                    micro,
-                    config.batchSize(),
+                    shares,
+                    config.batchSize() / replicas.size(),
                     config.sequenceLength(),
                     (loss, norm) -> {
                       verdict[0] = guard.judge(number + 1, loss, norm);
@@ -497,12 +518,11 @@ public class TrainingRun {
             listener.guarded(step.number(), event.cause());
             if (verdict[0] == SpikeGuard.Verdict.ROLL_BACK) {
               number++;
-              report(metrics, saver.await());
+              report(recorder, saver.await());
               return null;
             }
             if (verdict[0] == SpikeGuard.Verdict.GIVE_UP) {
-              metrics.metrics(
-                  step.number(), Map.of("loss", step.loss(), "gradient_norm", step.gradientNorm()));
+              recorder.givenUp(step);
               failure = recordFailure(statistics(step, null), batch, micro);
               ending = Ending.DIVERGED;
               break;
@@ -510,7 +530,7 @@ public class TrainingRun {
           }
           number++;
           double rate = tokensPerStep() / seconds;
-          record(metrics, board, step, rate, seconds);
+          recorder.step(step, rate, seconds);
           listener.stepped(step, rate);
           if (config.stopDiverged() && divergence.after(step.loss())) {
             failure = recordFailure(statistics(step, null), batch, micro);
@@ -521,26 +541,28 @@ public class TrainingRun {
           boolean last = number == config.steps();
           // also when stopping, so that a stopped and resumed run records what an unbroken one does
           boolean evaluate = last || number % config.evaluateEvery() == 0;
-          if (evaluate) {
+          if (evaluate && first) {
             heldOut =
                 HeldOutLoss.measure(decoder, inputs.heldOut().windows(), inputs.heldOut().bytes());
-            record(metrics, board, number, heldOut, sinks(decoder, inputs.sinkWindow()));
+            recorder.evaluated(number, heldOut, sinks(decoder, inputs.sinkWindow()));
             listener.evaluated(number, heldOut);
           }
           // Asked for last: a step that is saved is recorded whole, with its evaluation.
-          boolean stopping = !last && stop.getAsBoolean();
-          report(metrics, saver.finished());
+          boolean stopping = replicas.any(stop.getAsBoolean()) && !last;
+          report(recorder, saver.finished());
           if (last || stopping || number % config.saveEvery() == 0) {
-            save(metrics, evaluate ? heldOut : null);
+            save(recorder, evaluate ? heldOut : null);
           }
           if (last || stopping) {
             var saved = saver.await();
             if (saved != null && saved.failure() != null) {
               throw saved.failure(); // nothing later makes up for it
             }
-            report(metrics, saved);
+            report(recorder, saved);
+            replicas.barrier();
           }
-          if (config.sampleTokens() > 0
+          if (first
+              && config.sampleTokens() > 0
               && (last || (config.sampleEvery() > 0 && number % config.sampleEvery() == 0))) {
             listener.sampled(number, sample(decoder, inputs.tokenizer()));
           }
@@ -549,14 +571,14 @@ public class TrainingRun {
             break;
           }
         }
-        report(metrics, saver.await());
+        report(recorder, saver.await());
       } catch (IOException e) {
         throw new IOException(
             "the run stopped after step %d: %s; mend that and go on with --resume %s"
                 .formatted(number, e.getMessage() == null ? e : e.getMessage(), directory),
             e);
       }
-      if (ending == Ending.COMPLETE && heldOut == null) { // every step was taken before
+      if (first && ending == Ending.COMPLETE && heldOut == null) { // every step was taken before
         heldOut =
             HeldOutLoss.measure(decoder, inputs.heldOut().windows(), inputs.heldOut().bytes());
       }
@@ -565,7 +587,7 @@ public class TrainingRun {
           ending,
           number,
           heldOut,
-          RunMetrics.timings(directory).median("tokens_per_second"),
+          first ? RunMetrics.timings(directory).median("tokens_per_second") : 0,
           CheckpointDirectory.latest(checkpoints).orElse(null),
           failure);
     }
@@ -583,21 +605,22 @@ public class TrainingRun {
       return micro;
     }
 
+    /// This rank's rows.
+    private long[] share(long[] batch) {
+      return GradientExchange.share(
+          batch, config.batchSize(), replicas.rank(), replicas.size());
+    }
+
     /// Copies the state and lets it be written while training goes on.
-    private void save(MetricsWriter metrics, @Nullable HeldOutLoss heldOut) throws IOException {
+    private void save(RunRecorder recorder, @Nullable HeldOutLoss heldOut) throws IOException {
       long began = System.nanoTime();
-      report(metrics, saver.await());
+      report(recorder, saver.await());
       int step = number;
       Path checkpoint = checkpoints.resolve(CheckpointDirectory.name(step));
-      var snapshot =
-          new TrainingCheckpoint.Snapshot(
-              decoder,
-              trainer.optimizer(),
-              new TrainingCheckpoint.State(
-                  step,
-                  inputs.corpus().summary().dataFingerprint(),
-                  heldOut == null ? null : heldOut.nats(),
-                  guard.state()));
+      var snapshot = snapshot(heldOut);
+      if (snapshot == null) {
+        return;
+      }
       double pause = (System.nanoTime() - began) / 1e9;
       saver.begin(
           step,
@@ -605,7 +628,7 @@ public class TrainingRun {
           pause,
           () -> {
             try (snapshot) {
-              metrics.sync(); // what came before a checkpoint is not written again
+              recorder.sync(); // what came before a checkpoint is not written again
               CheckpointDirectory.removeIncomplete(checkpoint);
               if (!CheckpointDirectory.complete(checkpoints).contains(checkpoint)) {
                 snapshot.save(
@@ -623,8 +646,28 @@ public class TrainingRun {
           });
     }
 
+    /// Everything, from all ranks, on the first; null on others.
+    private TrainingCheckpoint.@Nullable Snapshot snapshot(@Nullable HeldOutLoss heldOut) {
+      try (var _ = Scope.withoutGradient()) {
+        var exchange = trainer.exchange();
+        var firstMoments = exchange.gathered(trainer.optimizer().firstMoments());
+        var secondMoments = exchange.gathered(trainer.optimizer().secondMoments());
+        return first
+            ? new TrainingCheckpoint.Snapshot(
+                decoder,
+                firstMoments,
+                secondMoments,
+                new TrainingCheckpoint.State(
+                    number,
+                    inputs.corpus().summary().dataFingerprint(),
+                    heldOut == null ? null : heldOut.nats(),
+                    guard.state()))
+            : null;
+      }
+    }
+
     /// Tells what became of a save, if one has ended.
-    private void report(MetricsWriter metrics, CheckpointSaver.@Nullable Saved saved)
+    private void report(RunRecorder recorder, CheckpointSaver.@Nullable Saved saved)
         throws IOException {
       if (saved == null) {
         return;
@@ -633,16 +676,14 @@ public class TrainingRun {
         listener.notSaved(saved.step(), saved.failure());
         return;
       }
-      metrics.timings(
-          saved.step(),
-          Map.of("save_pause_seconds", saved.pauseSeconds(), "save_seconds", saved.saveSeconds()));
+      recorder.saved(saved);
       listener.saved(saved.step(), saved.checkpoint(), saved.pauseSeconds());
     }
 
     private void writeEvents() throws IOException {
       Path file = directory.resolve(EVENTS);
       var events = guard.state().events();
-      if (events.isEmpty() && Files.notExists(file)) {
+      if (!first || (events.isEmpty() && Files.notExists(file))) {
         return;
       }
       var lines = new StringBuilder();
@@ -701,50 +742,6 @@ public class TrainingRun {
 
   private double tokensPerStep() {
     return (double) config.batchSize() * config.sequenceLength() * config.gradientAccumulation();
-  }
-
-  private static void record(
-      MetricsWriter metrics,
-      TensorBoardWriter board,
-      Trainer.Step step,
-      double rate,
-      double seconds)
-      throws IOException {
-    Map<String, Number> values = new HashMap<>();
-    values.put("loss", step.loss());
-    values.put("gradient_norm", step.gradientNorm());
-    values.put("learning_rate", step.learningRate());
-    if (!step.updated()) {
-      values.put("skipped", 1);
-    }
-    metrics.metrics(step.number(), values);
-    metrics.timings(
-        step.number(),
-        Map.of(
-            "tokens_per_second", rate,
-            "seconds", seconds,
-            "resident_bytes", ResidentMemory.now()));
-    board.scalar("train/loss", step.number(), step.loss());
-    board.scalar("train/gradient_norm", step.number(), step.gradientNorm());
-    board.scalar("train/learning_rate", step.number(), step.learningRate());
-  }
-
-  private static void record(
-      MetricsWriter metrics,
-      TensorBoardWriter board,
-      int step,
-      HeldOutLoss heldOut,
-      Map<String, Double> sinks)
-      throws IOException {
-    var measured = new LinkedHashMap<String, Double>();
-    measured.put("held_out_loss", heldOut.nats());
-    measured.put("held_out_bits_per_byte", heldOut.bitsPerByte());
-    measured.putAll(sinks);
-    metrics.metrics(step, measured);
-    board.scalar("held_out/bits_per_byte", step, heldOut.bitsPerByte());
-    for (var sink : sinks.entrySet()) {
-      board.scalar("sinks/" + sink.getKey(), step, sink.getValue());
-    }
   }
 
   /// What [SinkReport] measures on one window; nothing where activations are not finite, since that

@@ -63,7 +63,7 @@ class MainTest {
     Files.write(copy.resolve("corpus/train.tokens"), tokens);
     var damaged = Cli.run("verify", copy);
     assertEquals(Main.FAILED, damaged.code(), damaged::toString);
-    assertTrue(damaged.out().contains("2 of 8 parts are damaged."), damaged::toString);
+    assertTrue(damaged.out().contains("2 of 7 parts are damaged."), damaged::toString);
     assertTrue(damaged.err().contains(weights + " is damaged"), damaged::toString);
     assertTrue(damaged.err().contains("train.tokens does not match"), damaged::toString);
   }

@@ -3,6 +3,8 @@ package dev.sluice.training;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.corpus.Corpus;
 import dev.sluice.decoder.Decoder;
+import dev.sluice.distributed.GradientExchange;
+import dev.sluice.distributed.Replicas;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tokenizer.Tokenizers;
@@ -94,8 +96,23 @@ final class Runs {
       Fault fault,
       TrainingRun.Listener listener,
       BooleanSupplier stop) {
+    return run(config, directory, fault, listener, stop, Replicas.alone());
+  }
+
+  static TrainingRun run(
+      RunConfig config,
+      Path directory,
+      Fault fault,
+      TrainingRun.Listener listener,
+      BooleanSupplier stop,
+      Replicas replicas) {
     return new TrainingRun(
-        config, directory, new TrainingRun.Origin("test", List.of("train")), listener, stop) {
+        config,
+        directory,
+        new TrainingRun.Origin("test", List.of("train")),
+        listener,
+        stop,
+        replicas) {
       @Override
       Trainer trainer(Decoder decoder) {
         return new Trainer(
@@ -104,9 +121,10 @@ final class Runs {
                 config.beta1(), config.beta2(), config.epsilon(), config.weightDecay()),
             config.scheduleOf(),
             config.learningRate(),
-            config.clipNorm()) {
+            config.clipNorm(),
+            new GradientExchange(replicas, decoder.parameters(), config.zero())) {
           @Override
-          double differentiated(int number, double loss, Parameters parameters) {
+          double observed(int number, double loss, Parameters parameters) {
             return fault.differentiated(number, loss, parameters);
           }
         };
