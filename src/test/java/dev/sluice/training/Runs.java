@@ -7,6 +7,7 @@ import dev.sluice.distributed.GradientExchange;
 import dev.sluice.distributed.Replicas;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.tensor.Parameters;
+import dev.sluice.tensor.Tensor;
 import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -29,6 +30,11 @@ final class Runs {
 
     /// @return the loss that the run sees
     double differentiated(int step, double loss, Parameters parameters);
+
+    /// @return what the backward pass begins at
+    default Tensor differentiable(int step, Tensor total) {
+      return total;
+    }
   }
 
   private Runs() {}
@@ -123,6 +129,11 @@ final class Runs {
             config.learningRate(),
             config.clipNorm(),
             new GradientExchange(replicas, decoder.parameters(), config.zero())) {
+          @Override
+          Tensor differentiable(int number, Tensor total, double weight) {
+            return fault.differentiable(number, super.differentiable(number, total, weight));
+          }
+
           @Override
           double observed(int number, double loss, Parameters parameters) {
             return fault.differentiated(number, loss, parameters);
