@@ -12,7 +12,8 @@ import org.jspecify.annotations.Nullable;
 /// signs, the others at rank 0's and at what rank 0 has said; so a job of many ranks asks the store
 /// little. Whoever fails says why itself. A rank whose process is stopped or gone shows no signs,
 /// and rank 0 says so for it; with rank 0 the store is gone or silent too, which each other rank
-/// notices by itself.
+/// notices by itself. A server that is stopped answers nothing for ever, so a second thread watches
+/// the first.
 public final class Heartbeat implements AutoCloseable {
   private static final String CAUSE = "cause";
   private static final String DONE = "done";
@@ -25,6 +26,7 @@ public final class Heartbeat implements AutoCloseable {
   private final String[] signs;
   private final long[] seenAt;
   private volatile boolean closing;
+  private volatile long answeredAt = System.nanoTime();
   private volatile @Nullable String cause;
 
   /// Begins to show signs of life.
@@ -43,37 +45,56 @@ public final class Heartbeat implements AutoCloseable {
     this.seenAt = new long[ranks.worldSize()];
     Arrays.fill(seenAt, System.nanoTime());
     this.thread = Thread.ofPlatform().daemon().name("sluice-heartbeat").start(this::beat);
+    Thread.ofPlatform().daemon().name("sluice-heartbeat-watch").start(this::watch);
+  }
+
+  private void watch() {
+    try {
+      while (!closing) {
+        if (System.nanoTime() - answeredAt > timeout.toNanos()) {
+          end(silentServer());
+          return;
+        }
+        Thread.sleep(pause());
+      }
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  private long pause() {
+    return Math.max(50, timeout.toMillis() / 10);
+  }
+
+  private String silentServer() {
+    return "%s at %s:%d, where ranks meet, is gone or has not answered for %d s"
+        .formatted(
+            ranks.rank() == 0 ? "the launcher's store" : ranks.name(0),
+            ranks.masterAddress(),
+            ranks.masterPort(),
+            timeout.toSeconds());
   }
 
   private void beat() {
-    long pause = Math.max(50, timeout.toMillis() / 10);
     for (long count = 1; !closing; count++) {
       String why;
       try {
         store.set(sign(ranks.rank()), String.valueOf(count));
         why = look();
+        answeredAt = System.nanoTime();
       } catch (RuntimeException e) { // the store does not answer
-        why =
-            "%s (%s), which ranks meet at, is gone or has not answered for %d s"
-                .formatted(
-                    ranks.serves() ? ranks.name(0) : serverName(),
-                    ranks.masterAddress() + ":" + ranks.masterPort(),
-                    timeout.toSeconds());
+        why = silentServer();
       }
       if (why != null && !closing) {
         end(why);
         return;
       }
       try {
-        Thread.sleep(pause);
+        Thread.sleep(pause());
       } catch (InterruptedException e) {
         return;
       }
     }
-  }
-
-  private String serverName() {
-    return ranks.rank() == 0 ? "the launcher's store" : ranks.name(0);
   }
 
   /// Why the job ends, or null.

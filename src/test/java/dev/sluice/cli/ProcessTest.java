@@ -11,6 +11,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -27,6 +28,12 @@ class ProcessTest {
 
   /// A process that is started by a shell's background job ignores Ctrl-C; `env` undoes that.
   static Process start(Path errors, String limits, Object... arguments) throws IOException {
+    return start(errors, Map.of(), limits, arguments);
+  }
+
+  static Process start(
+      Path errors, Map<String, String> environment, String limits, Object... arguments)
+      throws IOException {
     List<String> command =
         new ArrayList<>(
             List.of("bash", "-c", limits + "exec env --default-signal=INT \"$@\"", "bash"));
@@ -39,13 +46,15 @@ class ProcessTest {
     for (Object argument : arguments) {
       command.add(String.valueOf(argument));
     }
-    return new ProcessBuilder(command)
-        .redirectError(errors.toFile())
-        .redirectOutput(ProcessBuilder.Redirect.DISCARD)
-        .start();
+    var builder =
+        new ProcessBuilder(command)
+            .redirectError(errors.toFile())
+            .redirectOutput(ProcessBuilder.Redirect.DISCARD);
+    builder.environment().putAll(environment);
+    return builder.start();
   }
 
-  private static int end(Process process) throws InterruptedException {
+  static int end(Process process) throws InterruptedException {
     try {
       assertTrue(process.waitFor(60, TimeUnit.SECONDS), "the command did not end");
       return process.exitValue();
@@ -54,7 +63,7 @@ class ProcessTest {
     }
   }
 
-  private static void signalAfterAStep(String signal, Process process, Path run)
+  static void signalAfterAStep(String signal, Process process, Path run)
       throws IOException, InterruptedException {
     Path metrics = run.resolve("metrics.jsonl");
     long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
