@@ -76,10 +76,7 @@ final class LocalRanks {
           .start();
     }
     var process = builder.redirectOutput(ProcessBuilder.Redirect.DISCARD).start();
-    Thread.ofPlatform()
-        .daemon()
-        .name("sluice-rank-" + rank)
-        .start(() -> tell(rank, process));
+    Thread.ofPlatform().daemon().name("sluice-rank-" + rank).start(() -> tell(rank, process));
     return process;
   }
 

@@ -215,16 +215,14 @@ final class TrainCommand implements Callable<Integer> {
     Interruption.watch();
     TrainingRun.Listener listener =
         replicas.isFirst() ? new TrainingProgress(config) : new TrainingRun.Listener() {};
-    var run =
-        new TrainingRun(config, place, origin, listener, Interruption::requested, replicas);
+    var run = new TrainingRun(config, place, origin, listener, Interruption::requested, replicas);
     var outcome =
         resume != null ? run.resume(corpus, tokenizer, checkpoint) : run.start(corpus, tokenizer);
     return replicas.isFirst() ? report(config, outcome) : code(outcome);
   }
 
   /// Rank 0 prepares it and the others open it.
-  private Corpus corpus(
-      Replicas replicas, RunConfig config, Tokenizer tokenizer, Path place) {
+  private Corpus corpus(Replicas replicas, RunConfig config, Tokenizer tokenizer, Path place) {
     if (!replicas.isFirst()) {
       replicas.barrier();
       return TrainingRun.prepareCorpus(config, tokenizer, place, true);

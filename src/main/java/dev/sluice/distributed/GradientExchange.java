@@ -218,15 +218,16 @@ public final class GradientExchange {
   /// Buckets in the order of completion, behind them what libtorch accumulates.
   private List<Bucket> plan() {
     var order = new ArrayList<>(completed);
-    parameters.all().keySet().stream().filter(name -> !completed.contains(name)).forEach(order::add);
+    parameters.all().keySet().stream()
+        .filter(name -> !completed.contains(name))
+        .forEach(order::add);
     List<Bucket> plan = new ArrayList<>();
     Map<Integer, Bucket> open = new LinkedHashMap<>();
     Map<Integer, Long> bytes = new HashMap<>();
     for (String name : order) {
       int owner = zero == 2 ? owner(name) : EVERYONE;
       open.computeIfAbsent(owner, _ -> new Bucket(owner, new ArrayList<>())).names.add(name);
-      long size =
-          bytes.merge(owner, parameters.get(name).elements() * Float.BYTES, Long::sum);
+      long size = bytes.merge(owner, parameters.get(name).elements() * Float.BYTES, Long::sum);
       if (size >= (plan.isEmpty() ? FIRST_BUCKET_BYTES : BUCKET_BYTES)) {
         close(open.remove(owner), plan);
         bytes.remove(owner);

@@ -8,12 +8,12 @@ import org.jspecify.annotations.Nullable;
 
 /// Notices that a rank died or hangs, and tells every rank why the job ends.
 ///
-/// Each rank shows a sign of life in the job's store a few times per timeout. Rank 0 looks at all
-/// signs, the others at rank 0's and at what rank 0 has said; so a job of many ranks asks the store
-/// little. Whoever fails says why itself. A rank whose process is stopped or gone shows no signs,
-/// and rank 0 says so for it; with rank 0 the store is gone or silent too, which each other rank
-/// notices by itself. A server that is stopped answers nothing for ever, so a second thread watches
-/// the first.
+/// Each rank shows a sign of life in the job's store ten times per timeout, and at least once a
+/// second. Rank 0 looks at all signs, the others at rank 0's and at what rank 0 has said; so a job
+/// of many ranks asks the store little. Whoever fails says why itself. A rank whose process is
+/// stopped or gone shows no signs, and rank 0 says so for it; with rank 0 the store is gone or
+/// silent too, which each other rank notices by itself. A server that is stopped answers nothing
+/// for ever, so a second thread watches the first.
 public final class Heartbeat implements AutoCloseable {
   private static final String CAUSE = "cause";
   private static final String DONE = "done";
@@ -63,7 +63,7 @@ public final class Heartbeat implements AutoCloseable {
   }
 
   private long pause() {
-    return Math.max(50, timeout.toMillis() / 10);
+    return Math.clamp(timeout.toMillis() / 10, 50, 1000);
   }
 
   private String silentServer() {
@@ -151,7 +151,7 @@ public final class Heartbeat implements AutoCloseable {
         store.set(CAUSE, ranks.name(ranks.rank()) + " failed: " + why);
       }
       closing = true;
-      Thread.sleep(Math.max(300, timeout.toMillis() / 5)); // rank 0 may be the server
+      Thread.sleep(2 * pause() + 300); // rank 0 may be the server
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
     } catch (RuntimeException _) {

@@ -43,8 +43,7 @@ public final class Replicas implements AutoCloseable {
         ranks.networkInterface() != null
             ? "interface:" + ranks.networkInterface()
             : isLoopback(ranks.masterAddress()) ? ranks.masterAddress() : null;
-    var group =
-        ProcessGroup.join(store, ranks.rank(), ranks.worldSize(), host, cuda, LONGEST_WAIT);
+    var group = ProcessGroup.join(store, ranks.rank(), ranks.worldSize(), host, cuda, LONGEST_WAIT);
     return new Replicas(ranks, store, group);
   }
 

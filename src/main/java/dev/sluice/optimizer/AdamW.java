@@ -117,8 +117,7 @@ public final class AdamW implements AutoCloseable {
                       decay,
                       number,
                       gradientScale);
-              updates.add(
-                  new Update(parameter, gradient.contiguous(), first, second, step));
+              updates.add(new Update(parameter, gradient.contiguous(), first, second, step));
             });
     return updates;
   }

@@ -173,8 +173,8 @@ public final class FusedOp {
     }
   }
 
-  /// Lets `watcher` hear of every weight to whose gradient a backward pass of this thread has added,
-  /// or nobody if it is null.
+  /// Lets `watcher` hear of every weight to whose gradient a backward pass of this thread has
+  /// added, or nobody if it is null.
   public static void watchGradients(@Nullable Consumer<Tensor> watcher) {
     WATCHER.set(watcher);
   }

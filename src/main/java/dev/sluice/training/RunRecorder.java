@@ -27,8 +27,7 @@ final class RunRecorder implements AutoCloseable {
   /// @param done steps after which it goes on
   /// @param again whether the directory may hold what an earlier attempt recorded
   static RunRecorder open(Path directory, int done, boolean again) throws IOException {
-    var metrics =
-        again ? MetricsWriter.resume(directory, done) : MetricsWriter.start(directory);
+    var metrics = again ? MetricsWriter.resume(directory, done) : MetricsWriter.start(directory);
     try {
       return new RunRecorder(
           metrics,

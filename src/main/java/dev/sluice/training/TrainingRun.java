@@ -484,8 +484,7 @@ public class TrainingRun {
       writeEvents();
       Ending ending = Ending.COMPLETE;
       @Nullable Path failure = null;
-      try (var recorder =
-              first ? RunRecorder.open(directory, begin, again) : RunRecorder.none();
+      try (var recorder = first ? RunRecorder.open(directory, begin, again) : RunRecorder.none();
           saver) { // closed first: it waits for what is being written
         replicas.barrier();
         var divergence = divergence(begin);
@@ -607,8 +606,7 @@ public class TrainingRun {
 
     /// This rank's rows.
     private long[] share(long[] batch) {
-      return GradientExchange.share(
-          batch, config.batchSize(), replicas.rank(), replicas.size());
+      return GradientExchange.share(batch, config.batchSize(), replicas.rank(), replicas.size());
     }
 
     /// Copies the state and lets it be written while training goes on.

@@ -148,11 +148,9 @@ class RankDeathTest {
         ProcessTest.start(errors(0), "", train(run, "--nproc", 2, "--zero", 2, "--steps", 6));
     assertEquals(0, ProcessTest.end(launcher), () -> read(errors(0)));
     assertTrue(read(errors(0)).contains("2 ranks, zero 2"), () -> read(errors(0)));
-    assertEquals(
-        0, Cli.run("verify", run).code());
+    assertEquals(0, Cli.run("verify", run).code());
 
-    String uneven =
-        Cli.run(train(directory.resolve("uneven"), "--zero", 3)).refusal();
+    String uneven = Cli.run(train(directory.resolve("uneven"), "--zero", 3)).refusal();
     assertTrue(uneven.contains("zero cannot be 3"), uneven);
     var odd =
         ProcessTest.start(

@@ -32,15 +32,13 @@ class RanksTest {
 
   @Test
   void torchrun() {
-    assertEquals(
-        new Ranks(3, 8, 1, 2, "node01", 40_000, false, 0, null), Ranks.of(TORCHRUN));
+    assertEquals(new Ranks(3, 8, 1, 2, "node01", 40_000, false, 0, null), Ranks.of(TORCHRUN));
     assertTrue(Ranks.of(with(TORCHRUN, "RANK", "0")).serves());
     // torchrun's agent runs the server itself
     var agent = with(TORCHRUN, "RANK", "0", "TORCHELASTIC_USE_AGENT_STORE", "True");
     assertFalse(Ranks.of(agent).serves());
     assertEquals(2, Ranks.of(with(agent, "TORCHELASTIC_RESTART_COUNT", "2")).attempt());
-    assertEquals(
-        "eth1", Ranks.of(with(TORCHRUN, "GLOO_SOCKET_IFNAME", "eth1")).networkInterface());
+    assertEquals("eth1", Ranks.of(with(TORCHRUN, "GLOO_SOCKET_IFNAME", "eth1")).networkInterface());
   }
 
   @Test

@@ -94,8 +94,16 @@ class DataParallelTest {
       throws Exception {
     var config =
         config(
-            "gate", gate, "experts", experts, "experts_per_token", Math.min(2, experts),
-            "gradient_accumulation", accumulation, "softmax_sink", sink);
+            "gate",
+            gate,
+            "experts",
+            experts,
+            "experts_per_token",
+            Math.min(2, experts),
+            "gradient_accumulation",
+            accumulation,
+            "softmax_sink",
+            sink);
     assertSame(one(config, "one"), two(config, "two", false), 1e-5);
   }
 
@@ -123,8 +131,7 @@ class DataParallelTest {
     // cosine's length is of the whole run: take up the whole run's settings after 10 steps
     Path run = Runs.after(two(config, "run", false), 10, directory.resolve("ten"));
     assertTrue(Files.exists(parts));
-    Runs.run(config, run, Runs.Fault.NONE, new Runs.Heard(), () -> false)
-        .resume(corpus, tokenizer);
+    Runs.run(config, run, Runs.Fault.NONE, new Runs.Heard(), () -> false).resume(corpus, tokenizer);
     assertSame(whole, run, 1e-5);
     Path again = Runs.after(run, 15, directory.resolve("again"));
     two(config, "again", true);
@@ -134,8 +141,7 @@ class DataParallelTest {
   /// Gradients leave while the backward pass goes on, and each rank keeps its share of the state.
   @Test
   void memoryFallsAsStatedAndBucketsLeaveEarly() throws Exception {
-    var shape =
-        Runs.config("hidden_size", 256, "intermediate_size", 512, "layers", 4).decoder(256);
+    var shape = Runs.config("hidden_size", 256, "intermediate_size", 512, "layers", 4).decoder(256);
     long parameters = shape.parameterCount() * Float.BYTES;
     for (int zero = 0; zero <= 2; zero++) {
       int stage = zero;
@@ -220,8 +226,7 @@ class DataParallelTest {
                       return step == 4 && replicas.rank() == 1;
                     }
                   };
-              return Runs.run(
-                      config, run, fault, heard.get(replicas.rank()), () -> false, replicas)
+              return Runs.run(config, run, fault, heard.get(replicas.rank()), () -> false, replicas)
                   .start(corpus, tokenizer);
             });
     for (int rank = 0; rank < 2; rank++) {
