@@ -22,7 +22,7 @@ def step(process):
 
 def measure(shape, precision, pairs, warm):
     with tempfile.TemporaryDirectory() as work:
-        peer = start([sys.executable, str(here / "train_pytorch.py"), "--compile", "--turns", "--shape", shape, "--gate", "elementwise"]
+        peer = start([sys.executable, str(here / "../2026-11-25_training-speed/train_pytorch.py"), "--compile", "--turns", "--shape", shape, "--gate", "elementwise"]
                      + (["--bf16"] if precision == "bfloat16" else []))
         sluice = start([str(here / "../../../sluice"), "bench", "train", "--turns", "--shape", shape, "--precision", precision,
                         "--gate", "sdpa-elementwise", "--json", work + "/bench.json"])
