@@ -10,6 +10,8 @@ import dev.sluice.report.Table;
 import dev.sluice.report.TextTable;
 import dev.sluice.study.PaperTables;
 import dev.sluice.study.Variant;
+import dev.sluice.training.ClusterPlan;
+import dev.sluice.training.ClusterPlan.Cluster;
 import dev.sluice.training.RunConfig;
 import java.util.ArrayList;
 import java.util.List;
@@ -37,7 +39,8 @@ import picocli.CommandLine.Spec;
       "Examples:",
       "  ./sluice plan --model paper-dense-28",
       "  ./sluice plan --model paper-moe-15b --table 1      (the paper's counts beside)",
-      "  ./sluice plan --model small --gates none,sdpa-headwise --match-parameters"
+      "  ./sluice plan --model small --gates none,sdpa-headwise --match-parameters",
+      "  ./sluice plan --model paper-moe-15b --gpus 1024"
     })
 final class PlanCommand implements Callable<Integer> {
   /// Settings that shape a model or say what a step holds; the others are of no matter here.
@@ -85,6 +88,54 @@ final class PlanCommand implements Callable<Integer> {
       description = "The variants of the paper's table 1, 2, 3, 4 or 6.")
   private @Nullable Integer table;
 
+  @Option(
+      names = "--gpus",
+      paramLabel = "N",
+      description = "Plan data-parallel training on so many GPUs instead.")
+  private @Nullable Integer gpus;
+
+  @Option(
+      names = "--global-batch",
+      paramLabel = "N",
+      description = "Sequences of a step on all GPUs. Default: ${DEFAULT-VALUE}.")
+  private int globalBatch = 1024;
+
+  @Option(
+      names = "--gpus-per-node",
+      paramLabel = "N",
+      description = "GPUs with the faster links between them. Default: ${DEFAULT-VALUE}.")
+  private int gpusPerNode = 8;
+
+  @Option(
+      names = "--gpu-memory",
+      paramLabel = "GB",
+      description = "Of one GPU. Default: ${DEFAULT-VALUE}.")
+  private double gpuMemory = 80;
+
+  @Option(
+      names = "--gpu-flops",
+      paramLabel = "TFLOP/S",
+      description = "Dense products of one GPU at its best. Default: ${DEFAULT-VALUE}, an H100's.")
+  private double gpuFlops = 989;
+
+  @Option(
+      names = "--gpu-share",
+      paramLabel = "SHARE",
+      description = "The share of these that training reaches. Default: ${DEFAULT-VALUE}.")
+  private double gpuShare = 0.4;
+
+  @Option(
+      names = "--node-bandwidth",
+      paramLabel = "GB/S",
+      description = "What a GPU sends within a node. Default: ${DEFAULT-VALUE}, NVLink's.")
+  private double nodeBandwidth = 450;
+
+  @Option(
+      names = "--network-bandwidth",
+      paramLabel = "GB/S",
+      description = "What a GPU sends to other nodes. Default: ${DEFAULT-VALUE}, 400 Gb/s.")
+  private double networkBandwidth = 50;
+
   @Spec private CommandSpec spec;
 
   @SuppressWarnings("NullAway.Init") // picocli sets the spec
@@ -99,6 +150,20 @@ final class PlanCommand implements Callable<Integer> {
     int vocabulary =
         base.vocabSize() > 0 ? base.vocabSize() : Decoders.named(base.model()).vocabSize();
     var variants = variants(base, vocabulary);
+    if (gpus != null) {
+      var cluster =
+          new Cluster(
+              gpus,
+              gpusPerNode,
+              gpuMemory * 1e9,
+              gpuFlops * 1e12,
+              gpuShare,
+              nodeBandwidth * 1e9,
+              networkBandwidth * 1e9);
+      Console.print(
+          new TextTable(clusterTable(base, vocabulary, variants, cluster), 116).toString());
+      return 0;
+    }
     boolean paper = table != null && base.model().equals("paper-moe-15b");
     Console.print(new TextTable(table(base, vocabulary, variants, paper), 116).toString());
     return 0;
@@ -155,6 +220,79 @@ final class PlanCommand implements Callable<Integer> {
                 + " heads it does not say which have experts; here each key/value head has as many"
                 + " as the name says.")
         : result;
+  }
+
+  private Table clusterTable(
+      RunConfig base, int vocabulary, List<Variant> variants, Cluster cluster) {
+    var result =
+        Table.titled(
+                "%s on %s GPUs, %s, a step of %s sequences of %s tokens"
+                    .formatted(
+                        base.model(),
+                        Numbers.count(cluster.devices()),
+                        base.precision(),
+                        Numbers.count(globalBatch),
+                        Numbers.count(base.sequenceLength())))
+            .columns(
+                "variant",
+                "zero",
+                "weights, GB",
+                "gradients",
+                "moments",
+                "activations",
+                "all of a GPU",
+                "fits",
+                "sent, GB",
+                "computing, s",
+                "waiting, s",
+                "step, s");
+    for (Variant variant : variants) {
+      var decoder = base.with(null, variant.settings()).decoder(vocabulary);
+      for (int zero = 0; zero <= 2; zero++) {
+        var plan =
+            ClusterPlan.of(
+                decoder,
+                base.precisionOf().elementType(),
+                base.sequenceLength(),
+                globalBatch,
+                zero,
+                cluster);
+        result =
+            result.row(
+                Cell.of(variant.name()),
+                Cell.of(zero),
+                Cell.of(plan.weightBytes() / 1e9, 1),
+                Cell.of(plan.gradientBytes() / 1e9, 1),
+                Cell.of(plan.momentBytes() / 1e9, 1),
+                Cell.of(plan.activationBytes() / 1e9, 1),
+                Cell.of(plan.memoryBytes() / 1e9, 1),
+                Cell.of(plan.memoryBytes() <= cluster.memoryBytes() ? "yes" : "NO"),
+                Cell.of(plan.sentBytes() / 1e9, 1),
+                Cell.of(plan.computeSeconds(), 2),
+                Cell.of(plan.waitSeconds(), 2),
+                Cell.of(plan.stepSeconds(), 2));
+      }
+    }
+    return result
+        .footnote(
+            "Assumed: %s GB a GPU, %s TFLOP/s of which %s are reached; %s GB/s within a node of %d, %s GB/s between nodes."
+                .formatted(
+                    Numbers.fixed(gpuMemory, 0),
+                    Numbers.fixed(gpuFlops, 0),
+                    Numbers.percent(gpuShare, 0),
+                    Numbers.fixed(nodeBandwidth, 0),
+                    gpusPerNode,
+                    Numbers.fixed(networkBandwidth, 0)))
+        .footnote(
+            "Weights: float32 and, for bfloat16 products, a copy. Gradients and moments: float32;"
+                + " zero 1 shares the moments, 2 the gradients too; weights are whole on every GPU."
+                + " Activations: one sequence at a time, as the fused operations keep them;"
+                + " composed operations keep more.")
+        .footnote(
+            "Sent by a GPU in a step: gradients by a ring all-reduce, 2(n−1)/n of their bytes; with"
+                + " zero 2 to their owners, (n−1)/n; with zero 1 and 2 the owners' parameters,"
+                + " (n−1)/n. Gradients travel during the last sequence's backward pass; the rest is"
+                + " waited for. Experts are data-parallel like all else. Simulated: nothing ran.");
   }
 
   private static List<Cell> row(

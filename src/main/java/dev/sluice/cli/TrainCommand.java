@@ -7,6 +7,7 @@ import dev.sluice.distributed.Heartbeat;
 import dev.sluice.distributed.Ranks;
 import dev.sluice.distributed.Replicas;
 import dev.sluice.report.Numbers;
+import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ProcessGroup.Store;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
@@ -117,7 +118,29 @@ final class TrainCommand implements Callable<Integer> {
       return LocalRanks.run(nproc, withoutNproc(commandLine()), Duration.ofSeconds(rankTimeout));
     }
     threads.apply(ranks.localWorldSize());
-    return ranks.isAlone() ? train(Replicas.alone()) : trainAsRank(ranks);
+    var config = settings();
+    return ranks.isAlone() ? train(config, Replicas.alone()) : trainAsRank(config, ranks);
+  }
+
+  private RunConfig settings() {
+    Map<String, String> given = SettingFlags.given(spec.commandLine().getParseResult());
+    if (resume == null) {
+      if (checkpoint != null) {
+        throw new InvalidInputException(
+            "--checkpoint %s goes with --resume; name the run too".formatted(checkpoint));
+      }
+      return RunConfig.from(file, given);
+    }
+    if (!Files.isRegularFile(resume.resolve(RunConfig.FILE))) {
+      throw new InvalidInputException(
+          resume + " holds no " + RunConfig.FILE + ", so it is no run; name a run directory");
+    }
+    if (!given.isEmpty() || file != null || output != null) {
+      throw new InvalidInputException(
+          "--resume takes its settings from the run; leave out "
+              + (given.isEmpty() ? "--config and --output" : given.keySet()));
+    }
+    return RunConfig.from(resume.resolve(RunConfig.FILE), Map.of());
   }
 
   private static List<String> withoutNproc(List<String> arguments) {
@@ -133,7 +156,12 @@ final class TrainCommand implements Callable<Integer> {
   }
 
   /// Meets the other ranks and trains; what ends one ends all.
-  private int trainAsRank(Ranks ranks) throws IOException {
+  private int trainAsRank(RunConfig settings, Ranks ranks) throws IOException {
+    boolean cuda = !Device.parse(settings.device()).equals(Device.CPU);
+    var config =
+        cuda && ranks.localRank() > 0
+            ? settings.with(null, Map.of("device", "cuda:" + ranks.localRank()))
+            : settings;
     var timeout = Duration.ofSeconds(rankTimeout);
     String prefix = "sluice/" + ranks.attempt();
     Store store;
@@ -161,8 +189,8 @@ final class TrainCommand implements Callable<Integer> {
     try (store;
         signs;
         var heartbeat = new Heartbeat(ranks, signs, timeout, this::endBecause)) {
-      try (var replicas = Replicas.join(ranks, store, false)) {
-        return train(replicas);
+      try (var replicas = Replicas.join(ranks, store, cuda)) {
+        return train(config, replicas);
       } catch (IOException | RuntimeException | Error e) {
         heartbeat.fail(Main.oneSentence(e), Replicas.isLostContact(e));
         throw e;
@@ -180,33 +208,16 @@ final class TrainCommand implements Callable<Integer> {
     Runtime.getRuntime().halt(Main.FAILED); // it may be waiting for a rank that is gone
   }
 
-  private int train(Replicas replicas) throws IOException {
-    Map<String, String> given = SettingFlags.given(spec.commandLine().getParseResult());
-    RunConfig config;
-    if (resume != null) {
-      directory = resume;
-      if (!Files.isRegularFile(resume.resolve(RunConfig.FILE))) {
-        throw new InvalidInputException(
-            resume + " holds no " + RunConfig.FILE + ", so it is no run; name a run directory");
-      }
-      if (!given.isEmpty() || file != null || output != null) {
-        throw new InvalidInputException(
-            "--resume takes its settings from the run; leave out "
-                + (given.isEmpty() ? "--config and --output" : given.keySet()));
-      }
-      config = RunConfig.from(resume.resolve(RunConfig.FILE), Map.of());
-    } else if (checkpoint != null) {
-      throw new InvalidInputException(
-          "--checkpoint %s goes with --resume; name the run too".formatted(checkpoint));
-    } else {
-      config = RunConfig.from(file, given);
+  private int train(RunConfig config, Replicas replicas) throws IOException {
+    Path place = resume;
+    if (place == null) {
       Path made = output != null ? output : freshDirectory(config);
-      directory = Path.of(replicas.fromFirst("output", made.toString()));
+      place = Path.of(replicas.fromFirst("output", made.toString()));
       if (replicas.isFirst()) {
-        TrainingRun.requireNew(directory);
+        TrainingRun.requireNew(place);
       }
     }
-    Path place = directory;
+    directory = place;
     var tokenizer = Tokenizers.load(config.tokenizer());
     TrainingRun.requireTrainable(config, tokenizer);
     GradientExchange.requireEven(config.batchSize(), replicas.size());

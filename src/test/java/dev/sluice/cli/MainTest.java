@@ -48,6 +48,18 @@ class MainTest {
   }
 
   @Test
+  void planOfManyGpusStatesMemoryAndWhatIsSent() {
+    for (String model : new String[] {"paper-dense-28", "paper-moe-15b"}) {
+      var plan = Cli.run("plan", "--model", model, "--gpus", 1024, "--gates", "none").succeeded();
+      assertTrue(plan.out().contains("1,024 GPUs"), plan::toString);
+      assertTrue(plan.out().contains("Assumed: 80 GB a GPU"), plan::toString);
+    }
+    String refused = Cli.run("plan", "--gpus", 1000).refusal();
+    assertTrue(refused.contains("1024 sequences cannot be shared evenly by 1000"), refused);
+    assertTrue(Cli.run("plan", "--gpus", 0).refusal().contains("--gpus cannot be 0"));
+  }
+
+  @Test
   void verifyNamesWhatIsDamaged() throws IOException {
     Path copy = Cli.copy(run, directory.resolve("to-verify"));
     var whole = Cli.run("verify", copy).succeeded();

@@ -255,6 +255,22 @@ class SurvivalTest {
     }
   }
 
+  /// A place where nobody, not even root, may write: every save is told, and the last ends the run.
+  @Test
+  void aReadOnlyDirectoryIsToldAtEverySaveAndEndsTheRun() throws IOException {
+    Files.createDirectories(run);
+    Files.createSymbolicLink(run.resolve("checkpoints"), Path.of("/sys/kernel"));
+    String failure =
+        assertThrows(IOException.class, () -> start(Runs.config("save_every", 3), Runs.Fault.NONE))
+            .getMessage();
+    assertEquals(2, heard.notSaved.size(), heard.notSaved::toString);
+    assertTrue(heard.notSaved.getFirst().startsWith("3: "), heard.notSaved::toString);
+    assertTrue(failure.contains("the run stopped after step 8"), failure);
+    assertTrue(failure.contains("was not saved"), failure);
+    assertTrue(failure.contains("there is no earlier checkpoint"), failure);
+    assertEquals(8, Runs.curve(run, "loss").size());
+  }
+
   /// A file stands where a directory is to appear: no rename replaces it.
   private static void block(Path place) {
     try {

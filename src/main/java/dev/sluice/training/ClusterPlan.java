@@ -1,0 +1,123 @@
+package dev.sluice.training;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.decoder.ActivationMemory;
+import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.tensor.ElementType;
+
+/// What data-parallel training of a model would take on many devices, by arithmetic alone.
+///
+/// Memory is what Sluice holds: float32 weights, for bfloat16 products a copy of them, float32
+/// gradients, and two float32 moments; `zero` 1 shares the moments evenly, 2 the gradients too.
+/// Weights are whole on every device. Activations are those of one sequence, as the fused
+/// operations keep them; the other sequences of a device follow one after the other.
+///
+/// A device sends and receives, as a share of the gradients' float32 bytes Ψ with n devices: 2
+/// (n−1)/n by a ring all-reduce (Patarasuk and Yuan 2009), (n−1)/n by a reduction to owners, and
+/// (n−1)/n by the owners' parameters afterwards, so that `zero` 2 sends no more than 0 (Rajbhandari
+/// et al. 2020, arXiv 1910.02054, section 7), while 1, which sums all gradients everywhere as
+/// Sluice does, sends half as much again. Gradients are sent during the backward pass of the last
+/// sequence, two thirds of its operations; what does not fit there, and parameters, are waited for.
+///
+/// @param weightBytes on a device, with the copy for products
+/// @param gradientBytes on a device
+/// @param momentBytes on a device
+/// @param activationBytes on a device
+/// @param sentBytes of a device in a step
+/// @param computeSeconds of a step
+/// @param waitSeconds of a step, for what is sent beyond the backward pass
+public record ClusterPlan(
+    double weightBytes,
+    double gradientBytes,
+    double momentBytes,
+    double activationBytes,
+    double sentBytes,
+    double computeSeconds,
+    double waitSeconds) {
+  /// The devices.
+  ///
+  /// @param devices how many
+  /// @param perNode how many have the faster links between them
+  /// @param memoryBytes of one
+  /// @param flops dense operations in the products' type a second, of one
+  /// @param share of these that training reaches
+  /// @param nodeBandwidth bytes a second that one device sends within a node
+  /// @param networkBandwidth bytes a second that one device sends to other nodes
+  public record Cluster(
+      int devices,
+      int perNode,
+      double memoryBytes,
+      double flops,
+      double share,
+      double nodeBandwidth,
+      double networkBandwidth) {
+    public Cluster {
+      require(devices >= 1, "--gpus", devices, "at least 1");
+      require(perNode >= 1, "--gpus-per-node", perNode, "at least 1");
+      require(memoryBytes > 0, "--gpu-memory", memoryBytes / 1e9, "a positive number of GB");
+      require(flops > 0, "--gpu-flops", flops / 1e12, "a positive number of TFLOP/s");
+      require(share > 0 && share <= 1, "--gpu-share", share, "a share above 0 and at most 1");
+      require(nodeBandwidth > 0, "--node-bandwidth", nodeBandwidth / 1e9, "a positive number");
+      require(
+          networkBandwidth > 0, "--network-bandwidth", networkBandwidth / 1e9, "a positive number");
+    }
+
+    private static void require(boolean holds, String name, Object value, String wayOut) {
+      if (!holds) {
+        throw new InvalidInputException(name + " cannot be " + value + "; use " + wayOut);
+      }
+    }
+
+    /// Of the slowest link between neighbours.
+    double bandwidth() {
+      return devices > perNode ? networkBandwidth : nodeBandwidth;
+    }
+  }
+
+  /// Plans a step.
+  ///
+  /// @param type of what goes into matrix products
+  /// @param sequences of a step on all devices, a multiple of their number
+  /// @param zero 0, 1 or 2
+  public static ClusterPlan of(
+      DecoderConfig config,
+      ElementType type,
+      int sequenceLength,
+      int sequences,
+      int zero,
+      Cluster cluster) {
+    int n = cluster.devices;
+    if (sequences < 1 || sequences % n != 0) {
+      throw new InvalidInputException(
+          "%d sequences cannot be shared evenly by %d devices; use a multiple of %d for --global-batch"
+              .formatted(sequences, n, n));
+    }
+    double numbers = config.parameterCount();
+    double gradients = Float.BYTES * numbers;
+    double others = (n - 1.0) / n;
+    double sentGradients = (zero == 2 ? 1 : 2) * others * gradients;
+    double sentParameters = zero == 0 ? 0 : others * gradients;
+    double perSequence =
+        config.trainingFlopsPerToken(sequenceLength)
+            * sequenceLength
+            / (cluster.flops * cluster.share);
+    double backward = perSequence * 2 / 3;
+    return new ClusterPlan(
+        numbers * (Float.BYTES + (type == ElementType.FLOAT32 ? 0 : type.bytes())),
+        zero == 2 ? gradients / n : gradients,
+        2.0 * Float.BYTES * numbers / (zero == 0 ? 1 : n),
+        ActivationMemory.bytesPerToken(config, type) * sequenceLength,
+        sentGradients + sentParameters,
+        perSequence * sequences / n,
+        Math.max(0, sentGradients / cluster.bandwidth() - backward)
+            + sentParameters / cluster.bandwidth());
+  }
+
+  public double memoryBytes() {
+    return weightBytes + gradientBytes + momentBytes + activationBytes;
+  }
+
+  public double stepSeconds() {
+    return computeSeconds + waitSeconds;
+  }
+}

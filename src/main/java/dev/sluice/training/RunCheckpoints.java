@@ -1,0 +1,145 @@
+package dev.sluice.training;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.checkpoint.CheckpointDirectory;
+import dev.sluice.checkpoint.ModelConfig;
+import dev.sluice.corpus.Corpus;
+import dev.sluice.provenance.RunManifest;
+import dev.sluice.tokenizer.Tokenizer;
+import dev.sluice.tokenizer.Tokenizers;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Optional;
+import org.jspecify.annotations.Nullable;
+
+/// Which checkpoint of a run to go on from.
+final class RunCheckpoints {
+  private final RunConfig config;
+  private final Path directory;
+  private final Path checkpoints;
+
+  /// @param directory of the run
+  RunCheckpoints(RunConfig config, Path directory) {
+    this.config = config;
+    this.directory = directory;
+    this.checkpoints = directory.resolve("checkpoints");
+  }
+
+  /// The checkpoint to resume from, or null where there is none; it is whole. What interrupted
+  /// saves left is removed.
+  ///
+  /// @param name of the checkpoint, or null for the newest
+  @Nullable Path toResume(@Nullable String name) throws IOException {
+    CheckpointDirectory.cleanPartials(checkpoints);
+    Path from = name == null ? CheckpointDirectory.latest(checkpoints).orElse(null) : named(name);
+    if (from != null) {
+      requireWhole(from);
+    }
+    return from;
+  }
+
+  private Path named(String name) {
+    return CheckpointDirectory.complete(checkpoints).stream()
+        .filter(checkpoint -> checkpoint.endsWith(name))
+        .findFirst()
+        .orElseThrow(
+            () ->
+                new InvalidInputException(
+                    "%s has no checkpoint %s; it has %s"
+                        .formatted(
+                            checkpoints,
+                            name,
+                            CheckpointDirectory.complete(checkpoints).stream()
+                                .map(checkpoint -> String.valueOf(checkpoint.getFileName()))
+                                .toList())));
+  }
+
+  /// Refuses a damaged checkpoint and says which one before it is whole.
+  private void requireWhole(Path checkpoint) {
+    try {
+      CheckpointDirectory.verify(checkpoint);
+    } catch (InvalidInputException damage) {
+      String offer =
+          wholeBefore(checkpoint)
+              .map(
+                  whole ->
+                      "%s before it is whole: --resume %s --checkpoint %s"
+                          .formatted(whole.getFileName(), directory, whole.getFileName()))
+              .orElse("none before it is whole: start again with another --output");
+      throw new InvalidInputException(damage.getMessage() + "; " + offer, damage);
+    }
+  }
+
+  private Optional<Path> wholeBefore(Path checkpoint) {
+    var complete = CheckpointDirectory.complete(checkpoints);
+    return complete.subList(0, Math.max(0, complete.indexOf(checkpoint))).reversed().stream()
+        .filter(CheckpointDirectory::isWhole)
+        .findFirst();
+  }
+
+  void setAsideAfter(Path checkpoint) throws IOException {
+    var complete = CheckpointDirectory.complete(checkpoints);
+    for (Path later : complete.subList(complete.indexOf(checkpoint) + 1, complete.size())) {
+      var _ = CheckpointDirectory.setAside(later);
+    }
+  }
+
+  /// Refuses another text, tokenizer or shape than the checkpoint's, and tells of other settings
+  /// that differ.
+  void requireSameRun(
+      Path checkpoint,
+      Corpus corpus,
+      Tokenizer tokenizer,
+      int vocabulary,
+      TrainingRun.Listener listener) {
+    String before = TrainingCheckpoint.state(checkpoint).dataFingerprint();
+    String now = corpus.summary().dataFingerprint();
+    if (!before.equals(now)) {
+      throw new InvalidInputException(
+          "the data changed since %s was saved (fingerprint %s, now %s); restore the data or start a new run"
+              .formatted(checkpoint, before, now));
+    }
+    requireTokenizer(checkpoint, tokenizer);
+    var shape = ModelConfig.of(config.decoder(vocabulary));
+    var differences = ModelConfig.read(checkpoint).differences(shape);
+    if (!differences.isEmpty()) {
+      throw new InvalidInputException(
+          "the model's shape changed since %s was saved: %s; restore %s or start a new run"
+              .formatted(
+                  checkpoint, String.join(", ", differences), directory.resolve(RunConfig.FILE)));
+    }
+    var settings = config.settings();
+    RunManifest.read(checkpoint.resolve(RunManifest.FILE_NAME))
+        .config()
+        .forEach(
+            (setting, value) -> {
+              String present = String.valueOf(settings.get(setting));
+              if (settings.containsKey(setting) && !present.equals(String.valueOf(value))) {
+                listener.changed(setting, String.valueOf(value), present);
+              }
+            });
+  }
+
+  /// A checkpoint has its tokenizer beside it, unless that is bytes.
+  private static void requireTokenizer(Path checkpoint, Tokenizer tokenizer) {
+    boolean ofFile = Files.isRegularFile(checkpoint.resolve("tokenizer.json"));
+    var saved = Tokenizers.load(ofFile ? checkpoint.toString() : "bytes");
+    if (!saved.fingerprint().equals(tokenizer.fingerprint())) {
+      throw new InvalidInputException(
+          "the tokenizer changed since %s was saved (%s, now %s); restore it or start a new run"
+              .formatted(checkpoint, saved.describe(), tokenizer.describe()));
+    }
+  }
+
+  /// Sets aside what is newer than the newest checkpoint that the run may go back to.
+  void setAsideAfterLastGood() throws IOException {
+    for (Path checkpoint : CheckpointDirectory.complete(checkpoints).reversed()) {
+      if (Retention.isGood(checkpoint, config.saveEvery())
+          && CheckpointDirectory.isWhole(checkpoint)) {
+        return;
+      }
+      var _ = CheckpointDirectory.setAside(checkpoint);
+    }
+  }
+}
