@@ -70,7 +70,7 @@ public record Corpus(Path directory, CorpusSummary summary, TokenShard train, To
     return present != null ? present : write(documents, tokenizer, wanted, directory);
   }
 
-  /// Opens a corpus that was prepared before.
+  /// Opens a corpus that was prepared before; see [#verify].
   public static Corpus open(Path directory) {
     Path file = directory.resolve(SUMMARY);
     if (!Files.isRegularFile(file)) {
@@ -135,7 +135,11 @@ public record Corpus(Path directory, CorpusSummary summary, TokenShard train, To
     }
     try {
       Corpus present = open(directory);
-      return present.summary.sameInputs(wanted) ? present : null;
+      if (!present.summary.sameInputs(wanted)) {
+        return null;
+      }
+      present.verify();
+      return present;
     } catch (InvalidInputException _) {
       return null; // damaged: made again from the texts
     }

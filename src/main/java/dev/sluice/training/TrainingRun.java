@@ -409,7 +409,9 @@ public class TrainingRun {
                       return verdict[0] == SpikeGuard.Verdict.ACCEPT;
                     });
           } catch (RuntimeException | Error e) {
-            recordCrash(e, batch, micro);
+            if (!Replicas.isLostContact(e)) {
+              recordCrash(e, batch, micro);
+            }
             throw e;
           }
           double seconds = (System.nanoTime() - began) / 1e9;

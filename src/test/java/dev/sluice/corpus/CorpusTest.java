@@ -237,6 +237,23 @@ class CorpusTest {
         Arrays.copyOf(Files.readAllBytes(folder.resolve("train.tokens")), 6));
   }
 
+  /// A corpus that is used again is read through first; one that rotted is made again.
+  @Test
+  void aRottenCorpusIsMadeAgain() throws Exception {
+    var documents = Documents.of("x", List.of("the whale ".repeat(50)));
+    Corpus.prepare(documents, BYTES, 0.2, folder);
+    Path shard = folder.resolve("train.tokens");
+    byte[] whole = Files.readAllBytes(shard);
+    var modified = Files.getLastModifiedTime(shard);
+    Corpus.prepare(documents, BYTES, 0.2, folder);
+    assertEquals(modified, Files.getLastModifiedTime(shard), "a whole one is used again");
+    byte[] rotten = whole.clone();
+    rotten[20] ^= 1;
+    Files.write(shard, rotten);
+    Corpus.prepare(documents, BYTES, 0.2, folder);
+    assertArrayEquals(whole, Files.readAllBytes(shard));
+  }
+
   @Test
   void bitRotIsFound() throws Exception {
     var corpus =
