@@ -285,14 +285,16 @@ final class PlanCommand implements Callable<Integer> {
                     Numbers.fixed(networkBandwidth, 0)))
         .footnote(
             "Weights: float32 and, for bfloat16 products, a copy. Gradients and moments: float32;"
-                + " zero 1 shares the moments, 2 the gradients too; weights are whole on every GPU."
+                + " zero 1 shares the moments by whole parameters, 2 the gradients too (of the GPU"
+                + " that owns most); weights are whole on every GPU."
                 + " Activations: one sequence at a time, as the fused operations keep them;"
                 + " composed operations keep more.")
         .footnote(
             "Sent by a GPU in a step: gradients by a ring all-reduce, 2(n−1)/n of their bytes; with"
                 + " zero 2 to their owners, (n−1)/n; with zero 1 and 2 the owners' parameters,"
-                + " (n−1)/n. Gradients travel during the last sequence's backward pass; the rest is"
-                + " waited for. Experts are data-parallel like all else. Simulated: nothing ran.");
+                + " (n−1)/n. Rings use all adapters of a node. All of it is waited for: on a GPU"
+                + " gradients leave when the backward pass is done. Latency is not counted. Experts"
+                + " are data-parallel like all else. Simulated: nothing ran.");
   }
 
   private static List<Cell> row(

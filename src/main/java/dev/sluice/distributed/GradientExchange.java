@@ -6,14 +6,18 @@ import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.ProcessGroup.Work;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
+import java.util.Deque;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.PriorityQueue;
+import java.util.Queue;
 import java.util.SequencedSet;
 import org.jspecify.annotations.Nullable;
 
@@ -51,7 +55,7 @@ public final class GradientExchange {
   private final Replicas replicas;
   private final Parameters parameters;
   private final int zero;
-  private final Map<String, Integer> owners = new HashMap<>();
+  private final Map<String, Integer> owners;
   private final Map<Long, String> names = new HashMap<>();
 
   private final Map<String, Integer> contributions = new HashMap<>();
@@ -62,7 +66,8 @@ public final class GradientExchange {
   private final SequencedSet<String> completed = new LinkedHashSet<>();
   private final Map<String, Integer> bucketOf = new HashMap<>();
   private int[] missing = {};
-  private final List<Sent> sent = new ArrayList<>();
+  private final Deque<Sent> underWay = new ArrayDeque<>();
+  private int next;
   private int sentEarly;
 
   /// @param zero 0, 1 or 2
@@ -70,18 +75,9 @@ public final class GradientExchange {
     this.replicas = replicas;
     this.parameters = parameters;
     this.zero = replicas.size() == 1 ? 0 : zero;
-    long[] load = new long[replicas.size()];
-    parameters.all().entrySet().stream()
-        .sorted(Comparator.comparingLong(named -> -named.getValue().elements()))
-        .forEach(
-            named -> {
-              int least = 0;
-              for (int rank = 1; rank < load.length; rank++) {
-                least = load[rank] < load[least] ? rank : least;
-              }
-              owners.put(named.getKey(), least);
-              load[least] += named.getValue().elements();
-            });
+    Map<String, Long> sizes = new LinkedHashMap<>();
+    parameters.all().forEach((name, parameter) -> sizes.put(name, parameter.elements()));
+    this.owners = owners(sizes, replicas.size());
     if (replicas.size() > 1) {
       parameters
           .all()
@@ -91,6 +87,34 @@ public final class GradientExchange {
                   names.put(parameter.memory().address(), name);
                 }
               });
+    }
+  }
+
+  /// Who owns which parameter: the largest first, each to the rank that has least.
+  ///
+  /// @param sizes elements of each parameter
+  public static Map<String, Integer> owners(Map<String, Long> sizes, int ranks) {
+    Map<String, Integer> owners = new HashMap<>();
+    Queue<Load> loads = new PriorityQueue<>(); // of the least, the first rank
+    for (int rank = 0; rank < ranks; rank++) {
+      loads.add(new Load(0, rank));
+    }
+    sizes.entrySet().stream()
+        .sorted(Comparator.comparingLong(size -> -size.getValue()))
+        .forEach(
+            size -> {
+              var least = loads.remove();
+              owners.put(size.getKey(), least.rank);
+              loads.add(new Load(least.elements + size.getValue(), least.rank));
+            });
+    return owners;
+  }
+
+  private record Load(long elements, int rank) implements Comparable<Load> {
+    @Override
+    public int compareTo(Load that) {
+      int bySize = Long.compare(elements, that.elements);
+      return bySize != 0 ? bySize : Integer.compare(rank, that.rank);
     }
   }
 
@@ -170,7 +194,8 @@ public final class GradientExchange {
     }
     added.clear();
     completed.clear();
-    sent.clear();
+    underWay.clear();
+    next = 0;
     if (buckets != null) {
       missing = buckets.stream().mapToInt(bucket -> bucket.names.size()).toArray();
     }
@@ -188,10 +213,21 @@ public final class GradientExchange {
       completed.add(name);
     } else if (times == contributions.getOrDefault(name, 0)) {
       missing[bucketOf.getOrDefault(name, 0)]--;
-      while (sent.size() < missing.length && missing[sent.size()] == 0) {
-        send(buckets.get(sent.size()));
+      while (next < missing.length && missing[next] == 0) {
+        send(buckets.get(next++));
       }
+      receiveWhatIsThere();
     }
+  }
+
+  /// Takes up the buckets that have come back, so that only those under way take memory.
+  private void receiveWhatIsThere() {
+    FusedOp.watchGradients(null); // what is received is no contribution
+    for (var first = underWay.peek(); first != null && first.work.isDone(); ) {
+      receive(underWay.remove());
+      first = underWay.peek();
+    }
+    FusedOp.watchGradients(this::added);
   }
 
   /// Call after the backward pass: then gradients are means over all ranks, with `zero` 2 those of
@@ -201,18 +237,19 @@ public final class GradientExchange {
       return;
     }
     FusedOp.watchGradients(null);
-    sentEarly = sent.size();
+    sentEarly = next;
     var all = buckets;
     if (all == null) {
       contributions.putAll(added);
       all = plan();
       buckets = all;
     }
-    while (sent.size() < all.size()) {
-      send(all.get(sent.size()));
+    while (next < all.size()) {
+      send(all.get(next++));
     }
-    sent.forEach(this::receive);
-    sent.clear();
+    while (!underWay.isEmpty()) {
+      receive(underWay.remove());
+    }
   }
 
   /// Buckets in the order of completion, behind them what libtorch accumulates.
@@ -272,7 +309,7 @@ public final class GradientExchange {
           bucket.owner == EVERYONE
               ? replicas.group().allReduce(flat)
               : replicas.group().reduce(flat, bucket.owner);
-      sent.add(new Sent(bucket, flat, there, work));
+      underWay.add(new Sent(bucket, flat, there, work));
     }
   }
 

@@ -85,6 +85,11 @@ public final class ProcessGroup implements AutoCloseable {
       tensors.retainReference();
     }
 
+    /// Whether it has ended, well or not.
+    public boolean isDone() {
+      return raw.isCompleted();
+    }
+
     /// Waits for its end. Call it once.
     public void await() {
       try {

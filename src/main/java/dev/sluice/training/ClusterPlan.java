@@ -3,21 +3,28 @@ package dev.sluice.training;
 import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.ActivationMemory;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.distributed.GradientExchange;
 import dev.sluice.tensor.ElementType;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.LinkedHashMap;
+import java.util.Map;
 
 /// What data-parallel training of a model would take on many devices, by arithmetic alone.
 ///
-/// Memory is what Sluice holds: float32 weights, for bfloat16 products a copy of them, float32
-/// gradients, and two float32 moments; `zero` 1 shares the moments evenly, 2 the gradients too.
-/// Weights are whole on every device. Activations are those of one sequence, as the fused
-/// operations keep them; the other sequences of a device follow one after the other.
+/// Memory is what Sluice holds on the device that holds most: float32 weights, for bfloat16
+/// products a copy of them, float32 gradients, and two float32 moments; `zero` 1 shares the moments
+/// by whole parameters, 2 the gradients too. Weights are whole on every device. Activations are
+/// those of one sequence, as the fused operations keep them; the other sequences of a device follow
+/// one after the other.
 ///
-/// A device sends and receives, as a share of the gradients' float32 bytes Ψ with n devices: 2
-/// (n−1)/n by a ring all-reduce (Patarasuk and Yuan 2009), (n−1)/n by a reduction to owners, and
-/// (n−1)/n by the owners' parameters afterwards, so that `zero` 2 sends no more than 0 (Rajbhandari
-/// et al. 2020, arXiv 1910.02054, section 7), while 1, which sums all gradients everywhere as
-/// Sluice does, sends half as much again. Gradients are sent during the backward pass of the last
-/// sequence, two thirds of its operations; what does not fit there, and parameters, are waited for.
+/// A device sends, as a share of the gradients' float32 bytes Ψ with n devices: 2 (n−1)/n by a ring
+/// all-reduce (Patarasuk and Yuan 2009), (n−1)/n by a reduction to owners, and (n−1)/n for the
+/// owners' parameters afterwards, so that `zero` 2 sends no more than 0 (Rajbhandari et al. 2020,
+/// arXiv 1910.02054, section 7), while 1, which sums all gradients everywhere as Sluice does, sends
+/// half as much again. Rings enter and leave a node through all of its adapters at once, so the
+/// slowest link is that within a node or all adapters of one together. On a GPU gradients leave
+/// when the backward pass is done: nothing is hidden behind it. Latency is not counted.
 ///
 /// @param weightBytes on a device, with the copy for products
 /// @param gradientBytes on a device
@@ -25,7 +32,7 @@ import dev.sluice.tensor.ElementType;
 /// @param activationBytes on a device
 /// @param sentBytes of a device in a step
 /// @param computeSeconds of a step
-/// @param waitSeconds of a step, for what is sent beyond the backward pass
+/// @param waitSeconds of a step, for what is sent
 public record ClusterPlan(
     double weightBytes,
     double gradientBytes,
@@ -68,9 +75,11 @@ public record ClusterPlan(
       }
     }
 
-    /// Of the slowest link between neighbours.
+    /// Of the slowest link of a ring through all devices.
     double bandwidth() {
-      return devices > perNode ? networkBandwidth : nodeBandwidth;
+      return devices > perNode
+          ? Math.min(nodeBandwidth, perNode * networkBandwidth)
+          : nodeBandwidth;
     }
   }
 
@@ -93,6 +102,7 @@ public record ClusterPlan(
               .formatted(sequences, n, n));
     }
     double numbers = config.parameterCount();
+    double owned = zero == 0 ? numbers : largestShare(config, n);
     double gradients = Float.BYTES * numbers;
     double others = (n - 1.0) / n;
     double sentGradients = (zero == 2 ? 1 : 2) * others * gradients;
@@ -101,16 +111,26 @@ public record ClusterPlan(
         config.trainingFlopsPerToken(sequenceLength)
             * sequenceLength
             / (cluster.flops * cluster.share);
-    double backward = perSequence * 2 / 3;
     return new ClusterPlan(
         numbers * (Float.BYTES + (type == ElementType.FLOAT32 ? 0 : type.bytes())),
-        zero == 2 ? gradients / n : gradients,
-        2.0 * Float.BYTES * numbers / (zero == 0 ? 1 : n),
+        Float.BYTES * (zero == 2 ? owned : numbers),
+        2.0 * Float.BYTES * owned,
         ActivationMemory.bytesPerToken(config, type) * sequenceLength,
         sentGradients + sentParameters,
         perSequence * sequences / n,
-        Math.max(0, sentGradients / cluster.bandwidth() - backward)
-            + sentParameters / cluster.bandwidth());
+        (sentGradients + sentParameters) / cluster.bandwidth());
+  }
+
+  /// Elements of the parameters that the rank with most owns.
+  private static double largestShare(DecoderConfig config, int ranks) {
+    Map<String, Long> sizes = new LinkedHashMap<>();
+    config
+        .parameterShapes()
+        .forEach((name, shape) -> sizes.put(name, Arrays.stream(shape).reduce(1, (a, b) -> a * b)));
+    Map<Integer, Long> loads = new HashMap<>();
+    GradientExchange.owners(sizes, ranks)
+        .forEach((name, owner) -> loads.merge(owner, sizes.getOrDefault(name, 0L), Long::sum));
+    return loads.values().stream().mapToLong(Long::longValue).max().orElse(0);
   }
 
   public double memoryBytes() {

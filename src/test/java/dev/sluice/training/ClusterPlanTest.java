@@ -25,20 +25,37 @@ class ClusterPlanTest {
     assertEquals(8 * p, plan.momentBytes());
     assertEquals(2 * 7.0 / 8 * 4 * p, plan.sentBytes(), 1e-3);
     assertEquals(2 * flops / 0.5e15, plan.computeSeconds(), 1e-12);
-    double send = 7 * p / 400e9;
-    double backward = flops / 0.5e15 * 2 / 3;
-    assertEquals(Math.max(0, send - backward), plan.waitSeconds(), 1e-12);
+    assertEquals(7 * p / 400e9, plan.waitSeconds(), 1e-12);
     assertEquals(plan.computeSeconds() + plan.waitSeconds(), plan.stepSeconds());
 
     var one = ClusterPlan.of(config, ElementType.BFLOAT16, 4096, 16, 1, EIGHT);
-    assertEquals(p, one.momentBytes());
+    assertEquals(4 * p, one.gradientBytes());
     assertEquals(3 * 7.0 / 8 * 4 * p, one.sentBytes(), 1e-3);
-    assertEquals(Math.max(0, send - backward) + 3.5 * p / 400e9, one.waitSeconds(), 1e-12);
+    assertEquals(10.5 * p / 400e9, one.waitSeconds(), 1e-12);
 
     var two = ClusterPlan.of(config, ElementType.BFLOAT16, 4096, 16, 2, EIGHT);
-    assertEquals(p, two.momentBytes());
-    assertEquals(p / 2, two.gradientBytes());
+    assertEquals(two.momentBytes(), one.momentBytes());
+    assertEquals(two.momentBytes() / 2, two.gradientBytes());
     assertEquals(plan.sentBytes(), two.sentBytes(), 1e-3);
+  }
+
+  /// Parameters are whole: who owns the embedding, vocabulary × 2048, owns at least that.
+  @Test
+  void theLargestParameterBoundsWhatSharingSaves() {
+    var config = Decoders.named("paper-dense-28");
+    double embedding = (double) config.vocabSize() * 2048;
+    var eight = ClusterPlan.of(config, ElementType.BFLOAT16, 4096, 16, 1, EIGHT);
+    assertEquals(8 * embedding, eight.momentBytes()); // more than an eighth of all
+    var four = new Cluster(4, 8, 80e9, 1e15, 0.5, 400e9, 50e9);
+    double quarter = 8.0 * config.parameterCount() / 4;
+    assertEquals(
+        1,
+        ClusterPlan.of(config, ElementType.BFLOAT16, 4096, 16, 1, four).momentBytes() / quarter,
+        0.02);
+    var many = new Cluster(1024, 8, 80e9, 1e15, 0.5, 400e9, 50e9);
+    assertEquals(
+        8 * embedding,
+        ClusterPlan.of(config, ElementType.BFLOAT16, 4096, 1024, 1, many).momentBytes());
   }
 
   @Test
@@ -53,15 +70,33 @@ class ClusterPlanTest {
     }
   }
 
-  /// The network between nodes is the slower link.
+  /// Between nodes all adapters of one work together, if they are not faster than what is within.
   @Test
-  void moreThanANodeWaitsForTheNetwork() {
+  void theSlowestLinkDecides() {
     var config = Decoders.named("paper-moe-15b");
-    var two = new Cluster(16, 8, 80e9, 1e15, 0.5, 400e9, 50e9);
-    var within = ClusterPlan.of(config, ElementType.BFLOAT16, 4096, 16, 2, EIGHT);
-    var across = ClusterPlan.of(config, ElementType.BFLOAT16, 4096, 16, 2, two);
-    assertTrue(across.waitSeconds() > 6 * within.waitSeconds());
-    assertTrue(across.momentBytes() < within.momentBytes());
+    double sent = 2 * 15.0 / 16 * 4 * config.parameterCount();
+    assertEquals(
+        sent / 200e9,
+        ClusterPlan.of(
+                config,
+                ElementType.BFLOAT16,
+                4096,
+                16,
+                0,
+                new Cluster(16, 8, 80e9, 1e15, 0.5, 400e9, 25e9))
+            .waitSeconds(),
+        1e-9);
+    assertEquals(
+        sent / 400e9,
+        ClusterPlan.of(
+                config,
+                ElementType.BFLOAT16,
+                4096,
+                16,
+                0,
+                new Cluster(16, 8, 80e9, 1e15, 0.5, 400e9, 100e9))
+            .waitSeconds(),
+        1e-9);
   }
 
   @Test
