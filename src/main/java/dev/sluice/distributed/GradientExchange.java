@@ -243,6 +243,10 @@ public final class GradientExchange {
       contributions.putAll(added);
       all = plan();
       buckets = all;
+    } else if (!added.equals(contributions)) {
+      throw new IllegalStateException(
+          "a backward pass added to other gradients than the first did: %s, not %s"
+              .formatted(added, contributions));
     }
     while (next < all.size()) {
       send(all.get(next++));

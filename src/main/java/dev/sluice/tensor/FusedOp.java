@@ -68,6 +68,10 @@ public final class FusedOp {
 
   private static final ThreadLocal<@Nullable Consumer<Tensor>> WATCHER = new ThreadLocal<>();
 
+  /// Weights that the operation whose backward pass runs adds to: it may do so after it has asked
+  /// for the memory.
+  private static final ThreadLocal<List<Tensor>> ADDED_TO = ThreadLocal.withInitial(ArrayList::new);
+
   private FusedOp() {}
 
   /// That a tensor is a fused operation's result, or a view of all of it.
@@ -167,16 +171,24 @@ public final class FusedOp {
       sum.accept(made, false);
       weight.raw.mutable_grad().put(made.raw);
     }
-    var watcher = WATCHER.get();
-    if (watcher != null) {
-      watcher.accept(weight);
+    if (WATCHER.get() != null) {
+      ADDED_TO.get().add(weight);
     }
   }
 
-  /// Lets `watcher` hear of every weight to whose gradient a backward pass of this thread has
-  /// added, or nobody if it is null.
+  /// Lets `watcher` hear of every weight to whose gradient an operation's backward pass on this
+  /// thread has added, when that is done, or nobody if it is null.
   public static void watchGradients(@Nullable Consumer<Tensor> watcher) {
     WATCHER.set(watcher);
+  }
+
+  private static void tellWatcher() {
+    var weights = List.copyOf(ADDED_TO.get());
+    ADDED_TO.get().clear();
+    var watcher = WATCHER.get();
+    if (watcher != null) {
+      weights.forEach(watcher);
+    }
   }
 
   /// Frees what finished backward passes of this thread and dropped graphs still hold.
@@ -324,6 +336,7 @@ public final class FusedOp {
               try (var _ = Scope.withoutGradient();
                   var _ = Operation.begin(name, Operation.BACKWARD)) {
                 var result = backward.gradients(Arrays.asList(upstreams));
+                tellWatcher();
                 for (int i = 0; i < wanted.length; i++) {
                   var origin = origins[i];
                   if (wanted[i] && origin != null) {

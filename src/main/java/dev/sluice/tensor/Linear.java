@@ -57,33 +57,14 @@ final class Linear {
           for (var weight : cast) {
             long[] shape = input.shape();
             shape[shape.length - 1] = weight.size(0);
-            outputs.add(Tensor.uninitialized(input, resultType, shape));
+            var y = Tensor.uninitialized(input, resultType, shape);
+            MatrixProduct.split(xs, Matrix.of(weight).transposed(), Matrix.of(y), false);
+            outputs.add(y);
           }
-          multiply(xs, cast, outputs);
           var saved = new ArrayList<>(cast);
           saved.add(input);
           return new FusedOp.Forward(
               outputs, saved, upstreams -> gradients(input, weights, cast, upstreams));
-        });
-  }
-
-  /// yᵢ ← x Wᵢᵀ, a block of rows at a time where there are enough of them.
-  private static void multiply(Matrix x, List<Tensor> weights, List<Tensor> outputs) {
-    boolean many = x.rows() >= BLOCK * Threads.count();
-    for (int i = 0; i < outputs.size() && !many; i++) {
-      MatrixProduct.split(
-          x, Matrix.of(weights.get(i)).transposed(), Matrix.of(outputs.get(i)), false);
-    }
-    blocks(
-        many ? x.rows() : 0,
-        (from, to) -> {
-          for (int i = 0; i < outputs.size(); i++) {
-            MatrixProduct.multiply(
-                x.rows(from, to),
-                Matrix.of(weights.get(i)).transposed(),
-                Matrix.of(outputs.get(i)).rows(from, to),
-                false);
-          }
         });
   }
 

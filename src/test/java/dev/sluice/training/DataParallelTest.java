@@ -107,6 +107,29 @@ class DataParallelTest {
     assertSame(one(config, "one"), two(config, "two", false), 1e-5);
   }
 
+  /// Experts large enough for several buckets, whose gradients are multiplied all at once after
+  /// they were asked for: a bucket must not leave between.
+  @Test
+  void gradientsOfExpertsLeaveWhenTheyAreThere() throws Exception {
+    var config =
+        config(
+            "steps",
+            6,
+            "hidden_size",
+            256,
+            "intermediate_size",
+            256,
+            "experts",
+            4,
+            "experts_per_token",
+            2,
+            "gate",
+            "sdpa-headwise",
+            "layers",
+            3);
+    assertSame(one(config, "one"), two(config, "two", false), 1e-5);
+  }
+
   @ParameterizedTest
   @ValueSource(ints = {1, 2})
   void shardedStateChangesNothing(int zero) throws Exception {
