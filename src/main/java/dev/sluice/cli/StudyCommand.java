@@ -90,6 +90,7 @@ final class StudyCommand implements Callable<Integer> {
             "evaluate_every", "20",
             "save_every", "100",
             "keep_checkpoints", "1",
+            "keep_best", "false",
             "stop_diverged", "true",
             "sample_tokens", "0"));
   }
