@@ -189,7 +189,7 @@ public final class Main implements Runnable {
   }
 
   /// As it is but for the full stop: it may begin with a path.
-  private static String sentence(@Nullable String message) {
+  static String sentence(@Nullable String message) {
     String text = message == null || message.isBlank() ? "unknown error" : message.strip();
     return text.endsWith(".") || text.endsWith("!") || text.endsWith("?") ? text : text + ".";
   }

@@ -45,7 +45,7 @@ final class VerifyCommand implements Callable<Integer> {
     Console.print(TextTable.of(table).toString());
     for (var part : parts) {
       if (part.damage() != null) {
-        Console.error(part.damage() + ".");
+        Console.error(Main.sentence(part.damage()));
       }
     }
     Console.print(

@@ -385,7 +385,7 @@ public final class GradientExchange {
                         ? own
                         : Replicas.scratch(parameter.detach(), parameter.elements())
                             .reshape(parameter.shape());
-                replicas.received(state, owner);
+                replicas.group().broadcast(state, owner).await();
                 if (replicas.isFirst()) {
                   all.put(name, scope.keep(state));
                 }

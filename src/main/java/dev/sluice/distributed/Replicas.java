@@ -127,12 +127,6 @@ public final class Replicas implements AutoCloseable {
     var _ = sum(0.0);
   }
 
-  /// Rank 0's tensor on every rank; `shape` is of all.
-  Tensor received(Tensor tensor, int root) {
-    group().broadcast(tensor, root).await();
-    return tensor;
-  }
-
   static Tensor scratch(Tensor like, long elements) {
     return Tensor.uninitialized(like, ElementType.FLOAT32, elements);
   }

@@ -426,7 +426,7 @@ public class TrainingRun {
             }
             if (verdict[0] == SpikeGuard.Verdict.GIVE_UP) {
               recorder.givenUp(step);
-              failure = recordFailure(statistics(step, null), batch, micro);
+              failure = recordFailure(statistics(step), batch, micro);
               ending = Ending.DIVERGED;
               break;
             }
@@ -436,7 +436,7 @@ public class TrainingRun {
           recorder.step(step, rate, seconds);
           listener.stepped(step, rate);
           if (config.stopDiverged() && divergence.after(step.loss())) {
-            failure = recordFailure(statistics(step, null), batch, micro);
+            failure = recordFailure(statistics(step), batch, micro);
             ending = Ending.DIVERGED;
             break;
           }
@@ -595,7 +595,7 @@ public class TrainingRun {
       Files.move(beside, file, StandardCopyOption.ATOMIC_MOVE);
     }
 
-    private FailureRecord.Statistics statistics(Trainer.Step step, @Nullable String error) {
+    private FailureRecord.Statistics statistics(Trainer.Step step) {
       return new FailureRecord.Statistics(
           step.number(),
           fromStep(),
@@ -603,7 +603,7 @@ public class TrainingRun {
           step.gradientNorm(),
           step.notFinite(),
           guard.state(),
-          error);
+          null);
     }
 
     private int fromStep() {

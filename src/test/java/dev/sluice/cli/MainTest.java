@@ -78,6 +78,7 @@ class MainTest {
     assertTrue(damaged.out().contains("2 of 7 parts are damaged."), damaged::toString);
     assertTrue(damaged.err().contains(weights + " is damaged"), damaged::toString);
     assertTrue(damaged.err().contains("train.tokens does not match"), damaged::toString);
+    assertFalse(damaged.err().contains(".."), damaged::toString);
   }
 
   @Test
