@@ -5,28 +5,29 @@ import java.lang.foreign.Linker;
 import java.lang.foreign.MemoryLayout;
 import java.lang.foreign.ValueLayout;
 import java.lang.invoke.MethodHandle;
-import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.HashMap;
-import java.util.List;
 import java.util.Map;
+import java.util.NavigableMap;
 import java.util.Objects;
+import java.util.TreeMap;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.pytorch.PointerConsumer;
 import org.bytedeco.pytorch.TensorOptions;
 import org.bytedeco.pytorch.global.torch;
-import org.jspecify.annotations.Nullable;
 
-/// Memory of large tensors on the CPU, kept for the next tensor of about the same size. A training
-/// step asks for the same sizes each time; the operating system would hand the memory out page by
-/// page and clear each page. What is kept and what tensors use is together never much more than the
-/// most that tensors have used at a time.
+/// Memory of large tensors on the CPU. A training step asks for the same sizes each time, though
+/// not in the order in which it gives them back; the operating system would hand the memory out
+/// page by page and clear each page. So memory is mapped in large regions and kept. A tensor takes
+/// the first hole that is large enough, and holes that touch become one.
 final class MemoryPool {
   /// Bytes below which libtorch's own allocator does as well.
   private static final long LARGE = 1 << 18;
 
-  /// Bytes that may be kept beyond the most that was ever in use.
-  private static final long SLACK = 1 << 26;
+  /// Bytes of a region at least. What was never written to takes no memory.
+  private static final long REGION = 1L << 30;
 
+  private static final long PAGE = 1 << 12;
   private static final long HUGE_PAGE = 1 << 21;
   private static final int ADVISE_HUGE_PAGES = 14;
   private static final int READ_AND_WRITE = 3;
@@ -43,8 +44,6 @@ final class MemoryPool {
           ValueLayout.JAVA_INT,
           ValueLayout.JAVA_INT,
           ValueLayout.JAVA_LONG);
-  private static final MethodHandle UNMAP =
-      function("munmap", ValueLayout.JAVA_INT, ValueLayout.JAVA_LONG, ValueLayout.JAVA_LONG);
   private static final MethodHandle ADVISE =
       function(
           "madvise",
@@ -53,14 +52,14 @@ final class MemoryPool {
           ValueLayout.JAVA_LONG,
           ValueLayout.JAVA_INT);
 
-  /// The longest free first.
-  private static final List<Block> FREE = new ArrayList<>();
+  /// The highest address first: the operating system maps downwards, so the oldest region is used
+  /// first and the newest last.
+  private static final NavigableMap<Long, Hole> HOLES = new TreeMap<>(Comparator.reverseOrder());
 
-  private static final Map<Long, Block> USED = new HashMap<>();
+  /// Bytes of the tensors, by their address.
+  private static final Map<Long, Long> USED = new HashMap<>();
 
-  private static long freeBytes;
-  private static long usedBytes;
-  private static long mostUsedBytes;
+  private static long mappedBytes;
 
   /// Hears from libtorch, on whatever thread, that a tensor's memory is no longer used.
   private static final PointerConsumer TAKE_BACK =
@@ -77,7 +76,12 @@ final class MemoryPool {
 
   private MemoryPool() {}
 
-  private record Block(long mapping, long address, long bytes) {}
+  /// Memory that no tensor uses.
+  private record Hole(long address, long bytes) {
+    long end() {
+      return address + bytes;
+    }
+  }
 
   /// A tensor with any content.
   ///
@@ -89,68 +93,62 @@ final class MemoryPool {
     }
     return bytes < LARGE
         ? torch.empty(shape, options, null)
-        : torch.from_blob(new Address(take(bytes).address), shape, TAKE_BACK, options);
+        : torch.from_blob(new Address(take(bytes)), shape, TAKE_BACK, options);
   }
 
-  /// Bytes that tensors use and bytes that are kept for them.
-  static synchronized long held() {
-    return usedBytes + freeBytes;
+  /// Bytes that were asked of the operating system.
+  static synchronized long mapped() {
+    return mappedBytes;
   }
 
-  private static synchronized Block take(long bytes) {
-    var block = kept(bytes);
-    if (block == null) {
-      long most = Math.max(mostUsedBytes, usedBytes + bytes);
-      while (!FREE.isEmpty() && usedBytes + freeBytes + bytes > most + SLACK) {
-        release(FREE.removeFirst());
-      }
-      block = map(bytes);
+  private static synchronized long take(long bytes) {
+    long whole = Math.ceilDiv(bytes, PAGE) * PAGE;
+    var hole = hole(whole);
+    HOLES.remove(hole.address);
+    if (hole.bytes > whole) {
+      HOLES.put(hole.address, new Hole(hole.address, hole.bytes - whole));
     }
-    USED.put(block.address, block);
-    usedBytes += block.bytes;
-    mostUsedBytes = Math.max(mostUsedBytes, usedBytes);
-    return block;
+    long address = hole.end() - whole;
+    USED.put(address, whole);
+    return address;
   }
 
-  /// The newest free block that is at most an eighth larger, or null.
-  private static @Nullable Block kept(long bytes) {
-    for (int i = FREE.size() - 1; i >= 0; i--) {
-      var block = FREE.get(i);
-      if (block.bytes >= bytes && block.bytes - bytes <= bytes / 8) {
-        FREE.remove(i);
-        freeBytes -= block.bytes;
-        return block;
+  private static Hole hole(long bytes) {
+    for (var hole : HOLES.values()) {
+      if (hole.bytes >= bytes) {
+        return hole;
       }
     }
-    return null;
+    return map(bytes);
   }
 
   private static synchronized void takeBack(long address) {
-    var block = Objects.requireNonNull(USED.remove(address));
-    usedBytes -= block.bytes;
-    freeBytes += block.bytes;
-    FREE.add(block);
-  }
-
-  private static void release(Block block) {
-    freeBytes -= block.bytes;
-    try {
-      int _ = (int) UNMAP.invokeExact(block.mapping, block.bytes + HUGE_PAGE);
-    } catch (Throwable e) {
-      throw new IllegalStateException(e);
+    var hole = new Hole(address, Objects.requireNonNull(USED.remove(address)));
+    var above = HOLES.remove(hole.end());
+    if (above != null) {
+      hole = new Hole(address, hole.bytes + above.bytes);
     }
+    var below = HOLES.higherEntry(address); // the next in order
+    if (below != null && below.getValue().end() == address) {
+      hole = new Hole(below.getKey(), below.getValue().bytes + hole.bytes);
+    }
+    HOLES.put(hole.address, hole);
   }
 
-  private static Block map(long bytes) {
+  /// A new region.
+  private static Hole map(long bytes) {
     try {
-      long length = bytes + HUGE_PAGE; // what is never written to takes no memory
-      long mapping = (long) MAP.invokeExact(0L, length, READ_AND_WRITE, PRIVATE_ANONYMOUS, -1, 0L);
+      long length = Math.max(bytes, REGION);
+      // so that it can start at a huge page
+      long mapping =
+          (long) MAP.invokeExact(0L, length + HUGE_PAGE, READ_AND_WRITE, PRIVATE_ANONYMOUS, -1, 0L);
       if (mapping == -1) {
         throw new OutOfMemoryError("no memory for a tensor of " + bytes + " bytes");
       }
-      long address = (mapping + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-      int _ = (int) ADVISE.invokeExact(address, bytes, ADVISE_HUGE_PAGES); // only advice
-      return new Block(mapping, address, bytes);
+      mappedBytes += length;
+      long address = Math.ceilDiv(mapping, HUGE_PAGE) * HUGE_PAGE;
+      int _ = (int) ADVISE.invokeExact(address, length, ADVISE_HUGE_PAGES); // only advice
+      return new Hole(address, length);
     } catch (Error e) {
       throw e;
     } catch (Throwable e) {
