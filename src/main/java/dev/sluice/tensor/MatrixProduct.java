@@ -152,12 +152,21 @@ public final class MatrixProduct {
     }
   }
 
-  /// Multiplies with c's rows shared among the threads.
+  /// Multiplies with c's rows shared among the threads, or its columns if they are more than twice
+  /// as many: each thread has to rearrange all of the matrix that is not shared.
   public static void split(Matrix a, Matrix b, Matrix c, boolean add) {
-    double perRow = (double) a.columns * c.columns;
+    boolean byColumns = 2 * c.rows < c.columns;
+    long shared = byColumns ? c.columns : c.rows;
+    double perShare = (double) c.rows * c.columns * a.columns / shared;
     Threads.split(
-        c.rows,
-        (long) Math.max(1, GRAIN / perRow),
-        (from, to) -> multiply(a.rows(from, to), b, c.rows(from, to), add));
+        shared,
+        (long) Math.max(1, GRAIN / perShare),
+        (from, to) -> {
+          if (byColumns) {
+            multiply(a, b.columns(from, to), c.columns(from, to), add);
+          } else {
+            multiply(a.rows(from, to), b, c.rows(from, to), add);
+          }
+        });
   }
 }

@@ -195,31 +195,35 @@ class MatrixProductTest {
     assertProduct(inner, across, old, sum, true);
   }
 
-  /// One thread's split is one product; with more threads the same bits come out each time.
-  @Test
-  void splitIsTheSameEachTime() {
-    for (boolean add : new boolean[] {false, true}) {
-      var a = stored(ElementType.BFLOAT16, 130, 257, true);
-      var b = stored(ElementType.BFLOAT16, 257, 130, true);
-      var c = stored(ElementType.FLOAT32, 130, 130, true);
-      for (int threads = 1; threads <= 3; threads++) {
-        Threads.count(threads);
-        var once = copy(c);
-        MatrixProduct.split(a.matrix, b.matrix, once.matrix, add);
-        assertProduct(a, b, c, once, add);
-        var pieces = copy(c);
-        int shares = Math.min(threads, 4); // 130 · 257 · 130 multiplications are worth four
-        for (int i = 0; i < shares; i++) {
-          long from = 130L * i / shares;
-          long to = 130L * (i + 1) / shares;
-          MatrixProduct.multiply(
-              a.matrix.rows(from, to), b.matrix, pieces.matrix.rows(from, to), add);
-        }
-        assertArrayEquals(pieces.numbers(), once.numbers());
-        var again = copy(c);
-        MatrixProduct.split(a.matrix, b.matrix, again.matrix, add);
-        assertArrayEquals(once.numbers(), again.numbers());
+  /// One thread's split is one product; with more threads the same bits come out each time. 63 rows
+  /// are fewer than half of the columns, which are shared then.
+  @ParameterizedTest
+  @CsvSource({"130,false", "130,true", "63,false", "63,true"})
+  void splitIsTheSameEachTime(int rows, boolean add) {
+    boolean byColumns = rows == 63;
+    var a = stored(ElementType.BFLOAT16, rows, 257, true);
+    var b = stored(ElementType.BFLOAT16, 257, 130, true);
+    var c = stored(ElementType.FLOAT32, rows, 130, true);
+    for (int threads = 1; threads <= 3; threads++) {
+      Threads.count(threads);
+      var once = copy(c);
+      MatrixProduct.split(a.matrix, b.matrix, once.matrix, add);
+      assertProduct(a, b, c, once, add);
+      var pieces = copy(c);
+      int shares = Math.min(threads, rows * 257 * 130 >> 20); // 2²⁰ multiplications each at least
+      for (int i = 0; i < shares; i++) {
+        long from = 130L * i / shares;
+        long to = 130L * (i + 1) / shares;
+        MatrixProduct.multiply(
+            byColumns ? a.matrix : a.matrix.rows(from, to),
+            byColumns ? b.matrix.columns(from, to) : b.matrix,
+            byColumns ? pieces.matrix.columns(from, to) : pieces.matrix.rows(from, to),
+            add);
       }
+      assertArrayEquals(pieces.numbers(), once.numbers());
+      var again = copy(c);
+      MatrixProduct.split(a.matrix, b.matrix, again.matrix, add);
+      assertArrayEquals(once.numbers(), again.numbers());
     }
   }
 
