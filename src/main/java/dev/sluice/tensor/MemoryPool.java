@@ -102,7 +102,7 @@ final class MemoryPool {
   }
 
   private static synchronized long take(long bytes) {
-    long whole = Math.ceilDiv(bytes, PAGE) * PAGE;
+    long whole = Math.addExact(bytes, PAGE - 1) / PAGE * PAGE;
     var hole = hole(whole);
     HOLES.remove(hole.address);
     if (hole.bytes > whole) {
