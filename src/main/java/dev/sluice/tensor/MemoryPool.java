@@ -137,23 +137,26 @@ final class MemoryPool {
 
   /// A new region.
   private static Hole map(long bytes) {
+    long length = Math.max(bytes, REGION);
+    long mapping;
     try {
-      long length = Math.max(bytes, REGION);
-      // so that it can start at a huge page
-      long mapping =
+      // so much longer that a huge page can be where the region starts
+      mapping =
           (long) MAP.invokeExact(0L, length + HUGE_PAGE, READ_AND_WRITE, PRIVATE_ANONYMOUS, -1, 0L);
-      if (mapping == -1) {
-        throw new OutOfMemoryError("no memory for a tensor of " + bytes + " bytes");
-      }
-      mappedBytes += length;
-      long address = Math.ceilDiv(mapping, HUGE_PAGE) * HUGE_PAGE;
-      int _ = (int) ADVISE.invokeExact(address, length, ADVISE_HUGE_PAGES); // only advice
-      return new Hole(address, length);
-    } catch (Error e) {
-      throw e;
     } catch (Throwable e) {
-      throw new IllegalStateException(e);
+      throw new IllegalStateException("mmap failed", e);
     }
+    if (mapping == -1) {
+      throw new OutOfMemoryError("no memory for a tensor of " + bytes + " bytes");
+    }
+    mappedBytes += length;
+    long address = Math.ceilDiv(mapping, HUGE_PAGE) * HUGE_PAGE;
+    try {
+      int _ = (int) ADVISE.invokeExact(address, length, ADVISE_HUGE_PAGES); // only advice
+    } catch (Throwable e) {
+      throw new IllegalStateException("madvise failed", e);
+    }
+    return new Hole(address, length);
   }
 
   @SuppressWarnings("restricted")

@@ -227,6 +227,32 @@ class MatrixProductTest {
     }
   }
 
+  /// The calling thread takes the first share: its product is compiled then, and no other.
+  @ParameterizedTest
+  @CsvSource({"65,false", "64,true"})
+  void rowsAreSharedOrManyMoreColumns(int rows, boolean byColumns) throws InterruptedException {
+    Threads.count(2);
+    int[] kept = new int[2];
+    var a = stored(ElementType.FLOAT32, rows, 257, true).matrix;
+    var b = stored(ElementType.FLOAT32, 257, 130, true).matrix;
+    var c = stored(ElementType.FLOAT32, rows, 130, false).matrix;
+    var thread =
+        new Thread(
+            () -> {
+              MatrixProduct.split(a, b, c, false);
+              kept[0] = MatrixProduct.kept();
+              if (byColumns) {
+                MatrixProduct.multiply(a, b.columns(0, 65), c.columns(0, 65), false);
+              } else {
+                MatrixProduct.multiply(a.rows(0, rows / 2), b, c.rows(0, rows / 2), false);
+              }
+              kept[1] = MatrixProduct.kept();
+            });
+    thread.start();
+    thread.join();
+    assertArrayEquals(new int[] {1, 1}, kept);
+  }
+
   @Test
   void whatDoesNotFitIsRefused() {
     var a = stored(ElementType.FLOAT32, 7, 5, true).matrix;
