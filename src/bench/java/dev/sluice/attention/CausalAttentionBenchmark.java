@@ -50,7 +50,7 @@ public class CausalAttentionBenchmark extends FusedBenchmark {
   }
 
   private Tensor attend(Probe probe) {
-    return ScaledDotProductAttention.attend(queries, keys, values, null, null, 0, probe);
+    return ScaledDotProductAttention.attend(queries, keys, values, null, null, null, 0, probe);
   }
 
   private List<Tensor> libtorch() {

@@ -148,12 +148,16 @@ public final class Attention {
     qBTNH = RotatedHeads.apply(qBTNH, queryNorm, config.rmsNormEps(), rotation);
     kBTMH = RotatedHeads.apply(kBTMH, keyNorm, config.rmsNormEps(), rotation);
 
+    var fusedLogits = fusedLogits(logits, probe);
     var yBTNH =
-        ScaledDotProductAttention.attend(qBTNH, kBTMH, vBTMH, sinks(xBTD), past, layer, probe);
-    yBTNH = exclusive(yBTNH, vBTMH);
-    yBTNH = nonlinear(yBTNH);
-
-    var gatedBTNH = gated(SDPA_OUTPUT, yBTNH, logits, probe);
+        ScaledDotProductAttention.attend(
+            qBTNH, kBTMH, vBTMH, sinks(xBTD), fusedLogits, past, layer, probe);
+    var gatedBTNH = yBTNH;
+    if (fusedLogits == null) {
+      yBTNH = exclusive(yBTNH, vBTMH);
+      yBTNH = nonlinear(yBTNH);
+      gatedBTNH = gated(SDPA_OUTPUT, yBTNH, logits, probe);
+    }
     if (probe.wantsGates(layer)) {
       probe.sdpaOutput(layer, yBTNH, gatedBTNH);
     }
@@ -168,6 +172,17 @@ public final class Attention {
     gates.forEach(
         (position, gate) -> logits.put(position, gate.logits(xBTD, vBTMH, products, precision)));
     return logits;
+  }
+
+  /// The logits of the gate on attention's output where attention itself can apply it, else null.
+  private @Nullable Tensor fusedLogits(Map<GatePosition, Tensor> logits, Probe probe) {
+    var gate = gates.get(SDPA_OUTPUT);
+    boolean isNext =
+        !config.variant().exclusive() && config.variant().nonlinearity() == SdpaNonlinearity.NONE;
+    return gate == null || !isNext
+        ? null
+        : gate.sigmoidLogits(
+            Objects.requireNonNull(logits.get(SDPA_OUTPUT)), config.attentionHeads(), layer, probe);
   }
 
   /// The scores that take attention from the keys, one per head; null for plain softmax.

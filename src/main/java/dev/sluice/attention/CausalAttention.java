@@ -13,6 +13,7 @@ import dev.sluice.tensor.Scratch;
 import dev.sluice.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -22,10 +23,13 @@ import org.jspecify.annotations.Nullable;
 /// The query heads that share a key and value head are worked on together, as rows of one matrix.
 /// Products take the inputs' element type and sum in float32, the softmax is float32. Backwards,
 /// the weights are computed again from the rows' log-sum-exp.
+///
+/// The gate y ⊙ σ(z) of [dev.sluice.gate.SigmoidGate] is applied where a tile's result is written
+/// and undone where its gradient is read, so that it takes no pass over memory of its own.
 final class CausalAttention {
   /// Attention's result and the log-sum-exp of its scores.
   ///
-  /// @param yBTNH of the queries' element type
+  /// @param yBTNH of the queries' element type, gated where there is a gate
   /// @param logSumExpBMTG float32; G = N / M query heads share a key and value head
   record Attended(Tensor yBTNH, Tensor logSumExpBMTG) {}
 
@@ -38,6 +42,7 @@ final class CausalAttention {
   private final Tensor query;
   private final Tensor key;
   private final Tensor value;
+  private final @Nullable Tensor gate;
   private final long batch;
   private final long tokens;
   private final long keyValueHeads;
@@ -49,10 +54,11 @@ final class CausalAttention {
   /// Tokens of a tile's rows; divides [#COLUMNS].
   private final long block;
 
-  private CausalAttention(Tensor qBTNH, Tensor kBTMH, Tensor vBTMH) {
+  private CausalAttention(Tensor qBTNH, Tensor kBTMH, Tensor vBTMH, @Nullable Tensor gateLogits) {
     this.query = qBTNH;
     this.key = kBTMH;
     this.value = vBTMH;
+    this.gate = gateLogits;
     this.batch = qBTNH.size(0);
     this.tokens = qBTNH.size(1);
     this.keyValueHeads = kBTMH.size(2);
@@ -68,8 +74,15 @@ final class CausalAttention {
   /// @param qBTNH queries, float32 or bfloat16
   /// @param kBTMH keys of the same type, N a multiple of M
   /// @param vBTMH values of the same type
-  static Attended apply(Tensor qBTNH, Tensor kBTMH, Tensor vBTMH) {
-    var attention = new CausalAttention(qBTNH.contiguous(), kBTMH.contiguous(), vBTMH.contiguous());
+  /// @param gateLogits z of the gate, `[B, T, N, H]` (elementwise) or `[B, T, N]` (headwise),
+  ///   float32 or bfloat16; null for no gate
+  static Attended apply(Tensor qBTNH, Tensor kBTMH, Tensor vBTMH, @Nullable Tensor gateLogits) {
+    var attention =
+        new CausalAttention(
+            qBTNH.contiguous(),
+            kBTMH.contiguous(),
+            vBTMH.contiguous(),
+            gateLogits == null ? null : gateLogits.contiguous());
     var logSumExp =
         Tensor.uninitialized(
             qBTNH,
@@ -80,11 +93,12 @@ final class CausalAttention {
             attention.group);
     var attended =
         FusedOp.apply(
-            "attention",
-            List.of(attention.query, attention.key, attention.value),
-            List.of(),
-            () -> attention.forward(logSumExp));
+            "attention", attention.inputs(), List.of(), () -> attention.forward(logSumExp));
     return new Attended(attended.getFirst(), attended.getLast());
+  }
+
+  private List<Tensor> inputs() {
+    return gate == null ? List.of(query, key, value) : List.of(query, key, value, gate);
   }
 
   private FusedOp.Forward forward(Tensor logSumExp) {
@@ -101,9 +115,12 @@ final class CausalAttention {
         });
     var result = y.detach();
     var saved = logSumExp.detach();
+    var kept = new ArrayList<>(inputs());
+    kept.add(result);
+    kept.add(saved);
     return new FusedOp.Forward(
         List.of(y, logSumExp),
-        List.of(query, key, value, result, saved),
+        kept,
         upstreams -> backward(upstreams.getFirst(), upstreams.getLast(), result, saved));
   }
 
@@ -144,7 +161,17 @@ final class CausalAttention {
             Matrix.of(output, rows.rows(), width),
             first > 0);
       }
-      Kernels.FASTEST.scatterRows(output.memory(), sums, y, rows);
+      if (gate == null) {
+        Kernels.FASTEST.scatterRows(output.memory(), sums, y, rows);
+      } else {
+        Kernels.FASTEST.scatterGatedRows(
+            output.memory(),
+            sums,
+            gate.numbers(),
+            logitRows(gate, sequence, head, from, to),
+            y,
+            rows);
+      }
       long at = logSumExpAt(sequence, head, from);
       for (int i = 0; i < rows.rows(); i++) {
         double logSum = Math.log(sums.getAtIndex(ValueLayout.JAVA_FLOAT, i));
@@ -175,6 +202,7 @@ final class CausalAttention {
     var dq = Tensor.uninitialized(query, query.type(), query.shape());
     var dk = Tensor.uninitialized(key, key.type(), key.shape());
     var dv = Tensor.uninitialized(value, value.type(), value.shape());
+    var dz = gate == null ? null : Tensor.uninitialized(gate, gate.type(), gate.shape());
     var dOut =
         upstream != null
             ? upstream
@@ -186,16 +214,17 @@ final class CausalAttention {
     var dqs = dq.numbers();
     var dks = dk.numbers();
     var dvs = dv.numbers();
+    var dzs = dz == null ? null : dz.numbers();
     Threads.split(
         batch * keyValueHeads,
         1,
         (from, to) -> {
           for (long head = from; head < to; head++) {
             attendBackward(
-                head / keyValueHeads, head % keyValueHeads, dy, dSums, y, sums, dqs, dks, dvs);
+                head / keyValueHeads, head % keyValueHeads, dy, dSums, y, sums, dqs, dks, dvs, dzs);
           }
         });
-    return new Tensor[] {dq, dk, dv};
+    return dz == null ? new Tensor[] {dq, dk, dv} : new Tensor[] {dq, dk, dv, dz};
   }
 
   /// Inverts [#attend].
@@ -208,7 +237,8 @@ final class CausalAttention {
       MemorySegment logSumExp,
       Floats dq,
       Floats dk,
-      Floats dv) {
+      Floats dv,
+      @Nullable Floats dz) {
     var k = keysOrValues(key.numbers(), sequence, head);
     var v = keysOrValues(value.numbers(), sequence, head);
     int most = Math.toIntExact(Math.min(block, tokens) * group);
@@ -230,8 +260,20 @@ final class CausalAttention {
       boolean add = from < last;
       var rows = queryRows(sequence, head, from, to);
       Kernels.FASTEST.gatherRows(query.numbers(), rows, queries);
-      Kernels.FASTEST.gatherRows(dy, rows, dOutput);
-      Kernels.FASTEST.dotRows(dy, y, delta, rows);
+      if (gate == null || dz == null) {
+        Kernels.FASTEST.gatherRows(dy, rows, dOutput);
+        Kernels.FASTEST.dotRows(dy, y, delta, rows);
+      } else {
+        Kernels.FASTEST.scatterGatedRowsBackward(
+            dy,
+            y,
+            gate.numbers(),
+            logitRows(gate, sequence, head, from, to),
+            dOutput,
+            delta,
+            dz,
+            rows);
+      }
       if (dLogSumExp != null) { // ∂LSE/∂score is the weight, so that it joins the softmax's own sum
         subtract(
             delta, dLogSumExp.asSlice(4 * logSumExpAt(sequence, head, from), 4L * rows.rows()));
@@ -292,12 +334,22 @@ final class CausalAttention {
 
   /// The vectors of the queries `from … to`, in a tensor `[B, T, N, H]`.
   private HeadRows queryRows(long sequence, long head, long from, long to) {
-    long stride = keyValueHeads * group * width;
+    return headRows(sequence, head, from, to, width);
+  }
+
+  /// The logits that gate these vectors: as many, or one for each.
+  private HeadRows logitRows(Tensor logits, long sequence, long head, long from, long to) {
+    return headRows(sequence, head, from, to, logits.shape().length == 3 ? 1 : width);
+  }
+
+  /// @param elements of each
+  private HeadRows headRows(long sequence, long head, long from, long to, int elements) {
+    long stride = keyValueHeads * group * elements;
     return new HeadRows(
-        (sequence * tokens + from) * stride + head * group * width,
+        (sequence * tokens + from) * stride + head * group * elements,
         stride,
         Math.toIntExact(to - from) * group,
-        width,
+        elements,
         group);
   }
 

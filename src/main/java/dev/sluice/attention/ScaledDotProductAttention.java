@@ -10,7 +10,8 @@ import java.util.Arrays;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
-/// `softmax(q kᵀ / √H + causal mask) v`, and which way of computing it is taken.
+/// `softmax(q kᵀ / √H + causal mask) v`, gated where a gate is given, and which way of computing it
+/// is taken.
 ///
 /// With a sink s per head, `exp(s)` joins the softmax's denominator.
 final class ScaledDotProductAttention {
@@ -24,12 +25,13 @@ final class ScaledDotProductAttention {
   /// Whole sequences on the CPU go through [CausalAttention]. With tokens before these, libtorch's
   /// fused operation does the work, in float32: its bfloat16 path on the CPU is tens of times
   /// slower. When the probe wants the weights, or sinks take a share of them there, the definition
-  /// does, a block of queries at a time.
+  /// does, a block of queries at a time. [CausalAttention] gates on its way, all others afterwards.
   ///
   /// @param qBTNH queries
   /// @param kBTMH keys
   /// @param vBTMH values
   /// @param sinksN float32, or null for plain softmax
+  /// @param gateLogits as in [SigmoidGate#composed], or null for no gate
   /// @param past the keys and values before these, which takes these up; null when there are none
   /// @return `[B, T, N, H]`
   static Tensor attend(
@@ -37,12 +39,33 @@ final class ScaledDotProductAttention {
       Tensor kBTMH,
       Tensor vBTMH,
       @Nullable Tensor sinksN,
+      @Nullable Tensor gateLogits,
       @Nullable KeyValueCache past,
       int layer,
       Probe probe) {
-    if (past == null && qBTNH.isOnCpu() && !probe.wantsAttention(layer)) {
-      var attended = CausalAttention.apply(qBTNH, kBTMH, vBTMH);
-      return sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
+    if (sinksN == null && isCausal(qBTNH, past, layer, probe)) {
+      return CausalAttention.apply(qBTNH, kBTMH, vBTMH, gateLogits).yBTNH();
+    }
+    var yBTNH = ungated(qBTNH, kBTMH, vBTMH, sinksN, past, layer, probe);
+    return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
+  }
+
+  /// Whether [CausalAttention] can do it.
+  private static boolean isCausal(
+      Tensor qBTNH, @Nullable KeyValueCache past, int layer, Probe probe) {
+    return past == null && qBTNH.isOnCpu() && !probe.wantsAttention(layer);
+  }
+
+  private static Tensor ungated(
+      Tensor qBTNH,
+      Tensor kBTMH,
+      Tensor vBTMH,
+      @Nullable Tensor sinksN,
+      @Nullable KeyValueCache past,
+      int layer,
+      Probe probe) {
+    if (sinksN != null && isCausal(qBTNH, past, layer, probe)) {
+      return drained(CausalAttention.apply(qBTNH, kBTMH, vBTMH, null), sinksN);
     }
     var qBNTH = qBTNH.to(ElementType.FLOAT32).transpose(1, 2);
     var kBMSH = kBTMH.to(ElementType.FLOAT32).transpose(1, 2);

@@ -79,6 +79,16 @@ public record GateProjection(
     };
   }
 
+  /// The z of a gate that is y ⊙ σ(z), see [SigmoidGate], where z does not depend on y and nobody
+  /// watches or forces its scores; else null. So attention can gate on its way.
+  ///
+  /// @param logits as [#logits] gives them
+  public @Nullable Tensor sigmoidLogits(Tensor logits, int heads, int layer, Probe probe) {
+    return isPlainSigmoid(layer, probe) && !(gate.input() instanceof GateInput.HeadOutput)
+        ? z(logits, heads)
+        : null;
+  }
+
   /// Gates `y`. The result has the element type that the logits have, or y's where they are
   /// computed from y.
   ///
@@ -87,22 +97,18 @@ public record GateProjection(
   public Tensor apply(Tensor yBTNH, Tensor logits, int layer, Probe probe) {
     boolean ofOutput = gate.input() instanceof GateInput.HeadOutput;
     var type = ofOutput ? yBTNH.type() : logits.type();
-    var z = byHead(yBTNH, ofOutput ? ofOutput(yBTNH, logits) : logits);
-    if (bias != null) {
-      z = z.plus(byHead(yBTNH, bias));
-    }
-    boolean watched = probe.wantsGates(layer);
-    var forced = probe.forcedScore(layer, gate.position().word());
-    if (isPlainSigmoid() && !watched && forced.isEmpty()) {
+    var z = z(ofOutput ? ofOutput(yBTNH, logits) : logits, yBTNH.size(2));
+    if (isPlainSigmoid(layer, probe)) {
       return SigmoidGate.apply(yBTNH, z).to(type);
     }
     var scores = scores(z);
+    var forced = probe.forcedScore(layer, gate.position().word());
     if (forced.isPresent()) {
       scores =
           Tensor.uninitialized(scores, ElementType.FLOAT32, scores.shape())
               .fill(forced.getAsDouble());
     }
-    if (watched) {
+    if (probe.wantsGates(layer)) {
       probe.gate(layer, gate.position().word(), scores);
     }
     var gated =
@@ -122,8 +128,11 @@ public record GateProjection(
     return gate.sharing() == Sharing.HEAD_SHARED ? scores.mean(2) : scores;
   }
 
-  private boolean isPlainSigmoid() {
-    return gate.activation() instanceof Activation.Sigmoid
+  /// Whether this is [SigmoidGate], with nobody watching or forcing its scores.
+  private boolean isPlainSigmoid(int layer, Probe probe) {
+    return !probe.wantsGates(layer)
+        && probe.forcedScore(layer, gate.position().word()).isEmpty()
+        && gate.activation() instanceof Activation.Sigmoid
         && gate.combination() == Combination.MULTIPLICATIVE
         && gate.sharing() == Sharing.HEAD_SPECIFIC
         && !(gate.input() instanceof GateInput.None);
@@ -139,15 +148,21 @@ public record GateProjection(
     return zBTNL.reshape(yBTNH.size(0), yBTNH.size(1), weight.size(0));
   }
 
-  /// `[B, T, logits]` as `[B, T, N, H]`, or `[B, T, N]` for a headwise gate; `[logits]` likewise
-  /// with B = T = 1.
-  private Tensor byHead(Tensor yBTNH, Tensor logits) {
+  /// `[B, T, logits]` as `[B, T, N, H]`, or `[B, T, N]` for a headwise gate, with the bias.
+  private Tensor z(Tensor logits, long heads) {
+    var z = byHead(logits, heads);
+    return bias == null ? z : z.plus(byHead(bias, heads));
+  }
+
+  /// `[B, T, logits]` by head; `[logits]` likewise with B = T = 1.
+  private Tensor byHead(Tensor logits, long heads) {
     boolean perToken = logits.shape().length == 3;
     long batch = perToken ? logits.size(0) : 1;
     long tokens = perToken ? logits.size(1) : 1;
+    long last = logits.size(logits.shape().length - 1);
     return switch (gate.granularity()) {
-      case HEADWISE -> logits.reshape(batch, tokens, yBTNH.size(2));
-      case ELEMENTWISE -> logits.reshape(batch, tokens, yBTNH.size(2), yBTNH.size(3));
+      case HEADWISE -> logits.reshape(batch, tokens, heads);
+      case ELEMENTWISE -> logits.reshape(batch, tokens, heads, last / heads);
     };
   }
 }

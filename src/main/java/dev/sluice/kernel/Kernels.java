@@ -169,6 +169,38 @@ public interface Kernels {
   /// @param divisors float32, or null
   void scatterRows(MemorySegment x, @Nullable MemorySegment divisors, Floats out, HeadRows rows);
 
+  /// [#scatterRows] through the gate, for rows of y, not yet divided, and of logits z: element j of
+  /// row i in `out` becomes `x[i · width + j] / divisors[i] · σ(z[i, j])`.
+  ///
+  /// @param x float32
+  /// @param divisors float32
+  /// @param logits where z's rows stand, as wide as y's, or 1 wide where a row shares its score
+  void scatterGatedRows(
+      MemorySegment x,
+      MemorySegment divisors,
+      Floats z,
+      HeadRows logits,
+      Floats out,
+      HeadRows rows);
+
+  /// The gradient of [#scatterGatedRows] from its result: `dy[i · width + j] = dOut[i, j] · σ(z[i,
+  /// j])`, brought together as in [#gatherRows]; `delta[i] = Σ_j dOut[i, j] · out[i, j]`, which is
+  /// `Σ_j dy[i, j] · y[i, j]`; and `dz[i, j] = dOut[i, j] · out[i, j] · σ(−z[i, j])`, summed over j
+  /// where a row shares its score. So y itself is not needed.
+  ///
+  /// @param delta float32
+  /// @param logits where the rows of z and dz stand
+  /// @param rows where the rows of dOut and out stand
+  void scatterGatedRowsBackward(
+      Floats dOut,
+      Floats out,
+      Floats z,
+      HeadRows logits,
+      Floats dy,
+      MemorySegment delta,
+      Floats dz,
+      HeadRows rows);
+
   /// `out[i] = Σ_j a[i, j] · b[i, j]` for rows that stand at the same places in a and b.
   ///
   /// @param out float32

@@ -319,6 +319,48 @@ public final class ScalarKernels implements Kernels {
   }
 
   @Override
+  public void scatterGatedRows(
+      MemorySegment x,
+      MemorySegment divisors,
+      Floats z,
+      HeadRows logits,
+      Floats out,
+      HeadRows rows) {
+    for (int i = 0; i < rows.rows(); i++) {
+      for (int j = 0; j < rows.width(); j++) {
+        float y = get(x, (long) i * rows.width() + j) / get(divisors, i);
+        out.set(rows.at(i) + j, y * sigmoid(z.get(logits.at(i) + j % logits.width())));
+      }
+    }
+  }
+
+  @Override
+  public void scatterGatedRowsBackward(
+      Floats dOut,
+      Floats out,
+      Floats z,
+      HeadRows logits,
+      Floats dy,
+      MemorySegment delta,
+      Floats dz,
+      HeadRows rows) {
+    for (int i = 0; i < rows.rows(); i++) {
+      double sum = 0;
+      double shared = 0;
+      for (int j = 0; j < rows.width(); j++) {
+        long at = rows.at(i) + j;
+        long logit = logits.at(i) + j % logits.width();
+        double product = (double) dOut.get(at) * out.get(at);
+        sum += product;
+        shared = logits.width() == 1 ? sum : product;
+        dy.set((long) i * rows.width() + j, dOut.get(at) * sigmoid(z.get(logit)));
+        dz.set(logit, (float) (shared * sigmoid(-z.get(logit))));
+      }
+      set(delta, i, (float) sum);
+    }
+  }
+
+  @Override
   public void dotRows(Floats a, Floats b, MemorySegment out, HeadRows rows) {
     for (int i = 0; i < rows.rows(); i++) {
       double sum = 0;

@@ -373,6 +373,115 @@ public final class VectorKernels implements Kernels {
     }
   }
 
+  /// A token's rows at a time, which stand together on both sides.
+  @Override
+  public void scatterGatedRows(
+      MemorySegment x,
+      MemorySegment divisors,
+      Floats z,
+      HeadRows logits,
+      Floats out,
+      HeadRows rows) {
+    int width = rows.width();
+    float[] y = array(rows.group() * width);
+    float[] scores = array(rows.group() * logits.width());
+    var numbers = Floats.float32(x);
+    for (int i = 0; i < rows.rows(); i += rows.group()) {
+      int count = Math.min(rows.group(), rows.rows() - i);
+      read(numbers, (long) i * width, y, count * width);
+      read(z, logits.at(i), scores, count * logits.width());
+      boolean shared = logits.width() < width;
+      if (shared) {
+        sigmoids(scores, padded(count));
+      } else {
+        multiplyBySigmoids(y, scores, padded(count * width));
+      }
+      for (int r = 0; r < count; r++) {
+        float score = shared ? scores[r] : 1;
+        scale(y, r * width, width, score / divisors.get(FLOAT, (i + r) * 4L));
+      }
+      write(y, out, rows.at(i), count * width);
+    }
+  }
+
+  private static void multiplyBySigmoids(float[] y, float[] z, int padded) {
+    for (int i = 0; i < padded; i += LANES) {
+      var product = at(y, i);
+      product.mul(Lanes.sigmoid(at(z, i))).intoArray(y, i);
+    }
+  }
+
+  @Override
+  public void scatterGatedRowsBackward(
+      Floats dOut,
+      Floats out,
+      Floats z,
+      HeadRows logits,
+      Floats dy,
+      MemorySegment delta,
+      Floats dz,
+      HeadRows rows) {
+    int width = rows.width();
+    float[] d = array(rows.group() * width);
+    float[] a = array(rows.group() * width);
+    float[] scores = array(rows.group() * logits.width());
+    float[] complements = array(rows.group());
+    float[] lanes = array(LANES);
+    for (int i = 0; i < rows.rows(); i += rows.group()) {
+      int count = Math.min(rows.group(), rows.rows() - i);
+      read(dOut, rows.at(i), d, count * width);
+      read(out, rows.at(i), a, count * width);
+      read(z, logits.at(i), scores, count * logits.width());
+      boolean shared = logits.width() < width;
+      if (shared) {
+        scoresAndComplements(scores, complements, padded(count));
+      }
+      for (int r = 0; r < count; r++) {
+        float sum = dot(d, a, r * width, width, lanes);
+        delta.set(FLOAT, (i + r) * 4L, sum);
+        if (shared) {
+          complements[r] *= sum;
+          scale(d, r * width, width, scores[r]);
+        }
+      }
+      if (shared) {
+        write(complements, dz, logits.at(i), count);
+      } else {
+        gatedSlopes(d, a, scores, padded(count * width));
+        write(a, dz, logits.at(i), count * width);
+      }
+      write(d, dy, (long) i * width, count * width);
+    }
+  }
+
+  /// d ← d σ(z) and out ← d out σ(−z).
+  private static void gatedSlopes(float[] d, float[] out, float[] z, int padded) {
+    for (int i = 0; i < padded; i += LANES) {
+      var logit = at(z, i);
+      var upstream = at(d, i);
+      var product = upstream.mul(at(out, i));
+      var small = Lanes.exp(logit.abs().neg());
+      var one = FloatVector.broadcast(Lanes.F, 1f);
+      var inverse = one.div(small.add(one));
+      var positive = logit.compare(VectorOperators.GE, 0f);
+      upstream.mul(small.blend(one, positive).mul(inverse)).intoArray(d, i);
+      product.mul(one.blend(small, positive).mul(inverse)).intoArray(out, i);
+    }
+  }
+
+  /// z ← σ(z) and complements ← σ(−z).
+  private static void scoresAndComplements(float[] z, float[] complements, int padded) {
+    for (int i = 0; i < padded; i += LANES) {
+      var logit = at(z, i);
+      var small = Lanes.exp(logit.abs().neg());
+      var one = FloatVector.broadcast(Lanes.F, 1f);
+      var inverse = one.div(small.add(one));
+      var positive = logit.compare(VectorOperators.GE, 0f);
+      small.blend(one, positive).mul(inverse).intoArray(z, i);
+      one.blend(small, positive).mul(inverse).intoArray(complements, i);
+    }
+  }
+
   @Override
   public void dotRows(Floats a, Floats b, MemorySegment out, HeadRows rows) {
     float[] left = array(rows.width());

@@ -3,6 +3,7 @@ package dev.sluice.attention;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
+import dev.sluice.gate.Granularity;
 import dev.sluice.kernel.Threads;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
@@ -82,7 +83,7 @@ class ScaledDotProductAttentionTest {
             Tensor.of(v, batch, tokens, keyValueHeads, headSize).to(type).requireGradient(true);
         var y =
             ScaledDotProductAttention.attend(
-                qBTNH, kBTMH, vBTMH, null, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
+                qBTNH, kBTMH, vBTMH, null, null, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
         y.backward(Tensor.of(upstream, batch, tokens, heads, headSize).to(type).to(y.type()));
         results[way] =
             new float[][] {
@@ -133,7 +134,7 @@ class ScaledDotProductAttentionTest {
                   keyValueHeads,
                   headSize)
               .to(type);
-      var attended = CausalAttention.apply(query, key, key);
+      var attended = CausalAttention.apply(query, key, key, null);
       double[] q = query.doubles();
       double[] k = key.doubles();
       int group = heads / keyValueHeads;
@@ -192,7 +193,7 @@ class ScaledDotProductAttentionTest {
         var sinksN = Tensor.of(s, heads).requireGradient(true);
         var y =
             ScaledDotProductAttention.attend(
-                qBTNH, kBTMH, vBTMH, sinksN, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
+                qBTNH, kBTMH, vBTMH, sinksN, null, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
         y.backward(Tensor.of(upstream, batch, tokens, heads, headSize).to(type).to(y.type()));
         results[way] =
             new float[][] {
@@ -218,6 +219,82 @@ class ScaledDotProductAttentionTest {
     }
   }
 
+  /// The gate inside attention, and after the explicit one: values and the gradients of queries,
+  /// keys, values and the gate's logits, of which some saturate.
+  @ParameterizedTest(name = "B{0} N{1} M{2} T{3} H{4} {5} {6}")
+  @CsvSource({
+    "1,1,1,1,2,FLOAT32,HEADWISE",
+    "1,1,1,1,2,FLOAT32,ELEMENTWISE",
+    "2,6,2,7,6,FLOAT32,HEADWISE",
+    "2,6,2,7,6,FLOAT32,ELEMENTWISE",
+    "1,8,1,65,16,FLOAT32,HEADWISE",
+    "3,2,1,130,10,FLOAT32,ELEMENTWISE",
+    "1,3,1,530,10,FLOAT32,HEADWISE",
+    "1,3,1,1100,6,FLOAT32,ELEMENTWISE",
+    "2,4,4,63,1,FLOAT32,HEADWISE",
+    "2,6,2,7,6,BFLOAT16,HEADWISE",
+    "2,6,2,513,8,BFLOAT16,ELEMENTWISE",
+    "1,8,1,530,64,BFLOAT16,HEADWISE",
+    "1,4,1,65,16,BFLOAT16,ELEMENTWISE"
+  })
+  void gateInsideEqualsGateAfter(
+      int batch,
+      int heads,
+      int keyValueHeads,
+      int tokens,
+      int headSize,
+      ElementType type,
+      Granularity granularity) {
+    var random = new Random(tokens);
+    boolean headwise = granularity == Granularity.HEADWISE;
+    float[] q = floats(random, batch * heads * tokens * headSize);
+    float[] k = floats(random, batch * keyValueHeads * tokens * headSize);
+    float[] v = floats(random, batch * keyValueHeads * tokens * headSize);
+    float[] z = floats(random, batch * heads * tokens * (headwise ? 1 : headSize));
+    z[0] = 40;
+    z[z.length / 2] = -40;
+    float[] upstream = floats(random, q.length);
+    float[][][] results = new float[2][][];
+    for (int way = 0; way < 2; way++) {
+      try (var _ = Scope.open()) {
+        var qBTNH = Tensor.of(q, batch, tokens, heads, headSize).to(type).requireGradient(true);
+        var kBTMH =
+            Tensor.of(k, batch, tokens, keyValueHeads, headSize).to(type).requireGradient(true);
+        var vBTMH =
+            Tensor.of(v, batch, tokens, keyValueHeads, headSize).to(type).requireGradient(true);
+        var logits =
+            (headwise
+                    ? Tensor.of(z, batch, tokens, heads)
+                    : Tensor.of(z, batch, tokens, heads, headSize))
+                .to(type)
+                .requireGradient(true);
+        var y =
+            ScaledDotProductAttention.attend(
+                qBTNH, kBTMH, vBTMH, null, logits, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
+        y.backward(Tensor.of(upstream, batch, tokens, heads, headSize).to(type));
+        results[way] =
+            new float[][] {
+              y.detach().floats(),
+              qBTNH.gradient().floats(),
+              kBTMH.gradient().floats(),
+              vBTMH.gradient().floats(),
+              logits.gradient().floats()
+            };
+      }
+    }
+    String[] names = {"y", "dq", "dk", "dv", "dz"};
+    for (int i = 0; i < names.length; i++) {
+      double largest = 0;
+      for (float value : results[1][i]) {
+        largest = Math.max(largest, Math.abs(value));
+      }
+      double tolerance = type == ElementType.FLOAT32 ? 2e-5 : 0x1p-6 * largest;
+      for (int j = 0; j < results[1][i].length; j++) {
+        assertEquals(results[1][i][j], results[0][i][j], tolerance, names[i] + "[" + j + "]");
+      }
+    }
+  }
+
   /// The gradient of the log-sum-exp alone, against libtorch's of the explicit one.
   @Test
   void gradientOfTheLogSumExp() {
@@ -227,7 +304,7 @@ class ScaledDotProductAttentionTest {
       var q = Tensor.of(floats(random, tokens * 2 * 6), 1, tokens, 2, 6).requireGradient(true);
       var k = Tensor.of(floats(random, tokens * 6), 1, tokens, 1, 6).requireGradient(true);
       var weights = Tensor.of(floats(random, tokens * 2), 1, 1, tokens, 2);
-      CausalAttention.apply(q, k, k.detach()).logSumExpBMTG().times(weights).sum().backward();
+      CausalAttention.apply(q, k, k.detach(), null).logSumExpBMTG().times(weights).sum().backward();
       double[] dq = q.gradient().doubles();
       for (int i = 0; i < dq.length; i += 7) {
         double[] sums = new double[2];
@@ -235,7 +312,7 @@ class ScaledDotProductAttentionTest {
           float[] moved = q.detach().floats();
           moved[i] += side == 0 ? -1e-2f : 1e-2f;
           var logSumExp =
-              CausalAttention.apply(Tensor.of(moved, 1, tokens, 2, 6), k.detach(), k.detach())
+              CausalAttention.apply(Tensor.of(moved, 1, tokens, 2, 6), k.detach(), k.detach(), null)
                   .logSumExpBMTG();
           sums[side] =
               logSumExp.to(ElementType.FLOAT64).times(weights.to(ElementType.FLOAT64)).sum().item();
@@ -262,6 +339,7 @@ class ScaledDotProductAttentionTest {
                 qBNTH.transpose(1, 2),
                 kBMTH.transpose(1, 2),
                 vMBTH.transpose(0, 1).transpose(1, 2),
+                null,
                 null,
                 null,
                 0,
@@ -291,10 +369,10 @@ class ScaledDotProductAttentionTest {
     var q = Tensor.of(floats(random, 2 * 150 * 4 * 16), 2, 150, 4, 16);
     var k = Tensor.of(floats(random, 2 * 150 * 2 * 16), 2, 150, 2, 16);
     var v = Tensor.of(floats(random, 2 * 150 * 2 * 16), 2, 150, 2, 16);
-    float[] once = CausalAttention.apply(q, k, v).yBTNH().floats();
+    float[] once = CausalAttention.apply(q, k, v, null).yBTNH().floats();
     Threads.count(1);
     try {
-      assertArrayEquals(once, CausalAttention.apply(q, k, v).yBTNH().floats());
+      assertArrayEquals(once, CausalAttention.apply(q, k, v, null).yBTNH().floats());
     } finally {
       Threads.count(Runtime.getRuntime().availableProcessors());
     }

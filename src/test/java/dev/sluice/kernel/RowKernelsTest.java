@@ -16,6 +16,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.SplittableRandom;
+import java.util.function.BiConsumer;
 import java.util.function.Consumer;
 import org.junit.jupiter.api.Test;
 
@@ -116,6 +117,142 @@ class RowKernelsTest {
             }
           }
         });
+  }
+
+  /// The rows of a token's logits: as wide as those that they gate, or one number each.
+  private static HeadRows logits(HeadRows rows, int width) {
+    return new HeadRows(5, (long) rows.group() * width + 2, rows.rows(), width, rows.group());
+  }
+
+  private static void everyGate(BiConsumer<HeadRows, HeadRows> test) {
+    everyPlace(
+        rows -> {
+          test.accept(rows, logits(rows, 1));
+          test.accept(rows, logits(rows, rows.width()));
+        });
+  }
+
+  /// Logits that saturate the sigmoid, and one that is none.
+  private static Floats logits(Arena arena, HeadRows logits, boolean bfloat16) {
+    var z = gaussian(arena, new SplittableRandom(23), span(logits), bfloat16);
+    float[] special = {0, 95, -95, Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY, Float.NaN};
+    for (int k = 0; k < special.length && k < logits.rows(); k++) {
+      z.set(at(logits, k * 5 % logits.rows(), logits.width() - 1), special[k]);
+    }
+    return z;
+  }
+
+  private static double sigmoid(double z) {
+    return 1 / (1 + Math.exp(-z));
+  }
+
+  /// Within 4 ulp, after rounding to the stored type; nothing else is written.
+  @Test
+  void scatteredRowsThroughTheGate() {
+    everyGate(
+        (rows, logits) -> {
+          for (int types = 0; types < 4; types++) {
+            boolean bfloat16 = types % 2 == 1;
+            try (var arena = Arena.ofConfined()) {
+              var random = new SplittableRandom(29);
+              var x = gaussian(arena, random, (long) rows.rows() * rows.width(), false);
+              var divisors = gaussian(arena, random, rows.rows(), false);
+              var z = logits(arena, logits, types / 2 == 1);
+              for (var kernels : BOTH) {
+                var out = poisoned(arena, span(rows), bfloat16);
+                kernels.scatterGatedRows(x.memory(), divisors.memory(), z, logits, out, rows);
+                var others = poisoned(arena, span(rows), bfloat16);
+                for (int i = 0; i < rows.rows(); i++) {
+                  for (int j = 0; j < rows.width(); j++) {
+                    double score = sigmoid(z.get(at(logits, i, j % logits.width())));
+                    double y = (double) x.get((long) i * rows.width() + j) / divisors.get(i);
+                    float actual = out.get(at(rows, i, j));
+                    assertClose(
+                        score * y,
+                        actual,
+                        Math.abs(score * y),
+                        bfloat16 ? 0x1p-8 : 0,
+                        () -> name(kernels, rows));
+                    others.set(at(rows, i, j), actual);
+                  }
+                }
+                assertArrayEquals(bytes(others), bytes(out), name(kernels, rows));
+                assertPaddingUntouched(out, name(kernels, rows));
+              }
+            }
+          }
+        });
+  }
+
+  /// Sums within 4 ulp of Σ|terms|.
+  @Test
+  void gradientOfScatteredRowsThroughTheGate() {
+    everyGate(
+        (rows, logits) -> {
+          for (int types = 0; types < 4; types++) {
+            boolean bfloat16 = types % 2 == 1;
+            try (var arena = Arena.ofConfined()) {
+              var random = new SplittableRandom(31);
+              var dOut = gaussian(arena, random, span(rows), bfloat16);
+              var out = gaussian(arena, random, span(rows), bfloat16);
+              var z = logits(arena, logits, types / 2 == 1);
+              for (var kernels : BOTH) {
+                var dy = poisoned(arena, (long) rows.rows() * rows.width(), bfloat16);
+                var delta = poisoned(arena, rows.rows(), false);
+                var dz = poisoned(arena, span(logits), z.bfloat16());
+                kernels.scatterGatedRowsBackward(
+                    dOut, out, z, logits, dy, delta.memory(), dz, rows);
+                String what = name(kernels, rows + " by " + logits);
+                assertGatedGradients(dOut, out, z, logits, dy, delta, dz, rows, what);
+                assertPaddingUntouched(dy, what);
+                assertPaddingUntouched(delta, what);
+                assertPaddingUntouched(dz, what);
+              }
+            }
+          }
+        });
+  }
+
+  private static void assertGatedGradients(
+      Floats dOut,
+      Floats out,
+      Floats z,
+      HeadRows logits,
+      Floats dy,
+      Floats delta,
+      Floats dz,
+      HeadRows rows,
+      String what) {
+    double rounding = dy.bfloat16() ? 0x1p-8 : 0;
+    double dzRounding = dz.bfloat16() ? 0x1p-8 : 0;
+    var others = poisoned(Arena.ofAuto(), span(logits), dz.bfloat16());
+    for (int i = 0; i < rows.rows(); i++) {
+      double sum = 0;
+      double terms = 0;
+      for (int j = 0; j < rows.width(); j++) {
+        double logit = z.get(at(logits, i, j % logits.width()));
+        double upstream = dOut.get(at(rows, i, j));
+        double product = upstream * out.get(at(rows, i, j));
+        sum += product;
+        terms += Math.abs(product);
+        double expected = upstream * sigmoid(logit);
+        float actual = dy.get((long) i * rows.width() + j);
+        double size = Math.abs(expected);
+        assertClose(expected, actual, size, rounding, () -> "dy of " + what);
+        boolean last = j == rows.width() - 1;
+        if (logits.width() > 1 || last) {
+          boolean own = logits.width() > 1 || rows.width() == 1;
+          double slope = sigmoid(-logit) * (own ? product : sum);
+          double slopeTerms = sigmoid(-logit) * (own ? Math.abs(product) : terms);
+          long at = at(logits, i, j % logits.width());
+          float dLogit = dz.get(at);
+          assertClose(slope, dLogit, slopeTerms, dzRounding, () -> "dz of " + what);
+          others.set(at, dLogit);
+        }
+      }
+      assertClose(sum, delta.get(i), terms, 0, () -> "delta of " + what);
+    }
+    assertArrayEquals(bytes(others), bytes(dz), "elsewhere in dz of " + what);
   }
 
   /// Within 4 ulp of Σ|terms|.
