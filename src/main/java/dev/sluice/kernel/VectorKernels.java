@@ -362,14 +362,15 @@ public final class VectorKernels implements Kernels {
   public void scatterRows(
       MemorySegment x, @Nullable MemorySegment divisors, Floats out, HeadRows rows) {
     int width = rows.width();
-    float[] row = array(width);
+    float[] token = array(rows.group() * width);
     var numbers = Floats.float32(x);
-    for (int i = 0; i < rows.rows(); i++) {
-      read(numbers, (long) i * width, row, width);
-      if (divisors != null) {
-        divide(row, divisors.get(FLOAT, i * 4L), row.length);
+    for (int i = 0; i < rows.rows(); i += rows.group()) {
+      int count = Math.min(rows.group(), rows.rows() - i);
+      read(numbers, (long) i * width, token, count * width);
+      for (int r = 0; divisors != null && r < count; r++) {
+        divide(token, r * width, width, divisors.get(FLOAT, (i + r) * 4L));
       }
-      write(row, out, rows.at(i), width);
+      write(token, out, rows.at(i), count * width);
     }
   }
 
@@ -484,13 +485,17 @@ public final class VectorKernels implements Kernels {
 
   @Override
   public void dotRows(Floats a, Floats b, MemorySegment out, HeadRows rows) {
-    float[] left = array(rows.width());
-    float[] right = array(rows.width());
+    int width = rows.width();
+    float[] left = array(rows.group() * width);
+    float[] right = array(rows.group() * width);
     float[] lanes = array(LANES);
-    for (int i = 0; i < rows.rows(); i++) {
-      read(a, rows.at(i), left, rows.width());
-      read(b, rows.at(i), right, rows.width());
-      out.set(FLOAT, i * 4L, Lanes.dot(left, right, 0, left.length, lanes));
+    for (int i = 0; i < rows.rows(); i += rows.group()) {
+      int count = Math.min(rows.group(), rows.rows() - i);
+      read(a, rows.at(i), left, count * width);
+      read(b, rows.at(i), right, count * width);
+      for (int r = 0; r < count; r++) {
+        out.set(FLOAT, (i + r) * 4L, dot(left, right, r * width, width, lanes));
+      }
     }
   }
 
@@ -624,10 +629,15 @@ public final class VectorKernels implements Kernels {
     }
   }
 
-  private static void divide(float[] a, float divisor, int padded) {
+  /// Divides `count` numbers from `start` on, which need not be whole vectors.
+  private static void divide(float[] a, int start, int count, float divisor) {
     var divisors = Lanes.all(divisor);
-    for (int i = 0; i < padded; i += LANES) {
+    int i = start;
+    for (; i <= start + count - LANES; i += LANES) {
       at(a, i).div(divisors).intoArray(a, i);
+    }
+    for (; i < start + count; i++) {
+      a[i] /= divisor;
     }
   }
 }
