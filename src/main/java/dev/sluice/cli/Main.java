@@ -106,7 +106,7 @@ public final class Main implements Runnable {
             commandLine, "study", StudyCommand.defaults(), Set.of("gate", "match_parameters"));
       }
       case "plan" ->
-          SettingFlags.addTo(commandLine, "plan", PlanCommand.DEFAULTS, PlanCommand.others());
+          SettingFlags.addTo(commandLine, "plan", PlanCommand.defaults(), PlanCommand.others());
       case "inspect" -> ParquetLog.quieten();
       default -> {}
     }

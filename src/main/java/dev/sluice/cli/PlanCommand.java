@@ -68,10 +68,13 @@ final class PlanCommand implements Callable<Integer> {
           "precision",
           "sequence_length");
 
-  static final RunConfig DEFAULTS =
-      RunConfig.DEFAULTS.with(
-          null,
-          Map.of("model", "paper-dense-28", "precision", "bfloat16", "sequence_length", "4096"));
+  /// What is planned where no flag says otherwise. Not a constant: reading settings takes a library
+  /// that the help of other commands need not wait for.
+  static RunConfig defaults() {
+    return RunConfig.DEFAULTS.with(
+        null,
+        Map.of("model", "paper-dense-28", "precision", "bfloat16", "sequence_length", "4096"));
+  }
 
   @Option(
       names = "--gates",
@@ -146,7 +149,7 @@ final class PlanCommand implements Callable<Integer> {
     if (gates != null && table != null) {
       throw new InvalidInputException("--gates and --table each name the variants; give one");
     }
-    var base = DEFAULTS.with(null, SettingFlags.given(spec.commandLine().getParseResult()));
+    var base = defaults().with(null, SettingFlags.given(spec.commandLine().getParseResult()));
     int vocabulary =
         base.vocabSize() > 0 ? base.vocabSize() : Decoders.named(base.model()).vocabSize();
     var variants = variants(base, vocabulary);

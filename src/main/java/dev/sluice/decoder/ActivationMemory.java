@@ -24,7 +24,8 @@ public final class ActivationMemory {
     double gates = 0;
     for (Gate gate : config.gates()) {
       boolean ofToken = !(gate.input() instanceof GateInput.None);
-      gates += e * ((ofToken ? config.attention().logits(gate) : 0) + gated(config, gate));
+      double result = gate.isPartOfAttention() ? 0 : gated(config, gate);
+      gates += e * ((ofToken ? config.attention().logits(gate) : 0) + result);
     }
     double inner = 2 * e * config.intermediateSize();
     var experts = config.experts();

@@ -89,6 +89,23 @@ public record Gate(
     return new Gate(position, granularity, sharing, combination, activation, input, changed);
   }
 
+  /// Whether this is y ⊙ σ(z) with scores of each head's and token's own, which [SigmoidGate]
+  /// computes in one operation.
+  public boolean isPlainSigmoid() {
+    return activation instanceof Activation.Sigmoid
+        && combination == Combination.MULTIPLICATIVE
+        && sharing == Sharing.HEAD_SPECIFIC
+        && !(input instanceof GateInput.None);
+  }
+
+  /// Whether attention can apply the gate where it writes its result: plain, on its output, and not
+  /// computed from it.
+  public boolean isPartOfAttention() {
+    return isPlainSigmoid()
+        && position == GatePosition.SDPA_OUTPUT
+        && !(input instanceof GateInput.HeadOutput);
+  }
+
   /// How many logits a token has, for a gated tensor of `heads` heads of `headSize` (the dense
   /// output is one head of the hidden size).
   public int logits(int heads, int headSize) {

@@ -79,14 +79,12 @@ public record GateProjection(
     };
   }
 
-  /// The z of a gate that is y ⊙ σ(z), see [SigmoidGate], where z does not depend on y and nobody
-  /// watches or forces its scores; else null. So attention can gate on its way.
+  /// The z of y ⊙ σ(z) for attention to gate on its way, `[B, T, N, H]` or `[B, T, N]`; null where
+  /// it cannot, see [Gate#isPartOfAttention], or somebody watches or forces the scores.
   ///
   /// @param logits as [#logits] gives them
   public @Nullable Tensor sigmoidLogits(Tensor logits, int heads, int layer, Probe probe) {
-    return isPlainSigmoid(layer, probe) && !(gate.input() instanceof GateInput.HeadOutput)
-        ? z(logits, heads)
-        : null;
+    return gate.isPartOfAttention() && !isProbed(layer, probe) ? z(logits, heads) : null;
   }
 
   /// Gates `y`. The result has the element type that the logits have, or y's where they are
@@ -98,7 +96,7 @@ public record GateProjection(
     boolean ofOutput = gate.input() instanceof GateInput.HeadOutput;
     var type = ofOutput ? yBTNH.type() : logits.type();
     var z = z(ofOutput ? ofOutput(yBTNH, logits) : logits, yBTNH.size(2));
-    if (isPlainSigmoid(layer, probe)) {
+    if (gate.isPlainSigmoid() && !isProbed(layer, probe)) {
       return SigmoidGate.apply(yBTNH, z).to(type);
     }
     var scores = scores(z);
@@ -128,14 +126,9 @@ public record GateProjection(
     return gate.sharing() == Sharing.HEAD_SHARED ? scores.mean(2) : scores;
   }
 
-  /// Whether this is [SigmoidGate], with nobody watching or forcing its scores.
-  private boolean isPlainSigmoid(int layer, Probe probe) {
-    return !probe.wantsGates(layer)
-        && probe.forcedScore(layer, gate.position().word()).isEmpty()
-        && gate.activation() instanceof Activation.Sigmoid
-        && gate.combination() == Combination.MULTIPLICATIVE
-        && gate.sharing() == Sharing.HEAD_SPECIFIC
-        && !(gate.input() instanceof GateInput.None);
+  /// Whether somebody watches or forces the scores.
+  private boolean isProbed(int layer, Probe probe) {
+    return probe.wantsGates(layer) || probe.forcedScore(layer, gate.position().word()).isPresent();
   }
 
   /// Each head's output times its own rows of the weight, `[B, T, logits]`.

@@ -8,7 +8,8 @@ import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Tensor;
 import java.util.List;
 
-/// y′ = y ⊙ σ(z) as one operation: the multiplicative sigmoid gate, elementwise or headwise.
+/// y′ = y ⊙ σ(z) as one operation: the multiplicative sigmoid gate, elementwise or headwise. On
+/// attention's output the fused attention computes the same on its way.
 public final class SigmoidGate {
   private static final long GRAIN =
       1 << 14; // elements below which a second thread costs more than it saves
