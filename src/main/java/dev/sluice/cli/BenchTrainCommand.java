@@ -73,12 +73,6 @@ import tools.jackson.databind.json.JsonMapper;
       "  ./sluice bench train --profile --json bench.json"
     })
 final class BenchTrainCommand implements Callable<Integer> {
-  private static final JsonMapper JSON =
-      JsonMapper.builder()
-          .propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
-          .enable(SerializationFeature.INDENT_OUTPUT)
-          .build();
-
   /// The compiler has work to do, however long the first rounds take.
   private static final int WARM_UP_ROUNDS = 3;
 
@@ -429,9 +423,14 @@ final class BenchTrainCommand implements Callable<Integer> {
     all.put("peak_resident_bytes", peak);
     all.put("profiles", profiles);
     all.put("manifest", manifest(startedAt));
+    var json = // not a constant: every command's start would wait for the library
+        JsonMapper.builder()
+            .propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
+            .enable(SerializationFeature.INDENT_OUTPUT)
+            .build();
     Path beside = file.resolveSibling("." + file.getFileName() + ".partial");
     try {
-      Files.writeString(beside, JSON.writeValueAsString(all) + "\n");
+      Files.writeString(beside, json.writeValueAsString(all) + "\n");
       Files.move(beside, file, StandardCopyOption.REPLACE_EXISTING);
     } finally {
       Files.deleteIfExists(beside);
