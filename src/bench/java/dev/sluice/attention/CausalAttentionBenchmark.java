@@ -1,5 +1,6 @@
 package dev.sluice.attention;
 
+import dev.sluice.gate.SigmoidGate;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedBenchmark;
@@ -7,6 +8,7 @@ import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.TrainingShape;
 import java.util.List;
+import org.jspecify.annotations.Nullable;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.Param;
 
@@ -23,15 +25,27 @@ public class CausalAttentionBenchmark extends FusedBenchmark {
 
   @Param private Precision precision;
 
+  /// None, or a gate on the output: one score per head or per element.
+  @Param({"none", "headwise", "elementwise"})
+  private String gate;
+
   private Tensor queries;
   private Tensor keys;
   private Tensor values;
+  private @Nullable Tensor logits;
 
   @Override
   protected void prepare() {
     queries = heads(shape.heads);
     keys = heads(shape.keyValueHeads);
     values = heads(shape.keyValueHeads);
+    logits =
+        switch (gate) {
+          case "headwise" ->
+              tensors.input(precision.elementType(), shape.batch, shape.tokens, shape.heads);
+          case "elementwise" -> heads(shape.heads);
+          default -> null;
+        };
   }
 
   private Tensor heads(int heads) {
@@ -50,15 +64,16 @@ public class CausalAttentionBenchmark extends FusedBenchmark {
   }
 
   private Tensor attend(Probe probe) {
-    return ScaledDotProductAttention.attend(queries, keys, values, null, null, null, 0, probe);
+    return ScaledDotProductAttention.attend(queries, keys, values, null, logits, null, 0, probe);
   }
 
   private List<Tensor> libtorch() {
-    return List.of(
+    var y =
         wide(queries)
             .scaledDotProductAttention(wide(keys), wide(values), null, true)
             .transpose(1, 2)
-            .to(precision.elementType()));
+            .to(precision.elementType());
+    return List.of(logits == null ? y : SigmoidGate.composed(y, logits));
   }
 
   private static Tensor wide(Tensor heads) {

@@ -24,8 +24,8 @@ import org.jspecify.annotations.Nullable;
 /// Products take the inputs' element type and sum in float32, the softmax is float32. Backwards,
 /// the weights are computed again from the rows' log-sum-exp.
 ///
-/// The gate y ⊙ σ(z) of [dev.sluice.gate.SigmoidGate] is applied where a tile's result is written
-/// and undone where its gradient is read, so that it takes no pass over memory of its own.
+/// The gate y ⊙ σ(z) of [dev.sluice.gate.SigmoidGate] is applied where a block's result is written,
+/// and its gradient taken where the result's is read: it has no pass over memory of its own.
 final class CausalAttention {
   /// Attention's result and the log-sum-exp of its scores.
   ///

@@ -43,20 +43,18 @@ final class ScaledDotProductAttention {
       @Nullable KeyValueCache past,
       int layer,
       Probe probe) {
-    if (sinksN == null && isCausal(qBTNH, past, layer, probe)) {
+    Tensor yBTNH;
+    if (past != null || !qBTNH.isOnCpu() || probe.wantsAttention(layer)) {
+      yBTNH = withoutTiles(qBTNH, kBTMH, vBTMH, sinksN, past, layer, probe);
+    } else if (sinksN != null) {
+      yBTNH = drained(CausalAttention.apply(qBTNH, kBTMH, vBTMH, null), sinksN);
+    } else {
       return CausalAttention.apply(qBTNH, kBTMH, vBTMH, gateLogits).yBTNH();
     }
-    var yBTNH = ungated(qBTNH, kBTMH, vBTMH, sinksN, past, layer, probe);
     return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
   }
 
-  /// Whether [CausalAttention] can do it.
-  private static boolean isCausal(
-      Tensor qBTNH, @Nullable KeyValueCache past, int layer, Probe probe) {
-    return past == null && qBTNH.isOnCpu() && !probe.wantsAttention(layer);
-  }
-
-  private static Tensor ungated(
+  private static Tensor withoutTiles(
       Tensor qBTNH,
       Tensor kBTMH,
       Tensor vBTMH,
@@ -64,9 +62,6 @@ final class ScaledDotProductAttention {
       @Nullable KeyValueCache past,
       int layer,
       Probe probe) {
-    if (sinksN != null && isCausal(qBTNH, past, layer, probe)) {
-      return drained(CausalAttention.apply(qBTNH, kBTMH, vBTMH, null), sinksN);
-    }
     var qBNTH = qBTNH.to(ElementType.FLOAT32).transpose(1, 2);
     var kBMSH = kBTMH.to(ElementType.FLOAT32).transpose(1, 2);
     var vBMSH = vBTMH.to(ElementType.FLOAT32).transpose(1, 2);

@@ -37,11 +37,15 @@ public final class VectorKernels implements Kernels {
       int count = (int) Math.min(CHUNK, to - start);
       read(y, start, a, count);
       read(z, start, b, count);
-      for (int i = 0; i < count; i += LANES) {
-        var product = at(a, i);
-        product.mul(Lanes.sigmoid(at(b, i))).intoArray(a, i);
-      }
+      multiplyBySigmoids(a, b, padded(count));
       write(a, out, start, count);
+    }
+  }
+
+  private static void multiplyBySigmoids(float[] y, float[] z, int padded) {
+    for (int i = 0; i < padded; i += LANES) {
+      var product = at(y, i);
+      product.mul(Lanes.sigmoid(at(z, i))).intoArray(y, i);
     }
   }
 
@@ -127,32 +131,34 @@ public final class VectorKernels implements Kernels {
     float[] d = array(most * width);
     float[] a = array(most * width);
     float[] scores = array(most);
-    float[] slopes = array(most);
+    float[] complements = array(most);
     float[] lanes = array(LANES);
     for (long start = from; start < to; start += most) {
       int rows = (int) Math.min(most, to - start);
       read(z, start, scores, rows);
-      scoresAndSlopes(scores, slopes, padded(rows));
+      scoresAndComplements(scores, complements, padded(rows));
       read(dOut, start * width, d, rows * width);
       read(y, start * width, a, rows * width);
       for (int r = 0; r < rows; r++) {
-        slopes[r] *= dot(d, a, r * width, width, lanes);
+        complements[r] *= scores[r];
+        complements[r] *= dot(d, a, r * width, width, lanes);
         scale(d, r * width, width, scores[r]);
       }
-      write(slopes, dz, start, rows);
+      write(complements, dz, start, rows);
       write(d, dy, start * width, rows * width);
     }
   }
 
-  /// z ← σ(z) and slopes ← σ(z) σ(−z).
-  private static void scoresAndSlopes(float[] z, float[] slopes, int padded) {
+  /// z ← σ(z) and complements ← σ(−z).
+  private static void scoresAndComplements(float[] z, float[] complements, int padded) {
     for (int i = 0; i < padded; i += LANES) {
       var logit = at(z, i);
       var small = Lanes.exp(logit.abs().neg());
       var one = FloatVector.broadcast(Lanes.F, 1f);
       var inverse = one.div(small.add(one));
-      small.blend(one, logit.compare(VectorOperators.GE, 0f)).mul(inverse).intoArray(z, i);
-      small.mul(inverse).mul(inverse).intoArray(slopes, i);
+      var positive = logit.compare(VectorOperators.GE, 0f);
+      small.blend(one, positive).mul(inverse).intoArray(z, i);
+      one.blend(small, positive).mul(inverse).intoArray(complements, i);
     }
   }
 
@@ -405,13 +411,6 @@ public final class VectorKernels implements Kernels {
     }
   }
 
-  private static void multiplyBySigmoids(float[] y, float[] z, int padded) {
-    for (int i = 0; i < padded; i += LANES) {
-      var product = at(y, i);
-      product.mul(Lanes.sigmoid(at(z, i))).intoArray(y, i);
-    }
-  }
-
   @Override
   public void scatterGatedRowsBackward(
       Floats dOut,
@@ -467,19 +466,6 @@ public final class VectorKernels implements Kernels {
       var positive = logit.compare(VectorOperators.GE, 0f);
       upstream.mul(small.blend(one, positive).mul(inverse)).intoArray(d, i);
       product.mul(one.blend(small, positive).mul(inverse)).intoArray(out, i);
-    }
-  }
-
-  /// z ← σ(z) and complements ← σ(−z).
-  private static void scoresAndComplements(float[] z, float[] complements, int padded) {
-    for (int i = 0; i < padded; i += LANES) {
-      var logit = at(z, i);
-      var small = Lanes.exp(logit.abs().neg());
-      var one = FloatVector.broadcast(Lanes.F, 1f);
-      var inverse = one.div(small.add(one));
-      var positive = logit.compare(VectorOperators.GE, 0f);
-      small.blend(one, positive).mul(inverse).intoArray(z, i);
-      one.blend(small, positive).mul(inverse).intoArray(complements, i);
     }
   }
 

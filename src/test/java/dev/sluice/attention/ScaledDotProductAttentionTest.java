@@ -11,6 +11,7 @@ import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.Random;
+import java.util.function.DoubleUnaryOperator;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -95,16 +96,7 @@ class ScaledDotProductAttentionTest {
       }
     }
     String[] names = {"y", "dq", "dk", "dv"};
-    for (int i = 0; i < names.length; i++) {
-      double largest = 0;
-      for (float value : results[1][i]) {
-        largest = Math.max(largest, Math.abs(value));
-      }
-      double tolerance = type == ElementType.FLOAT32 ? 2e-5 : 0x1p-6 * largest;
-      for (int j = 0; j < results[1][i].length; j++) {
-        assertEquals(results[1][i][j], results[0][i][j], tolerance, names[i] + "[" + j + "]");
-      }
-    }
+    assertClose(names, results, largest -> type == ElementType.FLOAT32 ? 2e-5 : 0x1p-6 * largest);
   }
 
   /// The log-sum-exp of each query's scores, against a direct computation in float64: 4 ulp of the
@@ -206,17 +198,10 @@ class ScaledDotProductAttentionTest {
       }
     }
     String[] names = {"y", "dq", "dk", "dv", "ds"};
-    for (int i = 0; i < names.length; i++) {
-      double largest = 0;
-      for (float value : results[1][i]) {
-        largest = Math.max(largest, Math.abs(value));
-      }
-      double tolerance =
-          type == ElementType.FLOAT32 ? 2e-5 * Math.max(1, largest) : 0x1p-5 * largest;
-      for (int j = 0; j < results[1][i].length; j++) {
-        assertEquals(results[1][i][j], results[0][i][j], tolerance, names[i] + "[" + j + "]");
-      }
-    }
+    assertClose(
+        names,
+        results,
+        largest -> type == ElementType.FLOAT32 ? 2e-5 * Math.max(1, largest) : 0x1p-5 * largest);
   }
 
   /// The gate inside attention, and after the explicit one: values and the gradients of queries,
@@ -283,16 +268,7 @@ class ScaledDotProductAttentionTest {
       }
     }
     String[] names = {"y", "dq", "dk", "dv", "dz"};
-    for (int i = 0; i < names.length; i++) {
-      double largest = 0;
-      for (float value : results[1][i]) {
-        largest = Math.max(largest, Math.abs(value));
-      }
-      double tolerance = type == ElementType.FLOAT32 ? 2e-5 : 0x1p-6 * largest;
-      for (int j = 0; j < results[1][i].length; j++) {
-        assertEquals(results[1][i][j], results[0][i][j], tolerance, names[i] + "[" + j + "]");
-      }
-    }
+    assertClose(names, results, largest -> type == ElementType.FLOAT32 ? 2e-5 : 0x1p-6 * largest);
   }
 
   /// The gradient of the log-sum-exp alone, against libtorch's of the explicit one.
@@ -375,6 +351,23 @@ class ScaledDotProductAttentionTest {
       assertArrayEquals(once, CausalAttention.apply(q, k, v, null).yBTNH().floats());
     } finally {
       Threads.count(Runtime.getRuntime().availableProcessors());
+    }
+  }
+
+  /// Both ways' tensors, element by element.
+  ///
+  /// @param tolerance from a tensor's largest magnitude
+  private static void assertClose(
+      String[] names, float[][][] results, DoubleUnaryOperator tolerance) {
+    for (int i = 0; i < names.length; i++) {
+      double largest = 0;
+      for (float value : results[1][i]) {
+        largest = Math.max(largest, Math.abs(value));
+      }
+      double allowed = tolerance.applyAsDouble(largest);
+      for (int j = 0; j < results[1][i].length; j++) {
+        assertEquals(results[1][i][j], results[0][i][j], allowed, names[i] + "[" + j + "]");
+      }
     }
   }
 
