@@ -164,13 +164,9 @@ final class CausalAttention {
       if (gate == null) {
         Kernels.FASTEST.scatterRows(output.memory(), sums, y, rows);
       } else {
+        var logitRows = logitRows(gate, sequence, head, from, to);
         Kernels.FASTEST.scatterGatedRows(
-            output.memory(),
-            sums,
-            gate.numbers(),
-            logitRows(gate, sequence, head, from, to),
-            y,
-            rows);
+            output.memory(), sums, gathered(gate, logitRows), logitRows.width(), y, rows);
       }
       long at = logSumExpAt(sequence, head, from);
       for (int i = 0; i < rows.rows(); i++) {
@@ -245,6 +241,7 @@ final class CausalAttention {
     long widest = Math.min(COLUMNS, columns(0, tokens));
     var queries = Scratch.numbers("queries", (long) most * width, bfloat16);
     var dOutput = Scratch.numbers("dOutput", (long) most * width, bfloat16);
+    var result = Scratch.numbers("result", (long) most * width, bfloat16);
     var dQueries = Scratch.numbers("dQueries", (long) most * width, false);
     var scores = Scratch.numbers("scores", most * widest, false);
     var dWeights = Scratch.numbers("dWeights", most * widest, false);
@@ -260,19 +257,16 @@ final class CausalAttention {
       boolean add = from < last;
       var rows = queryRows(sequence, head, from, to);
       Kernels.FASTEST.gatherRows(query.numbers(), rows, queries);
+      Kernels.FASTEST.gatherRows(dy, rows, dOutput);
+      Kernels.FASTEST.gatherRows(y, rows, result);
       if (gate == null || dz == null) {
-        Kernels.FASTEST.gatherRows(dy, rows, dOutput);
-        Kernels.FASTEST.dotRows(dy, y, delta, rows);
+        Kernels.FASTEST.dotRows(dOutput, result, delta, rows.rows(), width);
       } else {
-        Kernels.FASTEST.scatterGatedRowsBackward(
-            dy,
-            y,
-            gate.numbers(),
-            logitRows(gate, sequence, head, from, to),
-            dOutput,
-            delta,
-            dz,
-            rows);
+        var logitRows = logitRows(gate, sequence, head, from, to);
+        var logits = gathered(gate, logitRows);
+        Kernels.FASTEST.gatedRowsBackward(
+            dOutput, result, logits, logitRows.width(), delta, rows.rows(), width);
+        Kernels.FASTEST.spreadRows(logits, dz, logitRows);
       }
       if (dLogSumExp != null) { // ∂LSE/∂score is the weight, so that it joins the softmax's own sum
         subtract(
@@ -340,6 +334,14 @@ final class CausalAttention {
   /// The logits that gate these vectors: as many, or one for each.
   private HeadRows logitRows(Tensor logits, long sequence, long head, long from, long to) {
     return headRows(sequence, head, from, to, logits.shape().length == 3 ? 1 : width);
+  }
+
+  /// A block's logits, brought together.
+  private static Floats gathered(Tensor logits, HeadRows rows) {
+    long count = (long) rows.rows() * rows.width();
+    var gathered = Scratch.numbers("logits", count, logits.type() == ElementType.BFLOAT16);
+    Kernels.FASTEST.gatherRows(logits.numbers(), rows, gathered);
+    return gathered;
   }
 
   /// @param elements of each

@@ -157,7 +157,8 @@ public interface Kernels {
   /// `x[i · width + j] ← x[i · width + j] · factors[i]`, all float32.
   void scaleRows(MemorySegment x, MemorySegment factors, int rows, int width);
 
-  /// Brings rows together: `out[i · width + j]` is element j of row i in `x`.
+  /// Brings rows together: `out[i · width + j]` is element j of row i in `x`. Worth it before any
+  /// loop over short rows that stand apart: a copy keeps more reads from memory under way.
   ///
   /// @param out of x's element type
   void gatherRows(Floats x, HeadRows rows, Floats out);
@@ -169,42 +170,36 @@ public interface Kernels {
   /// @param divisors float32, or null
   void scatterRows(MemorySegment x, @Nullable MemorySegment divisors, Floats out, HeadRows rows);
 
-  /// [#scatterRows] through the gate, for rows of y, not yet divided, and of logits z: element j of
-  /// row i in `out` becomes `x[i · width + j] / divisors[i] · σ(z[i, j])`.
+  /// The inverse of [#gatherRows].
+  ///
+  /// @param out of x's element type
+  void spreadRows(Floats x, Floats out, HeadRows rows);
+
+  /// [#scatterRows] through the gate: element j of row i in `out` becomes `x[i · width + j] /
+  /// divisors[i] · σ(z[i, j])`.
   ///
   /// @param x float32
   /// @param divisors float32
-  /// @param logits where z's rows stand, as wide as y's, or 1 wide where a row shares its score
+  /// @param z logits, brought together: `z[i · scores + j]`, or `z[i]` where a row shares its score
+  /// @param scores of a row: its width, or 1
   void scatterGatedRows(
-      MemorySegment x,
-      MemorySegment divisors,
-      Floats z,
-      HeadRows logits,
-      Floats out,
-      HeadRows rows);
+      MemorySegment x, MemorySegment divisors, Floats z, int scores, Floats out, HeadRows rows);
 
-  /// The gradient of [#scatterGatedRows] from its result: `dy[i · width + j] = dOut[i, j] · σ(z[i,
-  /// j])`, brought together as in [#gatherRows]; `delta[i] = Σ_j dOut[i, j] · out[i, j]`, which is
-  /// `Σ_j dy[i, j] · y[i, j]`; and `dz[i, j] = dOut[i, j] · out[i, j] · σ(−z[i, j])`, summed over j
-  /// where a row shares its score. So y itself is not needed.
+  /// The gradient of y ⊙ σ(z) from its result, for rows that were brought together. In place:
+  /// `delta[i] = Σ_j dOut[i, j] · out[i, j]`, which is `Σ_j dy[i, j] · y[i, j]`; then `z[i, j] ←
+  /// dOut[i, j] · out[i, j] · σ(−z[i, j])`, summed over j where a row shares its score; and
+  /// `dOut[i, j] ← dOut[i, j] · σ(z[i, j])` with z as it was, which is dy. So y itself is not
+  /// needed.
   ///
+  /// @param scores of a row: its width, or 1
   /// @param delta float32
-  /// @param logits where the rows of z and dz stand
-  /// @param rows where the rows of dOut and out stand
-  void scatterGatedRowsBackward(
-      Floats dOut,
-      Floats out,
-      Floats z,
-      HeadRows logits,
-      Floats dy,
-      MemorySegment delta,
-      Floats dz,
-      HeadRows rows);
+  void gatedRowsBackward(
+      Floats dOut, Floats out, Floats z, int scores, MemorySegment delta, int rows, int width);
 
-  /// `out[i] = Σ_j a[i, j] · b[i, j]` for rows that stand at the same places in a and b.
+  /// `out[i] = Σ_j a[i · width + j] · b[i · width + j]`.
   ///
   /// @param out float32
-  void dotRows(Floats a, Floats b, MemorySegment out, HeadRows rows);
+  void dotRows(Floats a, Floats b, MemorySegment out, int rows, int width);
 
   /// The next-token loss of rows of logits and its gradient: `losses[r] = ln Σ_j e^logits[r·v + j]
   /// − logits[r·v + targets[r]]`, `dLogits[r·v + j] = scale · (softmax_j − [j = targets[r]])`.

@@ -319,53 +319,55 @@ public final class ScalarKernels implements Kernels {
   }
 
   @Override
+  public void spreadRows(Floats x, Floats out, HeadRows rows) {
+    for (int i = 0; i < rows.rows(); i++) {
+      for (int j = 0; j < rows.width(); j++) {
+        out.set(rows.at(i) + j, x.get((long) i * rows.width() + j));
+      }
+    }
+  }
+
+  @Override
   public void scatterGatedRows(
-      MemorySegment x,
-      MemorySegment divisors,
-      Floats z,
-      HeadRows logits,
-      Floats out,
-      HeadRows rows) {
+      MemorySegment x, MemorySegment divisors, Floats z, int scores, Floats out, HeadRows rows) {
     for (int i = 0; i < rows.rows(); i++) {
       for (int j = 0; j < rows.width(); j++) {
         float y = get(x, (long) i * rows.width() + j) / get(divisors, i);
-        out.set(rows.at(i) + j, y * sigmoid(z.get(logits.at(i) + j % logits.width())));
+        out.set(rows.at(i) + j, y * sigmoid(z.get((long) i * scores + j % scores)));
       }
     }
   }
 
   @Override
-  public void scatterGatedRowsBackward(
-      Floats dOut,
-      Floats out,
-      Floats z,
-      HeadRows logits,
-      Floats dy,
-      MemorySegment delta,
-      Floats dz,
-      HeadRows rows) {
-    for (int i = 0; i < rows.rows(); i++) {
+  public void gatedRowsBackward(
+      Floats dOut, Floats out, Floats z, int scores, MemorySegment delta, int rows, int width) {
+    for (int i = 0; i < rows; i++) {
       double sum = 0;
-      double shared = 0;
-      for (int j = 0; j < rows.width(); j++) {
-        long at = rows.at(i) + j;
-        long logit = logits.at(i) + j % logits.width();
-        double product = (double) dOut.get(at) * out.get(at);
-        sum += product;
-        shared = logits.width() == 1 ? sum : product;
-        dy.set((long) i * rows.width() + j, dOut.get(at) * sigmoid(z.get(logit)));
-        dz.set(logit, (float) (shared * sigmoid(-z.get(logit))));
+      for (long j = (long) i * width; j < (i + 1L) * width; j++) {
+        sum += (double) dOut.get(j) * out.get(j);
       }
       set(delta, i, (float) sum);
+      for (int part = 0; part < scores; part++) {
+        long logit = (long) i * scores + part;
+        float score = sigmoid(z.get(logit));
+        float complement = sigmoid(-z.get(logit));
+        long from = (long) i * width + part;
+        long to = scores == 1 ? from + width : from + 1;
+        double product = scores == 1 ? sum : (double) dOut.get(from) * out.get(from);
+        z.set(logit, (float) (product * complement));
+        for (long j = from; j < to; j++) {
+          dOut.set(j, dOut.get(j) * score);
+        }
+      }
     }
   }
 
   @Override
-  public void dotRows(Floats a, Floats b, MemorySegment out, HeadRows rows) {
-    for (int i = 0; i < rows.rows(); i++) {
+  public void dotRows(Floats a, Floats b, MemorySegment out, int rows, int width) {
+    for (int i = 0; i < rows; i++) {
       double sum = 0;
-      for (int j = 0; j < rows.width(); j++) {
-        sum += (double) a.get(rows.at(i) + j) * b.get(rows.at(i) + j);
+      for (long j = (long) i * width; j < (i + 1L) * width; j++) {
+        sum += (double) a.get(j) * b.get(j);
       }
       set(out, i, (float) sum);
     }

@@ -352,15 +352,27 @@ public final class VectorKernels implements Kernels {
 
   @Override
   public void gatherRows(Floats x, HeadRows rows, Floats out) {
-    long bytes = x.bfloat16() ? 2 : 4;
-    long token = (long) rows.group() * rows.width(); // whose rows stand together on both sides
+    move(x, rows, out, true);
+  }
+
+  @Override
+  public void spreadRows(Floats x, Floats out, HeadRows rows) {
+    move(out, rows, x, false);
+  }
+
+  /// Copies between rows that stand apart and rows brought together, a token's at a time, which
+  /// stand together on both sides.
+  private static void move(Floats apart, HeadRows rows, Floats together, boolean gather) {
+    long bytes = apart.bfloat16() ? 2 : 4;
+    long row = rows.width() * bytes;
     for (int i = 0; i < rows.rows(); i += rows.group()) {
-      MemorySegment.copy(
-          x.memory(),
-          rows.at(i) * bytes,
-          out.memory(),
-          (long) i * rows.width() * bytes,
-          Math.min(token, (long) (rows.rows() - i) * rows.width()) * bytes);
+      long count = Math.min(rows.group(), rows.rows() - i) * row;
+      long at = rows.at(i) * bytes;
+      if (gather) {
+        MemorySegment.copy(apart.memory(), at, together.memory(), i * row, count);
+      } else {
+        MemorySegment.copy(together.memory(), i * row, apart.memory(), at, count);
+      }
     }
   }
 
@@ -380,77 +392,64 @@ public final class VectorKernels implements Kernels {
     }
   }
 
-  /// A token's rows at a time, which stand together on both sides.
   @Override
   public void scatterGatedRows(
-      MemorySegment x,
-      MemorySegment divisors,
-      Floats z,
-      HeadRows logits,
-      Floats out,
-      HeadRows rows) {
+      MemorySegment x, MemorySegment divisors, Floats z, int scores, Floats out, HeadRows rows) {
     int width = rows.width();
+    boolean shared = scores < width;
     float[] y = array(rows.group() * width);
-    float[] scores = array(rows.group() * logits.width());
+    float[] score = array(shared ? rows.rows() : rows.group() * width);
     var numbers = Floats.float32(x);
+    if (shared) {
+      read(z, 0, score, rows.rows());
+      sigmoids(score, padded(rows.rows()));
+    }
     for (int i = 0; i < rows.rows(); i += rows.group()) {
       int count = Math.min(rows.group(), rows.rows() - i);
       read(numbers, (long) i * width, y, count * width);
-      read(z, logits.at(i), scores, count * logits.width());
-      boolean shared = logits.width() < width;
-      if (shared) {
-        sigmoids(scores, padded(count));
-      } else {
-        multiplyBySigmoids(y, scores, padded(count * width));
+      if (!shared) {
+        read(z, (long) i * width, score, count * width);
+        multiplyBySigmoids(y, score, padded(count * width));
       }
       for (int r = 0; r < count; r++) {
-        float score = shared ? scores[r] : 1;
-        scale(y, r * width, width, score / divisors.get(FLOAT, (i + r) * 4L));
+        float factor = shared ? score[i + r] : 1;
+        scale(y, r * width, width, factor / divisors.get(FLOAT, (i + r) * 4L));
       }
       write(y, out, rows.at(i), count * width);
     }
   }
 
   @Override
-  public void scatterGatedRowsBackward(
-      Floats dOut,
-      Floats out,
-      Floats z,
-      HeadRows logits,
-      Floats dy,
-      MemorySegment delta,
-      Floats dz,
-      HeadRows rows) {
-    int width = rows.width();
-    float[] d = array(rows.group() * width);
-    float[] a = array(rows.group() * width);
-    float[] scores = array(rows.group() * logits.width());
-    float[] complements = array(rows.group());
+  public void gatedRowsBackward(
+      Floats dOut, Floats out, Floats z, int scores, MemorySegment delta, int rows, int width) {
+    boolean shared = scores < width;
+    int most = Math.max(1, CHUNK / width);
+    float[] d = array(most * width);
+    float[] a = array(most * width);
+    float[] logits = array(most * scores);
+    float[] complements = array(most);
     float[] lanes = array(LANES);
-    for (int i = 0; i < rows.rows(); i += rows.group()) {
-      int count = Math.min(rows.group(), rows.rows() - i);
-      read(dOut, rows.at(i), d, count * width);
-      read(out, rows.at(i), a, count * width);
-      read(z, logits.at(i), scores, count * logits.width());
-      boolean shared = logits.width() < width;
+    for (int start = 0; start < rows; start += most) {
+      int count = Math.min(most, rows - start);
+      read(dOut, (long) start * width, d, count * width);
+      read(out, (long) start * width, a, count * width);
+      read(z, (long) start * scores, logits, count * scores);
       if (shared) {
-        scoresAndComplements(scores, complements, padded(count));
+        scoresAndComplements(logits, complements, padded(count));
       }
       for (int r = 0; r < count; r++) {
         float sum = dot(d, a, r * width, width, lanes);
-        delta.set(FLOAT, (i + r) * 4L, sum);
+        delta.set(FLOAT, (start + r) * 4L, sum);
         if (shared) {
           complements[r] *= sum;
-          scale(d, r * width, width, scores[r]);
+          scale(d, r * width, width, logits[r]);
         }
       }
-      if (shared) {
-        write(complements, dz, logits.at(i), count);
-      } else {
-        gatedSlopes(d, a, scores, padded(count * width));
-        write(a, dz, logits.at(i), count * width);
+      if (!shared) {
+        gatedSlopes(d, a, logits, padded(count * width));
       }
-      write(d, dy, (long) i * width, count * width);
+      write(shared ? complements : a, z, (long) start * scores, count * scores);
+      write(d, dOut, (long) start * width, count * width);
     }
   }
 
@@ -470,17 +469,17 @@ public final class VectorKernels implements Kernels {
   }
 
   @Override
-  public void dotRows(Floats a, Floats b, MemorySegment out, HeadRows rows) {
-    int width = rows.width();
-    float[] left = array(rows.group() * width);
-    float[] right = array(rows.group() * width);
+  public void dotRows(Floats a, Floats b, MemorySegment out, int rows, int width) {
+    int most = Math.max(1, CHUNK / width);
+    float[] left = array(most * width);
+    float[] right = array(most * width);
     float[] lanes = array(LANES);
-    for (int i = 0; i < rows.rows(); i += rows.group()) {
-      int count = Math.min(rows.group(), rows.rows() - i);
-      read(a, rows.at(i), left, count * width);
-      read(b, rows.at(i), right, count * width);
+    for (int start = 0; start < rows; start += most) {
+      int count = Math.min(most, rows - start);
+      read(a, (long) start * width, left, count * width);
+      read(b, (long) start * width, right, count * width);
       for (int r = 0; r < count; r++) {
-        out.set(FLOAT, (i + r) * 4L, dot(left, right, r * width, width, lanes));
+        out.set(FLOAT, (start + r) * 4L, dot(left, right, r * width, width, lanes));
       }
     }
   }

@@ -16,8 +16,8 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.SplittableRandom;
-import java.util.function.BiConsumer;
 import java.util.function.Consumer;
+import java.util.function.ObjIntConsumer;
 import org.junit.jupiter.api.Test;
 
 /// Kernels that move, scale and sum rows. All but sums have one right answer to the last bit: one
@@ -83,10 +83,25 @@ class RowKernelsTest {
                   }
                 }
                 assertPaddingUntouched(out, name(kernels, rows));
+                assertSpread(arena, kernels, out, rows);
               }
             }
           }
         });
+  }
+
+  /// Every row is where it was, and nothing else is written.
+  private static void assertSpread(Arena arena, Kernels kernels, Floats gathered, HeadRows rows) {
+    var out = poisoned(arena, span(rows), gathered.bfloat16());
+    kernels.spreadRows(gathered, out, rows);
+    var expected = poisoned(arena, span(rows), gathered.bfloat16());
+    for (int i = 0; i < rows.rows(); i++) {
+      for (int j = 0; j < rows.width(); j++) {
+        expected.set(at(rows, i, j), gathered.get((long) i * rows.width() + j));
+      }
+    }
+    assertArrayEquals(bytes(expected), bytes(out), name(kernels, rows));
+    assertPaddingUntouched(out, name(kernels, rows));
   }
 
   @Test
@@ -119,25 +134,21 @@ class RowKernelsTest {
         });
   }
 
-  /// The rows of a token's logits: as wide as those that they gate, or one number each.
-  private static HeadRows logits(HeadRows rows, int width) {
-    return new HeadRows(5, (long) rows.group() * width + 2, rows.rows(), width, rows.group());
-  }
-
-  private static void everyGate(BiConsumer<HeadRows, HeadRows> test) {
+  /// Rows whose elements have scores of their own, and rows that share one.
+  private static void everyGate(ObjIntConsumer<HeadRows> test) {
     everyPlace(
         rows -> {
-          test.accept(rows, logits(rows, 1));
-          test.accept(rows, logits(rows, rows.width()));
+          test.accept(rows, 1);
+          test.accept(rows, rows.width());
         });
   }
 
   /// Logits that saturate the sigmoid, and one that is none.
-  private static Floats logits(Arena arena, HeadRows logits, boolean bfloat16) {
-    var z = gaussian(arena, new SplittableRandom(23), span(logits), bfloat16);
+  private static Floats logits(Arena arena, int rows, int scores, boolean bfloat16) {
+    var z = gaussian(arena, new SplittableRandom(23), (long) rows * scores, bfloat16);
     float[] special = {0, 95, -95, Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY, Float.NaN};
-    for (int k = 0; k < special.length && k < logits.rows(); k++) {
-      z.set(at(logits, k * 5 % logits.rows(), logits.width() - 1), special[k]);
+    for (int k = 0; k < special.length && k < rows; k++) {
+      z.set((k * 5 % rows + 1L) * scores - 1, special[k]);
     }
     return z;
   }
@@ -150,21 +161,21 @@ class RowKernelsTest {
   @Test
   void scatteredRowsThroughTheGate() {
     everyGate(
-        (rows, logits) -> {
+        (rows, scores) -> {
           for (int types = 0; types < 4; types++) {
             boolean bfloat16 = types % 2 == 1;
             try (var arena = Arena.ofConfined()) {
               var random = new SplittableRandom(29);
               var x = gaussian(arena, random, (long) rows.rows() * rows.width(), false);
               var divisors = gaussian(arena, random, rows.rows(), false);
-              var z = logits(arena, logits, types / 2 == 1);
+              var z = logits(arena, rows.rows(), scores, types / 2 == 1);
               for (var kernels : BOTH) {
                 var out = poisoned(arena, span(rows), bfloat16);
-                kernels.scatterGatedRows(x.memory(), divisors.memory(), z, logits, out, rows);
+                kernels.scatterGatedRows(x.memory(), divisors.memory(), z, scores, out, rows);
                 var others = poisoned(arena, span(rows), bfloat16);
                 for (int i = 0; i < rows.rows(); i++) {
                   for (int j = 0; j < rows.width(); j++) {
-                    double score = sigmoid(z.get(at(logits, i, j % logits.width())));
+                    double score = sigmoid(z.get((long) i * scores + j % scores));
                     double y = (double) x.get((long) i * rows.width() + j) / divisors.get(i);
                     float actual = out.get(at(rows, i, j));
                     assertClose(
@@ -184,112 +195,106 @@ class RowKernelsTest {
         });
   }
 
+  private static final int[] ROWS = {1, 7, 24, 65};
+
   /// Sums within 4 ulp of Σ|terms|.
   @Test
-  void gradientOfScatteredRowsThroughTheGate() {
-    everyGate(
-        (rows, logits) -> {
+  void gradientOfGatedRows() {
+    for (int width : WIDTHS) {
+      for (int rows : ROWS) {
+        for (int scores : new int[] {1, width}) {
           for (int types = 0; types < 4; types++) {
-            boolean bfloat16 = types % 2 == 1;
-            try (var arena = Arena.ofConfined()) {
-              var random = new SplittableRandom(31);
-              var dOut = gaussian(arena, random, span(rows), bfloat16);
-              var out = gaussian(arena, random, span(rows), bfloat16);
-              var z = logits(arena, logits, types / 2 == 1);
-              for (var kernels : BOTH) {
-                var dy = poisoned(arena, (long) rows.rows() * rows.width(), bfloat16);
-                var delta = poisoned(arena, rows.rows(), false);
-                var dz = poisoned(arena, span(logits), z.bfloat16());
-                kernels.scatterGatedRowsBackward(
-                    dOut, out, z, logits, dy, delta.memory(), dz, rows);
-                String what = name(kernels, rows + " by " + logits);
-                assertGatedGradients(dOut, out, z, logits, dy, delta, dz, rows, what);
-                assertPaddingUntouched(dy, what);
-                assertPaddingUntouched(delta, what);
-                assertPaddingUntouched(dz, what);
-              }
+            for (var kernels : BOTH) {
+              assertGatedGradients(kernels, rows, width, scores, types % 2 == 1, types / 2 == 1);
             }
           }
-        });
+        }
+      }
+    }
   }
 
   private static void assertGatedGradients(
-      Floats dOut,
-      Floats out,
-      Floats z,
-      HeadRows logits,
-      Floats dy,
-      Floats delta,
-      Floats dz,
-      HeadRows rows,
-      String what) {
-    double rounding = dy.bfloat16() ? 0x1p-8 : 0;
-    double dzRounding = dz.bfloat16() ? 0x1p-8 : 0;
-    var others = poisoned(Arena.ofAuto(), span(logits), dz.bfloat16());
-    for (int i = 0; i < rows.rows(); i++) {
-      double sum = 0;
-      double terms = 0;
-      for (int j = 0; j < rows.width(); j++) {
-        double logit = z.get(at(logits, i, j % logits.width()));
-        double upstream = dOut.get(at(rows, i, j));
-        double product = upstream * out.get(at(rows, i, j));
-        sum += product;
-        terms += Math.abs(product);
-        double expected = upstream * sigmoid(logit);
-        float actual = dy.get((long) i * rows.width() + j);
-        double size = Math.abs(expected);
-        assertClose(expected, actual, size, rounding, () -> "dy of " + what);
-        boolean last = j == rows.width() - 1;
-        if (logits.width() > 1 || last) {
-          boolean own = logits.width() > 1 || rows.width() == 1;
-          double slope = sigmoid(-logit) * (own ? product : sum);
-          double slopeTerms = sigmoid(-logit) * (own ? Math.abs(product) : terms);
-          long at = at(logits, i, j % logits.width());
-          float dLogit = dz.get(at);
-          assertClose(slope, dLogit, slopeTerms, dzRounding, () -> "dz of " + what);
-          others.set(at, dLogit);
+      Kernels kernels, int rows, int width, int scores, boolean bfloat16, boolean logits16) {
+    String what = name(kernels, rows + " × " + width + " by " + scores);
+    try (var arena = Arena.ofConfined()) {
+      var random = new SplittableRandom(31);
+      var dOut = gaussian(arena, random, (long) rows * width, bfloat16);
+      var out = gaussian(arena, random, (long) rows * width, bfloat16);
+      var z = logits(arena, rows, scores, logits16);
+      var dy = fill(poisoned(arena, dOut.length(), bfloat16), dOut::get);
+      var dz = fill(poisoned(arena, z.length(), logits16), z::get);
+      var delta = poisoned(arena, rows, false);
+      kernels.gatedRowsBackward(dy, out, dz, scores, delta.memory(), rows, width);
+      for (int i = 0; i < rows; i++) {
+        double sum = 0;
+        double terms = 0;
+        for (long j = (long) i * width; j < (i + 1L) * width; j++) {
+          double logit = z.get(scores == 1 ? i : j);
+          double product = (double) dOut.get(j) * out.get(j);
+          sum += product;
+          terms += Math.abs(product);
+          double expected = dOut.get(j) * sigmoid(logit);
+          double rounding = bfloat16 ? 0x1p-8 : 0;
+          assertClose(expected, dy.get(j), Math.abs(expected), rounding, () -> "dy of " + what);
+          if (scores > 1) {
+            assertSlope(logit, product, Math.abs(product), dz, j, what);
+          }
         }
+        if (scores == 1) {
+          assertSlope(z.get(i), sum, terms, dz, i, what);
+        }
+        assertClose(sum, delta.get(i), terms, 0, () -> "delta of " + what);
       }
-      assertClose(sum, delta.get(i), terms, 0, () -> "delta of " + what);
+      assertPaddingUntouched(dy, what);
+      assertPaddingUntouched(dz, what);
+      assertPaddingUntouched(delta, what);
     }
-    assertArrayEquals(bytes(others), bytes(dz), "elsewhere in dz of " + what);
+  }
+
+  private static void assertSlope(
+      double logit, double sum, double terms, Floats dz, long at, String what) {
+    double complement = sigmoid(-logit);
+    double rounding = dz.bfloat16() ? 0x1p-8 : 0;
+    assertClose(sum * complement, dz.get(at), terms * complement, rounding, () -> "dz of " + what);
   }
 
   /// Within 4 ulp of Σ|terms|.
   @Test
   void dotProductsOfRows() {
-    everyPlace(
-        rows -> {
-          for (int types = 0; types < 4; types++) {
-            try (var arena = Arena.ofConfined()) {
-              var random = new SplittableRandom(7);
-              var a = gaussian(arena, random, span(rows), types % 2 == 1);
-              var b = gaussian(arena, random, span(rows), types / 2 == 1);
-              int spoiled = rows.rows() / 2;
-              a.set(at(rows, spoiled, rows.width() - 1), Float.NaN);
-              var results = new Floats[2];
-              for (int k = 0; k < 2; k++) {
-                results[k] = poisoned(arena, rows.rows(), false);
-                BOTH[k].dotRows(a, b, results[k].memory(), rows);
-                assertPaddingUntouched(results[k], name(BOTH[k], rows));
-              }
-              for (int i = 0; i < rows.rows(); i++) {
-                double sum = 0;
-                double terms = 0;
-                for (int j = 0; j < rows.width(); j++) {
-                  double product = (double) a.get(at(rows, i, j)) * b.get(at(rows, i, j));
-                  sum += product;
-                  terms += Math.abs(product);
-                }
-                assertEquals(i == spoiled, Double.isNaN(sum));
-                assertClose(sum, results[0].get(i), terms, 0, () -> name(SCALAR, rows));
-                assertClose(sum, results[1].get(i), terms, 0, () -> name(VECTOR, rows));
-                float scalar = results[0].get(i);
-                assertClose(scalar, results[1].get(i), terms, 0, () -> "both " + rows);
-              }
-            }
+    for (int width : WIDTHS) {
+      for (int rows : ROWS) {
+        for (int types = 0; types < 4; types++) {
+          assertDotProducts(rows, width, types % 2 == 1, types / 2 == 1);
+        }
+      }
+    }
+  }
+
+  private static void assertDotProducts(int rows, int width, boolean a16, boolean b16) {
+    try (var arena = Arena.ofConfined()) {
+      var random = new SplittableRandom(7);
+      var a = gaussian(arena, random, (long) rows * width, a16);
+      var b = gaussian(arena, random, (long) rows * width, b16);
+      int spoiled = rows / 2;
+      a.set((spoiled + 1L) * width - 1, Float.NaN);
+      for (var kernels : BOTH) {
+        String what = name(kernels, rows + " × " + width);
+        var out = poisoned(arena, rows, false);
+        kernels.dotRows(a, b, out.memory(), rows, width);
+        for (int i = 0; i < rows; i++) {
+          double sum = 0;
+          double terms = 0;
+          for (long j = (long) i * width; j < (i + 1L) * width; j++) {
+            double product = (double) a.get(j) * b.get(j);
+            sum += product;
+            terms += Math.abs(product);
           }
-        });
+          assertEquals(i == spoiled, Double.isNaN(sum));
+          assertClose(sum, out.get(i), terms, 0, () -> what);
+        }
+        assertPaddingUntouched(out, what);
+      }
+    }
   }
 
   // ---------------------------------------------------------------- rows of matrices
