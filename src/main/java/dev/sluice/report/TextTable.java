@@ -13,7 +13,7 @@ public record TextTable(Table table, int width) {
   private static final int GAP = 2;
 
   /// Narrower than this, wrapped words are harder to read than a line that is too long.
-  private static final int NARROWEST = 12;
+  private static final int NARROWEST = 20;
 
   public TextTable {
     if (width < 1) {
