@@ -111,6 +111,9 @@ final class Lanes {
         c.intoArray(to, i + 2 * LANES);
         d.intoArray(to, i + 3 * LANES);
       }
+      for (; i <= count - LANES; i += LANES) {
+        FloatVector.fromMemorySegment(F, memory, (start + i) * 4, ORDER).intoArray(to, i);
+      }
       for (; i < count; i++) {
         to[i] = memory.get(ValueLayout.JAVA_FLOAT_UNALIGNED, (start + i) * 4);
       }
@@ -173,8 +176,10 @@ final class Lanes {
 
   /// Writes zeros.
   static void clear(Floats floats, long start, long count) {
-    long bytes = floats.bfloat16() ? 2 : 4;
-    floats.memory().asSlice(start * bytes, count * bytes).fill((byte) 0);
+    if (count > 0) { // to find out costs less than a fill of nothing
+      long bytes = floats.bfloat16() ? 2 : 4;
+      floats.memory().asSlice(start * bytes, count * bytes).fill((byte) 0);
+    }
   }
 
   // ---------------------------------------------------------------- arithmetic

@@ -36,13 +36,15 @@ final class VectorSoftmax {
     for (int i = 0; i < tile.rows(); i++) {
       long start = (long) i * columns;
       int seen = tile.seen(i);
-      read(numbers, start, row, seen);
-      hide(row, seen);
+      int whole = Math.min(padded(seen), columns);
+      read(numbers, start, row, whole);
+      hide(row, seen, Float.NEGATIVE_INFINITY);
       float before = maxima.get(FLOAT, i * 4L);
       float largest = Math.max(before, max(row, padded(seen), lanes) * scale);
       float sum = exponentials(row, padded(seen), scale, largest, lanes);
-      write(row, weights, start, seen);
-      clear(weights, start + seen, columns - seen);
+      hide(row, seen, 0);
+      write(row, weights, start, whole);
+      clear(weights, start + whole, columns - whole);
       float factor = (float) Math.exp(before - largest);
       maxima.set(FLOAT, i * 4L, largest);
       sums.set(FLOAT, i * 4L, factor * sums.get(FLOAT, i * 4L) + sum);
@@ -68,21 +70,24 @@ final class VectorSoftmax {
     for (int i = 0; i < tile.rows(); i++) {
       long start = (long) i * columns;
       int seen = tile.seen(i);
-      read(numbers, start, row, seen);
-      read(gradients, start, d, seen);
+      int whole = Math.min(padded(seen), columns);
+      read(numbers, start, row, whole);
+      read(gradients, start, d, whole);
       exponentials(row, padded(seen), scale, logSumExp.get(FLOAT, i * 4L), lanes);
       scoreGradients(row, d, padded(seen), delta.get(FLOAT, i * 4L), scale);
-      write(row, weights, start, seen);
-      write(d, dScores, start, seen);
-      clear(weights, start + seen, columns - seen);
-      clear(dScores, start + seen, columns - seen);
+      hide(row, seen, 0);
+      hide(d, seen, 0);
+      write(row, weights, start, whole);
+      write(d, dScores, start, whole);
+      clear(weights, start + whole, columns - whole);
+      clear(dScores, start + whole, columns - whole);
     }
   }
 
-  /// Makes the padding the smallest number.
-  private static void hide(float[] row, int count) {
+  /// Puts a value into what follows the first `count` numbers of a row, up to whole vectors.
+  private static void hide(float[] row, int count, float value) {
     for (int i = count; i < padded(count); i++) {
-      row[i] = Float.NEGATIVE_INFINITY;
+      row[i] = value;
     }
   }
 
@@ -153,7 +158,7 @@ final class VectorSoftmax {
       for (int at = 0; at < vocabulary; at += CHUNK) {
         int count = Math.min(CHUNK, vocabulary - at);
         read(numbers, start + at, chunk, count);
-        hide(chunk, count);
+        hide(chunk, count, Float.NEGATIVE_INFINITY);
         largest = Math.max(largest, max(chunk, padded(count), lanes));
       }
       double sum = 0;
@@ -182,7 +187,7 @@ final class VectorSoftmax {
   private static float exponentials(
       Floats logits, long start, int count, float[] chunk, float largest, float[] lanes) {
     read(logits, start, chunk, count);
-    hide(chunk, count);
+    hide(chunk, count, Float.NEGATIVE_INFINITY);
     return exponentials(chunk, padded(count), 1, largest, lanes);
   }
 
