@@ -87,7 +87,7 @@ final class BlasThreads {
                       int.class));
       register.invokeExact(LINKER.upcallStub(run, type, Arena.global()));
     } catch (Throwable e) {
-      throw new IllegalStateException("openblas_set_threads_callback_function failed", e);
+      throw NativeCall.failed("openblas_set_threads_callback_function", e);
     }
   }
 
@@ -107,7 +107,7 @@ final class BlasThreads {
       MemorySegment own = MemorySegment.ofAddress(array.address() + number * size);
       JOB.invokeExact(job, number, own, data);
     } catch (Throwable e) {
-      throw new IllegalStateException("an OpenBLAS job failed", e);
+      throw NativeCall.failed("an OpenBLAS job", e);
     }
   }
 
@@ -148,7 +148,7 @@ final class BlasThreads {
     try {
       SET.invokeExact(threads);
     } catch (Throwable e) {
-      throw new IllegalStateException("openblas_set_num_threads failed", e);
+      throw NativeCall.failed("openblas_set_num_threads", e);
     }
   }
 }

@@ -144,7 +144,7 @@ final class MemoryPool {
       mapping =
           (long) MAP.invokeExact(0L, length + HUGE_PAGE, READ_AND_WRITE, PRIVATE_ANONYMOUS, -1, 0L);
     } catch (Throwable e) {
-      throw new IllegalStateException("mmap failed", e);
+      throw NativeCall.failed("mmap", e);
     }
     if (mapping == -1) {
       throw new OutOfMemoryError("no memory for a tensor of " + bytes + " bytes");
@@ -154,7 +154,7 @@ final class MemoryPool {
     try {
       int _ = (int) ADVISE.invokeExact(address, length, ADVISE_HUGE_PAGES); // only advice
     } catch (Throwable e) {
-      throw new IllegalStateException("madvise failed", e);
+      throw NativeCall.failed("madvise", e);
     }
     return new Hole(address, length);
   }

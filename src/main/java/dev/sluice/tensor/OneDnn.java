@@ -154,7 +154,7 @@ final class OneDnn {
           check(DESTROY_DESCRIPTOR.invoke(descriptors[i]));
         }
       } catch (Throwable e) {
-        throw failed(e);
+        throw NativeCall.failed("a matrix product", e);
       }
     }
 
@@ -189,7 +189,7 @@ final class OneDnn {
         check((int) SET_DATA.invokeExact(memories[2], c));
         check((int) EXECUTE.invokeExact(primitive, stream, 3, arguments));
       } catch (Throwable e) {
-        throw failed(e);
+        throw NativeCall.failed("a matrix product", e);
       }
     }
 
@@ -204,7 +204,7 @@ final class OneDnn {
         }
         arena.close();
       } catch (Throwable e) {
-        throw failed(e);
+        throw NativeCall.failed("a matrix product", e);
       }
     }
   }
@@ -225,7 +225,7 @@ final class OneDnn {
       check(status(function, POINTER, first, second).invoke(out, one, two));
       return out.get(POINTER, 0);
     } catch (Throwable e) {
-      throw failed(e);
+      throw NativeCall.failed("a matrix product", e);
     }
   }
 
@@ -237,9 +237,5 @@ final class OneDnn {
     if (status != 0) {
       throw new IllegalStateException("oneDNN answered status " + status);
     }
-  }
-
-  private static IllegalStateException failed(Throwable cause) {
-    return new IllegalStateException("a matrix product failed: " + cause.getMessage(), cause);
   }
 }

@@ -25,12 +25,13 @@ import org.junit.jupiter.api.Test;
 class RowKernelsTest {
   private static final Kernels[] BOTH = {SCALAR, VECTOR};
   private static final int[] ELEMENTS = {1, 7, 16, 63, 65, 257, 1023, 1024, 1025, 5000};
+  private static final int[] ROWS = {1, 7, 24, 65}; // also a token's first rows only
   private static final int[] WIDTHS = {1, 2, 7, 16, 63, 64, 65, 128};
 
   private static void everyPlace(Consumer<HeadRows> test) {
     for (int width : WIDTHS) {
       for (int group : new int[] {1, 3, 8}) {
-        for (int rows : new int[] {1, 7, 24, 65}) { // also a token's first rows only
+        for (int rows : ROWS) {
           test.accept(new HeadRows(3, (long) group * width + 11, rows, width, group));
         }
       }
@@ -194,8 +195,6 @@ class RowKernelsTest {
           }
         });
   }
-
-  private static final int[] ROWS = {1, 7, 24, 65};
 
   /// Sums within 4 ulp of Σ|terms|.
   @Test

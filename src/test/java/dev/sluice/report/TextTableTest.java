@@ -68,6 +68,14 @@ class TextTableTest {
     assertEquals("─\n\n─\n─\n", new TextTable(Table.titled(""), 40).toString());
   }
 
+  /// A gate's name stays in one piece, even where numbers leave no room for it.
+  @Test
+  void aNameIsNotCut() {
+    Table gates =
+        Table.titled("").columns("gate", "step, ms").row(Cell.of("sdpa-elementwise"), Cell.of(3));
+    assertTrue(new TextTable(gates, 14).toString().contains("sdpa-elementwise"));
+  }
+
   @Test
   void aRowOfTheWrongLengthIsRefused() {
     assertThrows(
