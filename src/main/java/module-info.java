@@ -34,6 +34,7 @@ module dev.sluice {
   exports dev.sluice.provenance;
   exports dev.sluice.report;
   exports dev.sluice.sink;
+  exports dev.sluice.statistics;
   exports dev.sluice.study;
   exports dev.sluice.tensor;
   exports dev.sluice.tokenizer;

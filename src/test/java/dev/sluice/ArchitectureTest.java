@@ -26,6 +26,8 @@ class ArchitectureTest {
   /// the root.
   private static final List<String> ORDER =
       List.of(
+          "files",
+          "statistics",
           "provenance",
           "kernel",
           "tensor",

@@ -11,7 +11,7 @@ import dev.sluice.report.Progress;
 import dev.sluice.report.RemainingTime;
 import dev.sluice.report.Table;
 import dev.sluice.report.TextTable;
-import dev.sluice.study.Statistics;
+import dev.sluice.statistics.Statistics;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Precision;
 import dev.sluice.training.ResidentMemory;

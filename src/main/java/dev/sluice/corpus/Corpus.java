@@ -1,6 +1,7 @@
 package dev.sluice.corpus;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.files.Sha256;
 import dev.sluice.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.nio.file.Files;

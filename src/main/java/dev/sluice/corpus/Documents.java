@@ -1,6 +1,7 @@
 package dev.sluice.corpus;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.files.Sha256;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.StringReader;

@@ -1,5 +1,6 @@
 package dev.sluice.corpus;
 
+import dev.sluice.files.Sha256;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;

@@ -1,5 +1,6 @@
 package dev.sluice.corpus;
 
+import dev.sluice.files.Sha256;
 import dev.sluice.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.nio.ByteBuffer;

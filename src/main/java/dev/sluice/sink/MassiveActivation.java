@@ -120,9 +120,9 @@ public final class MassiveActivation implements Probe {
     peak.passes++;
   }
 
-  /// The lower median of non-negative numbers: floats without sign are ordered like their bits, so
-  /// their upper halves are counted, then the lower halves of those that share the median's upper
-  /// half.
+  /// The lower median, as the source's `torch.median` takes it, of non-negative numbers: floats
+  /// without sign are ordered like their bits, so their upper halves are counted, then the lower
+  /// halves of those that share the median's upper half.
   static float median(float[] sizes) {
     int[] counts = new int[1 << 16];
     for (float size : sizes) {

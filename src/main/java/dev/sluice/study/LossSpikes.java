@@ -1,5 +1,6 @@
 package dev.sluice.study;
 
+import dev.sluice.statistics.Statistics;
 import java.util.Arrays;
 
 /// Loss spikes of a training curve, counted in two ways.
@@ -37,9 +38,7 @@ public final class LossSpikes {
   }
 
   private static double median(double[] losses, int center) {
-    double[] around = Arrays.copyOfRange(losses, center - SIDE, center + SIDE + 1);
-    Arrays.sort(around);
-    return around[SIDE];
+    return Statistics.median(Arrays.copyOfRange(losses, center - SIDE, center + SIDE + 1));
   }
 
   /// The spike score; NaN for a curve that is not longer than the window.

@@ -10,6 +10,7 @@ import dev.sluice.report.LineChart;
 import dev.sluice.report.Numbers;
 import dev.sluice.report.Table;
 import dev.sluice.sink.SinkReport;
+import dev.sluice.statistics.Statistics;
 import dev.sluice.training.RunMetrics;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -232,12 +233,11 @@ public final class StudyReport {
         comparisons.stream()
             .filter(c -> c.differences.length >= 2)
             .mapToDouble(c -> Statistics.standardDeviation(c.differences))
-            .sorted()
             .toArray();
     if (deviations.length == 0) {
       return Optional.empty();
     }
-    double deviation = deviations[deviations.length / 2];
+    double deviation = Statistics.median(deviations);
     int seeds = study.seeds().size();
     return Optional.of(
         ("Differences between paired seeds scatter with a standard deviation of %s bits per byte:"

@@ -1,11 +1,11 @@
 package dev.sluice.training;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.statistics.Statistics;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import tools.jackson.core.JacksonException;
 import tools.jackson.databind.JsonNode;
@@ -48,9 +48,8 @@ public final class RunMetrics {
 
   /// The median of a field, 0 when no step recorded it.
   public double median(String field) {
-    double[] sorted = curve(field).values();
-    Arrays.sort(sorted);
-    return sorted.length == 0 ? 0 : sorted[sorted.length / 2];
+    double[] values = curve(field).values();
+    return values.length == 0 ? 0 : Statistics.median(values);
   }
 
   /// A field over the steps that recorded it, such as `loss` or `held_out_bits_per_byte`.

@@ -1,8 +1,8 @@
 package dev.sluice.training;
 
+import dev.sluice.statistics.Statistics;
 import dev.sluice.training.SpikeGuard.State.Event;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 import org.jspecify.annotations.Nullable;
@@ -150,8 +150,9 @@ final class SpikeGuard {
     if (settings.threshold == 0 || window.size() < FEWEST) {
       return null;
     }
-    double median = median(window.stream().mapToDouble(x -> x).toArray());
-    double spread = median(window.stream().mapToDouble(x -> Math.abs(x - median)).toArray());
+    double median = Statistics.median(window.stream().mapToDouble(x -> x).toArray());
+    double spread =
+        Statistics.median(window.stream().mapToDouble(x -> Math.abs(x - median)).toArray());
     double deviation = Math.max(NORMAL * spread, SMALLEST_DEVIATION * Math.abs(median));
     return value > median + settings.threshold * deviation
         ? String.format(
@@ -162,12 +163,6 @@ final class SpikeGuard {
             (value - median) / deviation,
             median)
         : null;
-  }
-
-  private static double median(double... values) {
-    Arrays.sort(values);
-    int n = values.length;
-    return (values[(n - 1) / 2] + values[n / 2]) / 2;
   }
 
   private List<Double> newest(List<Double> window, double value) {

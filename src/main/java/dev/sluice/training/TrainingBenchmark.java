@@ -7,6 +7,7 @@ import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.gate.Gate;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.optimizer.LearningRateSchedule;
+import dev.sluice.statistics.Statistics;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.MatrixProduct;
 import dev.sluice.tensor.MatrixProduct.Matrix;
@@ -100,7 +101,7 @@ public final class TrainingBenchmark implements AutoCloseable {
   /// @param loss of the last step
   public record Measured(Arm arm, double firstStepSeconds, double[] stepSeconds, double loss) {
     public double medianSeconds() {
-      return median(stepSeconds);
+      return Statistics.median(stepSeconds);
     }
 
     /// The step's time relative to another arm's, round by round.
@@ -203,14 +204,6 @@ public final class TrainingBenchmark implements AutoCloseable {
         seconds[i] = (System.nanoTime() - began) / 1e9;
       }
     }
-    return 2.0 * size * size * size / median(seconds);
-  }
-
-  /// The middle value, or the mean of the two in the middle; NaN of none.
-  public static double median(double... values) {
-    double[] sorted = values.clone();
-    Arrays.sort(sorted);
-    int n = sorted.length;
-    return n == 0 ? Double.NaN : (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
+    return 2.0 * size * size * size / Statistics.median(seconds);
   }
 }

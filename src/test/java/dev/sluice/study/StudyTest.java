@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.Decoders;
+import dev.sluice.statistics.Statistics;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.RunMetrics;
 import dev.sluice.training.Trainer;

@@ -1,4 +1,4 @@
-package dev.sluice.corpus;
+package dev.sluice.files;
 
 import java.io.IOException;
 import java.io.InputStream;
@@ -11,10 +11,10 @@ import java.security.NoSuchAlgorithmException;
 import java.util.HexFormat;
 
 /// SHA-256 of texts and files.
-final class Sha256 {
+public final class Sha256 {
   private Sha256() {}
 
-  static MessageDigest digest() {
+  public static MessageDigest digest() {
     try {
       return MessageDigest.getInstance("SHA-256");
     } catch (NoSuchAlgorithmException e) {
@@ -23,20 +23,21 @@ final class Sha256 {
   }
 
   /// Adds a text with its length before it, so that neighbouring texts cannot trade characters.
-  static void update(MessageDigest digest, String text) {
+  public static void update(MessageDigest digest, String text) {
     byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
     digest.update(ByteBuffer.allocate(Long.BYTES).putLong(bytes.length).flip());
     digest.update(bytes);
   }
 
   /// Adds a file's size and content.
-  static void update(MessageDigest digest, Path file) throws IOException {
+  public static void update(MessageDigest digest, Path file) throws IOException {
     digest.update(ByteBuffer.allocate(Long.BYTES).putLong(Files.size(file)).flip());
     updateContent(digest, file);
   }
 
-  static void updateContent(MessageDigest digest, Path file) throws IOException {
-    byte[] block = new byte[1 << 16];
+  /// Adds a file's content.
+  public static void updateContent(MessageDigest digest, Path file) throws IOException {
+    byte[] block = new byte[1 << 18];
     try (InputStream in = Files.newInputStream(file)) {
       for (int n = in.read(block); n >= 0; n = in.read(block)) {
         digest.update(block, 0, n);
@@ -44,7 +45,20 @@ final class Sha256 {
     }
   }
 
-  static String hex(MessageDigest digest) {
+  /// The digest in lower-case hexadecimal digits.
+  public static String hex(MessageDigest digest) {
     return HexFormat.of().formatHex(digest.digest());
+  }
+
+  /// Of some bytes.
+  public static String hex(byte[] content) {
+    return HexFormat.of().formatHex(digest().digest(content));
+  }
+
+  /// Of a file's content.
+  public static String hex(Path file) throws IOException {
+    var digest = digest();
+    updateContent(digest, file);
+    return hex(digest);
   }
 }

@@ -1,4 +1,4 @@
-package dev.sluice.study;
+package dev.sluice.statistics;
 
 import java.util.Arrays;
 import java.util.Comparator;
@@ -11,6 +11,14 @@ public final class Statistics {
 
   public static double mean(double... values) {
     return Arrays.stream(values).average().orElse(Double.NaN);
+  }
+
+  /// The middle value, or the mean of the two middle ones; NaN for none.
+  public static double median(double... values) {
+    double[] sorted = values.clone();
+    Arrays.sort(sorted);
+    int n = sorted.length;
+    return n == 0 ? Double.NaN : (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
   }
 
   /// The sample standard deviation (n − 1); NaN for fewer than two values.

@@ -1,0 +1,206 @@
+package dev.sluice.files;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.channels.FileLock;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.LinkOption;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.time.Instant;
+import java.time.temporal.ChronoUnit;
+import java.util.HashMap;
+import java.util.Map;
+import java.util.Set;
+import org.jspecify.annotations.Nullable;
+
+/// Who may change a directory. One process owns it, or several read it and none owns it; the second
+/// that asks is told who was first.
+///
+/// The lock is the operating system's on the file `.lock` in the directory, so that it ends with
+/// its process, however that ends. The file itself stays. On a network file system it holds between
+/// machines if the file system passes locks on (NFS version 4 does, version 3 with its lock
+/// daemon); where a file system has no locks, [#warning] says that nothing keeps others away.
+public final class DirectoryLock implements AutoCloseable {
+  private static final String FILE = ".lock";
+  private static final int LONGEST_OWNER = 2000;
+
+  /// Of this process, by file: the system's lock would be lost when a second channel on the same
+  /// file is closed, and a process is never in its own way.
+  private static final Map<Path, Held> HELD = new HashMap<>();
+
+  private static final class Held {
+    private final FileChannel channel;
+    private final boolean shared;
+    private int count = 1;
+
+    Held(FileChannel channel, boolean shared) {
+      this.channel = channel;
+      this.shared = shared;
+    }
+  }
+
+  private final @Nullable Path file;
+  private final @Nullable String warning;
+  private boolean open = true;
+
+  private DirectoryLock(@Nullable Path file, @Nullable String warning) {
+    this.file = file;
+    this.warning = warning;
+  }
+
+  /// Becomes the one owner of a directory, which is made where it is not there.
+  ///
+  /// @param doing what for, as the next one is told: `train --resume runs/a`
+  /// @throws InvalidInputException if it has an owner or readers
+  public static DirectoryLock own(Path directory, String doing) throws IOException {
+    Files.createDirectories(directory);
+    return lock(directory, FILE, doing, false);
+  }
+
+  /// Becomes the one owner of a part of a directory, as shards of a study are.
+  ///
+  /// @param part a name that no file of the directory has
+  public static DirectoryLock ownPart(Path directory, String part, String doing)
+      throws IOException {
+    Files.createDirectories(directory);
+    return lock(directory, FILE + "-" + part, doing, false);
+  }
+
+  /// Keeps owners away while a directory is read. A directory that this process may not write, and
+  /// that nobody has owned, needs no lock.
+  public static DirectoryLock read(Path directory, String doing) throws IOException {
+    Path file = directory.resolve(FILE);
+    if (!Files.exists(file, LinkOption.NOFOLLOW_LINKS) && !Files.isWritable(directory)) {
+      return new DirectoryLock(null, null);
+    }
+    return lock(directory, FILE, doing, true);
+  }
+
+  private static DirectoryLock lock(Path directory, String name, String doing, boolean shared)
+      throws IOException {
+    Path file = directory.toRealPath().resolve(name);
+    synchronized (HELD) {
+      var held = HELD.get(file);
+      if (held != null) {
+        if (!shared || !held.shared) {
+          throw taken(directory, "this process");
+        }
+        held.count++;
+        return new DirectoryLock(file, null);
+      }
+      var channel = open(file, shared);
+      FileLock lock;
+      try {
+        lock = channel.tryLock(0, Long.MAX_VALUE, shared);
+      } catch (IOException e) {
+        channel.close();
+        return new DirectoryLock(
+            null,
+            "%s is on a file system without locks (%s): nothing keeps a second process away from it"
+                .formatted(directory, Failures.words(e)));
+      }
+      if (lock == null) {
+        String owner = owner(channel);
+        channel.close();
+        throw taken(directory, owner);
+      }
+      if (!shared) {
+        writeOwner(channel, doing);
+      } else if (Files.isWritable(file)) {
+        channel.truncate(0); // a killed owner's name
+      }
+      HELD.put(file, new Held(channel, shared));
+      return new DirectoryLock(file, null);
+    }
+  }
+
+  private static FileChannel open(Path file, boolean shared) throws IOException {
+    if (Files.isSymbolicLink(file)) {
+      throw new InvalidInputException(file + " is a link, which a lock is not; remove it");
+    }
+    var options =
+        shared && !Files.isWritable(file) && Files.exists(file)
+            ? Set.of(StandardOpenOption.READ, LinkOption.NOFOLLOW_LINKS)
+            : Set.of(
+                StandardOpenOption.READ,
+                StandardOpenOption.WRITE,
+                StandardOpenOption.CREATE,
+                LinkOption.NOFOLLOW_LINKS);
+    try {
+      return FileChannel.open(file, options);
+    } catch (IOException e) {
+      throw new InvalidInputException(
+          "%s cannot be locked (%s); check its permissions"
+              .formatted(file.getParent(), Failures.words(e)),
+          e);
+    }
+  }
+
+  private static InvalidInputException taken(Path directory, String owner) {
+    return new InvalidInputException(
+        "%s is in use by %s; wait until it is done, or stop it".formatted(directory, owner));
+  }
+
+  private static void writeOwner(FileChannel channel, String doing) throws IOException {
+    String owner =
+        "%s (process %d on %s, since %s)"
+            .formatted(
+                Printable.brief(doing, LONGEST_OWNER / 2),
+                ProcessHandle.current().pid(),
+                hostName(),
+                Instant.now().truncatedTo(ChronoUnit.SECONDS));
+    channel.truncate(0);
+    WholeFile.writeAll(channel, ByteBuffer.wrap(owner.getBytes(StandardCharsets.UTF_8)));
+  }
+
+  /// Not from the network, whose names may take long to find.
+  private static String hostName() {
+    try {
+      return Files.readString(Path.of("/proc/sys/kernel/hostname")).strip();
+    } catch (IOException _) {
+      return "this machine";
+    }
+  }
+
+  private static String owner(FileChannel channel) throws IOException {
+    var bytes = ByteBuffer.allocate(LONGEST_OWNER);
+    channel.read(bytes, 0);
+    String owner = new String(bytes.array(), 0, bytes.position(), StandardCharsets.UTF_8).strip();
+    return owner.isEmpty() ? "another process, which reads it" : owner;
+  }
+
+  /// What the user must know about this lock, or null.
+  public @Nullable String warning() {
+    return warning;
+  }
+
+  /// Lets others in.
+  @Override
+  public void close() {
+    if (!open) {
+      return;
+    }
+    open = false;
+    if (file == null) {
+      return;
+    }
+    synchronized (HELD) {
+      var held = HELD.get(file);
+      if (held == null || --held.count > 0) {
+        return;
+      }
+      HELD.remove(file);
+      try {
+        held.channel.truncate(held.shared ? held.channel.size() : 0);
+        held.channel.close();
+      } catch (IOException _) {
+        // the lock ends with the process
+      }
+    }
+  }
+}

@@ -1,0 +1,49 @@
+package dev.sluice.files;
+
+import dev.sluice.InvalidInputException;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import tools.jackson.core.JacksonException;
+import tools.jackson.databind.node.ObjectNode;
+import tools.jackson.dataformat.toml.TomlMapper;
+
+/// TOML files, and what is wrong with one in words.
+public final class TomlFile {
+  private static final TomlMapper TOML = TomlMapper.builder().build();
+
+  private TomlFile() {}
+
+  /// The keys and values of a file.
+  public static ObjectNode read(Path file) {
+    byte[] bytes = RegularFile.read(file, JsonFile.SMALL, "name a file of settings in TOML");
+    try {
+      String text = StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes)).toString();
+      if (TOML.readTree(text) instanceof ObjectNode object) {
+        return object;
+      }
+      throw new InvalidInputException(file + " holds no settings; add one, such as steps = 100");
+    } catch (CharacterCodingException e) {
+      throw new InvalidInputException(
+          file + " is not UTF-8 text, so it is not TOML; save it as UTF-8", e);
+    } catch (JacksonException e) {
+      String reason = String.valueOf(e.getOriginalMessage()).lines().findFirst().orElse("");
+      throw new InvalidInputException(
+          "%s is not valid TOML in line %d: %s; correct that line"
+              .formatted(file, e.getLocation().getLineNr(), reason),
+          e);
+    } catch (StackOverflowError e) { // the parser calls itself for every level
+      throw new InvalidInputException(
+          file
+              + " is not valid TOML: it is nested too deeply; settings need no more than two"
+              + " levels",
+          e);
+    } catch (IllegalArgumentException | ArithmeticException e) { // numbers and dates beyond Java's
+      throw new InvalidInputException(
+          "%s is not valid TOML: a number or a date in it cannot be read (%s); correct it"
+              .formatted(file, e.getMessage()),
+          e);
+    }
+  }
+}

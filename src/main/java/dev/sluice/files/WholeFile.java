@@ -1,0 +1,91 @@
+package dev.sluice.files;
+
+import java.io.IOException;
+import java.io.OutputStream;
+import java.nio.ByteBuffer;
+import java.nio.channels.Channels;
+import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+import java.security.SecureRandom;
+import java.util.HexFormat;
+import java.util.regex.Pattern;
+
+/// Files that are there whole or not at all: written beside under a name that nobody can foresee,
+/// synced, renamed. A link under the final name is replaced, never followed.
+public final class WholeFile {
+  private static final SecureRandom RANDOM = new SecureRandom();
+  private static final Pattern PARTIAL = Pattern.compile("\\..+\\.[0-9a-f]{16}\\.partial");
+
+  private WholeFile() {}
+
+  /// Writes a file's content.
+  @FunctionalInterface
+  public interface Contents {
+    void writeTo(OutputStream out) throws IOException;
+  }
+
+  /// Puts a text, as UTF-8, in place of what `target` holds.
+  public static void write(Path target, String text) throws IOException {
+    byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
+    write(target, out -> out.write(bytes));
+  }
+
+  /// Puts contents in place of what `target` holds. On failure the old file is as it was, nothing
+  /// stays beside it, and the message names the file.
+  public static void write(Path target, Contents contents) throws IOException {
+    Path partial = partial(target);
+    try {
+      try (var channel = create(partial)) {
+        var out = Channels.newOutputStream(channel);
+        contents.writeTo(out);
+        out.flush();
+        channel.force(true);
+      }
+      Files.move(partial, target, StandardCopyOption.ATOMIC_MOVE);
+    } catch (IOException e) {
+      removeAfter(e, partial);
+      throw Failures.notWritten(target, e);
+    } catch (RuntimeException | Error e) {
+      removeAfter(e, partial);
+      throw e;
+    }
+  }
+
+  /// The name beside `target` under which it can be written; nothing has it yet.
+  public static Path partial(Path target) {
+    byte[] random = new byte[8];
+    RANDOM.nextBytes(random);
+    return target.resolveSibling(
+        "." + target.getFileName() + "." + HexFormat.of().formatHex(random) + ".partial");
+  }
+
+  /// Opens a file for writing that must not be there yet.
+  public static FileChannel create(Path file) throws IOException {
+    return FileChannel.open(file, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE);
+  }
+
+  /// Whether a name is one that [#partial] gives: what a writer left that was killed.
+  public static boolean isPartial(Path file) {
+    return PARTIAL.matcher(String.valueOf(file.getFileName())).matches();
+  }
+
+  /// Writes all of a buffer.
+  public static void writeAll(FileChannel channel, ByteBuffer bytes) throws IOException {
+    while (bytes.hasRemaining()) {
+      channel.write(bytes);
+    }
+  }
+
+  /// Removing is a kindness: what failed before is what must be reported.
+  private static void removeAfter(Throwable failure, Path partial) {
+    try {
+      Files.deleteIfExists(partial);
+    } catch (IOException e) {
+      failure.addSuppressed(e);
+    }
+  }
+}
