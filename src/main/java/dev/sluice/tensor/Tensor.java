@@ -39,7 +39,7 @@ public final class Tensor implements AutoCloseable {
     this.raw = raw;
     this.origin = origin;
     if (!Scope.isOpen()) {
-      raw.retainReference(); // by the caller, else who retains and lets go of it frees it
+      retain(); // by the caller, else who retains and lets go of it frees it
     }
   }
 
