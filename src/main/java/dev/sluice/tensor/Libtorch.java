@@ -1,6 +1,7 @@
 package dev.sluice.tensor;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.kernel.Threads;
 import org.bytedeco.javacpp.Loader;
 import org.bytedeco.pytorch.global.torch;
 import org.jspecify.annotations.Nullable;
@@ -28,6 +29,9 @@ public final class Libtorch {
   private static @Nullable UnsatisfiedLinkError tryToLoad() {
     try {
       Loader.load(torch.class);
+      if (torch.get_num_threads() > Threads.most()) { // as OMP_NUM_THREADS said
+        torch.set_num_threads(Threads.count());
+      }
       BlasThreads.use(torch.get_num_threads());
       return null;
     } catch (UnsatisfiedLinkError e) {
@@ -47,8 +51,10 @@ public final class Libtorch {
     }
   }
 
-  /// Sets how many threads libtorch's operations use.
+  /// Sets how many threads libtorch's operations use. OpenMP ends the process when it cannot start
+  /// as many, so that numbers that [Threads#require] refuses never reach it.
   public static void threads(int threads) {
+    Threads.require(threads);
     load();
     if (torch.get_num_threads() != threads) {
       torch.set_num_threads(threads);
