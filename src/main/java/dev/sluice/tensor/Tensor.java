@@ -24,10 +24,6 @@ import org.jspecify.annotations.Nullable;
 /// A tensor lives until the innermost [Scope] at its making closes, unless kept; made outside any
 /// scope it belongs to the caller, who closes it.
 public final class Tensor implements AutoCloseable {
-  static {
-    Libtorch.load();
-  }
-
   final org.bytedeco.pytorch.Tensor raw;
   final FusedOp.@Nullable Origin origin;
 
@@ -489,6 +485,7 @@ public final class Tensor implements AutoCloseable {
   }
 
   private static TensorOptions options(ElementType type) {
+    Libtorch.load();
     return new TensorOptions(scalarType(type));
   }
 
