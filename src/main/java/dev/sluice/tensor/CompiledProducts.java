@@ -5,6 +5,7 @@ import java.util.Comparator;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedDeque;
+import java.util.concurrent.atomic.AtomicLong;
 import org.jspecify.annotations.Nullable;
 
 /// The products that oneDNN has compiled, for all threads: each kind once. A thread borrows what it
@@ -13,6 +14,9 @@ final class CompiledProducts {
   private static final int MOST_KEPT = 1024;
 
   private static final ConcurrentHashMap<Kind, Compiled> BY_KIND = new ConcurrentHashMap<>();
+
+  /// Counts what was compiled: the time by which uses are told apart.
+  private static final AtomicLong NOW = new AtomicLong();
 
   private CompiledProducts() {}
 
@@ -80,7 +84,7 @@ final class CompiledProducts {
   private static final class Compiled {
     private final OneDnn.Product product;
     private final ConcurrentLinkedDeque<OneDnn.Call> idle = new ConcurrentLinkedDeque<>();
-    private volatile long usedAt = System.nanoTime();
+    private volatile long usedAt = NOW.incrementAndGet();
     private volatile boolean retired;
 
     // guarded by this
@@ -93,7 +97,10 @@ final class CompiledProducts {
 
     /// A call that nobody else has, or null when this was retired.
     OneDnn.@Nullable Call borrow() {
-      usedAt = System.nanoTime();
+      long now = NOW.get();
+      if (usedAt != now) {
+        usedAt = now;
+      }
       var call = idle.poll();
       return call != null ? call : make();
     }

@@ -242,6 +242,8 @@ final class OneDnn {
     private final Product product;
     private final MemorySegment stream;
     private final MemorySegment[] memories = new MemorySegment[ARGUMENTS.length];
+    private final MemorySegment arguments =
+        Arena.ofAuto().allocate(BYTES_OF_ARGUMENT * ARGUMENTS.length, 8);
 
     Call(Product product) {
       this.product = product;
@@ -250,6 +252,8 @@ final class OneDnn {
         for (int i = 0; i < memories.length; i++) {
           check(CREATE_MEMORY.invoke(out, product.descriptors[i], ENGINE, MemorySegment.NULL));
           memories[i] = out.get(POINTER, 0);
+          arguments.set(ValueLayout.JAVA_INT, BYTES_OF_ARGUMENT * i, ARGUMENTS[i]);
+          arguments.set(POINTER, BYTES_OF_ARGUMENT * i + 8, memories[i]);
         }
         check(CREATE_STREAM.invoke(out, ENGINE, IN_ORDER));
         stream = out.get(POINTER, 0);
@@ -259,18 +263,16 @@ final class OneDnn {
     }
 
     void run(MemorySegment a, MemorySegment b, MemorySegment c) {
-      long bytes = BYTES_OF_ARGUMENT * memories.length;
-      var own = Scratch.numbers("product", (bytes + product.scratchpadBytes + 3) / 4, false).memory();
       try {
         check((int) SET_DATA.invokeExact(memories[0], a));
         check((int) SET_DATA.invokeExact(memories[1], b));
         check((int) SET_DATA.invokeExact(memories[2], c));
-        check((int) SET_DATA.invokeExact(memories[3], own.asSlice(bytes)));
-        for (int i = 0; i < memories.length; i++) {
-          own.set(ValueLayout.JAVA_INT, BYTES_OF_ARGUMENT * i, ARGUMENTS[i]);
-          own.set(POINTER, BYTES_OF_ARGUMENT * i + 8, memories[i]);
+        if (product.scratchpadBytes > 0) {
+          long floats = Math.ceilDiv(product.scratchpadBytes, Float.BYTES);
+          var scratchpad = Scratch.numbers("product", floats, false).memory();
+          check((int) SET_DATA.invokeExact(memories[3], scratchpad));
         }
-        check((int) EXECUTE.invokeExact(product.primitive, stream, memories.length, own));
+        check((int) EXECUTE.invokeExact(product.primitive, stream, memories.length, arguments));
       } catch (Throwable e) {
         throw NativeCall.failed("a matrix product", e);
       }
