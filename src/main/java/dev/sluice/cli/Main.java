@@ -1,6 +1,7 @@
 package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.tensor.NativeCall;
 import dev.sluice.training.RunConfig;
 import java.io.IOException;
 import java.io.PrintStream;
@@ -154,7 +155,7 @@ public final class Main implements Runnable {
       case UncheckedIOException unchecked when unchecked.getCause() != null ->
           sentence(reason(unchecked.getCause()));
       case IOException failure -> sentence(reason(failure));
-      case Throwable failure when isOutOfMemory(failure) ->
+      case Throwable failure when NativeCall.ranOutOfMemory(failure) ->
           "There is not enough memory; make the batch, the sequence or the model smaller, or"
               + " set SLUICE_HEAP if Java's heap is too small.";
       default -> "This is a fault in Sluice, not in your input: " + e;
@@ -166,7 +167,7 @@ public final class Main implements Runnable {
         || e instanceof InvalidPathException
         || e instanceof IOException
         || e instanceof UncheckedIOException
-        || isOutOfMemory(e));
+        || NativeCall.ranOutOfMemory(e));
   }
 
   /// Words for what went wrong: some exceptions of the file system say only the file's name.
@@ -177,15 +178,6 @@ public final class Main implements Runnable {
       case FileAlreadyExistsException present -> "a file is in the way: " + present.getFile();
       default -> e.getMessage() == null ? e.toString() : e.getMessage();
     };
-  }
-
-  /// Java's own, or what libtorch says on the CPU and on CUDA.
-  private static boolean isOutOfMemory(Throwable e) {
-    String message = String.valueOf(e.getMessage());
-    return e instanceof OutOfMemoryError
-        || message.contains("can't allocate memory")
-        || message.contains("not enough memory")
-        || message.contains("CUDA out of memory");
   }
 
   /// As it is but for the full stop: it may begin with a path.

@@ -1,6 +1,7 @@
 package dev.sluice.distributed;
 
 import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.LostContactException;
 import dev.sluice.tensor.ProcessGroup;
 import dev.sluice.tensor.ProcessGroup.Store;
 import dev.sluice.tensor.Scope;
@@ -49,14 +50,12 @@ public final class Replicas implements AutoCloseable {
 
   /// Whether a rank failed because another one did not answer.
   public static boolean isLostContact(Throwable e) {
-    String message = String.valueOf(e.getMessage());
-    return e instanceof RuntimeException
-        && (message.contains("gloo")
-            || message.contains("NCCL")
-            || message.contains("TCPStore")
-            || message.contains("Connection reset by peer")
-            || message.contains("Connection closed by peer")
-            || message.contains("Broken pipe"));
+    for (Throwable cause = e; cause != null; cause = cause.getCause()) {
+      if (cause instanceof LostContactException) {
+        return true;
+      }
+    }
+    return false;
   }
 
   private static boolean isLoopback(String address) {

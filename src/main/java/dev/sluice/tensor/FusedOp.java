@@ -66,6 +66,10 @@ public final class FusedOp {
   // it returns.
   private static final ThreadLocal<Deque<Tensor>> TAKEN = ThreadLocal.withInitial(ArrayDeque::new);
 
+  /// What a hook threw on this thread, which on the CPU is the one that runs the engine: libtorch
+  /// would leave its words only.
+  private static final ThreadLocal<@Nullable Throwable> THROWN = new ThreadLocal<>();
+
   private static final ThreadLocal<@Nullable Consumer<Tensor>> WATCHER = new ThreadLocal<>();
 
   /// Weights that the operation whose backward pass runs adds to: it may do so after it has asked
@@ -191,6 +195,32 @@ public final class FusedOp {
     }
   }
 
+  /// Runs libtorch's engine; what an operation's backward pass throws comes out as it is.
+  static void differentiate(Runnable engine) {
+    THROWN.remove();
+    try {
+      engine.run();
+    } catch (RuntimeException e) {
+      switch (THROWN.get()) {
+        case Error error -> throw error;
+        case RuntimeException exception -> throw exception;
+        case null, default -> throw e;
+      }
+    } finally {
+      THROWN.remove();
+      releaseFinished();
+    }
+  }
+
+  private static void inHook(Runnable work) {
+    try {
+      work.run();
+    } catch (RuntimeException | Error e) {
+      THROWN.set(e);
+      throw e;
+    }
+  }
+
   /// Frees what finished backward passes of this thread and dropped graphs still hold.
   static void releaseFinished() {
     releaseTaken();
@@ -305,12 +335,16 @@ public final class FusedOp {
           new VoidTensorHook() {
             @Override
             public void call(TensorBase upstream) {
-              try (var _ = Scope.withoutGradient()) {
-                add(output, new Tensor(new org.bytedeco.pytorch.Tensor(upstream)).contiguous());
-              }
+              inHook(() -> noteUpstream(output, upstream));
             }
           };
       return hold(hook);
+    }
+
+    private void noteUpstream(int output, TensorBase upstream) {
+      try (var _ = Scope.withoutGradient()) {
+        add(output, new Tensor(new org.bytedeco.pytorch.Tensor(upstream)).contiguous());
+      }
     }
 
     /// Adds to ∂L/∂y.
@@ -326,31 +360,34 @@ public final class FusedOp {
           new VoidTensorHook() {
             @Override
             public void call(TensorBase ignored) {
-              if (ran) {
-                throw new IllegalStateException(
-                    "the backward pass ran a second time over a graph; its saved tensors are"
-                        + " freed");
-              }
-              ran = true;
-              releaseTaken();
-              try (var _ = Scope.withoutGradient();
-                  var _ = Operation.begin(name, Operation.BACKWARD)) {
-                var result = backward.gradients(Arrays.asList(upstreams));
-                tellWatcher();
-                for (int i = 0; i < wanted.length; i++) {
-                  var origin = origins[i];
-                  if (wanted[i] && origin != null) {
-                    origin.pending.add(origin.output, result[i]);
-                  } else if (wanted[i]) {
-                    gradients[i] = result[i].retain();
-                  }
-                }
-              } finally {
-                releaseSaved();
-              }
+              inHook(Pending.this::runBackward);
             }
           };
       return hold(hook);
+    }
+
+    private void runBackward() {
+      if (ran) {
+        throw new IllegalStateException(
+            "the backward pass ran a second time over a graph; its saved tensors are freed");
+      }
+      ran = true;
+      releaseTaken();
+      try (var _ = Scope.withoutGradient();
+          var _ = Operation.begin(name, Operation.BACKWARD)) {
+        var result = backward.gradients(Arrays.asList(upstreams));
+        tellWatcher();
+        for (int i = 0; i < wanted.length; i++) {
+          var origin = origins[i];
+          if (wanted[i] && origin != null) {
+            origin.pending.add(origin.output, result[i]);
+          } else if (wanted[i]) {
+            gradients[i] = result[i].retain();
+          }
+        }
+      } finally {
+        releaseSaved();
+      }
     }
 
     private TensorTensorHook replaceGradient(int input) {

@@ -1,8 +1,10 @@
 package dev.sluice.tensor;
 
+import dev.sluice.InvalidInputException;
 import java.time.Duration;
 import java.util.List;
 import java.util.Objects;
+import java.util.function.Supplier;
 import org.bytedeco.javacpp.chrono.Milliseconds;
 import org.bytedeco.pytorch.BackendOptional;
 import org.bytedeco.pytorch.BroadcastOptions;
@@ -15,6 +17,7 @@ import org.bytedeco.pytorch.TCPStore;
 import org.bytedeco.pytorch.TCPStoreOptions;
 import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch.DeviceType;
+import org.bytedeco.pytorch.gloo.Device;
 import org.bytedeco.pytorch.nccl.ProcessGroupNCCL;
 import org.jspecify.annotations.Nullable;
 
@@ -45,25 +48,32 @@ public final class ProcessGroup implements AutoCloseable {
           .isServer(server)
           .waitWorkers(false)
           .timeout(new Milliseconds(timeout.toMillis()));
-      var connection = new TCPStore(host, options);
-      connection.retainReference();
-      return new Store(connection, prefix);
+      return exchanged(
+          () -> {
+            var connection = new TCPStore(host, options);
+            connection.retainReference();
+            return new Store(connection, prefix);
+          });
     }
 
     public void set(String key, String value) {
-      raw.set(key, value);
+      exchanged(
+          () -> {
+            raw.set(key, value);
+            return true;
+          });
     }
 
     /// The value of a key, or null where there is none yet.
     public @Nullable String get(String key) {
       try (var keys = new StringVector(key)) {
-        return raw.check(keys) ? raw.get_to_str(key) : null;
+        return exchanged(() -> raw.check(keys)) ? await(key) : null;
       }
     }
 
     /// The value of a key, once there is one.
     public String await(String key) {
-      return raw.get_to_str(key);
+      return exchanged(() -> raw.get_to_str(key));
     }
 
     @Override
@@ -93,13 +103,15 @@ public final class ProcessGroup implements AutoCloseable {
     /// Waits for its end. Call it once.
     public void await() {
       try {
-        var _ = raw._wait();
+        var _ = exchanged(raw::_wait);
       } finally {
         raw.releaseReference();
         tensors.releaseReference();
       }
     }
   }
+
+  private static final String INTERFACE = "interface:";
 
   private final org.bytedeco.pytorch.ProcessGroup raw;
   private final List<org.bytedeco.javacpp.Pointer> backends;
@@ -124,15 +136,31 @@ public final class ProcessGroup implements AutoCloseable {
       boolean cuda,
       Duration timeout) {
     var options = ProcessGroupGloo.Options.create(new Milliseconds(timeout.toMillis()));
-    options
-        .devices()
-        .push_back(
-            hostOrInterface == null
-                ? ProcessGroupGloo.createDefaultDevice()
-                : hostOrInterface.startsWith("interface:")
-                    ? ProcessGroupGloo.createDeviceForInterface(
-                        hostOrInterface.substring("interface:".length()))
-                    : ProcessGroupGloo.createDeviceForHostname(hostOrInterface));
+    options.devices().push_back(device(hostOrInterface));
+    return exchanged(() -> join(store, rank, size, options, cuda));
+  }
+
+  private static Device device(@Nullable String hostOrInterface) {
+    try {
+      if (hostOrInterface == null) {
+        return ProcessGroupGloo.createDefaultDevice();
+      }
+      return hostOrInterface.startsWith(INTERFACE)
+          ? ProcessGroupGloo.createDeviceForInterface(
+              hostOrInterface.substring(INTERFACE.length()))
+          : ProcessGroupGloo.createDeviceForHostname(hostOrInterface);
+    } catch (RuntimeException e) {
+      throw new InvalidInputException(
+          "this rank cannot listen on %s (%s); set GLOO_SOCKET_IFNAME to the name of a network interface of this machine"
+              .formatted(
+                  hostOrInterface == null ? "the address of its host's name" : hostOrInterface,
+                  String.valueOf(e.getMessage()).lines().findFirst().orElse("")),
+          e);
+    }
+  }
+
+  private static ProcessGroup join(
+      Store store, int rank, int size, ProcessGroupGloo.Options options, boolean cuda) {
     // The constructor that takes the store aborts the process: it hands over a reference that is
     // not counted.
     var group = new org.bytedeco.pytorch.ProcessGroup(rank, size);
@@ -152,19 +180,30 @@ public final class ProcessGroup implements AutoCloseable {
   /// Begins to make `tensor`, contiguous, the sum of all ranks'.
   public Work allReduce(Tensor tensor) {
     var tensors = new TensorVector(tensor.raw);
-    return new Work(raw.allreduce(tensors), tensors);
+    return new Work(exchanged(() -> raw.allreduce(tensors)), tensors);
   }
 
   /// Begins to make `tensor` of `root` the sum of all ranks'; what it is elsewhere is not defined.
   public Work reduce(Tensor tensor, int root) {
     var tensors = new TensorVector(tensor.raw);
-    return new Work(raw.reduce(tensors, new ReduceOptions().rootRank(root)), tensors);
+    return new Work(exchanged(() -> raw.reduce(tensors, new ReduceOptions().rootRank(root))), tensors);
   }
 
   /// Begins to make `tensor` of every rank that of `root`.
   public Work broadcast(Tensor tensor, int root) {
     var tensors = new TensorVector(tensor.raw);
-    return new Work(raw.broadcast(tensors, new BroadcastOptions().rootRank(root)), tensors);
+    return new Work(exchanged(() -> raw.broadcast(tensors, new BroadcastOptions().rootRank(root))), tensors);
+  }
+
+  /// What a call to the other processes gives; its failure is theirs, unless memory ran out.
+  private static <T> T exchanged(Supplier<T> call) {
+    try {
+      return call.get();
+    } catch (RuntimeException e) {
+      throw NativeCall.isNative(e) && !NativeCall.ranOutOfMemory(e)
+          ? new LostContactException(e)
+          : e;
+    }
   }
 
   @Override

@@ -412,20 +412,13 @@ public final class Tensor implements AutoCloseable {
 
   /// Adds ∂this/∂leaf to the gradient of every leaf; this has one element.
   public void backward() {
-    try {
-      raw.backward();
-    } finally {
-      FusedOp.releaseFinished();
-    }
+    FusedOp.differentiate(raw::backward);
   }
 
   /// Adds Σ upstream · ∂this/∂leaf to the gradient of every leaf.
   public void backward(Tensor upstream) {
-    try {
-      raw.backward(upstream.raw, new BoolOptional(), false, new TensorArrayRefOptional());
-    } finally {
-      FusedOp.releaseFinished();
-    }
+    FusedOp.differentiate(
+        () -> raw.backward(upstream.raw, new BoolOptional(), false, new TensorArrayRefOptional()));
   }
 
   // ---------------------------------------------------------------- in place

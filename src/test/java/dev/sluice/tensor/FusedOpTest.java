@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.sluice.InvalidInputException;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -15,6 +16,7 @@ import java.util.Objects;
 import java.util.SplittableRandom;
 import java.util.function.BinaryOperator;
 import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Assertions;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 
@@ -255,24 +257,35 @@ class FusedOpTest {
     assertArrayEquals(once, gradient(a));
   }
 
+  /// It passes libtorch's engine, which would leave its words only.
   @Test
-  void exceptionInBackwardSurfaces() {
-    var a = leaf(3, 5);
-    var loss =
-        FusedOp.apply(
-                "test",
-                List.of(a),
-                List.of(a),
-                () -> a.times(2),
-                _ -> {
-                  throw new IllegalStateException("the backward pass is wrong");
-                })
-            .sum();
-    var failure = assertThrows(RuntimeException.class, loss::backward);
-    assertTrue(
-        String.valueOf(failure.getMessage()).contains("the backward pass is wrong"),
-        failure::toString);
-    assertSame(product -> product.apply(a, a).sum(), a);
+  void whatABackwardPassThrowsComesOutAsItIs() {
+    for (var thrown :
+        new Throwable[] {
+          new IllegalStateException("the backward pass is wrong"),
+          new OutOfMemoryError("no memory for a tensor"),
+          new InvalidInputException("oneDNN is missing")
+        }) {
+      var a = leaf(3, 5);
+      var y =
+          FusedOp.apply(
+              "test",
+              List.of(a),
+              List.of(a),
+              () -> a.times(2),
+              _ -> {
+                if (thrown instanceof Error error) {
+                  throw error;
+                }
+                throw (RuntimeException) thrown;
+              });
+      var loss = product(y, y).sum();
+      Assertions.assertSame(thrown, assertThrows(Throwable.class, loss::backward));
+      assertSame(product -> product.apply(a, a).sum(), a);
+      // what libtorch itself refuses stays what it is
+      var refused = assertThrows(RuntimeException.class, () -> product(a, a).backward());
+      assertTrue(refused.getMessage().contains("scalar outputs"), refused::toString);
+    }
   }
 
   @Test

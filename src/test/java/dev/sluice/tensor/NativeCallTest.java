@@ -1,9 +1,14 @@
 package dev.sluice.tensor;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.sluice.InvalidInputException;
+import java.io.IOException;
+import org.bytedeco.pytorch.LongVector;
 import org.junit.jupiter.api.Test;
 
 class NativeCallTest {
@@ -15,5 +20,44 @@ class NativeCallTest {
     assertSame(cause, failed.getCause());
     var error = new OutOfMemoryError("none left");
     assertSame(error, assertThrows(OutOfMemoryError.class, () -> NativeCall.failed("mmap", error)));
+  }
+
+  /// Real failures, so that a libtorch with other words is noticed.
+  @Test
+  void realFailuresForLackOfMemoryAreSeen() {
+    var libtorchs =
+        assertThrows(RuntimeException.class, () -> Tensor.zeros(ElementType.FLOAT32, 1L << 50));
+    assertTrue(NativeCall.ranOutOfMemory(libtorchs), libtorchs::toString);
+    assertTrue(NativeCall.isNative(libtorchs));
+    var standardLibrarys = assertThrows(RuntimeException.class, () -> new LongVector(1L << 56));
+    assertTrue(NativeCall.ranOutOfMemory(standardLibrarys), standardLibrarys::toString);
+    try (var _ = Scope.open()) {
+      var like = Tensor.zeros(ElementType.FLOAT32, 1);
+      var pools =
+          assertThrows(
+              OutOfMemoryError.class,
+              () -> Tensor.uninitialized(like, ElementType.FLOAT32, 1L << 50));
+      assertTrue(NativeCall.ranOutOfMemory(pools));
+    }
+  }
+
+  @Test
+  void otherFailuresAreNotForLackOfMemory() {
+    try (var _ = Scope.open()) {
+      var shapes =
+          assertThrows(
+              RuntimeException.class,
+              () ->
+                  Tensor.zeros(ElementType.FLOAT32, 2).plus(Tensor.zeros(ElementType.FLOAT32, 3)));
+      assertTrue(NativeCall.isNative(shapes), shapes::toString);
+      assertFalse(NativeCall.ranOutOfMemory(shapes));
+    }
+    for (String words :
+        new String[] {"can't allocate memory", "CUDA out of memory", "std::bad_alloc", ""}) {
+      assertFalse(NativeCall.ranOutOfMemory(new InvalidInputException("no field " + words)));
+      assertFalse(NativeCall.ranOutOfMemory(new RuntimeException(words)));
+      assertFalse(NativeCall.ranOutOfMemory(new IOException(words)));
+    }
+    assertFalse(NativeCall.ranOutOfMemory(new RuntimeException((String) null)));
   }
 }
