@@ -11,6 +11,7 @@ import dev.sluice.decoder.Decoder;
 import dev.sluice.distributed.GradientExchange;
 import dev.sluice.distributed.Replicas;
 import dev.sluice.evaluation.HeldOutLoss;
+import dev.sluice.files.WholeFile;
 import dev.sluice.generation.Generator;
 import dev.sluice.generation.Sampler;
 import dev.sluice.optimizer.AdamW;
@@ -24,7 +25,6 @@ import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
@@ -65,6 +65,9 @@ public class TrainingRun {
 
     /// A step was passed over, or the run went back, and why.
     default void guarded(int step, String what) {}
+
+    /// Something that the user must know and that is no failure.
+    default void noted(String what) {}
 
     /// A setting differs from that of the checkpoint.
     default void changed(String setting, String before, String now) {}
@@ -210,13 +213,29 @@ public class TrainingRun {
   public Outcome start(Corpus corpus, Tokenizer tokenizer) throws IOException {
     requireTrainable(config, tokenizer);
     var inputs = inputs(corpus, tokenizer);
-    if (replicas.isFirst()) {
-      requireNew(directory);
-      Files.createDirectories(checkpoints);
-      manifest(corpus).write(directory.resolve(RunManifest.FILE_NAME));
-      config.write(directory); // last: a directory that has it is a run
+    try (var _ = own()) {
+      config.notes().forEach(listener::noted);
+      if (replicas.isFirst()) {
+        requireNew(directory);
+        Files.createDirectories(checkpoints);
+        manifest(corpus).write(directory.resolve(RunManifest.FILE_NAME));
+        config.write(directory); // last: a directory that has it is a run
+      }
+      return run(inputs, null, false);
     }
-    return run(inputs, null, false);
+  }
+
+  /// The directory, for the rank that writes it; null on others.
+  private @Nullable RunDirectory own() throws IOException {
+    if (!replicas.isFirst()) {
+      return null;
+    }
+    var owned = RunDirectory.own(directory, "sluice " + String.join(" ", origin.commandLine()));
+    String warning = owned.warning();
+    if (warning != null) {
+      listener.noted(warning);
+    }
+    return owned;
   }
 
   /// Goes on from the newest complete checkpoint, or from the start when there is none.
@@ -230,17 +249,42 @@ public class TrainingRun {
   public Outcome resume(Corpus corpus, Tokenizer tokenizer, @Nullable String name)
       throws IOException {
     requireTrainable(config, tokenizer);
-    if (replicas.isFirst()) {
-      var there = new RunCheckpoints(config, directory);
-      Path from = there.toResume(name);
-      if (from != null) {
-        there.requireSameRun(from, corpus, tokenizer, vocabulary(config, tokenizer), listener);
-        there.setAsideAfter(from);
+    try (var _ = own()) {
+      config.notes().forEach(listener::noted);
+      if (replicas.isFirst()) {
+        var there = new RunCheckpoints(config, directory);
+        Path from = there.toResume(name);
+        if (from != null) {
+          there.requireSameRun(from, corpus, tokenizer, vocabulary(config, tokenizer), listener);
+          there.setAsideAfter(from);
+        }
+        takeUpSettings(from);
       }
+      replicas.barrier(); // now the newest is the one
+      Path from = CheckpointDirectory.latest(checkpoints).orElse(null);
+      return run(inputs(corpus, tokenizer), from, true);
     }
-    replicas.barrier(); // now the newest is the one
-    Path from = CheckpointDirectory.latest(checkpoints).orElse(null);
-    return run(inputs(corpus, tokenizer), from, true);
+  }
+
+  /// Lets `config.toml` say what runs from now on, and tells what another number of steps does to
+  /// the learning rate.
+  private void takeUpSettings(@Nullable Path from) throws IOException {
+    var before = RunConfig.from(directory.resolve(RunConfig.FILE), Map.of());
+    if (before.equals(config)) {
+      return;
+    }
+    if (from != null && before.steps() != config.steps()) {
+      int done = TrainingCheckpoint.state(from).step();
+      listener.noted(
+          "The schedule is that of %d steps now: the learning rate was %.3g at step %d and is %.3g at step %d."
+              .formatted(
+                  config.steps(),
+                  before.learningRateAt(done),
+                  done,
+                  config.learningRateAt(done + 1),
+                  done + 1));
+    }
+    config.write(directory);
   }
 
   /// Trains from a checkpoint, or from new weights, and goes back as often as the guard wants.
@@ -497,7 +541,8 @@ public class TrainingRun {
 
     /// The index of the next step's first micro-batch.
     private long nextBatch() {
-      return (number + guard.state().batchesPassedOver()) * config.gradientAccumulation();
+      return Math.multiplyExact(
+          number + guard.state().batchesPassedOver(), (long) config.gradientAccumulation());
     }
 
     private List<long[]> microBatches(long first) {
@@ -590,9 +635,7 @@ public class TrainingRun {
       }
       var lines = new StringBuilder();
       events.forEach(event -> lines.append(JSON.writeValueAsString(event)).append('\n'));
-      Path beside = file.resolveSibling("." + EVENTS + ".partial");
-      Files.writeString(beside, lines);
-      Files.move(beside, file, StandardCopyOption.ATOMIC_MOVE);
+      WholeFile.write(file, lines.toString());
     }
 
     private FailureRecord.Statistics statistics(Trainer.Step step) {
