@@ -19,6 +19,7 @@ import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.io.IOException;
+import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -199,6 +200,20 @@ final class TrainingCheckpoint {
                   Arrays.toString(shape)));
     }
     requireFinite(file, entry);
+    if (entry.name().startsWith(SECOND)) {
+      requireNotNegative(file, entry);
+    }
+  }
+
+  /// The second moment is a mean of squares, whose root is taken.
+  private static void requireNotNegative(SafetensorsFile file, SafetensorsFile.Entry entry) {
+    for (long at = 0; at < entry.data().byteSize(); at += Float.BYTES) {
+      if (entry.data().get(ValueLayout.JAVA_FLOAT_UNALIGNED, at) < 0) {
+        throw new InvalidInputException(
+            "%s: '%s' holds a negative number at index %d, and it is a mean of squares; resume from another checkpoint"
+                .formatted(file.path(), entry.name(), at / Float.BYTES));
+      }
+    }
   }
 
   private static void requireFinite(SafetensorsFile file, SafetensorsFile.Entry entry) {
