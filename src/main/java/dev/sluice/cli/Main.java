@@ -64,6 +64,11 @@ public final class Main implements Runnable {
   @SuppressWarnings("NullAway.Init") // picocli sets the spec
   private Main() {}
 
+  /// The command line before flags are added to it.
+  static Object command() {
+    return new Main();
+  }
+
   /// Runs the command and exits with its code.
   public static void main(String[] args) {
     var out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
@@ -106,7 +111,7 @@ public final class Main implements Runnable {
   }
 
   /// What only some commands need, as every command is to start at once.
-  private static void prepare(CommandLine commandLine, String command) {
+  static void prepare(CommandLine commandLine, String command) {
     switch (command) {
       case "train" -> {
         ParquetLog.quieten();

@@ -224,7 +224,7 @@ final class TrainCommand implements Callable<Integer> {
     }
     directory = place;
     var tokenizer = Tokenizers.load(config.tokenizer());
-    TrainingRun.requireTrainable(config, tokenizer);
+    TrainingRun.requireTrainable(config, tokenizer, replicas.size());
     GradientExchange.requireEven(config.batchSize(), replicas.size());
     var origin = new TrainingRun.Origin(Version.commit(), commandLine());
     String doing = "sluice " + String.join(" ", commandLine());

@@ -7,7 +7,9 @@ import dev.sluice.corpus.BatchReader;
 import dev.sluice.corpus.Corpus;
 import dev.sluice.corpus.Documents;
 import dev.sluice.corpus.HeldOutReader;
+import dev.sluice.decoder.ActivationMemory;
 import dev.sluice.decoder.Decoder;
+import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.distributed.GradientExchange;
 import dev.sluice.distributed.Replicas;
 import dev.sluice.evaluation.HeldOutLoss;
@@ -28,6 +30,7 @@ import java.nio.file.Path;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.function.BooleanSupplier;
@@ -194,12 +197,16 @@ public class TrainingRun {
   }
 
   /// Refuses what cannot be trained, before anything is written: a gate, shape, schedule, precision
-  /// or device that is not known or not there, and a last sample that would not fit.
-  public static void requireTrainable(RunConfig config, Tokenizer tokenizer) {
+  /// or device that is not known or not there, a model or batch that this machine cannot hold, and
+  /// a last sample that would not fit.
+  ///
+  /// @param ranks that share the batch
+  public static void requireTrainable(RunConfig config, Tokenizer tokenizer, int ranks) {
     var shape = config.decoder(vocabulary(config, tokenizer));
-    var _ = config.precisionOf();
     var _ = config.scheduleOf();
-    var _ = Device.parse(config.device());
+    if (Device.parse(config.device()).equals(Device.CPU)) {
+      requireMemory(config, shape, ranks);
+    }
     int longest = shape.maxPositionEmbeddings();
     long sample = (long) prompt(config, tokenizer).length + config.sampleTokens();
     if (config.sampleTokens() > 0 && sample > longest) {
@@ -209,9 +216,33 @@ public class TrainingRun {
     }
   }
 
+  /// A system that promises more memory than it has ends the process when that is used, without a
+  /// word; so what is needed in any case is counted before.
+  private static void requireMemory(RunConfig config, DecoderConfig shape, int ranks) {
+    // weights and gradients, and the moments where no other rank has a share of them
+    double model = shape.parameterCount() * (ranks == 1 || config.zero() == 0 ? 16.0 : 8.0);
+    double activations =
+        ActivationMemory.bytesPerToken(shape, config.precisionOf().elementType())
+            * config.sequenceLength()
+            * Math.ceilDiv(config.batchSize(), ranks);
+    double there = RunManifest.Machine.current().memoryBytes();
+    if (model + activations > there) {
+      throw new InvalidInputException(
+          String.format(
+              Locale.ROOT,
+              "training takes at least %.3g GB (model %.3g GB, activations %.3g GB) and this"
+                  + " machine has %.3g GB; make the model, batch_size or sequence_length smaller,"
+                  + " as ./sluice plan counts",
+              (model + activations) / 1e9,
+              model / 1e9,
+              activations / 1e9,
+              there / 1e9));
+    }
+  }
+
   /// Trains from the start, in a directory that holds no run.
   public Outcome start(Corpus corpus, Tokenizer tokenizer) throws IOException {
-    requireTrainable(config, tokenizer);
+    requireTrainable(config, tokenizer, replicas.size());
     var inputs = inputs(corpus, tokenizer);
     try (var _ = own()) {
       config.notes().forEach(listener::noted);
@@ -248,7 +279,7 @@ public class TrainingRun {
   /// @param name of the checkpoint; later ones are set aside. Null for the newest
   public Outcome resume(Corpus corpus, Tokenizer tokenizer, @Nullable String name)
       throws IOException {
-    requireTrainable(config, tokenizer);
+    requireTrainable(config, tokenizer, replicas.size());
     try (var _ = own()) {
       config.notes().forEach(listener::noted);
       if (replicas.isFirst()) {

@@ -32,7 +32,7 @@ class SettingsFuzzTest {
               var config = RunConfig.from(file, Map.of());
               var _ = config.notes();
               if (config.tokenizer().equals("bytes")) {
-                TrainingRun.requireTrainable(config, Tokenizers.load("bytes"));
+                TrainingRun.requireTrainable(config, Tokenizers.load("bytes"), 1);
               }
             });
     assertTrue(outcome.refused() > Fuzz.inputs() / 4 && outcome.read() > 0, outcome::toString);
