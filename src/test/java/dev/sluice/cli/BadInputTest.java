@@ -208,7 +208,8 @@ class BadInputTest {
     assertContains(
         Cli.run("generate", model, "--prompt", "Longer than sixteen bytes").refusal(),
         "context of 16");
-    assertContains(Cli.run("inspect", model, "--data", data).refusal(), "context of 16");
+    assertContains(
+        Cli.run("inspect", model, "--data", data, "--tokens", 64).refusal(), "context of 16");
     Cli.run("generate", model, "--prompt", "Fits").succeeded();
     assertContains(trainRefusal("--sample-tokens", 40_000), "sample_tokens");
   }
