@@ -2,7 +2,6 @@ package dev.sluice.checkpoint;
 
 import dev.sluice.Printable;
 import java.util.Collection;
-import java.util.stream.Collectors;
 
 /// Names in a sentence: the first few, and how many more there are.
 final class Listing {
@@ -13,9 +12,17 @@ final class Listing {
 
   /// `'a', 'b', 'c' and 12 more`.
   static String of(Collection<String> names) {
-    String first =
-        names.stream().limit(SHOWN).map(Listing::quoted).collect(Collectors.joining(", "));
-    return names.size() > SHOWN ? first + " and " + (names.size() - SHOWN) + " more" : first;
+    return ofWords(names.stream().limit(SHOWN).map(Listing::quoted).toList(), names.size());
+  }
+
+  /// The same of what is fit to be shown as it is.
+  static String ofWords(Collection<String> words) {
+    return ofWords(words.stream().limit(SHOWN).toList(), words.size());
+  }
+
+  private static String ofWords(Collection<String> first, int all) {
+    String shown = String.join(", ", first);
+    return all > first.size() ? shown + " and " + (all - first.size()) + " more" : shown;
   }
 
   /// One name, whatever its length.
