@@ -120,9 +120,15 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing, List<Strin
   // ---------------------------------------------------------------- writing
 
   /// Writes `config.json` into a directory.
-  public void write(Path directory) throws IOException {
+  ///
+  /// @param endToken the id of the token that ends a text; null where nobody knows it
+  public void write(Path directory, @Nullable Integer endToken) throws IOException {
+    ObjectNode json = json();
+    if (endToken != null) {
+      json.put("eos_token_id", endToken);
+    }
     Files.writeString(
-        directory.resolve(FILE), JSON.writeValueAsString(json()).replace("\r\n", "\n") + "\n");
+        directory.resolve(FILE), JSON.writeValueAsString(json).replace("\r\n", "\n") + "\n");
   }
 
   /// How another model's `config.json` would differ from this one's: `hidden_size 64, now 128`.

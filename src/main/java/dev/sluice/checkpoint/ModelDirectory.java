@@ -21,6 +21,7 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /// A model as a Hugging Face directory: `config.json` and `model.safetensors` (or shards).
 public final class ModelDirectory {
@@ -76,18 +77,33 @@ public final class ModelDirectory {
   /// Writes `config.json` and `model.safetensors` into an existing directory.
   public static void write(Path directory, Decoder decoder) throws IOException {
     try (var _ = Scope.withoutGradient()) {
-      write(directory, decoder.config(), packed(decoder));
+      write(directory, decoder.config(), packed(decoder), null);
     }
   }
 
   /// Writes weights that [#packed] gave, or copies of them, into an existing directory.
-  public static void write(Path directory, DecoderConfig config, Map<String, Tensor> packed)
+  ///
+  /// @param endToken the id of the token that ends a text; null where nobody knows it
+  /// @throws IllegalStateException if a weight is NaN or infinite: no such model is ever saved
+  public static void write(
+      Path directory, DecoderConfig config, Map<String, Tensor> packed, @Nullable Integer endToken)
       throws IOException {
-    ModelConfig.of(config).write(directory);
+    var entries = entries("", packed);
+    requireFinite(entries);
+    ModelConfig.of(config).write(directory, endToken);
     SafetensorsWriter.write(
-        directory.resolve(SafetensorsDirectory.SINGLE),
-        Map.of("format", "pt"),
-        entries("", packed));
+        directory.resolve(SafetensorsDirectory.SINGLE), Map.of("format", "pt"), entries);
+  }
+
+  private static void requireFinite(List<Entry> entries) {
+    for (Entry entry : entries) {
+      long other = FiniteNumbers.firstOther(entry.data(), entry.type());
+      if (other >= 0) {
+        throw new IllegalStateException(
+            "the weight '%s' is NaN or infinite at %s; it is not saved"
+                .formatted(entry.name(), StoredWeights.index(other, entry.shape())));
+      }
+    }
   }
 
   /// What a file holds of float32 tensors on the CPU.

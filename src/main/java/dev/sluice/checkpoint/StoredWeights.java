@@ -181,17 +181,17 @@ final class StoredWeights {
     if (other >= 0) {
       throw new InvalidInputException(
           "%s is NaN or infinite at %s; use another checkpoint"
-              .formatted(tensor, index(other, shape)));
+              .formatted(tensor, index(other, entry.shape())));
     }
     return entry;
   }
 
   /// `[3, 17]`, the place of an element.
-  static String index(long element, long[] shape) {
-    long[] index = new long[shape.length];
-    for (int i = shape.length - 1; i >= 0; i--) {
-      index[i] = element % shape[i];
-      element /= shape[i];
+  static String index(long element, List<Long> shape) {
+    long[] index = new long[shape.size()];
+    for (int i = shape.size() - 1; i >= 0; i--) {
+      index[i] = element % shape.get(i);
+      element /= shape.get(i);
     }
     return Arrays.toString(index);
   }
