@@ -30,9 +30,7 @@ public final class TomlFile {
     } catch (JacksonException e) {
       String reason = String.valueOf(e.getOriginalMessage()).lines().findFirst().orElse("");
       throw new InvalidInputException(
-          "%s is not valid TOML in line %d: %s; correct that line"
-              .formatted(file, e.getLocation().getLineNr(), reason),
-          e);
+          "%s is not valid TOML%s: %s; correct that".formatted(file, line(e), reason), e);
     } catch (StackOverflowError e) { // the parser calls itself for every level
       throw new InvalidInputException(
           file
@@ -45,5 +43,10 @@ public final class TomlFile {
               .formatted(file, e.getMessage()),
           e);
     }
+  }
+
+  private static String line(JacksonException e) {
+    var location = e.getLocation();
+    return location == null || location.getLineNr() < 1 ? "" : " in line " + location.getLineNr();
   }
 }

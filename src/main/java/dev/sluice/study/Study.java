@@ -172,7 +172,7 @@ public record Study(
       BooleanSupplier stop)
       throws IOException {
     var tokenizer = Tokenizers.load(base.tokenizer());
-    trials(directory).forEach(trial -> TrainingRun.requireTrainable(trial.config(), tokenizer));
+    trials(directory).forEach(trial -> TrainingRun.requireTrainable(trial.config(), tokenizer, 1));
     boolean begun = Files.exists(directory.resolve(StudyFile.NAME));
     var corpus = TrainingRun.prepareCorpus(base, tokenizer, directory.resolve("corpus"), begun);
     var sinkWindows =

@@ -1,6 +1,7 @@
 package dev.sluice.study;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.files.TomlFile;
 import dev.sluice.training.RunConfig;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -37,7 +38,7 @@ public final class StudyFile {
   /// @param defaults of the settings that the file leaves out
   /// @param flags settings that win over the file's
   public static Study read(Path file, RunConfig defaults, Map<String, String> flags) {
-    ObjectNode node = TOML.valueToTree(RunConfig.readToml(file));
+    ObjectNode node = TomlFile.read(file);
     JsonNode seeds = taken(node, "seeds");
     JsonNode match = taken(node, "match");
     JsonNode grid = taken(node, "grid");
