@@ -68,10 +68,14 @@ final class ConfigKeys {
     if (value == null) {
       return null;
     }
-    if (!value.isNumber() || !Double.isFinite(value.asDouble())) {
+    if (!value.isNumber()) {
       throw wrong(key, "a number", value);
     }
-    return value.asDouble();
+    if (!Double.isFinite(value.numberValue().doubleValue())) {
+      throw new InvalidInputException(
+          named(key) + " is larger than any number that is computed with");
+    }
+    return value.numberValue().doubleValue();
   }
 
   @Nullable Boolean flag(String key) {

@@ -244,6 +244,11 @@ final class ConfigNames {
     return HARMLESS.contains(key);
   }
 
+  /// Whether some model type has the key.
+  static boolean isKnown(String key) {
+    return ALL.contains(key);
+  }
+
   /// Whether the key's value asks for what Sluice does not compute.
   static boolean isRefused(String key, JsonNode value) {
     return OFF.contains(key) ? !isOff(value) : ONE.contains(key) && !isOne(value);
@@ -258,13 +263,13 @@ final class ConfigNames {
   static boolean isOff(JsonNode value) {
     return value.isNull()
         || (value.isBoolean() && !value.asBoolean())
-        || (value.isNumber() && value.asDouble() == 0)
+        || (value.isNumber() && value.numberValue().doubleValue() == 0)
         || (value.isContainer() && value.isEmpty())
         || (value.isString() && Set.of("", "none").contains(value.stringValue()));
   }
 
   private static boolean isOne(JsonNode value) {
-    return value.isNumber() && value.asDouble() == 1;
+    return value.isNumber() && value.numberValue().doubleValue() == 1;
   }
 
   /// The known key that an unknown one may have been meant for, or null: at most one letter in four

@@ -119,7 +119,7 @@ final class ModelConfigReader {
     }
     var misspelt =
         keys.left().keySet().stream()
-            .filter(ModelConfigReader::isUnknown)
+            .filter(key -> !ConfigNames.isKnown(key) && !isDropout(key))
             .map(this::withNear)
             .toList();
     if (!misspelt.isEmpty()) {
@@ -539,12 +539,12 @@ final class ModelConfigReader {
         throw refused(key, value);
       }
       if (isDropout(key)) {
-        if (!value.isNumber() || value.asDouble() != 0) {
+        if (!value.isNumber() || value.numberValue().doubleValue() != 0) {
           notes.add(
               "%s %s acts in training alone, where Sluice drops nothing"
                   .formatted(Printable.brief(key, 60), Printable.brief(value, 40)));
         }
-      } else if (!isForeign && isUnknown(key)) {
+      } else if (!isForeign && !ConfigNames.isHarmless(key) && !ConfigNames.isJudged(key)) {
         unknown.add(withNear(key));
       }
     }
@@ -558,10 +558,6 @@ final class ModelConfigReader {
 
   private static boolean isDropout(String key) {
     return key.endsWith("dropout") || key.endsWith("dropout_prob") || key.endsWith("_pdrop");
-  }
-
-  private static boolean isUnknown(String key) {
-    return !ConfigNames.isHarmless(key) && !ConfigNames.isJudged(key) && !isDropout(key);
   }
 
   private String withNear(String key) {
