@@ -7,8 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.TestData;
-import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.checkpoint.SafetensorsFile;
+import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.checkpoint.SafetensorsWriter;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
@@ -299,6 +299,6 @@ class ParityTest {
     assertEquals(1e-9, Parity.relative(1e-9, 0));
     assertFalse(new Parity.Line("a", Parity.relative(Double.NaN, 1), 1).passed());
     assertFalse(new Parity.Line("a", Math.max(0, Double.NaN), 1).passed());
-    assertFalse(new Parity.Result(SAVED, List.of()).passed(), "nothing was compared");
+    assertFalse(new Parity.Result(SAVED, List.of(), List.of()).passed(), "nothing was compared");
   }
 }
