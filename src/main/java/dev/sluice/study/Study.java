@@ -4,7 +4,6 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Device;
-import dev.sluice.tokenizer.Tokenizers;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.TrainingRun;
 import java.io.IOException;
@@ -171,9 +170,9 @@ public record Study(
       Function<Trial, TrainingRun.Listener> listeners,
       BooleanSupplier stop)
       throws IOException {
-    var tokenizer = Tokenizers.load(base.tokenizer());
-    trials(directory).forEach(trial -> TrainingRun.requireTrainable(trial.config(), tokenizer));
     boolean begun = Files.exists(directory.resolve(StudyFile.NAME));
+    var tokenizer = TrainingRun.tokenizer(base, directory.resolve("corpus"), begun);
+    trials(directory).forEach(trial -> TrainingRun.requireTrainable(trial.config(), tokenizer));
     var corpus = TrainingRun.prepareCorpus(base, tokenizer, directory.resolve("corpus"), begun);
     var sinkWindows =
         SinkReport.windows(corpus.heldOut(), base.sequenceLength(), tokenizer, SINK_WINDOWS);

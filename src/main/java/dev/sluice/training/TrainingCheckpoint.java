@@ -14,6 +14,7 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -87,8 +88,8 @@ final class TrainingCheckpoint {
     /// Saves into `directory`, which appears when it is complete.
     ///
     /// @param manifest of the run, copied beside the model
-    /// @param tokenizerFile copied beside the model, or null for bytes
-    void save(Path directory, Path manifest, @Nullable Path tokenizerFile) throws IOException {
+    /// @param tokenizer written beside the model
+    void save(Path directory, Path manifest, Tokenizer tokenizer) throws IOException {
       CheckpointDirectory.save(
           directory,
           partial -> {
@@ -98,9 +99,7 @@ final class TrainingCheckpoint {
             SafetensorsWriter.write(partial.resolve(OPTIMIZER), Map.of(), moments);
             Files.writeString(partial.resolve(STATE), JSON.writeValueAsString(state));
             Files.copy(manifest, partial.resolve(RunManifest.FILE_NAME));
-            if (tokenizerFile != null) {
-              Files.copy(tokenizerFile, partial.resolve("tokenizer.json"));
-            }
+            tokenizer.write(partial);
           });
     }
 

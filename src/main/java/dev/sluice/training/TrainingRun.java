@@ -140,6 +140,17 @@ public class TrainingRun {
     this.checkpoints = directory.resolve("checkpoints");
   }
 
+  /// The tokenizer of a run. One that was begun keeps the end token that its corpus was made with,
+  /// unless its settings name one.
+  ///
+  /// @param corpus the directory of the run's tokenized text
+  public static Tokenizer tokenizer(RunConfig config, Path corpus, boolean begun) {
+    return begun && config.eosToken().isEmpty() && Files.exists(corpus.resolve("corpus.json"))
+        ? Tokenizers.restore(
+            config.tokenizer(), Corpus.open(corpus).summary().tokenizerFingerprint())
+        : Tokenizers.load(config.tokenizer(), config.eosToken());
+  }
+
   /// Tokenizes the run's text into `directory`, or reuses what is there.
   ///
   /// @param fixed whether a corpus that is there belongs to a run: it is then opened and never
@@ -191,12 +202,14 @@ public class TrainingRun {
   }
 
   /// Refuses what cannot be trained, before anything is written: a gate, shape, schedule, precision
-  /// or device that is not known or not there, and a last sample that would not fit.
+  /// or device that is not known or not there, a tokenizer without a token that ends documents, and
+  /// a last sample that would not fit.
   public static void requireTrainable(RunConfig config, Tokenizer tokenizer) {
     var shape = config.decoder(vocabulary(config, tokenizer));
     var _ = config.precisionOf();
     var _ = config.scheduleOf();
     var _ = Device.parse(config.device());
+    var _ = tokenizer.endOfText(); // a corpus needs it
     int longest = shape.maxPositionEmbeddings();
     long sample = (long) prompt(config, tokenizer).length + config.sampleTokens();
     if (config.sampleTokens() > 0 && sample > longest) {
@@ -534,9 +547,7 @@ public class TrainingRun {
               CheckpointDirectory.removeIncomplete(checkpoint);
               if (!CheckpointDirectory.complete(checkpoints).contains(checkpoint)) {
                 snapshot.save(
-                    checkpoint,
-                    directory.resolve(RunManifest.FILE_NAME),
-                    Tokenizers.file(config.tokenizer()));
+                    checkpoint, directory.resolve(RunManifest.FILE_NAME), inputs.tokenizer());
               }
               new Retention(
                       config.keepCheckpoints(),
