@@ -10,7 +10,6 @@ import dev.sluice.files.WholeFile;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.Tokenizer;
-import dev.sluice.tokenizer.Tokenizers;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.TrainingRun;
 import java.io.IOException;
@@ -382,7 +381,8 @@ public record Study(
       Listener listener,
       BooleanSupplier stop)
       throws IOException {
-    var tokenizer = Tokenizers.load(base.tokenizer());
+    boolean known = Files.exists(directory.resolve(StudyFile.NAME));
+    var tokenizer = TrainingRun.tokenizer(base, directory.resolve("corpus"), known);
     var trials = trials(directory);
     trials
         .subList(0, arms().size()) // the first seed's; others differ in nothing that is judged

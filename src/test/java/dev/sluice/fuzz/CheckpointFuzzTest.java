@@ -25,7 +25,6 @@ import java.nio.file.StandardCopyOption;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
-import java.util.Random;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -66,14 +65,14 @@ class CheckpointFuzzTest {
   }
 
   /// Most bytes of a small file are its header; half of the changes leave its length right.
-  private static byte[] safetensors(Random random, byte[] good) {
+  private static byte[] safetensors(Mutations mutations, byte[] good) {
     long length = ByteBuffer.wrap(good).order(ByteOrder.LITTLE_ENDIAN).getLong();
     int headerEnd = Math.toIntExact(8 + length);
-    if (random.nextInt(3) == 0) {
-      return Mutations.bytes(random, good);
+    if (mutations.below(3) == 0) {
+      return mutations.bytes(good);
     }
     byte[] header = Arrays.copyOfRange(good, 8, headerEnd);
-    byte[] changed = Mutations.json(random, header);
+    byte[] changed = mutations.jsonFile(header);
     var out = new ByteArrayOutputStream();
     out.writeBytes(
         ByteBuffer.allocate(8).order(ByteOrder.LITTLE_ENDIAN).putLong(changed.length).array());
@@ -89,7 +88,7 @@ class CheckpointFuzzTest {
     var outcome =
         Fuzz.run(
             "model-safetensors",
-            random -> safetensors(random, good),
+            mutations -> safetensors(mutations, good),
             input -> {
               Files.write(file, input);
               load();
@@ -104,7 +103,7 @@ class CheckpointFuzzTest {
     var outcome =
         Fuzz.run(
             "model-config",
-            random -> Mutations.json(random, good),
+            mutations -> mutations.jsonFile(good),
             input -> {
               Files.write(file, input);
               load();
@@ -123,7 +122,7 @@ class CheckpointFuzzTest {
     byte[] good = Files.readAllBytes(from.resolve("config.json"));
     Fuzz.run(
         "transformers-config",
-        random -> Mutations.json(random, good),
+        mutations -> mutations.jsonFile(good),
         input -> {
           Files.write(file, input);
           load();
@@ -162,7 +161,7 @@ class CheckpointFuzzTest {
     var outcome =
         Fuzz.run(
             "model-index",
-            random -> Mutations.json(random, good),
+            mutations -> mutations.jsonFile(good),
             input -> {
               Files.write(file, input);
               load();
@@ -186,7 +185,7 @@ class CheckpointFuzzTest {
     Fuzz.run(
         "golden-safetensors",
         Fuzz.inputs() / 4,
-        random -> safetensors(random, answers),
+        mutations -> safetensors(mutations, answers),
         input -> {
           Files.write(answersFile, input);
           var _ = Parity.check(model, 2e-5, Device.CPU);
@@ -195,7 +194,7 @@ class CheckpointFuzzTest {
     Fuzz.run(
         "training-json",
         Fuzz.inputs() / 4,
-        random -> Mutations.json(random, training),
+        mutations -> mutations.jsonFile(training),
         input -> {
           Files.write(trainingFile, input);
           var _ = Parity.check(model, 2e-5, Device.CPU);
