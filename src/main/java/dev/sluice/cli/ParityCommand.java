@@ -49,6 +49,7 @@ final class ParityCommand implements Callable<Integer> {
 
   @Override
   public Integer call() {
+    Parity.requireTolerance(tolerance);
     threads.apply();
     var table =
         Table.titled("Differences from the reference, float32")

@@ -81,7 +81,8 @@ public final class JsonFile {
     return bound(file, object(file, most, wayOut), mapper, type, wayOut);
   }
 
-  /// An object bound to a record; a value of the wrong kind is named by where it stands.
+  /// An object bound to a record; a value that is missing, where the mapper minds, or of the wrong
+  /// kind is named by where it stands.
   public static <T> T bound(
       Path file, ObjectNode object, JsonMapper mapper, Class<T> type, String wayOut) {
     try {
@@ -91,8 +92,23 @@ public final class JsonFile {
         throw new InvalidInputException(file + ": " + cause.getMessage(), cause);
       }
       throw new InvalidInputException(
-          "%s has a value of the wrong kind%s; %s".formatted(file, place(e), wayOut), e);
+          "%s has %s%s; %s"
+              .formatted(
+                  file,
+                  isMissing(object, e) ? "no value" : "a value of the wrong kind",
+                  place(e),
+                  wayOut),
+          e);
     }
+  }
+
+  /// Whether nothing stands where a value could not be bound.
+  private static boolean isMissing(JsonNode at, JacksonException e) {
+    for (var step : e.getPath()) {
+      String name = step.getPropertyName();
+      at = name == null ? at.path(step.getIndex()) : at.path(name);
+    }
+    return at.isMissingNode();
   }
 
   /// ` at guard.losses[3]`, as the path of a value that could not be bound.

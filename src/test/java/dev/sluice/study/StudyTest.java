@@ -1,6 +1,5 @@
 package dev.sluice.study;
 
-import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -8,7 +7,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.sluice.InvalidInputException;
 import dev.sluice.TestData;
 import dev.sluice.decoder.Decoders;
-import dev.sluice.statistics.Statistics;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.RunMetrics;
 import dev.sluice.training.Trainer;
@@ -138,7 +136,7 @@ class StudyTest {
         matching,
         Arrays.stream(gates).map(Variant::ofGate).toList(),
         Map.of(),
-        StudyFile.seeds(1, seeds));
+        Study.seeds(1, seeds));
   }
 
   @Test
@@ -356,27 +354,5 @@ class StudyTest {
     losses[500] = 3; // only in others' windows
     assertEquals(2 / 2000.0, LossSpikes.score(losses));
     assertTrue(Double.isNaN(LossSpikes.score(new double[1000])));
-  }
-
-  @Test
-  void intervalsAreStudents() {
-    // five values with mean 3 and standard deviation √2.5: half width 2.776 · √(2.5/5)
-    assertEquals(2.7764451 * Math.sqrt(0.5), Statistics.interval95(1, 2, 3, 4, 5), 1e-6);
-    assertTrue(Double.isNaN(Statistics.interval95(1)));
-    assertEquals(Math.sqrt(2.5), Statistics.standardDeviation(1, 2, 3, 4, 5), 1e-12);
-  }
-
-  /// Values of R: `t.test(c(1,2,3,4,5))$p.value`, `p.adjust(…, "holm")`, and for the power
-  /// `(qt(.975,4)+qt(.8,4))/sqrt(5)`.
-  @Test
-  void testsAndPower() {
-    assertEquals(0.01324, Statistics.pValue(1, 2, 3, 4, 5), 1e-5);
-    assertEquals(1, Statistics.pValue(-1, 1), 1e-12);
-    assertTrue(Double.isNaN(Statistics.pValue(1)));
-    assertArrayEquals(
-        new double[] {0.04, Double.NaN, 0.06, 0.06},
-        Statistics.holm(0.04 / 3, Double.NaN, 0.03, 0.04),
-        1e-12);
-    assertEquals((2.776445 + 0.940965) / Math.sqrt(5), Statistics.detectable(1, 5), 1e-5);
   }
 }
