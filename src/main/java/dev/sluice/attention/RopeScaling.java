@@ -25,7 +25,7 @@ public sealed interface RopeScaling {
       boolean truncate)
       implements RopeScaling {
     public Yarn {
-      if (!(factor >= 1) || !Double.isFinite(factor)) {
+      if (!(factor >= 1) || !Float.isFinite((float) factor)) {
         throw new InvalidInputException(
             "YaRN's factor must be a number of at least 1, not " + factor);
       }
@@ -46,8 +46,9 @@ public sealed interface RopeScaling {
     }
 
     private static void requirePositive(String name, double value) {
-      if (!(value > 0) || !Double.isFinite(value)) {
-        throw new InvalidInputException("YaRN's " + name + " must be positive, not " + value);
+      if (!(value > 0) || !Float.isFinite((float) value)) {
+        throw new InvalidInputException(
+            "YaRN's " + name + " must be a positive number that float32 has, not " + value);
       }
     }
   }

@@ -70,11 +70,7 @@ public final class FiniteNumbers {
     for (long begin = from; begin < to; begin += BLOCK) {
       int length = (int) Math.min(BLOCK, to - begin);
       var block = data.asSlice(begin * Long.BYTES, (long) length * Long.BYTES);
-      long seen = 0;
-      for (int i = 0; i < length; i++) {
-        seen |= (block.get(WORD, (long) i * Long.BYTES) & exponents) + lowest;
-      }
-      if ((seen & signs) != 0) {
+      if ((together(block, length, exponents, lowest) & signs) != 0) {
         for (int i = 0; i < length; i++) {
           if ((((block.get(WORD, (long) i * Long.BYTES) & exponents) + lowest) & signs) != 0) {
             return begin + i;
@@ -83,5 +79,15 @@ public final class FiniteNumbers {
       }
     }
     return Long.MAX_VALUE;
+  }
+
+  /// The carries of all words, by or. A method of its own, so that it is compiled after a few
+  /// blocks.
+  private static long together(MemorySegment block, int length, long exponents, long lowest) {
+    long seen = 0;
+    for (int i = 0; i < length; i++) {
+      seen |= (block.get(WORD, (long) i * Long.BYTES) & exponents) + lowest;
+    }
+    return seen;
   }
 }

@@ -17,6 +17,8 @@ final class Float32Copy {
   /// Elements for which a thread is worth its start.
   private static final long GRAIN = 1 << 18;
 
+  private static final int BLOCK = 1 << 12;
+
   private Float32Copy() {}
 
   /// Fills `to`, whose byte order is the machine's. Numbers of float64 are rounded to the nearest,
@@ -39,26 +41,38 @@ final class Float32Copy {
                 to.asSlice(begin * Float.BYTES, (end - begin) * Float.BYTES)));
   }
 
+  /// In blocks, so that the loop over one is compiled while the first of many run.
   private static void part(MemorySegment from, ElementType type, MemorySegment to) {
     long length = to.byteSize() / Float.BYTES;
-    switch (type) {
-      case FLOAT32 -> to.copyFrom(from);
-      case BFLOAT16 -> {
-        for (long i = 0; i < length; i++) {
-          to.set(FLOAT, i * 4, Float.intBitsToFloat(from.get(SHORT, i * 2) << 16));
-        }
+    for (long begin = 0; begin < length; begin += BLOCK) {
+      int count = (int) Math.min(BLOCK, length - begin);
+      var source = from.asSlice(begin * type.bytes(), (long) count * type.bytes());
+      var target = to.asSlice(begin * Float.BYTES, (long) count * Float.BYTES);
+      switch (type) {
+        case FLOAT32 -> target.copyFrom(source);
+        case BFLOAT16 -> ofBfloat16(source, target, count);
+        case FLOAT16 -> ofFloat16(source, target, count);
+        case FLOAT64 -> ofFloat64(source, target, count);
+        case INT64, INT32, UINT8, BOOL -> throw new IllegalArgumentException("not floating-point");
       }
-      case FLOAT16 -> {
-        for (long i = 0; i < length; i++) {
-          to.set(FLOAT, i * 4, Float.float16ToFloat(from.get(SHORT, i * 2)));
-        }
-      }
-      case FLOAT64 -> {
-        for (long i = 0; i < length; i++) {
-          to.set(FLOAT, i * 4, (float) from.get(DOUBLE, i * 8));
-        }
-      }
-      case INT64, INT32, UINT8, BOOL -> throw new IllegalArgumentException("not floating-point");
+    }
+  }
+
+  private static void ofBfloat16(MemorySegment from, MemorySegment to, int count) {
+    for (int i = 0; i < count; i++) {
+      to.set(FLOAT, i * 4L, Float.intBitsToFloat(from.get(SHORT, i * 2L) << 16));
+    }
+  }
+
+  private static void ofFloat16(MemorySegment from, MemorySegment to, int count) {
+    for (int i = 0; i < count; i++) {
+      to.set(FLOAT, i * 4L, Float.float16ToFloat(from.get(SHORT, i * 2L)));
+    }
+  }
+
+  private static void ofFloat64(MemorySegment from, MemorySegment to, int count) {
+    for (int i = 0; i < count; i++) {
+      to.set(FLOAT, i * 4L, (float) from.get(DOUBLE, i * 8L));
     }
   }
 }

@@ -4,9 +4,9 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
+import java.util.Comparator;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -66,7 +66,8 @@ final class StoredWeights {
     for (var named : unwrapped.entrySet()) {
       String name = named.getKey();
       String rest = name.startsWith(prefix) ? name.substring(prefix.length()) : "";
-      if (rest.isEmpty() || (!hasBase && rest.startsWith(BASE))) {
+      boolean isForeign = hasBase && !rest.startsWith(BASE) && rest.contains(".layers.");
+      if (rest.isEmpty() || isForeign || (!hasBase && rest.startsWith(BASE))) {
         throw unlike(directory, anchor, name);
       }
       entries.put(hasBase || rest.startsWith(HEAD) ? rest : BASE + rest, named.getValue());
@@ -225,25 +226,30 @@ final class StoredWeights {
             .formatted(name, directory.resolve(ModelConfig.FILE), nearest(name)));
   }
 
-  /// What there is in the place of a tensor: names and shapes below the same part of the model.
+  /// What there is, with names and shapes: first what stands closest to a tensor's place, then
+  /// names that no model of ours has.
   private String nearest(String name) {
-    String part = name;
-    while (!part.isEmpty()) {
-      part = part.substring(0, Math.max(0, part.lastIndexOf('.')));
-      String start = part.isEmpty() ? "" : part + ".";
-      List<String> found = new ArrayList<>();
-      entries.forEach(
-          (own, entry) -> {
-            if (own.startsWith(start)) {
-              found.add(
-                  "%s %s"
-                      .formatted(Listing.quoted(entry.name()), Printable.brief(entry.shape(), 60)));
-            }
-          });
-      if (!found.isEmpty()) {
-        return Listing.ofWords(found);
-      }
+    if (entries.isEmpty()) {
+      return "no tensor";
     }
-    return "no tensor";
+    String start = name;
+    while (!start.isEmpty() && !hasStart(start)) {
+      start = start.substring(0, Math.max(0, start.lastIndexOf('.', start.length() - 2) + 1));
+    }
+    String closest = start;
+    Comparator<String> order =
+        Comparator.comparingInt(
+            own ->
+                own.startsWith(closest) ? 0 : own.startsWith(BASE) || own.startsWith(HEAD) ? 2 : 1);
+    return Listing.ofWords(
+        entries.keySet().stream()
+            .sorted(order)
+            .map(this::entry)
+            .map(entry -> Listing.quoted(entry.name()) + " " + Printable.brief(entry.shape(), 60))
+            .toList());
+  }
+
+  private boolean hasStart(String start) {
+    return start.endsWith(".") && entries.keySet().stream().anyMatch(own -> own.startsWith(start));
   }
 }

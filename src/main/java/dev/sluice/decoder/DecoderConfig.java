@@ -73,7 +73,7 @@ public record DecoderConfig(
           "rope_theta is 1: all dimensions turn alike, so YaRN cannot tell them apart; use"
               + " another");
     }
-    if (!(initializerRange >= 0) || !Double.isFinite(initializerRange)) {
+    if (!(initializerRange >= 0) || !Float.isFinite((float) initializerRange)) {
       throw new InvalidInputException(
           "initializer_range must be 0 or a positive number, not " + initializerRange);
     }
@@ -140,7 +140,7 @@ public record DecoderConfig(
   }
 
   private static void requirePositive(String name, double value) {
-    if (!(value > 0) || !Double.isFinite(value)) {
+    if (!(value > 0) || !Float.isFinite((float) value)) {
       throw new InvalidInputException(
           name
               + " must be positive, not "

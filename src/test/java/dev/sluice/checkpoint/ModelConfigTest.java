@@ -302,7 +302,7 @@ class ModelConfigTest {
           rope_parameters = {"full_attention": {"rope_theta": 1}} | rope_parameters.full_attention is not known
           rope_parameters = {"rope_type": "yarn", "rope_theta": 5} | rope_parameters.factor is missing among 'rope_type', 'rope_theta'
           rope_parameters = {"rope_type": "yarn", "factor": 0.5} | factor must be a number of at least 1
-          rope_parameters = {"rope_type": "yarn", "factor": 2, "beta_fast": -1} | beta_fast must be positive
+          rope_parameters = {"rope_type": "yarn", "factor": 2, "beta_fast": -1} | beta_fast must be a positive number
           rope_parameters = {"rope_type": "yarn", "factor": 2, "truncate": null} | truncate must be true or false
           rope_parameters = {"rope_type": "yarn", "factor": 2, "rope_theta": 1} | rope_theta is 1
           rope_parameters = {"partial_rotary_factor": 0.25} | rope_parameters.partial_rotary_factor is 0.25
