@@ -30,17 +30,22 @@ public final class DirectoryLock implements AutoCloseable {
   private static final int LONGEST_OWNER = 2000;
 
   /// Of this process, by file: the system's lock would be lost when a second channel on the same
-  /// file is closed, and a process is never in its own way.
+  /// file is closed.
   private static final Map<Path, Held> HELD = new HashMap<>();
 
   private static final class Held {
     private final FileChannel channel;
     private final boolean shared;
+    private final Thread thread = Thread.currentThread();
     private int count = 1;
 
     Held(FileChannel channel, boolean shared) {
       this.channel = channel;
       this.shared = shared;
+    }
+
+    boolean isOurs() {
+      return !shared && thread == Thread.currentThread();
     }
   }
 
@@ -53,7 +58,8 @@ public final class DirectoryLock implements AutoCloseable {
     this.warning = warning;
   }
 
-  /// Becomes the one owner of a directory, which is made where it is not there.
+  /// Becomes the one owner of a directory, which is made where it is not there. The thread that
+  /// owns it may ask again.
   ///
   /// @param doing what for, as the next one is told: `train --resume runs/a`
   /// @throws InvalidInputException if it has an owner or readers
@@ -69,6 +75,11 @@ public final class DirectoryLock implements AutoCloseable {
       throws IOException {
     Files.createDirectories(directory);
     return lock(directory, FILE + "-" + part, doing, false);
+  }
+
+  /// Whether a directory has ever had an owner or a reader.
+  public static boolean isKnown(Path directory) {
+    return Files.exists(directory.resolve(FILE), LinkOption.NOFOLLOW_LINKS);
   }
 
   /// Keeps owners away while a directory is read. A directory that this process may not write, and
@@ -87,7 +98,7 @@ public final class DirectoryLock implements AutoCloseable {
     synchronized (HELD) {
       var held = HELD.get(file);
       if (held != null) {
-        if (!shared || !held.shared) {
+        if (!held.isOurs() && !(shared && held.shared)) {
           throw taken(directory, "this process");
         }
         held.count++;

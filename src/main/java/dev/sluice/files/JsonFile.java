@@ -29,7 +29,7 @@ public final class JsonFile {
   public static final long LARGE = 1L << 30;
 
   private static final int DEEPEST = 200;
-  private static final int SHOWN = 24;
+  private static final int BEFORE = 16;
 
   private static final JsonMapper MAPPER = mapper().build();
 
@@ -164,18 +164,15 @@ public final class JsonFile {
     if (location == null || (location.getCharOffset() < 0 && location.getLineNr() < 1)) {
       return "somewhere in it";
     }
-    int at = offset(text, location);
-    String found =
-        at >= text.length()
-            ? "the end of the file"
-            : "'%s'".formatted(Printable.brief(text.substring(at), SHOWN));
-    return "line %d, column %d, at %s"
-        .formatted(location.getLineNr(), location.getColumnNr(), found);
-  }
-
-  /// Where in the text, just before the character that the parser stumbled over.
-  private static int offset(String text, TokenStreamLocation location) {
-    long offset = location.getCharOffset();
-    return Math.clamp(offset < 0 ? 0 : offset - 1, 0, text.length());
+    // The parser says where it gave up, which is a few characters behind what it could not read.
+    int at = Math.clamp(location.getCharOffset(), 0, text.length());
+    int from = Math.max(0, at - BEFORE);
+    String found = text.substring(from, Math.min(text.length(), at + BEFORE / 2));
+    return found.isBlank()
+        ? "line %d".formatted(location.getLineNr())
+        : "line %d, near '%s'"
+            .formatted(
+                location.getLineNr(),
+                Printable.brief(found.strip().replaceAll("\\s+", " "), 2 * BEFORE));
   }
 }

@@ -37,16 +37,18 @@ public final class TomlFile {
           e);
     } catch (JacksonException e) {
       String reason = String.valueOf(e.getOriginalMessage()).lines().findFirst().orElse("");
-      var location = e.getLocation();
       throw new InvalidInputException(
-          "%s is not valid TOML%s: %s; correct it"
-              .formatted(file, location == null ? "" : " in line " + location.getLineNr(), reason),
-          e);
+          "%s is not valid TOML%s: %s; correct that".formatted(file, line(e), reason), e);
     } catch (IllegalArgumentException | ArithmeticException e) { // numbers and dates beyond Java's
       throw new InvalidInputException(
           "%s is not valid TOML: a number or a date in it cannot be read (%s); correct it"
               .formatted(file, e.getMessage()),
           e);
     }
+  }
+
+  private static String line(JacksonException e) {
+    var location = e.getLocation();
+    return location == null || location.getLineNr() < 1 ? "" : " in line " + location.getLineNr();
   }
 }

@@ -386,7 +386,7 @@ public record Study(
     var trials = trials(directory);
     trials
         .subList(0, arms().size()) // the first seed's; others differ in nothing that is judged
-        .forEach(trial -> TrainingRun.requireTrainable(trial.config(), tokenizer));
+        .forEach(trial -> TrainingRun.requireTrainable(trial.config(), tokenizer, 1));
     if (Files.exists(directory) && !Files.isDirectory(directory)) {
       throw new InvalidInputException(directory + " is not a directory; choose another --output");
     }

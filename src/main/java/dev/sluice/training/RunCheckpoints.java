@@ -26,12 +26,10 @@ final class RunCheckpoints {
     this.checkpoints = directory.resolve("checkpoints");
   }
 
-  /// The checkpoint to resume from, or null where there is none; it is whole. What interrupted
-  /// saves left is removed.
+  /// The checkpoint to resume from, or null where there is none; it is whole.
   ///
   /// @param name of the checkpoint, or null for the newest
-  @Nullable Path toResume(@Nullable String name) throws IOException {
-    CheckpointDirectory.cleanPartials(checkpoints);
+  @Nullable Path toResume(@Nullable String name) {
     Path from = name == null ? CheckpointDirectory.latest(checkpoints).orElse(null) : named(name);
     if (from != null) {
       requireWhole(from);
@@ -93,7 +91,13 @@ final class RunCheckpoints {
       Tokenizer tokenizer,
       int vocabulary,
       TrainingRun.Listener listener) {
-    String before = TrainingCheckpoint.state(checkpoint).dataFingerprint();
+    var state = TrainingCheckpoint.state(checkpoint);
+    if (state.step() > config.steps()) {
+      throw new InvalidInputException(
+          "%s is of step %d and the run has %d steps; go on with --steps %d or more"
+              .formatted(checkpoint, state.step(), config.steps(), state.step()));
+    }
+    String before = state.dataFingerprint();
     String now = corpus.summary().dataFingerprint();
     if (!before.equals(now)) {
       throw new InvalidInputException(

@@ -292,7 +292,7 @@ class BadInputTest {
   @Test
   void directoriesThatHoldTheWrongThing() throws IOException {
     assertContains(Cli.run("train", "--resume", directory).refusal(), "it is no run");
-    assertContains(Cli.run("train", "--resume", run, "--steps", 9).refusal(), "--resume");
+    assertContains(Cli.run("train", "--resume", run, "--batch-size", 9).refusal(), "--resume");
     Path other = Cli.text(directory.resolve("other.txt"));
     Files.writeString(other, Files.readString(other) + "and more");
     assertContains(Cli.run(Cli.tiny(other, run)).refusal(), "already holds a run");

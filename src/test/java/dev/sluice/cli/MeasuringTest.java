@@ -190,7 +190,7 @@ class MeasuringTest {
   @Test
   void twoInspectionsOfOneDirectory() throws IOException {
     Path output = Files.createDirectory(directory.resolve("shared"));
-    try (var _ = DirectoryLock.own(output, "sluice inspect elsewhere")) {
+    try (var _ = Cli.ofAnother(() -> DirectoryLock.own(output, "sluice inspect elsewhere"))) {
       assertContains(
           Cli.run("inspect", run, "--output", output).refusal(), output + " is in use by");
     }

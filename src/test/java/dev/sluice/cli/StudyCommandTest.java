@@ -251,14 +251,14 @@ class StudyCommandTest {
     Path partial = Files.createDirectory(place).resolve(".study.toml.0123456789abcdef.partial");
     Files.createFile(partial);
     Files.createFile(place.resolve(".study-123.partial"));
-    try (var _ = DirectoryLock.own(place, "another study")) {
+    try (var _ = Cli.ofAnother(() -> DirectoryLock.own(place, "another study"))) {
       assertContains(Cli.run("study", file, "--output", place).refusal(), "in use by");
       assertContains(
           Cli.run("study", file, "--shard", "1/2", "--output", place).refusal(), "in use by");
       assertTrue(Files.exists(partial));
     }
-    try (var _ = DirectoryLock.read(place, "a shard");
-        var _ = DirectoryLock.ownPart(place, "shard-1-of-2", "a shard")) {
+    try (var _ = Cli.ofAnother(() -> DirectoryLock.read(place, "a shard"));
+        var _ = Cli.ofAnother(() -> DirectoryLock.ownPart(place, "shard-1-of-2", "a shard"))) {
       assertContains(Cli.run("study", file, "--output", place).refusal(), "in use by");
       assertContains(
           Cli.run("study", file, "--shard", "1/2", "--output", place).refusal(), "in use by");

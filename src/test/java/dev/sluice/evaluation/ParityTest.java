@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.TestData;
 import dev.sluice.checkpoint.SafetensorsFile;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.checkpoint.SafetensorsWriter;
@@ -28,14 +29,12 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /// Sluice equals the reference implementations on their own checkpoints.
 class ParityTest {
-  private static final Path GOLDEN = Path.of("../shared/golden");
 
   @ParameterizedTest
   @ValueSource(
       strings = {"paper-baseline", "paper-headwise", "paper-elementwise", "qwen3", "qwen3-yarn"})
   void equalsTheReference(String name) {
-    assertTrue(Files.isDirectory(GOLDEN), "the golden checkpoints are missing: " + GOLDEN);
-    var result = Parity.check(GOLDEN.resolve(name), 2e-4, Device.CPU);
+    var result = Parity.check(TestData.GOLDEN.resolve(name), 2e-4, Device.CPU);
     assertTrue(result.passed(), result.lines()::toString);
   }
 
@@ -43,14 +42,13 @@ class ParityTest {
   /// saved.
   @Test
   void theReferenceLoadsWhatSluiceSaves() {
-    var result =
-        Parity.check(Path.of("src/test/resources/golden/saved-by-sluice"), 2e-5, Device.CPU);
+    var result = Parity.check(TestData.GOLDEN.resolve("saved-by-sluice"), 2e-5, Device.CPU);
     assertTrue(result.passed(), result.lines()::toString);
   }
 
   @Test
   void aWrongAnswerIsFound(@TempDir Path copy) throws Exception {
-    Path original = Path.of("src/test/resources/golden/saved-by-sluice");
+    Path original = TestData.GOLDEN.resolve("saved-by-sluice");
     for (String file : new String[] {"config.json", "model.safetensors", "golden.safetensors"}) {
       Files.copy(original.resolve(file), copy.resolve(file));
     }

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.TestData;
 import dev.sluice.decoder.Decoders;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.RunMetrics;
@@ -17,6 +18,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.SplittableRandom;
 import java.util.concurrent.atomic.AtomicInteger;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -338,12 +340,13 @@ class StudyTest {
 
   /// The paper's own curves, by the rule that their counts were taken with.
   @Test
+  @Tag("shared")
   void lossSpikesOfThePapersCurves() throws Exception {
     int[][] expected = {{137, 81, 39, 13}, {3, 0, 0, 0}};
     double[] thresholds = {0.05, 0.1, 0.2, 0.5};
     String[] files = {"baseline-3t.csv", "gate-3t.csv"};
     for (int i = 0; i < 2; i++) {
-      var lines = Files.readAllLines(Path.of("../shared/data/curves").resolve(files[i]));
+      var lines = Files.readAllLines(TestData.SHARED.resolve("data/curves").resolve(files[i]));
       var rows = lines.stream().skip(1).map(line -> line.split(",")).toList();
       double[] steps = rows.stream().mapToDouble(row -> Double.parseDouble(row[0])).toArray();
       double[] losses = rows.stream().mapToDouble(row -> Double.parseDouble(row[1])).toArray();
