@@ -47,7 +47,9 @@ final class ModelOptions {
     var precisionOf = Precision.parse(precision);
     var source = ModelSource.at(named);
     var chosen = source.tokenizer(tokenizer);
-    return new Loaded(source, source.load(precisionOf, Device.parse(device)), chosen);
+    var opened = source.open(precisionOf, Device.parse(device));
+    opened.notes().forEach(Console::note);
+    return new Loaded(source, opened.decoder(), chosen);
   }
 
   String precision() {

@@ -4,7 +4,6 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.checkpoint.ModelDirectory;
-import dev.sluice.decoder.Decoder;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tokenizer.ByteTokenizer;
@@ -75,9 +74,9 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
     return String.valueOf(named.toAbsolutePath().normalize().getFileName());
   }
 
-  /// Loads the model for measuring and generating.
-  Decoder load(Precision precision, Device device) {
-    return ModelDirectory.load(checkpoint, precision, device, false);
+  /// Reads the model for measuring and generating.
+  ModelDirectory.Opened open(Precision precision, Device device) {
+    return ModelDirectory.open(checkpoint, precision, device, false);
   }
 
   /// The tokenizer: the one that the user gave, else the checkpoint's, else bytes where they fit.

@@ -2,6 +2,7 @@ package dev.sluice.distributed;
 
 import dev.sluice.InvalidInputException;
 import java.util.Map;
+import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /// Who this process is among the processes of a job, as its launcher says in environment variables.
@@ -9,7 +10,8 @@ import org.jspecify.annotations.Nullable;
 /// @param rank from 0
 /// @param worldSize how many ranks there are
 /// @param localRank from 0, among the ranks on this machine
-/// @param localWorldSize how many ranks are on this machine; 0 where the launcher does not say
+/// @param localWorldSize how many ranks share this machine's cores; 0 where the launcher does not
+///   say or gives each its own
 /// @param masterAddress host on which ranks meet
 /// @param masterPort port there
 /// @param serves whether this process runs the server that ranks meet at: rank 0, unless the
@@ -29,6 +31,12 @@ public record Ranks(
   /// Where Slurm's variables name no port.
   public static final int DEFAULT_PORT = 29_500;
 
+  /// The largest number of a step that srun starts; Slurm gives larger ones to shells (4294967290),
+  /// batch scripts (4294967291) and the like, which are one process each.
+  private static final long LAST_STEP = 0xFFFF_FFF0L;
+
+  private static final Pattern TASKS = Pattern.compile("(\\d{1,9})(?:\\(x(\\d{1,9})\\))?");
+
   /// One process alone.
   public static final Ranks ALONE = new Ranks(0, 1, 0, 1, "127.0.0.1", 0, false, 0, null);
 
@@ -37,90 +45,179 @@ public record Ranks(
   }
 
   /// Reads torchrun's variables (`RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `MASTER_ADDR`, `MASTER_PORT`),
-  /// or else Slurm's (`SLURM_PROCID`, `SLURM_NTASKS`, `SLURM_LOCALID`, the first host of
-  /// `SLURM_JOB_NODELIST`); alone where there are neither.
+  /// or else those of Slurm's step (`SLURM_STEP_ID`, `SLURM_STEP_NUM_TASKS`, `SLURM_PROCID`,
+  /// `SLURM_LOCALID`, the first host of `SLURM_STEP_NODELIST`); alone where there are neither.
   public static Ranks of(Map<String, String> environment) {
-    boolean torch = environment.containsKey("RANK") || environment.containsKey("WORLD_SIZE");
-    // Slurm sets its variables for a batch script too, which is no task of srun.
-    boolean slurm =
-        environment.containsKey("SLURM_PROCID")
-            && environment.containsKey("SLURM_STEP_ID")
-            && !environment.getOrDefault("SLURM_NTASKS", "1").equals("1");
-    if (!torch && !slurm) {
-      return ALONE;
-    }
     var in = new Reader(environment);
-    int worldSize = in.number(torch ? "WORLD_SIZE" : "SLURM_NTASKS", null);
-    int rank = in.number(torch ? "RANK" : "SLURM_PROCID", null);
-    if (worldSize < 1 || rank < 0 || rank >= worldSize) {
-      throw new InvalidInputException(
-          "rank %d of %d ranks is not possible; %s must be from 0 to below %s"
-              .formatted(
-                  rank,
-                  worldSize,
-                  torch ? "RANK" : "SLURM_PROCID",
-                  torch ? "WORLD_SIZE" : "SLURM_NTASKS"));
-    }
+    return in.has("RANK") || in.has("WORLD_SIZE") ? ofTorchrun(in) : ofSlurm(in);
+  }
+
+  private static Ranks ofTorchrun(Reader in) {
+    int worldSize = in.number("WORLD_SIZE", 1, null);
+    int rank = in.number("RANK", 0, null);
+    in.require(rank < worldSize, "RANK", "WORLD_SIZE");
     if (worldSize == 1) {
       return ALONE;
     }
-    String address = environment.get("MASTER_ADDR");
-    if (address == null || address.isBlank()) {
-      if (torch) {
-        throw in.missing("MASTER_ADDR");
-      }
-      address = firstHost(in.text("SLURM_JOB_NODELIST"));
-    }
-    int port = in.number("MASTER_PORT", torch ? null : DEFAULT_PORT);
-    if (port < 1 || port > 65_535) {
-      throw new InvalidInputException(
-          "MASTER_PORT is %d; a port is from 1 to 65535".formatted(port));
-    }
-    boolean launcherServes = "True".equals(environment.get("TORCHELASTIC_USE_AGENT_STORE"));
-    String networkInterface = environment.get("GLOO_SOCKET_IFNAME");
+    int localRank = in.number("LOCAL_RANK", 0, 0);
+    int localWorldSize = in.number("LOCAL_WORLD_SIZE", 1, 0);
+    in.require(localWorldSize == 0 || localRank < localWorldSize, "LOCAL_RANK", "LOCAL_WORLD_SIZE");
+    boolean launcherServes = "True".equals(in.environment.get("TORCHELASTIC_USE_AGENT_STORE"));
     return new Ranks(
         rank,
         worldSize,
-        in.number(torch ? "LOCAL_RANK" : "SLURM_LOCALID", 0),
-        in.number(torch ? "LOCAL_WORLD_SIZE" : "SLURM_NTASKS_PER_NODE", 0),
-        address,
-        port,
+        localRank,
+        localWorldSize,
+        in.text("MASTER_ADDR"),
+        port(in, null),
         rank == 0 && !launcherServes,
-        in.number("TORCHELASTIC_RESTART_COUNT", 0),
-        networkInterface == null || networkInterface.isBlank() ? null : networkInterface);
+        in.number("TORCHELASTIC_RESTART_COUNT", 0, 0),
+        in.networkInterface());
+  }
+
+  /// The variables of the step count, and not those of the allocation that it runs in: the shell
+  /// that `salloc` opens, a batch script, and a step of two tasks in an allocation of four all see
+  /// `SLURM_NTASKS` of the allocation.
+  private static Ranks ofSlurm(Reader in) {
+    if (!in.has("SLURM_PROCID") || !in.has("SLURM_STEP_ID")) {
+      return ALONE; // not a task of a step
+    }
+    boolean started = in.stepId() <= LAST_STEP; // by srun; else the step is a shell or a script
+    boolean sized = !started || in.has("SLURM_STEP_NUM_TASKS");
+    String size = sized ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
+    int worldSize = in.number(size, 1, 1);
+    if (!started && worldSize > 1) {
+      throw new InvalidInputException(
+          ("SLURM_STEP_ID is %s, which is a shell or a batch script and no step of srun, but"
+                  + " SLURM_STEP_NUM_TASKS is %d; start ranks with srun, or %s")
+              .formatted(in.text("SLURM_STEP_ID"), worldSize, in.wayOut()));
+    }
+    int rank = in.number("SLURM_PROCID", 0, null);
+    in.require(rank < worldSize, "SLURM_PROCID", size);
+    if (worldSize == 1) {
+      return ALONE;
+    }
+    int localRank = in.number("SLURM_LOCALID", 0, 0);
+    int localWorldSize = tasksOnNode(in);
+    in.require(
+        localWorldSize == 0 || localRank < localWorldSize,
+        "SLURM_LOCALID",
+        "SLURM_STEP_TASKS_PER_NODE");
+    String hosts = in.has("SLURM_STEP_NODELIST") ? "SLURM_STEP_NODELIST" : "SLURM_JOB_NODELIST";
+    return new Ranks(
+        rank,
+        worldSize,
+        localRank,
+        in.has("SLURM_CPUS_PER_TASK") ? 0 : localWorldSize, // then each has cores of its own
+        in.has("MASTER_ADDR") ? in.text("MASTER_ADDR") : firstHost(hosts, in.text(hosts)),
+        port(in, DEFAULT_PORT),
+        rank == 0,
+        0,
+        in.networkInterface());
+  }
+
+  private static int port(Reader in, @Nullable Integer otherwise) {
+    int port = in.number("MASTER_PORT", 1, otherwise);
+    if (port > 65_535) {
+      throw new InvalidInputException(
+          "MASTER_PORT is %d; a port is from 1 to 65535".formatted(port));
+    }
+    return port;
+  }
+
+  /// Tasks of the step on this node: 3 on the third of `2(x2),3`; 0 where Slurm does not say.
+  private static int tasksOnNode(Reader in) {
+    if (!in.has("SLURM_STEP_TASKS_PER_NODE") || !in.has("SLURM_NODEID")) {
+      return 0;
+    }
+    String counts = in.text("SLURM_STEP_TASKS_PER_NODE");
+    long node = in.number("SLURM_NODEID", 0, null);
+    for (String part : counts.split(",", -1)) {
+      var nodes = TASKS.matcher(part);
+      if (!nodes.matches()) {
+        throw new InvalidInputException(
+            "SLURM_STEP_TASKS_PER_NODE is '%s' in the environment, which is not a list such as '2(x3),1'; %s"
+                .formatted(counts, in.wayOut()));
+      }
+      node -= nodes.group(2) == null ? 1 : Integer.parseInt(nodes.group(2));
+      if (node < 0) {
+        return Integer.parseInt(nodes.group(1));
+      }
+    }
+    return 0;
   }
 
   private record Reader(Map<String, String> environment) {
+    boolean has(String name) {
+      String value = environment.get(name);
+      return value != null && !value.isBlank();
+    }
+
     String text(String name) {
-      String value = environment.get(name);
-      if (value == null || value.isBlank()) {
-        throw missing(name);
+      if (!has(name)) {
+        throw new InvalidInputException(
+            "the environment says that this is one of several ranks, but %s is not set; set it, or %s"
+                .formatted(name, wayOut()));
       }
-      return value.strip();
+      return environment.getOrDefault(name, "").strip();
     }
 
-    InvalidInputException missing(String name) {
-      return new InvalidInputException(
-          "the environment says that this is one of several ranks, but %s is not set; set it, or unset RANK and WORLD_SIZE to train in one process"
-              .formatted(name));
+    /// What to do where the variables were not meant.
+    String wayOut() {
+      return has("RANK") || has("WORLD_SIZE")
+          ? "unset RANK and WORLD_SIZE to train in one process"
+          : "unset SLURM_PROCID to train in one process";
     }
 
-    int number(String name, @Nullable Integer otherwise) {
-      String value = environment.get(name);
-      if ((value == null || value.isBlank()) && otherwise != null) {
+    /// A whole number from `least` on, or `otherwise` where there is no such variable.
+    int number(String name, int least, @Nullable Integer otherwise) {
+      if (!has(name) && otherwise != null) {
         return otherwise;
       }
+      String value = text(name);
       try {
-        return Integer.parseInt(text(name));
+        int number = Integer.parseInt(value);
+        if (number >= least) {
+          return number;
+        }
+      } catch (NumberFormatException _) {
+        // falls through
+      }
+      throw new InvalidInputException(
+          "%s is '%s' in the environment; it must be a whole number of at least %d; correct it, or %s"
+              .formatted(name, value, least, wayOut()));
+    }
+
+    /// Slurm's number of the step, of 32 bits without a sign.
+    long stepId() {
+      String value = text("SLURM_STEP_ID");
+      try {
+        return Integer.toUnsignedLong(Integer.parseUnsignedInt(value));
       } catch (NumberFormatException e) {
         throw new InvalidInputException(
-            "%s is '%s' in the environment; it must be a whole number".formatted(name, value), e);
+            "SLURM_STEP_ID is '%s' in the environment; it must be a whole number from 0 to 4294967295; correct it, or %s"
+                .formatted(value, wayOut()),
+            e);
       }
+    }
+
+    void require(boolean possible, String rank, String size) {
+      if (!possible) {
+        throw new InvalidInputException(
+            "%s is %s, but ranks count from 0 and %s is %s; correct them, or %s"
+                .formatted(rank, text(rank), size, text(size), wayOut()));
+      }
+    }
+
+    @Nullable String networkInterface() {
+      return has("GLOO_SOCKET_IFNAME") ? text("GLOO_SOCKET_IFNAME") : null;
     }
   }
 
   /// The first host of a list in Slurm's notation: `node03` of `node[03-07,9],other`.
-  static String firstHost(String list) {
+  ///
+  /// @param name of the variable that holds the list
+  static String firstHost(String name, String list) {
     int bracket = list.indexOf('[');
     int comma = list.indexOf(',');
     if (bracket < 0 || (comma >= 0 && comma < bracket)) {
@@ -133,8 +230,7 @@ public record Ranks(
     int close = list.indexOf(']', end);
     if (close < 0 || end == bracket + 1) {
       throw new InvalidInputException(
-          "SLURM_JOB_NODELIST is '%s', in which no first host can be found; set MASTER_ADDR"
-              .formatted(list));
+          "%s is '%s', in which no first host can be found; set MASTER_ADDR".formatted(name, list));
     }
     int next = list.indexOf(',', close);
     return list.substring(0, bracket)

@@ -50,9 +50,12 @@ public final class Parity {
   }
 
   /// The folder's lines.
-  public record Result(Path directory, List<Line> lines) {
+  ///
+  /// @param notes what has to be known of how the checkpoint was read
+  public record Result(Path directory, List<Line> lines, List<String> notes) {
     public Result {
       lines = List.copyOf(lines);
+      notes = List.copyOf(notes);
     }
 
     public boolean passed() {
@@ -71,6 +74,7 @@ public final class Parity {
   private final double tolerance;
   private final Device device;
   private final List<Line> lines = new ArrayList<>();
+  private List<String> notes = List.of();
 
   private Parity(Path directory, double tolerance, Device device) {
     this.directory = directory;
@@ -101,7 +105,7 @@ public final class Parity {
         parity.training(reference, parity.tensor(answers, "input_ids"));
       }
     }
-    return new Result(directory, parity.lines);
+    return new Result(directory, parity.lines, parity.notes);
   }
 
   /// Refuses a tolerance with which everything, or nothing, would pass.
@@ -222,7 +226,9 @@ public final class Parity {
   // ---------------------------------------------------------------- forward
 
   private void forward(SafetensorsFile answers) {
-    try (var decoder = ModelDirectory.load(directory, Precision.FLOAT32, device, false);
+    var opened = ModelDirectory.open(directory, Precision.FLOAT32, device, false);
+    notes = opened.notes();
+    try (var decoder = opened.decoder();
         var _ = Scope.withoutGradient()) {
       require(answers, decoder.config());
       var idsBT = tensor(answers, "input_ids").to(ElementType.INT64);

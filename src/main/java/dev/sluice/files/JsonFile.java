@@ -152,7 +152,7 @@ public final class JsonFile {
     }
     return switch (e) {
       case StreamConstraintsException _ ->
-          "it is nested deeper than %d levels, or holds a number of more than 400 digits (%s)"
+          "it is nested deeper than %d levels, or holds a number of more than 400 digits or a name of more than 50000 characters (%s)"
               .formatted(DEEPEST, where);
       case UnexpectedEndOfInputException _ -> "it ends within a value (%s)".formatted(where);
       case DatabindException _ -> "a value does not fit (%s)".formatted(where);

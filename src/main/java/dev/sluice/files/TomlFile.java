@@ -46,9 +46,4 @@ public final class TomlFile {
           e);
     }
   }
-
-  private static String line(JacksonException e) {
-    var location = e.getLocation();
-    return location == null || location.getLineNr() < 1 ? "" : " in line " + location.getLineNr();
-  }
 }

@@ -3,6 +3,7 @@ package dev.sluice.kernel;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.ConcurrentLinkedDeque;
+import java.util.concurrent.ThreadFactory;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.IntConsumer;
 import org.jspecify.annotations.Nullable;
@@ -24,8 +25,22 @@ public final class Threads {
 
   private Threads() {}
 
+  /// The most threads that can be asked for; more than there are cores only wait for one another.
+  public static int most() {
+    return Math.max(64, 4 * Runtime.getRuntime().availableProcessors());
+  }
+
+  /// Refuses a number of threads below 1 or above [#most].
+  public static void require(int threads) {
+    if (threads < 1 || threads > most()) {
+      throw new IllegalArgumentException(
+          "%d threads are not possible; from 1 to %d are".formatted(threads, most()));
+    }
+  }
+
   /// Sets how many threads share a kernel's work.
   public static void count(int threads) {
+    require(threads);
     count = threads;
   }
 
@@ -35,14 +50,40 @@ public final class Threads {
   }
 
   /// Runs `job` for 0 … jobs − 1, each on a thread of its own at the same time: jobs may wait for
-  /// one another.
+  /// one another. Returns when all are done, also after a failure, and throws the first one as it
+  /// is; when the threads cannot be had, no job is begun.
   public static void together(int jobs, IntConsumer job) {
-    List<Worker> others = new ArrayList<>();
-    for (int i = 1; i < jobs; i++) {
-      int number = i;
-      others.add(Worker.start(() -> job.accept(number)));
+    together(jobs, job, Worker.FRESH);
+  }
+
+  /// @param fresh makes a thread, for tests
+  static void together(int jobs, IntConsumer job, ThreadFactory fresh) {
+    if (jobs <= 1) {
+      job.accept(0);
+      return;
     }
-    finish(others, () -> job.accept(0));
+    var others = Worker.take(jobs - 1, fresh);
+    for (int i = 0; i < others.size(); i++) {
+      others.get(i).give(job, i + 1);
+    }
+    Throwable failure = null;
+    try {
+      job.accept(0);
+    } catch (Throwable e) {
+      failure = e;
+    }
+    // Also after a failure: the others still write into memory that the caller is about to free.
+    for (var other : others) {
+      var itsFailure = other.finish();
+      failure = failure == null ? itsFailure : failure;
+    }
+    others.forEach(Worker::rest);
+    switch (failure) {
+      case null -> {}
+      case Error error -> throw error;
+      case RuntimeException exception -> throw exception;
+      default -> throw new IllegalStateException(failure);
+    }
   }
 
   /// Runs `part` over `0 … length`, in one piece when there are fewer than `2 · grain` items.
@@ -51,50 +92,48 @@ public final class Threads {
     together(pieces, i -> part.run(length * i / pieces, length * (i + 1) / pieces));
   }
 
-  /// Runs the caller's own share and waits for the others.
-  private static void finish(List<Worker> others, Runnable own) {
-    Throwable failure = null;
-    try {
-      own.run();
-    } catch (RuntimeException | Error e) {
-      failure = e;
-    }
-    // Also after a failure: the others still write into memory that the caller is about to free.
-    for (var other : others) {
-      var itsFailure = other.finish();
-      failure = failure == null ? itsFailure : failure;
-    }
-    if (failure != null) {
-      throw new IllegalStateException("a kernel failed: " + failure.getMessage(), failure);
-    }
-  }
-
   /// A thread that runs one job at a time. The most recently used one is taken first, as its memory
   /// is in the caches.
   private static final class Worker implements Runnable {
+    static final ThreadFactory FRESH = Thread.ofPlatform().daemon().name("sluice-kernel").factory();
+
     private static final ConcurrentLinkedDeque<Worker> IDLE = new ConcurrentLinkedDeque<>();
 
-    private final Thread thread =
-        Thread.ofPlatform().daemon().name("sluice-kernel").unstarted(this);
-    private Thread caller = thread;
+    private final Thread thread;
+    private Thread caller;
+    private int number;
     private @Nullable Throwable failure;
-    private volatile @Nullable Runnable job;
+    private volatile @Nullable IntConsumer job;
 
-    static Worker start(Runnable job) {
-      var worker = IDLE.poll();
-      boolean fresh = worker == null;
-      if (worker == null) {
-        worker = new Worker();
+    private Worker(ThreadFactory fresh) {
+      thread = fresh.newThread(this);
+      caller = thread;
+    }
+
+    /// Threads that wait for a job; all of them or, when one cannot be started, none.
+    static List<Worker> take(int count, ThreadFactory fresh) {
+      List<Worker> taken = new ArrayList<>(count);
+      try {
+        while (taken.size() < count) {
+          var worker = IDLE.poll();
+          if (worker == null) {
+            worker = new Worker(fresh);
+            worker.thread.start();
+          }
+          taken.add(worker);
+        }
+        return taken;
+      } catch (RuntimeException | Error e) {
+        taken.forEach(Worker::rest);
+        throw e;
       }
-      worker.caller = Thread.currentThread();
-      worker.failure = null;
-      worker.job = job;
-      if (fresh) {
-        worker.thread.start();
-      } else {
-        LockSupport.unpark(worker.thread);
-      }
-      return worker;
+    }
+
+    void give(IntConsumer given, int itsNumber) {
+      caller = Thread.currentThread();
+      number = itsNumber;
+      job = given;
+      LockSupport.unpark(thread);
     }
 
     @Override
@@ -105,8 +144,8 @@ public final class Threads {
         var given = job;
         if (given != null) {
           try {
-            given.run();
-          } catch (RuntimeException | Error e) {
+            given.accept(number);
+          } catch (Throwable e) { // whatever it is, the caller waits
             failure = e;
           }
           var waiting = caller; // which may be another's once the job is done
@@ -126,9 +165,13 @@ public final class Threads {
       if (interrupted) {
         Thread.currentThread().interrupt();
       }
-      var itsFailure = failure;
+      return failure;
+    }
+
+    /// Waits for whoever takes it next.
+    void rest() {
+      failure = null;
       IDLE.push(this);
-      return itsFailure;
     }
 
     /// Waits until there is a job, or none; may return early.

@@ -1,6 +1,7 @@
 package dev.sluice.tensor;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.kernel.Threads;
 import org.bytedeco.javacpp.Loader;
 import org.bytedeco.pytorch.global.torch;
 import org.jspecify.annotations.Nullable;
@@ -19,36 +20,49 @@ public final class Libtorch {
     FAILURE = tryToLoad();
   }
 
-  private static final @Nullable UnsatisfiedLinkError FAILURE;
+  /// Why the native library cannot be used, or null.
+  private static final @Nullable Throwable FAILURE;
 
   private static volatile boolean poisoned;
 
   private Libtorch() {}
 
-  private static @Nullable UnsatisfiedLinkError tryToLoad() {
+  private static @Nullable Throwable tryToLoad() {
     try {
       Loader.load(torch.class);
+      if (torch.get_num_threads() > Threads.most()) { // as OMP_NUM_THREADS said
+        torch.set_num_threads(Threads.count());
+      }
       BlasThreads.use(torch.get_num_threads());
       return null;
-    } catch (UnsatisfiedLinkError e) {
+    } catch (LinkageError e) {
       return e;
     }
   }
 
-  /// Makes sure that the native library is loaded.
+  /// Makes sure that the native library is loaded; called by all that makes the first tensor, and
+  /// never while a class is initialised, which would hide what it throws.
   static void load() {
     if (FAILURE != null) {
-      throw new InvalidInputException(
-          "libtorch cannot be loaded ("
-              + FAILURE.getMessage()
-              + "); the tested platform is Linux on x86-64, and a build with CUDA needs the driver,"
-              + " cuDNN and NCCL installed",
-          FAILURE);
+      throw missing("libtorch", FAILURE);
     }
   }
 
-  /// Sets how many threads libtorch's operations use.
+  /// That a native library cannot be used here.
+  static InvalidInputException missing(String library, Throwable cause) {
+    return new InvalidInputException(
+        ("%s cannot be loaded on %s (%s); build for this platform with -Dnatives=…, of which"
+                + " linux-x86_64 is tested, or see that the directory for unpacked libraries can be"
+                + " written, ~/.javacpp/cache or what -Dorg.bytedeco.javacpp.cachedir=… says; a"
+                + " build with CUDA needs the driver, cuDNN and NCCL installed")
+            .formatted(library, Loader.getPlatform(), cause.getMessage()),
+        cause);
+  }
+
+  /// Sets how many threads libtorch's operations use. OpenMP ends the process when it cannot start
+  /// as many, so that numbers that [Threads#require] refuses never reach it.
   public static void threads(int threads) {
+    Threads.require(threads);
     load();
     if (torch.get_num_threads() != threads) {
       torch.set_num_threads(threads);

@@ -3,8 +3,6 @@ package dev.sluice.tensor;
 import dev.sluice.kernel.Floats;
 import dev.sluice.kernel.Threads;
 import java.lang.foreign.MemorySegment;
-import java.util.LinkedHashMap;
-import java.util.Map;
 
 /// C ← A B or C ← C + A B for matrices in memory, float32 or bfloat16, summed in float32. oneDNN
 /// does the work, on the calling thread alone; [#split] shares it among [Threads].
@@ -12,36 +10,7 @@ public final class MatrixProduct {
   /// Multiplications below which a second thread costs more than it saves.
   private static final double GRAIN = 1 << 20;
 
-  /// Compiled products that a thread keeps.
-  private static final int MOST_KEPT = 1024;
-
-  private static final ThreadLocal<Map<Kind, OneDnn.Product>> COMPILED =
-      ThreadLocal.withInitial(Kept::new);
-
-  /// The most recently used.
-  private static final class Kept extends LinkedHashMap<Kind, OneDnn.Product> {
-    private static final long serialVersionUID = 1;
-
-    Kept() {
-      super(16, 0.75f, true);
-    }
-
-    @Override
-    protected boolean removeEldestEntry(Map.Entry<Kind, OneDnn.Product> eldest) {
-      if (size() <= MOST_KEPT) {
-        return false;
-      }
-      eldest.getValue().close();
-      return true;
-    }
-  }
-
   private MatrixProduct() {}
-
-  /// How many compiled products this thread holds.
-  static int kept() {
-    return COMPILED.get().size();
-  }
 
   /// A strided view of numbers in memory: element (i, j) stands at `start + i · rowStride + j ·
   /// columnStride`.
@@ -75,6 +44,18 @@ public final class MatrixProduct {
           elements, start + from * columnStride, rows, to - from, rowStride, columnStride);
     }
 
+    /// A copy of bfloat16 rows, adjacent, in the thread's own memory.
+    @SuppressWarnings("restricted")
+    private Matrix broughtTogether() {
+      var from = address().reinterpret(2 * ((rows - 1) * rowStride + columns));
+      var copy = Scratch.numbers("rows of a product", rows * columns, true);
+      for (long row = 0; row < rows; row++) {
+        MemorySegment.copy(
+            from, 2 * row * rowStride, copy.memory(), 2 * row * columns, 2 * columns);
+      }
+      return of(copy, rows, columns);
+    }
+
     private MemorySegment address() {
       long bytes = elements.bfloat16() ? 2 : 4;
       long last = start + (rows - 1) * rowStride + (columns - 1) * columnStride;
@@ -83,25 +64,7 @@ public final class MatrixProduct {
       }
       return MemorySegment.ofAddress(elements.memory().address() + start * bytes);
     }
-
-    private long[] layout() {
-      return new long[] {rows, columns, rowStride, columnStride};
-    }
   }
-
-  /// What compiled code depends on.
-  private record Kind(
-      long rows,
-      long columns,
-      long inner,
-      long aRow,
-      long aColumn,
-      long bRow,
-      long bColumn,
-      long cRow,
-      boolean bfloat16,
-      boolean bfloat16Result,
-      boolean add) {}
 
   /// Multiplies on the calling thread.
   ///
@@ -117,13 +80,17 @@ public final class MatrixProduct {
         || c.columnStride != 1) {
       throw new IllegalArgumentException("no product of " + a + " and " + b + " into " + c);
     }
+    // oneDNN's AMX code reads past the ends of bfloat16 rows that stand apart, and what it reads
+    // there, were it NaN, would be in the result.
+    boolean apart = a.elements.bfloat16() && a.columnStride == 1 && a.rowStride != a.columns;
+    var rows = apart ? a.broughtTogether() : a;
     var kind =
-        new Kind(
+        new CompiledProducts.Kind(
             c.rows,
             c.columns,
             a.columns,
-            a.rowStride,
-            a.columnStride,
+            rows.rowStride,
+            rows.columnStride,
             b.rowStride,
             b.columnStride,
             c.rowStride,
@@ -132,19 +99,7 @@ public final class MatrixProduct {
             add);
     var event = new Operation.Product();
     event.begin();
-    COMPILED
-        .get()
-        .computeIfAbsent(
-            kind,
-            _ ->
-                new OneDnn.Product(
-                    a.layout(),
-                    b.layout(),
-                    c.layout(),
-                    a.elements.bfloat16(),
-                    c.elements.bfloat16(),
-                    add))
-        .run(a.address(), b.address(), c.address());
+    CompiledProducts.run(kind, rows.address(), b.address(), c.address());
     event.end();
     if (event.shouldCommit()) {
       event.multiplications = c.rows * c.columns * a.columns;

@@ -1,6 +1,5 @@
 package dev.sluice.tensor;
 
-import dev.sluice.InvalidInputException;
 import java.io.IOException;
 import java.lang.foreign.AddressLayout;
 import java.lang.foreign.Arena;
@@ -11,7 +10,10 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.SymbolLookup;
 import java.lang.foreign.ValueLayout;
 import java.lang.invoke.MethodHandle;
+import java.util.Objects;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.bytedeco.javacpp.Loader;
+import org.jspecify.annotations.Nullable;
 
 /// The functions of oneDNN's C interface that [MatrixProduct] calls. libtorch has a oneDNN of its
 /// own, but hides it; this one comes from the preset's native library.
@@ -19,15 +21,20 @@ import org.bytedeco.javacpp.Loader;
 final class OneDnn {
   private static final AddressLayout POINTER = ValueLayout.ADDRESS;
   private static final Linker LINKER = Linker.nativeLinker();
-  private static final Arena FOREVER = Arena.global();
 
   private static final int BFLOAT16 = 2;
   private static final int FLOAT32 = 3;
   private static final int CPU = 1;
   private static final int IN_ORDER = 1;
-  private static final int[] ARGUMENTS = {1, 33, 17}; // source, weights, destination
+  private static final int USER_SCRATCHPAD = 1;
+  private static final int QUERY_SCRATCHPAD = 136;
+  private static final int OUT_OF_MEMORY = 1;
+  private static final int[] ARGUMENTS = {
+    1, 33, 17, 80
+  }; // source, weights, destination, scratchpad
+  private static final long BYTES_OF_ARGUMENT = 16;
 
-  private static final SymbolLookup LIBRARY = load();
+  private static final SymbolLookup LIBRARY = Library.functions();
   private static final MethodHandle CREATE_DESCRIPTOR =
       status(
           "dnnl_memory_desc_create_with_strides",
@@ -38,6 +45,21 @@ final class OneDnn {
           POINTER);
   private static final MethodHandle CREATE_ATTRIBUTES =
       status("dnnl_primitive_attr_create", POINTER);
+  private static final MethodHandle SET_SCRATCHPAD_MODE =
+      status("dnnl_primitive_attr_set_scratchpad_mode", POINTER, ValueLayout.JAVA_INT);
+  private static final MethodHandle QUERY_DESCRIPTOR =
+      function(
+          "dnnl_primitive_desc_query_md",
+          POINTER,
+          POINTER,
+          ValueLayout.JAVA_INT,
+          ValueLayout.JAVA_INT);
+  private static final MethodHandle CLONE_DESCRIPTOR =
+      status("dnnl_memory_desc_clone", POINTER, POINTER);
+  private static final MethodHandle DESCRIBED_BYTES =
+      function("dnnl_memory_desc_get_size", ValueLayout.JAVA_LONG, POINTER);
+  private static final MethodHandle CREATE_STREAM =
+      status("dnnl_stream_create", POINTER, POINTER, ValueLayout.JAVA_INT);
   private static final MethodHandle CREATE_POST_OPERATIONS =
       status("dnnl_post_ops_create", POINTER);
   private static final MethodHandle APPEND_SUM =
@@ -86,55 +108,73 @@ final class OneDnn {
       LINKER.downcallHandle(
           LIBRARY.findOrThrow("omp_get_max_threads"), FunctionDescriptor.of(ValueLayout.JAVA_INT));
 
-  private static final MemorySegment ENGINE =
-      create("dnnl_engine_create", ValueLayout.JAVA_INT, CPU, ValueLayout.JAVA_LONG, 0L);
+  private static final MemorySegment ENGINE = engine();
 
   private OneDnn() {}
 
-  private static SymbolLookup load() {
-    String name = "/org/bytedeco/dnnl/" + Loader.getPlatform() + "/libdnnl.so.3";
-    try {
-      Libtorch.load(); // brings the OpenMP library that both use
-      var file = Loader.cacheResource(OneDnn.class, name);
-      if (file == null) {
-        throw new InvalidInputException(
-            "oneDNN is missing for "
-                + Loader.getPlatform()
-                + "; the tested platform is Linux on x86-64");
+  /// The native library, or why there is none. A class of its own, as an exception while [OneDnn]
+  /// is initialised would hide the reason, and at its second use say another one.
+  private static final class Library {
+    private static @Nullable SymbolLookup functions;
+    private static @Nullable Throwable failure;
+
+    static {
+      String name = "/org/bytedeco/dnnl/" + Loader.getPlatform() + "/libdnnl.so.3";
+      try {
+        var file = Loader.cacheResource(OneDnn.class, name);
+        if (file == null) {
+          failure = new IOException("no " + name + " on the class path");
+        } else {
+          functions = SymbolLookup.libraryLookup(file.toPath(), Arena.global());
+        }
+      } catch (IOException | RuntimeException | LinkageError e) {
+        failure = e;
       }
-      return SymbolLookup.libraryLookup(file.toPath(), FOREVER);
-    } catch (IOException e) {
-      throw new InvalidInputException("oneDNN cannot be unpacked: " + e.getMessage(), e);
+    }
+
+    static SymbolLookup functions() {
+      Libtorch.load(); // brings the OpenMP library that both use
+      if (functions == null) {
+        throw Libtorch.missing("oneDNN", Objects.requireNonNull(failure));
+      }
+      return functions;
     }
   }
 
   private static MethodHandle status(String name, MemoryLayout... arguments) {
-    return LINKER.downcallHandle(
-        LIBRARY.findOrThrow(name), FunctionDescriptor.of(ValueLayout.JAVA_INT, arguments));
+    return function(name, ValueLayout.JAVA_INT, arguments);
   }
 
-  /// A product's compiled code with the three memories it works on; of one thread.
+  private static MethodHandle function(
+      String name, MemoryLayout result, MemoryLayout... arguments) {
+    return LINKER.downcallHandle(
+        LIBRARY.findOrThrow(name), FunctionDescriptor.of(result, arguments));
+  }
+
+  /// A product's compiled code. Any thread may run it, and several at once, each with a [Call] of
+  /// its own.
   static final class Product implements AutoCloseable {
-    private final Arena arena = Arena.ofConfined();
+    private static final AtomicInteger OPEN = new AtomicInteger();
+
     private final MemorySegment primitive;
-    private final MemorySegment stream;
-    private final MemorySegment arguments;
-    private final MemorySegment[] memories = new MemorySegment[3];
+    private final MemorySegment[] descriptors;
+    private final long scratchpadBytes;
 
     /// @param a rows, columns, strides of rows and columns; likewise b and c
     /// @param bfloat16 of a and b
     /// @param add whether the product is added to c
     Product(long[] a, long[] b, long[] c, boolean bfloat16, boolean bfloat16Result, boolean add) {
+      Library.functions();
       try (var local = Arena.ofConfined()) {
         var out = local.allocate(POINTER);
-        var descriptors =
-            new MemorySegment[] {
-              descriptor(local, a, bfloat16),
-              descriptor(local, b, bfloat16),
-              descriptor(local, c, bfloat16Result)
-            };
+        descriptors = new MemorySegment[ARGUMENTS.length];
+        descriptors[0] = descriptor(local, a, bfloat16);
+        descriptors[1] = descriptor(local, b, bfloat16);
+        descriptors[2] = descriptor(local, c, bfloat16Result);
         check(CREATE_ATTRIBUTES.invoke(out));
         var attributes = out.get(POINTER, 0);
+        // The library's own scratchpad belongs to the thread that compiles.
+        check(SET_SCRATCHPAD_MODE.invoke(attributes, USER_SCRATCHPAD));
         if (add) {
           check(CREATE_POST_OPERATIONS.invoke(out));
           var operations = out.get(POINTER, 0);
@@ -142,24 +182,28 @@ final class OneDnn {
           check(SET_POST_OPERATIONS.invoke(attributes, operations));
           check(DESTROY_POST_OPERATIONS.invoke(operations));
         }
-        primitive = primitive(out, descriptors, attributes);
+        var description = describe(out, attributes);
+        check(CREATE_PRIMITIVE.invoke(out, description));
+        primitive = out.get(POINTER, 0);
+        check(
+            CLONE_DESCRIPTOR.invoke(
+                out, (MemorySegment) QUERY_DESCRIPTOR.invoke(description, QUERY_SCRATCHPAD, 0)));
+        descriptors[3] = out.get(POINTER, 0);
+        scratchpadBytes = (long) DESCRIBED_BYTES.invoke(descriptors[3]);
+        check(DESTROY_DESCRIPTION.invoke(description));
         check(DESTROY_ATTRIBUTES.invoke(attributes));
-        stream = create("dnnl_stream_create", POINTER, ENGINE, ValueLayout.JAVA_INT, IN_ORDER);
-        arguments = arena.allocate(16L * memories.length, 8);
-        for (int i = 0; i < memories.length; i++) {
-          check(CREATE_MEMORY.invoke(out, descriptors[i], ENGINE, MemorySegment.NULL));
-          memories[i] = out.get(POINTER, 0);
-          arguments.set(ValueLayout.JAVA_INT, 16L * i, ARGUMENTS[i]);
-          arguments.set(POINTER, 16L * i + 8, memories[i]);
-          check(DESTROY_DESCRIPTOR.invoke(descriptors[i]));
-        }
+        OPEN.incrementAndGet();
       } catch (Throwable e) {
         throw NativeCall.failed("a matrix product", e);
       }
     }
 
-    private static MemorySegment primitive(
-        MemorySegment out, MemorySegment[] descriptors, MemorySegment attributes) throws Throwable {
+    /// How many are not closed.
+    static int open() {
+      return OPEN.get();
+    }
+
+    private MemorySegment describe(MemorySegment out, MemorySegment attributes) throws Throwable {
       // The number of threads is fixed here: one, since we split products ourselves.
       int threads = (int) OPENMP_THREADS.invoke();
       SET_OPENMP_THREADS.invoke(1);
@@ -173,12 +217,50 @@ final class OneDnn {
                 MemorySegment.NULL,
                 descriptors[2],
                 attributes));
-        var description = out.get(POINTER, 0);
-        check(CREATE_PRIMITIVE.invoke(out, description));
-        check(DESTROY_DESCRIPTION.invoke(description));
         return out.get(POINTER, 0);
       } finally {
         SET_OPENMP_THREADS.invoke(threads);
+      }
+    }
+
+    /// To be called when none of its calls is left.
+    @Override
+    public void close() {
+      OPEN.decrementAndGet();
+      try {
+        check(DESTROY_PRIMITIVE.invoke(primitive));
+        for (var descriptor : descriptors) {
+          check(DESTROY_DESCRIPTOR.invoke(descriptor));
+        }
+      } catch (Throwable e) {
+        throw NativeCall.failed("a matrix product", e);
+      }
+    }
+  }
+
+  /// What one thread at a time needs to run a product: a stream, and what names the memories that
+  /// it works on.
+  static final class Call implements AutoCloseable {
+    private final Product product;
+    private final MemorySegment stream;
+    private final MemorySegment[] memories = new MemorySegment[ARGUMENTS.length];
+    private final MemorySegment arguments =
+        Arena.ofAuto().allocate(BYTES_OF_ARGUMENT * ARGUMENTS.length, 8);
+
+    Call(Product product) {
+      this.product = product;
+      try (var local = Arena.ofConfined()) {
+        var out = local.allocate(POINTER);
+        for (int i = 0; i < memories.length; i++) {
+          check(CREATE_MEMORY.invoke(out, product.descriptors[i], ENGINE, MemorySegment.NULL));
+          memories[i] = out.get(POINTER, 0);
+          arguments.set(ValueLayout.JAVA_INT, BYTES_OF_ARGUMENT * i, ARGUMENTS[i]);
+          arguments.set(POINTER, BYTES_OF_ARGUMENT * i + 8, memories[i]);
+        }
+        check(CREATE_STREAM.invoke(out, ENGINE, IN_ORDER));
+        stream = out.get(POINTER, 0);
+      } catch (Throwable e) {
+        throw NativeCall.failed("a matrix product", e);
       }
     }
 
@@ -187,22 +269,24 @@ final class OneDnn {
         check((int) SET_DATA.invokeExact(memories[0], a));
         check((int) SET_DATA.invokeExact(memories[1], b));
         check((int) SET_DATA.invokeExact(memories[2], c));
-        check((int) EXECUTE.invokeExact(primitive, stream, 3, arguments));
+        if (product.scratchpadBytes > 0) {
+          long floats = Math.ceilDiv(product.scratchpadBytes, Float.BYTES);
+          var scratchpad = Scratch.numbers("product", floats, false).memory();
+          check((int) SET_DATA.invokeExact(memories[3], scratchpad));
+        }
+        check((int) EXECUTE.invokeExact(product.primitive, stream, memories.length, arguments));
       } catch (Throwable e) {
         throw NativeCall.failed("a matrix product", e);
       }
     }
 
-    /// To be called by the thread that made it.
     @Override
     public void close() {
       try {
-        check(DESTROY_PRIMITIVE.invoke(primitive));
         check(DESTROY_STREAM.invoke(stream));
         for (var memory : memories) {
           check(DESTROY_MEMORY.invoke(memory));
         }
-        arena.close();
       } catch (Throwable e) {
         throw NativeCall.failed("a matrix product", e);
       }
@@ -218,11 +302,12 @@ final class OneDnn {
     return out.get(POINTER, 0);
   }
 
-  private static MemorySegment create(
-      String function, MemoryLayout first, Object one, MemoryLayout second, Object two) {
-    try (var arena = Arena.ofConfined()) {
-      var out = arena.allocate(POINTER);
-      check(status(function, POINTER, first, second).invoke(out, one, two));
+  private static MemorySegment engine() {
+    try (var local = Arena.ofConfined()) {
+      var out = local.allocate(POINTER);
+      check(
+          status("dnnl_engine_create", POINTER, ValueLayout.JAVA_INT, ValueLayout.JAVA_LONG)
+              .invoke(out, CPU, 0L));
       return out.get(POINTER, 0);
     } catch (Throwable e) {
       throw NativeCall.failed("a matrix product", e);
@@ -234,6 +319,9 @@ final class OneDnn {
   }
 
   private static void check(int status) {
+    if (status == OUT_OF_MEMORY) {
+      throw new OutOfMemoryError("no memory for a matrix product");
+    }
     if (status != 0) {
       throw new IllegalStateException("oneDNN answered status " + status);
     }

@@ -14,10 +14,6 @@ import org.jspecify.annotations.Nullable;
 /// }
 /// ```
 public final class Scope implements AutoCloseable {
-  static {
-    Libtorch.load();
-  }
-
   private static final ThreadLocal<@Nullable Scope> INNERMOST = new ThreadLocal<>();
 
   private final @Nullable Scope enclosing;
@@ -25,6 +21,7 @@ public final class Scope implements AutoCloseable {
   private final @Nullable AutoGradMode gradientMode;
 
   private Scope(boolean withoutGradient) {
+    Libtorch.load();
     this.enclosing = INNERMOST.get();
     this.pointers = new PointerScope();
     this.gradientMode = withoutGradient ? new AutoGradMode(false) : null;

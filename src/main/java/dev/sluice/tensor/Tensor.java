@@ -24,10 +24,6 @@ import org.jspecify.annotations.Nullable;
 /// A tensor lives until the innermost [Scope] at its making closes, unless kept; made outside any
 /// scope it belongs to the caller, who closes it.
 public final class Tensor implements AutoCloseable {
-  static {
-    Libtorch.load();
-  }
-
   final org.bytedeco.pytorch.Tensor raw;
   final FusedOp.@Nullable Origin origin;
 
@@ -39,7 +35,7 @@ public final class Tensor implements AutoCloseable {
     this.raw = raw;
     this.origin = origin;
     if (!Scope.isOpen()) {
-      raw.retainReference(); // by the caller, else who retains and lets go of it frees it
+      retain(); // by the caller, else who retains and lets go of it frees it
     }
   }
 
@@ -489,6 +485,7 @@ public final class Tensor implements AutoCloseable {
   }
 
   private static TensorOptions options(ElementType type) {
+    Libtorch.load();
     return new TensorOptions(scalarType(type));
   }
 

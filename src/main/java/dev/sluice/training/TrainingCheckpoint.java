@@ -111,7 +111,7 @@ final class TrainingCheckpoint {
       CheckpointDirectory.save(
           directory,
           partial -> {
-            ModelDirectory.write(partial, config, weights.all());
+            ModelDirectory.write(partial, config, weights.all(), null);
             var moments = new ArrayList<>(ModelDirectory.entries(FIRST, firstMoments.all()));
             moments.addAll(ModelDirectory.entries(SECOND, secondMoments.all()));
             SafetensorsWriter.write(partial.resolve(OPTIMIZER), Map.of(), moments);

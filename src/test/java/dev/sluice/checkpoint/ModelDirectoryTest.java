@@ -159,12 +159,12 @@ class ModelDirectoryTest {
                 Arrays.stream(tensor.shape()).boxed().toList(),
                 tensor.memory()));
       }
-      perHead.write(directory);
+      perHead.write(directory, null);
       SafetensorsWriter.write(directory.resolve("model.safetensors"), Map.of(), entries);
       try (var loaded = load(directory)) {
         assertArrayEquals(logits(decoder), logits(loaded));
       }
-      new ModelConfig(config, GatePacking.KEY_VALUE_GROUP).write(directory);
+      new ModelConfig(config, GatePacking.KEY_VALUE_GROUP).write(directory, null);
       try (var loaded = load(directory)) {
         assertTrue(!Arrays.equals(logits(decoder), logits(loaded)), "packings must differ");
       }

@@ -20,23 +20,6 @@ import org.junit.jupiter.api.Test;
 
 /// A toy operation, y = a · b with a backward pass written by hand, against libtorch's own.
 class FusedOpTest {
-  /// What a graph holds while it lives it must not take away from its owner.
-  @Test
-  void tensorsOfNoScopeOutliveTheGraph() {
-    var x = Tensor.of(new float[] {1, 2, 3}, 1, 3).requireGradient(true);
-    var weight = Tensor.of(new float[] {4, 5, 6}, 1, 3).requireGradient(true);
-    for (int i = 1; i <= 3; i++) {
-      try (var _ = Scope.open()) {
-        Precision.FLOAT32.linear(x, weight).backward(Tensor.of(new float[] {1}, 1, 1));
-        assertArrayEquals(new float[] {4f * i, 5f * i, 6f * i}, x.gradient().floats());
-        assertArrayEquals(new float[] {1f * i, 2f * i, 3f * i}, weight.gradient().floats());
-      }
-    }
-    assertArrayEquals(new float[] {1, 2, 3}, x.floats());
-    x.close();
-    weight.close();
-  }
-
   private final SplittableRandom random = new SplittableRandom(7);
   private Scope scope;
 

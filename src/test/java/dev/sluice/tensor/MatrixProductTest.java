@@ -2,12 +2,17 @@ package dev.sluice.tensor;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.MatrixProduct.Matrix;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.SplittableRandom;
+import java.util.concurrent.Callable;
+import java.util.concurrent.Executors;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -227,30 +232,36 @@ class MatrixProductTest {
     }
   }
 
-  /// The calling thread takes the first share: its product is compiled then, and no other.
+  /// What is compiled is the shares, and not the whole.
   @ParameterizedTest
   @CsvSource({"65,false", "64,true"})
-  void rowsAreSharedOrManyMoreColumns(int rows, boolean byColumns) throws InterruptedException {
+  void rowsAreSharedOrManyMoreColumns(int rows, boolean byColumns) {
     Threads.count(2);
-    int[] kept = new int[2];
-    var a = stored(ElementType.FLOAT32, rows, 257, true).matrix;
-    var b = stored(ElementType.FLOAT32, 257, 130, true).matrix;
+    int inner = 259; // as in no other test
+    var a = stored(ElementType.FLOAT32, rows, inner, true).matrix;
+    var b = stored(ElementType.FLOAT32, inner, 130, true).matrix;
     var c = stored(ElementType.FLOAT32, rows, 130, false).matrix;
-    var thread =
-        new Thread(
-            () -> {
-              MatrixProduct.split(a, b, c, false);
-              kept[0] = MatrixProduct.kept();
-              if (byColumns) {
-                MatrixProduct.multiply(a, b.columns(0, 65), c.columns(0, 65), false);
-              } else {
-                MatrixProduct.multiply(a.rows(0, rows / 2), b, c.rows(0, rows / 2), false);
-              }
-              kept[1] = MatrixProduct.kept();
-            });
-    thread.start();
-    thread.join();
-    assertArrayEquals(new int[] {1, 1}, kept);
+    MatrixProduct.split(a, b, c, false);
+    var kept = CompiledProducts.kept();
+    for (long share : byColumns ? new long[] {65} : new long[] {32, 33}) {
+      assertTrue(kept.contains(byColumns ? kind(a, b, c, rows, share) : kind(a, b, c, share, 130)));
+    }
+    assertFalse(kept.contains(kind(a, b, c, rows, 130)));
+  }
+
+  private static CompiledProducts.Kind kind(Matrix a, Matrix b, Matrix c, long rows, long columns) {
+    return new CompiledProducts.Kind(
+        rows,
+        columns,
+        a.columns(),
+        a.rowStride(),
+        a.columnStride(),
+        b.rowStride(),
+        b.columnStride(),
+        c.rowStride(),
+        false,
+        false,
+        false);
   }
 
   @Test
@@ -290,22 +301,74 @@ class MatrixProductTest {
     assertTrue(String.valueOf(failure.getMessage()).startsWith("no product of"));
   }
 
-  /// A thread keeps only so many compiled products; those that it let go are compiled again.
+  /// Only so many compiled products are kept, of whatever threads; those that were let go are
+  /// freed, and compiled again when they are wanted.
   @Test
-  void moreShapesThanAreKept() {
-    var a = stored(ElementType.FLOAT32, 1100, 3, true);
+  void moreShapesThanAreKept() throws Exception {
+    int shapes = 1100;
+    var a = stored(ElementType.FLOAT32, shapes, 3, true);
     var b = stored(ElementType.FLOAT32, 3, 5, true);
-    var before = stored(ElementType.FLOAT32, 1100, 5, false);
+    var before = stored(ElementType.FLOAT32, shapes, 5, false);
     for (int round = 0; round < 2; round++) {
-      for (int rows = 1; rows <= 1100; rows++) {
-        var c = copy(before);
-        MatrixProduct.multiply(a.matrix.rows(0, rows), b.matrix, c.matrix.rows(0, rows), false);
-        if (rows % 100 == 1) {
-          var part = new Stored(a.matrix.rows(0, rows), a.all);
-          assertProduct(part, b, before, new Stored(c.matrix.rows(0, rows), c.all), false);
+      int offset = round * shapes / 2;
+      List<Callable<Void>> callers = new ArrayList<>();
+      for (int caller = 0; caller < 3; caller++) {
+        int first = caller * 100;
+        callers.add(
+            () -> {
+              for (int i = 0; i < shapes; i++) {
+                check(a, b, before, 1 + (i + first + offset) % shapes);
+              }
+              return null;
+            });
+      }
+      try (var threads = Executors.newFixedThreadPool(callers.size())) {
+        for (var done : threads.invokeAll(callers)) {
+          done.get();
+        }
+      }
+      assertEquals(1024, CompiledProducts.kept().size());
+      assertEquals(1024, OneDnn.Product.open());
+    }
+  }
+
+  private static void check(Stored a, Stored b, Stored before, int rows) {
+    try (var _ = Scope.open()) {
+      var c = copy(before);
+      MatrixProduct.multiply(a.matrix.rows(0, rows), b.matrix, c.matrix.rows(0, rows), false);
+      if (rows % 100 == 1) {
+        var part = new Stored(a.matrix.rows(0, rows), a.all);
+        assertProduct(part, b, before, new Stored(c.matrix.rows(0, rows), c.all), false);
+      }
+    }
+  }
+
+  /// One kind, many threads at once, more often than there are calls to borrow.
+  @Test
+  void manyThreadsRunOneKind() throws Exception {
+    for (var type : new ElementType[] {ElementType.FLOAT32, ElementType.BFLOAT16}) {
+      var a = stored(type, 33, 130, true);
+      var b = stored(type, 70, 130, true).transposed();
+      var empty = stored(ElementType.FLOAT32, 33, 70, false);
+      var expected = copy(empty);
+      MatrixProduct.multiply(a.matrix, b.matrix, expected.matrix, false);
+      double[] numbers = expected.numbers();
+      List<Callable<double[]>> callers = new ArrayList<>();
+      for (int i = 0; i < 200; i++) {
+        callers.add(
+            () -> {
+              try (var _ = Scope.open()) {
+                var c = copy(empty);
+                MatrixProduct.multiply(a.matrix, b.matrix, c.matrix, false);
+                return c.numbers();
+              }
+            });
+      }
+      try (var threads = Executors.newFixedThreadPool(5)) {
+        for (var done : threads.invokeAll(callers)) {
+          assertArrayEquals(numbers, done.get());
         }
       }
     }
-    assertEquals(1024, MatrixProduct.kept());
   }
 }

@@ -11,8 +11,11 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 class ScopeTest {
   private static final float[] VALUES = {1, 2, 3};
@@ -100,6 +103,60 @@ class ScopeTest {
     assertArrayEquals(VALUES, retained.floats());
     retained.close();
     assertFreed(retained);
+  }
+
+  /// What a graph holds while it lives it must not take away from its owner.
+  @Test
+  void tensorsOfNoScopeOutliveTheGraph() {
+    var x = Tensor.of(new float[] {1, 2, 3}, 1, 3).requireGradient(true);
+    var weight = Tensor.of(new float[] {4, 5, 6}, 1, 3).requireGradient(true);
+    for (int i = 1; i <= 3; i++) {
+      try (var _ = Scope.open()) {
+        Precision.FLOAT32.linear(x, weight).backward(Tensor.of(new float[] {1}, 1, 1));
+        assertArrayEquals(new float[] {4f * i, 5f * i, 6f * i}, x.gradient().floats());
+        assertArrayEquals(new float[] {1f * i, 2f * i, 3f * i}, weight.gradient().floats());
+      }
+    }
+    assertArrayEquals(new float[] {1, 2, 3}, x.floats());
+    x.close();
+    weight.close();
+  }
+
+  /// Outside of scopes each view of a result is closed by itself, in any order; when all are, the
+  /// memory is free for the next pass.
+  @ParameterizedTest
+  @CsvSource({"0,1,2", "2,1,0", "1,0,2", "1,2,0"})
+  void viewsOfAResultOfNoScopeAreClosedByThemselves(int first, int second, int third) {
+    var x = Tensor.of(new float[100_000], 1, 100_000).fill(2).requireGradient(true);
+    var weight = Tensor.of(new float[] {3}, 1, 1).requireGradient(true);
+    long[] addresses = new long[3];
+    for (int pass = 0; pass < addresses.length; pass++) {
+      var rows = x.reshape(100_000, 1);
+      var y = Precision.FLOAT32.linear(rows, weight);
+      var view = y.reshape(1, 100_000);
+      var another = view.reshape(10, 10_000);
+      addresses[pass] = y.memory().address();
+      view.close();
+      view = y.reshape(100, 1000);
+      var all = List.of(y, view, another);
+      all.get(first).close();
+      assertThrows(RuntimeException.class, all.get(first)::elements);
+      all.get(second).close();
+      try (var _ = Scope.open()) { // the last one still leads the gradient to the leaves
+        var last = all.get(third).reshape(100_000, 1);
+        Precision.FLOAT32.linear(last, Tensor.of(new float[] {1}, 1, 1)).sum().backward();
+        assertArrayEquals(new float[] {2 * 100_000}, weight.gradient().floats());
+        assertEquals(3, x.gradient().max().item());
+        x.clearGradient();
+        weight.clearGradient();
+      }
+      all.get(third).close();
+      assertThrows(RuntimeException.class, all.get(third)::elements);
+      rows.close();
+    }
+    assertEquals(addresses[1], addresses[2]);
+    x.close();
+    weight.close();
   }
 
   @Test
