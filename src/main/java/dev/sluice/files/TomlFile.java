@@ -37,8 +37,11 @@ public final class TomlFile {
           e);
     } catch (JacksonException e) {
       String reason = String.valueOf(e.getOriginalMessage()).lines().findFirst().orElse("");
+      var location = e.getLocation();
       throw new InvalidInputException(
-          "%s is not valid TOML%s: %s; correct that".formatted(file, line(e), reason), e);
+          "%s is not valid TOML%s: %s; correct it"
+              .formatted(file, location == null ? "" : " in line " + location.getLineNr(), reason),
+          e);
     } catch (IllegalArgumentException | ArithmeticException e) { // numbers and dates beyond Java's
       throw new InvalidInputException(
           "%s is not valid TOML: a number or a date in it cannot be read (%s); correct it"

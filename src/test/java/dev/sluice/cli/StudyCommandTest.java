@@ -274,6 +274,27 @@ class StudyCommandTest {
     }
   }
 
+  /// Shards of different counts may meet in a trial; what is a link is not written through.
+  @Test
+  void aTrialInUseIsLeftAlone() throws IOException {
+    Path place = Files.createDirectory(directory.resolve("met"));
+    Path trial = Files.createDirectories(place.resolve(GATED));
+    try (var _ = Cli.ofAnother(() -> DirectoryLock.own(trial, "another shard"))) {
+      String answer = Cli.run("study", file, "--shard", "2/2", "--output", place).err();
+      assertContains(answer, GATED + " is in use by");
+    }
+    Path elsewhere = Files.createDirectory(directory.resolve("elsewhere"));
+    for (String link : new String[] {GATED, "trials", "corpus"}) {
+      Path linked = directory.resolve("linked-" + link.replace('/', '-'));
+      Files.createDirectories(linked.resolve(link).getParent());
+      Files.createSymbolicLink(linked.resolve(link), elsewhere);
+      var answer = Cli.run("study", file, "--shard", "2/2", "--output", linked);
+      assertEquals(Main.BAD_INPUT, answer.code(), answer::toString);
+      assertContains(answer.err(), link + " is a link");
+      assertEquals(0, elsewhere.toFile().list().length);
+    }
+  }
+
   /// A real process: its lock is told of by name, and ends with it, however it ends.
   @Test
   @EnabledOnOs(OS.LINUX)
