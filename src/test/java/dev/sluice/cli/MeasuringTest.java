@@ -126,6 +126,9 @@ class MeasuringTest {
       assertContains(Cli.run("parity", run, "--tolerance", score).refusal(), "tolerance");
       assertContains(Cli.run("bench", "train", "--warm-up", score).refusal(), "--warm-up");
     }
+    for (String score : new String[] {"1e308", "-1e39", "1001"}) {
+      assertContains(Cli.run("inspect", run, "--force-gate", score).refusal(), "--force-gate");
+    }
     assertContains(Cli.run("parity", run, "--tolerance", -1).refusal(), "tolerance");
     for (Object tokens : new Object[] {0, -1, Integer.MIN_VALUE}) {
       assertContains(Cli.run("generate", run, "--max-tokens", tokens).refusal(), "at least 1");
