@@ -150,15 +150,16 @@ public class TrainingRun {
   }
 
   /// The tokenizer of a run. One that was begun keeps the end token that its corpus was made with,
-  /// unless its settings name one, and has a copy of the tokenizer's files for when they are gone or
-  /// the run is resumed from another directory.
+  /// unless its settings name one, and has a copy of the tokenizer's files for when they are gone
+  /// or the run is resumed from another directory.
   ///
   /// @param corpus the directory of the run's tokenized text
   public static Tokenizer tokenizer(RunConfig config, Path corpus, boolean begun) {
     if (!begun || !Files.exists(corpus.resolve("corpus.json"))) {
       return Tokenizers.load(config.tokenizer(), config.eosToken());
     }
-    String from = Files.exists(Path.of(config.tokenizer())) ? config.tokenizer() : copy(config, corpus);
+    String from =
+        Files.exists(Path.of(config.tokenizer())) ? config.tokenizer() : copy(config, corpus);
     return config.eosToken().isEmpty()
         ? Tokenizers.restore(from, Corpus.open(corpus).summary().tokenizerFingerprint())
         : Tokenizers.load(from, config.eosToken());

@@ -3,12 +3,10 @@ package dev.sluice.evaluation;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.fuzz.Fuzz;
-import dev.sluice.fuzz.Mutations;
 import dev.sluice.tensor.Device;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -37,13 +35,8 @@ class ParityFuzzTest {
     var outcome =
         Fuzz.run(
             "golden-header",
-            random -> {
-              byte[] changed =
-                  Mutations.json(
-                      random,
-                      new String(header, StandardCharsets.UTF_8)
-                          .strip()
-                          .getBytes(StandardCharsets.UTF_8));
+            mutations -> {
+              byte[] changed = mutations.jsonFile(header);
               var all = ByteBuffer.allocate(8 + changed.length + good.length - 8 - length);
               return all.order(ByteOrder.LITTLE_ENDIAN)
                   .putLong(changed.length)
@@ -65,10 +58,7 @@ class ParityFuzzTest {
     var outcome =
         Fuzz.run(
             "golden-training",
-            random ->
-                random.nextInt(4) == 0
-                    ? Mutations.bytes(random, good)
-                    : Mutations.json(random, good),
+            mutations -> mutations.jsonFile(good),
             input -> {
               Files.write(file, input);
               var _ = ReferenceTraining.read(file);

@@ -10,7 +10,6 @@ import dev.sluice.checkpoint.SafetensorsFile;
 import dev.sluice.checkpoint.SafetensorsWriter;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
-import dev.sluice.evaluation.Parity;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Precision;
@@ -29,7 +28,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/// The files of a checkpoint that comes from elsewhere, and of a folder with a reference's answers.
+/// The files of a checkpoint that comes from elsewhere.
 class CheckpointFuzzTest {
   private static final DecoderConfig TINY =
       new DecoderConfig(
@@ -167,37 +166,5 @@ class CheckpointFuzzTest {
               load();
             });
     assertTrue(outcome.refused() > 0, outcome::toString);
-  }
-
-  /// Whatever the answers are, the comparison ends, and what compared nothing has not passed.
-  @Test
-  void answersOfAReference() throws IOException {
-    Path from = TestData.GOLDEN.resolve("saved-by-sluice");
-    for (String name : List.of("config.json", "model.safetensors", "training.json")) {
-      Files.copy(from.resolve(name), model.resolve(name), StandardCopyOption.REPLACE_EXISTING);
-    }
-    byte[] answers = Files.readAllBytes(from.resolve("golden.safetensors"));
-    byte[] training = Files.readAllBytes(from.resolve("training.json"));
-    Path answersFile = Files.write(model.resolve("golden.safetensors"), answers);
-    Path trainingFile = model.resolve("training.json");
-    assertTrue(Parity.check(model, 2e-5, Device.CPU).passed());
-    Files.delete(trainingFile);
-    Fuzz.run(
-        "golden-safetensors",
-        Fuzz.inputs() / 4,
-        mutations -> safetensors(mutations, answers),
-        input -> {
-          Files.write(answersFile, input);
-          var _ = Parity.check(model, 2e-5, Device.CPU);
-        });
-    Files.write(answersFile, answers);
-    Fuzz.run(
-        "training-json",
-        Fuzz.inputs() / 4,
-        mutations -> mutations.jsonFile(training),
-        input -> {
-          Files.write(trainingFile, input);
-          var _ = Parity.check(model, 2e-5, Device.CPU);
-        });
   }
 }

@@ -3,7 +3,6 @@ package dev.sluice.study;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.fuzz.Fuzz;
-import dev.sluice.fuzz.Mutations;
 import dev.sluice.report.TextTable;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.TrainingRun;
@@ -85,10 +84,7 @@ class StudyFuzzTest {
       var outcome =
           Fuzz.run(
               "study-" + name,
-              random ->
-                  random.nextInt(4) == 0
-                      ? Mutations.bytes(random, good)
-                      : Mutations.json(random, good),
+              mutations -> mutations.jsonFile(good),
               input -> {
                 Files.write(file, input);
                 report();

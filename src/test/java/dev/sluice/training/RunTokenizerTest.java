@@ -37,11 +37,12 @@ class RunTokenizerTest {
     var tokenizer = TrainingRun.tokenizer(config(""), folder.resolve("corpus"), false);
     var e =
         assertThrows(
-            InvalidInputException.class, () -> TrainingRun.requireTrainable(config(""), tokenizer, 1));
+            InvalidInputException.class,
+            () -> TrainingRun.requireTrainable(config(""), tokenizer, 1));
     assertTrue(e.getMessage().contains("choose one with --eos-token TEXT"), e.getMessage());
     var chosen = TrainingRun.tokenizer(config("[SEP]"), folder.resolve("corpus"), false);
     assertEquals(3, chosen.endOfText());
-    TrainingRun.requireTrainable(config("[SEP]"), chosen);
+    TrainingRun.requireTrainable(config("[SEP]"), chosen, 1);
   }
 
   /// The corpus of a run that began before the end token could be chosen is separated by the id 0.
