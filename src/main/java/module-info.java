@@ -17,6 +17,7 @@ module dev.sluice {
   requires tools.jackson.dataformat.toml;
   requires dev.hardwood.core;
   requires com.github.luben.zstd_jni;
+  requires ai.djl.api;
   requires ai.djl.tokenizers;
   requires org.slf4j; // the tokenizers need it and do not say so
 

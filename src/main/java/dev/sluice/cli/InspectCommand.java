@@ -57,6 +57,9 @@ import picocli.CommandLine.Spec;
       "  ./sluice inspect path/to/qwen3 --data book.txt --tokens 1024 --output qwen3-sinks"
     })
 final class InspectCommand implements Callable<Integer> {
+  /// Scores are about one; much larger ones only overflow.
+  private static final double LARGEST_SCORE = 1000;
+
   private static final long QUIET_NANOS = 2_000_000_000L;
 
   @Parameters(
@@ -120,9 +123,10 @@ final class InspectCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException {
-    if (forced != null && !Double.isFinite(forced)) {
+    if (forced != null && !(Math.abs(forced) <= LARGEST_SCORE)) {
       throw new InvalidInputException(
-          "--force-gate must be a number such as 0.15, not %s".formatted(forced));
+          "--force-gate must be a number such as 0.15, of at most %.0f in size, not %s"
+              .formatted(LARGEST_SCORE, forced));
     }
     try (var loaded = options.load(model)) {
       var decoder = loaded.decoder();

@@ -10,7 +10,6 @@ import dev.sluice.report.Numbers;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ProcessGroup.Store;
 import dev.sluice.tokenizer.Tokenizer;
-import dev.sluice.tokenizer.Tokenizers;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.RunDirectory;
 import dev.sluice.training.TrainingRun;
@@ -223,7 +222,7 @@ final class TrainCommand implements Callable<Integer> {
       }
     }
     directory = place;
-    var tokenizer = Tokenizers.load(config.tokenizer());
+    var tokenizer = TrainingRun.tokenizer(config, place.resolve("corpus"), resume != null);
     TrainingRun.requireTrainable(config, tokenizer, replicas.size());
     GradientExchange.requireEven(config.batchSize(), replicas.size());
     var origin = new TrainingRun.Origin(Version.commit(), commandLine());

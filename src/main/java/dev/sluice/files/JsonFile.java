@@ -29,6 +29,8 @@ public final class JsonFile {
   public static final long LARGE = 1L << 30;
 
   private static final int DEEPEST = 200;
+  private static final int LONGEST_NUMBER = 400;
+  private static final int LONGEST_NAME = 50_000;
   private static final int BEFORE = 16;
 
   private static final JsonMapper MAPPER = mapper().build();
@@ -44,7 +46,8 @@ public final class JsonFile {
                 .streamReadConstraints(
                     StreamReadConstraints.builder()
                         .maxNestingDepth(DEEPEST)
-                        .maxNumberLength(400)
+                        .maxNumberLength(LONGEST_NUMBER)
+                        .maxNameLength(LONGEST_NAME)
                         .maxStringLength(Integer.MAX_VALUE)
                         .build())
                 .build())
@@ -152,8 +155,8 @@ public final class JsonFile {
     }
     return switch (e) {
       case StreamConstraintsException _ ->
-          "it is nested deeper than %d levels, or holds a number of more than 400 digits or a name of more than 50000 characters (%s)"
-              .formatted(DEEPEST, where);
+          "it is nested deeper than %d levels, or holds a number of more than %d digits or a name of more than %d characters (%s)"
+              .formatted(DEEPEST, LONGEST_NUMBER, LONGEST_NAME, where);
       case UnexpectedEndOfInputException _ -> "it ends within a value (%s)".formatted(where);
       case DatabindException _ -> "a value does not fit (%s)".formatted(where);
       default -> where;

@@ -10,8 +10,8 @@ import dev.sluice.files.WholeFile;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.Tokenizer;
-import dev.sluice.tokenizer.Tokenizers;
 import dev.sluice.training.RunConfig;
+import dev.sluice.training.RunDirectory;
 import dev.sluice.training.TrainingRun;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -382,7 +382,8 @@ public record Study(
       Listener listener,
       BooleanSupplier stop)
       throws IOException {
-    var tokenizer = Tokenizers.load(base.tokenizer());
+    boolean known = Files.exists(directory.resolve(StudyFile.NAME));
+    var tokenizer = TrainingRun.tokenizer(base, directory.resolve("corpus"), known);
     var trials = trials(directory);
     trials
         .subList(0, arms().size()) // the first seed's; others differ in nothing that is judged
@@ -392,7 +393,9 @@ public record Study(
     }
     Files.createDirectories(directory);
     boolean whole = shard.count() == 1;
-    String doing = "sluice " + String.join(" ", origin.commandLine());
+    requireNoLink(directory.resolve("corpus"));
+    requireNoLink(directory.resolve("trials"));
+    String doing = doing(origin);
     try (var lock =
             whole ? DirectoryLock.own(directory, doing) : DirectoryLock.read(directory, doing);
         var share = whole ? null : ownShare(directory, shard, doing)) {
@@ -412,6 +415,19 @@ public record Study(
               .distinct()
               .toList());
       return run(trials, shard, origin, listener, stop, corpus, tokenizer);
+    }
+  }
+
+  /// As others are told that want the same directory.
+  private static String doing(TrainingRun.Origin origin) {
+    return "sluice " + String.join(" ", origin.commandLine());
+  }
+
+  private static void requireNoLink(Path inside) {
+    if (Files.isSymbolicLink(inside)) {
+      throw new InvalidInputException(
+          "%s is a link, and a study writes only into its own directory; put the whole directory where the link leads"
+              .formatted(inside));
     }
   }
 
@@ -442,19 +458,21 @@ public record Study(
         results.add(TrialResult.read(trial));
         continue;
       }
-      removePartials(trial.directory());
-      var run =
-          new TrainingRun(trial.config(), trial.directory(), origin, listener.trial(trial), stop);
-      var outcome = outcome(trial, run, corpus, tokenizer);
-      if (outcome.ending() == TrainingRun.Ending.STOPPED) {
-        break;
+      requireNoLink(trial.directory());
+      try (var _ = RunDirectory.own(trial.directory(), doing(origin))) {
+        var run =
+            new TrainingRun(trial.config(), trial.directory(), origin, listener.trial(trial), stop);
+        var outcome = outcome(trial, run, corpus, tokenizer);
+        if (outcome.ending() == TrainingRun.Ending.STOPPED) {
+          break;
+        }
+        var result =
+            outcome.ending() == TrainingRun.Ending.DIVERGED || !hasLoss(outcome)
+                ? TrialResult.diverged(trial, outcome)
+                : measure(trial, outcome, sinkWindows);
+        result.write(trial.directory());
+        results.add(result);
       }
-      var result =
-          outcome.ending() == TrainingRun.Ending.DIVERGED || !hasLoss(outcome)
-              ? TrialResult.diverged(trial, outcome)
-              : measure(trial, outcome, sinkWindows);
-      result.write(trial.directory());
-      results.add(result);
     }
     return results;
   }

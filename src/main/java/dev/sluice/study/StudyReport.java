@@ -51,6 +51,7 @@ public final class StudyReport {
         .flatMap(sink -> sink.warnings().stream())
         .distinct()
         .forEach(sentences::add);
+    untrainedPositions().ifPresent(sentences::add);
     long done = 0;
     for (Arm arm : study.arms()) {
       int trials = comparisons.done(arm).size();
@@ -81,6 +82,22 @@ public final class StudyReport {
     power().ifPresent(sentences::add);
     comparisons.sensitivities().forEach(sensitivity -> sentences.add(sentence(sensitivity)));
     return sentences;
+  }
+
+  /// Sinks that are measured on longer windows than the models were trained with.
+  private Optional<String> untrainedPositions() {
+    int window =
+        figures.sinks().values().stream().mapToInt(sink -> sink.longestWindow()).max().orElse(0);
+    int trained =
+        study.arms().stream()
+            .mapToInt(arm -> study.config(arm).sequenceLength())
+            .min()
+            .orElse(window);
+    return window > trained + 1 // a window has one token more than a sequence
+        ? Optional.of(
+            "Sinks are measured on windows of %d tokens, longer than the %d that models were trained with: attention at the positions beyond is of a kind that they never learned."
+                .formatted(window, trained))
+        : Optional.empty();
   }
 
   /// How much the models saw, and whether all saw it alike.

@@ -4,6 +4,7 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.corpus.Corpus;
+import dev.sluice.files.Sha256;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
@@ -90,7 +91,8 @@ final class RunCheckpoints {
       Corpus corpus,
       Tokenizer tokenizer,
       int vocabulary,
-      TrainingRun.Listener listener) {
+      TrainingRun.Listener listener)
+      throws IOException {
     var state = TrainingCheckpoint.state(checkpoint);
     if (state.step() > config.steps()) {
       throw new InvalidInputException(
@@ -125,9 +127,13 @@ final class RunCheckpoints {
             });
   }
 
-  /// A checkpoint has its tokenizer beside it, unless that is bytes.
-  private static void requireTokenizer(Path checkpoint, Tokenizer tokenizer) {
-    boolean ofFile = Files.isRegularFile(checkpoint.resolve("tokenizer.json"));
+  /// A checkpoint has its tokenizer beside it, unless that is bytes and the checkpoint an old one.
+  private static void requireTokenizer(Path checkpoint, Tokenizer tokenizer) throws IOException {
+    Path file = checkpoint.resolve("tokenizer.json");
+    boolean ofFile = Files.isRegularFile(file);
+    if (ofFile && tokenizer.fingerprint().startsWith(Sha256.hex(file))) {
+      return; // without loading a second one, which may take seconds
+    }
     var saved = Tokenizers.load(ofFile ? checkpoint.toString() : "bytes");
     if (!saved.fingerprint().equals(tokenizer.fingerprint())) {
       throw new InvalidInputException(

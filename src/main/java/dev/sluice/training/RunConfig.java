@@ -41,6 +41,8 @@ import tools.jackson.dataformat.toml.TomlMapper;
 ///   book
 /// @param textField the field or column that holds the text
 /// @param tokenizer `bytes`, or a `tokenizer.json`
+/// @param eosToken the token that ends documents, as the vocabulary has it; empty for the one that
+///   the tokenizer's files name
 /// @param heldOutShare the share of the text that is kept from training
 /// @param model a named configuration that the sizes below override
 /// @param vocabSize at least the tokenizer's vocabulary, which zero stands for
@@ -105,6 +107,7 @@ public record RunConfig(
     String data,
     String textField,
     String tokenizer,
+    String eosToken,
     double heldOutShare,
     String model,
     int vocabSize,
@@ -169,6 +172,7 @@ public record RunConfig(
           "moby-dick",
           "text",
           "bytes",
+          "",
           0.1,
           "tiny",
           0,

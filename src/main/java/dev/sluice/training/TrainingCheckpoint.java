@@ -18,6 +18,7 @@ import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
@@ -103,23 +104,21 @@ final class TrainingCheckpoint {
     ///
     /// @throws IOException also if a number is not finite: such a checkpoint is of no use
     /// @param manifest of the run, copied beside the model
-    /// @param tokenizerFile copied beside the model, or null for bytes
-    void save(Path directory, Path manifest, @Nullable Path tokenizerFile) throws IOException {
+    /// @param tokenizer written beside the model
+    void save(Path directory, Path manifest, Tokenizer tokenizer) throws IOException {
       requireFinite(weights, "");
       requireFinite(firstMoments, FIRST);
       requireFinite(secondMoments, SECOND);
       CheckpointDirectory.save(
           directory,
           partial -> {
-            ModelDirectory.write(partial, config, weights.all(), null);
+            ModelDirectory.write(partial, config, weights.all(), tokenizer.endOfText());
             var moments = new ArrayList<>(ModelDirectory.entries(FIRST, firstMoments.all()));
             moments.addAll(ModelDirectory.entries(SECOND, secondMoments.all()));
             SafetensorsWriter.write(partial.resolve(OPTIMIZER), Map.of(), moments);
             WholeFile.write(partial.resolve(STATE), JSON.writeValueAsString(state));
             Files.copy(manifest, partial.resolve(RunManifest.FILE_NAME));
-            if (tokenizerFile != null) {
-              Files.copy(tokenizerFile, partial.resolve("tokenizer.json"));
-            }
+            tokenizer.write(partial);
           });
     }
 

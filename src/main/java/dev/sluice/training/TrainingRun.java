@@ -13,6 +13,7 @@ import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.distributed.GradientExchange;
 import dev.sluice.distributed.Replicas;
 import dev.sluice.evaluation.HeldOutLoss;
+import dev.sluice.files.Failures;
 import dev.sluice.files.WholeFile;
 import dev.sluice.generation.Generator;
 import dev.sluice.generation.Sampler;
@@ -107,6 +108,8 @@ public class TrainingRun {
   /// Who started the run, for its manifest.
   public record Origin(String commit, List<String> commandLine) {}
 
+  private static final String TOKENIZER = "tokenizer.json";
+
   /// What the guard did, a JSON object a line, in a run directory.
   public static final String EVENTS = "events.jsonl";
 
@@ -146,6 +149,33 @@ public class TrainingRun {
     this.checkpoints = directory.resolve("checkpoints");
   }
 
+  /// The tokenizer of a run. One that was begun keeps the end token that its corpus was made with,
+  /// unless its settings name one, and has a copy of the tokenizer's files for when they are gone
+  /// or the run is resumed from another directory.
+  ///
+  /// @param corpus the directory of the run's tokenized text
+  public static Tokenizer tokenizer(RunConfig config, Path corpus, boolean begun) {
+    if (!begun || !Files.exists(corpus.resolve("corpus.json"))) {
+      return Tokenizers.load(config.tokenizer(), config.eosToken());
+    }
+    String from =
+        Files.exists(Path.of(config.tokenizer())) ? config.tokenizer() : copy(config, corpus);
+    return config.eosToken().isEmpty()
+        ? Tokenizers.restore(from, Corpus.open(corpus).summary().tokenizerFingerprint())
+        : Tokenizers.load(from, config.eosToken());
+  }
+
+  /// Beside the corpus, or where an older run has it: in its checkpoints.
+  private static String copy(RunConfig config, Path corpus) {
+    if (Files.exists(corpus.resolve(TOKENIZER))) {
+      return corpus.toString();
+    }
+    return CheckpointDirectory.latest(corpus.resolveSibling("checkpoints"))
+        .filter(checkpoint -> Files.exists(checkpoint.resolve(TOKENIZER)))
+        .map(Path::toString)
+        .orElse(config.tokenizer());
+  }
+
   /// Tokenizes the run's text into `directory`, or reuses what is there.
   ///
   /// @param fixed whether a corpus that is there belongs to a run: it is then opened and never
@@ -169,7 +199,15 @@ public class TrainingRun {
       }
       return corpus;
     }
-    return Corpus.prepare(documents(config, bundled), tokenizer, config.heldOutShare(), directory);
+    var corpus =
+        Corpus.prepare(documents(config, bundled), tokenizer, config.heldOutShare(), directory);
+    try {
+      tokenizer.write(directory);
+    } catch (IOException e) {
+      throw new InvalidInputException(
+          "%s; choose another --output".formatted(Failures.words(e)), e);
+    }
+    return corpus;
   }
 
   private static Documents documents(RunConfig config, boolean bundled) {
@@ -197,13 +235,14 @@ public class TrainingRun {
   }
 
   /// Refuses what cannot be trained, before anything is written: a gate, shape, schedule, precision
-  /// or device that is not known or not there, a model or batch that this machine cannot hold, and
-  /// a last sample that would not fit.
+  /// or device that is not known or not there, a tokenizer without a token that ends documents, a
+  /// model or batch that this machine cannot hold, and a last sample that would not fit.
   ///
   /// @param ranks that share the batch
   public static void requireTrainable(RunConfig config, Tokenizer tokenizer, int ranks) {
     var shape = config.decoder(vocabulary(config, tokenizer));
     var _ = config.scheduleOf();
+    var _ = tokenizer.endOfText(); // a corpus needs it
     if (Device.parse(config.device()).equals(Device.CPU)) {
       requireMemory(config, shape, ranks);
     }
@@ -610,9 +649,7 @@ public class TrainingRun {
               CheckpointDirectory.removeIncomplete(checkpoint);
               if (!CheckpointDirectory.complete(checkpoints).contains(checkpoint)) {
                 snapshot.save(
-                    checkpoint,
-                    directory.resolve(RunManifest.FILE_NAME),
-                    Tokenizers.file(config.tokenizer()));
+                    checkpoint, directory.resolve(RunManifest.FILE_NAME), inputs.tokenizer());
               }
               new Retention(
                       config.keepCheckpoints(),

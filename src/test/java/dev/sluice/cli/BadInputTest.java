@@ -194,8 +194,35 @@ class BadInputTest {
     assertContains(Cli.run("inspect", run, "--tokenizer", TOKENIZER).refusal(), "256");
     assertContains(trainRefusal("--tokenizer", TOKENIZER, "--vocab-size", 256), "vocab_size");
     Path broken = Files.writeString(directory.resolve("tokenizer.json"), "{\"model\":");
-    assertContains(trainRefusal("--tokenizer", broken), "not a usable");
+    assertContains(trainRefusal("--tokenizer", broken), "not valid JSON");
     assertContains(trainRefusal("--tokenizer", "nowhere.json"), "no tokenizer");
+  }
+
+  /// It ends the process that reads it.
+  @Test
+  void tokenizerThatBreaksTheLibrary() throws IOException {
+    String json = Files.readString(TOKENIZER);
+    Path broken =
+        Files.writeString(
+            directory.resolve("charsmap.json"),
+            json.replaceFirst(
+                "\"normalizer\": *null",
+                "\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"AAAA\"}"));
+    assertContains(
+        Cli.run("generate", run, "--prompt", "x", "--tokenizer", broken).refusal(),
+        "charsmap.json is not a usable Hugging Face tokenizer: on reading it the library broke");
+    assertContains(trainRefusal("--tokenizer", broken), "the library broke down");
+  }
+
+  @Test
+  void endTokenThatIsNone() {
+    Path wordPiece = TOKENIZER.resolveSibling("wordpiece.json");
+    assertContains(trainRefusal("--tokenizer", wordPiece), "choose one with --eos-token");
+    assertContains(
+        trainRefusal("--tokenizer", wordPiece, "--eos-token", "</s>"), "no token '</s>'");
+    assertContains(trainRefusal("--eos-token", "</s>"), "bytes");
+    assertContains(
+        Cli.run("generate", run, "--prompt", "x", "--eos-token", "</s>").refusal(), "bytes");
   }
 
   @Test

@@ -11,7 +11,6 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.Random;
 import java.util.Set;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -52,7 +51,7 @@ class FlagsFuzzTest {
           "--turns",
           "--max-tokens");
 
-  private static String[] command(Random random, int number) {
+  private static String[] command(Mutations mutations, int number) {
     List<Object> command = new ArrayList<>();
     switch (number % 6) {
       case 0 -> command.add("plan");
@@ -117,31 +116,23 @@ class FlagsFuzzTest {
       default -> command.addAll(List.of("verify", run));
     }
     List<OptionSpec> options = options(String.valueOf(command.getFirst()));
-    for (int n = 1 + random.nextInt(2); n > 0 && !options.isEmpty(); n--) {
-      OptionSpec option = options.get(random.nextInt(options.size()));
+    for (int n = 1 + mutations.below(2); n > 0 && !options.isEmpty(); n--) {
+      OptionSpec option = mutations.oneOf(options);
       int at = command.indexOf(option.longestName());
       if (at >= 0) {
-        command.set(at + 1, value(random));
+        command.set(at + 1, mutations.argument());
       } else {
         command.add(option.longestName());
-        command.add(value(random));
+        command.add(mutations.argument());
       }
     }
-    if (random.nextInt(10) == 0) {
-      command.add(value(random));
+    if (mutations.below(10) == 0) {
+      command.add(mutations.argument());
     }
     return command.stream()
         .map(String::valueOf)
         .map(argument -> argument.replace("\0", "?")) // no system passes one on
         .toArray(String[]::new);
-  }
-
-  private static String value(Random random) {
-    return switch (random.nextInt(4)) {
-      case 0 -> Mutations.text(random);
-      case 1 -> String.valueOf(random.nextInt(20));
-      default -> Mutations.number(random);
-    };
   }
 
   private static List<OptionSpec> options(String command) {
@@ -158,7 +149,7 @@ class FlagsFuzzTest {
     int count = Integer.getInteger("fuzz", 250) / 2;
     int refused = 0;
     for (int i = 0; i < count; i++) {
-      String[] command = command(new Random(77_000L + i), i);
+      String[] command = command(new Mutations(77_000L + i), i);
       String what = i + ": " + Printable.brief(String.join(" ", command), 600);
       var answer = Cli.run((Object[]) command);
       assertTrue(

@@ -5,10 +5,12 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.files.DirectoryLock;
+import dev.sluice.training.RunConfig;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -124,6 +126,9 @@ class MeasuringTest {
       assertContains(Cli.run("parity", run, "--tolerance", score).refusal(), "tolerance");
       assertContains(Cli.run("bench", "train", "--warm-up", score).refusal(), "--warm-up");
     }
+    for (String score : new String[] {"1e308", "-1e39", "1001"}) {
+      assertContains(Cli.run("inspect", run, "--force-gate", score).refusal(), "--force-gate");
+    }
     assertContains(Cli.run("parity", run, "--tolerance", -1).refusal(), "tolerance");
     for (Object tokens : new Object[] {0, -1, Integer.MIN_VALUE}) {
       assertContains(Cli.run("generate", run, "--max-tokens", tokens).refusal(), "at least 1");
@@ -142,6 +147,28 @@ class MeasuringTest {
       assertContains(Cli.run("bench", "train", "--shape", shape).refusal(), "--shape");
     }
     assertContains(Cli.run("bench", "train", "--experts", Integer.MAX_VALUE).refusal(), "--shape");
+  }
+
+  /// Room for keys and values is taken at once, so a context that no machine can hold is not.
+  @Test
+  void aContextThatNoMachineHolds() throws IOException {
+    Path claims =
+        Cli.copy(
+            run.resolve("checkpoints").resolve(WEIGHTS), directory.resolve("claims"), "SHA256SUMS");
+    Path config = claims.resolve("config.json");
+    Files.writeString(
+        config,
+        Files.readString(config)
+            .replace(
+                "\"max_position_embeddings\" : 32768", "\"max_position_embeddings\" : 2147483647"));
+    assertContains(
+        Cli.run("generate", claims, "--prompt", "L", "--max-tokens", Integer.MAX_VALUE - 1)
+            .refusal(),
+        "1 prompt tokens and 2147483646 new ones are more than");
+    Cli.run("generate", claims, "--prompt", "L", "--max-tokens", 2).succeeded();
+    assertContains(
+        Cli.run("inspect", claims, "--data", data, "--tokens", Integer.MAX_VALUE - 1).refusal(),
+        "fewer than two windows of 2147483646");
   }
 
   /// As many windows as there are, said; more tokens than can be measured at once, refused.
@@ -166,7 +193,7 @@ class MeasuringTest {
   @Test
   void twoInspectionsOfOneDirectory() throws IOException {
     Path output = Files.createDirectory(directory.resolve("shared"));
-    try (var _ = DirectoryLock.own(output, "sluice inspect elsewhere")) {
+    try (var _ = Cli.ofAnother(() -> DirectoryLock.own(output, "sluice inspect elsewhere"))) {
       assertContains(
           Cli.run("inspect", run, "--output", output).refusal(), output + " is in use by");
     }
@@ -187,6 +214,19 @@ class MeasuringTest {
           List.of(".lock", "inspect.html", "inspect.json"),
           files.map(file -> file.getFileName().toString()).sorted().toList());
     }
+  }
+
+  /// A run of which no loss was finite still has its page.
+  @Test
+  void aRunWithoutAHeldOutLossHasAPage() throws IOException {
+    Path broken = Cli.copy(run, directory.resolve("broken"), "checkpoints", "report.html");
+    Path metrics = broken.resolve("metrics.jsonl");
+    Files.writeString(
+        metrics,
+        Files.readString(metrics)
+            .replaceAll("\"held_out_(\\w+)\":[^,}]+", "\"held_out_$1\":\"NaN\""));
+    Path page = RunReport.write(broken, RunConfig.from(broken.resolve(RunConfig.FILE), Map.of()));
+    assertContains(Files.readString(page), "No held-out loss of this run is a number.");
   }
 
   @Test

@@ -251,14 +251,14 @@ class StudyCommandTest {
     Path partial = Files.createDirectory(place).resolve(".study.toml.0123456789abcdef.partial");
     Files.createFile(partial);
     Files.createFile(place.resolve(".study-123.partial"));
-    try (var _ = DirectoryLock.own(place, "another study")) {
+    try (var _ = Cli.ofAnother(() -> DirectoryLock.own(place, "another study"))) {
       assertContains(Cli.run("study", file, "--output", place).refusal(), "in use by");
       assertContains(
           Cli.run("study", file, "--shard", "1/2", "--output", place).refusal(), "in use by");
       assertTrue(Files.exists(partial));
     }
-    try (var _ = DirectoryLock.read(place, "a shard");
-        var _ = DirectoryLock.ownPart(place, "shard-1-of-2", "a shard")) {
+    try (var _ = Cli.ofAnother(() -> DirectoryLock.read(place, "a shard"));
+        var _ = Cli.ofAnother(() -> DirectoryLock.ownPart(place, "shard-1-of-2", "a shard"))) {
       assertContains(Cli.run("study", file, "--output", place).refusal(), "in use by");
       assertContains(
           Cli.run("study", file, "--shard", "1/2", "--output", place).refusal(), "in use by");
@@ -271,6 +271,27 @@ class StudyCommandTest {
           List.of(),
           left.filter(one -> one.toString().endsWith(".partial")).toList(),
           "what dead writers left");
+    }
+  }
+
+  /// Shards of different counts may meet in a trial; what is a link is not written through.
+  @Test
+  void aTrialInUseIsLeftAlone() throws IOException {
+    Path place = Files.createDirectory(directory.resolve("met"));
+    Path trial = Files.createDirectories(place.resolve(GATED));
+    try (var _ = Cli.ofAnother(() -> DirectoryLock.own(trial, "another shard"))) {
+      String answer = Cli.run("study", file, "--shard", "2/2", "--output", place).err();
+      assertContains(answer, GATED + " is in use by");
+    }
+    Path elsewhere = Files.createDirectory(directory.resolve("elsewhere"));
+    for (String link : new String[] {GATED, "trials", "corpus"}) {
+      Path linked = directory.resolve("linked-" + link.replace('/', '-'));
+      Files.createDirectories(linked.resolve(link).getParent());
+      Files.createSymbolicLink(linked.resolve(link), elsewhere);
+      var answer = Cli.run("study", file, "--shard", "2/2", "--output", linked);
+      assertEquals(Main.BAD_INPUT, answer.code(), answer::toString);
+      assertContains(answer.err(), link + " is a link");
+      assertEquals(0, elsewhere.toFile().list().length);
     }
   }
 

@@ -10,6 +10,7 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.tokenizer.ByteTokenizer;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
+import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -219,6 +220,11 @@ class CorpusTest {
       @Override
       public String describe() {
         return fingerprint();
+      }
+
+      @Override
+      public void write(Path directory) throws IOException {
+        throw new IOException("it is no file");
       }
     }
     var documents = Documents.of("x", List.of("the whale"));

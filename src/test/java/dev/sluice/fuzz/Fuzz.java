@@ -9,7 +9,6 @@ import java.io.IOException;
 import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.Random;
 
 /// Gives a reader many broken inputs. Each must be read, or be refused in one clean sentence, in
 /// bounded time and memory.
@@ -31,7 +30,7 @@ public final class Fuzz {
 
   /// Makes an input from random numbers.
   public interface Input {
-    byte[] make(Random random) throws IOException;
+    byte[] make(Mutations mutations) throws IOException;
   }
 
   /// Reads an input.
@@ -54,7 +53,7 @@ public final class Fuzz {
       throws IOException {
     int refused = 0;
     for (int i = 0; i < count; i++) {
-      byte[] input = inputs.make(new Random(name.hashCode() * 1_000_003L + i));
+      byte[] input = inputs.make(new Mutations(name.hashCode() * 1_000_003L + i));
       long allocated = allocated();
       long began = System.nanoTime();
       String wrong = null;

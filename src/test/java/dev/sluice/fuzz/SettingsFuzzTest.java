@@ -26,7 +26,7 @@ class SettingsFuzzTest {
     var outcome =
         Fuzz.run(
             "config-toml",
-            random -> Mutations.settings(random, good),
+            mutations -> mutations.tomlFile(good),
             input -> {
               Files.write(file, input);
               var config = RunConfig.from(file, Map.of());
@@ -64,7 +64,7 @@ class SettingsFuzzTest {
     var outcome =
         Fuzz.run(
             "study-toml",
-            random -> Mutations.settings(random, good),
+            mutations -> mutations.tomlFile(good),
             input -> {
               Files.write(file, input);
               var study = StudyFile.read(file, RunConfig.DEFAULTS, Map.of());

@@ -47,7 +47,7 @@ class TextFuzzTest {
     var outcome =
         Fuzz.run(
             "text-" + name,
-            random -> Mutations.bytes(random, good),
+            mutations -> mutations.bytes(good),
             input -> {
               Trees.remove(corpus);
               Files.write(file, input);
@@ -94,9 +94,7 @@ class TextFuzzTest {
     var outcome =
         Fuzz.run(
             "text-parquet",
-            random ->
-                Mutations.bytes(
-                    random, Files.readAllBytes(files.get(random.nextInt(files.size())))),
+            mutations -> mutations.bytes(Files.readAllBytes(mutations.oneOf(files))),
             input -> {
               Trees.remove(corpus);
               Files.write(file, input);

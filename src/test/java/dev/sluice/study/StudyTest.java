@@ -198,15 +198,16 @@ class StudyTest {
             gate = "none"
             published_perplexity = 6.026
             [[variant]]
-            name = "gate, twice the heads"
-            gate = "sdpa-headwise"
+            name = "two gates, deeper, twice the heads"
+            gate = "value-headwise+sdpa-headwise"
+            layers = 2
             key_value_heads = 2
             """);
     var study = StudyFile.read(file, RunConfig.DEFAULTS, Map.of());
     assertEquals(4, study.arms().size());
     assertEquals(List.of(1L, 2L), study.seeds());
     assertEquals(
-        Map.of("gate", "sdpa-headwise", "key_value_heads", "2"),
+        Map.of("gate", "value-headwise+sdpa-headwise", "layers", "2", "key_value_heads", "2"),
         study.variants().getLast().settings());
     var origin = new TrainingRun.Origin("test", List.of("study"));
     Path place = directory.resolve("study");
@@ -216,6 +217,11 @@ class StudyTest {
       var results = study.run(place, part, origin, _ -> new TrainingRun.Listener() {}, () -> false);
       assertEquals(part.of(8), results.size());
       trained += results.size();
+      var partly = new StudyReport(study, place, study.results(place));
+      String said = String.join(" ", partly.sentences());
+      assertEquals(trained < 8, said.contains("not done yet"), said);
+      assertEquals(trained < 8, partly.tables().getFirst().columns().contains("seeds"));
+      partly.writePage("sluice study report", Map.of());
     }
     assertEquals(8, trained);
     assertEquals(
@@ -229,6 +235,15 @@ class StudyTest {
     String page = Files.readString(report.writePage("sluice study", Map.of()));
     assertTrue(page.contains("Loss and learning rate"), "the sweep's picture");
     assertTrue(page.contains("6.026"), "the paper's number");
+    // both gates of a layer together: 2 heads each, of all tokens of all windows
+    var sinks = all.get(2).sinks(study.trials(place).get(2).directory());
+    long tokens = (long) sinks.windows() * sinks.longestWindow();
+    assertEquals(4, sinks.gateStatistics().gates().size());
+    var histograms = new StudyFigures(study, place, new Comparisons(study, all)).gateHistograms();
+    assertEquals(1, histograms.arms().size());
+    for (double[] layer : histograms.arms().getFirst().counts()) {
+      assertEquals(4.0 * tokens, Arrays.stream(layer).sum());
+    }
     var loaded = study.trials(place).get(2).config();
     assertEquals(2, loaded.keyValueHeads());
     assertEquals(1e-3, loaded.learningRate());

@@ -10,7 +10,6 @@ import dev.sluice.files.Sha256;
 import dev.sluice.files.Trees;
 import dev.sluice.fuzz.Checksums;
 import dev.sluice.fuzz.Fuzz;
-import dev.sluice.fuzz.Mutations;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
@@ -100,10 +99,7 @@ class RunFuzzTest {
     byte[] content = Files.readAllBytes(good.resolve(name));
     return Fuzz.run(
         "run-" + file.getFileName(),
-        random ->
-            json && random.nextInt(4) > 0
-                ? Mutations.json(random, content)
-                : Mutations.bytes(random, content),
+        mutations -> json ? mutations.jsonFile(content) : mutations.bytes(content),
         input -> {
           renew();
           Files.write(file, input);
@@ -151,7 +147,7 @@ class RunFuzzTest {
     assertRefusesMost(
         Fuzz.run(
             "run-checksums",
-            random -> Mutations.bytes(random, content),
+            mutations -> mutations.bytes(content),
             input -> {
               renew();
               Files.write(file, input);
