@@ -97,22 +97,26 @@ final class ModelConfigReader {
   /// Keys that are absent, and what stands for them.
   private final List<String> taken = new ArrayList<>();
 
-  private ModelConfigReader(ConfigKeys keys) {
+  private ModelConfigReader(ConfigKeys keys, Type type) {
     this.keys = keys;
-    this.type = type(keys);
+    this.type = type;
   }
 
   static ModelConfig read(ObjectNode json) {
-    var reader = new ModelConfigReader(new ConfigKeys(json, ""));
+    var keys = new ConfigKeys(json, "");
+    List<String> taken = List.of();
     try {
+      var reader = new ModelConfigReader(keys, type(keys));
+      taken = reader.taken;
       return reader.read();
     } catch (InvalidInputException e) {
-      throw reader.explained(e);
+      throw explained(e, keys, taken);
     }
   }
 
   /// A refusal may come from what was taken for a key that is absent, perhaps misspelt.
-  private InvalidInputException explained(InvalidInputException e) {
+  private static InvalidInputException explained(
+      InvalidInputException e, ConfigKeys keys, List<String> taken) {
     var reasons = new ArrayList<String>();
     if (!taken.isEmpty()) {
       reasons.add("not given, and taken as transformers does: " + String.join(", ", taken));
@@ -120,7 +124,7 @@ final class ModelConfigReader {
     var misspelt =
         keys.left().keySet().stream()
             .filter(key -> !ConfigNames.isKnown(key) && !isDropout(key))
-            .map(this::withNear)
+            .map(key -> withNear(key, keys))
             .toList();
     if (!misspelt.isEmpty()) {
       reasons.add("not known: " + Listing.ofWords(misspelt));
@@ -545,7 +549,7 @@ final class ModelConfigReader {
                   .formatted(Printable.brief(key, 60), Printable.brief(value, 40)));
         }
       } else if (!isForeign && !ConfigNames.isHarmless(key) && !ConfigNames.isJudged(key)) {
-        unknown.add(withNear(key));
+        unknown.add(withNear(key, keys));
       }
     }
     if (!unknown.isEmpty()) {
@@ -560,7 +564,7 @@ final class ModelConfigReader {
     return key.endsWith("dropout") || key.endsWith("dropout_prob") || key.endsWith("_pdrop");
   }
 
-  private String withNear(String key) {
+  private static String withNear(String key, ConfigKeys keys) {
     String near = ConfigNames.near(key);
     return Listing.quoted(key)
         + (near == null || near.equals(key) || keys.has(near) ? "" : " (near " + near + ")");

@@ -226,6 +226,31 @@ class ModelConfigTest {
     assertTrue(refused.contains("'num_key_value_head' (near num_key_value_heads)"), refused);
   }
 
+  /// Whatever key is misspelt, its wrong name is shown, and the right one where that is not there.
+  @Test
+  void noMisspeltKeyIsSilent() {
+    for (var good : List.of(qwen3(""), mixture(""))) {
+      for (String key : List.copyOf(good.propertyNames())) {
+        if (good.path(key).isNull()) {
+          continue;
+        }
+        var json = good.deepCopy();
+        String wrong = key + "x";
+        json.set(wrong, json.remove(key));
+        String told;
+        try {
+          told = String.join(" ", read(json).notes());
+        } catch (InvalidInputException e) {
+          told = e.getMessage();
+        } catch (IOException e) {
+          throw new AssertionError(e);
+        }
+        assertTrue(told.contains("'" + wrong + "'"), key + ": " + told);
+        assertTrue(told.contains("near " + key), key + ": " + told);
+      }
+    }
+  }
+
   @Test
   void manyUnknownKeysAreOneLine() throws IOException {
     var changes = new StringBuilder();
