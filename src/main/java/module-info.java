@@ -15,6 +15,7 @@ module dev.sluice {
   requires org.apache.commons.statistics.distribution;
   requires tools.jackson.databind;
   requires tools.jackson.dataformat.toml;
+  requires com.aayushatharva.brotli4j;
   requires dev.hardwood.core;
   requires com.github.luben.zstd_jni;
   requires ai.djl.api;
