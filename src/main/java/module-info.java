@@ -7,7 +7,6 @@ module dev.sluice {
   requires jdk.incubator.vector;
   requires org.bytedeco.pytorch;
   requires org.bytedeco.javacpp;
-  requires java.logging;
   requires java.management;
   requires transitive jdk.jfr;
   requires jdk.management;
@@ -16,7 +15,6 @@ module dev.sluice {
   requires tools.jackson.databind;
   requires tools.jackson.dataformat.toml;
   requires com.aayushatharva.brotli4j;
-  requires dev.hardwood.core;
   requires com.github.luben.zstd_jni;
   requires ai.djl.api;
   requires ai.djl.tokenizers;

@@ -130,7 +130,7 @@ record InspectedText(
     Path directory = null;
     try {
       directory = Files.createTempDirectory("sluice-inspect-");
-      var corpus = Corpus.prepare(documents, tokenizer, 0, directory);
+      var corpus = Corpus.prepare(documents, tokenizer, 0, directory, warnings::add);
       return spread(
           documents.name(),
           documents.fingerprint(),

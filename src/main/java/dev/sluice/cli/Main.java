@@ -13,8 +13,6 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.InvalidPathException;
 import java.util.List;
 import java.util.Set;
-import java.util.logging.Level;
-import java.util.logging.Logger;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -113,28 +111,13 @@ public final class Main implements Runnable {
   /// What only some commands need, as every command is to start at once.
   static void prepare(CommandLine commandLine, String command) {
     switch (command) {
-      case "train" -> {
-        ParquetLog.quieten();
-        SettingFlags.addTo(commandLine, "train", RunConfig.DEFAULTS, Set.of());
-      }
-      case "study" -> {
-        ParquetLog.quieten();
-        SettingFlags.addTo(
-            commandLine, "study", StudyCommand.defaults(), Set.of("gate", "match_parameters"));
-      }
+      case "train" -> SettingFlags.addTo(commandLine, "train", RunConfig.DEFAULTS, Set.of());
+      case "study" ->
+          SettingFlags.addTo(
+              commandLine, "study", StudyCommand.defaults(), Set.of("gate", "match_parameters"));
       case "plan" ->
           SettingFlags.addTo(commandLine, "plan", PlanCommand.defaults(), PlanCommand.others());
-      case "inspect" -> ParquetLog.quieten();
       default -> {}
-    }
-  }
-
-  /// It says how it uses the processor; nobody asked.
-  private static final class ParquetLog {
-    private static final Logger LOG = Logger.getLogger("dev.hardwood"); // held weakly elsewhere
-
-    static void quieten() {
-      LOG.setLevel(Level.WARNING);
     }
   }
 

@@ -306,8 +306,7 @@ final class StudyCommand implements Callable<Integer> {
     }
 
     @Override
-    public void begun(List<String> warnings) {
-      warnings.forEach(warning -> Console.note("Warning: " + warning));
+    public void begun() {
       Console.note(
           "%d trials of %d steps: %s, seeds %d to %d, in %s"
               .formatted(
@@ -318,6 +317,11 @@ final class StudyCommand implements Callable<Integer> {
                   study.seeds().getFirst(),
                   study.seeds().getLast(),
                   directory));
+    }
+
+    @Override
+    public void noted(String what) {
+      Console.note(what);
     }
 
     @Override
@@ -341,6 +345,11 @@ final class StudyCommand implements Callable<Integer> {
                       trial.arm().name() + " seed " + trial.seed(),
                       "loss " + Numbers.fixed(step.loss(), 3),
                       Numbers.count(Math.round(tokensPerSecond)) + " tokens/s")));
+        }
+
+        @Override
+        public void noted(String what) {
+          Console.note(what);
         }
       };
     }

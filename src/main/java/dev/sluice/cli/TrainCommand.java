@@ -244,9 +244,9 @@ final class TrainCommand implements Callable<Integer> {
   private Corpus corpus(Replicas replicas, RunConfig config, Tokenizer tokenizer, Path place) {
     if (!replicas.isFirst()) {
       replicas.barrier();
-      return TrainingRun.prepareCorpus(config, tokenizer, place, true);
+      return TrainingRun.prepareCorpus(config, tokenizer, place, true, _ -> {});
     }
-    var corpus = TrainingRun.prepareCorpus(config, tokenizer, place, resume != null);
+    var corpus = TrainingRun.prepareCorpus(config, tokenizer, place, resume != null, Console::note);
     replicas.barrier();
     return corpus;
   }

@@ -72,9 +72,10 @@ public record Study(
   @FunctionalInterface
   public interface Listener {
     /// The study is there and this process may work on it.
-    ///
-    /// @param warnings what the user must know
-    default void begun(List<String> warnings) {}
+    default void begun() {}
+
+    /// Something that the user must know and that is no failure.
+    default void noted(String what) {}
 
     /// Who hears of a trial that begins or goes on.
     TrainingRun.Listener trial(Trial trial);
@@ -404,16 +405,18 @@ public record Study(
         removePartials(directory);
       }
       boolean begun = Files.exists(directory.resolve(StudyFile.NAME));
-      var corpus = TrainingRun.prepareCorpus(base, tokenizer, directory.resolve("corpus"), begun);
+      var corpus =
+          TrainingRun.prepareCorpus(
+              base, tokenizer, directory.resolve("corpus"), begun, listener::noted);
       if (!begun) {
         StudyFile.write(this, directory);
       }
-      listener.begun(
-          Stream.of(lock, share)
-              .flatMap(Stream::ofNullable)
-              .flatMap(one -> Stream.ofNullable(one.warning()))
-              .distinct()
-              .toList());
+      Stream.of(lock, share)
+          .flatMap(Stream::ofNullable)
+          .flatMap(one -> Stream.ofNullable(one.warning()))
+          .distinct()
+          .forEach(listener::noted);
+      listener.begun();
       return run(trials, shard, origin, listener, stop, corpus, tokenizer);
     }
   }

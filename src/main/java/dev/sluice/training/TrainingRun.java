@@ -35,6 +35,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.function.BooleanSupplier;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.PropertyNamingStrategies;
 import tools.jackson.databind.json.JsonMapper;
@@ -180,8 +181,13 @@ public class TrainingRun {
   ///
   /// @param fixed whether a corpus that is there belongs to a run: it is then opened and never
   ///   written again, also when the text is gone, and a changed text or tokenizer is refused
+  /// @param notes hears, in sentences, what the user should know of the texts
   public static Corpus prepareCorpus(
-      RunConfig config, Tokenizer tokenizer, Path directory, boolean fixed) {
+      RunConfig config,
+      Tokenizer tokenizer,
+      Path directory,
+      boolean fixed,
+      Consumer<String> notes) {
     boolean bundled = config.data().equals("moby-dick") && !Files.exists(Path.of("moby-dick"));
     if (fixed && Files.exists(directory.resolve("corpus.json"))) {
       var corpus = Corpus.open(directory);
@@ -197,10 +203,12 @@ public class TrainingRun {
         throw changed(
             "tokenizer", summary.tokenizer() + ", now " + tokenizer.describe(), directory);
       }
+      corpus.tell(notes);
       return corpus;
     }
     var corpus =
-        Corpus.prepare(documents(config, bundled), tokenizer, config.heldOutShare(), directory);
+        Corpus.prepare(
+            documents(config, bundled), tokenizer, config.heldOutShare(), directory, notes);
     try {
       tokenizer.write(directory);
     } catch (IOException e) {

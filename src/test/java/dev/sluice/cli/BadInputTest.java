@@ -183,8 +183,8 @@ class BadInputTest {
     Path small = Files.writeString(directory.resolve("small.txt"), "Too little.");
     assertContains(trainRefusal("--data", small), "tokens");
     assertContains(Cli.run("inspect", run, "--data", small).refusal(), "fewer than two windows");
-    assertContains(trainRefusal("--data", directory.resolve("none.txt")), "no data");
-    assertContains(Cli.run("inspect", run, "--data", "none.txt").refusal(), "no data");
+    assertContains(trainRefusal("--data", directory.resolve("none.txt")), "does not exist");
+    assertContains(Cli.run("inspect", run, "--data", "none.txt").refusal(), "does not exist");
   }
 
   @Test

@@ -19,7 +19,7 @@ import org.junit.jupiter.api.io.TempDir;
 
 /// Texts of all kinds, plain, compressed and in Parquet.
 class TextFuzzTest {
-  private static final Path PARQUET = Path.of("src/test/resources/dev/sluice/corpus");
+  private static final Path PARQUET = Path.of("src/test/resources/dev/sluice/corpus/kinds");
 
   @TempDir Path directory;
 
@@ -47,7 +47,10 @@ class TextFuzzTest {
     var outcome =
         Fuzz.run(
             "text-" + name,
-            mutations -> mutations.bytes(good),
+            mutations ->
+                name.endsWith(".json") && mutations.below(2) == 0
+                    ? mutations.jsonFile(good)
+                    : mutations.bytes(good),
             input -> {
               Trees.remove(corpus);
               Files.write(file, input);
@@ -87,7 +90,7 @@ class TextFuzzTest {
   void parquet() throws IOException {
     List<Path> files;
     try (Stream<Path> all = Files.list(PARQUET)) {
-      files = all.filter(file -> file.toString().endsWith(".parquet")).sorted().toList();
+      files = all.sorted().toList();
     }
     Path file = directory.resolve("a.parquet");
     Path corpus = directory.resolve("corpus");

@@ -58,7 +58,7 @@ final class Runs {
   }
 
   static Corpus corpus(Path directory) {
-    return TrainingRun.prepareCorpus(config(), Tokenizers.load("bytes"), directory, false);
+    return TrainingRun.prepareCorpus(config(), Tokenizers.load("bytes"), directory, false, _ -> {});
   }
 
   /// What a listener heard.

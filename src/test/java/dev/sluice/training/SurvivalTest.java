@@ -351,7 +351,8 @@ class SurvivalTest {
           assertThrows(
               InvalidInputException.class,
               () ->
-                  TrainingRun.prepareCorpus(config, tokenizer, directory.resolve("corpus"), true));
+                  TrainingRun.prepareCorpus(
+                      config, tokenizer, directory.resolve("corpus"), true, _ -> {}));
       assertTrue(refused.getMessage().contains(shard), refused.getMessage());
       Files.write(file, bytes);
     }
@@ -484,14 +485,14 @@ class SurvivalTest {
     }
     var config = Runs.config("data", texts.toString());
     Path place = directory.resolve("own");
-    TrainingRun.prepareCorpus(config, tokenizer, place, false);
+    TrainingRun.prepareCorpus(config, tokenizer, place, false, _ -> {});
     Files.writeString(texts.resolve("b.txt"), "other");
     Files.delete(texts.resolve("c.txt"));
     Files.writeString(texts.resolve("d.txt"), "more");
     String refused =
         assertThrows(
                 InvalidInputException.class,
-                () -> TrainingRun.prepareCorpus(config, tokenizer, place, true))
+                () -> TrainingRun.prepareCorpus(config, tokenizer, place, true, _ -> {}))
             .getMessage();
     assertTrue(refused.contains("(b.txt changed, c.txt is gone, d.txt is new)"), refused);
   }
