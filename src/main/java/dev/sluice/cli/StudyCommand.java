@@ -308,6 +308,7 @@ final class StudyCommand implements Callable<Integer> {
     @Override
     public void begun(List<String> warnings) {
       warnings.forEach(warning -> Console.note("Warning: " + warning));
+      study.base().notes().forEach(Console::note);
       Console.note(
           "%d trials of %d steps: %s, seeds %d to %d, in %s"
               .formatted(
