@@ -307,6 +307,7 @@ final class StudyCommand implements Callable<Integer> {
 
     @Override
     public void begun() {
+      study.base().notes().forEach(Console::note);
       Console.note(
           "%d trials of %d steps: %s, seeds %d to %d, in %s"
               .formatted(
