@@ -21,6 +21,9 @@ import org.jspecify.annotations.Nullable;
 /// OpenMP threads itself (attention, batched products) a matrix product stays on one thread: nested
 /// threads that wait for one another made a training step on two cores up to a hundred times
 /// slower.
+///
+/// The setting is the process's. So operations that want different ones wait for one another, and
+/// each runs with what it wants; what is under way in libtorch's engine takes what it finds.
 @SuppressWarnings("restricted")
 final class BlasThreads {
   private static final Linker LINKER = Linker.nativeLinker();
@@ -38,8 +41,15 @@ final class BlasThreads {
   /// About five milliseconds of one core.
   private static final long WORTH_SPLITTING = 500_000_000;
 
+  private static final ThreadLocal<Boolean> INSIDE = ThreadLocal.withInitial(() -> false);
+
+  private static final Object SETTING = new Object();
+
+  // guarded by SETTING
   private static int available = 1;
-  private static int count = 1;
+  private static int resting = 1;
+  private static int current;
+  private static int underWay;
 
   static {
     runOnOurThreads();
@@ -113,31 +123,89 @@ final class BlasThreads {
 
   /// Sets how many threads a large matrix product uses.
   static void use(int threads) {
-    available = threads;
-    count = threads;
-    set(threads);
+    Threads.together(threads, _ -> {}); // a thread that cannot be started later ends the process
+    synchronized (SETTING) {
+      awaitNoneUnderWay();
+      available = threads;
+      resting = threads;
+      change(threads);
+    }
   }
 
-  /// Prepares for products of that many multiplications: handing out small ones costs more than it
-  /// saves. The choice depends on shapes alone, so that results do.
-  static void prepare(long multiplications) {
-    int wanted = multiplications < WORTH_SPLITTING ? 1 : available;
-    if (wanted != count) {
-      count = wanted;
-      set(wanted);
+  /// Runs a product of that many multiplications: handing out small ones costs more than it saves.
+  /// The choice depends on shapes alone, so that results do.
+  static <T> T product(long multiplications, Supplier<T> operation) {
+    if (INSIDE.get()) {
+      return operation.get();
     }
+    synchronized (SETTING) {
+      int wanted = multiplications < WORTH_SPLITTING ? 1 : available;
+      resting = wanted; // for its backward pass
+      begin(wanted);
+    }
+    return finish(operation);
   }
 
   /// Runs an operation that is itself split among threads and multiplies matrices in each.
   static <T> T withOne(Supplier<T> operation) {
-    if (count == 1) {
+    if (INSIDE.get()) {
       return operation.get();
     }
-    set(1);
+    synchronized (SETTING) {
+      begin(1);
+    }
+    return finish(operation);
+  }
+
+  private static void begin(int wanted) {
+    if (wanted != current) {
+      awaitNoneUnderWay();
+      change(wanted);
+    }
+    underWay++;
+  }
+
+  private static <T> T finish(Supplier<T> operation) {
+    INSIDE.set(true);
     try {
       return operation.get();
     } finally {
-      set(count);
+      INSIDE.set(false);
+      synchronized (SETTING) {
+        underWay--;
+        if (underWay == 0) {
+          change(resting);
+          SETTING.notifyAll();
+        }
+      }
+    }
+  }
+
+  private static void awaitNoneUnderWay() {
+    boolean interrupted = false;
+    while (underWay > 0) {
+      try {
+        SETTING.wait();
+      } catch (InterruptedException e) {
+        interrupted = true;
+      }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  private static void change(int threads) {
+    if (current != threads) {
+      current = threads;
+      set(threads);
+    }
+  }
+
+  /// How many threads OpenBLAS is set to use now.
+  static int current() {
+    synchronized (SETTING) {
+      return current;
     }
   }
 

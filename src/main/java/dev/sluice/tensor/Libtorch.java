@@ -50,12 +50,12 @@ public final class Libtorch {
 
   /// That a native library cannot be used here.
   static InvalidInputException missing(String library, Throwable cause) {
+    String reason = String.valueOf(cause.getMessage());
     return new InvalidInputException(
-        ("%s cannot be loaded on %s (%s); build for this platform with -Dnatives=…, of which"
-                + " linux-x86_64 is tested, or see that the directory for unpacked libraries can be"
-                + " written, ~/.javacpp/cache or what -Dorg.bytedeco.javacpp.cachedir=… says; a"
-                + " build with CUDA needs the driver, cuDNN and NCCL installed")
-            .formatted(library, Loader.getPlatform(), cause.getMessage()),
+        ("%s cannot be loaded on %s (%s); the tested platform is linux-x86_64, libraries are"
+                + " unpacked into ~/.javacpp, or where -Dorg.bytedeco.javacpp.cachedir=… says, which"
+                + " must be writable, and a build with CUDA needs the driver, cuDNN and NCCL")
+            .formatted(library, Loader.getPlatform(), reason.lines().findFirst().orElse("")),
         cause);
   }
 
@@ -71,6 +71,7 @@ public final class Libtorch {
   }
 
   public static int threads() {
+    load();
     return torch.get_num_threads();
   }
 
@@ -81,6 +82,7 @@ public final class Libtorch {
   }
 
   static boolean cudaAvailable() {
+    load();
     return torch.cuda_is_available();
   }
 

@@ -258,13 +258,14 @@ public final class Tensor implements AutoCloseable {
   public Tensor matmul(Tensor other) {
     return raw.dim() > 2
         ? BlasThreads.withOne(() -> new Tensor(raw.matmul(other.raw)))
-        : new Tensor(raw.matmul(other.raw));
+        : BlasThreads.product(
+            elements() * other.size(-1), () -> new Tensor(raw.matmul(other.raw)));
   }
 
   /// `x Wᵀ` for a weight `[out, in]`.
   public Tensor linear(Tensor weight) {
-    BlasThreads.prepare(elements() * weight.size(0));
-    return new Tensor(torch.linear(raw, weight.raw));
+    return BlasThreads.product(
+        elements() * weight.size(0), () -> new Tensor(torch.linear(raw, weight.raw)));
   }
 
   public Tensor sigmoid() {

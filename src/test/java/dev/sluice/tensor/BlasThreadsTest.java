@@ -2,12 +2,14 @@ package dev.sluice.tensor;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import java.util.concurrent.Callable;
 import java.util.concurrent.Executors;
+import java.util.function.Supplier;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
@@ -41,6 +43,54 @@ class BlasThreadsTest {
         assertArrayEquals(expected, result.get());
       }
     }
+  }
+
+  /// However callers meet, each finds the setting that it asked for, as long as it runs.
+  @Test
+  void everyOperationRunsWithItsOwnSetting() throws Exception {
+    Libtorch.threads(3);
+    List<Callable<Void>> callers = new ArrayList<>();
+    for (int i = 0; i < 300; i++) {
+      long multiplications = i % 3 == 0 ? 1_000_000_000 : 1000;
+      boolean one = i % 3 == 1;
+      int wanted = i % 3 == 0 ? 3 : 1;
+      callers.add(
+          () -> {
+            Supplier<Integer> setting =
+                () -> {
+                  int before = BlasThreads.current();
+                  Thread.yield();
+                  // an operation within another one takes the outer one's
+                  assertEquals(before, BlasThreads.withOne(BlasThreads::current));
+                  return before == BlasThreads.current() ? before : -1;
+                };
+            assertEquals(
+                wanted,
+                one ? BlasThreads.withOne(setting) : BlasThreads.product(multiplications, setting));
+            return null;
+          });
+    }
+    try (var pool = Executors.newFixedThreadPool(4)) {
+      for (var result : pool.invokeAll(callers)) {
+        result.get();
+      }
+    }
+  }
+
+  @Test
+  void aFailureLeavesTheSettingFree() {
+    Libtorch.threads(2);
+    for (int i = 0; i < 2; i++) {
+      assertThrows(
+          IllegalStateException.class,
+          () ->
+              BlasThreads.withOne(
+                  () -> {
+                    throw new IllegalStateException("shapes do not fit");
+                  }));
+    }
+    assertEquals(2, BlasThreads.product(1_000_000_000, BlasThreads::current));
+    assertEquals(2, BlasThreads.current());
   }
 
   private static float[] product(float[] a, float[] b) {
