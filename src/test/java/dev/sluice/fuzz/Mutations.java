@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
+import tools.jackson.core.JacksonException;
 import tools.jackson.core.StreamWriteConstraints;
 import tools.jackson.core.json.JsonFactory;
 import tools.jackson.databind.JsonNode;
@@ -324,11 +325,20 @@ public final class Mutations {
 
   // ---------------------------------------------------------------- files
 
-  /// A file of JSON, mostly still JSON.
+  /// A file of JSON, or of one JSON value a line, mostly still that.
   public byte[] jsonFile(byte[] original) {
-    return below(5) == 0
-        ? bytes(original)
-        : utf8(json(new String(original, StandardCharsets.UTF_8)));
+    if (below(5) == 0) {
+      return bytes(original);
+    }
+    String text = new String(original, StandardCharsets.UTF_8);
+    try {
+      return utf8(json(text));
+    } catch (JacksonException e) {
+      var lines = new ArrayList<>(text.lines().toList());
+      int at = below(lines.size());
+      lines.set(at, json(lines.get(at)));
+      return utf8(String.join("\n", lines) + "\n");
+    }
   }
 
   /// A file of TOML, mostly still TOML.
