@@ -7,7 +7,6 @@ module dev.sluice {
   requires jdk.incubator.vector;
   requires org.bytedeco.pytorch;
   requires org.bytedeco.javacpp;
-  requires java.logging;
   requires java.management;
   requires transitive jdk.jfr;
   requires jdk.management;
@@ -15,8 +14,9 @@ module dev.sluice {
   requires org.apache.commons.statistics.distribution;
   requires tools.jackson.databind;
   requires tools.jackson.dataformat.toml;
-  requires dev.hardwood.core;
+  requires com.aayushatharva.brotli4j;
   requires com.github.luben.zstd_jni;
+  requires ai.djl.api;
   requires ai.djl.tokenizers;
   requires org.slf4j; // the tokenizers need it and do not say so
 

@@ -8,9 +8,9 @@ package dev.sluice;
 public final class Printable {
   /// A message longer than this loses its middle: its start says what is wrong, its end the way
   /// out.
-  private static final int LONGEST_LINE = 1200;
+  private static final int LONGEST_LINE = 2000;
 
-  private static final int KEPT_END = 400;
+  private static final int KEPT_END = 600;
 
   private Printable() {}
 

@@ -26,11 +26,23 @@ public record AttentionConfig(
     double rmsNormEps,
     List<Gate> gates,
     AttentionVariant variant) {
+  /// The most numbers that a token's vector may have, far beyond any model: what is wider is a
+  /// mistake, and all that is narrower can be counted.
+  public static final int WIDEST = 1 << 24;
+
   public AttentionConfig {
     requirePositive("hidden_size", hiddenSize);
     requirePositive("num_attention_heads", attentionHeads);
     requirePositive("num_key_value_heads", keyValueHeads);
     requirePositive("head_dim", headDim);
+    requireWidth("hidden_size " + hiddenSize, hiddenSize);
+    requireWidth(
+        "num_attention_heads %d of head_dim %d".formatted(attentionHeads, headDim),
+        (double) attentionHeads * headDim);
+    requireWidth(
+        "num_key_value_heads %d of head_dim %d with switch_head %s"
+            .formatted(keyValueHeads, headDim, variant.switchHead().word()),
+        (double) keyValueHeads * headDim * Math.max(1, variant.switchHead().experts()));
     if (attentionHeads % keyValueHeads != 0) {
       throw new InvalidInputException(
           "num_attention_heads ("
@@ -57,6 +69,20 @@ public record AttentionConfig(
                 + " dimensions needs a hidden_size of as many, not "
                 + hiddenSize);
       }
+      if (gate.input() instanceof GateInput.LowRank(int rank)) {
+        requireWidth("a gate of rank*" + rank, rank);
+      }
+    }
+  }
+
+  /// Refuses what makes vectors wider than [#WIDEST].
+  ///
+  /// @param what makes them so, with its value
+  public static void requireWidth(String what, double width) {
+    if (width > WIDEST) {
+      throw new InvalidInputException(
+          "%s is wider than %d numbers a token, the most that Sluice computes; choose less"
+              .formatted(what, WIDEST));
     }
   }
 

@@ -25,8 +25,14 @@ public sealed interface RopeScaling {
       boolean truncate)
       implements RopeScaling {
     public Yarn {
-      if (!(factor >= 1)) {
-        throw new InvalidInputException("YaRN's factor must be at least 1, not " + factor);
+      if (!(factor >= 1) || !Float.isFinite((float) factor)) {
+        throw new InvalidInputException(
+            "YaRN's factor must be a number of at least 1, not " + factor);
+      }
+      requirePositive("beta_fast", betaFast);
+      requirePositive("beta_slow", betaSlow);
+      if (attentionFactor != null) {
+        requirePositive("attention_factor", attentionFactor);
       }
       if (originalMaxPositionEmbeddings < 1) {
         throw new InvalidInputException(
@@ -37,6 +43,13 @@ public sealed interface RopeScaling {
 
     public Yarn(double factor, int originalMaxPositionEmbeddings) {
       this(factor, originalMaxPositionEmbeddings, 32, 1, null, true);
+    }
+
+    private static void requirePositive(String name, double value) {
+      if (!(value > 0) || !Float.isFinite((float) value)) {
+        throw new InvalidInputException(
+            "YaRN's " + name + " must be a positive number that float32 has, not " + value);
+      }
     }
   }
 

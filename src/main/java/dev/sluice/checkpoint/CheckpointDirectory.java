@@ -1,32 +1,32 @@
 package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
+import dev.sluice.files.Failures;
+import dev.sluice.files.RegularFile;
+import dev.sluice.files.Sha256;
+import dev.sluice.files.Trees;
+import dev.sluice.files.WholeFile;
 import java.io.IOException;
 import java.io.UncheckedIOException;
-import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.AccessDeniedException;
-import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.SimpleFileVisitor;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.BasicFileAttributes;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 import java.util.ArrayList;
 import java.util.Comparator;
-import java.util.HexFormat;
 import java.util.List;
 import java.util.Optional;
 import java.util.OptionalLong;
 import java.util.SequencedMap;
 import java.util.TreeMap;
-import java.util.UUID;
+import java.util.TreeSet;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
@@ -42,8 +42,14 @@ public final class CheckpointDirectory {
   public static final String CHECKSUMS = "SHA256SUMS";
 
   private static final Pattern STEP = Pattern.compile("step-(\\d{8,18})");
-  private static final Pattern PARTIAL = Pattern.compile("\\..+\\.partial-[0-9a-f-]{36}");
+
+  /// What earlier versions called a save in progress; for what it is called now see [WholeFile].
+  private static final Pattern EARLIER_PARTIAL =
+      Pattern.compile("\\..+\\.partial-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}");
+
   private static final Pattern CHECKSUM = Pattern.compile("([0-9a-fA-F]{64}) [ *](.+)");
+
+  private static final int MOST_CHECKSUMS = 16 << 20;
 
   private CheckpointDirectory() {}
 
@@ -63,7 +69,8 @@ public final class CheckpointDirectory {
 
   /// The step in a checkpoint's name; empty if it is no checkpoint's name.
   public static OptionalLong step(Path checkpoint) {
-    var matcher = STEP.matcher(checkpoint.toAbsolutePath().normalize().getFileName().toString());
+    var matcher =
+        STEP.matcher(String.valueOf(checkpoint.toAbsolutePath().normalize().getFileName()));
     return matcher.matches()
         ? OptionalLong.of(Long.parseLong(matcher.group(1)))
         : OptionalLong.empty();
@@ -76,11 +83,11 @@ public final class CheckpointDirectory {
   public static void save(Path target, Contents contents) throws IOException {
     Path place = target.toAbsolutePath().normalize();
     Path parent = parent(place);
-    if (Files.exists(place)) {
+    if (Files.exists(place, LinkOption.NOFOLLOW_LINKS)) {
       throw new InvalidInputException(
           target + " exists already; remove it first or choose another directory");
     }
-    Path partial = parent.resolve("." + place.getFileName() + ".partial-" + UUID.randomUUID());
+    Path partial = WholeFile.partial(place);
     try {
       Files.createDirectories(parent);
       Files.createDirectory(partial);
@@ -89,80 +96,70 @@ public final class CheckpointDirectory {
       syncTree(partial);
       Files.move(partial, place, StandardCopyOption.ATOMIC_MOVE);
       sync(parent);
-    } catch (IOException e) {
+    } catch (IOException | UncheckedIOException e) {
       removeAfter(e, partial);
-      throw notSaved(target, parent, e, e);
-    } catch (UncheckedIOException e) {
-      removeAfter(e, partial);
-      throw notSaved(target, parent, e, e.getCause() == null ? e : e.getCause());
+      throw notSaved(target, parent, e);
     } catch (RuntimeException | Error e) {
       removeAfter(e, partial);
       throw e;
     }
   }
 
-  private static IOException notSaved(
-      Path target, Path parent, Exception failure, Throwable reason) {
+  private static IOException notSaved(Path target, Path parent, Exception failure) {
     String kept =
         latest(parent)
             .map(good -> "the last good checkpoint " + good.getFileName() + " is kept")
             .orElse("there is no earlier checkpoint beside it");
     return new IOException(
-        "%s was not saved (%s); %s".formatted(target, reason(reason), kept), failure);
-  }
-
-  /// Words for what went wrong: some exceptions of the file system say only the file's name.
-  static String reason(Throwable e) {
-    return switch (e) {
-      case NoSuchFileException missing -> "no such file or directory: " + missing.getFile();
-      case AccessDeniedException denied -> "permission denied: " + denied.getFile();
-      case FileAlreadyExistsException present -> "a file is in the way: " + present.getFile();
-      default -> e.getMessage() == null ? e.toString() : e.getMessage();
-    };
+        "%s was not saved (%s); %s".formatted(target, Failures.words(failure), kept), failure);
   }
 
   /// Removing is a kindness: what failed before is what must be reported.
   private static void removeAfter(Throwable failure, Path partial) {
     try {
-      removeTree(partial);
+      Trees.remove(partial);
     } catch (IOException e) {
       failure.addSuppressed(e);
     }
   }
 
   /// Checks every file of a checkpoint against its checksum; the exception names the first that is
-  /// altered, missing or not listed.
+  /// altered, missing, not listed, or no file but a link.
   public static void verify(Path checkpoint) {
     try {
       SequencedMap<String, String> expected = readChecksums(checkpoint);
+      var present = new TreeSet<>(files(checkpoint));
       for (var line : expected.entrySet()) {
         Path file = checkpoint.resolve(line.getKey());
-        if (!Files.isRegularFile(file)) {
+        if (!present.contains(line.getKey())) {
           throw new InvalidInputException(
               file + " is missing though " + CHECKSUMS + " lists it; use another checkpoint");
         }
-        String found = sha256(file);
+        String found = Sha256.hex(file);
         if (!found.equalsIgnoreCase(line.getValue())) {
           throw new InvalidInputException(
               "%s is damaged (SHA-256 %s, not %s); use another checkpoint"
                   .formatted(file, found, line.getValue()));
         }
       }
-      for (String name : files(checkpoint)) {
+      for (String name : present) {
         if (!expected.containsKey(name)) {
           throw new InvalidInputException(
               "%s is not listed in %s; remove it or add its line as sha256sum prints it"
                   .formatted(checkpoint.resolve(name), CHECKSUMS));
         }
       }
-    } catch (IOException e) {
+    } catch (IOException | UncheckedIOException e) {
       throw new InvalidInputException(
-          checkpoint + " cannot be read (" + reason(e) + "); use another checkpoint", e);
+          checkpoint + " cannot be read (" + Failures.words(e) + "); use another checkpoint", e);
     }
   }
 
-  /// Whether [#verify] finds nothing wrong.
+  /// Whether it is a directory, and no link to one, in which [#verify] finds nothing wrong.
   public static boolean isWhole(Path checkpoint) {
+    if (!Trees.isDirectory(checkpoint)) {
+      return false;
+    }
     try {
       verify(checkpoint);
       return true;
@@ -177,25 +174,29 @@ public final class CheckpointDirectory {
     return complete(checkpoints).reversed().stream().findFirst();
   }
 
-  /// All complete checkpoints, in the order of their steps. Contents are not read.
+  /// All complete checkpoints, in the order of their steps. Contents are not read. A link is none,
+  /// whatever it leads to.
   public static List<Path> complete(Path checkpoints) {
-    return children(checkpoints).stream()
-        .filter(child -> step(child).isPresent())
-        .filter(child -> Files.isRegularFile(child.resolve(CHECKSUMS)))
+    return Trees.children(checkpoints).stream()
+        .filter(child -> step(child).isPresent() && Trees.isDirectory(child))
+        .filter(child -> Trees.isFile(child.resolve(CHECKSUMS)))
         .sorted(Comparator.comparingLong(child -> step(child).orElseThrow()))
         .toList();
   }
 
-  /// Removes a checkpoint; interrupted, it leaves one that is no longer taken for complete.
+  /// Removes a checkpoint; interrupted, it leaves one that is no longer taken for complete. A link
+  /// to one stays, and so does what it leads to.
   public static void remove(Path checkpoint) throws IOException {
-    Files.deleteIfExists(checkpoint.resolve(CHECKSUMS));
-    removeTree(checkpoint);
+    if (Trees.isDirectory(checkpoint)) {
+      Files.deleteIfExists(checkpoint.resolve(CHECKSUMS));
+      Trees.remove(checkpoint);
+    }
   }
 
   /// Removes a checkpoint that lacks its checksums, such as one whose removal was interrupted.
   public static void removeIncomplete(Path checkpoint) throws IOException {
-    if (Files.isDirectory(checkpoint) && !Files.isRegularFile(checkpoint.resolve(CHECKSUMS))) {
-      removeTree(checkpoint);
+    if (Trees.isDirectory(checkpoint) && !Trees.isFile(checkpoint.resolve(CHECKSUMS))) {
+      Trees.remove(checkpoint);
     }
   }
 
@@ -203,7 +204,7 @@ public final class CheckpointDirectory {
   public static Path setAside(Path checkpoint) throws IOException {
     String name = checkpoint.getFileName() + ".set-aside";
     Path place = checkpoint.resolveSibling(name);
-    for (int i = 2; Files.exists(place); i++) {
+    for (int i = 2; Files.exists(place, LinkOption.NOFOLLOW_LINKS); i++) {
       place = checkpoint.resolveSibling(name + "-" + i);
     }
     return Files.move(checkpoint, place, StandardCopyOption.ATOMIC_MOVE);
@@ -213,38 +214,31 @@ public final class CheckpointDirectory {
   /// another's save in progress looks the same.
   public static List<Path> cleanPartials(Path checkpoints) throws IOException {
     List<Path> partials =
-        children(checkpoints).stream()
-            .filter(child -> PARTIAL.matcher(child.getFileName().toString()).matches())
+        Trees.children(checkpoints).stream()
+            .filter(child -> isPartial(child) && Trees.isDirectory(child))
             .toList();
     for (Path partial : partials) {
-      removeTree(partial);
+      Trees.remove(partial);
     }
     return partials;
   }
 
-  private static List<Path> children(Path directory) {
-    if (!Files.isDirectory(directory)) {
-      return List.of();
-    }
-    try (Stream<Path> children = Files.list(directory)) {
-      return children.filter(Files::isDirectory).sorted().toList();
-    } catch (IOException | UncheckedIOException e) {
-      throw new InvalidInputException(
-          directory + " cannot be listed (" + reason(e) + "); check its permissions", e);
-    }
+  private static boolean isPartial(Path child) {
+    return WholeFile.isPartial(child)
+        || EARLIER_PARTIAL.matcher(String.valueOf(child.getFileName())).matches();
   }
 
   private static void writeChecksums(Path directory) throws IOException {
     var lines = new StringBuilder();
     for (String name : files(directory)) {
-      lines.append(sha256(directory.resolve(name))).append("  ").append(name).append('\n');
+      lines.append(Sha256.hex(directory.resolve(name))).append("  ").append(name).append('\n');
     }
     Files.writeString(directory.resolve(CHECKSUMS), lines, StandardOpenOption.CREATE_NEW);
   }
 
   private static SequencedMap<String, String> readChecksums(Path checkpoint) throws IOException {
     Path file = checkpoint.resolve(CHECKSUMS);
-    if (!Files.isRegularFile(file)) {
+    if (!Trees.isFile(file)) {
       throw new InvalidInputException(
           checkpoint
               + " holds no "
@@ -253,13 +247,14 @@ public final class CheckpointDirectory {
     }
     SequencedMap<String, String> checksums = new TreeMap<>();
     // Every byte is a character here: a damaged line shall be named, not fail to decode.
-    for (String line : Files.readString(file, StandardCharsets.ISO_8859_1).lines().toList()) {
+    var bytes = RegularFile.read(file, MOST_CHECKSUMS, "use another checkpoint");
+    for (String line : new String(bytes, StandardCharsets.ISO_8859_1).lines().toList()) {
       String text = new String(line.getBytes(StandardCharsets.ISO_8859_1), StandardCharsets.UTF_8);
       var matcher = CHECKSUM.matcher(text);
       if (!matcher.matches() || leadsOut(checkpoint, matcher.group(2))) {
         throw new InvalidInputException(
             "%s has the line '%s', which is not a checksum and a file name; use another checkpoint"
-                .formatted(file, text));
+                .formatted(file, Printable.brief(text, 200)));
       }
       checksums.put(matcher.group(2), matcher.group(1));
     }
@@ -274,9 +269,14 @@ public final class CheckpointDirectory {
   /// The files below a directory that have a checksum, by their names relative to it, sorted.
   private static List<String> files(Path directory) throws IOException {
     List<String> names = new ArrayList<>();
-    try (Stream<Path> files = Files.walk(directory)) {
-      for (Path file : files.filter(Files::isRegularFile).toList()) {
-        String name = directory.relativize(file).toString();
+    Path top = directory.toRealPath(); // the user may name a checkpoint by a link
+    try (Stream<Path> all = Files.walk(top)) {
+      for (Path path : all.skip(1).filter(child -> !Trees.isDirectory(child)).toList()) {
+        if (!Trees.isFile(path)) {
+          throw new IOException(
+              path + " is a link or a device; a checkpoint holds nothing but files");
+        }
+        String name = top.relativize(path).toString();
         if (name.indexOf('\n') >= 0 || name.indexOf('\r') >= 0 || name.indexOf('\\') >= 0) {
           throw new IOException("the file name '" + name + "' cannot stand in " + CHECKSUMS);
         }
@@ -286,23 +286,6 @@ public final class CheckpointDirectory {
     names.remove(CHECKSUMS);
     names.sort(Comparator.naturalOrder());
     return names;
-  }
-
-  private static String sha256(Path file) throws IOException {
-    MessageDigest digest;
-    try {
-      digest = MessageDigest.getInstance("SHA-256");
-    } catch (NoSuchAlgorithmException e) {
-      throw new AssertionError("every JDK has SHA-256", e);
-    }
-    var chunk = ByteBuffer.allocateDirect(1 << 20);
-    try (var channel = FileChannel.open(file, StandardOpenOption.READ)) {
-      while (channel.read(chunk) >= 0) {
-        digest.update(chunk.flip());
-        chunk.clear();
-      }
-    }
-    return HexFormat.of().formatHex(digest.digest());
   }
 
   /// Syncs files before the directory that names them.
@@ -332,17 +315,6 @@ public final class CheckpointDirectory {
   private static void sync(Path fileOrDirectory) throws IOException {
     try (var channel = FileChannel.open(fileOrDirectory, StandardOpenOption.READ)) {
       channel.force(true);
-    }
-  }
-
-  private static void removeTree(Path directory) throws IOException {
-    if (Files.notExists(directory)) {
-      return;
-    }
-    try (Stream<Path> files = Files.walk(directory)) {
-      for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
-        Files.delete(file);
-      }
     }
   }
 

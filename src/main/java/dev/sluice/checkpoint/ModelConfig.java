@@ -1,14 +1,13 @@
 package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
 import dev.sluice.attention.AttentionVariant;
 import dev.sluice.attention.RopeScaling;
-import dev.sluice.attention.SdpaNonlinearity;
-import dev.sluice.attention.SoftmaxSink;
-import dev.sluice.attention.SwitchHead;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Experts;
 import dev.sluice.decoder.ResidualVariant;
+import dev.sluice.files.JsonFile;
 import dev.sluice.gate.Activation;
 import dev.sluice.gate.Combination;
 import dev.sluice.gate.Gate;
@@ -22,12 +21,9 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.OptionalDouble;
 import java.util.Set;
 import java.util.TreeSet;
 import org.jspecify.annotations.Nullable;
-import tools.jackson.core.JacksonException;
-import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.SerializationFeature;
 import tools.jackson.databind.json.JsonMapper;
 import tools.jackson.databind.node.ObjectNode;
@@ -41,12 +37,22 @@ import tools.jackson.databind.node.ObjectNode;
 ///
 /// @param decoder the model
 /// @param packing where the SDPA gate's rows stand
-public record ModelConfig(DecoderConfig decoder, GatePacking packing) {
+/// @param notes what whoever uses the model has to know of how the file was read, in sentences
+public record ModelConfig(DecoderConfig decoder, GatePacking packing, List<String> notes) {
   /// The file's name.
   public static final String FILE = "config.json";
 
   private static final JsonMapper JSON =
       JsonMapper.builder().enable(SerializationFeature.INDENT_OUTPUT).build();
+
+  public ModelConfig {
+    notes = List.copyOf(notes);
+  }
+
+  /// One that leaves nothing to be told.
+  ModelConfig(DecoderConfig decoder, GatePacking packing) {
+    this(decoder, packing, List.of());
+  }
 
   /// How Sluice writes a model: as the paper's code does where that code can compute it, else with
   /// separate gates.
@@ -98,222 +104,31 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing) {
   /// Reads `config.json` of a model directory.
   public static ModelConfig read(Path directory) {
     Path file = directory.resolve(FILE);
-    JsonNode json;
+    var json =
+        JsonFile.object(file, JsonFile.SMALL, "name a checkpoint whose " + FILE + " is whole");
     try {
-      json = JSON.readTree(Files.readAllBytes(file));
-    } catch (IOException e) {
-      throw new InvalidInputException(
-          "cannot read " + file + "; give the directory of a checkpoint that has a config.json", e);
-    } catch (JacksonException e) {
-      throw new InvalidInputException(
-          file + " is not valid JSON (" + e.getOriginalMessage() + "); fetch it again", e);
-    }
-    if (!json.isObject()) {
-      throw new InvalidInputException(file + " does not hold a JSON object; fetch it again");
-    }
-    try {
-      return read(json);
+      var config = ModelConfigReader.read(json);
+      return new ModelConfig(
+          config.decoder,
+          config.packing,
+          config.notes.stream().map(note -> Printable.line(file + ": " + note)).toList());
     } catch (InvalidInputException e) {
       throw new InvalidInputException(file + ": " + e.getMessage(), e);
     }
   }
 
-  private static ModelConfig read(JsonNode json) {
-    String type = json.path("model_type").asString("");
-    boolean own = type.equals("sluice");
-    boolean mixture = type.equals("qwen3_moe") || (own && json.has("num_experts"));
-    if (!own && !mixture && !type.equals("qwen3")) {
-      throw new InvalidInputException(
-          "unknown architecture '"
-              + type
-              + "'; Sluice reads model_type qwen3 (Qwen3 and the paper's models), qwen3_moe and"
-              + " sluice");
-    }
-    refuse(json, "attention_bias");
-    refuse(json, "qkv_bias");
-    refuse(json, "use_sliding_window");
-    String activation = json.path("hidden_act").asString("silu");
-    if (!activation.equals("silu")) {
-      throw new InvalidInputException("hidden_act '" + activation + "' is not known; only silu is");
-    }
-    for (JsonNode layer : json.path("layer_types")) {
-      if (!layer.asString("").equals("full_attention")) {
-        throw new InvalidInputException(
-            "layer type '" + layer.asString("") + "' is not known; only full_attention is");
-      }
-    }
-    int heads = integer(json, "num_attention_heads", null);
-    var decoder =
-        new DecoderConfig(
-            integer(json, "vocab_size", null),
-            integer(json, "hidden_size", null),
-            integer(json, mixture ? "moe_intermediate_size" : "intermediate_size", null),
-            integer(json, "num_hidden_layers", null),
-            heads,
-            integer(json, "num_key_value_heads", heads),
-            integer(json, "head_dim", 128),
-            integer(json, "max_position_embeddings", 32_768),
-            ropeTheta(json),
-            ropeScaling(json),
-            number(json, "rms_norm_eps").orElse(1e-6),
-            flag(json, "use_qk_norm", true),
-            flag(json, "tie_word_embeddings", false),
-            number(json, "initializer_range").orElse(0.02),
-            own ? namedGates(json) : paperGates(json),
-            own ? attentionVariant(json) : AttentionVariant.PLAIN,
-            own ? residualVariant(json) : ResidualVariant.PLAIN,
-            mixture ? experts(json) : Experts.NONE);
-    JsonNode packing = json.path("gate_packing");
-    return new ModelConfig(
-        decoder,
-        packing.isString()
-            ? GatePacking.parse(packing.asString())
-            : own ? GatePacking.SEPARATE : GatePacking.KEY_VALUE_GROUP);
-  }
-
-  /// The paper's two flags; its code tests the headwise one first.
-  private static List<Gate> paperGates(JsonNode json) {
-    if (flag(json, "headwise_attn_output_gate", false)) {
-      return List.of(Gate.SDPA_HEADWISE);
-    }
-    return flag(json, "elementwise_attn_output_gate", false)
-        ? List.of(Gate.SDPA_ELEMENTWISE)
-        : List.of();
-  }
-
-  private static List<Gate> namedGates(JsonNode json) {
-    List<Gate> gates = new ArrayList<>();
-    for (JsonNode gate : json.path("gates")) {
-      gates.add(Gate.parse(gate.asString("")));
-    }
-    return gates;
-  }
-
-  private static Experts experts(JsonNode json) {
-    if (!flag(json, "norm_topk_prob", false)) {
-      throw new InvalidInputException(
-          "norm_topk_prob must be true; experts whose weights do not sum to one are not known");
-    }
-    if (integer(json, "decoder_sparse_step", 1) != 1 || !json.path("mlp_only_layers").isEmpty()) {
-      throw new InvalidInputException(
-          "decoder_sparse_step and mlp_only_layers ask for layers without experts, which are not"
-              + " known in a mixture");
-    }
-    return new Experts(
-        integer(json, "num_experts", 128),
-        integer(json, "num_experts_per_tok", 8),
-        number(json, "router_aux_loss_coef").orElse(1e-3),
-        number(json, "router_z_loss_coef").orElse(0));
-  }
-
-  private static AttentionVariant attentionVariant(JsonNode json) {
-    return new AttentionVariant(
-        SoftmaxSink.parse(json.path("softmax_sink").asString("none")),
-        flag(json, "exclusive_attention", false),
-        SdpaNonlinearity.parse(json.path("sdpa_nonlinearity").asString("none")),
-        SwitchHead.parse(json.path("switch_head").asString("none")));
-  }
-
-  private static ResidualVariant residualVariant(JsonNode json) {
-    return new ResidualVariant(
-        flag(json, "sandwich_norm", false),
-        number(json, "residual_clip").orElse(0),
-        integer(json, "gated_norm_rank", 0));
-  }
-
-  private static double ropeTheta(JsonNode json) {
-    var newer = number(json.path("rope_parameters"), "rope_theta");
-    return newer.isPresent() ? newer.getAsDouble() : number(json, "rope_theta").orElse(10_000);
-  }
-
-  private static RopeScaling ropeScaling(JsonNode json) {
-    JsonNode rope = json.path("rope_parameters");
-    if (!rope.isObject()) {
-      rope = json.path("rope_scaling");
-    }
-    String type = rope.path("rope_type").asString(rope.path("type").asString("default"));
-    return switch (type) {
-      case "default" -> new RopeScaling.None();
-      case "yarn" -> yarn(rope, json);
-      default ->
-          throw new InvalidInputException(
-              "rope type '" + type + "' is not known; only default and yarn are");
-    };
-  }
-
-  private static RopeScaling yarn(JsonNode rope, JsonNode json) {
-    int longest = integer(json, "max_position_embeddings", 32_768);
-    int original = integer(rope, "original_max_position_embeddings", longest);
-    double factor = number(rope, "factor").orElse((double) longest / original);
-    var attention = number(rope, "attention_factor");
-    var scale = number(rope, "mscale");
-    var scaleAll = number(rope, "mscale_all_dim");
-    Double attentionFactor = attention.isPresent() ? (Double) attention.getAsDouble() : null;
-    if (attentionFactor == null && scale.isPresent() && scaleAll.isPresent()) {
-      attentionFactor =
-          yarnScale(factor, scale.getAsDouble()) / yarnScale(factor, scaleAll.getAsDouble());
-    }
-    return new RopeScaling.Yarn(
-        factor,
-        original,
-        number(rope, "beta_fast").orElse(32),
-        number(rope, "beta_slow").orElse(1),
-        attentionFactor,
-        flag(rope, "truncate", true));
-  }
-
-  private static double yarnScale(double factor, double scale) {
-    return factor <= 1 ? 1 : 0.1 * scale * Math.log(factor) + 1;
-  }
-
-  private static void refuse(JsonNode json, String key) {
-    if (flag(json, key, false)) {
-      throw new InvalidInputException(key + " is true, which Sluice does not know; only false is");
-    }
-  }
-
-  private static int integer(JsonNode json, String key, @Nullable Integer otherwise) {
-    JsonNode value = json.path(key);
-    if (value.isMissingNode() || value.isNull()) {
-      if (otherwise == null) {
-        throw new InvalidInputException(key + " is missing; add it");
-      }
-      return otherwise;
-    }
-    if (!value.canConvertToInt() || !value.isIntegralNumber()) {
-      throw new InvalidInputException(key + " must be a whole number, not " + value);
-    }
-    return value.asInt();
-  }
-
-  private static OptionalDouble number(JsonNode json, String key) {
-    JsonNode value = json.path(key);
-    if (value.isMissingNode() || value.isNull()) {
-      return OptionalDouble.empty();
-    }
-    if (!value.isNumber()) {
-      throw new InvalidInputException(key + " must be a number, not " + value);
-    }
-    return OptionalDouble.of(value.asDouble());
-  }
-
-  private static boolean flag(JsonNode json, String key, boolean otherwise) {
-    JsonNode value = json.path(key);
-    if (value.isMissingNode() || value.isNull()) {
-      return otherwise;
-    }
-    if (!value.isBoolean()) {
-      throw new InvalidInputException(key + " must be true or false, not " + value);
-    }
-    return value.asBoolean();
-  }
-
   // ---------------------------------------------------------------- writing
 
   /// Writes `config.json` into a directory.
-  public void write(Path directory) throws IOException {
+  ///
+  /// @param endToken the id of the token that ends a text; null where nobody knows it
+  public void write(Path directory, @Nullable Integer endToken) throws IOException {
+    ObjectNode json = json();
+    if (endToken != null) {
+      json.put("eos_token_id", endToken);
+    }
     Files.writeString(
-        directory.resolve(FILE), JSON.writeValueAsString(json()).replace("\r\n", "\n") + "\n");
+        directory.resolve(FILE), JSON.writeValueAsString(json).replace("\r\n", "\n") + "\n");
   }
 
   /// How another model's `config.json` would differ from this one's: `hidden_size 64, now 128`.

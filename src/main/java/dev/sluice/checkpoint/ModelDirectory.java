@@ -1,6 +1,7 @@
 package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
 import dev.sluice.attention.Attention;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.decoder.Decoder;
@@ -15,139 +16,60 @@ import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
+import org.jspecify.annotations.Nullable;
 
 /// A model as a Hugging Face directory: `config.json` and `model.safetensors` (or shards).
 public final class ModelDirectory {
-  private static final String QUERY = "self_attn.q_proj.weight";
-  private static final String GATE =
-      "self_attn." + Attention.gateName(GatePosition.SDPA_OUTPUT) + "weight";
+  static final String QUERY = "self_attn.q_proj.weight";
+  static final String GATE = "self_attn." + Attention.gateName(GatePosition.SDPA_OUTPUT) + "weight";
 
   private ModelDirectory() {}
 
   // ---------------------------------------------------------------- reading
 
-  /// Loads a model; weights become float32, gates packed into `q_proj` become weights of their own.
+  /// A model, and what its user has to know of how it was read.
+  ///
+  /// @param notes sentences: what was not given, not used, or decided between
+  public record Opened(Decoder decoder, List<String> notes) {
+    public Opened {
+      notes = notes.stream().map(Printable::line).toList();
+    }
+  }
+
+  /// Reads a model; weights become float32, gates packed into `q_proj` become weights of their own.
+  /// Names may be wrapped as [StoredWeights] says, experts be one tensor of a layer or many.
   ///
   /// @param requireGradients whether the model is to be trained
-  public static Decoder load(
+  public static Opened open(
       Path directory, Precision precision, Device device, boolean requireGradients) {
     var config = ModelConfig.read(directory);
     try (var files = SafetensorsDirectory.open(directory);
         var _ = Scope.withoutGradient()) {
-      Map<String, Tensor> tensors = new LinkedHashMap<>();
-      Set<String> used = new HashSet<>();
-      config
-          .decoder()
-          .parameterShapes()
-          .forEach(
-              (name, shape) -> {
-                var tensor = read(files, config, name, shape, used);
-                requireFinite(directory, name, tensor);
-                tensors.put(name, tensor.to(device));
-              });
-      refuseUnused(files, config.decoder(), used);
+      var reader = new WeightReader(directory, config, StoredWeights.of(files));
+      Map<String, Tensor> tensors = reader.read(device);
       var parameters = new Parameters(tensors);
       parameters.requireGradients(requireGradients);
-      return new Decoder(config.decoder(), precision, device, parameters);
+      var notes = new ArrayList<>(config.notes());
+      notes.addAll(files.notes());
+      notes.addAll(reader.notes());
+      return new Opened(new Decoder(reader.decoder(), precision, device, parameters), notes);
+    } catch (InvalidInputException e) {
+      throw config.notes().isEmpty()
+          ? e
+          : new InvalidInputException(
+              "%s (%s)".formatted(e.getMessage(), String.join("; ", config.notes())), e);
     }
   }
 
-  private static Tensor read(
-      SafetensorsDirectory files, ModelConfig config, String name, long[] shape, Set<String> used) {
-    Gate gate = config.packedGate();
-    if (gate == null || !(name.endsWith(QUERY) || name.endsWith(GATE))) {
-      return plain(files, name, shape, used);
-    }
-    String packedName = name.replace(GATE, QUERY);
-    long[] packedShape = {
-      config.packing().queryProjectionRows(config.decoder(), gate.granularity()),
-      config.decoder().hiddenSize()
-    };
-    var packed = plain(files, packedName, packedShape, used);
-    long[] rows =
-        name.endsWith(QUERY)
-            ? config.packing().queryRows(config.decoder(), gate.granularity())
-            : config.packing().gateRowsPacked(config.decoder(), gate.granularity());
-    return packed.rows(Tensor.of(rows, rows.length));
-  }
-
-  private static Tensor plain(
-      SafetensorsDirectory files, String name, long[] shape, Set<String> used) {
-    if (!files.names().contains(name)) {
-      throw new InvalidInputException(
-          "the tensor '"
-              + name
-              + "' that "
-              + files.path().resolve(ModelConfig.FILE)
-              + " calls for is not in the weights; fetch the checkpoint again or correct the"
-              + " config");
-    }
-    Entry entry = files.entry(name);
-    long[] found = entry.shape().stream().mapToLong(Long::longValue).toArray();
-    if (!Arrays.equals(found, shape)) {
-      throw new InvalidInputException(
-          "the tensor '"
-              + name
-              + "' has the shape "
-              + Arrays.toString(found)
-              + " where config.json calls for "
-              + Arrays.toString(shape)
-              + gateHint(name, found, shape)
-              + "; correct the config or fetch the weights again");
-    }
-    if (!entry.type().isFloatingPoint()) {
-      throw new InvalidInputException(
-          "the tensor '"
-              + name
-              + "' has the type "
-              + entry.type().safetensorsName()
-              + " where a floating-point type is needed; convert the checkpoint to F32 or BF16");
-    }
-    used.add(name);
-    return Tensor.of(entry.data(), entry.type(), shape).to(ElementType.FLOAT32);
-  }
-
-  private static String gateHint(String name, long[] found, long[] expected) {
-    return name.endsWith(QUERY) && found.length == 2 && found[0] > expected[0]
-        ? " (more rows look like a packed gate: say headwise_attn_output_gate or"
-            + " elementwise_attn_output_gate, and gate_packing key_value_group or query_head,"
-            + " since the shape alone does not tell)"
-        : "";
-  }
-
-  private static void requireFinite(Path directory, String name, Tensor tensor) {
-    if (!Double.isFinite(tensor.absolute().max().item())) {
-      throw new InvalidInputException(
-          "the tensor '"
-              + name
-              + "' in "
-              + directory
-              + " holds NaN or infinite values; use another checkpoint");
-    }
-  }
-
-  private static void refuseUnused(
-      SafetensorsDirectory files, DecoderConfig config, Set<String> used) {
-    for (String name : files.names()) {
-      boolean known =
-          used.contains(name)
-              || name.endsWith("rotary_emb.inv_freq")
-              || (config.tieWordEmbeddings() && name.equals("lm_head.weight"));
-      if (!known) {
-        throw new InvalidInputException(
-            "the weights in "
-                + files.path()
-                + " hold '"
-                + name
-                + "', which config.json does not call for; correct the config");
-      }
-    }
+  /// [#open] for those who know what the directory holds, as a run knows its checkpoints.
+  public static Decoder load(
+      Path directory, Precision precision, Device device, boolean requireGradients) {
+    return open(directory, precision, device, requireGradients).decoder();
   }
 
   // ---------------------------------------------------------------- writing
@@ -155,18 +77,33 @@ public final class ModelDirectory {
   /// Writes `config.json` and `model.safetensors` into an existing directory.
   public static void write(Path directory, Decoder decoder) throws IOException {
     try (var _ = Scope.withoutGradient()) {
-      write(directory, decoder.config(), packed(decoder));
+      write(directory, decoder.config(), packed(decoder), null);
     }
   }
 
   /// Writes weights that [#packed] gave, or copies of them, into an existing directory.
-  public static void write(Path directory, DecoderConfig config, Map<String, Tensor> packed)
+  ///
+  /// @param endToken the id of the token that ends a text; null where nobody knows it
+  /// @throws IllegalStateException if a weight is NaN or infinite: no such model is ever saved
+  public static void write(
+      Path directory, DecoderConfig config, Map<String, Tensor> packed, @Nullable Integer endToken)
       throws IOException {
-    ModelConfig.of(config).write(directory);
+    var entries = entries("", packed);
+    requireFinite(entries);
+    ModelConfig.of(config).write(directory, endToken);
     SafetensorsWriter.write(
-        directory.resolve(SafetensorsDirectory.SINGLE),
-        Map.of("format", "pt"),
-        entries("", packed));
+        directory.resolve(SafetensorsDirectory.SINGLE), Map.of("format", "pt"), entries);
+  }
+
+  private static void requireFinite(List<Entry> entries) {
+    for (Entry entry : entries) {
+      long other = FiniteNumbers.firstOther(entry.data(), entry.type());
+      if (other >= 0) {
+        throw new IllegalStateException(
+            "the weight '%s' is NaN or infinite at %s; it is not saved"
+                .formatted(entry.name(), StoredWeights.index(other, entry.shape())));
+      }
+    }
   }
 
   /// What a file holds of float32 tensors on the CPU.

@@ -1,18 +1,19 @@
 package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
+import dev.sluice.files.JsonFile;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.SequencedMap;
 import java.util.Set;
-import tools.jackson.core.JacksonException;
-import tools.jackson.core.StreamReadFeature;
 import tools.jackson.databind.JsonNode;
-import tools.jackson.databind.json.JsonMapper;
 
 /// All tensors of a model directory in Hugging Face's layout: one `model.safetensors`, or
 /// `model.safetensors.index.json` and the shards that it lists. Where both exist the single file
@@ -25,20 +26,30 @@ public final class SafetensorsDirectory implements AutoCloseable {
   /// The file that says which shard holds which tensor.
   public static final String INDEX = "model.safetensors.index.json";
 
-  private static final JsonMapper JSON =
-      JsonMapper.builder().enable(StreamReadFeature.STRICT_DUPLICATE_DETECTION).build();
+  /// Every shard is a mapping of its own, of which a process may have some ten thousand.
+  private static final int MOST_SHARDS = 10_000;
+
+  /// The longest header of one file, and then some: an index repeats every name.
+  private static final long MOST_INDEX = 1L << 28;
+
+  private static final int LONGEST_FILE_NAME = 255;
+
+  private static final String AGAIN = "fetch it again";
 
   private final Path path;
   private final List<SafetensorsFile> shards;
   private final SequencedMap<String, SafetensorsFile.Entry> entries;
+  private final List<String> notes;
 
   private SafetensorsDirectory(
       Path path,
       List<SafetensorsFile> shards,
-      SequencedMap<String, SafetensorsFile.Entry> entries) {
+      SequencedMap<String, SafetensorsFile.Entry> entries,
+      List<String> notes) {
     this.path = path;
     this.shards = shards;
     this.entries = entries;
+    this.notes = notes;
   }
 
   public static SafetensorsDirectory open(Path directory) {
@@ -49,13 +60,21 @@ public final class SafetensorsDirectory implements AutoCloseable {
               + "; name the directory that holds "
               + SINGLE);
     }
-    if (Files.exists(directory.resolve(SINGLE))) {
+    if (Files.exists(directory.resolve(SINGLE), LinkOption.NOFOLLOW_LINKS)) {
       var file = SafetensorsFile.open(directory.resolve(SINGLE));
       SequencedMap<String, SafetensorsFile.Entry> entries = new LinkedHashMap<>();
       file.entries().forEach(entry -> entries.put(entry.name(), entry));
-      return new SafetensorsDirectory(directory, List.of(file), entries);
+      boolean both = Files.exists(directory.resolve(INDEX), LinkOption.NOFOLLOW_LINKS);
+      return new SafetensorsDirectory(
+          directory,
+          List.of(file),
+          entries,
+          both
+              ? List.of(
+                  "%s holds %s beside %s; the former is read".formatted(directory, SINGLE, INDEX))
+              : List.of());
     }
-    if (Files.exists(directory.resolve(INDEX))) {
+    if (Files.exists(directory.resolve(INDEX), LinkOption.NOFOLLOW_LINKS)) {
       return openShards(directory);
     }
     throw new InvalidInputException(
@@ -79,11 +98,15 @@ public final class SafetensorsDirectory implements AutoCloseable {
         }
       }
       SequencedMap<String, SafetensorsFile.Entry> entries = new LinkedHashMap<>();
+      List<String> unlisted = new ArrayList<>();
       shards.forEach(
           (shardName, shard) -> {
             for (var entry : shard.entries()) {
-              if (shardName.equals(shardByTensor.get(entry.name()))) {
+              String listed = shardByTensor.get(entry.name());
+              if (shardName.equals(listed)) {
                 entries.put(entry.name(), entry);
+              } else if (listed == null) {
+                unlisted.add(entry.name());
               }
             }
           });
@@ -91,11 +114,19 @@ public final class SafetensorsDirectory implements AutoCloseable {
           (tensor, shard) -> {
             if (!entries.containsKey(tensor)) {
               throw new InvalidInputException(
-                  "%s holds no tensor '%s' though %s says so; fetch both again"
-                      .formatted(directory.resolve(shard), tensor, INDEX));
+                  "%s holds no tensor %s though %s says so; fetch both again"
+                      .formatted(directory.resolve(shard), Listing.quoted(tensor), INDEX));
             }
           });
-      return new SafetensorsDirectory(directory, List.copyOf(shards.values()), entries);
+      return new SafetensorsDirectory(
+          directory,
+          List.copyOf(shards.values()),
+          entries,
+          unlisted.isEmpty()
+              ? List.of()
+              : List.of(
+                  "the shards in %s hold %s that %s does not list: not read"
+                      .formatted(directory, Listing.of(unlisted), INDEX)));
     } catch (RuntimeException | Error e) {
       shards.values().forEach(SafetensorsFile::close);
       throw e;
@@ -104,43 +135,55 @@ public final class SafetensorsDirectory implements AutoCloseable {
 
   private static SafetensorsFile openShard(Path directory, String name) {
     Path file = directory.resolve(name);
-    if (Files.notExists(file)) {
+    if (Files.notExists(file)) { // or a link that leads nowhere, as in a cache that was cut
       throw new InvalidInputException(
-          file + " is missing though " + INDEX + " lists it; fetch that shard");
+          "%s is missing though %s lists it; fetch that shard"
+              .formatted(directory.resolve(Printable.brief(name, 80)), INDEX));
     }
     return SafetensorsFile.open(file);
   }
 
   private static SequencedMap<String, String> index(Path file) {
-    JsonNode map;
-    try {
-      map = JSON.readTree(file.toFile()).path("weight_map");
-    } catch (JacksonException e) {
-      throw new InvalidInputException(
-          file + " is not valid JSON (" + e.getOriginalMessage() + "); fetch it again", e);
-    }
+    JsonNode map = JsonFile.object(file, MOST_INDEX, AGAIN).path("weight_map");
     if (!map.isObject()) {
-      throw new InvalidInputException(file + " has no object weight_map; fetch it again");
+      throw new InvalidInputException("%s has no object weight_map; %s".formatted(file, AGAIN));
     }
     SequencedMap<String, String> shardByTensor = new LinkedHashMap<>();
     for (var field : map.properties()) {
       JsonNode shard = field.getValue();
-      // A name only: an index from elsewhere must not lead out of its directory.
-      if (!shard.isString()
-          || shard.stringValue().isEmpty()
-          || shard.stringValue().contains("/")
-          || shard.stringValue().contains("\\")) {
+      if (!shard.isString() || !isFileName(shard.stringValue())) {
         throw new InvalidInputException(
-            "%s places tensor '%s' in %s, which is not a file name; fetch it again"
-                .formatted(file, field.getKey(), shard));
+            "%s places tensor %s in %s, which is not a file name; %s"
+                .formatted(
+                    file, Listing.quoted(field.getKey()), Printable.brief(shard, 80), AGAIN));
       }
       shardByTensor.put(field.getKey(), shard.stringValue());
+    }
+    long shards = shardByTensor.values().stream().distinct().count();
+    if (shards > MOST_SHARDS) {
+      throw new InvalidInputException(
+          "%s names %d shards, more than the %d that can be open at once; save the model in larger shards"
+              .formatted(file, shards, MOST_SHARDS));
     }
     return shardByTensor;
   }
 
+  /// A name only: an index from elsewhere must not lead out of its directory.
+  private static boolean isFileName(String name) {
+    return !name.isBlank()
+        && name.length() <= LONGEST_FILE_NAME
+        && !name.equals(".")
+        && !name.equals("..")
+        && name.chars().noneMatch(c -> c == '/' || c == '\\' || c == 0);
+  }
+
   public Path path() {
     return path;
+  }
+
+  /// What was found and not read, in sentences for the user.
+  public List<String> notes() {
+    return notes;
   }
 
   /// The files in the order in which the index first names them.
@@ -168,8 +211,8 @@ public final class SafetensorsDirectory implements AutoCloseable {
     SafetensorsFile.Entry entry = entries.get(name);
     if (entry == null) {
       throw new InvalidInputException(
-          "%s holds no tensor '%s' among its %d; check that it belongs to this model"
-              .formatted(path, name, entries.size()));
+          "%s holds no tensor %s among its %d; check that it belongs to this model"
+              .formatted(path, Listing.quoted(name), entries.size()));
     }
     return entry;
   }

@@ -1,6 +1,8 @@
 package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.files.Failures;
+import dev.sluice.files.RegularFile;
 import dev.sluice.tensor.ElementType;
 import java.io.IOException;
 import java.lang.foreign.Arena;
@@ -9,7 +11,6 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.Collections;
@@ -45,14 +46,15 @@ public final class SafetensorsFile implements AutoCloseable {
       shape = List.copyOf(shape);
       for (long dimension : shape) {
         if (dimension < 0) {
-          throw new IllegalArgumentException("tensor '" + name + "' has shape " + shape);
+          throw new IllegalArgumentException(
+              "tensor %s has shape %s".formatted(Listing.quoted(name), shape));
         }
       }
       long needed = SafetensorsHeader.bytes(type, shape);
       if (data.byteSize() != needed) {
         throw new IllegalArgumentException(
-            "tensor '%s' of shape %s and type %s needs %d bytes, not %d"
-                .formatted(name, shape, type, needed, data.byteSize()));
+            "tensor %s of shape %s and type %s needs %d bytes, not %d"
+                .formatted(Listing.quoted(name), shape, type, needed, data.byteSize()));
       }
     }
   }
@@ -68,15 +70,7 @@ public final class SafetensorsFile implements AutoCloseable {
   /// Maps a file and checks its header; a file that is no good is an error that says why.
   @SuppressWarnings("MustBeClosedChecker") // close() closes the arena
   public static SafetensorsFile open(Path path) {
-    if (Files.isDirectory(path)) {
-      throw new InvalidInputException(path + " is a directory; name a .safetensors file inside it");
-    }
-    if (!Files.isRegularFile(path)) {
-      throw new InvalidInputException(
-          path
-              + (Files.exists(path) ? " is not a regular file" : " does not exist")
-              + "; name a .safetensors file");
-    }
+    RegularFile.require(path, "name a .safetensors file");
     Arena arena = Arena.ofShared();
     try (var channel = FileChannel.open(path, StandardOpenOption.READ)) {
       var mapped = channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena);
@@ -84,10 +78,7 @@ public final class SafetensorsFile implements AutoCloseable {
     } catch (IOException e) {
       arena.close();
       throw new InvalidInputException(
-          path
-              + " cannot be read ("
-              + CheckpointDirectory.reason(e)
-              + "); check its permissions and its disk",
+          path + " cannot be read (" + Failures.words(e) + "); check its permissions and its disk",
           e);
     } catch (RuntimeException | Error e) {
       arena.close();
@@ -180,8 +171,8 @@ public final class SafetensorsFile implements AutoCloseable {
     Entry entry = entries.get(name);
     if (entry == null) {
       throw new InvalidInputException(
-          "%s holds no tensor '%s' among its %d; check that it belongs to this model"
-              .formatted(path, name, entries.size()));
+          "%s holds no tensor %s among its %d; check that it belongs to this model"
+              .formatted(path, Listing.quoted(name), entries.size()));
     }
     return entry;
   }

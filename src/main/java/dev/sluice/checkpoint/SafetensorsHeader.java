@@ -1,6 +1,8 @@
 package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
+import dev.sluice.files.JsonFile;
 import dev.sluice.tensor.ElementType;
 import java.nio.ByteBuffer;
 import java.nio.CharBuffer;
@@ -21,6 +23,7 @@ import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JacksonException;
 import tools.jackson.core.JsonParser;
 import tools.jackson.core.JsonToken;
+import tools.jackson.core.StreamReadFeature;
 import tools.jackson.databind.json.JsonMapper;
 
 /// The JSON header of a safetensors file: which bytes of the data that follow are which tensor.
@@ -35,7 +38,13 @@ record SafetensorsHeader(Map<String, String> metadata, List<Slot> slots) {
   static final long MAX_BYTES = 100_000_000;
 
   private static final String METADATA = "__metadata__";
-  private static final JsonMapper JSON = JsonMapper.builder().build();
+
+  /// libtorch's limit.
+  private static final int MOST_DIMENSIONS = 64;
+
+  /// A name that is given twice is found here, where it is known what it names.
+  private static final JsonMapper JSON =
+      JsonFile.mapper().disable(StreamReadFeature.STRICT_DUPLICATE_DETECTION).build();
 
   /// One tensor's place: bytes `begin` (inclusive) to `end` (exclusive) of the data.
   record Slot(String name, ElementType type, List<Long> shape, long begin, long end) {}
@@ -163,7 +172,7 @@ record SafetensorsHeader(Map<String, String> metadata, List<Slot> slots) {
     try (JsonParser parser = JSON.createParser(json)) {
       return new Reader(file, parser).header();
     } catch (JacksonException e) {
-      throw notAHeader(file, "is not valid JSON (" + e.getOriginalMessage() + ")", e);
+      throw notAHeader(file, "is not valid JSON (" + JsonFile.problem(json, e) + ")", e);
     }
   }
 
@@ -189,7 +198,7 @@ record SafetensorsHeader(Map<String, String> metadata, List<Slot> slots) {
       while (parser.nextToken() == JsonToken.PROPERTY_NAME) {
         String name = parser.currentName();
         if (!names.add(name)) {
-          throw bad("the name '" + name + "' occurs twice in the header");
+          throw bad("the name " + Listing.quoted(name) + " occurs twice in the header");
         }
         if (name.equals(METADATA)) {
           metadata(metadata);
@@ -216,17 +225,17 @@ record SafetensorsHeader(Map<String, String> metadata, List<Slot> slots) {
       while (parser.nextToken() == JsonToken.PROPERTY_NAME) {
         String key = parser.currentName();
         if (parser.nextToken() != JsonToken.VALUE_STRING) {
-          throw bad("the value of '" + key + "' in " + METADATA + " is not a string");
+          throw bad("the value of " + Listing.quoted(key) + " in " + METADATA + " is not a string");
         }
         if (metadata.put(key, parser.getString()) != null) {
-          throw bad("the key '" + key + "' occurs twice in " + METADATA);
+          throw bad("the key " + Listing.quoted(key) + " occurs twice in " + METADATA);
         }
       }
     }
 
     private Slot slot(String name) {
       if (parser.nextToken() != JsonToken.START_OBJECT) {
-        throw bad("the description of tensor '" + name + "' is not a JSON object");
+        throw bad("the description of tensor " + Listing.quoted(name) + " is not a JSON object");
       }
       @Nullable ElementType type = null;
       @Nullable List<Long> shape = null;
@@ -235,7 +244,8 @@ record SafetensorsHeader(Map<String, String> metadata, List<Slot> slots) {
       while (parser.nextToken() == JsonToken.PROPERTY_NAME) {
         String field = parser.currentName();
         if (!fields.add(field)) {
-          throw bad("tensor '" + name + "' gives " + field + " twice");
+          throw bad(
+              "tensor " + Listing.quoted(name) + " gives " + Listing.quoted(field) + " twice");
         }
         parser.nextToken();
         switch (field) {
@@ -247,10 +257,20 @@ record SafetensorsHeader(Map<String, String> metadata, List<Slot> slots) {
         }
       }
       if (type == null || shape == null || offsets == null) {
-        throw bad("tensor '" + name + "' lacks one of dtype, shape, data_offsets");
+        throw bad("tensor " + Listing.quoted(name) + " lacks one of dtype, shape, data_offsets");
       }
       if (offsets.size() != 2 || offsets.get(0) > offsets.get(1)) {
-        throw bad("tensor '" + name + "' has data_offsets " + offsets + ", not [begin, end]");
+        throw bad(
+            "tensor "
+                + Listing.quoted(name)
+                + " has data_offsets "
+                + Printable.brief(offsets, 100)
+                + ", not [begin, end]");
+      }
+      if (shape.size() > MOST_DIMENSIONS) {
+        throw bad(
+            "tensor %s has %d dimensions, more than the %d that a tensor may have"
+                .formatted(Listing.quoted(name), shape.size(), MOST_DIMENSIONS));
       }
       var slot = new Slot(name, type, shape, offsets.get(0), offsets.get(1));
       checkSize(slot);
@@ -269,18 +289,13 @@ record SafetensorsHeader(Map<String, String> metadata, List<Slot> slots) {
               .map(ElementType::safetensorsName)
               .collect(Collectors.joining(", "));
       throw new InvalidInputException(
-          file
-              + ": tensor '"
-              + name
-              + "' has dtype "
-              + given
-              + ", which Sluice does not read; convert it to one of "
-              + known);
+          "%s: tensor %s has dtype %s, which Sluice does not read; convert it to one of %s"
+              .formatted(file, Listing.quoted(name), Printable.brief(given, 40), known));
     }
 
     private List<Long> counts(String name, String field) {
       if (parser.currentToken() != JsonToken.START_ARRAY) {
-        throw bad("tensor '" + name + "' has a " + field + " that is not a list");
+        throw bad("tensor " + Listing.quoted(name) + " has a " + field + " that is not a list");
       }
       List<Long> counts = new ArrayList<>();
       while (parser.nextToken() != JsonToken.END_ARRAY) {
@@ -290,10 +305,10 @@ record SafetensorsHeader(Map<String, String> metadata, List<Slot> slots) {
                 && parser.getLongValue() >= 0;
         if (!fits) {
           throw bad(
-              "tensor '"
-                  + name
-                  + "' has "
-                  + parser.getString()
+              "tensor "
+                  + Listing.quoted(name)
+                  + " has "
+                  + Printable.brief(parser.getString(), 40)
                   + " in its "
                   + field
                   + ", where a whole number from 0 to "
@@ -306,7 +321,7 @@ record SafetensorsHeader(Map<String, String> metadata, List<Slot> slots) {
     }
 
     private void checkSize(Slot slot) {
-      String tensor = "tensor '" + slot.name() + "' of shape " + slot.shape();
+      String tensor = "tensor " + Listing.quoted(slot.name()) + " of shape " + slot.shape();
       long needed;
       try {
         needed = bytes(slot.type(), slot.shape());
@@ -340,13 +355,18 @@ record SafetensorsHeader(Map<String, String> metadata, List<Slot> slots) {
                   ? gap
                       + " bytes between "
                       + previous
-                      + " and '"
-                      + slot.name()
-                      + "' are no tensor's"
-                  : "'" + slot.name() + "' and " + previous + " overlap in " + -gap + " bytes");
+                      + " and "
+                      + Listing.quoted(slot.name())
+                      + " are no tensor's"
+                  : Listing.quoted(slot.name())
+                      + " and "
+                      + previous
+                      + " overlap in "
+                      + -gap
+                      + " bytes");
         }
         end = slot.end();
-        previous = "'" + slot.name() + "'";
+        previous = Listing.quoted(slot.name());
       }
     }
 

@@ -1,6 +1,8 @@
 package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.files.Failures;
+import dev.sluice.files.WholeFile;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -41,15 +43,15 @@ public final class SafetensorsWriter {
     try (var channel =
         FileChannel.open(
             path,
-            created
-                ? Set.of(StandardOpenOption.WRITE, StandardOpenOption.CREATE_NEW)
-                : Set.of(StandardOpenOption.WRITE))) {
+            Set.of(
+                StandardOpenOption.WRITE,
+                created ? StandardOpenOption.CREATE_NEW : LinkOption.NOFOLLOW_LINKS))) {
       write(channel, header, entries);
     } catch (IOException e) {
       if (created) {
         Files.deleteIfExists(path);
       }
-      throw new IOException(path + " cannot be written: " + CheckpointDirectory.reason(e), e);
+      throw Failures.notWritten(path, e);
     }
   }
 
@@ -58,7 +60,7 @@ public final class SafetensorsWriter {
     for (var entry : entries) {
       if (!names.add(entry.name()) || entry.name().equals("__metadata__")) {
         throw new IllegalArgumentException(
-            "tensor name '" + entry.name() + "' is reserved or given twice");
+            "tensor name %s is reserved or given twice".formatted(Listing.quoted(entry.name())));
       }
     }
   }
@@ -66,8 +68,8 @@ public final class SafetensorsWriter {
   private static void write(FileChannel channel, byte[] header, List<SafetensorsFile.Entry> entries)
       throws IOException {
     var length = ByteBuffer.allocate(Long.BYTES).order(ByteOrder.LITTLE_ENDIAN);
-    writeAll(channel, length.putLong(header.length).flip());
-    writeAll(channel, ByteBuffer.wrap(header));
+    WholeFile.writeAll(channel, length.putLong(header.length).flip());
+    WholeFile.writeAll(channel, ByteBuffer.wrap(header));
     for (var entry : entries.stream().sorted(SafetensorsHeader.REFERENCE_ORDER).toList()) {
       write(channel, entry.data());
     }
@@ -78,18 +80,13 @@ public final class SafetensorsWriter {
     for (long begin = 0; begin < data.byteSize(); begin += CHUNK) {
       var chunk = data.asSlice(begin, Math.min(CHUNK, data.byteSize() - begin));
       if (chunk.isNative()) {
-        writeAll(channel, chunk.asByteBuffer());
+        WholeFile.writeAll(channel, chunk.asByteBuffer());
       } else {
         try (var arena = Arena.ofConfined()) {
-          writeAll(channel, arena.allocate(chunk.byteSize()).copyFrom(chunk).asByteBuffer());
+          WholeFile.writeAll(
+              channel, arena.allocate(chunk.byteSize()).copyFrom(chunk).asByteBuffer());
         }
       }
-    }
-  }
-
-  private static void writeAll(FileChannel channel, ByteBuffer bytes) throws IOException {
-    while (bytes.hasRemaining()) {
-      channel.write(bytes);
     }
   }
 }

@@ -2,6 +2,7 @@ package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.Experts;
+import dev.sluice.files.WholeFile;
 import dev.sluice.gate.Gate;
 import dev.sluice.kernel.Threads;
 import dev.sluice.provenance.RunManifest;
@@ -27,7 +28,6 @@ import java.io.InputStreamReader;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -77,6 +77,9 @@ final class BenchTrainCommand implements Callable<Integer> {
   private static final int WARM_UP_ROUNDS = 3;
 
   private static final int PROFILED_STEPS = 3;
+
+  private static final long MOST_TOKENS = 1 << 24;
+  private static final double MOST_PARAMETERS = 1e11;
 
   @Option(
       names = "--shape",
@@ -160,10 +163,11 @@ final class BenchTrainCommand implements Callable<Integer> {
     if (steps < 1) {
       throw new InvalidInputException("--steps must be at least 1, not " + steps);
     }
-    if (!(warmUpSeconds >= 0)) {
+    if (!(warmUpSeconds >= 0 && warmUpSeconds < Double.POSITIVE_INFINITY)) {
       throw new InvalidInputException("--warm-up must be 0 seconds or more, not " + warmUpSeconds);
     }
     var sizes = Shape.parse(shape);
+    requireModest(sizes);
     var arms = arms(sizes);
     if (json != null) {
       requireWritable(json);
@@ -195,6 +199,25 @@ final class BenchTrainCommand implements Callable<Integer> {
       }
     }
     return Interruption.requested() ? 130 : 0;
+  }
+
+  /// Refuses sizes whose products no machine holds, before they are computed.
+  private void requireModest(Shape sizes) {
+    if (sizes.tokensPerStep() > MOST_TOKENS) {
+      throw new InvalidInputException(
+          "--shape %s has %d tokens a step, more than the %d that are measured at once; make TOKENS or BATCH smaller"
+              .formatted(shape, sizes.tokensPerStep(), MOST_TOKENS));
+    }
+    int most = experts == null ? 1 : experts.stream().mapToInt(count -> count).max().orElse(1);
+    double ofLayer =
+        4.0 * sizes.hiddenSize() * sizes.hiddenSize()
+            + 3.0 * sizes.hiddenSize() * sizes.intermediateSize() * Math.max(1, most);
+    double parameters = sizes.layers() * ofLayer + (double) sizes.vocabSize() * sizes.hiddenSize();
+    if (parameters > MOST_PARAMETERS) {
+      throw new InvalidInputException(
+          "--shape %s makes a model of about %s parameters, more than can be trained here; make it smaller"
+              .formatted(shape, Numbers.scaled(parameters)));
+    }
   }
 
   /// Refuses a file that could not be written when the measurement is done.
@@ -428,13 +451,7 @@ final class BenchTrainCommand implements Callable<Integer> {
             .propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
             .enable(SerializationFeature.INDENT_OUTPUT)
             .build();
-    Path beside = file.resolveSibling("." + file.getFileName() + ".partial");
-    try {
-      Files.writeString(beside, json.writeValueAsString(all) + "\n");
-      Files.move(beside, file, StandardCopyOption.REPLACE_EXISTING);
-    } finally {
-      Files.deleteIfExists(beside);
-    }
+    WholeFile.write(file, json.writeValueAsString(all) + "\n");
   }
 
   private RunManifest manifest(Instant startedAt) {

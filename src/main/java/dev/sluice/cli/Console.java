@@ -1,7 +1,10 @@
 package dev.sluice.cli;
 
+import dev.sluice.Printable;
 import dev.sluice.report.Progress;
+import java.io.IOException;
 import java.io.PrintStream;
+import java.io.UncheckedIOException;
 import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
@@ -35,7 +38,8 @@ final class Console {
   /// Prints a line of the result.
   static void print(String line) {
     clearProgress();
-    out().println(line);
+    out().println(Printable.lines(line));
+    requireOutput();
   }
 
   /// Breaks a paragraph into lines of the console's width.
@@ -57,36 +61,46 @@ final class Console {
     return wrapped.toString();
   }
 
-  /// Prints a piece of generated text at once. Control characters, which a model may well emit, are
-  /// shown as U+FFFD: text must not be able to steer the terminal.
+  /// Prints a piece of generated text at once; a model may well emit control characters.
   static void stream(String text) {
     clearProgress();
-    out().print(printable(text));
+    out().print(Printable.lines(text));
     out().flush();
+    requireOutput();
   }
 
-  static String printable(String text) {
-    return text.codePoints()
-        .map(c -> Character.isISOControl(c) && c != '\n' && c != '\t' && c != '\r' ? 0xFFFD : c)
-        .collect(StringBuilder::new, StringBuilder::appendCodePoint, StringBuilder::append)
-        .toString();
+  /// Ends the command when nothing can be printed any more: a result that nobody gets must not look
+  /// like one that was given.
+  private static void requireOutput() {
+    if (out().checkError()) {
+      throw new UncheckedIOException(new OutputLost());
+    }
   }
 
-  /// Prints a line of news that is not part of the result.
-  static void note(String line) {
+  /// Standard output takes no more.
+  static final class OutputLost extends IOException {
+    private static final long serialVersionUID = 1;
+
+    OutputLost() {
+      super("standard output cannot be written, so the result is lost; send it elsewhere");
+    }
+  }
+
+  /// Prints news that is not part of the result.
+  static void note(String lines) {
     clearProgress();
-    err().println(line);
+    err().println(Printable.lines(lines));
   }
 
   static void error(String sentence) {
     clearProgress();
-    err().println("sluice: " + sentence);
+    err().println("sluice: " + Printable.line(sentence));
   }
 
   /// Shows progress: one line that is overwritten on a terminal, a line now and then elsewhere.
   static void progress(Progress progress) {
     if (isTerminal()) {
-      err().print("\r" + progress.terminalLine(COLUMNS));
+      err().print("\r" + Printable.line(progress.terminalLine(COLUMNS)));
       err().flush();
       progressShown = true;
       return;
@@ -94,7 +108,7 @@ final class Console {
     long now = System.nanoTime();
     if (lastLogged == 0 || now - lastLogged > LOG_EVERY_NANOS) {
       lastLogged = now;
-      err().println(progress.logLine());
+      err().println(Printable.line(progress.logLine()));
     }
   }
 

@@ -93,6 +93,9 @@ final class GenerateCommand implements Callable<Integer> {
     var tokenizer = loaded.tokenizer();
     int[] encoded = tokenizer.encode(prompt);
     int[] ids = encoded.length > 0 ? encoded : new int[] {tokenizer.endOfText()};
+    if (loaded.stopIds().isEmpty()) {
+      Console.note("No file says which token ends a text, so only --max-tokens ends it.");
+    }
     int room = loaded.decoder().config().maxPositionEmbeddings() - ids.length;
     int most = maxTokens != null ? maxTokens : Math.clamp(room, 1, USUAL_TOKENS);
     var text = new TextStream(tokenizer::decode);
@@ -104,7 +107,7 @@ final class GenerateCommand implements Callable<Integer> {
                 ids,
                 sampler,
                 most,
-                loaded.source().stopIds(tokenizer),
+                loaded.stopIds(),
                 token -> {
                   if (clock.tokens++ == 0) {
                     clock.first = System.nanoTime();

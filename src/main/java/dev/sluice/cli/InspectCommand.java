@@ -4,6 +4,10 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.evaluation.HeldOutLoss;
+import dev.sluice.files.DirectoryLock;
+import dev.sluice.files.Failures;
+import dev.sluice.files.Trees;
+import dev.sluice.files.WholeFile;
 import dev.sluice.probe.Probe;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Progress;
@@ -53,6 +57,9 @@ import picocli.CommandLine.Spec;
       "  ./sluice inspect path/to/qwen3 --data book.txt --tokens 1024 --output qwen3-sinks"
     })
 final class InspectCommand implements Callable<Integer> {
+  /// Scores are about one; much larger ones only overflow.
+  private static final double LARGEST_SCORE = 1000;
+
   private static final long QUIET_NANOS = 2_000_000_000L;
 
   @Parameters(
@@ -86,8 +93,10 @@ final class InspectCommand implements Callable<Integer> {
   @Option(
       names = "--tokens",
       paramLabel = "N",
-      description = "Tokens of a window. Default: ${DEFAULT-VALUE}.")
-  private int tokens = SinkReport.RECOMMENDED_TOKENS;
+      description =
+          "Tokens of a window. Default: as many as the model was trained with, where its run says"
+              + " so, else 512.")
+  private @Nullable Integer tokens;
 
   @Option(
       names = "--force-gate",
@@ -114,26 +123,35 @@ final class InspectCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException {
+    if (forced != null && !(Math.abs(forced) <= LARGEST_SCORE)) {
+      throw new InvalidInputException(
+          "--force-gate must be a number such as 0.15, of at most %.0f in size, not %s"
+              .formatted(LARGEST_SCORE, forced));
+    }
     try (var loaded = options.load(model)) {
       var decoder = loaded.decoder();
       Path directory = directory(loaded.source());
-      int longest = decoder.config().maxPositionEmbeddings();
-      if (tokens > longest) {
-        throw new InvalidInputException(
-            "--tokens %d exceeds the model's context of %d tokens; use fewer"
-                .formatted(tokens, longest));
-      }
+      int length = length(loaded);
       var text =
-          InspectedText.read(loaded.source(), loaded.tokenizer(), data, textField, windows, tokens);
+          InspectedText.read(loaded.source(), loaded.tokenizer(), data, textField, windows, length);
       text.windows().forEach(decoder.config()::requireInVocabulary);
       if (forced != null && decoder.config().gates().isEmpty()) {
         throw new InvalidInputException(
             "--force-gate %s needs a model with gates; %s has none"
                 .formatted(forced, loaded.source().name()));
       }
-      var result = measure(loaded, text);
-      var view = new InspectReport(result);
-      Path page = write(result, view, directory);
+      InspectResult result;
+      InspectReport view;
+      Path page = directory.resolve("inspect.html");
+      try (var lock = own(directory)) {
+        if (lock.warning() != null) {
+          Console.note("Warning: " + lock.warning());
+        }
+        result = measure(loaded, text, length);
+        view = new InspectReport(result);
+        result.write(directory.resolve("inspect.json"));
+        view.page(commandLine()).writeTo(page);
+      }
       view.tables().forEach(table -> Console.print(TextTable.of(table).toString()));
       view.summary().forEach(Console::print);
       result.warnings().forEach(warning -> Console.note("Warning: " + warning));
@@ -142,19 +160,39 @@ final class InspectCommand implements Callable<Integer> {
     return 0;
   }
 
-  private Path write(InspectResult result, InspectReport view, Path directory) throws IOException {
-    Path page = directory.resolve("inspect.html");
+  /// T: what the user asks for, else what the model was trained with, as far as its context goes.
+  private int length(ModelOptions.Loaded loaded) {
+    int longest = loaded.decoder().config().maxPositionEmbeddings();
+    if (tokens == null) {
+      int usual =
+          InspectedText.trainedTokens(loaded.source()).orElse(SinkReport.RECOMMENDED_TOKENS);
+      return Math.min(usual, longest);
+    }
+    if (tokens > longest) {
+      throw new InvalidInputException(
+          "--tokens %d exceeds the model's context of %d tokens; use fewer"
+              .formatted(tokens, longest));
+    }
+    return tokens;
+  }
+
+  /// Keeps other inspections out of the directory, and removes what one left that was killed.
+  private DirectoryLock own(Path directory) throws IOException {
     try {
-      Files.createDirectories(directory);
-      result.write(directory.resolve("inspect.json"));
-      view.page(commandLine()).writeTo(page);
+      var lock = DirectoryLock.own(directory, commandLine());
+      for (Path file : Trees.children(directory)) {
+        if (WholeFile.isPartial(file)
+            && String.valueOf(file.getFileName()).startsWith(".inspect.")) {
+          Trees.remove(file);
+        }
+      }
+      return lock;
     } catch (IOException e) {
       throw new IOException(
           "the report cannot be written to %s (%s); choose another --output"
-              .formatted(directory, e.getMessage()),
+              .formatted(directory, Failures.words(e)),
           e);
     }
-    return page;
   }
 
   /// Never into a checkpoint: its files are listed, checksummed and not ours.
@@ -181,23 +219,24 @@ final class InspectCommand implements Callable<Integer> {
             : "inspect");
   }
 
-  private InspectResult measure(ModelOptions.Loaded loaded, InspectedText text) {
+  private InspectResult measure(ModelOptions.Loaded loaded, InspectedText text, int length) {
     var began = System.nanoTime();
     var remaining = new RemainingTime();
     int layers = loaded.decoder().config().layers();
-    int all = (forced == null ? 2 : layers + 3) * text.windows().size();
+    int count = text.windows().size();
+    long all = (forced == null ? 2L : layers + 3L) * count;
     var sinks =
         SinkReport.measure(
             loaded.decoder(),
-            text.windows().stream().map(window -> Arrays.copyOf(window, tokens)).toList(),
+            text.windows().stream().map(window -> Arrays.copyOf(window, length)).toList(),
             done -> progress(done, all, began, remaining));
     double nats = 0;
     long predicted = 0;
-    for (int i = 0; i < text.windows().size(); i++) {
+    for (int i = 0; i < count; i++) {
       var loss = HeldOutLoss.measure(loaded.decoder(), List.of(text.windows().get(i)), 1);
       nats += loss.totalNats();
       predicted += loss.tokens();
-      progress(text.windows().size() + i + 1, all, began, remaining);
+      progress((long) count + i + 1, all, began, remaining);
     }
     List<InspectResult.Intervention> interventions = new ArrayList<>();
     if (forced != null) {
@@ -206,7 +245,7 @@ final class InspectCommand implements Callable<Integer> {
         interventions.add(
             new InspectResult.Intervention(
                 layer < 0 ? null : (Integer) layer, forced, loss.bitsPerByte()));
-        progress((layer + 4) * text.windows().size(), all, began, remaining);
+        progress((layer + 4L) * count, all, began, remaining);
       }
     }
     return new InspectResult(
@@ -217,7 +256,7 @@ final class InspectCommand implements Callable<Integer> {
         new HeldOutLoss(nats, predicted, text.bytes()),
         sinks,
         interventions,
-        manifest(loaded, text));
+        manifest(loaded, text, length));
   }
 
   /// The loss with the gates of one layer, or of all for a negative one, forced to a score.
@@ -233,23 +272,28 @@ final class InspectCommand implements Callable<Integer> {
     return HeldOutLoss.measure(loaded.decoder(), text.windows(), text.bytes(), 1, probe);
   }
 
-  private static void progress(int done, int all, long began, RemainingTime remaining) {
+  private static void progress(long done, long all, long began, RemainingTime remaining) {
     var elapsed = Duration.ofNanos(System.nanoTime() - began);
-    remaining.observe(done, elapsed);
+    remaining.observe((double) done, elapsed);
     if (elapsed.toNanos() > QUIET_NANOS && done < all) {
       Console.progress(
           new Progress(
-              "pass", done, all, elapsed, remaining.remaining(all).orElse(null), List.of()));
+              "pass",
+              done,
+              all,
+              elapsed,
+              remaining.remaining((double) all).orElse(null),
+              List.of()));
     }
   }
 
-  private RunManifest manifest(ModelOptions.Loaded loaded, InspectedText text) {
+  private RunManifest manifest(ModelOptions.Loaded loaded, InspectedText text, int length) {
     Map<String, Object> config = new LinkedHashMap<>();
     config.put("checkpoint", loaded.source().checkpoint().toString());
     config.put("text", text.name());
     config.put("tokenizer", loaded.tokenizer().describe());
     config.put("windows", text.windows().size());
-    config.put("tokens", tokens);
+    config.put("tokens", length);
     config.put("precision", options.precision());
     config.put("device", loaded.decoder().device().toString());
     return new RunManifest(

@@ -2,13 +2,12 @@ package dev.sluice.cli;
 
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.evaluation.HeldOutLoss;
+import dev.sluice.files.WholeFile;
 import dev.sluice.gate.Gate;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.sink.SinkReport;
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -87,12 +86,6 @@ record InspectResult(
     json.put("warnings", warnings());
     json.put("sinks", sinks);
     json.put("manifest", manifest);
-    Path beside = file.resolveSibling("." + file.getFileName() + ".partial");
-    try {
-      Files.writeString(beside, JSON.writeValueAsString(json) + "\n");
-      Files.move(beside, file, StandardCopyOption.REPLACE_EXISTING);
-    } finally {
-      Files.deleteIfExists(beside);
-    }
+    WholeFile.write(file, JSON.writeValueAsString(json) + "\n");
   }
 }

@@ -5,14 +5,18 @@ import dev.sluice.corpus.Corpus;
 import dev.sluice.corpus.Documents;
 import dev.sluice.corpus.HeldOutReader;
 import dev.sluice.corpus.TokenShard;
+import dev.sluice.files.Failures;
+import dev.sluice.files.Trees;
+import dev.sluice.provenance.RunManifest;
 import dev.sluice.tokenizer.Tokenizer;
+import dev.sluice.training.RunConfig;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Comparator;
 import java.util.List;
-import java.util.stream.Stream;
+import java.util.Map;
+import java.util.OptionalInt;
 import org.jspecify.annotations.Nullable;
 
 /// What a model is inspected on: windows spread evenly over a text.
@@ -32,6 +36,9 @@ record InspectedText(
     List<String> warnings) {
   private static final String MOBY_DICK = "moby-dick";
 
+  /// Tokens that are measured at once, all windows together.
+  private static final long MOST_TOKENS = 1 << 24;
+
   /// Reads the text that the user names; without one, what the model's run held out, or else the
   /// bundled book.
   ///
@@ -49,14 +56,20 @@ record InspectedText(
     if (length < 2) {
       throw new InvalidInputException("--tokens must be at least 2, not " + length);
     }
+    List<String> warnings = new ArrayList<>();
+    var trained = trainedTokens(source);
+    if (trained.isPresent() && length > trained.getAsInt()) {
+      warnings.add(
+          "Windows of %d tokens are longer than the %d that the model was trained with, so the loss and the attention at later positions are of a kind that it never learned; leave out --tokens."
+              .formatted(length, trained.getAsInt()));
+    }
     Path run = source.run();
     Path corpus = run == null ? null : corpusOf(run);
     if (data == null && corpus != null) {
-      return heldOut(Corpus.open(corpus), tokenizer, count, length);
+      return heldOut(Corpus.open(corpus), tokenizer, count, length, warnings);
     }
     boolean bundled = data == null || (data.equals(MOBY_DICK) && !Files.exists(Path.of(MOBY_DICK)));
     var documents = bundled ? Documents.mobyDick() : Documents.at(Path.of(data), textField);
-    List<String> warnings = new ArrayList<>();
     if (documents.fingerprint().equals(source.trainedOn())) {
       warnings.add(
           "The model was trained on this text, so its loss says little; "
@@ -78,7 +91,29 @@ record InspectedText(
     return null;
   }
 
-  private static InspectedText heldOut(Corpus corpus, Tokenizer tokenizer, int count, int length) {
+  /// Tokens of the sequences that a model was trained on, as its run says, or the manifest beside
+  /// its weights; empty for a model of others.
+  static OptionalInt trainedTokens(ModelSource source) {
+    Path run = source.run();
+    if (run != null) {
+      return OptionalInt.of(RunConfig.from(run.resolve(RunConfig.FILE), Map.of()).sequenceLength());
+    }
+    Path manifest = source.checkpoint().resolve(RunManifest.FILE_NAME);
+    if (!Files.isRegularFile(manifest)) {
+      return OptionalInt.empty();
+    }
+    try {
+      Object length = RunManifest.read(manifest).config().get("sequence_length");
+      return length instanceof Integer tokens && tokens > 1
+          ? OptionalInt.of(tokens)
+          : OptionalInt.empty();
+    } catch (InvalidInputException _) {
+      return OptionalInt.empty(); // another program's manifest
+    }
+  }
+
+  private static InspectedText heldOut(
+      Corpus corpus, Tokenizer tokenizer, int count, int length, List<String> warnings) {
     var summary = corpus.summary();
     if (!summary.tokenizerFingerprint().equals(tokenizer.fingerprint())) {
       throw new InvalidInputException(
@@ -87,7 +122,7 @@ record InspectedText(
     }
     String name = "held-out part of " + summary.data();
     return spread(
-        name, summary.dataFingerprint(), corpus.heldOut(), tokenizer, count, length, List.of());
+        name, summary.dataFingerprint(), corpus.heldOut(), tokenizer, count, length, warnings);
   }
 
   private static InspectedText whole(
@@ -95,7 +130,7 @@ record InspectedText(
     Path directory = null;
     try {
       directory = Files.createTempDirectory("sluice-inspect-");
-      var corpus = Corpus.prepare(documents, tokenizer, 0, directory);
+      var corpus = Corpus.prepare(documents, tokenizer, 0, directory, warnings::add);
       return spread(
           documents.name(),
           documents.fingerprint(),
@@ -106,7 +141,9 @@ record InspectedText(
           warnings);
     } catch (IOException e) {
       throw new InvalidInputException(
-          "no temporary folder can be made for the tokens (" + e + "); check TMPDIR", e);
+          "no temporary folder can be made for the tokens (%s); check TMPDIR"
+              .formatted(Failures.words(e)),
+          e);
     } finally {
       if (directory != null) {
         remove(directory);
@@ -128,6 +165,12 @@ record InspectedText(
               .formatted(name, shard.length(), length));
     }
     var reader = new HeldOutReader(shard, length, tokenizer);
+    long measured = (long) Math.min(count, reader.count()) * length;
+    if (measured > MOST_TOKENS) {
+      throw new InvalidInputException(
+          "%d windows of %d tokens are %d tokens, more than the %d that are measured at once; use a smaller --windows"
+              .formatted(Math.min(count, reader.count()), length, measured, MOST_TOKENS));
+    }
     var sample = reader.sample(count);
     List<String> all = new ArrayList<>(warnings);
     if (sample.windows().size() < count) {
@@ -140,10 +183,8 @@ record InspectedText(
 
   /// The mapped tokens stay readable until they are let go.
   private static void remove(Path directory) {
-    try (Stream<Path> files = Files.walk(directory)) {
-      for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
-        Files.deleteIfExists(file);
-      }
+    try {
+      Trees.remove(directory);
     } catch (IOException e) {
       directory.toFile().deleteOnExit(); // what was measured counts more
     }

@@ -1,27 +1,26 @@
 package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
+import dev.sluice.files.Failures;
 import dev.sluice.tensor.NativeCall;
 import dev.sluice.training.RunConfig;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.io.PrintWriter;
+import java.io.StringWriter;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.AccessDeniedException;
-import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.InvalidPathException;
-import java.nio.file.NoSuchFileException;
 import java.util.List;
 import java.util.Set;
-import java.util.logging.Level;
-import java.util.logging.Logger;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Spec;
+import picocli.CommandLine.TypeConversionException;
 import picocli.CommandLine.UnmatchedArgumentException;
 
 /// `sluice`: runs one command. Exit code 0 when it did what was asked, 1 when a check or the
@@ -64,6 +63,11 @@ public final class Main implements Runnable {
   @SuppressWarnings("NullAway.Init") // picocli sets the spec
   private Main() {}
 
+  /// The command line before flags are added to it.
+  static Object command() {
+    return new Main();
+  }
+
   /// Runs the command and exits with its code.
   public static void main(String[] args) {
     var out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
@@ -85,8 +89,11 @@ public final class Main implements Runnable {
     commandLine.setExecutionExceptionHandler((e, _, _) -> explain(e));
     commandLine.setUsageHelpAutoWidth(true);
     commandLine.setExpandAtFiles(false); // a prompt may begin with @
+    commandLine.registerConverter(Double.class, Main::finite);
+    commandLine.registerConverter(double.class, Main::finite);
     try {
-      return commandLine.execute(args);
+      int code = commandLine.execute(args);
+      return out.checkError() && code == 0 ? explain(new Console.OutputLost()) : code;
     } catch (Error e) { // picocli hands over exceptions only
       return explain(e);
     } finally {
@@ -94,31 +101,24 @@ public final class Main implements Runnable {
     }
   }
 
-  /// What only some commands need, as every command is to start at once.
-  private static void prepare(CommandLine commandLine, String command) {
-    switch (command) {
-      case "train" -> {
-        ParquetLog.quieten();
-        SettingFlags.addTo(commandLine, "train", RunConfig.DEFAULTS, Set.of());
-      }
-      case "study" -> {
-        ParquetLog.quieten();
-        SettingFlags.addTo(
-            commandLine, "study", StudyCommand.defaults(), Set.of("gate", "match_parameters"));
-      }
-      case "plan" ->
-          SettingFlags.addTo(commandLine, "plan", PlanCommand.defaults(), PlanCommand.others());
-      case "inspect" -> ParquetLog.quieten();
-      default -> {}
+  private static double finite(String text) {
+    double number = Double.parseDouble(text); // what it throws picocli explains
+    if (!Double.isFinite(number)) {
+      throw new TypeConversionException("'%s' is not a finite number".formatted(text));
     }
+    return number;
   }
 
-  /// It says how it uses the processor; nobody asked.
-  private static final class ParquetLog {
-    private static final Logger LOG = Logger.getLogger("dev.hardwood"); // held weakly elsewhere
-
-    static void quieten() {
-      LOG.setLevel(Level.WARNING);
+  /// What only some commands need, as every command is to start at once.
+  static void prepare(CommandLine commandLine, String command) {
+    switch (command) {
+      case "train" -> SettingFlags.addTo(commandLine, "train", RunConfig.DEFAULTS, Set.of());
+      case "study" ->
+          SettingFlags.addTo(
+              commandLine, "study", StudyCommand.defaults(), Set.of("gate", "match_parameters"));
+      case "plan" ->
+          SettingFlags.addTo(commandLine, "plan", PlanCommand.defaults(), PlanCommand.others());
+      default -> {}
     }
   }
 
@@ -141,7 +141,9 @@ public final class Main implements Runnable {
   private static int explain(Throwable e) {
     Console.error(oneSentence(e));
     if (isFault(e)) {
-      e.printStackTrace(Console.err());
+      var trace = new StringWriter();
+      e.printStackTrace(new PrintWriter(trace));
+      Console.note(trace.toString());
     }
     return e instanceof InvalidInputException || e instanceof InvalidPathException
         ? BAD_INPUT
@@ -151,10 +153,11 @@ public final class Main implements Runnable {
   /// What went wrong and the way out, in a sentence.
   static String oneSentence(Throwable e) {
     return switch (e) {
-      case InvalidInputException _, InvalidPathException _ -> sentence(e.getMessage());
-      case UncheckedIOException unchecked when unchecked.getCause() != null ->
-          sentence(reason(unchecked.getCause()));
-      case IOException failure -> sentence(reason(failure));
+      case InvalidInputException _ -> sentence(e.getMessage());
+      case InvalidPathException path ->
+          "'%s' is not the name of a file (%s); name another."
+              .formatted(Printable.brief(path.getInput(), 200), path.getReason());
+      case UncheckedIOException _, IOException _ -> sentence(Failures.words(e));
       case Throwable failure when NativeCall.ranOutOfMemory(failure) ->
           "There is not enough memory; make the batch, the sequence or the model smaller, or"
               + " set SLUICE_HEAP if Java's heap is too small.";
@@ -168,16 +171,6 @@ public final class Main implements Runnable {
         || e instanceof IOException
         || e instanceof UncheckedIOException
         || NativeCall.ranOutOfMemory(e));
-  }
-
-  /// Words for what went wrong: some exceptions of the file system say only the file's name.
-  private static String reason(IOException e) {
-    return switch (e) {
-      case NoSuchFileException missing -> "no such file or directory: " + missing.getFile();
-      case AccessDeniedException denied -> "permission denied: " + denied.getFile();
-      case FileAlreadyExistsException present -> "a file is in the way: " + present.getFile();
-      default -> e.getMessage() == null ? e.toString() : e.getMessage();
-    };
   }
 
   /// As it is but for the full stop: it may begin with a path.

@@ -5,6 +5,7 @@ import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tokenizer.Tokenizer;
 import java.nio.file.Path;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
@@ -18,6 +19,14 @@ final class ModelOptions {
           "bytes, or the path of a Hugging Face tokenizer.json. Default: the checkpoint's, or bytes"
               + " for a vocabulary of 256.")
   private @Nullable String tokenizer;
+
+  @Option(
+      names = "--eos-token",
+      paramLabel = "TEXT",
+      description =
+          "The token that ends documents, as the vocabulary has it; generate stops at it. Default:"
+              + " what the checkpoint's files say.")
+  private @Nullable String eosToken;
 
   @Option(
       names = "--precision",
@@ -34,7 +43,10 @@ final class ModelOptions {
   @Mixin private ThreadsOption threads = new ThreadsOption();
 
   /// A model that is ready to run; whoever loaded it closes it.
-  record Loaded(ModelSource source, Decoder decoder, Tokenizer tokenizer) implements AutoCloseable {
+  ///
+  /// @param stopIds the tokens that end a text; none where nothing says which
+  record Loaded(ModelSource source, Decoder decoder, Tokenizer tokenizer, Set<Integer> stopIds)
+      implements AutoCloseable {
     @Override
     public void close() {
       decoder.close();
@@ -46,8 +58,14 @@ final class ModelOptions {
     threads.apply();
     var precisionOf = Precision.parse(precision);
     var source = ModelSource.at(named);
-    var chosen = source.tokenizer(tokenizer);
-    return new Loaded(source, source.load(precisionOf, Device.parse(device)), chosen);
+    var chosen = source.tokenizer(tokenizer, eosToken);
+    Set<Integer> stopIds =
+        eosToken != null && !eosToken.isEmpty()
+            ? Set.of(chosen.endOfText())
+            : source.stopIds(chosen);
+    var opened = source.open(precisionOf, Device.parse(device));
+    opened.notes().forEach(Console::note);
+    return new Loaded(source, opened.decoder(), chosen, stopIds);
   }
 
   String precision() {

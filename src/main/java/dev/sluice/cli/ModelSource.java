@@ -4,10 +4,8 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.checkpoint.ModelDirectory;
-import dev.sluice.decoder.Decoder;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Precision;
-import dev.sluice.tokenizer.ByteTokenizer;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import dev.sluice.training.RunConfig;
@@ -75,15 +73,17 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
     return String.valueOf(named.toAbsolutePath().normalize().getFileName());
   }
 
-  /// Loads the model for measuring and generating.
-  Decoder load(Precision precision, Device device) {
-    return ModelDirectory.load(checkpoint, precision, device, false);
+  /// Reads the model for measuring and generating.
+  ModelDirectory.Opened open(Precision precision, Device device) {
+    return ModelDirectory.open(checkpoint, precision, device, false);
   }
 
   /// The tokenizer: the one that the user gave, else the checkpoint's, else bytes where they fit.
-  Tokenizer tokenizer(@Nullable String given) {
+  ///
+  /// @param eosToken that ends documents; null for the one that the tokenizer's files name
+  Tokenizer tokenizer(@Nullable String given, @Nullable String eosToken) {
     int vocabulary = ModelConfig.read(checkpoint).decoder().vocabSize();
-    var tokenizer = given != null ? Tokenizers.load(given) : own(vocabulary);
+    var tokenizer = given != null ? Tokenizers.load(given, eosToken) : own(vocabulary, eosToken);
     if (tokenizer.vocabularySize() > vocabulary) {
       throw new InvalidInputException(
           "the tokenizer %s has more tokens than the model's vocabulary of %d; pass the model's own with --tokenizer"
@@ -92,23 +92,24 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
     return tokenizer;
   }
 
-  private Tokenizer own(int vocabulary) {
+  private Tokenizer own(int vocabulary, @Nullable String eosToken) {
     if (Files.isRegularFile(checkpoint.resolve(TOKENIZER))) {
-      return Tokenizers.load(checkpoint.toString());
+      return Tokenizers.load(checkpoint.toString(), eosToken);
     }
-    // A run copies its tokenizer's file beside the weights; without one it was trained on bytes.
+    // A run has its tokenizer's files beside the weights; without them it was trained on bytes.
     boolean trainedOnBytes =
         run != null
             && RunConfig.from(run.resolve(RunConfig.FILE), Map.of()).tokenizer().equals("bytes");
     if (trainedOnBytes || vocabulary == 256) {
-      return new ByteTokenizer();
+      return Tokenizers.load("bytes", eosToken);
     }
     throw new InvalidInputException(
         "%s holds no %s and its vocabulary of %d is not that of bytes; pass --tokenizer FILE"
             .formatted(checkpoint, TOKENIZER, vocabulary));
   }
 
-  /// The tokens that end a text: those that the checkpoint names, else the tokenizer's.
+  /// The tokens that end a text: those that the checkpoint names, else the tokenizer's; none where
+  /// neither says which.
   Set<Integer> stopIds(Tokenizer tokenizer) {
     for (String name : new String[] {"generation_config.json", ModelConfig.FILE}) {
       Set<Integer> ids = endings(checkpoint.resolve(name));
@@ -116,7 +117,7 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
         return ids;
       }
     }
-    return Set.of(tokenizer.endOfText());
+    return tokenizer.knowsEndOfText() ? Set.of(tokenizer.endOfText()) : Set.of();
   }
 
   private static Set<Integer> endings(Path file) {

@@ -49,6 +49,7 @@ final class ParityCommand implements Callable<Integer> {
 
   @Override
   public Integer call() {
+    Parity.requireTolerance(tolerance);
     threads.apply();
     var table =
         Table.titled("Differences from the reference, float32")
@@ -56,6 +57,7 @@ final class ParityCommand implements Callable<Integer> {
     boolean passed = true;
     for (Path directory : directories) {
       var result = Parity.check(directory, tolerance, Device.parse(device));
+      result.notes().forEach(Console::note);
       passed &= result.passed();
       for (var line : result.lines()) {
         table =

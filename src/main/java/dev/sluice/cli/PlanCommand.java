@@ -158,11 +158,11 @@ final class PlanCommand implements Callable<Integer> {
           new Cluster(
               gpus,
               gpusPerNode,
-              gpuMemory * 1e9,
-              gpuFlops * 1e12,
-              gpuShare,
-              nodeBandwidth * 1e9,
-              networkBandwidth * 1e9);
+              sensible("--gpu-memory", gpuMemory) * 1e9,
+              sensible("--gpu-flops", gpuFlops) * 1e12,
+              sensible("--gpu-share", gpuShare),
+              sensible("--node-bandwidth", nodeBandwidth) * 1e9,
+              sensible("--network-bandwidth", networkBandwidth) * 1e9);
       Console.print(
           new TextTable(clusterTable(base, vocabulary, variants, cluster), 116).toString());
       return 0;
@@ -170,6 +170,15 @@ final class PlanCommand implements Callable<Integer> {
     boolean paper = table != null && base.model().equals("paper-moe-15b");
     Console.print(new TextTable(table(base, vocabulary, variants, paper), 116).toString());
     return 0;
+  }
+
+  /// Keeps what is computed from a flag within what a table can show.
+  private static double sensible(String flag, double value) {
+    if (!(value >= 1e-6 && value <= 1e9)) {
+      throw new InvalidInputException(
+          "%s cannot be %s; use a number from 0.000001 to 1e9".formatted(flag, value));
+    }
+    return value;
   }
 
   private List<Variant> variants(RunConfig base, int vocabulary) {

@@ -21,7 +21,6 @@ final class RunReport {
   static Path write(Path directory, RunConfig config) throws IOException {
     var metrics = RunMetrics.read(directory);
     var heldOut = metrics.curve("held_out_bits_per_byte");
-    double last = heldOut.values()[heldOut.values().length - 1];
     var manifest = RunManifest.read(directory.resolve(RunManifest.FILE_NAME));
     Path page = directory.resolve("report.html");
     var report =
@@ -30,8 +29,12 @@ final class RunReport {
             .command("sluice " + String.join(" ", manifest.commandLine()))
             .manifest(Files.readString(directory.resolve(RunManifest.FILE_NAME)))
             .summary(
-                "After %d steps the held-out loss is %s bits per byte."
-                    .formatted(config.steps(), Numbers.fixed(last, 4)))
+                heldOut.values().length == 0
+                    ? "No held-out loss of this run is a number."
+                    : "After %.0f steps the held-out loss is %s bits per byte."
+                        .formatted(
+                            heldOut.steps()[heldOut.steps().length - 1],
+                            Numbers.fixed(heldOut.values()[heldOut.values().length - 1], 4)))
             .section("Loss")
             .figure(
                 curve(

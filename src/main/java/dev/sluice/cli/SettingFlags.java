@@ -26,6 +26,10 @@ final class SettingFlags {
             + " bundled book.");
     HELP.put("text_field", "The JSON field or Parquet column that holds the text.");
     HELP.put("tokenizer", "bytes, or the path of a Hugging Face tokenizer.json.");
+    HELP.put(
+        "eos_token",
+        "The token that ends documents, as the vocabulary has it; empty for the one that the files"
+            + " beside tokenizer.json name.");
     HELP.put("held_out_share", "The share of the text kept from training.");
     HELP.put("model", "A named model: " + String.join(", ", Decoders.names()) + ".");
     HELP.put("vocab_size", "Vocabulary of the model.");
@@ -166,6 +170,7 @@ final class SettingFlags {
       return name.equals("vocab_size") ? "the tokenizer's" : "the model's";
     }
     return switch (value) {
+      case String text when text.isEmpty() -> "empty";
       case String text when text.endsWith(" ") -> '"' + text + '"';
       case Double number when number != 0 && Math.abs(number) < 1e-3 ->
           String.format(Locale.ROOT, "%.0e", number);

@@ -1,12 +1,14 @@
 package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
 import dev.sluice.decoder.Decoders;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Numbers;
 import dev.sluice.report.Progress;
 import dev.sluice.report.RemainingTime;
 import dev.sluice.report.TextTable;
+import dev.sluice.study.Arm;
 import dev.sluice.study.Matching;
 import dev.sluice.study.PaperTables;
 import dev.sluice.study.Shard;
@@ -21,17 +23,16 @@ import dev.sluice.training.RunConfig;
 import dev.sluice.training.Trainer;
 import dev.sluice.training.TrainingRun;
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.time.LocalDateTime;
 import java.time.ZoneId;
 import java.time.format.DateTimeFormatter;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Callable;
-import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -137,7 +138,7 @@ final class StudyCommand implements Callable<Integer> {
       description =
           "Train every variant with each of these values, such as learning_rate=1e-3,3e-3;"
               + " may be given for several settings.")
-  private Map<String, String> grid = new LinkedHashMap<>();
+  private List<String> grid = List.of();
 
   @Option(
       names = "--shard",
@@ -166,36 +167,27 @@ final class StudyCommand implements Callable<Integer> {
     var study = study();
     var part = Shard.parse(shard);
     Path directory = output != null ? output : freshDirectory();
-    refuseAnother(directory, study);
-    var trials = study.trials(directory);
-    Console.note(
-        "%d trials of %d steps: %s, seeds %s, in %s"
-            .formatted(
-                trials.size(),
-                study.base().steps(),
-                String.join(" and ", study.arms().stream().map(arm -> arm.name()).toList()),
-                study.seeds(),
-                directory));
-    var overall =
-        new Overall(
-            IntStream.range(0, trials.size()).filter(part::has).mapToObj(trials::get).toList());
     var results =
         study.run(
             directory,
             part,
             new TrainingRun.Origin(Version.commit(), commandLine()),
-            overall::listener,
+            new Overall(study, part, directory),
             Interruption::requested);
-    if (Interruption.requested() && results.size() < part.of(trials.size())) {
+    int all = part.of(study.arms().size() * study.seeds().size());
+    if (Interruption.requested() && results.size() < all) {
       Console.note(
           "Stopped with %d of %d trials done; everything is saved. Go on with the same command and --output %s"
-              .formatted(results.size(), part.of(trials.size()), directory));
+              .formatted(results.size(), all, directory));
       return 130;
     }
     if (part.count() > 1) {
       Console.note(
-          "Shard %s is done: %d trials. When all are, ./sluice study report %s"
-              .formatted(shard, results.size(), directory));
+          all == 0
+              ? "Shard %s has no trial: there are only %d"
+                  .formatted(shard, study.arms().size() * study.seeds().size())
+              : "Shard %s is done: %d trials. When all are, ./sluice study report %s"
+                  .formatted(shard, results.size(), directory));
       return 0;
     }
     report(study, directory, results, "sluice " + String.join(" ", commandLine()));
@@ -217,31 +209,45 @@ final class StudyCommand implements Callable<Integer> {
 
   /// The study of the file, the table or the gates, changed by the flags.
   private Study study() {
-    if (seeds != null && seeds < 1) {
-      throw new InvalidInputException("--seeds must be at least 1, not " + seeds);
+    if (seeds != null && (seeds < 1 || seeds > Study.MOST_TRIALS)) {
+      throw new InvalidInputException(
+          "--seeds must be 1 to %d, not %d".formatted(Study.MOST_TRIALS, seeds));
     }
     if ((file == null ? 0 : 1) + (gates == null ? 0 : 1) + (table == null ? 0 : 1) > 1) {
       throw new InvalidInputException(
           "a study file, --gates and --table each name the variants; give one of them");
     }
     var flags = SettingFlags.given(spec.commandLine().getParseResult());
-    var read = file == null ? null : StudyFile.read(file, defaults(), flags);
-    var base = read == null ? defaults().with(null, flags) : read.base();
-    var points = new LinkedHashMap<String, List<String>>();
-    if (read != null) {
-      points.putAll(read.grid());
+    var matching = match == null ? null : Matching.parse(match);
+    if (file != null) {
+      return StudyFile.read(file, defaults(), flags, seeds, matching, points());
     }
-    grid.forEach((setting, values) -> points.put(setting, List.of(values.split(","))));
+    var base = defaults().with(null, flags);
     return new Study(
         base,
-        match != null
-            ? Matching.parse(match)
-            : read != null ? read.matching() : Matching.PARAMETERS,
-        read == null ? variants(base) : read.variants(),
-        points,
-        seeds != null
-            ? StudyFile.seeds(base.seed(), seeds)
-            : read != null ? read.seeds() : StudyFile.seeds(base.seed(), 2));
+        matching == null ? Matching.PARAMETERS : matching,
+        variants(base),
+        points(),
+        Study.seeds(base.seed(), seeds == null ? 2 : seeds));
+  }
+
+  /// The settings of `--grid` and their values.
+  private Map<String, List<String>> points() {
+    Map<String, List<String>> points = new LinkedHashMap<>();
+    for (String one : grid) {
+      int equals = one.indexOf('=');
+      var values = List.of(one.substring(equals + 1).split(",", -1));
+      if (equals < 1 || values.stream().anyMatch(String::isBlank)) {
+        throw new InvalidInputException(
+            "--grid is a setting and its values, such as learning_rate=1e-3,3e-3, not '%s'"
+                .formatted(one));
+      }
+      if (points.put(one.substring(0, equals), values) != null) {
+        throw new InvalidInputException(
+            "--grid names %s twice; join its values by commas".formatted(one.substring(0, equals)));
+      }
+    }
+    return points;
   }
 
   private List<Variant> variants(RunConfig base) {
@@ -254,17 +260,6 @@ final class StudyCommand implements Callable<Integer> {
 
   private List<String> commandLine() {
     return spec.commandLine().getParseResult().originalArgs();
-  }
-
-  private static void refuseAnother(Path directory, Study study) {
-    Path there = directory.resolve(StudyFile.NAME);
-    if (Files.exists(there) && !StudyFile.read(there, RunConfig.DEFAULTS, Map.of()).equals(study)) {
-      throw new InvalidInputException(
-          directory
-              + " holds a study with other settings (see its "
-              + StudyFile.NAME
-              + "); choose another --output or give the same settings");
-    }
   }
 
   private static Map<String, Object> manifest(Study study) {
@@ -285,26 +280,60 @@ final class StudyCommand implements Callable<Integer> {
     return Path.of("runs", "study-" + time.format(DateTimeFormatter.ofPattern("yyyyMMdd-HHmmss")));
   }
 
-  /// One progress line over all trials.
-  private static final class Overall {
-    private final List<Trial> trials;
+  /// Says what begins, and shows one progress line over all trials of a share.
+  private static final class Overall implements Study.Listener {
+    private static final int SHOWN = 200;
+
+    private final Study study;
+    private final Path directory;
+    private final Map<Path, Long> stepsBefore = new HashMap<>();
+    private final long total;
     private final RemainingTime remaining = new RemainingTime();
     private final long began = System.nanoTime();
 
-    Overall(List<Trial> trials) {
-      this.trials = trials;
+    Overall(Study study, Shard shard, Path directory) {
+      this.study = study;
+      this.directory = directory;
+      var trials = study.trials(directory);
+      long steps = 0;
+      for (int i = 0; i < trials.size(); i++) {
+        if (shard.has(i)) {
+          stepsBefore.put(trials.get(i).directory(), steps);
+          steps += trials.get(i).config().steps();
+        }
+      }
+      total = steps;
     }
 
-    TrainingRun.Listener listener(Trial trial) {
+    @Override
+    public void begun() {
+      study.base().notes().forEach(Console::note);
+      Console.note(
+          "%d trials of %d steps: %s, seeds %d to %d, in %s"
+              .formatted(
+                  study.arms().size() * study.seeds().size(),
+                  study.base().steps(),
+                  Printable.brief(
+                      String.join(" and ", study.arms().stream().map(Arm::name).toList()), SHOWN),
+                  study.seeds().getFirst(),
+                  study.seeds().getLast(),
+                  directory));
+    }
+
+    @Override
+    public void noted(String what) {
+      Console.note(what);
+    }
+
+    @Override
+    public TrainingRun.Listener trial(Trial trial) {
       Interruption.watch();
-      int index = trials.indexOf(trial);
-      int steps = trial.config().steps();
-      long total = (long) trials.size() * steps;
+      long before = stepsBefore.getOrDefault(trial.directory(), 0L);
       return new TrainingRun.Listener() {
         @Override
         public void stepped(Trainer.Step step, double tokensPerSecond) {
           var elapsed = Duration.ofNanos(System.nanoTime() - began);
-          long done = (long) index * steps + step.number();
+          long done = before + step.number();
           remaining.observe((double) done, elapsed);
           Console.progress(
               new Progress(
@@ -317,6 +346,11 @@ final class StudyCommand implements Callable<Integer> {
                       trial.arm().name() + " seed " + trial.seed(),
                       "loss " + Numbers.fixed(step.loss(), 3),
                       Numbers.count(Math.round(tokensPerSecond)) + " tokens/s")));
+        }
+
+        @Override
+        public void noted(String what) {
+          Console.note(what);
         }
       };
     }

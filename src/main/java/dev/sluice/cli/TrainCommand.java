@@ -10,8 +10,8 @@ import dev.sluice.report.Numbers;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ProcessGroup.Store;
 import dev.sluice.tokenizer.Tokenizer;
-import dev.sluice.tokenizer.Tokenizers;
 import dev.sluice.training.RunConfig;
+import dev.sluice.training.RunDirectory;
 import dev.sluice.training.TrainingRun;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -37,7 +37,7 @@ import picocli.CommandLine.Spec;
     customSynopsis = {
       "sluice train [--data FILE] [OPTIONS]",
       "       sluice train --config FILE [OPTIONS]",
-      "       sluice train --resume RUN"
+      "       sluice train --resume RUN [--steps N]"
     },
     description = {
       "Trains a decoder, gated or not, on your text; writes a run directory and prints samples.",
@@ -135,12 +135,16 @@ final class TrainCommand implements Callable<Integer> {
       throw new InvalidInputException(
           resume + " holds no " + RunConfig.FILE + ", so it is no run; name a run directory");
     }
-    if (!given.isEmpty() || file != null || output != null) {
+    var others = new ArrayList<>(given.keySet());
+    others.remove("steps");
+    if (!others.isEmpty() || file != null || output != null) {
       throw new InvalidInputException(
-          "--resume takes its settings from the run; leave out "
-              + (given.isEmpty() ? "--config and --output" : given.keySet()));
+          "--resume takes its settings from the run, but for --steps; leave out %s, or start a new run with a changed copy of %s: --config FILE"
+              .formatted(
+                  others.isEmpty() ? "--config and --output" : others,
+                  resume.resolve(RunConfig.FILE)));
     }
-    return RunConfig.from(resume.resolve(RunConfig.FILE), Map.of());
+    return RunConfig.from(resume.resolve(RunConfig.FILE), given);
   }
 
   private static List<String> withoutNproc(List<String> arguments) {
@@ -218,27 +222,31 @@ final class TrainCommand implements Callable<Integer> {
       }
     }
     directory = place;
-    var tokenizer = Tokenizers.load(config.tokenizer());
-    TrainingRun.requireTrainable(config, tokenizer);
+    var tokenizer = TrainingRun.tokenizer(config, place.resolve("corpus"), resume != null);
+    TrainingRun.requireTrainable(config, tokenizer, replicas.size());
     GradientExchange.requireEven(config.batchSize(), replicas.size());
     var origin = new TrainingRun.Origin(Version.commit(), commandLine());
-    var corpus = corpus(replicas, config, tokenizer, place.resolve("corpus"));
-    Interruption.watch();
-    TrainingRun.Listener listener =
-        replicas.isFirst() ? new TrainingProgress(config) : new TrainingRun.Listener() {};
-    var run = new TrainingRun(config, place, origin, listener, Interruption::requested, replicas);
-    var outcome =
-        resume != null ? run.resume(corpus, tokenizer, checkpoint) : run.start(corpus, tokenizer);
-    return replicas.isFirst() ? report(config, outcome) : code(outcome);
+    String doing = "sluice " + String.join(" ", commandLine());
+    // From before the corpus is prepared: a second process must not wait for that to be told.
+    try (var _ = replicas.isFirst() ? RunDirectory.own(place, doing) : null) {
+      var corpus = corpus(replicas, config, tokenizer, place.resolve("corpus"));
+      Interruption.watch();
+      TrainingRun.Listener listener =
+          replicas.isFirst() ? new TrainingProgress(config) : new TrainingRun.Listener() {};
+      var run = new TrainingRun(config, place, origin, listener, Interruption::requested, replicas);
+      var outcome =
+          resume != null ? run.resume(corpus, tokenizer, checkpoint) : run.start(corpus, tokenizer);
+      return replicas.isFirst() ? report(config, outcome) : code(outcome);
+    }
   }
 
   /// Rank 0 prepares it and the others open it.
   private Corpus corpus(Replicas replicas, RunConfig config, Tokenizer tokenizer, Path place) {
     if (!replicas.isFirst()) {
       replicas.barrier();
-      return TrainingRun.prepareCorpus(config, tokenizer, place, true);
+      return TrainingRun.prepareCorpus(config, tokenizer, place, true, _ -> {});
     }
-    var corpus = TrainingRun.prepareCorpus(config, tokenizer, place, resume != null);
+    var corpus = TrainingRun.prepareCorpus(config, tokenizer, place, resume != null, Console::note);
     replicas.barrier();
     return corpus;
   }

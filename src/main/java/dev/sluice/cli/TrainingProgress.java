@@ -81,7 +81,7 @@ final class TrainingProgress implements TrainingRun.Listener {
   @Override
   public void sampled(int step, String text) {
     Console.note("sample at step " + step + ":");
-    Console.note(Console.printable(text).indent(4).stripTrailing());
+    Console.note(text.indent(4).stripTrailing());
   }
 
   @Override
@@ -99,6 +99,11 @@ final class TrainingProgress implements TrainingRun.Listener {
   @Override
   public void guarded(int step, String what) {
     Console.note("step %d: %s".formatted(step, what));
+  }
+
+  @Override
+  public void noted(String what) {
+    Console.note(what);
   }
 
   @Override

@@ -4,6 +4,7 @@ import dev.sluice.report.Cell;
 import dev.sluice.report.Table;
 import dev.sluice.report.TextTable;
 import dev.sluice.training.RunCheck;
+import java.io.IOException;
 import java.nio.file.Path;
 import java.util.Objects;
 import java.util.concurrent.Callable;
@@ -27,7 +28,7 @@ final class VerifyCommand implements Callable<Integer> {
   private @Nullable Path run;
 
   @Override
-  public Integer call() {
+  public Integer call() throws IOException {
     Path directory = Objects.requireNonNull(run);
     var parts =
         RunCheck.check(directory, path -> Console.note("reading " + directory.relativize(path)));

@@ -8,18 +8,27 @@ import dev.sluice.InvalidInputException;
 /// In an epoch each window of the shard comes once, in an order shuffled by the seed. Each epoch
 /// shifts all windows by another part of a window, so that what stood at a border does not always.
 public final class BatchReader {
+  /// The longest array that every virtual machine makes.
+  static final int MOST_IDS = Integer.MAX_VALUE - 8;
+
   private final TokenShard shard;
   private final int batchSize;
   private final int sequenceLength;
   private final long seed;
   private final long windows;
 
-  /// @throws InvalidInputException if the shard is shorter than two windows
+  /// @throws InvalidInputException if the shard is shorter than two windows, or a batch is longer
+  ///   than an array can be
   public BatchReader(TokenShard shard, int batchSize, int sequenceLength, long seed) {
     if (batchSize < 1 || sequenceLength < 1) {
       throw new InvalidInputException(
           "A batch of %d × %d tokens is not possible; both numbers must be at least 1."
               .formatted(batchSize, sequenceLength));
+    }
+    if (batchSize * (sequenceLength + 1L) > MOST_IDS) {
+      throw new InvalidInputException(
+          "A batch of %d × %d tokens is more than the %d that one can have; make it smaller, or accumulate gradients over several."
+              .formatted(batchSize, sequenceLength, MOST_IDS));
     }
     this.shard = shard;
     this.batchSize = batchSize;
@@ -40,10 +49,15 @@ public final class BatchReader {
     if (index < 0) {
       throw new IllegalArgumentException("batch index " + index);
     }
+    if (index > Long.MAX_VALUE / batchSize - 1) {
+      throw new InvalidInputException(
+          "Batch %d of %d rows is beyond what can be counted; a run does not come so far."
+              .formatted(index, batchSize));
+    }
     int row = sequenceLength + 1;
-    long[] ids = new long[Math.multiplyExact(batchSize, row)];
+    long[] ids = new long[batchSize * row];
     for (int i = 0; i < batchSize; i++) {
-      long sample = Math.addExact(Math.multiplyExact(index, batchSize), i);
+      long sample = index * batchSize + i;
       long epoch = sample / windows;
       long window = order(epoch).at(sample % windows);
       shard.copy(shift(epoch) + window * sequenceLength, row, ids, i * row);

@@ -31,13 +31,20 @@ public interface Documents {
 
   DocumentCursor open();
 
+  /// What the user should know of the choice of documents, such as files that were left out.
+  default List<String> notes() {
+    return List.of();
+  }
+
   /// A file, or all files in a folder and below, hidden ones left out, in the order of their names:
   ///
   /// - `.txt`, `.text`, `.md`: one document a file;
-  /// - `.jsonl`, `.json`: one JSON object a line, whose `textField` is the document;
+  /// - `.jsonl`, `.json`: JSON objects, one a line or in one array, whose `textField` is the
+  ///   document; or strings, which are documents;
   /// - `.parquet`: the string column `textField`.
   ///
-  /// All but Parquet may end in `.gz` or `.zst` as well.
+  /// All but Parquet may end in `.gz` or `.zst` as well. `meta.text` is the field or column of that
+  /// name, or else `text` within `meta`.
   ///
   /// @throws InvalidInputException here or while reading, if something is missing, unreadable,
   ///   damaged, not text, or without the field

@@ -1,22 +1,31 @@
 package dev.sluice.corpus;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.files.Failures;
+import dev.sluice.files.RegularFile;
 import dev.sluice.files.Sha256;
 import java.io.IOException;
-import java.io.UncheckedIOException;
+import java.nio.file.FileVisitOption;
+import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.SimpleFileVisitor;
+import java.nio.file.attribute.BasicFileAttributes;
 import java.security.MessageDigest;
+import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.SequencedMap;
-import java.util.stream.Stream;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /// The documents of one file or of a folder's files.
-record FileDocuments(Path data, String textField, List<DataFile> files) implements Documents {
+///
+/// @param others names of files in the folder that are of no kind that is read
+record FileDocuments(Path data, String textField, List<DataFile> files, List<String> others)
+    implements Documents {
   private static final String READABLE =
       ".txt, .text, .md, .jsonl and .json, each also with .gz or .zst, and .parquet";
 
@@ -25,7 +34,7 @@ record FileDocuments(Path data, String textField, List<DataFile> files) implemen
     DocumentCursor open(String textField) {
       return switch (format) {
         case TEXT -> new TextCursor(path, name);
-        case JSON_LINES -> new JsonLinesCursor(path, name, textField);
+        case JSON -> new JsonCursor(path, name, textField);
         case PARQUET -> new ParquetCursor(path, name, textField);
       };
     }
@@ -33,7 +42,7 @@ record FileDocuments(Path data, String textField, List<DataFile> files) implemen
 
   enum Format {
     TEXT,
-    JSON_LINES,
+    JSON,
     PARQUET;
 
     static @Nullable Format of(String fileName) {
@@ -44,7 +53,7 @@ record FileDocuments(Path data, String textField, List<DataFile> files) implemen
       String bare = name.replaceFirst("\\.(gz|zst)$", "");
       return switch (bare.substring(bare.lastIndexOf('.') + 1)) {
         case "txt", "text", "md" -> TEXT;
-        case "jsonl", "json" -> JSON_LINES;
+        case "jsonl", "json" -> JSON;
         default -> null;
       };
     }
@@ -52,45 +61,74 @@ record FileDocuments(Path data, String textField, List<DataFile> files) implemen
 
   static FileDocuments at(Path data, String textField) {
     if (Files.isDirectory(data)) {
-      List<DataFile> files = inFolder(data);
-      if (files.isEmpty()) {
-        throw new InvalidInputException(
-            "The folder %s has no file to read; Sluice reads %s.".formatted(data, READABLE));
-      }
-      return new FileDocuments(data, textField, files);
+      return inFolder(data, textField);
     }
-    if (!Files.exists(data)) {
-      throw new InvalidInputException(
-          "There is no data at %s; give a file or a folder.".formatted(data));
-    }
+    RegularFile.require(data, "give a file or a folder with texts");
     String name = String.valueOf(data.getFileName());
     Format format = Format.of(name);
     if (format == null) {
       throw new InvalidInputException(
           "%s is of a kind that Sluice does not read; it reads %s.".formatted(data, READABLE));
     }
-    return new FileDocuments(data, textField, List.of(new DataFile(data, name, format)));
+    return new FileDocuments(data, textField, List.of(new DataFile(data, name, format)), List.of());
   }
 
-  private static List<DataFile> inFolder(Path folder) {
-    try (Stream<Path> paths = Files.walk(folder)) {
-      return paths
-          .filter(path -> Files.isRegularFile(path))
-          .<DataFile>mapMulti(
-              (path, files) -> {
-                Path relative = folder.relativize(path);
-                Format format = Format.of(String.valueOf(path.getFileName()));
-                if (format != null
-                    && Stream.of(parts(relative)).noneMatch(p -> p.startsWith("."))) {
-                  files.accept(new DataFile(path, String.join("/", parts(relative)), format));
-                }
-              })
-          .sorted(Comparator.comparing(DataFile::name))
-          .toList();
-    } catch (IOException | UncheckedIOException e) {
+  /// Links are followed, since sets of data often consist of them.
+  private static FileDocuments inFolder(Path folder, String textField) {
+    List<DataFile> files = new ArrayList<>();
+    List<String> others = new ArrayList<>();
+    try {
+      Files.walkFileTree(
+          folder,
+          Set.of(FileVisitOption.FOLLOW_LINKS),
+          Integer.MAX_VALUE,
+          new SimpleFileVisitor<>() {
+            @Override
+            public FileVisitResult preVisitDirectory(Path path, BasicFileAttributes attributes) {
+              return hidden(path) ? FileVisitResult.SKIP_SUBTREE : FileVisitResult.CONTINUE;
+            }
+
+            @Override
+            public FileVisitResult visitFile(Path path, BasicFileAttributes attributes) {
+              if (hidden(path)) {
+                return FileVisitResult.CONTINUE;
+              }
+              String name = String.join("/", parts(folder.relativize(path)));
+              Format format = Format.of(name);
+              if (format == null) {
+                others.add(name);
+              } else {
+                RegularFile.require(path, "remove it, or put the file there");
+                files.add(new DataFile(path, name, format));
+              }
+              return FileVisitResult.CONTINUE;
+            }
+
+            @Override
+            public FileVisitResult visitFileFailed(Path path, IOException e) throws IOException {
+              if (hidden(path)) {
+                return FileVisitResult.CONTINUE;
+              }
+              throw e;
+            }
+
+            private boolean hidden(Path path) {
+              return !path.equals(folder) && String.valueOf(path.getFileName()).startsWith(".");
+            }
+          });
+    } catch (IOException e) {
       throw new InvalidInputException(
-          "The folder %s cannot be read (%s); check its permissions.".formatted(folder, e), e);
+          "The folder %s cannot be read (%s); correct that, or give another."
+              .formatted(folder, Failures.words(e)),
+          e);
     }
+    if (files.isEmpty()) {
+      throw new InvalidInputException(
+          "The folder %s has no file to read; Sluice reads %s.".formatted(folder, READABLE));
+    }
+    files.sort(Comparator.comparing(DataFile::name).thenComparing(DataFile::path));
+    others.sort(Comparator.naturalOrder());
+    return new FileDocuments(folder, textField, List.copyOf(files), List.copyOf(others));
   }
 
   private static String[] parts(Path path) {
@@ -116,7 +154,9 @@ record FileDocuments(Path data, String textField, List<DataFile> files) implemen
         Sha256.update(digest, file.path());
       } catch (IOException e) {
         throw new InvalidInputException(
-            "%s cannot be read (%s); check its permissions.".formatted(file.path(), e), e);
+            "%s cannot be read (%s); check its permissions."
+                .formatted(file.path(), Failures.words(e)),
+            e);
       }
     }
     return Sha256.hex(digest);
@@ -131,7 +171,9 @@ record FileDocuments(Path data, String textField, List<DataFile> files) implemen
         Sha256.updateContent(digest, file.path());
       } catch (IOException e) {
         throw new InvalidInputException(
-            "%s cannot be read (%s); check its permissions.".formatted(file.path(), e), e);
+            "%s cannot be read (%s); check its permissions."
+                .formatted(file.path(), Failures.words(e)),
+            e);
       }
       parts.put(file.name(), Sha256.hex(digest));
     }
@@ -139,10 +181,20 @@ record FileDocuments(Path data, String textField, List<DataFile> files) implemen
   }
 
   @Override
+  public List<String> notes() {
+    return others.isEmpty()
+        ? List.of()
+        : List.of(
+            "Files of %s that are left out, as Sluice does not read their kind: %d, such as %s."
+                .formatted(data, others.size(), others.getFirst()));
+  }
+
+  @Override
   public DocumentCursor open() {
     var remaining = files.iterator();
     return new DocumentCursor() {
       private @Nullable DocumentCursor file;
+      private long brokenInClosed;
 
       @Override
       public @Nullable Document next() {
@@ -162,8 +214,14 @@ record FileDocuments(Path data, String textField, List<DataFile> files) implemen
       }
 
       @Override
+      public long broken() {
+        return brokenInClosed + (file == null ? 0 : file.broken());
+      }
+
+      @Override
       public void close() {
         if (file != null) {
+          brokenInClosed += file.broken();
           file.close();
           file = null;
         }

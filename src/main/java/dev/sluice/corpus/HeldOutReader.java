@@ -3,6 +3,7 @@ package dev.sluice.corpus;
 import dev.sluice.InvalidInputException;
 import dev.sluice.tokenizer.Tokenizer;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
 
@@ -12,6 +13,8 @@ public final class HeldOutReader {
   /// Tokens that [Tokenizer#bytesOf] may look at on either side.
   private static final int CONTEXT = 8;
 
+  private static final int LONGEST = BatchReader.MOST_IDS - 2 * CONTEXT - 1;
+
   private final TokenShard shard;
   private final int sequenceLength;
   private final Tokenizer tokenizer;
@@ -19,15 +22,21 @@ public final class HeldOutReader {
 
   /// @throws InvalidInputException if there are fewer than two windows
   public HeldOutReader(TokenShard shard, int sequenceLength, Tokenizer tokenizer) {
-    if (sequenceLength < 1) {
+    if (sequenceLength < 1 || sequenceLength > LONGEST) {
       throw new InvalidInputException(
-          "A sequence length of %d is not possible; it must be at least 1."
-              .formatted(sequenceLength));
+          "A sequence length of %d is not possible; it must be from 1 to %d."
+              .formatted(sequenceLength, LONGEST));
     }
     this.shard = shard;
     this.sequenceLength = sequenceLength;
     this.tokenizer = tokenizer;
-    this.count = Math.toIntExact(Math.max(0, shard.length() - 1) / sequenceLength);
+    long windows = Math.max(0, shard.length() - 1) / sequenceLength;
+    if (windows > Integer.MAX_VALUE) {
+      throw new InvalidInputException(
+          "The held-out text has %d tokens, which are more windows of %d than can be counted; give a smaller held-out share or a longer sequence length."
+              .formatted(shard.length(), sequenceLength));
+    }
+    this.count = (int) windows;
     if (count < 2) {
       throw new InvalidInputException(
           "The held-out text has %d tokens, fewer than two windows of %d; give more text, a larger held-out share or a shorter sequence length."
@@ -71,10 +80,9 @@ public final class HeldOutReader {
     long first = (long) index * sequenceLength + 1;
     long from = Math.max(0, first - CONTEXT);
     long to = Math.min(shard.length(), first + sequenceLength + CONTEXT);
-    int[] ids = new int[Math.toIntExact(to - from)];
-    for (int i = 0; i < ids.length; i++) {
-      ids[i] = shard.at(from + i);
-    }
+    long[] around = new long[Math.toIntExact(to - from)];
+    shard.copy(from, around.length, around, 0);
+    int[] ids = Arrays.stream(around).mapToInt(id -> (int) id).toArray();
     int start = (int) (first - from);
     return tokenizer.bytesOf(ids, start, start + sequenceLength);
   }

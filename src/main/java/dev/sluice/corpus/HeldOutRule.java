@@ -36,7 +36,7 @@ sealed interface HeldOutRule {
       for (Document document = cursor.next();
           document != null && survey.size() < SURVEYED;
           document = cursor.next()) {
-        pieces.open(document.text());
+        pieces.open(document);
         String piece = pieces.next();
         if (piece == null) {
           continue;

@@ -1,5 +1,6 @@
 package dev.sluice.corpus;
 
+import dev.sluice.InvalidInputException;
 import java.io.IOException;
 import java.io.Reader;
 import java.io.UncheckedIOException;
@@ -16,20 +17,22 @@ final class Pieces {
 
   private final char[] buffer = new char[2 * SIZE];
   private Reader text = Reader.nullReader();
+  private String name = "";
   private int buffered;
   private long position;
   private long cut = Long.MAX_VALUE;
   private int slack;
 
-  /// Starts on another text.
-  void open(Reader text) {
-    open(text, Long.MAX_VALUE, 0);
+  /// Starts on another document.
+  void open(Document document) {
+    open(document, Long.MAX_VALUE, 0);
   }
 
-  /// Starts on another text in which a piece must end `cut` characters from the start, or at the
-  /// first good place within `slack` characters after that.
-  void open(Reader text, long cut, long slack) {
-    this.text = text;
+  /// Starts on another document in which a piece must end `cut` characters from the start, or at
+  /// the first good place within `slack` characters after that.
+  void open(Document document, long cut, long slack) {
+    this.name = document.name();
+    this.text = document.text();
     this.cut = cut;
     this.slack = (int) Math.min(slack, SIZE);
     buffered = 0;
@@ -47,6 +50,9 @@ final class Pieces {
   }
 
   /// The next piece, never empty, or null at the end.
+  ///
+  /// @throws InvalidInputException if it holds U+0000, which separates documents where tokens are
+  ///   bytes
   @Nullable String next() {
     fill();
     if (buffered == 0) {
@@ -60,6 +66,12 @@ final class Pieces {
       end = buffered <= SIZE ? buffered : goodEnd(SIZE, buffered);
     }
     var piece = new String(buffer, 0, end);
+    int zero = piece.indexOf('\0');
+    if (zero >= 0) {
+      throw new InvalidInputException(
+          "%s holds the character U+0000 (after %d others), which no text has; remove it"
+              .formatted(name, position + zero));
+    }
     System.arraycopy(buffer, end, buffer, 0, buffered - end);
     buffered -= end;
     position += end;

@@ -1,6 +1,9 @@
 package dev.sluice.corpus;
 
+import dev.sluice.InvalidInputException;
+import dev.sluice.files.Failures;
 import dev.sluice.files.Sha256;
+import dev.sluice.files.WholeFile;
 import dev.sluice.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -9,7 +12,6 @@ import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
-import java.nio.file.StandardOpenOption;
 import java.security.MessageDigest;
 
 /// Writes one shard beside its final place, counting and hashing on the way. Nothing is visible
@@ -31,9 +33,8 @@ final class ShardWriter implements AutoCloseable {
     this.target = target;
     this.tokenizer = tokenizer;
     this.width = TokenShard.width(tokenizer.vocabularySize());
-    this.partial =
-        Files.createTempFile(target.toAbsolutePath().getParent(), "preparing-", ".tokens");
-    this.channel = FileChannel.open(partial, StandardOpenOption.WRITE);
+    this.partial = WholeFile.partial(target);
+    this.channel = WholeFile.create(partial);
   }
 
   /// Adds a piece of the current document.
@@ -56,8 +57,8 @@ final class ShardWriter implements AutoCloseable {
 
   private void put(int id) throws IOException {
     if (id < 0 || id >= tokenizer.vocabularySize()) {
-      throw new IllegalStateException(
-          "%s made the id %d, which its vocabulary does not have"
+      throw new InvalidInputException(
+          "%s made the id %d, which its vocabulary does not have; use another tokenizer"
               .formatted(tokenizer.describe(), id));
     }
     if (buffer.remaining() < width) {
@@ -74,8 +75,10 @@ final class ShardWriter implements AutoCloseable {
   private void flush() throws IOException {
     buffer.flip();
     digest.update(buffer.duplicate());
-    while (buffer.hasRemaining()) {
-      channel.write(buffer);
+    try {
+      WholeFile.writeAll(channel, buffer);
+    } catch (IOException e) {
+      throw Failures.notWritten(target, e);
     }
     buffer.clear();
   }
@@ -83,9 +86,12 @@ final class ShardWriter implements AutoCloseable {
   /// Completes the shard, gives it its name and says what is in it.
   CorpusSummary.Split publish() throws IOException {
     flush();
-    channel.force(true);
-    Files.move(
-        partial, target, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
+    try {
+      channel.force(true);
+      Files.move(partial, target, StandardCopyOption.ATOMIC_MOVE);
+    } catch (IOException e) {
+      throw Failures.notWritten(target, e);
+    }
     return new CorpusSummary.Split(documents, bytes, tokens, Sha256.hex(digest));
   }
 

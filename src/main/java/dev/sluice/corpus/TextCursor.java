@@ -1,7 +1,6 @@
 package dev.sluice.corpus;
 
 import java.io.IOException;
-import java.io.Reader;
 import java.io.UncheckedIOException;
 import java.nio.file.Path;
 import org.jspecify.annotations.Nullable;
@@ -9,7 +8,7 @@ import org.jspecify.annotations.Nullable;
 /// A text file is one document.
 final class TextCursor implements DocumentCursor {
   private final String name;
-  private final Reader text;
+  private final Utf8Reader text;
   private boolean taken;
 
   TextCursor(Path file, String name) {
@@ -24,6 +23,11 @@ final class TextCursor implements DocumentCursor {
     }
     taken = true;
     return new Document(name, text);
+  }
+
+  @Override
+  public long broken() {
+    return text.broken();
   }
 
   @Override

@@ -1,32 +1,80 @@
 package dev.sluice.corpus;
 
+import com.github.luben.zstd.ZstdIOException;
 import com.github.luben.zstd.ZstdInputStream;
 import dev.sluice.InvalidInputException;
+import dev.sluice.files.Failures;
+import dev.sluice.files.RegularFile;
 import java.io.BufferedInputStream;
 import java.io.EOFException;
 import java.io.FilterInputStream;
 import java.io.IOException;
 import java.io.InputStream;
-import java.io.InputStreamReader;
-import java.io.Reader;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.FileSystemException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.HexFormat;
 import java.util.Locale;
-import java.util.zip.GZIPInputStream;
 import org.jspecify.annotations.Nullable;
 
 /// Opens a text file, decompressed where its name says so, and turns every failure to read it into
 /// one sentence with its name: all code above sees text or an [InvalidInputException].
 final class TextInput extends FilterInputStream {
-  private static final String GZIP = ".gz";
-  private static final String ZSTANDARD = ".zst";
+  /// The largest that Zstandard knows, 2 GiB: what `zstd --long=31` writes.
+  private static final int LONGEST_WINDOW_BITS = 31;
 
-  private static final int SNIFFED_BYTES = 1 << 16;
+  private static final int BUFFER = 1 << 16;
+  private static final String UTF_8_MARK = "EFBBBF";
 
-  /// More broken characters than one in so many bytes and the file is in another encoding.
-  private static final int BYTES_PER_BROKEN_CHARACTER = 200;
+  /// How a file of another encoding begins, or one that is compressed although its name does not
+  /// say so; no text in UTF-8 begins like that. The longer come first.
+  private enum Foreign {
+    UTF_32_LE("FFFE0000", "is UTF-32, not UTF-8; convert it with iconv -f UTF-32 -t UTF-8"),
+    UTF_32_BE("0000FEFF", "is UTF-32, not UTF-8; convert it with iconv -f UTF-32 -t UTF-8"),
+    UTF_16_LE("FFFE", "is UTF-16, not UTF-8; convert it with iconv -f UTF-16 -t UTF-8"),
+    UTF_16_BE("FEFF", "is UTF-16, not UTF-8; convert it with iconv -f UTF-16 -t UTF-8"),
+    GZIP("1F8B", "holds gzip data, not text; name it so that it ends in .gz"),
+    ZSTANDARD("28B52FFD", "holds Zstandard data, not text; name it so that it ends in .zst"),
+    ZIP("504B0304", "holds a zip archive, not text; unpack it"),
+    XZ("FD377A58", "holds xz data, not text; unpack it with xz -d");
+
+    private final String start;
+    private final String sentence;
+
+    Foreign(String start, String sentence) {
+      this.start = start;
+      this.sentence = sentence;
+    }
+  }
+
+  private enum Compression {
+    NONE("", ""),
+    GZIP(".gz", "gzip"),
+    ZSTANDARD(".zst", "zstd");
+
+    private final String extension;
+    private final String tool;
+
+    Compression(String extension, String tool) {
+      this.extension = extension;
+      this.tool = tool;
+    }
+
+    static Compression of(String name) {
+      String lowerCase = name.toLowerCase(Locale.ROOT);
+      return lowerCase.endsWith(GZIP.extension)
+          ? GZIP
+          : lowerCase.endsWith(ZSTANDARD.extension) ? ZSTANDARD : NONE;
+    }
+
+    InputStream decompressing(InputStream raw) throws IOException {
+      return switch (this) {
+        case NONE -> raw;
+        case GZIP -> new GzipInput(raw);
+        case ZSTANDARD -> new ZstdInputStream(raw).setLongMax(LONGEST_WINDOW_BITS);
+      };
+    }
+  }
 
   private final String name;
 
@@ -35,23 +83,19 @@ final class TextInput extends FilterInputStream {
     this.name = name;
   }
 
-  /// A reader after the byte order mark, if there is one. Broken characters read as U+FFFD.
-  static Reader open(Path file, String name) {
+  /// A reader after the byte order mark, if there is one.
+  static Utf8Reader open(Path file, String name) {
+    RegularFile.require(file, "give a file of text");
+    var compression = Compression.of(name);
     InputStream raw = null;
     try {
       raw = Files.newInputStream(file);
-      if (compressed(name) && Files.size(file) == 0) {
-        throw new EOFException("the file is empty"); // which the Zstandard library lets pass
+      if (compression != Compression.NONE && Files.size(file) == 0) {
+        throw new EOFException("it is empty"); // which the Zstandard library lets pass
       }
-      String lowerCase = name.toLowerCase(Locale.ROOT);
-      InputStream decompressed =
-          lowerCase.endsWith(GZIP)
-              ? new GZIPInputStream(raw, 1 << 16)
-              : lowerCase.endsWith(ZSTANDARD) ? new ZstdInputStream(raw) : raw;
       // The buffer lies above the translation of failures, so that looking ahead is covered too.
-      var text = new BufferedInputStream(new TextInput(decompressed, name), SNIFFED_BYTES);
-      requireText(text, name);
-      return new InputStreamReader(text, StandardCharsets.UTF_8);
+      var in = new BufferedInputStream(new TextInput(compression.decompressing(raw), name), BUFFER);
+      return new Utf8Reader(in, name, skipMark(in, name));
     } catch (IOException e) {
       closeQuietly(raw, e);
       throw unreadable(name, e);
@@ -59,6 +103,21 @@ final class TextInput extends FilterInputStream {
       closeQuietly(raw, e);
       throw e;
     }
+  }
+
+  /// How many bytes the byte order mark has.
+  private static int skipMark(BufferedInputStream in, String name) throws IOException {
+    in.mark(4);
+    String start = HexFormat.of().withUpperCase().formatHex(in.readNBytes(4));
+    in.reset();
+    for (Foreign foreign : Foreign.values()) {
+      if (start.startsWith(foreign.start)) {
+        throw new InvalidInputException(name + " " + foreign.sentence);
+      }
+    }
+    int mark = start.startsWith(UTF_8_MARK) ? UTF_8_MARK.length() / 2 : 0;
+    in.skipNBytes(mark);
+    return mark;
   }
 
   @Override
@@ -76,47 +135,37 @@ final class TextInput extends FilterInputStream {
     }
   }
 
-  private static void requireText(BufferedInputStream in, String name) throws IOException {
-    in.mark(SNIFFED_BYTES);
-    byte[] start = in.readNBytes(SNIFFED_BYTES);
-    in.reset();
-    for (int i = 0; i < start.length; i++) {
-      if (start[i] == 0) {
-        throw new InvalidInputException(
-            "%s is not text (byte %d is zero); give UTF-8 text, or remove the file."
-                .formatted(name, i));
-      }
-    }
-    String decoded = new String(start, StandardCharsets.UTF_8);
-    long broken = decoded.chars().filter(c -> c == '\uFFFD').count();
-    if (start.length == SNIFFED_BYTES && decoded.endsWith("\uFFFD")) {
-      broken--; // the block may end within a character
-    }
-    if (broken * BYTES_PER_BROKEN_CHARACTER > start.length) {
-      throw new InvalidInputException(
-          "%s is not UTF-8 (%d broken characters in the first %d bytes); convert it, for instance with iconv."
-              .formatted(name, broken, start.length));
-    }
-    if (decoded.startsWith("\uFEFF")) {
-      in.skipNBytes(3);
-    }
-  }
-
-  private static boolean compressed(String name) {
-    String lowerCase = name.toLowerCase(Locale.ROOT);
-    return lowerCase.endsWith(GZIP) || lowerCase.endsWith(ZSTANDARD);
-  }
-
   private static InvalidInputException unreadable(String name, IOException e) {
-    String reason = e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
-    // A failure of the file system is not the fault of what was compressed.
-    boolean damaged = compressed(name) && !(e instanceof FileSystemException);
+    var compression = Compression.of(name);
+    // A failure of the file system is not the fault of what was compressed, and a limit is none.
+    if (compression == Compression.NONE || e instanceof FileSystemException) {
+      return new InvalidInputException(
+          "%s cannot be read (%s); check that it exists and its permissions"
+              .formatted(name, Failures.words(e)),
+          e);
+    }
+    String limit = e instanceof ZstdIOException failure ? limit(failure.getErrorCode()) : "";
     return new InvalidInputException(
-        damaged
-            ? "%s is truncated, damaged or unreadable (%s); copy it again.".formatted(name, reason)
-            : "%s cannot be read (%s: %s); check that it exists and its permissions."
-                .formatted(name, e.getClass().getSimpleName(), reason),
+        limit.isEmpty()
+            ? "%s is truncated, damaged or no %s data (%s); copy it again"
+                .formatted(name, compression.tool, Failures.words(e))
+            : "%s %s".formatted(name, limit),
         e);
+  }
+
+  /// What the Zstandard library cannot do with a whole file; empty where the file is not whole.
+  ///
+  /// @param code of `zstd_errors.h`
+  private static String limit(long code) {
+    return switch ((int) code) {
+      case 12 -> "was compressed by another version of zstd's format; decompress it with that";
+      case 14 -> "uses a feature of zstd that Sluice does not read; decompress it with zstd -d";
+      case 16 ->
+          "needs a window of more than 2 GiB; decompress it with zstd -d --memory=4096MB or more";
+      case 32 -> "was compressed with a dictionary of its own; decompress it with zstd -d -D";
+      case 64 -> "needs more memory for its window than there is; decompress it with zstd -d";
+      default -> "";
+    };
   }
 
   private static void closeQuietly(@Nullable InputStream in, Exception reason) {

@@ -52,13 +52,42 @@ public record DecoderConfig(
     Experts experts) {
   private static final String EXPERTS = "mlp.experts.";
 
+  /// Beyond any model: the largest published have some 70,000, three for an expert of a layer.
+  private static final int MOST_TENSORS = 250_000;
+
+  /// Of a layer, without its experts'.
+  private static final int TENSORS_OF_A_LAYER = 16;
+
   public DecoderConfig {
     requirePositive("vocab_size", vocabSize);
     requirePositive("intermediate_size", intermediateSize);
     requirePositive("num_hidden_layers", layers);
     requirePositive("max_position_embeddings", maxPositionEmbeddings);
-    requirePositive("rope_theta", ropeTheta);
     requirePositive("rms_norm_eps", rmsNormEps);
+    if (!(ropeTheta >= 1e-30 && ropeTheta <= 1e30)) { // float32 holds its powers
+      throw new InvalidInputException(
+          "rope_theta must be a number from 1e-30 to 1e30, not " + ropeTheta);
+    }
+    if (ropeTheta == 1 && !(ropeScaling instanceof RopeScaling.None)) {
+      throw new InvalidInputException(
+          "rope_theta is 1: all dimensions turn alike, so YaRN cannot tell them apart; use"
+              + " another");
+    }
+    if (!(initializerRange >= 0) || !Float.isFinite((float) initializerRange)) {
+      throw new InvalidInputException(
+          "initializer_range must be 0 or a positive number, not " + initializerRange);
+    }
+    if (layers * (TENSORS_OF_A_LAYER + 3.0 * experts.count()) > MOST_TENSORS) {
+      throw new InvalidInputException(
+          "num_hidden_layers %d%s are more than %d weight matrices, which no model has; choose fewer"
+              .formatted(
+                  layers,
+                  experts.count() == 0 ? "" : " of %d experts".formatted(experts.count()),
+                  MOST_TENSORS));
+    }
+    AttentionConfig.requireWidth("intermediate_size " + intermediateSize, intermediateSize);
+    AttentionConfig.requireWidth(
+        "gated_norm_rank " + residualVariant.gatedNormRank(), residualVariant.gatedNormRank());
     gates = List.copyOf(gates);
     var _ =
         new AttentionConfig(
@@ -111,8 +140,11 @@ public record DecoderConfig(
   }
 
   private static void requirePositive(String name, double value) {
-    if (!(value > 0)) {
-      throw new InvalidInputException(name + " must be positive, not " + value);
+    if (!(value > 0) || !Float.isFinite((float) value)) {
+      throw new InvalidInputException(
+          name
+              + " must be positive, not "
+              + (value == Math.rint(value) ? String.valueOf((long) value) : value));
     }
   }
 
@@ -149,6 +181,29 @@ public record DecoderConfig(
   /// The same model with another feed-forward width.
   public DecoderConfig withIntermediateSize(int changed) {
     return with(changed, gates, attentionVariant, residualVariant, experts);
+  }
+
+  /// The same model with or without an output matrix of its own.
+  public DecoderConfig withTieWordEmbeddings(boolean changed) {
+    return new DecoderConfig(
+        vocabSize,
+        hiddenSize,
+        intermediateSize,
+        layers,
+        attentionHeads,
+        keyValueHeads,
+        headDim,
+        maxPositionEmbeddings,
+        ropeTheta,
+        ropeScaling,
+        rmsNormEps,
+        qkNorm,
+        changed,
+        initializerRange,
+        gates,
+        attentionVariant,
+        residualVariant,
+        experts);
   }
 
   private DecoderConfig with(
@@ -195,42 +250,64 @@ public record DecoderConfig(
   }
 
   private DecoderConfig withWidth(double width, int multiple, String target) {
-    int rounded = Math.toIntExact(Math.round(width / multiple) * multiple);
+    double rounded = (double) Math.round(width / multiple) * multiple;
     if (rounded < multiple) {
       throw new InvalidInputException("no feed-forward width brings this model down to " + target);
     }
-    return withIntermediateSize(rounded);
+    AttentionConfig.requireWidth(
+        "the feed-forward layer that brings this model to " + target, rounded);
+    return withIntermediateSize((int) rounded);
   }
 
   /// Names and shapes of all parameters, in order. Nothing is allocated.
   public Map<String, long[]> parameterShapes() {
-    var shapes = new LinkedHashMap<String, long[]>();
-    shapes.put("model.embed_tokens.weight", new long[] {vocabSize, hiddenSize});
+    var shapes = new LinkedHashMap<>(embedding());
     for (int layer = 0; layer < layers; layer++) {
-      String block = "model.layers." + layer + ".";
-      norm(shapes, block + "input_layernorm.");
-      Attention.shapes(attention())
-          .forEach((name, shape) -> shapes.put(block + "self_attn." + name, shape));
-      if (residualVariant.sandwichNorm()) {
-        norm(shapes, block + "attention_output_layernorm.");
-      }
-      norm(shapes, block + "post_attention_layernorm.");
-      if (experts.count() == 0) {
-        swiGlu(shapes, block + "mlp.");
-      } else {
-        shapes.put(block + "mlp.gate.weight", new long[] {experts.count(), hiddenSize});
-        for (int expert = 0; expert < experts.count(); expert++) {
-          swiGlu(shapes, block + EXPERTS + expert + ".");
-        }
-      }
-      if (residualVariant.sandwichNorm()) {
-        norm(shapes, block + "mlp_output_layernorm.");
+      shapes.putAll(layer("model.layers." + layer + ".", experts.count()));
+    }
+    shapes.putAll(output());
+    return shapes;
+  }
+
+  private Map<String, long[]> embedding() {
+    return Map.of("model.embed_tokens.weight", new long[] {vocabSize, hiddenSize});
+  }
+
+  /// @param expertsNamed how many of the experts are among them
+  private Map<String, long[]> layer(String block, int expertsNamed) {
+    var shapes = new LinkedHashMap<String, long[]>();
+    norm(shapes, block + "input_layernorm.");
+    Attention.shapes(attention())
+        .forEach((name, shape) -> shapes.put(block + "self_attn." + name, shape));
+    if (residualVariant.sandwichNorm()) {
+      norm(shapes, block + "attention_output_layernorm.");
+    }
+    norm(shapes, block + "post_attention_layernorm.");
+    if (experts.count() == 0) {
+      swiGlu(shapes, block + "mlp.");
+    } else {
+      shapes.put(block + "mlp.gate.weight", new long[] {experts.count(), hiddenSize});
+      for (int expert = 0; expert < expertsNamed; expert++) {
+        swiGlu(shapes, block + EXPERTS + expert + ".");
       }
     }
-    norm(shapes, "model.norm.");
+    if (residualVariant.sandwichNorm()) {
+      norm(shapes, block + "mlp_output_layernorm.");
+    }
+    return shapes;
+  }
+
+  private Map<String, long[]> output() {
+    var shapes = finalNorm();
     if (!tieWordEmbeddings) {
       shapes.put("lm_head.weight", new long[] {vocabSize, hiddenSize});
     }
+    return shapes;
+  }
+
+  private Map<String, long[]> finalNorm() {
+    var shapes = new LinkedHashMap<String, long[]>();
+    norm(shapes, "model.norm.");
     return shapes;
   }
 
@@ -251,21 +328,55 @@ public record DecoderConfig(
 
   /// How many parameters a token goes through: all but those of the experts that are not its own.
   public long activeParameterCount() {
-    long perExpert = 3L * hiddenSize * intermediateSize;
-    return parameterCount() - layers * (experts.count() - (long) experts.perToken()) * perExpert;
+    return parameterCount()
+        - (long) layers * (experts.count() - experts.perToken()) * elementsOfExpert();
   }
 
   /// How many parameters the model has.
   public long parameterCount() {
+    try {
+      long layer =
+          Math.addExact(
+              elements(layer("", 0), 1), Math.multiplyExact(experts.count(), elementsOfExpert()));
+      return Math.addExact(
+          Math.addExact(elements(embedding(), 1), elements(output(), 1)),
+          Math.multiplyExact(layers, layer));
+    } catch (ArithmeticException e) {
+      throw uncountable(e);
+    }
+  }
+
+  private long elementsOfExpert() {
+    return 3L * hiddenSize * intermediateSize; // below 2^50
+  }
+
+  /// Elements of the shapes that have at least so many dimensions.
+  private static long elements(Map<String, long[]> shapes, int dimensions) {
     long count = 0;
-    for (long[] shape : parameterShapes().values()) {
-      long elements = 1;
-      for (long length : shape) {
-        elements *= length;
+    for (long[] shape : shapes.values()) {
+      if (shape.length >= dimensions) {
+        long elements = 1;
+        for (long length : shape) {
+          elements = Math.multiplyExact(elements, length);
+        }
+        count = Math.addExact(count, elements);
       }
-      count += elements;
     }
     return count;
+  }
+
+  private InvalidInputException uncountable(ArithmeticException e) {
+    return new InvalidInputException(
+        "vocab_size %d, hidden_size %d, intermediate_size %d, %d heads of %d, %d layers and %d experts make more parameters than can be counted; choose less"
+            .formatted(
+                vocabSize,
+                hiddenSize,
+                intermediateSize,
+                attentionHeads,
+                headDim,
+                layers,
+                experts.count()),
+        e);
   }
 
   /// Floating-point operations that training on one token takes, forwards and backwards: 6 for
@@ -275,16 +386,19 @@ public record DecoderConfig(
   ///
   /// @param tokens T of a sequence
   public double trainingFlopsPerToken(long tokens) {
-    double weights = 0;
-    for (var entry : parameterShapes().entrySet()) {
-      boolean lookedUp = entry.getKey().equals("model.embed_tokens.weight") && !tieWordEmbeddings;
-      if (entry.getValue().length == 2 && !lookedUp) {
-        double share =
-            entry.getKey().contains(EXPERTS) ? (double) experts.perToken() / experts.count() : 1;
-        weights += share * entry.getValue()[0] * entry.getValue()[1];
-      }
+    try {
+      long layer =
+          Math.addExact(
+              elements(layer("", 0), 2),
+              Math.multiplyExact(experts.perToken(), elementsOfExpert()));
+      long head = elements(embedding(), 2); // has the output's shape where it is not the output
+      long weights =
+          Math.addExact(
+              Math.addExact(Math.multiplyExact(layers, layer), head), elements(finalNorm(), 2));
+      return 6.0 * weights + 6.0 * layers * tokens * attentionHeads * headDim;
+    } catch (ArithmeticException e) {
+      throw uncountable(e);
     }
-    return 6 * weights + 6.0 * layers * tokens * attentionHeads * headDim;
   }
 
   /// Refuses ids outside the vocabulary: the lookup itself would fail without a word, or kill the

@@ -14,9 +14,10 @@ public record ResidualVariant(boolean sandwichNorm, double residualClip, int gat
   public static final ResidualVariant PLAIN = new ResidualVariant(false, 0, 0);
 
   public ResidualVariant {
-    if (!(residualClip >= 0) || !Double.isFinite(residualClip)) {
+    if (!(residualClip >= 0) || !Float.isFinite((float) residualClip)) {
       throw new InvalidInputException(
-          "residual_clip must be a positive number, or 0 for none, not " + residualClip);
+          "residual_clip must be a positive number that float32 has, or 0 for none, not "
+              + residualClip);
     }
     if (gatedNormRank < 0) {
       throw new InvalidInputException(

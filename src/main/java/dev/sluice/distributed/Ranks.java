@@ -10,8 +10,8 @@ import org.jspecify.annotations.Nullable;
 /// @param rank from 0
 /// @param worldSize how many ranks there are
 /// @param localRank from 0, among the ranks on this machine
-/// @param localWorldSize how many ranks share this machine's cores; 0 where the launcher does not say
-///   or gives each its own
+/// @param localWorldSize how many ranks share this machine's cores; 0 where the launcher does not
+///   say or gives each its own
 /// @param masterAddress host on which ranks meet
 /// @param masterPort port there
 /// @param serves whether this process runs the server that ranks meet at: rank 0, unless the
@@ -31,8 +31,8 @@ public record Ranks(
   /// Where Slurm's variables name no port.
   public static final int DEFAULT_PORT = 29_500;
 
-  /// The largest number of a step that srun starts; Slurm gives larger ones to shells
-  /// (4294967290), batch scripts (4294967291) and the like, which are one process each.
+  /// The largest number of a step that srun starts; Slurm gives larger ones to shells (4294967290),
+  /// batch scripts (4294967291) and the like, which are one process each.
   private static final long LAST_STEP = 0xFFFF_FFF0L;
 
   private static final Pattern TASKS = Pattern.compile("(\\d{1,9})(?:\\(x(\\d{1,9})\\))?");
@@ -230,8 +230,7 @@ public record Ranks(
     int close = list.indexOf(']', end);
     if (close < 0 || end == bracket + 1) {
       throw new InvalidInputException(
-          "%s is '%s', in which no first host can be found; set MASTER_ADDR"
-              .formatted(name, list));
+          "%s is '%s', in which no first host can be found; set MASTER_ADDR".formatted(name, list));
     }
     int next = list.indexOf(',', close);
     return list.substring(0, bracket)

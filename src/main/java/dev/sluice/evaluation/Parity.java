@@ -1,9 +1,12 @@
 package dev.sluice.evaluation;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.checkpoint.SafetensorsFile;
+import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.decoder.Decoder;
+import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.generation.Generator;
 import dev.sluice.generation.Sampler;
 import dev.sluice.optimizer.AdamW;
@@ -14,16 +17,15 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
-import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
-import tools.jackson.core.JacksonException;
-import tools.jackson.databind.JsonNode;
-import tools.jackson.databind.json.JsonMapper;
 
 /// Compares a checkpoint folder with what a reference implementation answers for it.
 ///
@@ -32,6 +34,9 @@ import tools.jackson.databind.json.JsonMapper;
 /// the last after the final norm), `greedy [B, n]` continued from the first `prompt_tokens`
 /// (metadata), and optionally `attention.i [B, N, T, T]`; and optionally `training.json`: losses
 /// and gradient norms of AdamW steps on `input_ids`, and sums over each parameter afterwards.
+///
+/// What is missing, damaged, of another shape or not finite is refused before anything is compared,
+/// and so is what nothing is compared with: a comparison passes because numbers agree.
 public final class Parity {
   /// One quantity compared.
   ///
@@ -45,23 +50,31 @@ public final class Parity {
   }
 
   /// The folder's lines.
-  public record Result(Path directory, List<Line> lines) {
+  ///
+  /// @param notes what has to be known of how the checkpoint was read
+  public record Result(Path directory, List<Line> lines, List<String> notes) {
     public Result {
       lines = List.copyOf(lines);
+      notes = List.copyOf(notes);
     }
 
     public boolean passed() {
-      return lines.stream().allMatch(Line::passed);
+      return !lines.isEmpty() && lines.stream().allMatch(Line::passed);
     }
   }
 
   private static final double TRAINING_TOLERANCE = 1e-4;
   private static final double PARAMETER_TOLERANCE = 1e-3;
 
+  private static final String GOLDEN = "golden.safetensors";
+  private static final String TRAINING = "training.json";
+  private static final String WAY_OUT = "write the reference's answers again";
+
   private final Path directory;
   private final double tolerance;
   private final Device device;
   private final List<Line> lines = new ArrayList<>();
+  private List<String> notes = List.of();
 
   private Parity(Path directory, double tolerance, Device device) {
     this.directory = directory;
@@ -74,35 +87,157 @@ public final class Parity {
   /// @param tolerance the largest absolute difference allowed for logits, hidden states and
   ///   attention
   public static Result check(Path directory, double tolerance, Device device) {
+    requireTolerance(tolerance);
     var parity = new Parity(directory, tolerance, device);
-    Path golden = directory.resolve("golden.safetensors");
+    Path golden = directory.resolve(GOLDEN);
     if (!Files.isRegularFile(golden)) {
       throw new InvalidInputException(
           directory
               + " has no golden.safetensors to compare with; give a folder with a reference's"
               + " answers");
     }
+    Path training = directory.resolve(TRAINING);
+    var reference = Files.exists(training) ? ReferenceTraining.read(training) : null;
     try (var answers = SafetensorsFile.open(golden);
         var _ = Scope.open()) {
       parity.forward(answers);
-      Path training = directory.resolve("training.json");
-      if (Files.isRegularFile(training)) {
-        parity.training(training, parity.tensor(answers, "input_ids"));
+      if (reference != null) {
+        parity.training(reference, parity.tensor(answers, "input_ids"));
       }
     }
-    return new Result(directory, parity.lines);
+    return new Result(directory, parity.lines, parity.notes);
+  }
+
+  /// Refuses a tolerance with which everything, or nothing, would pass.
+  public static void requireTolerance(double tolerance) {
+    if (!(tolerance >= 0 && tolerance < Double.POSITIVE_INFINITY)) {
+      throw new InvalidInputException(
+          "the tolerance must be a number of at least 0, not %s; 2e-4 is usual for float32"
+              .formatted(tolerance));
+    }
+  }
+
+  // ---------------------------------------------------------------- what there is to compare
+
+  /// Refuses answers that are not all there, not of this model's shapes, not finite, or not known:
+  /// each of them is compared.
+  private static void require(SafetensorsFile answers, DecoderConfig model) {
+    var known = new HashSet<>(List.of("input_ids", "logits", "greedy"));
+    var ids = answers.entry("input_ids");
+    requireIntegers(answers, ids);
+    if (ids.shape().size() != 2 || ids.shape().get(0) < 1 || ids.shape().get(1) < 2) {
+      throw wrong(answers, "input_ids", "the shape " + ids.shape(), "[B, T] with T of 2 or more");
+    }
+    long sequences = ids.shape().get(0);
+    long tokens = ids.shape().get(1);
+    if (tokens > model.maxPositionEmbeddings()) {
+      throw wrong(
+          answers,
+          "input_ids",
+          tokens + " tokens",
+          "at most the model's " + model.maxPositionEmbeddings());
+    }
+    requireNumbers(answers, "logits", sequences, tokens, model.vocabSize());
+    for (int i = 0; i <= model.layers(); i++) {
+      known.add("hidden." + i);
+      requireNumbers(answers, "hidden." + i, sequences, tokens, model.hiddenSize());
+    }
+    for (int layer = 0; hasAttention(answers) && layer < model.layers(); layer++) {
+      known.add("attention." + layer);
+      requireNumbers(
+          answers, "attention." + layer, sequences, model.attentionHeads(), tokens, tokens);
+    }
+    var greedy = answers.entry("greedy");
+    requireIntegers(answers, greedy);
+    if (greedy.shape().size() != 2
+        || greedy.shape().get(0) != sequences
+        || greedy.shape().get(1) < 1) {
+      throw wrong(
+          answers,
+          "greedy",
+          "the shape " + greedy.shape(),
+          "[%d, n] with n of 1 or more".formatted(sequences));
+    }
+    int prompt = promptTokens(answers);
+    if (prompt < 1
+        || prompt > tokens
+        || prompt + greedy.shape().get(1) > model.maxPositionEmbeddings()) {
+      throw new InvalidInputException(
+          "%s continues %d prompt_tokens by %d greedy ones, which %d input_ids and a context of %d do not allow; %s"
+              .formatted(
+                  answers.path(),
+                  prompt,
+                  greedy.shape().get(1),
+                  tokens,
+                  model.maxPositionEmbeddings(),
+                  WAY_OUT));
+    }
+    for (String name : answers.names()) {
+      if (!known.contains(name)) {
+        throw new InvalidInputException(
+            "%s holds '%s', which is compared with nothing in a model of %d layers; %s"
+                .formatted(answers.path(), name, model.layers(), WAY_OUT));
+      }
+    }
+  }
+
+  private static boolean hasAttention(SafetensorsFile answers) {
+    return answers.names().stream().anyMatch(name -> name.startsWith("attention."));
+  }
+
+  private static void requireIntegers(SafetensorsFile answers, Entry entry) {
+    if (entry.type() != ElementType.INT64 && entry.type() != ElementType.INT32) {
+      throw wrong(
+          answers, entry.name(), "the type " + entry.type().safetensorsName(), "I64 or I32");
+    }
+  }
+
+  private static void requireNumbers(SafetensorsFile answers, String name, long... shape) {
+    var entry = answers.entry(name);
+    var wanted = Arrays.stream(shape).boxed().toList();
+    if (!entry.type().isFloatingPoint()) {
+      throw wrong(
+          answers, name, "the type " + entry.type().safetensorsName(), "a floating-point type");
+    }
+    if (!entry.shape().equals(wanted)) {
+      throw wrong(answers, name, "the shape " + entry.shape(), wanted + " as this model gives");
+    }
+  }
+
+  private static InvalidInputException wrong(
+      SafetensorsFile answers, String name, String found, String wanted) {
+    return new InvalidInputException(
+        "'%s' in %s has %s where %s is needed; %s"
+            .formatted(name, answers.path(), found, wanted, WAY_OUT));
+  }
+
+  private static int promptTokens(SafetensorsFile answers) {
+    String text = answers.metadata().getOrDefault("prompt_tokens", "");
+    try {
+      return Integer.parseInt(text);
+    } catch (NumberFormatException e) {
+      throw new InvalidInputException(
+          "%s names no number as prompt_tokens in its metadata but '%s'; %s"
+              .formatted(answers.path(), Printable.brief(text, 40), WAY_OUT),
+          e);
+    }
   }
 
   // ---------------------------------------------------------------- forward
 
   private void forward(SafetensorsFile answers) {
-    try (var decoder = ModelDirectory.load(directory, Precision.FLOAT32, device, false);
+    var opened = ModelDirectory.open(directory, Precision.FLOAT32, device, false);
+    notes = opened.notes();
+    try (var decoder = opened.decoder();
         var _ = Scope.withoutGradient()) {
+      require(answers, decoder.config());
       var idsBT = tensor(answers, "input_ids").to(ElementType.INT64);
+      decoder.config().requireInVocabulary(idsBT.longs());
+      decoder.config().requireInVocabulary(tensor(answers, "greedy").longs());
       int layers = decoder.config().layers();
-      boolean attention = answers.names().contains("attention.0");
-      double[] hiddenDifference = new double[layers + 1];
-      double[] attentionDifference = new double[layers];
+      boolean attention = hasAttention(answers);
+      double[] hiddenDifference = none(layers + 1);
+      double[] attentionDifference = none(layers);
       List<Tensor> blocks = new ArrayList<>();
       var hidden =
           decoder.hiddenStates(
@@ -140,12 +275,24 @@ public final class Parity {
         hidden = decoder.hiddenStates(idsBT, null, Probe.NONE);
       }
       add("logits", difference(answers, "logits", decoder.logits(hidden)), tolerance);
-      add("hidden states", Arrays.stream(hiddenDifference).max().orElse(0), tolerance);
+      add("hidden states", largest(hiddenDifference), tolerance);
       if (attention) {
-        add("attention", Arrays.stream(attentionDifference).max().orElse(0), tolerance);
+        add("attention", largest(attentionDifference), tolerance);
       }
       greedy(answers, decoder, idsBT);
     }
+  }
+
+  /// Differences that are not known yet; one that stays so does not pass.
+  private static double[] none(int count) {
+    double[] differences = new double[count];
+    Arrays.fill(differences, Double.NaN);
+    return differences;
+  }
+
+  /// NaN where any is.
+  private static double largest(double[] differences) {
+    return Arrays.stream(differences).max().orElse(Double.NaN);
   }
 
   private void greedy(SafetensorsFile answers, Decoder decoder, Tensor idsBT) {
@@ -173,58 +320,27 @@ public final class Parity {
     add("greedy tokens that differ, without cache", wrongWithoutCache, 0);
   }
 
-  private int promptTokens(SafetensorsFile answers) {
-    String text = answers.metadata().getOrDefault("prompt_tokens", "");
-    try {
-      return Integer.parseInt(text);
-    } catch (NumberFormatException e) {
-      throw new InvalidInputException(
-          answers.path()
-              + " names no number as prompt_tokens in its metadata but '"
-              + text
-              + "'; write it again",
-          e);
-    }
-  }
-
   // ---------------------------------------------------------------- training
 
-  private void training(Path file, Tensor idsBT) {
-    JsonNode json;
-    try {
-      json = JsonMapper.shared().readTree(Files.readAllBytes(file));
-    } catch (IOException | JacksonException e) {
-      throw new InvalidInputException("cannot read " + file + "; write it again", e);
-    }
-    var settings = json.path("hyper_parameters");
+  private void training(ReferenceTraining reference, Tensor idsBT) {
     long length = idsBT.size(1) - 1;
     var ids = idsBT.to(ElementType.INT64).to(device);
     try (var decoder = ModelDirectory.load(directory, Precision.FLOAT32, device, true);
-        var optimizer =
-            new AdamW(
-                new AdamW.Settings(
-                    settings.path("beta1").asDouble(),
-                    settings.path("beta2").asDouble(),
-                    settings.path("eps").asDouble(),
-                    settings.path("weight_decay").asDouble()),
-                decoder.parameters())) {
+        var optimizer = new AdamW(reference.settings(), decoder.parameters())) {
+      reference.requireParameters(directory, decoder);
       double lossDifference = 0;
       double normDifference = 0;
       int step = 0;
-      for (JsonNode expected : json.path("steps")) {
+      for (var expected : reference.steps()) {
         step++;
         try (var _ = Scope.open()) {
           var loss = decoder.loss(ids.narrow(1, 0, length), ids.narrow(1, 1, length));
           loss.backward();
           double norm = Gradients.norm(decoder.parameters());
-          lossDifference =
-              Math.max(lossDifference, relative(loss.item(), expected.path("loss").asDouble()));
-          normDifference =
-              Math.max(normDifference, relative(norm, expected.path("grad_norm").asDouble()));
+          lossDifference = Math.max(lossDifference, relative(loss.item(), expected.loss()));
+          normDifference = Math.max(normDifference, relative(norm, expected.gradientNorm()));
           optimizer.step(
-              step,
-              settings.path("lr").asDouble(),
-              Gradients.clippingScale(norm, settings.path("clip_norm").asDouble()));
+              step, reference.learningRate(), Gradients.clippingScale(norm, reference.clipNorm()));
           Gradients.clear(decoder.parameters());
         }
       }
@@ -232,33 +348,23 @@ public final class Parity {
       add("gradient norm, relative", normDifference, TRAINING_TOLERANCE);
       add(
           "final parameters' sums",
-          sums(decoder, json.path("final_parameters")),
+          sums(decoder, reference.finalParameters()),
           PARAMETER_TOLERANCE);
     }
   }
 
   /// The largest absolute difference of a parameter's sum, and relative difference of its sum of
   /// squares.
-  private double sums(Decoder decoder, JsonNode expected) {
+  private static double sums(Decoder decoder, Map<String, ReferenceTraining.Sums> expected) {
     double worst = 0;
     try (var _ = Scope.withoutGradient()) {
-      var packed = ModelDirectory.packed(decoder);
-      for (var parameter : expected.properties()) {
-        var tensor = packed.get(parameter.getKey());
-        if (tensor == null) {
-          throw new InvalidInputException(
-              "training.json in "
-                  + directory
-                  + " names the unknown parameter "
-                  + parameter.getKey()
-                  + "; write it again");
-        }
-        double[] values = tensor.doubles();
+      for (var parameter : ModelDirectory.packed(decoder).entrySet()) {
+        var sums = Objects.requireNonNull(expected.get(parameter.getKey()));
+        double[] values = parameter.getValue().doubles();
         double sum = Arrays.stream(values).sum();
         double squares = Arrays.stream(values).map(v -> v * v).sum();
-        var sums = parameter.getValue();
-        worst = Math.max(worst, Math.abs(sum - sums.path("sum").asDouble()));
-        worst = Math.max(worst, relative(squares, sums.path("sum_of_squares").asDouble()));
+        worst = Math.max(worst, Math.abs(sum - sums.sum())); // NaN where one is NaN
+        worst = Math.max(worst, relative(squares, sums.sumOfSquares()));
       }
     }
     return worst;
@@ -270,8 +376,10 @@ public final class Parity {
     lines.add(new Line(quantity, difference, allowed));
   }
 
-  private static double relative(double value, double expected) {
-    return Math.abs(value - expected) / Math.abs(expected);
+  /// Absolute where zero is expected.
+  static double relative(double value, double expected) {
+    double difference = Math.abs(value - expected);
+    return expected == 0 ? difference : difference / Math.abs(expected);
   }
 
   private Tensor tensor(SafetensorsFile answers, String name) {
@@ -283,17 +391,8 @@ public final class Parity {
   private double difference(SafetensorsFile answers, String name, Tensor ours) {
     try (var _ = Scope.withoutGradient()) {
       var expected = tensor(answers, name);
-      if (!Arrays.equals(expected.shape(), ours.shape())) {
-        throw new InvalidInputException(
-            "'"
-                + name
-                + "' in "
-                + answers.path()
-                + " has the shape "
-                + Arrays.toString(expected.shape())
-                + " where this model gives "
-                + Arrays.toString(ours.shape())
-                + "; compare with the answers for this model");
+      if (!Double.isFinite(expected.absolute().max().item())) {
+        throw wrong(answers, name, "NaN or infinite values", "an answer");
       }
       return ours.minus(expected).absolute().max().item();
     }

@@ -3,6 +3,7 @@ package dev.sluice.files;
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import java.io.IOException;
+import java.io.InterruptedIOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.channels.FileLock;
@@ -11,11 +12,13 @@ import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.time.Duration;
 import java.time.Instant;
 import java.time.temporal.ChronoUnit;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Set;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
 /// Who may change a directory. One process owns it, or several read it and none owns it; the second
@@ -28,19 +31,25 @@ import org.jspecify.annotations.Nullable;
 public final class DirectoryLock implements AutoCloseable {
   private static final String FILE = ".lock";
   private static final int LONGEST_OWNER = 2000;
+  private static final Duration BETWEEN_ATTEMPTS = Duration.ofMillis(100);
 
   /// Of this process, by file: the system's lock would be lost when a second channel on the same
-  /// file is closed, and a process is never in its own way.
+  /// file is closed.
   private static final Map<Path, Held> HELD = new HashMap<>();
 
   private static final class Held {
     private final FileChannel channel;
     private final boolean shared;
+    private final Thread thread = Thread.currentThread();
     private int count = 1;
 
     Held(FileChannel channel, boolean shared) {
       this.channel = channel;
       this.shared = shared;
+    }
+
+    boolean isOurs() {
+      return !shared && thread == Thread.currentThread();
     }
   }
 
@@ -53,13 +62,40 @@ public final class DirectoryLock implements AutoCloseable {
     this.warning = warning;
   }
 
-  /// Becomes the one owner of a directory, which is made where it is not there.
+  /// Becomes the one owner of a directory, which is made where it is not there. The thread that
+  /// owns it may ask again.
   ///
   /// @param doing what for, as the next one is told: `train --resume runs/a`
   /// @throws InvalidInputException if it has an owner or readers
   public static DirectoryLock own(Path directory, String doing) throws IOException {
     Files.createDirectories(directory);
     return lock(directory, FILE, doing, false);
+  }
+
+  /// Becomes the one owner as [#own] does, after everyone who has the directory now.
+  ///
+  /// @param waiting hears once whom for, before the wait
+  public static DirectoryLock await(Path directory, String doing, Consumer<String> waiting)
+      throws IOException {
+    Files.createDirectories(directory);
+    boolean told = false;
+    while (true) {
+      var attempt = attempt(directory, FILE, doing, false);
+      if (attempt.lock() != null) {
+        return attempt.lock();
+      }
+      if (!told) {
+        waiting.accept(attempt.owner());
+        told = true;
+      }
+      try {
+        Thread.sleep(BETWEEN_ATTEMPTS);
+      } catch (InterruptedException _) {
+        Thread.currentThread().interrupt();
+        throw new InterruptedIOException(
+            "interrupted while %s was in use by %s".formatted(directory, attempt.owner()));
+      }
+    }
   }
 
   /// Becomes the one owner of a part of a directory, as shards of a study are.
@@ -69,6 +105,11 @@ public final class DirectoryLock implements AutoCloseable {
       throws IOException {
     Files.createDirectories(directory);
     return lock(directory, FILE + "-" + part, doing, false);
+  }
+
+  /// Whether a directory has ever had an owner or a reader.
+  public static boolean isKnown(Path directory) {
+    return Files.exists(directory.resolve(FILE), LinkOption.NOFOLLOW_LINKS);
   }
 
   /// Keeps owners away while a directory is read. A directory that this process may not write, and
@@ -83,15 +124,29 @@ public final class DirectoryLock implements AutoCloseable {
 
   private static DirectoryLock lock(Path directory, String name, String doing, boolean shared)
       throws IOException {
+    var attempt = attempt(directory, name, doing, shared);
+    if (attempt.lock() == null) {
+      throw new InvalidInputException(
+          "%s is in use by %s; wait until it is done, or stop it"
+              .formatted(directory, attempt.owner()));
+    }
+    return attempt.lock();
+  }
+
+  /// A lock, or who has it.
+  private record Attempt(@Nullable DirectoryLock lock, String owner) {}
+
+  private static Attempt attempt(Path directory, String name, String doing, boolean shared)
+      throws IOException {
     Path file = directory.toRealPath().resolve(name);
     synchronized (HELD) {
       var held = HELD.get(file);
       if (held != null) {
-        if (!shared || !held.shared) {
-          throw taken(directory, "this process");
+        if (!held.isOurs() && !(shared && held.shared)) {
+          return new Attempt(null, "this process");
         }
         held.count++;
-        return new DirectoryLock(file, null);
+        return new Attempt(new DirectoryLock(file, null), "");
       }
       var channel = open(file, shared);
       FileLock lock;
@@ -99,23 +154,30 @@ public final class DirectoryLock implements AutoCloseable {
         lock = channel.tryLock(0, Long.MAX_VALUE, shared);
       } catch (IOException e) {
         channel.close();
-        return new DirectoryLock(
-            null,
-            "%s is on a file system without locks (%s): nothing keeps a second process away from it"
-                .formatted(directory, Failures.words(e)));
+        return new Attempt(
+            new DirectoryLock(
+                null,
+                "%s is on a file system without locks (%s): nothing keeps a second process away from it"
+                    .formatted(directory, Failures.words(e))),
+            "");
       }
       if (lock == null) {
         String owner = owner(channel);
         channel.close();
-        throw taken(directory, owner);
+        return new Attempt(null, owner);
       }
-      if (!shared) {
-        writeOwner(channel, doing);
-      } else if (Files.isWritable(file)) {
-        channel.truncate(0); // a killed owner's name
+      try {
+        if (!shared) {
+          writeOwner(channel, doing);
+        } else if (Files.isWritable(file)) {
+          channel.truncate(0); // a killed owner's name
+        }
+      } catch (IOException e) {
+        channel.close();
+        throw Failures.notWritten(file, e);
       }
       HELD.put(file, new Held(channel, shared));
-      return new DirectoryLock(file, null);
+      return new Attempt(new DirectoryLock(file, null), "");
     }
   }
 
@@ -139,11 +201,6 @@ public final class DirectoryLock implements AutoCloseable {
               .formatted(file.getParent(), Failures.words(e)),
           e);
     }
-  }
-
-  private static InvalidInputException taken(Path directory, String owner) {
-    return new InvalidInputException(
-        "%s is in use by %s; wait until it is done, or stop it".formatted(directory, owner));
   }
 
   private static void writeOwner(FileChannel channel, String doing) throws IOException {

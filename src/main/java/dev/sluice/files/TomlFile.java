@@ -6,6 +6,7 @@ import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import tools.jackson.core.JacksonException;
+import tools.jackson.core.exc.StreamConstraintsException;
 import tools.jackson.databind.node.ObjectNode;
 import tools.jackson.dataformat.toml.TomlMapper;
 
@@ -27,17 +28,19 @@ public final class TomlFile {
     } catch (CharacterCodingException e) {
       throw new InvalidInputException(
           file + " is not UTF-8 text, so it is not TOML; save it as UTF-8", e);
-    } catch (JacksonException e) {
-      String reason = String.valueOf(e.getOriginalMessage()).lines().findFirst().orElse("");
-      throw new InvalidInputException(
-          "%s is not valid TOML in line %d: %s; correct that line"
-              .formatted(file, e.getLocation().getLineNr(), reason),
-          e);
-    } catch (StackOverflowError e) { // the parser calls itself for every level
+    } catch (StreamConstraintsException | StackOverflowError e) {
+      // the parser counts levels late, and calls itself for every one
       throw new InvalidInputException(
           file
-              + " is not valid TOML: it is nested too deeply; settings need no more than two"
-              + " levels",
+              + " is not valid TOML: it is nested too deeply, or a text or number in it is too"
+              + " long; settings need no more than two levels",
+          e);
+    } catch (JacksonException e) {
+      String reason = String.valueOf(e.getOriginalMessage()).lines().findFirst().orElse("");
+      var location = e.getLocation();
+      throw new InvalidInputException(
+          "%s is not valid TOML%s: %s; correct it"
+              .formatted(file, location == null ? "" : " in line " + location.getLineNr(), reason),
           e);
     } catch (IllegalArgumentException | ArithmeticException e) { // numbers and dates beyond Java's
       throw new InvalidInputException(

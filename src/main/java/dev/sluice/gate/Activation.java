@@ -12,9 +12,9 @@ public sealed interface Activation {
   /// factor · σ(z): 2σ starts at one for z = 0, σ/p is the factor 1/p (arXiv 2306.12929).
   record ScaledSigmoid(double factor) implements Activation {
     public ScaledSigmoid {
-      if (!Double.isFinite(factor) || factor == 0) {
+      if (!Float.isFinite((float) factor) || (float) factor == 0) {
         throw new InvalidInputException(
-            "a sigmoid's factor must be a number other than zero, not " + factor);
+            "a sigmoid's factor must be a number other than zero that float32 has, not " + factor);
       }
     }
   }

@@ -1,6 +1,7 @@
 package dev.sluice.gate;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
 import java.util.List;
 import java.util.Locale;
 import java.util.regex.Matcher;
@@ -150,7 +151,7 @@ public record Gate(
                   + NUMBER
                   + "))?))?")
               + ("(?:-(?<input>input-independent|from-value|from-output"
-                  + "|first\\*(?<first>\\d{1,9})|rank\\*(?<rank>\\d{1,9})))?")
+                  + "|first\\*(?<first>\\d+)|rank\\*(?<rank>\\d+)))?")
               + "(?:-(?<init>zero-init|bias\\*(?<bias>"
               + NUMBER
               + ")))?");
@@ -192,11 +193,11 @@ public record Gate(
   private static GateInput input(Matcher parts) {
     String first = parts.group("first");
     if (first != null) {
-      return new GateInput.TruncatedHiddenState(Integer.parseInt(first));
+      return new GateInput.TruncatedHiddenState(integer("first", first));
     }
     String rank = parts.group("rank");
     if (rank != null) {
-      return new GateInput.LowRank(Integer.parseInt(rank));
+      return new GateInput.LowRank(integer("rank", rank));
     }
     return switch (word(parts, "input")) {
       case "input-independent" -> new GateInput.None();
@@ -204,6 +205,17 @@ public record Gate(
       case "from-output" -> new GateInput.HeadOutput();
       default -> new GateInput.HiddenState();
     };
+  }
+
+  private static int integer(String word, String digits) {
+    try {
+      return Integer.parseInt(digits);
+    } catch (NumberFormatException e) {
+      throw new InvalidInputException(
+          "a gate's -%s*%s is more than a model has dimensions; use a smaller number"
+              .formatted(word, Printable.brief(digits, 40)),
+          e);
+    }
   }
 
   private static GateInit init(Matcher parts) {
@@ -222,7 +234,7 @@ public record Gate(
   private static InvalidInputException unknown(String name) {
     return new InvalidInputException(
         "unknown gate '"
-            + name
+            + Printable.brief(name, 120)
             + "'; use none, sdpa-headwise, sdpa-elementwise, or"
             + " (query|key|value|sdpa|dense)-(headwise|elementwise) followed, in this order and as"
             + " wanted, by -shared, -additive, one of -sigmoid -sigmoid*FACTOR -ns-sigmoid -silu"

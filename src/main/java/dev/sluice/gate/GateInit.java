@@ -16,8 +16,9 @@ public sealed interface GateInit {
   /// probability p with logit(p) (arXiv 2306.12929), and with σ/p then as if it were not there.
   record Bias(double bias) implements GateInit {
     public Bias {
-      if (!Double.isFinite(bias)) {
-        throw new InvalidInputException("a gate's bias must be a number, not " + bias);
+      if (!Float.isFinite((float) bias)) {
+        throw new InvalidInputException(
+            "a gate's bias must be a number that float32 has, not " + bias);
       }
     }
   }

@@ -19,6 +19,8 @@ import org.jspecify.annotations.Nullable;
 ///
 /// @param decoder the model; it stays its owner's
 public record Generator(Decoder decoder) {
+  /// Tokens of a text, whatever context a model claims: room for all is taken at once.
+  private static final int MOST_TOKENS = 1 << 20;
 
   /// Generates without watching.
   public Generation generate(
@@ -98,6 +100,11 @@ public record Generator(Decoder decoder) {
           ("%d prompt tokens and %d new ones exceed the model's context of %d tokens;"
                   + " shorten the prompt or ask for fewer")
               .formatted(prompt.length, maxNewTokens, limit));
+    }
+    if ((long) prompt.length + maxNewTokens > MOST_TOKENS) {
+      throw new InvalidInputException(
+          "%d prompt tokens and %d new ones are more than the %d of which keys and values are kept; ask for fewer"
+              .formatted(prompt.length, maxNewTokens, MOST_TOKENS));
     }
   }
 }

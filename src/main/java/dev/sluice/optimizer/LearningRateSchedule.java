@@ -26,7 +26,7 @@ public sealed interface LearningRateSchedule {
       implements LearningRateSchedule {
     public WarmupStableDecay {
       check(warmupSteps, totalSteps, minimum);
-      if (decaySteps < 0 || warmupSteps + decaySteps > totalSteps) {
+      if (decaySteps < 0 || (long) warmupSteps + decaySteps > totalSteps) {
         throw new InvalidInputException(
             "warm-up ("
                 + warmupSteps

@@ -1,7 +1,8 @@
 package dev.sluice.provenance;
 
 import com.sun.management.OperatingSystemMXBean;
-import dev.sluice.InvalidInputException;
+import dev.sluice.files.JsonFile;
+import dev.sluice.files.WholeFile;
 import java.io.IOException;
 import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
@@ -13,7 +14,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.stream.Stream;
-import tools.jackson.core.JacksonException;
+import tools.jackson.databind.DeserializationFeature;
 import tools.jackson.databind.PropertyNamingStrategies;
 import tools.jackson.databind.SerializationFeature;
 import tools.jackson.databind.json.JsonMapper;
@@ -41,9 +42,10 @@ public record RunManifest(
   public static final String FILE_NAME = "manifest.json";
 
   private static final JsonMapper JSON =
-      JsonMapper.builder()
+      JsonFile.mapper()
           .propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
           .enable(SerializationFeature.INDENT_OUTPUT)
+          .enable(DeserializationFeature.FAIL_ON_MISSING_CREATOR_PROPERTIES)
           .build();
 
   public RunManifest {
@@ -104,23 +106,16 @@ public record RunManifest(
 
   /// Writes the manifest as indented JSON.
   public void write(Path file) throws IOException {
-    Files.writeString(file, JSON.writeValueAsString(this) + "\n");
+    WholeFile.write(file, JSON.writeValueAsString(this) + "\n");
   }
 
   /// Reads what [#write] wrote. Fields that a later version added are passed over.
   public static RunManifest read(Path file) {
-    try {
-      return JSON.readValue(Files.readString(file), RunManifest.class);
-    } catch (IOException e) {
-      throw new InvalidInputException(
-          file + " cannot be read (" + e + "); name a run's " + FILE_NAME, e);
-    } catch (JacksonException e) {
-      throw new InvalidInputException(
-          file
-              + " is not a run's manifest ("
-              + e.getOriginalMessage()
-              + "); restore it from the run's checkpoint",
-          e);
-    }
+    return JsonFile.bound(
+        file,
+        JsonFile.SMALL,
+        JSON,
+        RunManifest.class,
+        "name a run's manifest, or restore it from the run's checkpoint");
   }
 }

@@ -2,15 +2,12 @@ package dev.sluice.report;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 
+import dev.sluice.Printable;
+import dev.sluice.files.WholeFile;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
-import java.nio.ByteBuffer;
-import java.nio.channels.FileChannel;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
-import java.nio.file.StandardOpenOption;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.time.Instant;
@@ -145,29 +142,9 @@ public final class HtmlReport {
     return this;
   }
 
-  /// Writes the report beside `file` and renames it, so that a reader never sees half of it.
+  /// Writes the report whole, so that a reader never sees half of it.
   public void writeTo(Path file) throws IOException {
-    Path target = file.toAbsolutePath();
-    Path beside = target.resolveSibling("." + target.getFileName() + ".partial");
-    try {
-      try (var channel =
-          FileChannel.open(
-              beside,
-              StandardOpenOption.CREATE,
-              StandardOpenOption.WRITE,
-              StandardOpenOption.TRUNCATE_EXISTING)) {
-        // getBytes replaces what is not Unicode, such as half a surrogate pair of a token.
-        ByteBuffer bytes = ByteBuffer.wrap(html().getBytes(UTF_8));
-        while (bytes.hasRemaining()) {
-          channel.write(bytes);
-        }
-        channel.force(true);
-      }
-      Files.move(
-          beside, target, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
-    } finally {
-      Files.deleteIfExists(beside);
-    }
+    WholeFile.write(file, html());
   }
 
   /// The whole page.
@@ -290,8 +267,9 @@ public final class HtmlReport {
     return code ? escaped.replaceAll("`([^`\n]+)`", "<code>$1</code>") : escaped;
   }
 
-  /// Text for an element or a quoted attribute.
-  static String escape(String text) {
+  /// Text for an element or a quoted attribute, made [Printable].
+  static String escape(String unclean) {
+    String text = Printable.lines(unclean);
     var out = new StringBuilder(text.length() + 16);
     for (int i = 0; i < text.length(); i++) {
       char c = text.charAt(i);
@@ -301,8 +279,7 @@ public final class HtmlReport {
         case '>' -> out.append("&gt;");
         case '"' -> out.append("&quot;");
         case '\'' -> out.append("&#39;");
-        case '\n', '\t' -> out.append(c);
-        default -> out.append(Character.isISOControl(c) ? '\uFFFD' : c);
+        default -> out.append(c);
       }
     }
     return out.toString();
@@ -310,10 +287,7 @@ public final class HtmlReport {
 
   /// JSON for a script element: no `<`, so that nothing in it can end the element.
   static String json(Object value) {
-    return JSON.writeValueAsString(value)
-        .replace("<", "\\u003c")
-        .replace("\u2028", "\\u2028")
-        .replace("\u2029", "\\u2029");
+    return Printable.lines(JSON.writeValueAsString(value)).replace("<", "\\u003c");
   }
 
   private static String hash(String script) {

@@ -1,5 +1,6 @@
 package dev.sluice.report;
 
+import dev.sluice.Printable;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -48,13 +49,14 @@ public record Progress(
     List<String> parts = parts();
     addRemaining(parts);
     int fixed = remaining == null ? 2 : 3;
-    while (parts.size() > fixed && String.join(GAP, parts).length() > width) {
+    while (parts.size() > fixed && TextWidth.of(String.join(GAP, parts)) > width) {
       parts.remove(remaining == null ? parts.size() - 1 : parts.size() - 2);
     }
     String line = String.join(GAP, parts);
-    return line.length() > width
-        ? line.substring(0, width)
-        : line + " ".repeat(width - line.length());
+    int shown = TextWidth.of(line);
+    return shown > width
+        ? line.substring(0, TextWidth.end(line, width))
+        : line + " ".repeat(width - shown);
   }
 
   /// The line alone.
@@ -70,7 +72,7 @@ public record Progress(
     parts.add(unit + " " + Numbers.count(done) + "/" + Numbers.count(total));
     // Rounded down: 100 % is for a run that is done.
     parts.add((int) Math.floor(100 * fraction()) + " %");
-    parts.addAll(fields);
+    fields.forEach(field -> parts.add(Printable.line(field)));
     return parts;
   }
 

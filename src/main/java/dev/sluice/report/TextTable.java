@@ -1,5 +1,6 @@
 package dev.sluice.report;
 
+import dev.sluice.Printable;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -8,9 +9,11 @@ import java.util.List;
 /// end, numbers to the right. Where the table is too wide, words and headers are wrapped; numbers
 /// never are, so a table with many numeric columns can be wider than asked.
 ///
-/// Control characters become spaces: a token or a file name must not be able to steer the terminal.
+/// Texts are [Printable], since a token or a file name must not be able to steer the terminal, and
+/// a cell shows at most [#LONGEST_CELL] characters.
 public record TextTable(Table table, int width) {
   private static final int GAP = 2;
+  private static final int LONGEST_CELL = 300;
 
   /// Narrower than this, wrapped words are harder to read than a line that is too long.
   private static final int NARROWEST = 20;
@@ -48,7 +51,8 @@ public record TextTable(Table table, int width) {
 
     var out = new StringBuilder();
     if (!table.caption().isBlank()) {
-      wrap(clean(table.caption()), Math.max(total, width)).forEach(l -> out.append(l).append('\n'));
+      wrap(Printable.line(table.caption()), Math.max(total, width))
+          .forEach(l -> out.append(l).append('\n'));
     }
     out.append(rule);
     row(out, table.columns().stream().map(TextTable::clean).toList(), widths, isNumeric, true);
@@ -58,7 +62,7 @@ public record TextTable(Table table, int width) {
     }
     out.append(rule);
     for (String footnote : table.footnotes()) {
-      wrap(clean(footnote), Math.min(Math.max(total, 60), width))
+      wrap(Printable.line(footnote), Math.min(Math.max(total, 60), width))
           .forEach(line -> out.append(line).append('\n'));
     }
     return out.toString();
@@ -131,8 +135,8 @@ public record TextTable(Table table, int width) {
       line.append(line.isEmpty() ? "" : " ");
       // A word longer than the column, such as a path, is cut.
       String rest = word;
-      while (length(line) + length(rest) > width) {
-        int cut = rest.offsetByCodePoints(0, width);
+      while (length(line) + length(rest) > width && TextWidth.end(rest, width) < rest.length()) {
+        int cut = TextWidth.end(rest, width);
         lines.add(rest.substring(0, cut));
         rest = rest.substring(cut);
       }
@@ -143,13 +147,10 @@ public record TextTable(Table table, int width) {
   }
 
   private static String clean(String text) {
-    return text.codePoints()
-        .map(c -> Character.isISOControl(c) || c == 0x2028 || c == 0x2029 ? ' ' : c)
-        .collect(StringBuilder::new, StringBuilder::appendCodePoint, StringBuilder::append)
-        .toString();
+    return Printable.brief(text, LONGEST_CELL);
   }
 
   private static int length(CharSequence text) {
-    return Math.toIntExact(text.codePoints().count());
+    return TextWidth.of(text);
   }
 }

@@ -4,12 +4,13 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.corpus.HeldOutReader;
 import dev.sluice.corpus.TokenShard;
 import dev.sluice.decoder.Decoder;
+import dev.sluice.files.JsonFile;
+import dev.sluice.files.WholeFile;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tokenizer.Tokenizer;
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -17,9 +18,12 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
 import java.util.function.IntConsumer;
-import tools.jackson.core.JacksonException;
+import tools.jackson.databind.DeserializationFeature;
+import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.PropertyNamingStrategies;
 import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.node.NullNode;
+import tools.jackson.databind.node.ObjectNode;
 
 /// Sinks, massive activations and gates of one model on one text, measured together.
 ///
@@ -40,7 +44,12 @@ public record SinkReport(
   public static final int RECOMMENDED_TOKENS = 512;
 
   private static final JsonMapper JSON =
-      JsonMapper.builder().propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE).build();
+      JsonFile.mapper()
+          .propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
+          .enable(DeserializationFeature.FAIL_ON_MISSING_CREATOR_PROPERTIES)
+          .build();
+
+  private static final String WAY_OUT = "name a sink report, or measure the model again";
 
   public SinkReport {
     warnings = List.copyOf(Objects.requireNonNull(warnings, "warnings"));
@@ -48,6 +57,43 @@ public record SinkReport(
     Objects.requireNonNull(massiveActivation, "massive_activation");
     Objects.requireNonNull(gateStatistics, "gate_statistics");
     Objects.requireNonNull(attentionMap, "attention_map");
+    int layers = firstTokenAttention.layers().size();
+    require(layers > 0, "first_token_attention has no layers");
+    int heads = firstTokenAttention.layers().getFirst().heads().size();
+    for (var layer : firstTokenAttention.layers()) {
+      require(
+          heads > 0 && layer.heads().size() == heads && layer.headsExcluding().size() == heads,
+          "first_token_attention has layers with different numbers of heads");
+    }
+    int residuals = massiveActivation.residuals().size();
+    require(
+        residuals == layers + 2,
+        "massive_activation has %d residuals for %d layers".formatted(residuals, layers));
+    for (var gate : gateStatistics.gates()) {
+      require(
+          gate.layer() >= 0
+              && gate.layer() < layers
+              && gate.scores().histogram().size() == GateStatistics.BINS
+              && (gate.heads().isEmpty() || gate.heads().size() == heads),
+          "gate_statistics has a gate that no layer has");
+    }
+    require(
+        attentionMap.layers().size() == layers,
+        "attention_map has %d layers of %d".formatted(attentionMap.layers().size(), layers));
+    for (var layer : attentionMap.layers()) {
+      int side = layer.cells().size();
+      require(
+          side > 0
+              && side <= attentionMap.tokens()
+              && layer.cells().stream().allMatch(row -> row.size() == side),
+          "attention_map has cells that make no square");
+    }
+  }
+
+  private static void require(boolean holds, String problem) {
+    if (!holds) {
+      throw new InvalidInputException(problem + "; measure the model again");
+    }
   }
 
   /// Held-out windows to measure on: of [#RECOMMENDED_TOKENS] where the text is long enough for two
@@ -198,20 +244,21 @@ public record SinkReport(
 
   /// Writes the report as JSON.
   public void write(Path file) throws IOException {
-    Files.writeString(file, JSON.writeValueAsString(this) + "\n");
+    WholeFile.write(file, JSON.writeValueAsString(this) + "\n");
   }
 
-  /// Reads what [#write] wrote. Fields that a later version added are passed over.
+  /// Reads what [#write] wrote, in this version or an earlier one. Fields that a later version
+  /// added are passed over.
   public static SinkReport read(Path file) {
-    try {
-      return JSON.readValue(Files.readString(file), SinkReport.class);
-    } catch (IOException e) {
-      throw new InvalidInputException(
-          file + " cannot be read (" + e + "); name a sink report's JSON file", e);
-    } catch (JacksonException e) {
-      throw new InvalidInputException(
-          file + " is not a sink report (" + e.getOriginalMessage() + "); measure the model again",
-          e);
+    var read = JsonFile.object(file, JsonFile.LARGE, WAY_OUT);
+    if (read.get("massive_activation") instanceof ObjectNode massive) {
+      massive.putIfAbsent("plateau", NullNode.getInstance());
+      for (JsonNode residual : massive.path("residuals")) {
+        if (residual instanceof ObjectNode one) {
+          one.putIfAbsent("outlier_channels", NullNode.getInstance());
+        }
+      }
     }
+    return JsonFile.bound(file, read, JSON, SinkReport.class, WAY_OUT);
   }
 }

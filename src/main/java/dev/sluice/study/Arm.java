@@ -14,7 +14,11 @@ public record Arm(Variant variant, Map<String, String> point) {
 
   /// The variant's name and where in the grid it stands.
   public String name() {
-    var name = new StringBuilder(variant.name());
+    return name(variant.name(), point);
+  }
+
+  static String name(String variant, Map<String, String> point) {
+    var name = new StringBuilder(variant);
     point.forEach((setting, value) -> name.append(", ").append(setting).append(' ').append(value));
     return name.toString();
   }

@@ -1,11 +1,17 @@
 package dev.sluice.study;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
 import dev.sluice.checkpoint.ModelDirectory;
+import dev.sluice.corpus.Corpus;
+import dev.sluice.files.DirectoryLock;
+import dev.sluice.files.Trees;
+import dev.sluice.files.WholeFile;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Device;
-import dev.sluice.tokenizer.Tokenizers;
+import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.training.RunConfig;
+import dev.sluice.training.RunDirectory;
 import dev.sluice.training.TrainingRun;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -18,8 +24,12 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Set;
+import java.util.TreeSet;
 import java.util.function.BooleanSupplier;
-import java.util.function.Function;
+import java.util.regex.Pattern;
+import java.util.stream.LongStream;
+import java.util.stream.Stream;
 
 /// Variants of one model, trained from the same seeds and measured on the same held-out text.
 ///
@@ -31,13 +41,16 @@ import java.util.function.Function;
 /// @param variants the baseline first
 /// @param grid settings that every variant is trained with each combination of, such as several
 ///   learning rates
-/// @param seeds as many trials per variant and point of the grid
+/// @param seeds as many trials per variant and point of the grid; see [#seeds]
 public record Study(
     RunConfig base,
     Matching matching,
     List<Variant> variants,
     Map<String, List<String>> grid,
     List<Long> seeds) {
+  /// Trials of a study: variants × points of the grid × seeds.
+  public static final int MOST_TRIALS = 10_000;
+
   /// How many windows sinks are measured on.
   private static final int SINK_WINDOWS = 8;
 
@@ -45,33 +58,116 @@ public record Study(
   /// no difference.
   private static final int ANY_VOCABULARY = 256;
 
+  /// Settings that all trials share: the text is prepared once, and measured on once.
+  private static final Set<String> SHARED =
+      Set.of("data", "text_field", "tokenizer", "held_out_share", "held_out_windows");
+
+  /// Bytes of a directory's name, less than any file system's limit.
+  private static final int LONGEST_DIRECTORY = 240;
+
+  /// What an earlier version left that was killed while it wrote `study.toml`.
+  private static final Pattern OLD_PARTIAL = Pattern.compile("\\.study-\\d+\\.partial");
+
+  /// Hears how a study runs.
+  @FunctionalInterface
+  public interface Listener {
+    /// The study is there and this process may work on it.
+    default void begun() {}
+
+    /// Something that the user must know and that is no failure.
+    default void noted(String what) {}
+
+    /// Who hears of a trial that begins or goes on.
+    TrainingRun.Listener trial(Trial trial);
+  }
+
   public Study {
     variants = List.copyOf(variants);
     seeds = List.copyOf(seeds);
     var points = new LinkedHashMap<String, List<String>>();
     grid.forEach((setting, values) -> points.put(setting, List.copyOf(values)));
     grid = Collections.unmodifiableMap(points);
-    var names = variants.stream().map(Variant::name).toList();
-    if (variants.size() < 2 || new HashSet<>(names).size() < names.size()) {
+    requireVariants(variants);
+    if (seeds.isEmpty() || !seeds.equals(seeds(base.seed(), seeds.size()))) {
       throw new InvalidInputException(
-          "a study compares at least two variants with different names, not " + names);
+          "a study needs the seeds from %d on, not %s"
+              .formatted(base.seed(), Printable.brief(seeds, 100)));
     }
-    if (seeds.isEmpty() || new HashSet<>(seeds).size() < seeds.size()) {
-      throw new InvalidInputException("a study needs different seeds, not " + seeds);
+    grid.forEach(Study::requireDifferent);
+    requireFewTrials(variants.size(), grid, seeds.size());
+    requireSettings(base, matching, variants, grid);
+    var arms = arms(variants, grid);
+    requireDirectories(arms, seeds);
+    var configs = new HashMap<Variant, Set<RunConfig>>();
+    for (Arm arm : arms) {
+      var config = armConfig(base, matching, variants, arm);
+      if (!configs.computeIfAbsent(arm.variant(), _ -> new HashSet<>()).add(config)) {
+        throw new InvalidInputException(
+            "the grid has a value twice, written differently: %s is trained as another point is; give different values"
+                .formatted(arm.name()));
+      }
     }
-    grid.forEach(
-        (setting, values) -> {
-          if (values.isEmpty() || new HashSet<>(values).size() < values.size()) {
-            throw new InvalidInputException(
-                "the grid needs different values of " + setting + ", not " + values);
-          }
-        });
+  }
+
+  private static void requireVariants(List<Variant> variants) {
+    if (variants.size() < 2) {
+      throw new InvalidInputException(
+          "a study compares at least two variants, not %d; the baseline is the first"
+              .formatted(variants.size()));
+    }
+    var names = new HashSet<String>();
     for (Variant variant : variants) {
+      if (!names.add(variant.name())) {
+        throw new InvalidInputException(
+            "two variants are called '%s'; give each a name of its own".formatted(variant.name()));
+      }
+    }
+  }
+
+  private static void requireDifferent(String setting, List<String> values) {
+    if (values.isEmpty() || new HashSet<>(values).size() < values.size()) {
+      throw new InvalidInputException(
+          "the grid needs different values of '%s', not %s"
+              .formatted(setting, Printable.brief(values, 100)));
+    }
+  }
+
+  private static void requireFewTrials(long variants, Map<String, List<String>> grid, long seeds) {
+    double trials = (double) variants * seeds;
+    for (var values : grid.values()) {
+      trials *= values.size();
+    }
+    if (trials > MOST_TRIALS) {
+      throw new InvalidInputException(
+          "%d variants, a grid of %s and %d seeds make %.0f trials, more than the %d that a study may have; leave some out"
+              .formatted(
+                  variants,
+                  grid.isEmpty()
+                      ? "no settings"
+                      : String.join(
+                          " × ",
+                          grid.values().stream().map(v -> String.valueOf(v.size())).toList()),
+                  seeds,
+                  trials,
+                  MOST_TRIALS));
+    }
+  }
+
+  /// Refuses settings that are none, or that are not for a variant or the grid to choose.
+  private static void requireSettings(
+      RunConfig base, Matching matching, List<Variant> variants, Map<String, List<String>> grid) {
+    var known = base.settings().keySet();
+    for (String setting : grid.keySet()) {
+      requireSetting("the grid", setting, known, matching);
+    }
+    for (Variant variant : variants) {
+      String whose = "the variant '%s'".formatted(variant.name());
       for (String setting : variant.settings().keySet()) {
-        if (grid.containsKey(setting) || setting.equals("seed")) {
+        requireSetting(whose, setting, known, matching);
+        if (grid.containsKey(setting)) {
           throw new InvalidInputException(
-              "the variant '%s' sets %s, which the study varies by itself; leave it out"
-                  .formatted(variant.name(), setting));
+              "%s sets %s, which the grid varies; leave it out of one of them"
+                  .formatted(whose, setting));
         }
       }
     }
@@ -79,14 +175,62 @@ public record Study(
       throw new InvalidInputException(
           "a study matches variants with the baseline by itself; leave out match_parameters");
     }
-    var arms = arms(variants, grid);
-    if (arms.stream().map(Arm::fileName).distinct().count() < arms.size()) {
+  }
+
+  private static void requireSetting(
+      String whose, String setting, Set<String> known, Matching matching) {
+    if (!known.contains(setting)) {
       throw new InvalidInputException(
-          "two variants' names are the same as file names; change one of " + names);
+          "%s sets '%s', which is no setting; known are %s"
+              .formatted(whose, Printable.brief(setting, 60), String.join(", ", known)));
     }
+    if (SHARED.contains(setting)) {
+      throw new InvalidInputException(
+          "%s sets %s, but all trials of a study share their text and what is measured on it; set it for the whole study"
+              .formatted(whose, setting));
+    }
+    if (setting.equals("seed")) {
+      throw new InvalidInputException(
+          "%s sets seed, which the study varies by itself; leave it out".formatted(whose));
+    }
+    if (setting.equals("match_parameters") && matching != Matching.NONE) {
+      throw new InvalidInputException(
+          "%s sets match_parameters, but the study matches variants with the baseline by itself; leave it out or use match = \"none\""
+              .formatted(whose));
+    }
+  }
+
+  private static void requireDirectories(List<Arm> arms, List<Long> seeds) {
+    Map<String, Arm> named = new HashMap<>();
     for (Arm arm : arms) {
-      var _ = trialConfig(base, matching, variants, arm, seeds.getFirst());
+      String name = arm.fileName();
+      Arm other = named.putIfAbsent(name, arm);
+      if (other != null) {
+        throw new InvalidInputException(
+            "the directories of '%s' and '%s' would both be called %s; change a name in more than its punctuation"
+                .formatted(other.name(), arm.name(), name));
+      }
+      if (directoryName(arm, seeds.getLast()).length() > LONGEST_DIRECTORY) {
+        throw new InvalidInputException(
+            "'%s' is too long for the name of a directory; shorten the variant's name or the grid's values"
+                .formatted(Printable.brief(arm.name(), 100)));
+      }
     }
+  }
+
+  /// As many seeds from the first on.
+  ///
+  /// @param count at most [#MOST_TRIALS]
+  public static List<Long> seeds(long first, long count) {
+    if (count < 1 || count > MOST_TRIALS) {
+      throw new InvalidInputException(
+          "a study has 1 to %d seeds, not %d".formatted(MOST_TRIALS, count));
+    }
+    if (first > Long.MAX_VALUE - count) {
+      throw new InvalidInputException(
+          "there are no %d seeds from %d on; begin with a smaller seed".formatted(count, first));
+    }
+    return LongStream.range(first, first + count).boxed().toList();
   }
 
   /// Every variant at every point of the grid, the baseline's first.
@@ -122,99 +266,266 @@ public record Study(
     return new Arm(variants.getFirst(), arm.point());
   }
 
+  /// The settings of an arm's trials, with the study's first seed.
+  RunConfig config(Arm arm) {
+    return armConfig(base, matching, variants, arm);
+  }
+
   /// All trials, seed by seed, so that a study cut short has complete pairs.
   public List<Trial> trials(Path directory) {
+    var configs = new LinkedHashMap<Arm, RunConfig>();
+    arms().forEach(arm -> configs.put(arm, config(arm)));
     List<Trial> trials = new ArrayList<>();
     for (long seed : seeds) {
-      for (Arm arm : arms()) {
-        trials.add(
-            new Trial(
-                arm,
-                seed,
-                trialConfig(base, matching, variants, arm, seed),
-                directory.resolve("trials").resolve(arm.fileName() + "-seed" + seed)));
-      }
+      configs.forEach(
+          (arm, config) ->
+              trials.add(
+                  new Trial(
+                      arm,
+                      seed,
+                      config.with(null, Map.of("seed", String.valueOf(seed))),
+                      directory(directory, arm, seed))));
     }
     return trials;
   }
 
-  private static RunConfig trialConfig(
-      RunConfig base, Matching matching, List<Variant> variants, Arm arm, long seed) {
-    var config = config(base, arm, seed);
-    var baseline = config(base, new Arm(variants.getFirst(), arm.point()), seed);
-    var decoder = config.decoder(ANY_VOCABULARY);
-    int width =
-        matching
-            .match(decoder, baseline.decoder(ANY_VOCABULARY), base.sequenceLength())
-            .intermediateSize();
-    return width == decoder.intermediateSize()
-        ? config
-        : config.with(null, Map.of("intermediate_size", String.valueOf(width)));
+  /// Where a trial is.
+  ///
+  /// @param study the study's directory
+  static Path directory(Path study, Arm arm, long seed) {
+    return study.resolve("trials").resolve(directoryName(arm, seed));
   }
 
-  private static RunConfig config(RunConfig base, Arm arm, long seed) {
+  private static String directoryName(Arm arm, long seed) {
+    return arm.fileName() + "-seed" + seed;
+  }
+
+  private static RunConfig armConfig(
+      RunConfig base, Matching matching, List<Variant> variants, Arm arm) {
+    try {
+      var config = config(base, arm);
+      var baseline = config(base, new Arm(variants.getFirst(), arm.point()));
+      var decoder = config.decoder(ANY_VOCABULARY);
+      if (matching == Matching.NONE) {
+        return config;
+      }
+      requireMatchable(config, baseline);
+      int width =
+          matching
+              .match(decoder, baseline.decoder(ANY_VOCABULARY), baseline.sequenceLength())
+              .intermediateSize();
+      return width == decoder.intermediateSize()
+          ? config
+          : config.with(null, Map.of("intermediate_size", String.valueOf(width)));
+    } catch (InvalidInputException e) {
+      throw new InvalidInputException("%s: %s".formatted(arm.name(), e.getMessage()), e);
+    }
+  }
+
+  /// What the embeddings count depends on the vocabulary, which a study knows only when it runs.
+  private static void requireMatchable(RunConfig config, RunConfig baseline) {
+    boolean sameTies =
+        config.decoder(ANY_VOCABULARY).tieWordEmbeddings()
+            == baseline.decoder(ANY_VOCABULARY).tieWordEmbeddings();
+    boolean isOfBytes = config.tokenizer().equals("bytes") && config.vocabSize() == 0;
+    if (config.vocabSize() != baseline.vocabSize() || !(sameTies || isOfBytes)) {
+      throw new InvalidInputException(
+          "it differs from the baseline in its vocabulary's weights (%s), which cannot be matched; use match = \"none\""
+              .formatted(sameTies ? "vocab_size" : "tie_word_embeddings"));
+    }
+  }
+
+  private static RunConfig config(RunConfig base, Arm arm) {
     var settings = new HashMap<>(arm.point());
     settings.putAll(arm.variant().settings());
-    settings.put("seed", String.valueOf(seed));
     return base.with(null, settings);
   }
 
+  /// In what another study differs: names of settings, `variants`, `grid`, `seeds`, `match`.
+  public List<String> differences(Study other) {
+    var differences = new TreeSet<String>();
+    var otherSettings = other.base.settings();
+    base.settings()
+        .forEach(
+            (setting, value) -> {
+              if (!value.equals(otherSettings.get(setting))) {
+                differences.add(setting);
+              }
+            });
+    if (!variants.equals(other.variants)) {
+      differences.add("variants");
+    }
+    if (!grid.equals(other.grid)) {
+      differences.add("grid");
+    }
+    if (seeds.size() != other.seeds.size()) {
+      differences.add("seeds");
+    }
+    if (matching != other.matching) {
+      differences.add("match");
+    }
+    return List.copyOf(differences);
+  }
+
+  // ---------------------------------------------------------------- running
+
   /// Runs what is missing of a share of the study; finished trials are read from their directories.
   ///
-  /// @param listeners of each trial
+  /// The whole study owns its directory while it runs; shards share it, and each owns its share.
+  ///
+  /// @param origin who runs it, as others are told that want the same directory
   /// @param stop asked after every step
   /// @return the results so far; fewer than the share's trials when it was stopped
   public List<TrialResult> run(
       Path directory,
       Shard shard,
       TrainingRun.Origin origin,
-      Function<Trial, TrainingRun.Listener> listeners,
+      Listener listener,
       BooleanSupplier stop)
       throws IOException {
-    var tokenizer = Tokenizers.load(base.tokenizer());
-    trials(directory).forEach(trial -> TrainingRun.requireTrainable(trial.config(), tokenizer));
-    boolean begun = Files.exists(directory.resolve(StudyFile.NAME));
-    var corpus = TrainingRun.prepareCorpus(base, tokenizer, directory.resolve("corpus"), begun);
+    boolean known = Files.exists(directory.resolve(StudyFile.NAME));
+    var tokenizer = TrainingRun.tokenizer(base, directory.resolve("corpus"), known);
+    var trials = trials(directory);
+    trials
+        .subList(0, arms().size()) // the first seed's; others differ in nothing that is judged
+        .forEach(trial -> TrainingRun.requireTrainable(trial.config(), tokenizer, 1));
+    if (Files.exists(directory) && !Files.isDirectory(directory)) {
+      throw new InvalidInputException(directory + " is not a directory; choose another --output");
+    }
+    Files.createDirectories(directory);
+    boolean whole = shard.count() == 1;
+    requireNoLink(directory.resolve("corpus"));
+    requireNoLink(directory.resolve("trials"));
+    String doing = doing(origin);
+    try (var lock =
+            whole ? DirectoryLock.own(directory, doing) : DirectoryLock.read(directory, doing);
+        var share = whole ? null : ownShare(directory, shard, doing)) {
+      refuseAnother(directory);
+      if (whole) {
+        removePartials(directory);
+      }
+      boolean begun = Files.exists(directory.resolve(StudyFile.NAME));
+      var corpus =
+          TrainingRun.prepareCorpus(
+              base, tokenizer, directory.resolve("corpus"), begun, listener::noted);
+      if (!begun) {
+        StudyFile.write(this, directory);
+      }
+      Stream.of(lock, share)
+          .flatMap(Stream::ofNullable)
+          .flatMap(one -> Stream.ofNullable(one.warning()))
+          .distinct()
+          .forEach(listener::noted);
+      listener.begun();
+      return run(trials, shard, origin, listener, stop, corpus, tokenizer);
+    }
+  }
+
+  /// As others are told that want the same directory.
+  private static String doing(TrainingRun.Origin origin) {
+    return "sluice " + String.join(" ", origin.commandLine());
+  }
+
+  private static void requireNoLink(Path inside) {
+    if (Files.isSymbolicLink(inside)) {
+      throw new InvalidInputException(
+          "%s is a link, and a study writes only into its own directory; put the whole directory where the link leads"
+              .formatted(inside));
+    }
+  }
+
+  private static DirectoryLock ownShare(Path directory, Shard shard, String doing)
+      throws IOException {
+    return DirectoryLock.ownPart(
+        directory, "shard-%d-of-%d".formatted(shard.index(), shard.count()), doing);
+  }
+
+  private List<TrialResult> run(
+      List<Trial> trials,
+      Shard shard,
+      TrainingRun.Origin origin,
+      Listener listener,
+      BooleanSupplier stop,
+      Corpus corpus,
+      Tokenizer tokenizer)
+      throws IOException {
     var sinkWindows =
         SinkReport.windows(corpus.heldOut(), base.sequenceLength(), tokenizer, SINK_WINDOWS);
-    if (!begun) {
-      StudyFile.write(this, directory);
-    }
     List<TrialResult> results = new ArrayList<>();
-    var trials = trials(directory);
     for (int i = 0; i < trials.size(); i++) {
       Trial trial = trials.get(i);
       if (!shard.has(i)) {
         continue;
       }
       if (TrialResult.exists(trial.directory())) {
-        results.add(TrialResult.read(trial.directory()));
+        results.add(TrialResult.read(trial));
         continue;
       }
-      var run =
-          new TrainingRun(trial.config(), trial.directory(), origin, listeners.apply(trial), stop);
-      var outcome =
-          Files.exists(trial.directory().resolve(RunConfig.FILE))
-              ? run.resume(corpus, tokenizer)
-              : run.start(corpus, tokenizer);
-      if (outcome.ending() == TrainingRun.Ending.STOPPED) {
-        break;
+      requireNoLink(trial.directory());
+      try (var _ = RunDirectory.own(trial.directory(), doing(origin))) {
+        var run =
+            new TrainingRun(trial.config(), trial.directory(), origin, listener.trial(trial), stop);
+        var outcome = outcome(trial, run, corpus, tokenizer);
+        if (outcome.ending() == TrainingRun.Ending.STOPPED) {
+          break;
+        }
+        var result =
+            outcome.ending() == TrainingRun.Ending.DIVERGED || !hasLoss(outcome)
+                ? TrialResult.diverged(trial, outcome)
+                : measure(trial, outcome, sinkWindows);
+        result.write(trial.directory());
+        results.add(result);
       }
-      var result =
-          outcome.ending() == TrainingRun.Ending.DIVERGED
-              ? TrialResult.diverged(trial, outcome)
-              : measure(trial, outcome, sinkWindows);
-      result.write(trial.directory());
-      results.add(result);
     }
     return results;
+  }
+
+  private static TrainingRun.Outcome outcome(
+      Trial trial, TrainingRun run, Corpus corpus, Tokenizer tokenizer) throws IOException {
+    Path file = trial.directory().resolve(RunConfig.FILE);
+    if (!Files.exists(file)) {
+      return run.start(corpus, tokenizer);
+    }
+    if (!RunConfig.from(file, Map.of()).equals(trial.config())) {
+      throw new InvalidInputException(
+          "%s is not of %s, it was copied or changed; remove %s to train it again"
+              .formatted(file, trial.name(), trial.directory()));
+    }
+    return run.resume(corpus, tokenizer);
+  }
+
+  /// A model whose very last step broke it has none.
+  private static boolean hasLoss(TrainingRun.Outcome outcome) {
+    return outcome.heldOut() != null && Double.isFinite(outcome.heldOut().nats());
+  }
+
+  private void refuseAnother(Path directory) {
+    Path there = directory.resolve(StudyFile.NAME);
+    if (!Files.exists(there)) {
+      return;
+    }
+    var differences = differences(StudyFile.read(there, RunConfig.DEFAULTS, Map.of()));
+    if (!differences.isEmpty()) {
+      throw new InvalidInputException(
+          "%s holds a study that differs in %s (see its %s); choose another --output or give the same settings"
+              .formatted(directory, String.join(", ", differences), StudyFile.NAME));
+    }
+  }
+
+  /// What writers left that were killed.
+  private static void removePartials(Path directory) throws IOException {
+    for (Path file : Trees.children(directory)) {
+      if (WholeFile.isPartial(file)
+          || OLD_PARTIAL.matcher(String.valueOf(file.getFileName())).matches()) {
+        Trees.remove(file);
+      }
+    }
   }
 
   /// What is there of the study, whoever ran it.
   public List<TrialResult> results(Path directory) {
     return trials(directory).stream()
-        .map(Trial::directory)
-        .filter(TrialResult::exists)
+        .filter(trial -> TrialResult.exists(trial.directory()))
         .map(TrialResult::read)
         .toList();
   }

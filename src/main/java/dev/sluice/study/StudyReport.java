@@ -1,188 +1,177 @@
 package dev.sluice.study;
 
-import dev.sluice.report.Axis;
-import dev.sluice.report.BarChart;
 import dev.sluice.report.Cell;
-import dev.sluice.report.HeatMaps;
-import dev.sluice.report.Histograms;
 import dev.sluice.report.HtmlReport;
-import dev.sluice.report.LineChart;
 import dev.sluice.report.Numbers;
 import dev.sluice.report.Table;
-import dev.sluice.sink.SinkReport;
 import dev.sluice.statistics.Statistics;
-import dev.sluice.training.RunMetrics;
+import dev.sluice.study.Comparisons.Comparison;
+import dev.sluice.study.Comparisons.Pairs;
+import dev.sluice.study.Comparisons.Sensitivity;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.LinkedHashMap;
+import java.util.Collection;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
-import java.util.function.Function;
 import java.util.function.ToDoubleFunction;
-import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
 /// What a study says: sentences, tables, and a page with pictures.
 public final class StudyReport {
-  /// The grid's setting that is swept.
-  private static final String LEARNING_RATE = "learning_rate";
+  /// Differences of single pairs that a sentence names.
+  private static final int NAMED_DIFFERENCES = 10;
 
   private final Study study;
   private final Path directory;
-  private final List<TrialResult> results;
-  private final List<Comparison> comparisons;
+  private final Comparisons comparisons;
+  private final StudyFigures figures;
+  private final Map<Arm, Comparison> ofArm = new HashMap<>();
 
   /// @param results of the trials that are done
   public StudyReport(Study study, Path directory, List<TrialResult> results) {
     this.study = study;
     this.directory = directory;
-    this.results = List.copyOf(results);
-    this.comparisons = comparisons();
-  }
-
-  // ---------------------------------------------------------------- statistics
-
-  /// An arm against the baseline at the same point of the grid.
-  ///
-  /// @param differences of held-out bits per byte, arm minus baseline, one for each seed that both
-  ///   finished
-  /// @param relative mean difference over the baseline's mean
-  /// @param corrected p-value of no difference, with Holm's correction over all comparisons; NaN
-  ///   for fewer than two pairs
-  @SuppressWarnings("ArrayRecordComponent")
-  private record Comparison(Arm arm, double[] differences, double relative, double corrected) {
-    double mean() {
-      return Statistics.mean(differences);
-    }
-
-    double half() {
-      return Statistics.interval95(differences);
-    }
-
-    boolean shown() {
-      return corrected <= 0.05;
-    }
-
-    String interval() {
-      return "95 %% interval %s to %s"
-          .formatted(signed(mean() - half(), 4), signed(mean() + half(), 4));
-    }
-  }
-
-  private List<Comparison> comparisons() {
-    var arms = study.arms().stream().filter(arm -> !arm.equals(study.baseline(arm))).toList();
-    List<double[]> differences = new ArrayList<>();
-    for (Arm arm : arms) {
-      differences.add(differences(arm, TrialResult::bitsPerByte));
-    }
-    double[] corrected =
-        Statistics.holm(differences.stream().mapToDouble(Statistics::pValue).toArray());
-    List<Comparison> comparisons = new ArrayList<>();
-    for (int i = 0; i < arms.size(); i++) {
-      double[] baseline = values(finished(study.baseline(arms.get(i))), TrialResult::bitsPerByte);
-      comparisons.add(
-          new Comparison(
-              arms.get(i),
-              differences.get(i),
-              Statistics.mean(differences.get(i)) / Statistics.mean(baseline),
-              corrected[i]));
-    }
-    return comparisons;
-  }
-
-  /// Arm minus baseline for each seed that both finished.
-  private double[] differences(Arm arm, ToDoubleFunction<TrialResult> value) {
-    List<TrialResult> a = new ArrayList<>();
-    List<TrialResult> b = new ArrayList<>();
-    for (long seed : study.seeds()) {
-      var ofBaseline = finished(study.baseline(arm), seed);
-      var ofArm = finished(arm, seed);
-      if (ofBaseline.isPresent() && ofArm.isPresent()) {
-        a.add(ofBaseline.get());
-        b.add(ofArm.get());
-      }
-    }
-    return Statistics.differences(values(b, value), values(a, value));
+    this.comparisons = new Comparisons(study, results);
+    this.figures = new StudyFigures(study, directory, comparisons);
+    comparisons.comparisons().forEach(comparison -> ofArm.put(comparison.arm(), comparison));
   }
 
   // ---------------------------------------------------------------- words
 
   /// What can and what cannot be concluded, baseline against each variant.
   public List<String> sentences() {
+    List<String> sentences = new ArrayList<>(conclusions());
+    figures.sinks().values().stream()
+        .flatMap(sink -> sink.warnings().stream())
+        .distinct()
+        .forEach(sentences::add);
+    untrainedPositions().ifPresent(sentences::add);
+    long done = 0;
+    for (Arm arm : study.arms()) {
+      int trials = comparisons.done(arm).size();
+      int diverged = trials - comparisons.finished(arm).size();
+      done += trials;
+      if (diverged > 0) {
+        sentences.add(
+            "%s: %d of %d trials diverged; means and pairs leave them out, so they speak of the survivors only."
+                .formatted(arm.name(), diverged, trials));
+      }
+    }
+    long missing = (long) study.arms().size() * study.seeds().size() - done;
+    if (missing > 0) {
+      sentences.add(missing + " of the study's trials are not done yet.");
+    }
+    sentences.addAll(size());
+    return sentences;
+  }
+
+  /// What the statistics say.
+  List<String> conclusions() {
     List<String> sentences = new ArrayList<>();
-    if (comparisons.size() <= 4) {
-      comparisons.forEach(comparison -> sentences.add(comparison(comparison)));
+    if (comparisons.comparisons().size() <= 4) {
+      comparisons.comparisons().forEach(comparison -> sentences.add(sentence(comparison)));
     } else {
       sentences.addAll(manyComparisons());
     }
     power().ifPresent(sentences::add);
-    sentences.addAll(sensitivities());
-    sinks().values().stream()
-        .flatMap(sink -> sink.warnings().stream())
-        .distinct()
-        .forEach(sentences::add);
-    for (Arm arm : study.arms()) {
-      var all = find(arm);
-      long diverged = all.stream().filter(TrialResult::diverged).count();
-      if (diverged > 0) {
-        sentences.add(
-            "%s: %d of %d trials diverged; means and pairs leave them out, so they speak of the survivors only."
-                .formatted(arm.name(), diverged, all.size()));
-      }
-    }
-    int missing = study.arms().size() * study.seeds().size() - results.size();
-    if (missing > 0) {
-      sentences.add(missing + " of the study's trials are not done yet.");
-    }
-    sentences.add(
-        ("Each model trained on %s tokens. The paper's effects are of models with billions of"
-                + " parameters and hundreds of billions of tokens; in small models the effect of a"
-                + " gate is often smaller than the noise between seeds, and attention sinks are"
-                + " only beginning to form.")
-            .formatted(Numbers.count(tokensPerTrial())));
+    comparisons.sensitivities().forEach(sensitivity -> sentences.add(sentence(sensitivity)));
     return sentences;
   }
 
-  private long tokensPerTrial() {
-    var base = study.base();
-    return (long) base.steps()
-        * base.batchSize()
-        * base.sequenceLength()
-        * base.gradientAccumulation();
+  /// Sinks that are measured on longer windows than the models were trained with.
+  private Optional<String> untrainedPositions() {
+    int window =
+        figures.sinks().values().stream().mapToInt(sink -> sink.longestWindow()).max().orElse(0);
+    int trained =
+        study.arms().stream()
+            .mapToInt(arm -> study.config(arm).sequenceLength())
+            .min()
+            .orElse(window);
+    return window > trained + 1 // a window has one token more than a sequence
+        ? Optional.of(
+            "Sinks are measured on windows of %d tokens, longer than the %d that models were trained with: attention at the positions beyond is of a kind that they never learned."
+                .formatted(window, trained))
+        : Optional.empty();
   }
 
-  private String comparison(Comparison c) {
-    String baseline = study.baseline(c.arm).name();
-    int pairs = c.differences.length;
-    if (pairs == 0) {
-      return c.arm.name()
+  /// How much the models saw, and whether all saw it alike.
+  private List<String> size() {
+    var configs = study.arms().stream().map(study::config).toList();
+    var tokens =
+        configs.stream()
+            .mapToLong(
+                config ->
+                    (long) config.steps()
+                        * config.batchSize()
+                        * config.sequenceLength()
+                        * config.gradientAccumulation())
+            .summaryStatistics();
+    List<String> sentences = new ArrayList<>();
+    if (configs.stream().map(config -> config.sequenceLength()).distinct().count() > 1) {
+      sentences.add(
+          "The sequence length differs: held-out losses are of windows of different lengths, and a"
+              + " longer one is easier on average.");
+    }
+    sentences.add(
+        ("%s tokens. The paper's effects are of models with billions of parameters and hundreds of"
+                + " billions of tokens; in small models the effect of a gate is often smaller than"
+                + " the noise between seeds, and attention sinks are only beginning to form.")
+            .formatted(
+                tokens.getMin() == tokens.getMax()
+                    ? "Each model trained on " + Numbers.count(tokens.getMin())
+                    : "The models trained on %s to %s"
+                        .formatted(
+                            Numbers.count(tokens.getMin()), Numbers.count(tokens.getMax()))));
+    return sentences;
+  }
+
+  private String sentence(Comparison c) {
+    String baseline = study.baseline(c.arm()).name();
+    var pairs = c.pairs();
+    if (pairs.count() == 0) {
+      return c.arm().name()
           + ": no pair of finished trials with "
           + baseline
           + " yet, so nothing can be said.";
     }
     String what =
-        "%s against %s: held-out loss %s by %s bits per byte on average over %d paired seed%s (%s)."
+        "%s against %s: held-out loss %s on average over %d paired seed%s (%s)."
             .formatted(
-                c.arm.name(),
+                c.arm().name(),
                 baseline,
-                c.mean() < 0 ? "lower" : "higher",
-                Numbers.fixed(Math.abs(c.mean()), 4),
-                pairs,
-                pairs == 1 ? "" : "s",
-                String.join(
-                    ", ",
-                    Arrays.stream(c.differences).mapToObj(value -> signed(value, 4)).toList()));
+                pairs.mean() == 0
+                    ? "the same"
+                    : "%s by %s bits per byte"
+                        .formatted(
+                            pairs.mean() < 0 ? "lower" : "higher",
+                            Numbers.fixed(Math.abs(pairs.mean()), 4)),
+                pairs.count(),
+                pairs.count() == 1 ? "" : "s",
+                differences(pairs));
     return what + " " + verdict(c);
   }
 
+  private static String differences(Pairs pairs) {
+    String named =
+        String.join(
+            ", ",
+            Arrays.stream(pairs.differences())
+                .limit(NAMED_DIFFERENCES)
+                .mapToObj(value -> signed(value, 4))
+                .toList());
+    int more = pairs.count() - NAMED_DIFFERENCES;
+    return more > 0 ? named + " and " + more + " more" : named;
+  }
+
   private String verdict(Comparison c) {
-    int pairs = c.differences.length;
-    if (pairs < 2) {
+    int pairs = c.pairs().count();
+    if (!c.tested()) {
       return "From one seed nothing can be concluded.";
     }
     String few =
@@ -190,28 +179,51 @@ public final class StudyReport {
             ? " (with %d seeds it is wide and rests on a guess of the noise; use --seeds 5 or more to decide)"
                 .formatted(pairs)
             : "";
-    String test =
-        "%s%s".formatted(p(c.corrected), comparisons.size() > 1 ? " after correction" : "");
+    String test = p(c.corrected()) + (tested() > 1 ? " after correction" : "");
     return c.shown()
-        ? "The difference is shown: %s, %s%s.".formatted(c.interval(), test, few)
-        : "No difference shown: %s, %s%s.".formatted(c.interval(), test, few);
+        ? "The difference is shown: %s, %s%s.".formatted(interval(c.pairs(), 4), test, few)
+        : "No difference shown: %s, %s%s.".formatted(interval(c.pairs(), 4), test, few);
+  }
+
+  private static String interval(Pairs pairs, int decimals) {
+    return "95 %% interval %s to %s"
+        .formatted(
+            signed(pairs.mean() - pairs.half(), decimals),
+            signed(pairs.mean() + pairs.half(), decimals));
+  }
+
+  private long tested() {
+    return comparisons.comparisons().stream().filter(Comparison::tested).count();
   }
 
   private List<String> manyComparisons() {
+    var tested = comparisons.comparisons().stream().filter(Comparison::tested).toList();
+    int all = comparisons.comparisons().size();
+    String baseline = study.variants().getFirst().name();
+    if (tested.isEmpty()) {
+      return List.of(
+          "None of the %d comparisons with %s has two pairs of finished trials, so nothing can be said."
+              .formatted(all, baseline));
+    }
     List<String> sentences = new ArrayList<>();
-    var shown = comparisons.stream().filter(Comparison::shown).toList();
+    var shown = tested.stream().filter(Comparison::shown).toList();
+    var pairs = tested.stream().mapToInt(c -> c.pairs().count()).summaryStatistics();
     String how =
-        "paired t-tests over %d seeds at 5 %%, with Holm's correction for %d comparisons"
-            .formatted(study.seeds().size(), comparisons.size());
+        "paired t-tests over %s seeds at 5 %%, with Holm's correction for %d comparisons"
+            .formatted(
+                pairs.getMin() == pairs.getMax()
+                    ? String.valueOf(pairs.getMin())
+                    : pairs.getMin() + " to " + pairs.getMax(),
+                tested.size());
     sentences.add(
         shown.isEmpty()
             ? "No variant is shown to differ from %s (%s), which does not say that none does."
-                .formatted(study.variants().getFirst().name(), how)
+                .formatted(baseline, how)
             : "%d of %d comparisons show a difference to %s in held-out loss (%s): %s."
                 .formatted(
                     shown.size(),
-                    comparisons.size(),
-                    study.variants().getFirst().name(),
+                    tested.size(),
+                    baseline,
                     how,
                     String.join(
                         "; ",
@@ -219,146 +231,63 @@ public final class StudyReport {
                             .map(
                                 c ->
                                     "%s %s bits per byte (%s)"
-                                        .formatted(c.arm.name(), signed(c.mean(), 4), c.interval()))
+                                        .formatted(
+                                            c.arm().name(),
+                                            signed(c.pairs().mean(), 4),
+                                            interval(c.pairs(), 4)))
                             .toList())));
-    if (!shown.isEmpty() && shown.size() < comparisons.size()) {
+    if (!shown.isEmpty() && shown.size() < tested.size()) {
       sentences.add("Of the others no difference is shown, which does not say that there is none.");
+    }
+    if (tested.size() < all) {
+      sentences.add(
+          "%d comparisons have no two pairs of finished trials and were not tested."
+              .formatted(all - tested.size()));
     }
     return sentences;
   }
 
   /// What the study could have seen.
   private Optional<String> power() {
-    var deviations =
-        comparisons.stream()
-            .filter(c -> c.differences.length >= 2)
-            .mapToDouble(c -> Statistics.standardDeviation(c.differences))
-            .toArray();
-    if (deviations.length == 0) {
-      return Optional.empty();
-    }
-    double deviation = Statistics.median(deviations);
     int seeds = study.seeds().size();
-    return Optional.of(
-        ("Differences between paired seeds scatter with a standard deviation of %s bits per byte:"
-                + " one comparison over %d seeds would show a true difference of %s in four of five"
-                + " such studies, over %d seeds one of %s.")
+    return comparisons
+        .deviation()
+        .map(
+            deviation ->
+                ("Differences between paired seeds scatter with a standard deviation of %s bits per"
+                        + " byte: one comparison over %d seeds would show a true difference of %s"
+                        + " in four of five such studies, over %d seeds one of %s.")
+                    .formatted(
+                        Numbers.fixed(deviation, 4),
+                        seeds,
+                        Numbers.fixed(Statistics.detectable(deviation, seeds), 4),
+                        4 * seeds,
+                        Numbers.fixed(Statistics.detectable(deviation, 4 * seeds), 4)));
+  }
+
+  private String sentence(Sensitivity sensitivity) {
+    var pairs = sensitivity.pairs();
+    int seeds = sensitivity.bySeed().size();
+    String what =
+        "%s: learning-rate sensitivity %s nats over %d seed%s"
             .formatted(
-                Numbers.fixed(deviation, 4),
+                sensitivity.variant().name(),
+                Numbers.fixed(sensitivity.mean(), 3),
                 seeds,
-                Numbers.fixed(Statistics.detectable(deviation, seeds), 4),
-                4 * seeds,
-                Numbers.fixed(Statistics.detectable(deviation, 4 * seeds), 4)));
-  }
-
-  // ---------------------------------------------------------------- learning rates
-
-  /// The mean over the learning rates of what a variant's loss, at most that of a new model, is
-  /// above its best: learning-rate sensitivity (arXiv 2309.14322, section 2.2), in nats, one for
-  /// each seed of which all trials are done.
-  private double[] sensitivity(Variant variant) {
-    List<Double> all = new ArrayList<>();
-    for (long seed : study.seeds()) {
-      var losses =
-          study.arms().stream()
-              .filter(arm -> arm.variant().equals(variant))
-              .flatMap(arm -> find(arm).stream())
-              .filter(result -> result.seed() == seed)
-              .mapToDouble(StudyReport::boundedLoss)
-              .toArray();
-      long points = study.arms().stream().filter(arm -> arm.variant().equals(variant)).count();
-      if (losses.length == points) {
-        double best = Arrays.stream(losses).min().orElseThrow();
-        all.add(Statistics.mean(losses) - best);
-      }
+                seeds == 1 ? "" : "s");
+    if (pairs.count() < 2) {
+      return what + ".";
     }
-    return all.stream().mapToDouble(Double::doubleValue).toArray();
-  }
-
-  /// Held-out loss, at most that of a new model, which stands for a diverged one.
-  private static double boundedLoss(TrialResult result) {
-    return result.diverged()
-        ? result.initialLoss()
-        : Math.min(result.heldOutLoss(), result.initialLoss());
-  }
-
-  private boolean sweepsLearningRates() {
-    return study.grid().size() == 1
-        && study.grid().getOrDefault(LEARNING_RATE, List.of()).size() > 1;
-  }
-
-  private List<String> sensitivities() {
-    List<String> sentences = new ArrayList<>();
-    if (!sweepsLearningRates()) {
-      return sentences;
-    }
-    var baseline = study.variants().getFirst();
-    double[] ofBaseline = sensitivity(baseline);
-    for (Variant variant : study.variants()) {
-      double[] values = sensitivity(variant);
-      if (values.length == 0) {
-        continue;
-      }
-      boolean paired = values.length == ofBaseline.length && !variant.equals(baseline);
-      double[] differences = paired ? Statistics.differences(values, ofBaseline) : new double[0];
-      sentences.add(
-          "%s: learning-rate sensitivity %s nats over %d seed%s%s."
-              .formatted(
-                  variant.name(),
-                  Numbers.fixed(Statistics.mean(values), 3),
-                  values.length,
-                  values.length == 1 ? "" : "s",
-                  differences.length < 2
-                      ? ""
-                      : ", %s against %s (95 %% interval %s to %s, %s)"
-                          .formatted(
-                              signed(Statistics.mean(differences), 3),
-                              baseline.name(),
-                              signed(
-                                  Statistics.mean(differences) - Statistics.interval95(differences),
-                                  3),
-                              signed(
-                                  Statistics.mean(differences) + Statistics.interval95(differences),
-                                  3),
-                              p(Statistics.pValue(differences)))));
-    }
-    return sentences;
-  }
-
-  private LineChart sweep() {
-    List<LineChart.Series> series = new ArrayList<>();
-    for (Variant variant : study.variants()) {
-      List<double[]> points = new ArrayList<>();
-      for (Arm arm : study.arms()) {
-        var all = find(arm);
-        if (arm.variant().equals(variant) && !all.isEmpty()) {
-          var losses = all.stream().mapToDouble(StudyReport::boundedLoss).summaryStatistics();
-          points.add(
-              new double[] {
-                Double.parseDouble(arm.point().getOrDefault(LEARNING_RATE, "NaN")),
-                losses.getAverage(),
-                losses.getMin(),
-                losses.getMax()
-              });
-        }
-      }
-      if (!points.isEmpty()) {
-        series.add(
-            LineChart.Series.of(variant.name(), column(points, 0), column(points, 1))
-                .withBand(column(points, 2), column(points, 3)));
-      }
-    }
-    return new LineChart(
-        "Loss and learning rate",
-        "Held-out loss at the end; line: mean over seeds; band: lowest to highest seed. A diverged"
-            + " trial counts with the loss of a new model.",
-        Axis.logarithmic("learning rate"),
-        Axis.linear("nats per token"),
-        series);
-  }
-
-  private static double[] column(List<double[]> rows, int column) {
-    return rows.stream().mapToDouble(row -> row[column]).toArray();
+    long tests = comparisons.sensitivities().stream().filter(s -> s.pairs().count() > 1).count();
+    return what
+        + ", %s against %s on the %d seeds of both (%s, %s%s)."
+            .formatted(
+                signed(pairs.mean(), 3),
+                study.variants().getFirst().name(),
+                pairs.count(),
+                interval(pairs, 3),
+                p(sensitivity.corrected()),
+                tests > 1 ? " after correction" : "");
   }
 
   // ---------------------------------------------------------------- tables
@@ -366,6 +295,25 @@ public final class StudyReport {
   /// Losses and what the trained models do, a row per variant and point of the grid.
   public List<Table> tables() {
     return List.of(losses(), behaviour());
+  }
+
+  /// The arms that have trials.
+  private List<Arm> rows() {
+    return study.arms().stream().filter(arm -> !comparisons.done(arm).isEmpty()).toList();
+  }
+
+  /// The seeds that rows with finished trials rest on: one list where all have the same, so that
+  /// their means can be compared.
+  private List<List<Long>> seedsOfRows() {
+    return rows().stream()
+        .map(arm -> List.copyOf(comparisons.finished(arm).keySet()))
+        .filter(seeds -> !seeds.isEmpty())
+        .distinct()
+        .toList();
+  }
+
+  private boolean seedsDiffer() {
+    return seedsOfRows().size() > 1;
   }
 
   private Table losses() {
@@ -377,32 +325,30 @@ public final class StudyReport {
     }
     columns.addAll(List.of("parameters", "tokens/s"));
     var table =
-        Table.titled(
-                "Held-out loss, mean ± standard deviation over %d seed%s"
-                    .formatted(study.seeds().size(), study.seeds().size() == 1 ? "" : "s"))
-            .columns(columns.toArray(String[]::new));
-    for (Arm arm : study.arms()) {
-      var all = find(arm);
-      if (all.isEmpty()) {
-        continue;
-      }
-      var done = finished(arm);
-      var comparison = comparisons.stream().filter(c -> c.arm.equals(arm)).findFirst().orElse(null);
+        titled("Held-out loss, mean ± standard deviation").columns(columns.toArray(String[]::new));
+    for (Arm arm : rows()) {
+      var finished = comparisons.finished(arm).values();
       var row = armCells(arm);
-      row.add(spread(done, TrialResult::bitsPerByte, 4));
-      row.addAll(difference(comparison));
+      row.add(spread(finished, TrialResult::bitsPerByte, 4));
+      row.addAll(difference(ofArm.get(arm)));
       if (published) {
         row.addAll(published(arm.variant()));
       }
-      row.add(done.isEmpty() ? Cell.missing() : Cell.of(done.getFirst().parameters()));
-      row.add(Cell.of(Math.round(Statistics.mean(values(all, TrialResult::tokensPerSecond)))));
+      row.add(
+          finished.isEmpty() ? Cell.missing() : Cell.of(finished.iterator().next().parameters()));
+      row.add(
+          Cell.of(
+              Math.round(
+                  Statistics.mean(
+                      values(comparisons.done(arm).values(), TrialResult::tokensPerSecond)))));
       table = table.row(row);
     }
     table =
-        table.footnote(
-            "Difference: to %s of the same seed, mean with the half-width of its 95 %% interval. p:"
-                    .formatted(study.variants().getFirst().name())
-                + " paired t-test with Holm's correction over all rows.");
+        footnoted(table)
+            .footnote(
+                "Difference: to %s of the same seed, mean with the half-width of its 95 %% interval; change: the same over the baseline's loss on those seeds. p:"
+                        .formatted(study.variants().getFirst().name())
+                    + " paired t-test with Holm's correction over all rows.");
     return published
         ? table.footnote(
             "The paper's numbers are of far larger models (arXiv 2505.06708) and come without"
@@ -410,18 +356,42 @@ public final class StudyReport {
         : table;
   }
 
+  private Table titled(String title) {
+    var seeds = seedsOfRows();
+    int planned = study.seeds().size();
+    return Table.titled(
+        switch (seeds.size()) {
+          case 0 -> title;
+          case 1 ->
+              "%s over %d%s seed%s"
+                  .formatted(
+                      title,
+                      seeds.getFirst().size(),
+                      seeds.getFirst().size() < planned ? " of " + planned : "",
+                      planned == 1 ? "" : "s");
+          default -> title + " over each row's own seeds";
+        });
+  }
+
+  private Table footnoted(Table table) {
+    return seedsDiffer()
+        ? table.footnote(
+            "Rows rest on different seeds, so their means cannot be compared; the differences can,"
+                + " which are over the seeds of both.")
+        : table;
+  }
+
   private static List<Cell> difference(@Nullable Comparison c) {
-    if (c == null || c.differences.length == 0) {
+    if (c == null || c.pairs().count() == 0) {
       return List.of(Cell.missing(), Cell.missing(), Cell.missing());
     }
+    var pairs = c.pairs();
     return List.of(
-        c.differences.length < 2
-            ? new Cell.Quantity(c.mean(), signed(c.mean(), 4))
-            : Cell.interval(c.mean(), c.half()),
-        new Cell.Quantity(c.relative, signed(100 * c.relative, 2) + " %"),
-        Double.isNaN(c.corrected)
-            ? Cell.missing()
-            : new Cell.Quantity(c.corrected, probability(c.corrected)));
+        pairs.count() < 2
+            ? new Cell.Quantity(pairs.mean(), signed(pairs.mean(), 4))
+            : Cell.interval(pairs.mean(), pairs.half()),
+        new Cell.Quantity(pairs.relative(), signed(100 * pairs.relative(), 2) + " %"),
+        c.tested() ? new Cell.Quantity(c.corrected(), probability(c.corrected())) : Cell.missing());
   }
 
   private List<Cell> published(Variant variant) {
@@ -447,31 +417,28 @@ public final class StudyReport {
             "spikes",
             "diverged"));
     var table =
-        Table.titled("Attention, activations and stability, mean ± standard deviation over seeds")
+        titled("Attention, activations and stability, mean ± standard deviation")
             .columns(columns.toArray(String[]::new));
-    for (Arm arm : study.arms()) {
-      var all = find(arm);
-      if (all.isEmpty()) {
-        continue;
-      }
-      var done = finished(arm);
-      boolean gated = done.stream().anyMatch(result -> result.meanGate() != null);
+    for (Arm arm : rows()) {
+      var all = comparisons.done(arm).values();
+      var finished = comparisons.finished(arm).values();
+      var gated = finished.stream().filter(result -> result.meanGate() != null).toList();
       var row = armCells(arm);
       row.addAll(
           List.of(
-              spread(done, TrialResult::firstTokenAttention, 4),
-              done.isEmpty() ? Cell.missing() : Cell.of(done.getFirst().uniformFloor(), 4),
-              spread(done, TrialResult::sinkRate, 3),
-              spread(done, TrialResult::largestActivation, 1),
-              gated
-                  ? spread(
-                      done, result -> result.meanGate() == null ? Double.NaN : result.meanGate(), 3)
-                  : Cell.missing(),
+              spread(finished, TrialResult::firstTokenAttention, 4),
+              finished.isEmpty()
+                  ? Cell.missing()
+                  : Cell.of(finished.iterator().next().uniformFloor(), 4),
+              spread(finished, TrialResult::sinkRate, 3),
+              spread(finished, TrialResult::largestActivation, 1),
+              spread(
+                  gated, result -> result.meanGate() == null ? Double.NaN : result.meanGate(), 3),
               Cell.of(Statistics.mean(values(all, TrialResult::spikes)), 1),
-              Cell.of(all.size() - (long) done.size())));
+              Cell.of((long) all.size() - finished.size())));
       table = table.row(row);
     }
-    return table
+    return footnoted(table)
         .footnote(
             "First-token attention: mean over layers, heads and queries but the first 4; uniform is"
                 + " what attention without preferences would give. Sink rate: share of heads that"
@@ -483,19 +450,26 @@ public final class StudyReport {
                 + " nats above the median of the 101 steps around, per trial.");
   }
 
-  /// Headers of what says which arm a row is about: the variant and the grid's settings.
+  /// Headers of what says which arm a row is about: the variant and the grid's settings, and the
+  /// seeds where rows differ in them.
   private List<String> armColumns() {
     var columns = new ArrayList<>(List.of("variant"));
     study.grid().keySet().forEach(setting -> columns.add(setting.replace('_', ' ')));
+    if (seedsDiffer()) {
+      columns.add("seeds");
+    }
     return columns;
   }
 
   private List<Cell> armCells(Arm arm) {
     String name = arm.variant().name();
+    var finished = comparisons.finished(arm).keySet();
     var cells =
-        new ArrayList<>(
-            List.of(Cell.of(finished(arm).isEmpty() ? name + " (all diverged)" : name)));
+        new ArrayList<>(List.of(Cell.of(finished.isEmpty() ? name + " (all diverged)" : name)));
     study.grid().keySet().forEach(key -> cells.add(value(arm.point().getOrDefault(key, ""))));
+    if (seedsDiffer()) {
+      cells.add(finished.isEmpty() ? Cell.missing() : Cell.of(ranges(List.copyOf(finished))));
+    }
     return cells;
   }
 
@@ -509,13 +483,18 @@ public final class StudyReport {
   }
 
   private static Cell spread(
-      List<TrialResult> arm, ToDoubleFunction<TrialResult> value, int decimals) {
-    double[] values = values(arm, value);
+      Collection<TrialResult> trials, ToDoubleFunction<TrialResult> value, int decimals) {
+    double[] values = values(trials, value);
     return switch (values.length) {
       case 0 -> Cell.missing();
       case 1 -> Cell.of(values[0], decimals);
       default -> Cell.interval(Statistics.mean(values), Statistics.standardDeviation(values));
     };
+  }
+
+  private static double[] values(
+      Collection<TrialResult> results, ToDoubleFunction<TrialResult> value) {
+    return results.stream().mapToDouble(value).toArray();
   }
 
   // ---------------------------------------------------------------- page
@@ -532,360 +511,80 @@ public final class StudyReport {
             .manifest(manifest);
     sentences().forEach(page::summary);
     tables().forEach(page::table);
-    if (sweepsLearningRates()) {
-      page.section("Learning rates").figure(sweep());
+    if (comparisons.sweepsLearningRates()) {
+      page.section("Learning rates").figure(figures.sweep());
     }
     page.section("Loss");
-    for (var point : points()) {
-      page.figure(curves("Training loss", point, "loss", "nats per token", 0.9))
-          .figure(curves("Held-out loss", point, "held_out_bits_per_byte", "bits per byte", 0));
+    for (var point : study.arms().stream().map(Arm::point).distinct().toList()) {
+      page.figure(figures.curves("Training loss", point, "loss", "nats per token", 0.9))
+          .figure(
+              figures.curves("Held-out loss", point, "held_out_bits_per_byte", "bits per byte", 0));
     }
-    Map<String, SinkReport> sinks = sinks();
-    if (sinks.isEmpty()) {
-      return write(page);
+    if (!figures.sinks().isEmpty()) {
+      attention(page);
     }
-    page.section("Where attention goes")
-        .prose(
-            "Attention of the first seed's models on the first held-out window, mean over heads. A"
-                + " bright first column is an attention sink. Compare the panels of one layer: the"
-                + " colour scale is the same."
-                + (study.grid().isEmpty()
-                    ? ""
-                    : " Of the grid, the point is shown at which the baseline is best: "
-                        + describe(shownPoint())
-                        + "."));
-    for (int layer : shownLayers(sinks)) {
-      page.figure(attentionMaps(sinks, layer));
-    }
-    page.figure(sinkMaps(sinks)).figure(firstTokenBars(sinks)).figure(activationBars(sinks));
-    page.section("How sinks grow during training")
-        .figure(
-            curves(
-                "Attention to the first token",
-                shownPoint(),
-                "first_token_attention",
-                "share of attention",
-                0))
-        .figure(curves("Largest activation", shownPoint(), "largest_activation", "largest |x|", 0));
-    if (sinks.values().stream().anyMatch(report -> !report.gateStatistics().gates().isEmpty())) {
-      page.section("What the gates do").figure(gateHistograms(sinks));
-      gateMaps(sinks).ifPresent(page::figure);
-      page.figure(
-          curves("Mean gate score", shownPoint(), "mean_gate_score", "mean over all gates", 0));
-    }
-    return write(page);
-  }
-
-  private Path write(HtmlReport page) throws IOException {
     Path file = directory.resolve("report.html");
     page.writeTo(file);
     return file;
   }
 
-  private List<Map<String, String>> points() {
-    return study.arms().stream().map(Arm::point).distinct().toList();
+  private void attention(HtmlReport page) {
+    var point = figures.point();
+    page.section("Where attention goes")
+        .prose(
+            "Attention of the models of %s on the first held-out window, mean over heads. A bright first column is an attention sink. Compare the panels of one layer: the colour scale is the same.%s"
+                .formatted(
+                    figures.whose(),
+                    study.grid().isEmpty()
+                        ? ""
+                        : " Of the grid, %s: %s."
+                            .formatted(
+                                point.best()
+                                    ? "the point is shown at which the baseline is best"
+                                    : "this point is shown",
+                                describe(point.settings()))));
+    figures.attentionMaps().forEach(page::figure);
+    page.figure(figures.sinkMaps())
+        .figure(figures.firstTokenBars())
+        .figure(figures.activationBars());
+    page.section("How sinks grow during training")
+        .figure(
+            figures.curves(
+                "Attention to the first token", "first_token_attention", "share of attention"))
+        .figure(figures.curves("Largest activation", "largest_activation", "largest |x|"));
+    if (figures.hasGates()) {
+      page.section("What the gates do").figure(figures.gateHistograms());
+      figures.gateMaps().ifPresent(page::figure);
+      page.figure(figures.curves("Mean gate score", "mean_gate_score", "mean over all gates"));
+    }
   }
 
-  private static String describe(Map<String, String> point) {
+  // ---------------------------------------------------------------- text of numbers
+
+  static String describe(Map<String, String> point) {
     return String.join(
         ", ", point.entrySet().stream().map(one -> one.getKey() + " " + one.getValue()).toList());
   }
 
-  /// The point of the grid at which the baseline's loss is lowest.
-  private Map<String, String> shownPoint() {
-    Map<String, String> best = points().getFirst();
-    double lowest = Double.POSITIVE_INFINITY;
-    for (var point : points()) {
-      double loss =
-          Statistics.mean(
-              values(
-                  finished(new Arm(study.variants().getFirst(), point)), TrialResult::bitsPerByte));
-      if (loss < lowest) {
-        best = point;
-        lowest = loss;
+  /// `seed 4`, or `seeds 1 to 3, 5`.
+  static String seeds(List<Long> seeds) {
+    return (seeds.size() == 1 ? "seed " : "seeds ") + ranges(seeds);
+  }
+
+  private static String ranges(List<Long> seeds) {
+    List<String> ranges = new ArrayList<>();
+    for (int i = 0; i < seeds.size(); ) {
+      int last = i;
+      while (last + 1 < seeds.size() && seeds.get(last + 1) == seeds.get(last) + 1) {
+        last++;
       }
+      ranges.add(
+          last == i
+              ? String.valueOf(seeds.get(i))
+              : seeds.get(i) + (last == i + 1 ? ", " : " to ") + seeds.get(last));
+      i = last + 1;
     }
-    return best;
-  }
-
-  private LineChart curves(
-      String title, Map<String, String> point, String field, String unit, double smoothing) {
-    List<LineChart.Series> series = new ArrayList<>();
-    for (Variant variant : study.variants()) {
-      var arm = new Arm(variant, point);
-      List<RunMetrics.Curve> curves = new ArrayList<>();
-      for (var result : finished(arm)) {
-        var curve = RunMetrics.read(trial(arm, result.seed()).directory()).curve(field);
-        if (curve.steps().length > 0) {
-          curves.add(smoothed(curve, smoothing));
-        }
-      }
-      if (!curves.isEmpty()) {
-        series.add(band(variant.name(), curves));
-      }
-    }
-    return new LineChart(
-        point.isEmpty() ? title : title + ", " + describe(point),
-        "Line: mean over seeds; band: lowest to highest seed."
-            + (smoothing > 0
-                ? " Smoothed: moving average with weight " + smoothing + " on the past."
-                : ""),
-        Axis.linear("step"),
-        Axis.linear(unit),
-        series);
-  }
-
-  private static RunMetrics.Curve smoothed(RunMetrics.Curve curve, double smoothing) {
-    double[] values = curve.values().clone();
-    for (int i = 1; i < values.length; i++) {
-      values[i] = smoothing * values[i - 1] + (1 - smoothing) * values[i];
-    }
-    return new RunMetrics.Curve(curve.steps(), values);
-  }
-
-  private static LineChart.Series band(String name, List<RunMetrics.Curve> curves) {
-    double[] steps = curves.getFirst().steps();
-    double[] mean = new double[steps.length];
-    double[] low = new double[steps.length];
-    double[] high = new double[steps.length];
-    for (int i = 0; i < steps.length; i++) {
-      int at = i;
-      var there = curves.stream().mapToDouble(curve -> curve.values()[at]).summaryStatistics();
-      mean[i] = there.getAverage();
-      low[i] = there.getMin();
-      high[i] = there.getMax();
-    }
-    var line = LineChart.Series.of(name, steps, mean);
-    return curves.size() > 1 ? line.withBand(low, high) : line;
-  }
-
-  /// The first finished seed's measurements of each variant, at the shown point of the grid.
-  private Map<String, SinkReport> sinks() {
-    var sinks = new LinkedHashMap<String, SinkReport>();
-    var point = shownPoint();
-    for (Variant variant : study.variants()) {
-      var arm = new Arm(variant, point);
-      finished(arm).stream()
-          .findFirst()
-          .ifPresent(
-              result ->
-                  sinks.put(
-                      variant.name(),
-                      SinkReport.read(
-                          trial(arm, result.seed()).directory().resolve(TrialResult.SINKS))));
-    }
-    return sinks;
-  }
-
-  /// At most four layers from the first to the last.
-  private static int[] shownLayers(Map<String, SinkReport> sinks) {
-    int layers =
-        sinks.values().stream()
-            .mapToInt(report -> report.attentionMap().layers().size())
-            .min()
-            .orElse(0);
-    int shown = Math.min(4, layers);
-    return IntStream.range(0, shown)
-        .map(i -> shown == 1 ? 0 : i * (layers - 1) / (shown - 1))
-        .toArray();
-  }
-
-  private static HeatMaps attentionMaps(Map<String, SinkReport> sinks, int layer) {
-    List<HeatMaps.Panel> panels = new ArrayList<>();
-    int step = 1;
-    for (var sink : sinks.entrySet()) {
-      var map = sink.getValue().attentionMap();
-      var cells = map.layers().get(layer).cells();
-      step = Math.max(1, map.tokens() / cells.size());
-      float[][] values = new float[cells.size()][];
-      for (int row = 0; row < values.length; row++) {
-        values[row] = new float[cells.get(row).size()];
-        for (int column = 0; column < values[row].length; column++) {
-          values[row][column] = column > row ? Float.NaN : cells.get(row).get(column);
-        }
-      }
-      panels.add(HeatMaps.Panel.of(sink.getKey(), values));
-    }
-    return HeatMaps.attention(
-        "Attention, layer " + (layer + 1),
-        "Each cell is the mean weight of " + step + " × " + step + " query–key pairs.",
-        step,
-        panels);
-  }
-
-  private static HeatMaps sinkMaps(Map<String, SinkReport> sinks) {
-    return byHead(
-        "Attention to the first token, by head",
-        "Mean over queries but the first 4, first seed.",
-        sinks,
-        report ->
-            report.firstTokenAttention().layers().stream()
-                .map(layer -> layer.headsExcluding())
-                .toList());
-  }
-
-  private static Optional<HeatMaps> gateMaps(Map<String, SinkReport> sinks) {
-    var gated = new LinkedHashMap<String, SinkReport>();
-    sinks.forEach(
-        (name, report) -> {
-          if (!gateMeans(report).isEmpty()) {
-            gated.put(name, report);
-          }
-        });
-    return gated.isEmpty()
-        ? Optional.empty()
-        : Optional.of(
-            byHead(
-                "Gate scores, by head",
-                "Mean score of the gate after attention over all held-out tokens, first seed.",
-                gated,
-                StudyReport::gateMeans));
-  }
-
-  /// A layer's row of heads each; empty for a model without a gate after attention.
-  private static List<List<Double>> gateMeans(SinkReport report) {
-    return report.gateStatistics().gates().stream()
-        .filter(gate -> !gate.heads().isEmpty())
-        .map(gate -> gate.heads().stream().map(scores -> scores.mean()).toList())
-        .toList();
-  }
-
-  private static HeatMaps byHead(
-      String title,
-      String caption,
-      Map<String, SinkReport> sinks,
-      Function<SinkReport, List<List<Double>>> values) {
-    List<HeatMaps.Panel> panels = new ArrayList<>();
-    sinks.forEach(
-        (name, report) -> {
-          var rows = values.apply(report);
-          float[][] matrix = new float[rows.size()][];
-          for (int row = 0; row < matrix.length; row++) {
-            matrix[row] = new float[rows.get(row).size()];
-            for (int column = 0; column < matrix[row].length; column++) {
-              matrix[row][column] = rows.get(row).get(column).floatValue();
-            }
-          }
-          panels.add(HeatMaps.Panel.of(name, matrix));
-        });
-    return new HeatMaps(
-        title,
-        caption,
-        HeatMaps.Side.of("layer"),
-        HeatMaps.Side.of("head"),
-        HeatMaps.ColourScale.LINEAR,
-        panels);
-  }
-
-  private static BarChart firstTokenBars(Map<String, SinkReport> sinks) {
-    double floor =
-        sinks.values().stream()
-            .mapToDouble(report -> report.firstTokenAttention().uniformFloorExcluding())
-            .findFirst()
-            .orElse(Double.NaN);
-    return new BarChart(
-        "Attention to the first token",
-        "Mean over heads and queries but the first 4, first seed.",
-        "layer",
-        layerNames(sinks),
-        Axis.linear("share of attention"),
-        bars(
-            sinks,
-            report ->
-                report.firstTokenAttention().layers().stream()
-                    .mapToDouble(layer -> layer.meanExcluding())
-                    .toArray()),
-        List.of(new BarChart.Reference("uniform attention", floor)));
-  }
-
-  private static BarChart activationBars(Map<String, SinkReport> sinks) {
-    return new BarChart(
-        "Largest activation",
-        "Largest |x| of the residual stream after each block, first seed.",
-        "layer",
-        layerNames(sinks),
-        Axis.linear("largest |x|"),
-        bars(
-            sinks,
-            report -> {
-              int layers = report.firstTokenAttention().layers().size();
-              return report.massiveActivation().residuals().stream()
-                  .filter(residual -> residual.index() >= 1 && residual.index() <= layers)
-                  .mapToDouble(residual -> residual.maximum())
-                  .toArray();
-            }),
-        List.of());
-  }
-
-  private static List<BarChart.Arm> bars(
-      Map<String, SinkReport> sinks, Function<SinkReport, double[]> values) {
-    return sinks.entrySet().stream()
-        .map(sink -> BarChart.Arm.of(sink.getKey(), values.apply(sink.getValue())))
-        .toList();
-  }
-
-  private static List<String> layerNames(Map<String, SinkReport> sinks) {
-    int layers =
-        sinks.values().stream()
-            .mapToInt(report -> report.firstTokenAttention().layers().size())
-            .max()
-            .orElse(0);
-    return IntStream.rangeClosed(1, layers).mapToObj(String::valueOf).toList();
-  }
-
-  private static Histograms gateHistograms(Map<String, SinkReport> sinks) {
-    var names = layerNames(sinks);
-    List<Histograms.Arm> arms = new ArrayList<>();
-    for (var sink : sinks.entrySet()) {
-      var gates = sink.getValue().gateStatistics().gates();
-      if (gates.isEmpty()) {
-        continue;
-      }
-      double[][] counts = new double[names.size()][0];
-      for (var gate : gates) {
-        counts[gate.layer()] =
-            gate.scores().histogram().stream().mapToDouble(Long::doubleValue).toArray();
-      }
-      arms.add(new Histograms.Arm(sink.getKey(), counts));
-    }
-    return new Histograms(
-        "Gate scores",
-        "Scores over all held-out tokens of the first seed's model; 0 is closed, 1 is open, a new"
-            + " gate starts near ½.",
-        "score",
-        0,
-        1,
-        names.stream().map(name -> "layer " + name).toList(),
-        arms);
-  }
-
-  // ---------------------------------------------------------------- results
-
-  private Trial trial(Arm arm, long seed) {
-    return study.trials(directory).stream()
-        .filter(trial -> trial.arm().equals(arm) && trial.seed() == seed)
-        .findFirst()
-        .orElseThrow();
-  }
-
-  private List<TrialResult> find(Arm arm) {
-    return results.stream()
-        .filter(
-            result ->
-                result.variant().equals(arm.variant().name()) && result.point().equals(arm.point()))
-        .toList();
-  }
-
-  private Optional<TrialResult> finished(Arm arm, long seed) {
-    return finished(arm).stream().filter(result -> result.seed() == seed).findFirst();
-  }
-
-  private List<TrialResult> finished(Arm arm) {
-    return find(arm).stream().filter(result -> !result.diverged()).toList();
-  }
-
-  private static double[] values(List<TrialResult> results, ToDoubleFunction<TrialResult> value) {
-    return results.stream().mapToDouble(value).toArray();
+    return String.join(", ", ranges);
   }
 
   private static String signed(double value, int decimals) {

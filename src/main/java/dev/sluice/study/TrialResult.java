@@ -2,17 +2,20 @@ package dev.sluice.study;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.files.JsonFile;
+import dev.sluice.files.WholeFile;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.training.RunMetrics;
 import dev.sluice.training.TrainingRun;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
+import java.util.Collections;
 import java.util.Map;
 import java.util.Objects;
+import java.util.TreeMap;
 import org.jspecify.annotations.Nullable;
-import tools.jackson.core.JacksonException;
+import tools.jackson.databind.DeserializationFeature;
 import tools.jackson.databind.PropertyNamingStrategies;
 import tools.jackson.databind.json.JsonMapper;
 
@@ -64,8 +67,47 @@ public record TrialResult(
   static final String SINKS = "sinks.json";
 
   private static final String FILE = "trial.json";
+
   private static final JsonMapper JSON =
-      JsonMapper.builder().propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE).build();
+      JsonFile.mapper()
+          .propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
+          .enable(DeserializationFeature.FAIL_ON_MISSING_CREATOR_PROPERTIES)
+          .build();
+
+  public TrialResult {
+    Objects.requireNonNull(variant, "variant");
+    point = Collections.unmodifiableMap(new TreeMap<>(point));
+    requireCount("steps", steps);
+    requireCount("parameters", parameters);
+    requireCount("intermediate_size", intermediateSize);
+    requireCount("spikes", spikes);
+    requireFinite("tokens_per_second", tokensPerSecond);
+    if (!diverged) {
+      requireFinite("held_out_loss", heldOutLoss);
+      requireFinite("bits_per_byte", bitsPerByte);
+      requireFinite("first_token_attention", firstTokenAttention);
+      requireFinite("uniform_floor", uniformFloor);
+      requireFinite("sink_rate", sinkRate);
+      requireFinite("largest_activation", largestActivation);
+      requireFinite("mean_block_maximum", meanBlockMaximum);
+      if (meanGate != null) {
+        requireFinite("mean_gate", meanGate);
+      }
+    }
+  }
+
+  private static void requireCount(String what, long count) {
+    if (count < 0) {
+      throw new InvalidInputException("%s cannot be %d".formatted(what, count));
+    }
+  }
+
+  private static void requireFinite(String what, double value) {
+    if (!Double.isFinite(value)) {
+      throw new InvalidInputException(
+          "%s of a trial that did not diverge cannot be %s".formatted(what, value));
+    }
+  }
 
   static TrialResult of(
       Trial trial, TrainingRun.Outcome outcome, DecoderConfig decoder, SinkReport sinks) {
@@ -80,7 +122,7 @@ public record TrialResult(
         outcome.steps(),
         decoder.parameterCount(),
         decoder.intermediateSize(),
-        curve.values()[0],
+        first(curve),
         heldOut.nats(),
         heldOut.bitsPerByte(),
         spikes(trial, curve),
@@ -105,7 +147,7 @@ public record TrialResult(
         outcome.steps(),
         0,
         0,
-        curve.values().length == 0 ? none : curve.values()[0],
+        first(curve),
         none,
         none,
         spikes(trial, curve),
@@ -127,20 +169,43 @@ public record TrialResult(
     return Files.isRegularFile(directory.resolve(FILE));
   }
 
-  /// Written beside and renamed, so that it is whole when it is there.
-  void write(Path directory) throws IOException {
-    Path partial = directory.resolve("." + FILE + ".partial");
-    Files.writeString(partial, JSON.writeValueAsString(this));
-    Files.move(partial, directory.resolve(FILE), StandardCopyOption.ATOMIC_MOVE);
+  Trial.Name name() {
+    return new Trial.Name(variant, point, seed);
   }
 
-  static TrialResult read(Path directory) {
-    Path file = directory.resolve(FILE);
-    try {
-      return JSON.readValue(Files.readAllBytes(file), TrialResult.class);
-    } catch (IOException | JacksonException e) {
+  void write(Path directory) throws IOException {
+    WholeFile.write(directory.resolve(FILE), JSON.writeValueAsString(this));
+  }
+
+  /// Reads what a trial measured, and refuses what is of another trial.
+  static TrialResult read(Trial trial) {
+    Path file = trial.directory().resolve(FILE);
+    String wayOut = "remove %s to run the trial again".formatted(trial.directory());
+    var result = JsonFile.bound(file, JsonFile.SMALL, JSON, TrialResult.class, wayOut);
+    if (!result.name().equals(trial.name())) {
       throw new InvalidInputException(
-          "cannot read " + file + "; remove the trial's directory to run it again", e);
+          "%s is of %s, not of %s, so it was copied; %s"
+              .formatted(file, result.name(), trial.name(), wayOut));
     }
+    return result;
+  }
+
+  /// Reads what the model was measured on, and refuses what is of another trial.
+  ///
+  /// @param directory of the trial
+  SinkReport sinks(Path directory) {
+    Path file = directory.resolve(SINKS);
+    var sinks = SinkReport.read(file);
+    if (sinks.firstTokenAttention().meanExcluding() != firstTokenAttention
+        || sinks.massiveActivation().largest() != largestActivation) {
+      throw new InvalidInputException(
+          "%s is not of %s, as %s beside it says otherwise; remove %s to run the trial again"
+              .formatted(file, name(), FILE, directory));
+    }
+    return sinks;
+  }
+
+  private static double first(RunMetrics.Curve curve) {
+    return curve.values().length == 0 ? Double.NaN : curve.values()[0];
   }
 }

@@ -53,8 +53,8 @@ public final class Libtorch {
     String reason = String.valueOf(cause.getMessage());
     return new InvalidInputException(
         ("%s cannot be loaded on %s (%s); the tested platform is linux-x86_64, libraries are"
-                + " unpacked into ~/.javacpp, or where -Dorg.bytedeco.javacpp.cachedir=… says, which"
-                + " must be writable, and a build with CUDA needs the driver, cuDNN and NCCL")
+             + " unpacked into ~/.javacpp, or where -Dorg.bytedeco.javacpp.cachedir=… says, which"
+             + " must be writable, and a build with CUDA needs the driver, cuDNN and NCCL")
             .formatted(library, Loader.getPlatform(), reason.lines().findFirst().orElse("")),
         cause);
   }

@@ -29,7 +29,8 @@ public final class NativeCall {
   /// reads it from words, and only from those of exceptions that native code threw.
   public static boolean ranOutOfMemory(Throwable e) {
     return e instanceof OutOfMemoryError
-        || (isNative(e) && OUT_OF_MEMORY.stream().anyMatch(String.valueOf(e.getMessage())::contains));
+        || (isNative(e)
+            && OUT_OF_MEMORY.stream().anyMatch(String.valueOf(e.getMessage())::contains));
   }
 
   /// Whether it came out of native code as a C++ exception.

@@ -29,7 +29,9 @@ final class OneDnn {
   private static final int USER_SCRATCHPAD = 1;
   private static final int QUERY_SCRATCHPAD = 136;
   private static final int OUT_OF_MEMORY = 1;
-  private static final int[] ARGUMENTS = {1, 33, 17, 80}; // source, weights, destination, scratchpad
+  private static final int[] ARGUMENTS = {
+    1, 33, 17, 80
+  }; // source, weights, destination, scratchpad
   private static final long BYTES_OF_ARGUMENT = 16;
 
   private static final SymbolLookup LIBRARY = Library.functions();
@@ -110,8 +112,8 @@ final class OneDnn {
 
   private OneDnn() {}
 
-  /// The native library, or why there is none. A class of its own, as an exception while [OneDnn] is
-  /// initialised would hide the reason, and at its second use say another one.
+  /// The native library, or why there is none. A class of its own, as an exception while [OneDnn]
+  /// is initialised would hide the reason, and at its second use say another one.
   private static final class Library {
     private static @Nullable SymbolLookup functions;
     private static @Nullable Throwable failure;
@@ -149,8 +151,8 @@ final class OneDnn {
         LIBRARY.findOrThrow(name), FunctionDescriptor.of(result, arguments));
   }
 
-  /// A product's compiled code. Any thread may run it, and several at once, each with a [Call] of its
-  /// own.
+  /// A product's compiled code. Any thread may run it, and several at once, each with a [Call] of
+  /// its own.
   static final class Product implements AutoCloseable {
     private static final AtomicInteger OPEN = new AtomicInteger();
 
@@ -236,8 +238,8 @@ final class OneDnn {
     }
   }
 
-  /// What one thread at a time needs to run a product: a stream, and what names the memories that it
-  /// works on.
+  /// What one thread at a time needs to run a product: a stream, and what names the memories that
+  /// it works on.
   static final class Call implements AutoCloseable {
     private final Product product;
     private final MemorySegment stream;

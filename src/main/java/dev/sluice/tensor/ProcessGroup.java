@@ -146,8 +146,7 @@ public final class ProcessGroup implements AutoCloseable {
         return ProcessGroupGloo.createDefaultDevice();
       }
       return hostOrInterface.startsWith(INTERFACE)
-          ? ProcessGroupGloo.createDeviceForInterface(
-              hostOrInterface.substring(INTERFACE.length()))
+          ? ProcessGroupGloo.createDeviceForInterface(hostOrInterface.substring(INTERFACE.length()))
           : ProcessGroupGloo.createDeviceForHostname(hostOrInterface);
     } catch (RuntimeException e) {
       throw new InvalidInputException(
@@ -186,13 +185,15 @@ public final class ProcessGroup implements AutoCloseable {
   /// Begins to make `tensor` of `root` the sum of all ranks'; what it is elsewhere is not defined.
   public Work reduce(Tensor tensor, int root) {
     var tensors = new TensorVector(tensor.raw);
-    return new Work(exchanged(() -> raw.reduce(tensors, new ReduceOptions().rootRank(root))), tensors);
+    return new Work(
+        exchanged(() -> raw.reduce(tensors, new ReduceOptions().rootRank(root))), tensors);
   }
 
   /// Begins to make `tensor` of every rank that of `root`.
   public Work broadcast(Tensor tensor, int root) {
     var tensors = new TensorVector(tensor.raw);
-    return new Work(exchanged(() -> raw.broadcast(tensors, new BroadcastOptions().rootRank(root))), tensors);
+    return new Work(
+        exchanged(() -> raw.broadcast(tensors, new BroadcastOptions().rootRank(root))), tensors);
   }
 
   /// What a call to the other processes gives; its failure is theirs, unless memory ran out.

@@ -258,8 +258,7 @@ public final class Tensor implements AutoCloseable {
   public Tensor matmul(Tensor other) {
     return raw.dim() > 2
         ? BlasThreads.withOne(() -> new Tensor(raw.matmul(other.raw)))
-        : BlasThreads.product(
-            elements() * other.size(-1), () -> new Tensor(raw.matmul(other.raw)));
+        : BlasThreads.product(elements() * other.size(-1), () -> new Tensor(raw.matmul(other.raw)));
   }
 
   /// `x Wᵀ` for a weight `[out, in]`.

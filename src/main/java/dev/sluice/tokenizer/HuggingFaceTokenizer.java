@@ -1,86 +1,108 @@
 package dev.sluice.tokenizer;
 
-import ai.djl.huggingface.tokenizers.jni.LibUtils;
-import ai.djl.huggingface.tokenizers.jni.TokenizersLibrary;
 import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
+import dev.sluice.files.Sha256;
 import java.io.IOException;
 import java.lang.ref.Cleaner;
 import java.lang.ref.Reference;
+import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
-import java.util.HexFormat;
-import java.util.List;
-import java.util.Map;
-import java.util.TreeMap;
-import tools.jackson.core.JacksonException;
-import tools.jackson.databind.JsonNode;
-import tools.jackson.databind.json.JsonMapper;
+import java.util.Arrays;
+import java.util.function.Function;
+import org.jspecify.annotations.Nullable;
 
 /// A `tokenizer.json`, read by the Rust library that defines the format.
 ///
-/// The native functions are called directly. DJL's own tokenizer class reports its use to a server
-/// when it runs on EC2, and builds a Java object for the place of every token in the text, which
-/// would dominate the preparation of a corpus.
-public final class HuggingFaceTokenizer implements Tokenizer {
-  private static final TokenizersLibrary NATIVE = loadNative();
+/// The library runs in a process of its own ([LibraryProcess]), which takes one request at a time:
+/// a file or a text that it breaks down on is an error like any other. The process ends when
+/// nothing refers to the tokenizer any more, and with this one.
+public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
   private static final Cleaner CLEANER = Cleaner.create();
+  private static final int SHOWN = 40;
 
-  /// The first that exists separates documents.
-  private static final List<String> END_OF_TEXT =
-      List.of("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>");
-
-  private final long handle;
-  private final int vocabularySize;
-  private final int endOfText;
-  private final String fingerprint;
   private final Path file;
+  private final int vocabularySize;
+  private final EndToken end;
+  private final String fingerprint;
+  private final String sha256;
+  private final TokenizerFolder folder;
+  private final Library library;
 
-  private HuggingFaceTokenizer(
-      long handle, Map<String, Integer> idOfToken, String fingerprint, Path file) {
-    this.handle = handle;
-    this.vocabularySize = idOfToken.values().stream().mapToInt(id -> id).max().orElseThrow() + 1;
-    // A tokenizer made only for classification may know no separator; id 0 then serves as one.
-    this.endOfText =
-        END_OF_TEXT.stream()
-            .filter(idOfToken::containsKey)
-            .findFirst()
-            .map(idOfToken::get)
-            .orElse(0);
-    this.fingerprint = fingerprint;
-    this.file = file;
-    CLEANER.register(this, () -> NATIVE.deleteTokenizer(handle));
+  /// The process, and what it takes to start another one after a breakdown.
+  private static final class Library implements Runnable {
+    private final LibraryProcess.Limits limits;
+    private final byte[] json;
+    private @Nullable LibraryProcess process;
+
+    Library(LibraryProcess.Limits limits, byte[] json, LibraryProcess process) {
+      this.limits = limits;
+      this.json = json;
+      this.process = process;
+    }
+
+    synchronized byte[] ask(byte wanted, byte[] request) throws LibraryProcess.Failure {
+      var asked = process;
+      if (asked == null || !asked.isAlive()) {
+        run();
+        asked = LibraryProcess.start(limits);
+        process = asked;
+        var _ = asked.ask(LibraryMain.LOAD, json);
+      }
+      return asked.ask(wanted, request);
+    }
+
+    /// Ends the process.
+    @Override
+    public synchronized void run() {
+      if (process != null) {
+        process.close();
+        process = null;
+      }
+    }
   }
 
-  /// Reads the file once: what is hashed is what is used.
-  static HuggingFaceTokenizer load(Path file) {
-    byte[] json;
+  private HuggingFaceTokenizer(TokenizerFile file, EndToken end, Library library) {
+    this.file = file.path();
+    this.vocabularySize = file.vocabularySize();
+    this.end = end;
+    this.sha256 = Sha256.hex(file.bytes());
+    this.fingerprint = end.fingerprint(file);
+    this.folder = TokenizerFolder.of(file, end);
+    this.library = library;
+    CLEANER.register(this, library);
+  }
+
+  /// Loads a file.
+  ///
+  /// @param ending finds the token that ends documents
+  static HuggingFaceTokenizer load(
+      Path path, byte[] content, Function<TokenizerFile, EndToken> ending) {
+    var process = LibraryProcess.start(LibraryProcess.Limits.USUAL); // while the file is checked
     try {
-      json = Files.readAllBytes(file);
-    } catch (IOException e) {
-      throw new InvalidInputException(
-          "The tokenizer %s cannot be read (%s); check its permissions.".formatted(file, e), e);
+      var file = TokenizerFile.of(path, content);
+      return load(file, ending.apply(file), LibraryProcess.Limits.USUAL, process);
+    } catch (RuntimeException | Error e) {
+      process.close();
+      throw e;
     }
-    Map<String, Integer> idOfToken;
+  }
+
+  /// Loads a file into a process that runs.
+  static HuggingFaceTokenizer load(
+      TokenizerFile file, EndToken end, LibraryProcess.Limits limits, LibraryProcess process) {
     try {
-      idOfToken = idOfToken(JsonMapper.shared().readTree(json));
-    } catch (JacksonException e) {
-      throw new InvalidInputException(corrupt(file, e.getOriginalMessage()), e);
+      var _ = process.ask(LibraryMain.LOAD, file.bytes());
+    } catch (LibraryProcess.Failure e) {
+      throw e.ended()
+          ? new InvalidInputException(
+              "%s is not a usable Hugging Face tokenizer: on reading it %s; %s"
+                  .formatted(file.path(), e.words(), TokenizerFile.WAY_OUT),
+              e)
+          : file.refused(e.words());
     }
-    if (idOfToken.isEmpty()) {
-      throw new InvalidInputException(corrupt(file, "it lists no tokens"));
-    }
-    long handle;
-    try {
-      handle = NATIVE.createTokenizerFromString(new String(json, StandardCharsets.UTF_8));
-    } catch (RuntimeException e) {
-      throw new InvalidInputException(corrupt(file, String.valueOf(e.getMessage())), e);
-    }
-    NATIVE.disableTruncation(handle);
-    NATIVE.disablePadding(handle);
-    return new HuggingFaceTokenizer(handle, idOfToken, sha256(json), file);
+    return new HuggingFaceTokenizer(file, end, new Library(limits, file.bytes(), process));
   }
 
   @Override
@@ -90,31 +112,58 @@ public final class HuggingFaceTokenizer implements Tokenizer {
 
   @Override
   public int[] encode(String text) {
+    byte[] answer;
     try {
-      long encoding = NATIVE.encode(handle, text, false);
-      try {
-        long[] wide = NATIVE.getTokenIds(encoding);
-        int[] ids = new int[wide.length];
-        for (int i = 0; i < wide.length; i++) {
-          ids[i] = (int) wide[i];
-        }
-        return ids;
-      } finally {
-        NATIVE.deleteEncoding(encoding);
-      }
+      answer = library.ask(LibraryMain.ENCODE, utf8(text));
+    } catch (LibraryProcess.Failure e) {
+      throw new InvalidInputException(
+          "%s cannot encode the text that begins with '%s': %s; use another tokenizer.json, or another or a shorter text"
+              .formatted(file, Printable.brief(text, SHOWN), e.words()),
+          e);
     } finally {
       Reference.reachabilityFence(this);
     }
+    int[] ids = new int[answer.length / Integer.BYTES];
+    ByteBuffer.wrap(answer).asIntBuffer().get(ids);
+    for (int id : ids) {
+      if (id < 0 || id >= vocabularySize) {
+        throw new InvalidInputException(
+            "%s gives the id %s to a part of the text that begins with '%s', but its vocabulary has %d ids; use another tokenizer.json"
+                .formatted(
+                    file,
+                    Integer.toUnsignedString(id),
+                    Printable.brief(text, SHOWN),
+                    vocabularySize));
+      }
+    }
+    return ids;
+  }
+
+  /// The text's bytes; half a surrogate pair, which has none, becomes U+FFFD.
+  private static byte[] utf8(String text) {
+    String whole = text;
+    if (text.codePoints().anyMatch(HuggingFaceTokenizer::isHalf)) {
+      int[] codePoints = text.codePoints().map(c -> isHalf(c) ? 0xFFFD : c).toArray();
+      whole = new String(codePoints, 0, codePoints.length);
+    }
+    return whole.getBytes(StandardCharsets.UTF_8);
+  }
+
+  private static boolean isHalf(int codePoint) {
+    return codePoint >= Character.MIN_SURROGATE && codePoint <= Character.MAX_SURROGATE;
   }
 
   @Override
   public String decode(int[] ids) {
-    long[] wide = new long[ids.length];
-    for (int i = 0; i < ids.length; i++) {
-      wide[i] = ids[i];
-    }
+    var request = ByteBuffer.allocate(ids.length * Integer.BYTES);
+    request.asIntBuffer().put(ids);
     try {
-      return NATIVE.decode(handle, wide, true);
+      return new String(library.ask(LibraryMain.DECODE, request.array()), StandardCharsets.UTF_8);
+    } catch (LibraryProcess.Failure e) {
+      throw new InvalidInputException(
+          "%s cannot decode the ids %s: %s; use another tokenizer.json"
+              .formatted(file, Printable.brief(Arrays.toString(ids), SHOWN), e.words()),
+          e);
     } finally {
       Reference.reachabilityFence(this);
     }
@@ -122,7 +171,12 @@ public final class HuggingFaceTokenizer implements Tokenizer {
 
   @Override
   public int endOfText() {
-    return endOfText;
+    return end.require();
+  }
+
+  @Override
+  public boolean knowsEndOfText() {
+    return end.isKnown();
   }
 
   @Override
@@ -132,47 +186,25 @@ public final class HuggingFaceTokenizer implements Tokenizer {
 
   @Override
   public String describe() {
-    return "%s (%d ids, sha256 %s)".formatted(file, vocabularySize, fingerprint.substring(0, 12));
+    return "%s (%d ids, sha256 %s, %s)"
+        .formatted(
+            file,
+            vocabularySize,
+            sha256.substring(0, 12),
+            end.isKnown()
+                ? "documents end with %s, id %d"
+                    .formatted(TokenizerFile.quoted(end.text()), end.id())
+                : "no token ends documents");
   }
 
-  /// Unigram models list their vocabulary as `[[token, score], …]`, all others as `{token: id}`;
-  /// the added tokens stand beside it and may lie above it.
-  private static Map<String, Integer> idOfToken(JsonNode root) {
-    Map<String, Integer> idOfToken = new TreeMap<>();
-    JsonNode vocabulary = root.path("model").path("vocab");
-    if (vocabulary.isArray()) {
-      for (int id = 0; id < vocabulary.size(); id++) {
-        idOfToken.put(vocabulary.path(id).path(0).asString(""), id);
-      }
-    } else {
-      vocabulary
-          .properties()
-          .forEach(entry -> idOfToken.put(entry.getKey(), entry.getValue().asInt(0)));
-    }
-    for (JsonNode added : root.path("added_tokens")) {
-      idOfToken.put(added.path("content").asString(""), added.path("id").asInt(0));
-    }
-    return idOfToken;
+  @Override
+  public void write(Path directory) throws IOException {
+    folder.write(directory);
   }
 
-  /// The processor's build of the library lies in the jar. Without this choice DJL looks for CUDA
-  /// and, where it finds it, downloads another build.
-  private static TokenizersLibrary loadNative() {
-    System.setProperty("RUST_FLAVOR", "cpu");
-    LibUtils.checkStatus();
-    return TokenizersLibrary.LIB;
-  }
-
-  private static String corrupt(Path file, String why) {
-    return "%s is not a usable Hugging Face tokenizer (%s); fetch the model's tokenizer.json again."
-        .formatted(file, why.lines().findFirst().orElse("no reason given"));
-  }
-
-  private static String sha256(byte[] content) {
-    try {
-      return HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(content));
-    } catch (NoSuchAlgorithmException e) {
-      throw new AssertionError("every Java platform has SHA-256", e);
-    }
+  /// Ends the library's process now; another one is started when it is needed.
+  @Override
+  public void close() {
+    library.run();
   }
 }

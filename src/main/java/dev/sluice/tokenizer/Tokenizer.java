@@ -1,6 +1,9 @@
 package dev.sluice.tokenizer;
 
+import dev.sluice.InvalidInputException;
+import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
 import java.util.Arrays;
 
 /// Text to token ids and back. Implementations are immutable and may be shared between threads.
@@ -16,21 +19,56 @@ public interface Tokenizer {
   String decode(int[] ids);
 
   /// The id put after each document.
+  ///
+  /// @throws InvalidInputException if the tokenizer's files name none; the message says how to
+  ///   choose one
   int endOfText();
 
-  /// Equal for two tokenizers exactly when they are the same: `bytes`, or the SHA-256 of
-  /// `tokenizer.json`.
+  /// Whether [#endOfText] gives an id.
+  default boolean knowsEndOfText() {
+    return true;
+  }
+
+  /// Equal for two tokenizers exactly when they give the same ids and end documents alike: `bytes`,
+  /// or the SHA-256 of `tokenizer.json`, with `:eos=ID` where the end token is another than that
+  /// file alone suggests.
   String fingerprint();
 
   /// For people: what this is and where it came from.
   String describe();
 
-  /// How many bytes of UTF-8 text `ids[from … to)` stand for; the ids around them are context.
+  /// Writes the files from which [Tokenizers#load] gives this tokenizer again, and `transformers`
+  /// one with the same ids that stops at the same token: `tokenizer.json`, `tokenizer_config.json`
+  /// and, where [#endOfText] is known, `generation_config.json`.
+  ///
+  /// @param directory that is there
+  void write(Path directory) throws IOException;
+
+  /// How many bytes of UTF-8 text `ids[from … to)` stand for; the ids around them are context. What
+  /// ends a document has no bytes.
   ///
   /// A token may end within a character, and some decoders treat the first token of a text
   /// differently. So both borders move to the next token that starts a character, and the token
-  /// before is decoded along and subtracted. Neighbouring ranges therefore add up exactly.
+  /// before is decoded along and subtracted, where it belongs to the same document. Neighbouring
+  /// ranges therefore add up exactly.
   default int bytesOf(int[] ids, int from, int to) {
+    int bytes = 0;
+    int begin = 0; // of a document
+    for (int end = 0; end <= ids.length; end++) {
+      if (end == ids.length || (knowsEndOfText() && ids[end] == endOfText())) {
+        int first = Math.max(from, begin);
+        int last = Math.min(to, end);
+        if (first < last) {
+          bytes += bytesWithin(Arrays.copyOfRange(ids, begin, end), first - begin, last - begin);
+        }
+        begin = end + 1;
+      }
+    }
+    return bytes;
+  }
+
+  /// The same within one document.
+  private int bytesWithin(int[] ids, int from, int to) {
     int start = characterStart(ids, from);
     int end = characterStart(ids, to);
     int context = Math.max(0, start - 1);

@@ -4,26 +4,43 @@ import dev.sluice.InvalidInputException;
 import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
+import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
 /// Tokenizers by the name a user gives them.
 public final class Tokenizers {
   private static final String BYTES = "bytes";
-  private static final String FILE_NAME = "tokenizer.json";
 
   private Tokenizers() {}
 
-  /// The `tokenizer.json` behind a name that [#load] knows, or null for bytes.
-  public static @Nullable Path file(String spec) {
-    if (spec.equals(BYTES)) {
-      return null;
-    }
-    Path path = Path.of(spec);
-    return Files.isDirectory(path) ? path.resolve(FILE_NAME) : path;
-  }
-
   /// `bytes`, the path of a `tokenizer.json`, or a folder that has one, such as a checkpoint.
   public static Tokenizer load(String spec) {
+    return load(spec, null);
+  }
+
+  /// The same with the token that ends documents.
+  ///
+  /// @param endToken as the vocabulary has it; null or empty for the one that the files beside
+  ///   `tokenizer.json` name
+  public static Tokenizer load(String spec, @Nullable String endToken) {
+    var tokenizer = at(spec, file -> EndToken.of(file, endToken));
+    if (tokenizer instanceof ByteTokenizer && endToken != null && !endToken.isEmpty()) {
+      throw new InvalidInputException(
+          "%s cannot end documents of bytes, which end with the byte 0; leave --eos-token out"
+              .formatted(TokenizerFile.quoted(endToken)));
+    }
+    return tokenizer;
+  }
+
+  /// The same with the end token of before, so that what was begun goes on as it was, whatever the
+  /// files beside `tokenizer.json` say now. If that file itself changed, so does the fingerprint.
+  ///
+  /// @param fingerprint [Tokenizer#fingerprint] of before
+  public static Tokenizer restore(String spec, String fingerprint) {
+    return at(spec, file -> EndToken.recorded(file, fingerprint));
+  }
+
+  private static Tokenizer at(String spec, Function<TokenizerFile, EndToken> ending) {
     if (spec.equals(BYTES)) {
       return new ByteTokenizer();
     }
@@ -34,17 +51,20 @@ public final class Tokenizers {
       throw notFound(spec);
     }
     if (Files.isDirectory(path)) {
-      path = path.resolve(FILE_NAME);
+      path = path.resolve(TokenizerFolder.TOKENIZER);
     }
     if (spec.isBlank() || !Files.isRegularFile(path)) {
       throw notFound(spec);
     }
-    return HuggingFaceTokenizer.load(path);
+    byte[] file = TokenizerFile.bytes(path);
+    return ByteTokenizer.is(file)
+        ? new ByteTokenizer()
+        : HuggingFaceTokenizer.load(path, file, ending);
   }
 
   private static InvalidInputException notFound(String spec) {
     return new InvalidInputException(
         "There is no tokenizer at '%s'; give '%s', a %s or a folder that has one."
-            .formatted(spec, BYTES, FILE_NAME));
+            .formatted(spec, BYTES, TokenizerFolder.TOKENIZER));
   }
 }

@@ -61,12 +61,15 @@ public record ClusterPlan(
     public Cluster {
       require(devices >= 1, "--gpus", devices, "at least 1");
       require(perNode >= 1, "--gpus-per-node", perNode, "at least 1");
-      require(memoryBytes > 0, "--gpu-memory", memoryBytes / 1e9, "a positive number of GB");
-      require(flops > 0, "--gpu-flops", flops / 1e12, "a positive number of TFLOP/s");
+      requirePositive("--gpu-memory", memoryBytes);
+      requirePositive("--gpu-flops", flops);
       require(share > 0 && share <= 1, "--gpu-share", share, "a share above 0 and at most 1");
-      require(nodeBandwidth > 0, "--node-bandwidth", nodeBandwidth / 1e9, "a positive number");
-      require(
-          networkBandwidth > 0, "--network-bandwidth", networkBandwidth / 1e9, "a positive number");
+      requirePositive("--node-bandwidth", nodeBandwidth);
+      requirePositive("--network-bandwidth", networkBandwidth);
+    }
+
+    private static void requirePositive(String name, double value) {
+      require(value > 0 && Double.isFinite(value), name, value, "a positive number");
     }
 
     private static void require(boolean holds, String name, Object value, String wayOut) {
@@ -128,7 +131,8 @@ public record ClusterPlan(
         .parameterShapes()
         .forEach((name, shape) -> sizes.put(name, Arrays.stream(shape).reduce(1, (a, b) -> a * b)));
     Map<Integer, Long> loads = new HashMap<>();
-    GradientExchange.owners(sizes, ranks)
+    // of more ranks than parameters some own nothing
+    GradientExchange.owners(sizes, Math.min(ranks, sizes.size()))
         .forEach((name, owner) -> loads.merge(owner, sizes.getOrDefault(name, 0L), Long::sum));
     return loads.values().stream().mapToLong(Long::longValue).max().orElse(0);
   }

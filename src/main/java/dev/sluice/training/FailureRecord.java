@@ -1,5 +1,6 @@
 package dev.sluice.training;
 
+import dev.sluice.files.WholeFile;
 import dev.sluice.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -66,10 +67,10 @@ final class FailureRecord {
     batch.put("sequence_length", sequenceLength);
     var rows = rows(microBatches, sequenceLength + 1);
     batch.put("token_ids", rows);
-    Files.writeString(place.resolve("batch.json"), JSON.writeValueAsString(batch) + "\n");
-    Files.writeString(place.resolve("batch.txt"), text(rows, tokenizer));
-    Files.writeString(place.resolve("statistics.json"), JSON.writeValueAsString(statistics) + "\n");
-    Files.writeString(
+    WholeFile.write(place.resolve("batch.json"), JSON.writeValueAsString(batch) + "\n");
+    WholeFile.write(place.resolve("batch.txt"), text(rows, tokenizer));
+    WholeFile.write(place.resolve("statistics.json"), JSON.writeValueAsString(statistics) + "\n");
+    WholeFile.write(
         place.resolve("command.txt"),
         "# Goes on after step %d and meets step %d again with the same batch.\n./sluice train --resume %s\n"
             .formatted(statistics.fromStep(), statistics.step(), run));

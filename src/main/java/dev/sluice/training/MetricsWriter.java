@@ -1,21 +1,19 @@
 package dev.sluice.training;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.files.Failures;
+import dev.sluice.files.WholeFile;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
-import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.TreeMap;
-import org.jspecify.annotations.Nullable;
-import tools.jackson.core.JacksonException;
-import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
 
 /// A run's numbers, one JSON object a line: `{"step":100,"loss":2.25,…}`, fields sorted by name.
@@ -33,10 +31,12 @@ public final class MetricsWriter implements AutoCloseable {
 
   private static final JsonMapper JSON = JsonMapper.builder().build();
 
+  private final Path directory;
   private final FileChannel metrics;
   private final FileChannel timings;
 
-  private MetricsWriter(FileChannel metrics, FileChannel timings) {
+  private MetricsWriter(Path directory, FileChannel metrics, FileChannel timings) {
+    this.directory = directory;
     this.metrics = metrics;
     this.timings = timings;
   }
@@ -64,7 +64,7 @@ public final class MetricsWriter implements AutoCloseable {
   private static MetricsWriter append(Path runDirectory) throws IOException {
     var metrics = append(runDirectory, METRICS);
     try {
-      return new MetricsWriter(metrics, append(runDirectory, TIMINGS));
+      return new MetricsWriter(runDirectory, metrics, append(runDirectory, TIMINGS));
     } catch (IOException e) {
       metrics.close();
       throw e;
@@ -73,17 +73,28 @@ public final class MetricsWriter implements AutoCloseable {
 
   private static FileChannel append(Path runDirectory, String name) throws IOException {
     return FileChannel.open(
-        runDirectory.resolve(name), StandardOpenOption.CREATE, StandardOpenOption.APPEND);
+        runDirectory.resolve(name),
+        StandardOpenOption.CREATE,
+        StandardOpenOption.APPEND,
+        LinkOption.NOFOLLOW_LINKS);
   }
 
   /// Appends values that depend on the seed alone.
   public void metrics(long step, Map<String, ? extends Number> values) throws IOException {
-    write(metrics, step, values);
+    try {
+      write(metrics, step, values);
+    } catch (IOException e) {
+      throw Failures.notWritten(directory.resolve(METRICS), e);
+    }
   }
 
   /// Appends values that depend on the machine.
   public void timings(long step, Map<String, ? extends Number> values) throws IOException {
-    write(timings, step, values);
+    try {
+      write(timings, step, values);
+    } catch (IOException e) {
+      throw Failures.notWritten(directory.resolve(TIMINGS), e);
+    }
   }
 
   private static void write(FileChannel file, long step, Map<String, ? extends Number> values)
@@ -95,18 +106,20 @@ public final class MetricsWriter implements AutoCloseable {
     line.put("step", step);
     // Sorted, because the order of `Map.of` changes from one JVM to the next.
     line.putAll(new TreeMap<>(values));
-    var bytes =
-        ByteBuffer.wrap((JSON.writeValueAsString(line) + "\n").getBytes(StandardCharsets.UTF_8));
-    while (bytes.hasRemaining()) {
-      file.write(bytes);
-    }
+    WholeFile.writeAll(
+        file,
+        ByteBuffer.wrap((JSON.writeValueAsString(line) + "\n").getBytes(StandardCharsets.UTF_8)));
   }
 
   /// Waits until everything is on the disk. Call it before a checkpoint is saved: a resumed run
   /// does not write again what came before its checkpoint.
   public void sync() throws IOException {
-    metrics.force(true);
-    timings.force(true);
+    try {
+      metrics.force(true);
+      timings.force(true);
+    } catch (IOException e) {
+      throw Failures.notWritten(directory.resolve(METRICS), e);
+    }
   }
 
   @Override
@@ -121,78 +134,17 @@ public final class MetricsWriter implements AutoCloseable {
     if (Files.notExists(file)) {
       return;
     }
-    byte[] lines = Files.readAllBytes(file);
-    Path beside = file.resolveSibling("." + file.getFileName() + ".partial");
-    try (var output =
-        FileChannel.open(
-            beside,
-            StandardOpenOption.CREATE,
-            StandardOpenOption.WRITE,
-            StandardOpenOption.TRUNCATE_EXISTING)) {
-      int number = 1;
-      for (int begin = 0; begin < lines.length; number++) {
-        int end = endOfLine(lines, begin);
-        byte[] line = Arrays.copyOfRange(lines, begin, end);
-        Long found = step(line);
-        requireLine(file, number, found, end, lines.length);
-        if (found != null && found <= step) {
-          var kept =
-              ByteBuffer.wrap(Arrays.copyOf(line, line.length + 1)).put(line.length, (byte) '\n');
-          while (kept.hasRemaining()) {
-            output.write(kept);
-          }
-        }
-        begin = end + 1;
-      }
-      output.force(true);
-    }
     // Should the rename itself be lost, the old file is there and the next resume does this again.
-    Files.move(beside, file, StandardCopyOption.ATOMIC_MOVE);
-  }
-
-  /// Refuses a file with a line that is not a JSON object with a step; the last may be torn by a
-  /// crash.
-  static void requireLines(Path file) {
-    byte[] lines;
-    try {
-      lines = Files.readAllBytes(file);
-    } catch (IOException e) {
-      throw new InvalidInputException(
-          "%s cannot be read (%s); check its permissions".formatted(file, e), e);
-    }
-    int number = 1;
-    for (int begin = 0; begin < lines.length; number++) {
-      int end = endOfLine(lines, begin);
-      requireLine(file, number, step(Arrays.copyOfRange(lines, begin, end)), end, lines.length);
-      begin = end + 1;
-    }
-  }
-
-  private static void requireLine(
-      Path file, int number, @Nullable Long step, int end, int fileLength) {
-    if (step == null && end < fileLength - 1) {
-      throw new InvalidInputException(
-          ("%s is damaged in line %d, which is not a JSON object with a step;"
-                  + " repair or remove that line")
-              .formatted(file, number));
-    }
-  }
-
-  private static int endOfLine(byte[] lines, int begin) {
-    int end = begin;
-    while (end < lines.length && lines[end] != '\n') {
-      end++;
-    }
-    return end;
-  }
-
-  /// The step of a line; null if the line is torn.
-  private static @Nullable Long step(byte[] line) {
-    try {
-      JsonNode step = JSON.readTree(line).path("step");
-      return step.isIntegralNumber() ? step.longValue() : null;
-    } catch (JacksonException e) {
-      return null;
-    }
+    WholeFile.write(
+        file,
+        out ->
+            RunMetrics.lines(
+                file,
+                (line, object) -> {
+                  if (object.path("step").longValue() <= step) {
+                    out.write(line);
+                    out.write('\n');
+                  }
+                }));
   }
 }

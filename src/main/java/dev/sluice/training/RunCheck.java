@@ -3,6 +3,9 @@ package dev.sluice.training;
 import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.corpus.Corpus;
+import dev.sluice.files.DirectoryLock;
+import dev.sluice.files.Failures;
+import dev.sluice.files.Trees;
 import dev.sluice.provenance.RunManifest;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -32,29 +35,47 @@ public final class RunCheck {
     this.reading = reading;
   }
 
-  /// Checks a run, or every run below a directory.
+  /// Checks a run, or every run below a directory. Nobody may change them meanwhile.
   ///
   /// @param reading hears of each part before it is read
-  public static List<Part> check(Path directory, Consumer<Path> reading) {
+  /// @throws InvalidInputException also if a run is in use
+  public static List<Part> check(Path directory, Consumer<Path> reading) throws IOException {
     var check = new RunCheck(reading);
-    try (Stream<Path> below = Files.walk(directory)) {
-      for (Path path : below.filter(Files::isDirectory).sorted().toList()) {
-        if (Files.exists(path.resolve(RunConfig.FILE))) {
+    List<Path> below;
+    try (Stream<Path> all = Files.walk(directory)) {
+      below = all.filter(Trees::isDirectory).sorted().toList();
+    } catch (IOException | UncheckedIOException e) {
+      throw new InvalidInputException(
+          "%s cannot be read (%s); name a run directory".formatted(directory, Failures.words(e)),
+          e);
+    }
+    List<RunDirectory> locks = new ArrayList<>();
+    try {
+      for (Path path : below) {
+        if (isRun(path) || DirectoryLock.isKnown(path)) {
+          locks.add(RunDirectory.read(path, "verify"));
+        }
+      }
+      for (Path path : below) {
+        if (isRun(path)) {
           check.run(path);
         }
         if (Files.exists(path.resolve("corpus.json"))) {
           check.part(path, () -> Corpus.open(path).verify());
         }
       }
-    } catch (IOException | UncheckedIOException e) {
-      throw new InvalidInputException(
-          "%s cannot be read (%s); name a run directory".formatted(directory, e), e);
+    } finally {
+      locks.forEach(RunDirectory::close);
     }
     if (check.parts.isEmpty()) {
       throw new InvalidInputException(
           "%s holds no run (no %s); name a run directory".formatted(directory, RunConfig.FILE));
     }
     return check.parts;
+  }
+
+  private static boolean isRun(Path path) {
+    return Files.exists(path.resolve(RunConfig.FILE));
   }
 
   private void run(Path run) throws IOException {
@@ -71,7 +92,7 @@ public final class RunCheck {
     for (String name : List.of(MetricsWriter.METRICS, MetricsWriter.TIMINGS, TrainingRun.EVENTS)) {
       Path file = run.resolve(name);
       if (Files.exists(file)) {
-        part(file, () -> MetricsWriter.requireLines(file));
+        part(file, () -> RunMetrics.lines(file, (_, _) -> {}));
       }
     }
     Path checkpoints = run.resolve("checkpoints");
@@ -82,17 +103,18 @@ public final class RunCheck {
     try (Stream<Path> children = Files.list(checkpoints)) {
       for (Path child : children.sorted().toList()) {
         if (complete.contains(child)) {
-          part(
-              child,
-              () -> {
-                CheckpointDirectory.verify(child);
-                var _ = TrainingCheckpoint.state(child);
-              });
+          part(child, () -> TrainingCheckpoint.verify(child));
         } else {
-          parts.add(new Part(child, 0, "no complete checkpoint; never read", null));
+          parts.add(new Part(child, 0, note(child), null));
         }
       }
     }
+  }
+
+  private static String note(Path child) {
+    return Files.isSymbolicLink(child)
+        ? "a link, which no run follows"
+        : "no complete checkpoint; never read";
   }
 
   /// @param read throws [InvalidInputException] where something is wrong

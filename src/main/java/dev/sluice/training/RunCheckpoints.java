@@ -4,6 +4,7 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.corpus.Corpus;
+import dev.sluice.files.Sha256;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
@@ -26,12 +27,10 @@ final class RunCheckpoints {
     this.checkpoints = directory.resolve("checkpoints");
   }
 
-  /// The checkpoint to resume from, or null where there is none; it is whole. What interrupted
-  /// saves left is removed.
+  /// The checkpoint to resume from, or null where there is none; it is whole.
   ///
   /// @param name of the checkpoint, or null for the newest
-  @Nullable Path toResume(@Nullable String name) throws IOException {
-    CheckpointDirectory.cleanPartials(checkpoints);
+  @Nullable Path toResume(@Nullable String name) {
     Path from = name == null ? CheckpointDirectory.latest(checkpoints).orElse(null) : named(name);
     if (from != null) {
       requireWhole(from);
@@ -92,8 +91,15 @@ final class RunCheckpoints {
       Corpus corpus,
       Tokenizer tokenizer,
       int vocabulary,
-      TrainingRun.Listener listener) {
-    String before = TrainingCheckpoint.state(checkpoint).dataFingerprint();
+      TrainingRun.Listener listener)
+      throws IOException {
+    var state = TrainingCheckpoint.state(checkpoint);
+    if (state.step() > config.steps()) {
+      throw new InvalidInputException(
+          "%s is of step %d and the run has %d steps; go on with --steps %d or more"
+              .formatted(checkpoint, state.step(), config.steps(), state.step()));
+    }
+    String before = state.dataFingerprint();
     String now = corpus.summary().dataFingerprint();
     if (!before.equals(now)) {
       throw new InvalidInputException(
@@ -121,9 +127,13 @@ final class RunCheckpoints {
             });
   }
 
-  /// A checkpoint has its tokenizer beside it, unless that is bytes.
-  private static void requireTokenizer(Path checkpoint, Tokenizer tokenizer) {
-    boolean ofFile = Files.isRegularFile(checkpoint.resolve("tokenizer.json"));
+  /// A checkpoint has its tokenizer beside it, unless that is bytes and the checkpoint an old one.
+  private static void requireTokenizer(Path checkpoint, Tokenizer tokenizer) throws IOException {
+    Path file = checkpoint.resolve("tokenizer.json");
+    boolean ofFile = Files.isRegularFile(file);
+    if (ofFile && tokenizer.fingerprint().startsWith(Sha256.hex(file))) {
+      return; // without loading a second one, which may take seconds
+    }
     var saved = Tokenizers.load(ofFile ? checkpoint.toString() : "bytes");
     if (!saved.fingerprint().equals(tokenizer.fingerprint())) {
       throw new InvalidInputException(

@@ -1,6 +1,7 @@
 package dev.sluice.training;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
 import dev.sluice.attention.AttentionVariant;
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.attention.SdpaNonlinearity;
@@ -10,11 +11,12 @@ import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Decoders;
 import dev.sluice.decoder.Experts;
 import dev.sluice.decoder.ResidualVariant;
+import dev.sluice.files.TomlFile;
+import dev.sluice.files.WholeFile;
 import dev.sluice.gate.Gate;
 import dev.sluice.optimizer.LearningRateSchedule;
 import dev.sluice.tensor.Precision;
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -39,6 +41,8 @@ import tools.jackson.dataformat.toml.TomlMapper;
 ///   book
 /// @param textField the field or column that holds the text
 /// @param tokenizer `bytes`, or a `tokenizer.json`
+/// @param eosToken the token that ends documents, as the vocabulary has it; empty for the one that
+///   the tokenizer's files name
 /// @param heldOutShare the share of the text that is kept from training
 /// @param model a named configuration that the sizes below override
 /// @param vocabSize at least the tokenizer's vocabulary, which zero stands for
@@ -103,6 +107,7 @@ public record RunConfig(
     String data,
     String textField,
     String tokenizer,
+    String eosToken,
     double heldOutShare,
     String model,
     int vocabSize,
@@ -167,6 +172,7 @@ public record RunConfig(
           "moby-dick",
           "text",
           "bytes",
+          "",
           0.1,
           "tiny",
           0,
@@ -228,6 +234,12 @@ public record RunConfig(
 
   private static final TomlMapper TOML = TomlMapper.builder().build();
 
+  private static final TypeReference<LinkedHashMap<String, Object>> SETTINGS =
+      new TypeReference<>() {};
+
+  /// Characters of a wrong value that a message repeats.
+  private static final int LONGEST_VALUE = 100;
+
   public RunConfig {
     require(!data.isBlank(), "data", data, "name a file or folder");
     require(
@@ -239,17 +251,38 @@ public record RunConfig(
     require(batchSize >= 1, "batch_size", batchSize, "use at least 1");
     require(
         gradientAccumulation >= 1, "gradient_accumulation", gradientAccumulation, "use at least 1");
+    double ids = (double) batchSize * gradientAccumulation * (sequenceLength + 1.0);
+    require(
+        ids <= MOST_IDS_OF_A_STEP,
+        "batch_size × gradient_accumulation × sequence_length",
+        "%d × %d × %d".formatted(batchSize, gradientAccumulation, sequenceLength),
+        "a step may have " + MOST_IDS_OF_A_STEP + " tokens");
     require(zero >= 0 && zero <= 2, "zero", zero, "use 0, 1 or 2");
     require(steps >= 1, "steps", steps, "use at least 1");
+    require(
+        expertBalance >= 0 && Double.isFinite(expertBalance),
+        "expert_balance",
+        expertBalance,
+        "use 0 or a small positive number");
+    require(
+        routerZ >= 0 && Double.isFinite(routerZ),
+        "router_z",
+        routerZ,
+        "use 0 or a small positive number");
     require(
         learningRate > 0 && learningRate < 1e3,
         "learning_rate",
         learningRate,
         "use a positive number such as 0.003");
-    require(weightDecay >= 0, "weight_decay", weightDecay, "use 0 or more");
+    require(
+        weightDecay >= 0 && weightDecay < 1e3,
+        "weight_decay",
+        weightDecay,
+        "use 0 or a positive number such as 0.1");
     require(beta1 >= 0 && beta1 < 1, "beta1", beta1, "use a number in [0, 1)");
     require(beta2 >= 0 && beta2 < 1, "beta2", beta2, "use a number in [0, 1)");
-    require(epsilon > 0, "epsilon", epsilon, "use a small positive number");
+    require(
+        epsilon > 0 && Double.isFinite(epsilon), "epsilon", epsilon, "use a small positive number");
     requireSize("vocab_size", vocabSize);
     requireSize("hidden_size", hiddenSize);
     requireSize("intermediate_size", intermediateSize);
@@ -260,9 +293,10 @@ public record RunConfig(
     requireSize("experts", experts);
     requireSize("experts_per_token", expertsPerToken);
     require(decaySteps >= 0, "decay_steps", decaySteps, "use 0 for a fifth of all");
-    require(clipNorm > 0, "clip_norm", clipNorm, "use a positive number");
     require(
-        spikeThreshold == 0 || spikeThreshold >= 1,
+        clipNorm > 0 && Double.isFinite(clipNorm), "clip_norm", clipNorm, "use a positive number");
+    require(
+        spikeThreshold == 0 || (spikeThreshold >= 1 && Double.isFinite(spikeThreshold)),
         "spike_threshold",
         spikeThreshold,
         "use 0 for none or at least 1, such as 6");
@@ -281,6 +315,9 @@ public record RunConfig(
     require(sampleEvery >= 0, "sample_every", sampleEvery, "use 0 for none");
     require(sampleTokens >= 0, "sample_tokens", sampleTokens, "use 0 for none");
   }
+
+  /// What a step's batches may hold; they are read at once.
+  private static final long MOST_IDS_OF_A_STEP = 1L << 28;
 
   private static void require(boolean holds, String name, Object value, String wayOut) {
     if (!holds) {
@@ -305,7 +342,8 @@ public record RunConfig(
 
   /// This configuration with the settings of a TOML file and of flags.
   public RunConfig with(@Nullable Path file, Map<String, String> flags) {
-    return with(file == null ? Map.of() : readToml(file), file, flags);
+    return with(
+        file == null ? Map.of() : JSON.convertValue(TomlFile.read(file), SETTINGS), file, flags);
   }
 
   /// This configuration with settings that were read from a file and with those of flags.
@@ -346,12 +384,15 @@ public record RunConfig(
       JsonNode expected, JsonNode value, String name, @Nullable Path file) {
     boolean fits;
     String kind;
-    if (expected.isIntegralNumber()) {
-      fits = value.isIntegralNumber();
-      kind = "a whole number";
+    if (expected.isInt()) {
+      fits = value.isIntegralNumber() && value.canConvertToInt();
+      kind = "a whole number up to " + Integer.MAX_VALUE;
+    } else if (expected.isIntegralNumber()) {
+      fits = value.isIntegralNumber() && value.canConvertToLong();
+      kind = "a whole number up to " + Long.MAX_VALUE;
     } else if (expected.isNumber()) {
-      fits = value.isNumber();
-      kind = "a number";
+      fits = value.isNumber() && Double.isFinite(value.asDouble(Double.NaN));
+      kind = value.isNumber() ? "a finite number" : "a number";
     } else if (expected.isBoolean()) {
       fits = value.isBoolean();
       kind = "true or false";
@@ -361,24 +402,8 @@ public record RunConfig(
     }
     if (!fits) {
       throw new InvalidInputException(
-          "%s: %s must be %s, not %s".formatted(file, name, kind, value));
-    }
-  }
-
-  /// Reads a TOML file: its keys and their values.
-  public static Map<String, Object> readToml(Path file) {
-    try {
-      return TOML.readValue(
-          Files.readString(file), new TypeReference<LinkedHashMap<String, Object>>() {});
-    } catch (IOException e) {
-      throw new InvalidInputException(
-          "cannot read the configuration file " + file + "; check its name", e);
-    } catch (JacksonException e) {
-      String reason = String.valueOf(e.getOriginalMessage()).lines().findFirst().orElse("");
-      throw new InvalidInputException(
-          "%s is not valid TOML in line %d: %s; correct that line"
-              .formatted(file, e.getLocation().getLineNr(), reason),
-          e);
+          "%s: %s must be %s, not %s"
+              .formatted(file, name, kind, Printable.brief(value, LONGEST_VALUE)));
     }
   }
 
@@ -386,7 +411,7 @@ public record RunConfig(
     if (!settings.has(name)) {
       throw new InvalidInputException(
           "unknown setting '"
-              + name
+              + Printable.brief(name, LONGEST_VALUE)
               + "' in "
               + source
               + "; known are "
@@ -398,18 +423,35 @@ public record RunConfig(
   private static JsonNode parse(ObjectNode settings, String name, String value) {
     JsonNode present = settings.get(name);
     try {
+      if (present.isInt()) {
+        return settings.numberNode(Integer.parseInt(value));
+      }
       if (present.isIntegralNumber()) {
         return settings.numberNode(Long.parseLong(value));
       }
       if (present.isNumber()) {
-        return settings.numberNode(Double.parseDouble(value));
+        double number = Double.parseDouble(value);
+        if (!Double.isFinite(number)) {
+          throw new NumberFormatException("not finite");
+        }
+        return settings.numberNode(number);
       }
     } catch (NumberFormatException e) {
-      throw new InvalidInputException(name + " must be a number, not '" + value + "'", e);
+      String kind =
+          present.isInt()
+              ? "a whole number up to " + Integer.MAX_VALUE
+              : present.isIntegralNumber()
+                  ? "a whole number up to " + Long.MAX_VALUE
+                  : "a finite number";
+      throw new InvalidInputException(
+          "%s must be %s, not '%s'".formatted(name, kind, Printable.brief(value, LONGEST_VALUE)),
+          e);
     }
     if (present.isBoolean()) {
       if (!value.equals("true") && !value.equals("false")) {
-        throw new InvalidInputException(name + " must be true or false, not '" + value + "'");
+        throw new InvalidInputException(
+            "%s must be true or false, not '%s'"
+                .formatted(name, Printable.brief(value, LONGEST_VALUE)));
       }
       return settings.booleanNode(value.equals("true"));
     }
@@ -418,12 +460,12 @@ public record RunConfig(
 
   /// Every setting by its name in files, in order.
   public Map<String, Object> settings() {
-    return JSON.convertValue(this, new TypeReference<LinkedHashMap<String, Object>>() {});
+    return JSON.convertValue(this, SETTINGS);
   }
 
   /// Writes `config.toml` into a directory.
   public void write(Path directory) throws IOException {
-    Files.writeString(directory.resolve(FILE), TOML.writeValueAsString(settings()));
+    WholeFile.write(directory.resolve(FILE), TOML.writeValueAsString(settings()));
   }
 
   // ---------------------------------------------------------------- what it means
@@ -488,6 +530,20 @@ public record RunConfig(
     return count == 1 ? Experts.NONE : new Experts(count, perToken, expertBalance, routerZ);
   }
 
+  /// What settings do beside what their names say: nothing is changed without a word.
+  public List<String> notes() {
+    List<String> notes = new ArrayList<>();
+    if (warmupSteps > steps) {
+      notes.add(
+          "warmup_steps is %d and the run has %d steps: the learning rate rises to its maximum at the last step."
+              .formatted(warmupSteps, steps));
+    }
+    if (decaySteps > 0 && !schedule.equalsIgnoreCase("wsd")) {
+      notes.add("decay_steps %d does nothing with schedule %s.".formatted(decaySteps, schedule));
+    }
+    return notes;
+  }
+
   public Precision precisionOf() {
     return Precision.parse(precision);
   }
@@ -496,6 +552,13 @@ public record RunConfig(
   SpikeGuard.Settings spikeGuard() {
     return new SpikeGuard.Settings(
         spikeThreshold, spikeWindow, stopDiverged ? 0 : maxSkips, stopDiverged ? 0 : maxRollbacks);
+  }
+
+  /// The learning rate of a step.
+  ///
+  /// @param step from 1
+  double learningRateAt(int step) {
+    return learningRate * scheduleOf().at(step - 1);
   }
 
   public LearningRateSchedule scheduleOf() {

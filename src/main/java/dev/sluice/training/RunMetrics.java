@@ -1,22 +1,27 @@
 package dev.sluice.training;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.files.Failures;
+import dev.sluice.files.JsonFile;
+import dev.sluice.files.RegularFile;
 import dev.sluice.statistics.Statistics;
+import java.io.BufferedInputStream;
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
-import tools.jackson.core.JacksonException;
+import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
-import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.node.ObjectNode;
 
 /// What a run recorded in `metrics.jsonl` or `timings.jsonl`.
 public final class RunMetrics {
   /// One quantity over steps.
   public record Curve(double[] steps, double[] values) {}
 
-  private static final JsonMapper JSON = JsonMapper.builder().build();
+  private static final int LONGEST_LINE = 1 << 20;
 
   private final List<JsonNode> records;
 
@@ -36,14 +41,68 @@ public final class RunMetrics {
 
   private static RunMetrics readFile(Path file) {
     List<JsonNode> records = new ArrayList<>();
-    try {
-      for (String line : Files.readAllLines(file)) {
-        records.add(JSON.readTree(line));
-      }
-    } catch (IOException | JacksonException e) {
-      throw new InvalidInputException("cannot read " + file + "; name a run directory", e);
-    }
+    lines(file, (_, object) -> records.add(object));
     return new RunMetrics(records);
+  }
+
+  /// Hears of each line of a run's record, which is a JSON object.
+  @FunctionalInterface
+  interface Line {
+    void read(byte[] bytes, ObjectNode object) throws IOException;
+  }
+
+  /// Reads a run's record line by line. A last line that is no object is one that a crash tore, or
+  /// that is being written: it is passed over.
+  ///
+  /// @throws InvalidInputException if another line is no JSON object with a step
+  static void lines(Path file, Line each) {
+    RegularFile.require(file, "name a run directory");
+    try (var in = new BufferedInputStream(Files.newInputStream(file), 1 << 16)) {
+      var line = new ByteArrayOutputStream();
+      InvalidInputException torn = null;
+      int number = 1;
+      for (int b = in.read(); b >= 0 || line.size() > 0; b = in.read()) {
+        if (b >= 0 && b != '\n') {
+          line.write(b);
+          if (line.size() > LONGEST_LINE) {
+            throw damaged(file, number, "it is longer than " + LONGEST_LINE + " bytes");
+          }
+          continue;
+        }
+        if (torn != null) {
+          throw torn;
+        }
+        byte[] bytes = line.toByteArray();
+        line.reset();
+        var object = object(file, bytes);
+        if (object == null) {
+          torn = damaged(file, number, "it is not a JSON object with a step");
+        } else {
+          each.read(bytes, object);
+        }
+        number++;
+      }
+    } catch (IOException e) {
+      throw new InvalidInputException(
+          "%s cannot be read (%s); check its permissions".formatted(file, Failures.words(e)), e);
+    }
+  }
+
+  private static @Nullable ObjectNode object(Path file, byte[] line) {
+    try {
+      return JsonFile.read(file, line, "") instanceof ObjectNode node
+              && node.path("step").isIntegralNumber()
+              && node.path("step").canConvertToLong()
+          ? node
+          : null;
+    } catch (InvalidInputException e) {
+      return null;
+    }
+  }
+
+  private static InvalidInputException damaged(Path file, int number, String what) {
+    return new InvalidInputException(
+        "%s is damaged in line %d: %s; repair or remove that line".formatted(file, number, what));
   }
 
   /// The median of a field, 0 when no step recorded it.

@@ -51,6 +51,32 @@ final class SpikeGuard {
       List<Event> events) {
     static final State NEW = new State(List.of(), List.of(), 0, 0, 0, 0, List.of());
 
+    /// What cannot be after so many steps, in words that follow a file's name; null for nothing.
+    @Nullable String wrong(int step) {
+      for (var window : List.of(losses, gradientNorms)) {
+        if (window.stream().anyMatch(value -> value == null || !Double.isFinite(value))) {
+          return "has a loss or gradient norm that is not finite among those that the guard"
+              + " accepted";
+        }
+      }
+      boolean counts =
+          skipsInARow >= 0
+              && skips >= skipsInARow
+              && skips <= step
+              && rollbacks >= 0
+              && batchesPassedOver >= 0
+              && batchesPassedOver <= (long) rollbacks * Integer.MAX_VALUE
+              && losses.size() == gradientNorms.size();
+      if (!counts) {
+        return "counts %d skips (%d in a row), %d rollbacks and %d batches passed over in %d steps, which cannot be"
+            .formatted(skips, skipsInARow, rollbacks, batchesPassedOver, step);
+      }
+      return events.stream()
+              .anyMatch(event -> event == null || event.action == null || event.cause == null)
+          ? "has an event without action or cause"
+          : null;
+    }
+
     /// Something that the guard did.
     ///
     /// @param step at which

@@ -2,26 +2,34 @@ package dev.sluice.training;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.CheckpointDirectory;
+import dev.sluice.checkpoint.FiniteNumbers;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.checkpoint.SafetensorsFile;
 import dev.sluice.checkpoint.SafetensorsWriter;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.files.JsonFile;
+import dev.sluice.files.WholeFile;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Parameters;
+import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tokenizer.Tokenizer;
 import java.io.IOException;
+import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
+import java.util.OptionalLong;
 import org.jspecify.annotations.Nullable;
-import tools.jackson.core.JacksonException;
 import tools.jackson.databind.json.JsonMapper;
 
 /// A checkpoint of a run: the model as a Hugging Face directory, `optimizer.safetensors` and
@@ -34,17 +42,25 @@ final class TrainingCheckpoint {
   /// @param heldOutLoss in nats at this step, or null when it was not measured
   record State(
       int step, String dataFingerprint, @Nullable Double heldOutLoss, SpikeGuard.State guard) {
-    /// Whether a file held all of it.
-    private boolean isComplete() {
-      return dataFingerprint != null
-          && guard != null
-          && guard.losses() != null
-          && guard.gradientNorms() != null
-          && guard.events() != null;
+    /// What cannot be, in words that follow the file's name; null for nothing.
+    ///
+    /// @param named the step in the checkpoint's name
+    private @Nullable String wrong(OptionalLong named) {
+      if (dataFingerprint == null
+          || guard == null
+          || guard.losses() == null
+          || guard.gradientNorms() == null
+          || guard.events() == null) {
+        return "lacks a part of the state";
+      }
+      if (step < 0 || (named.isPresent() && named.getAsLong() != step)) {
+        return "is of step %d, which is not the one in the checkpoint's name".formatted(step);
+      }
+      return guard.wrong(step);
     }
   }
 
-  private static final JsonMapper JSON = JsonMapper.builder().build();
+  private static final JsonMapper JSON = JsonFile.mapper().build();
   private static final String OPTIMIZER = "optimizer.safetensors";
   private static final String STATE = "state.json";
   private static final String FIRST = "first_moment.";
@@ -86,22 +102,36 @@ final class TrainingCheckpoint {
 
     /// Saves into `directory`, which appears when it is complete.
     ///
+    /// @throws IOException also if a number is not finite: such a checkpoint is of no use
     /// @param manifest of the run, copied beside the model
-    /// @param tokenizerFile copied beside the model, or null for bytes
-    void save(Path directory, Path manifest, @Nullable Path tokenizerFile) throws IOException {
+    /// @param tokenizer written beside the model
+    void save(Path directory, Path manifest, Tokenizer tokenizer) throws IOException {
+      requireFinite(weights, "");
+      requireFinite(firstMoments, FIRST);
+      requireFinite(secondMoments, SECOND);
       CheckpointDirectory.save(
           directory,
           partial -> {
-            ModelDirectory.write(partial, config, weights.all());
+            ModelDirectory.write(partial, config, weights.all(), tokenizer.endOfText());
             var moments = new ArrayList<>(ModelDirectory.entries(FIRST, firstMoments.all()));
             moments.addAll(ModelDirectory.entries(SECOND, secondMoments.all()));
             SafetensorsWriter.write(partial.resolve(OPTIMIZER), Map.of(), moments);
-            Files.writeString(partial.resolve(STATE), JSON.writeValueAsString(state));
+            WholeFile.write(partial.resolve(STATE), JSON.writeValueAsString(state));
             Files.copy(manifest, partial.resolve(RunManifest.FILE_NAME));
-            if (tokenizerFile != null) {
-              Files.copy(tokenizerFile, partial.resolve("tokenizer.json"));
-            }
+            tokenizer.write(partial);
           });
+    }
+
+    private static void requireFinite(Parameters tensors, String prefix) throws IOException {
+      for (var named : tensors.all().entrySet()) {
+        var tensor = named.getValue();
+        long other = FiniteNumbers.firstOther(tensor.memory(), tensor.type());
+        if (other >= 0) {
+          throw new IOException(
+              "nothing was saved: '%s%s' holds NaN or an infinite number at index %d"
+                  .formatted(prefix, named.getKey(), other));
+        }
+      }
     }
 
     @Override
@@ -122,24 +152,20 @@ final class TrainingCheckpoint {
     }
   }
 
-  /// Reads `state.json`.
+  /// Reads `state.json` and checks it against the checkpoint's name and against itself.
   static State state(Path directory) {
     Path file = directory.resolve(STATE);
-    @Nullable State state;
-    try {
-      state = JSON.readValue(Files.readAllBytes(file), State.class);
-    } catch (IOException | JacksonException e) {
+    var state =
+        JsonFile.bound(file, JsonFile.LARGE, JSON, State.class, "resume from another checkpoint");
+    String wrong = state.wrong(CheckpointDirectory.step(directory));
+    if (wrong != null) {
       throw new InvalidInputException(
-          "cannot read " + file + "; resume from another checkpoint", e);
-    }
-    if (state == null || !state.isComplete()) {
-      throw new InvalidInputException(
-          file + " lacks a part of the state; resume from another checkpoint");
+          "%s %s; resume from another checkpoint".formatted(file, wrong));
     }
     return state;
   }
 
-  /// Reads the optimizer's state into `optimizer`.
+  /// Reads the optimizer's state into `optimizer`. Each moment is checked as weights are.
   static void readMoments(Path directory, AdamW optimizer) {
     try (var file = SafetensorsFile.open(directory.resolve(OPTIMIZER));
         var _ = Scope.withoutGradient()) {
@@ -154,7 +180,71 @@ final class TrainingCheckpoint {
         .forEach(
             (name, moment) -> {
               var entry = file.entry(prefix + name);
+              requireMoment(file, entry, moment.shape());
               moment.copyFrom(Tensor.of(entry.data(), entry.type(), moment.shape()));
             });
+  }
+
+  private static void requireMoment(
+      SafetensorsFile file, SafetensorsFile.Entry entry, long[] shape) {
+    long[] found = entry.shape().stream().mapToLong(Long::longValue).toArray();
+    if (entry.type() != ElementType.FLOAT32 || !Arrays.equals(found, shape)) {
+      throw new InvalidInputException(
+          "%s: '%s' is %s of shape %s where its weight asks for F32 of shape %s; resume from another checkpoint"
+              .formatted(
+                  file.path(),
+                  entry.name(),
+                  entry.type().safetensorsName(),
+                  Arrays.toString(found),
+                  Arrays.toString(shape)));
+    }
+    requireFinite(file, entry);
+    if (entry.name().startsWith(SECOND)) {
+      requireNotNegative(file, entry);
+    }
+  }
+
+  /// The second moment is a mean of squares, whose root is taken.
+  private static void requireNotNegative(SafetensorsFile file, SafetensorsFile.Entry entry) {
+    for (long at = 0; at < entry.data().byteSize(); at += Float.BYTES) {
+      if (entry.data().get(ValueLayout.JAVA_FLOAT_UNALIGNED, at) < 0) {
+        throw new InvalidInputException(
+            "%s: '%s' holds a negative number at index %d, and it is a mean of squares; resume from another checkpoint"
+                .formatted(file.path(), entry.name(), at / Float.BYTES));
+      }
+    }
+  }
+
+  private static void requireFinite(SafetensorsFile file, SafetensorsFile.Entry entry) {
+    long other = FiniteNumbers.firstOther(entry.data(), entry.type());
+    if (other >= 0) {
+      throw new InvalidInputException(
+          "%s: '%s' holds NaN or an infinite number at index %d; resume from another checkpoint"
+              .formatted(file.path(), entry.name(), other));
+    }
+  }
+
+  /// Reads a checkpoint through: its checksums, its state, that every weight is finite, and that
+  /// there are two finite moments of the right shape for every weight.
+  static void verify(Path directory) {
+    CheckpointDirectory.verify(directory);
+    var _ = state(directory);
+    try (var _ = Scope.withoutGradient();
+        var decoder = ModelDirectory.load(directory, Precision.FLOAT32, Device.CPU, false);
+        var file = SafetensorsFile.open(directory.resolve(OPTIMIZER))) {
+      for (String prefix : List.of(FIRST, SECOND)) {
+        decoder
+            .parameters()
+            .all()
+            .forEach(
+                (name, weight) -> requireMoment(file, file.entry(prefix + name), weight.shape()));
+      }
+      int expected = 2 * decoder.parameters().all().size();
+      if (file.names().size() != expected) {
+        throw new InvalidInputException(
+            "%s holds %d tensors where the weights ask for %d; use another checkpoint"
+                .formatted(file.path(), file.names().size(), expected));
+      }
+    }
   }
 }

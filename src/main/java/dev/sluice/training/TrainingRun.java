@@ -7,10 +7,14 @@ import dev.sluice.corpus.BatchReader;
 import dev.sluice.corpus.Corpus;
 import dev.sluice.corpus.Documents;
 import dev.sluice.corpus.HeldOutReader;
+import dev.sluice.decoder.ActivationMemory;
 import dev.sluice.decoder.Decoder;
+import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.distributed.GradientExchange;
 import dev.sluice.distributed.Replicas;
 import dev.sluice.evaluation.HeldOutLoss;
+import dev.sluice.files.Failures;
+import dev.sluice.files.WholeFile;
 import dev.sluice.generation.Generator;
 import dev.sluice.generation.Sampler;
 import dev.sluice.optimizer.AdamW;
@@ -24,13 +28,14 @@ import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.function.BooleanSupplier;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.PropertyNamingStrategies;
 import tools.jackson.databind.json.JsonMapper;
@@ -66,6 +71,9 @@ public class TrainingRun {
     /// A step was passed over, or the run went back, and why.
     default void guarded(int step, String what) {}
 
+    /// Something that the user must know and that is no failure.
+    default void noted(String what) {}
+
     /// A setting differs from that of the checkpoint.
     default void changed(String setting, String before, String now) {}
   }
@@ -100,6 +108,8 @@ public class TrainingRun {
 
   /// Who started the run, for its manifest.
   public record Origin(String commit, List<String> commandLine) {}
+
+  private static final String TOKENIZER = "tokenizer.json";
 
   /// What the guard did, a JSON object a line, in a run directory.
   public static final String EVENTS = "events.jsonl";
@@ -140,12 +150,44 @@ public class TrainingRun {
     this.checkpoints = directory.resolve("checkpoints");
   }
 
+  /// The tokenizer of a run. One that was begun keeps the end token that its corpus was made with,
+  /// unless its settings name one, and has a copy of the tokenizer's files for when they are gone
+  /// or the run is resumed from another directory.
+  ///
+  /// @param corpus the directory of the run's tokenized text
+  public static Tokenizer tokenizer(RunConfig config, Path corpus, boolean begun) {
+    if (!begun || !Files.exists(corpus.resolve("corpus.json"))) {
+      return Tokenizers.load(config.tokenizer(), config.eosToken());
+    }
+    String from =
+        Files.exists(Path.of(config.tokenizer())) ? config.tokenizer() : copy(config, corpus);
+    return config.eosToken().isEmpty()
+        ? Tokenizers.restore(from, Corpus.open(corpus).summary().tokenizerFingerprint())
+        : Tokenizers.load(from, config.eosToken());
+  }
+
+  /// Beside the corpus, or where an older run has it: in its checkpoints.
+  private static String copy(RunConfig config, Path corpus) {
+    if (Files.exists(corpus.resolve(TOKENIZER))) {
+      return corpus.toString();
+    }
+    return CheckpointDirectory.latest(corpus.resolveSibling("checkpoints"))
+        .filter(checkpoint -> Files.exists(checkpoint.resolve(TOKENIZER)))
+        .map(Path::toString)
+        .orElse(config.tokenizer());
+  }
+
   /// Tokenizes the run's text into `directory`, or reuses what is there.
   ///
   /// @param fixed whether a corpus that is there belongs to a run: it is then opened and never
   ///   written again, also when the text is gone, and a changed text or tokenizer is refused
+  /// @param notes hears, in sentences, what the user should know of the texts
   public static Corpus prepareCorpus(
-      RunConfig config, Tokenizer tokenizer, Path directory, boolean fixed) {
+      RunConfig config,
+      Tokenizer tokenizer,
+      Path directory,
+      boolean fixed,
+      Consumer<String> notes) {
     boolean bundled = config.data().equals("moby-dick") && !Files.exists(Path.of("moby-dick"));
     if (fixed && Files.exists(directory.resolve("corpus.json"))) {
       var corpus = Corpus.open(directory);
@@ -161,9 +203,19 @@ public class TrainingRun {
         throw changed(
             "tokenizer", summary.tokenizer() + ", now " + tokenizer.describe(), directory);
       }
+      corpus.tell(notes);
       return corpus;
     }
-    return Corpus.prepare(documents(config, bundled), tokenizer, config.heldOutShare(), directory);
+    var corpus =
+        Corpus.prepare(
+            documents(config, bundled), tokenizer, config.heldOutShare(), directory, notes);
+    try {
+      tokenizer.write(directory);
+    } catch (IOException e) {
+      throw new InvalidInputException(
+          "%s; choose another --output".formatted(Failures.words(e)), e);
+    }
+    return corpus;
   }
 
   private static Documents documents(RunConfig config, boolean bundled) {
@@ -191,12 +243,17 @@ public class TrainingRun {
   }
 
   /// Refuses what cannot be trained, before anything is written: a gate, shape, schedule, precision
-  /// or device that is not known or not there, and a last sample that would not fit.
-  public static void requireTrainable(RunConfig config, Tokenizer tokenizer) {
+  /// or device that is not known or not there, a tokenizer without a token that ends documents, a
+  /// model or batch that this machine cannot hold, and a last sample that would not fit.
+  ///
+  /// @param ranks that share the batch
+  public static void requireTrainable(RunConfig config, Tokenizer tokenizer, int ranks) {
     var shape = config.decoder(vocabulary(config, tokenizer));
-    var _ = config.precisionOf();
     var _ = config.scheduleOf();
-    var _ = Device.parse(config.device());
+    var _ = tokenizer.endOfText(); // a corpus needs it
+    if (Device.parse(config.device()).equals(Device.CPU)) {
+      requireMemory(config, shape, ranks);
+    }
     int longest = shape.maxPositionEmbeddings();
     long sample = (long) prompt(config, tokenizer).length + config.sampleTokens();
     if (config.sampleTokens() > 0 && sample > longest) {
@@ -206,17 +263,57 @@ public class TrainingRun {
     }
   }
 
+  /// A system that promises more memory than it has ends the process when that is used, without a
+  /// word; so what is needed in any case is counted before.
+  private static void requireMemory(RunConfig config, DecoderConfig shape, int ranks) {
+    // weights and gradients, and the moments where no other rank has a share of them
+    double model = shape.parameterCount() * (ranks == 1 || config.zero() == 0 ? 16.0 : 8.0);
+    double activations =
+        ActivationMemory.bytesPerToken(shape, config.precisionOf().elementType())
+            * config.sequenceLength()
+            * Math.ceilDiv(config.batchSize(), ranks);
+    double there = RunManifest.Machine.current().memoryBytes();
+    if (model + activations > there) {
+      throw new InvalidInputException(
+          String.format(
+              Locale.ROOT,
+              "training takes at least %.3g GB (model %.3g GB, activations %.3g GB) and this"
+                  + " machine has %.3g GB; make the model, batch_size or sequence_length smaller,"
+                  + " as ./sluice plan counts",
+              (model + activations) / 1e9,
+              model / 1e9,
+              activations / 1e9,
+              there / 1e9));
+    }
+  }
+
   /// Trains from the start, in a directory that holds no run.
   public Outcome start(Corpus corpus, Tokenizer tokenizer) throws IOException {
-    requireTrainable(config, tokenizer);
+    requireTrainable(config, tokenizer, replicas.size());
     var inputs = inputs(corpus, tokenizer);
-    if (replicas.isFirst()) {
-      requireNew(directory);
-      Files.createDirectories(checkpoints);
-      manifest(corpus).write(directory.resolve(RunManifest.FILE_NAME));
-      config.write(directory); // last: a directory that has it is a run
+    try (var _ = own()) {
+      config.notes().forEach(listener::noted);
+      if (replicas.isFirst()) {
+        requireNew(directory);
+        Files.createDirectories(checkpoints);
+        manifest(corpus).write(directory.resolve(RunManifest.FILE_NAME));
+        config.write(directory); // last: a directory that has it is a run
+      }
+      return run(inputs, null, false);
     }
-    return run(inputs, null, false);
+  }
+
+  /// The directory, for the rank that writes it; null on others.
+  private @Nullable RunDirectory own() throws IOException {
+    if (!replicas.isFirst()) {
+      return null;
+    }
+    var owned = RunDirectory.own(directory, "sluice " + String.join(" ", origin.commandLine()));
+    String warning = owned.warning();
+    if (warning != null) {
+      listener.noted(warning);
+    }
+    return owned;
   }
 
   /// Goes on from the newest complete checkpoint, or from the start when there is none.
@@ -229,18 +326,43 @@ public class TrainingRun {
   /// @param name of the checkpoint; later ones are set aside. Null for the newest
   public Outcome resume(Corpus corpus, Tokenizer tokenizer, @Nullable String name)
       throws IOException {
-    requireTrainable(config, tokenizer);
-    if (replicas.isFirst()) {
-      var there = new RunCheckpoints(config, directory);
-      Path from = there.toResume(name);
-      if (from != null) {
-        there.requireSameRun(from, corpus, tokenizer, vocabulary(config, tokenizer), listener);
-        there.setAsideAfter(from);
+    requireTrainable(config, tokenizer, replicas.size());
+    try (var _ = own()) {
+      config.notes().forEach(listener::noted);
+      if (replicas.isFirst()) {
+        var there = new RunCheckpoints(config, directory);
+        Path from = there.toResume(name);
+        if (from != null) {
+          there.requireSameRun(from, corpus, tokenizer, vocabulary(config, tokenizer), listener);
+          there.setAsideAfter(from);
+        }
+        takeUpSettings(from);
       }
+      replicas.barrier(); // now the newest is the one
+      Path from = CheckpointDirectory.latest(checkpoints).orElse(null);
+      return run(inputs(corpus, tokenizer), from, true);
     }
-    replicas.barrier(); // now the newest is the one
-    Path from = CheckpointDirectory.latest(checkpoints).orElse(null);
-    return run(inputs(corpus, tokenizer), from, true);
+  }
+
+  /// Lets `config.toml` say what runs from now on, and tells what another number of steps does to
+  /// the learning rate.
+  private void takeUpSettings(@Nullable Path from) throws IOException {
+    var before = RunConfig.from(directory.resolve(RunConfig.FILE), Map.of());
+    if (before.equals(config)) {
+      return;
+    }
+    if (from != null && before.steps() != config.steps()) {
+      int done = TrainingCheckpoint.state(from).step();
+      listener.noted(
+          "The schedule is that of %d steps now: the learning rate was %.3g at step %d and is %.3g at step %d."
+              .formatted(
+                  config.steps(),
+                  before.learningRateAt(done),
+                  done,
+                  config.learningRateAt(done + 1),
+                  done + 1));
+    }
+    config.write(directory);
   }
 
   /// Trains from a checkpoint, or from new weights, and goes back as often as the guard wants.
@@ -497,7 +619,8 @@ public class TrainingRun {
 
     /// The index of the next step's first micro-batch.
     private long nextBatch() {
-      return (number + guard.state().batchesPassedOver()) * config.gradientAccumulation();
+      return Math.multiplyExact(
+          number + guard.state().batchesPassedOver(), (long) config.gradientAccumulation());
     }
 
     private List<long[]> microBatches(long first) {
@@ -534,9 +657,7 @@ public class TrainingRun {
               CheckpointDirectory.removeIncomplete(checkpoint);
               if (!CheckpointDirectory.complete(checkpoints).contains(checkpoint)) {
                 snapshot.save(
-                    checkpoint,
-                    directory.resolve(RunManifest.FILE_NAME),
-                    Tokenizers.file(config.tokenizer()));
+                    checkpoint, directory.resolve(RunManifest.FILE_NAME), inputs.tokenizer());
               }
               new Retention(
                       config.keepCheckpoints(),
@@ -590,9 +711,7 @@ public class TrainingRun {
       }
       var lines = new StringBuilder();
       events.forEach(event -> lines.append(JSON.writeValueAsString(event)).append('\n'));
-      Path beside = file.resolveSibling("." + EVENTS + ".partial");
-      Files.writeString(beside, lines);
-      Files.move(beside, file, StandardCopyOption.ATOMIC_MOVE);
+      WholeFile.write(file, lines.toString());
     }
 
     private FailureRecord.Statistics statistics(Trainer.Step step) {

@@ -3,14 +3,13 @@ package dev.sluice.attention;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
-import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.TestData;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.SplittableRandom;
 import org.junit.jupiter.api.Test;
@@ -21,8 +20,8 @@ import tools.jackson.databind.json.JsonMapper;
 class RopeTest {
   private static final RopeScaling NONE = new RopeScaling.None();
 
-  /// Golden numbers from an independent float64 implementation; beside the repository.
-  private static final Path GOLDEN = Path.of("..", "shared", "reference", "models-golden.json");
+  /// Numbers of an independent float64 implementation.
+  private static final Path GOLDEN = TestData.GOLDEN.resolve("yarn.json");
 
   @ParameterizedTest
   @CsvSource({
@@ -32,7 +31,6 @@ class RopeTest {
   })
   void yarnFollowsTheReference(
       String key, int dimensions, double theta, double factor, int original) throws IOException {
-    assertTrue(Files.exists(GOLDEN), "the golden numbers are missing: " + GOLDEN.toAbsolutePath());
     var golden = JsonMapper.shared().readTree(GOLDEN.toFile()).path(key);
     var yarn = new RopeScaling.Yarn(factor, original);
     float[] actual = yarn.inverseFrequencies(theta, dimensions);

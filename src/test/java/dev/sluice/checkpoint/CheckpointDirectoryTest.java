@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.files.WholeFile;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
@@ -82,6 +83,83 @@ class CheckpointDirectoryTest {
     CheckpointDirectory.verify(good);
     assertEquals(List.of(), CheckpointDirectory.cleanPartials(checkpoints()));
     assertEquals(List.of(), CheckpointDirectory.cleanPartials(run.resolve("absent")));
+    Path now = WholeFile.partial(checkpoints().resolve("step-00002000"));
+    Files.createDirectories(now.resolve("rank-0"));
+    assertEquals(List.of(now), CheckpointDirectory.cleanPartials(checkpoints()));
+    assertFalse(Files.exists(now));
+  }
+
+  /// Names that a save in progress does not have are not ours to remove.
+  @Test
+  void whatOnlyLooksLikeASaveStays() throws IOException {
+    save(1000);
+    for (String name :
+        List.of(
+            ".step-00002000.partial",
+            ".step-00002000.partial-mine",
+            ".step-00002000.0123456789abcde.partial",
+            "step-00002000.0123456789abcdef.partial",
+            "step-00002000.set-aside")) {
+      Files.createDirectory(checkpoints().resolve(name));
+    }
+    assertEquals(List.of(), CheckpointDirectory.cleanPartials(checkpoints()));
+  }
+
+  /// A link is no checkpoint, and nothing that it leads to is listed, set right or removed.
+  @Test
+  void linksAreNotFollowed() throws IOException {
+    Path good = save(1000);
+    Path others = Files.createDirectories(run.resolve("other run"));
+    Path other = others.resolve("step-00009000");
+    CheckpointDirectory.save(other, place -> Files.writeString(place.resolve("w"), "weights"));
+    Path link = checkpoints().resolve("step-00009000");
+    Files.createSymbolicLink(link, other);
+    assertEquals(List.of(good), CheckpointDirectory.complete(checkpoints()));
+    assertEquals(Optional.of(good), CheckpointDirectory.latest(checkpoints()));
+    assertFalse(CheckpointDirectory.isWhole(link));
+    CheckpointDirectory.remove(link);
+    CheckpointDirectory.removeIncomplete(link);
+    Path partial = WholeFile.partial(checkpoints().resolve("step-00002000"));
+    Files.createSymbolicLink(partial, other);
+    assertEquals(List.of(), CheckpointDirectory.cleanPartials(checkpoints()));
+    CheckpointDirectory.verify(other);
+    CheckpointDirectory.verify(link); // the user may name it so
+    assertThrows(InvalidInputException.class, () -> save(9000));
+
+    Path hollow = Files.createDirectory(checkpoints().resolve("step-00003000"));
+    Files.createSymbolicLink(hollow.resolve("SHA256SUMS"), other.resolve("SHA256SUMS"));
+    assertEquals(List.of(good), CheckpointDirectory.complete(checkpoints()));
+    CheckpointDirectory.removeIncomplete(hollow);
+    assertFalse(Files.exists(hollow));
+    CheckpointDirectory.verify(other);
+  }
+
+  @Test
+  void aLinkWithinACheckpointIsRefused() throws IOException {
+    Path saved = save(1000);
+    Path outside = run.resolve("outside");
+    Files.move(saved.resolve("state.json"), outside);
+    Files.createSymbolicLink(saved.resolve("state.json"), outside);
+    assertBad(saved, "state.json is a link or a device; a checkpoint holds nothing but files");
+    Files.delete(saved.resolve("state.json"));
+    Files.move(outside, saved.resolve("state.json"));
+    CheckpointDirectory.verify(saved);
+    Path elsewhere = run.resolve("elsewhere");
+    Files.move(saved.resolve("rank-0"), elsewhere);
+    Files.createSymbolicLink(saved.resolve("rank-0"), elsewhere);
+    assertBad(saved, "rank-0 is a link or a device");
+    CheckpointDirectory.remove(saved);
+    assertFalse(Files.exists(saved));
+    assertTrue(Files.exists(elsewhere.resolve("optimizer.safetensors")));
+
+    var e =
+        assertThrows(
+            IOException.class,
+            () ->
+                CheckpointDirectory.save(
+                    checkpoints().resolve("step-00000007"),
+                    place -> Files.createSymbolicLink(place.resolve("w"), elsewhere)));
+    assertTrue(e.getMessage().contains("w is a link or a device"), e.getMessage());
   }
 
   @Test

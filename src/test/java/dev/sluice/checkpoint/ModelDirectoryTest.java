@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.TestData;
 import dev.sluice.attention.AttentionVariant;
 import dev.sluice.attention.SdpaNonlinearity;
 import dev.sluice.attention.SoftmaxSink;
@@ -36,7 +37,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 class ModelDirectoryTest {
-  private static final Path GOLDEN = Path.of("../shared/golden");
+  private static final Path GOLDEN = TestData.GOLDEN;
 
   @TempDir private Path directory;
 
@@ -158,12 +159,12 @@ class ModelDirectoryTest {
                 Arrays.stream(tensor.shape()).boxed().toList(),
                 tensor.memory()));
       }
-      perHead.write(directory);
+      perHead.write(directory, null);
       SafetensorsWriter.write(directory.resolve("model.safetensors"), Map.of(), entries);
       try (var loaded = load(directory)) {
         assertArrayEquals(logits(decoder), logits(loaded));
       }
-      new ModelConfig(config, GatePacking.KEY_VALUE_GROUP).write(directory);
+      new ModelConfig(config, GatePacking.KEY_VALUE_GROUP).write(directory, null);
       try (var loaded = load(directory)) {
         assertTrue(!Arrays.equals(logits(decoder), logits(loaded)), "packings must differ");
       }

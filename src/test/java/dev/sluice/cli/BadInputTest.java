@@ -183,8 +183,8 @@ class BadInputTest {
     Path small = Files.writeString(directory.resolve("small.txt"), "Too little.");
     assertContains(trainRefusal("--data", small), "tokens");
     assertContains(Cli.run("inspect", run, "--data", small).refusal(), "fewer than two windows");
-    assertContains(trainRefusal("--data", directory.resolve("none.txt")), "no data");
-    assertContains(Cli.run("inspect", run, "--data", "none.txt").refusal(), "no data");
+    assertContains(trainRefusal("--data", directory.resolve("none.txt")), "does not exist");
+    assertContains(Cli.run("inspect", run, "--data", "none.txt").refusal(), "does not exist");
   }
 
   @Test
@@ -194,8 +194,35 @@ class BadInputTest {
     assertContains(Cli.run("inspect", run, "--tokenizer", TOKENIZER).refusal(), "256");
     assertContains(trainRefusal("--tokenizer", TOKENIZER, "--vocab-size", 256), "vocab_size");
     Path broken = Files.writeString(directory.resolve("tokenizer.json"), "{\"model\":");
-    assertContains(trainRefusal("--tokenizer", broken), "not a usable");
+    assertContains(trainRefusal("--tokenizer", broken), "not valid JSON");
     assertContains(trainRefusal("--tokenizer", "nowhere.json"), "no tokenizer");
+  }
+
+  /// It ends the process that reads it.
+  @Test
+  void tokenizerThatBreaksTheLibrary() throws IOException {
+    String json = Files.readString(TOKENIZER);
+    Path broken =
+        Files.writeString(
+            directory.resolve("charsmap.json"),
+            json.replaceFirst(
+                "\"normalizer\": *null",
+                "\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"AAAA\"}"));
+    assertContains(
+        Cli.run("generate", run, "--prompt", "x", "--tokenizer", broken).refusal(),
+        "charsmap.json is not a usable Hugging Face tokenizer: on reading it the library broke");
+    assertContains(trainRefusal("--tokenizer", broken), "the library broke down");
+  }
+
+  @Test
+  void endTokenThatIsNone() {
+    Path wordPiece = TOKENIZER.resolveSibling("wordpiece.json");
+    assertContains(trainRefusal("--tokenizer", wordPiece), "choose one with --eos-token");
+    assertContains(
+        trainRefusal("--tokenizer", wordPiece, "--eos-token", "</s>"), "no token '</s>'");
+    assertContains(trainRefusal("--eos-token", "</s>"), "bytes");
+    assertContains(
+        Cli.run("generate", run, "--prompt", "x", "--eos-token", "</s>").refusal(), "bytes");
   }
 
   @Test
@@ -208,7 +235,8 @@ class BadInputTest {
     assertContains(
         Cli.run("generate", model, "--prompt", "Longer than sixteen bytes").refusal(),
         "context of 16");
-    assertContains(Cli.run("inspect", model, "--data", data).refusal(), "context of 16");
+    assertContains(
+        Cli.run("inspect", model, "--data", data, "--tokens", 64).refusal(), "context of 16");
     Cli.run("generate", model, "--prompt", "Fits").succeeded();
     assertContains(trainRefusal("--sample-tokens", 40_000), "sample_tokens");
   }
@@ -291,7 +319,7 @@ class BadInputTest {
   @Test
   void directoriesThatHoldTheWrongThing() throws IOException {
     assertContains(Cli.run("train", "--resume", directory).refusal(), "it is no run");
-    assertContains(Cli.run("train", "--resume", run, "--steps", 9).refusal(), "--resume");
+    assertContains(Cli.run("train", "--resume", run, "--batch-size", 9).refusal(), "--resume");
     Path other = Cli.text(directory.resolve("other.txt"));
     Files.writeString(other, Files.readString(other) + "and more");
     assertContains(Cli.run(Cli.tiny(other, run)).refusal(), "already holds a run");

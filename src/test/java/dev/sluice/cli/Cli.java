@@ -4,9 +4,11 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.sluice.files.DirectoryLock;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.PrintStream;
+import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -15,6 +17,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.concurrent.CompletableFuture;
 import java.util.stream.Stream;
 
 /// Runs commands as a user would, and checks how they end.
@@ -89,6 +92,24 @@ final class Cli {
       text.append("Line ").append(i).append(" of the log: wind ").append(i * i % 97).append(".\n");
     }
     return Files.writeString(file, text);
+  }
+
+  /// Takes a lock.
+  interface Locking {
+    DirectoryLock lock() throws IOException;
+  }
+
+  /// A lock that another thread took: to this one it is in the way.
+  static DirectoryLock ofAnother(Locking locking) {
+    return CompletableFuture.supplyAsync(
+            () -> {
+              try {
+                return locking.lock();
+              } catch (IOException e) {
+                throw new UncheckedIOException(e);
+              }
+            })
+        .join();
   }
 
   /// Copies the files of a directory that are not named.

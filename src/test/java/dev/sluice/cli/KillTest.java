@@ -132,7 +132,7 @@ class KillTest {
       return 0;
     }
     try (Stream<Path> children = Files.list(checkpoints)) {
-      return children.filter(child -> child.getFileName().toString().contains(".partial-")).count();
+      return children.filter(child -> child.getFileName().toString().endsWith(".partial")).count();
     }
   }
 

@@ -144,6 +144,52 @@ class ProcessTest {
         steps::getLast);
   }
 
+  /// One works, the others say who holds the run; when that is killed, nothing holds it.
+  @Test
+  void aSecondProcessIsToldWhoHoldsTheRun() throws Exception {
+    Path data = Cli.text(directory.resolve("held.txt"));
+    Path run = directory.resolve("held");
+    Path errors = directory.resolve("held-errors.txt");
+    var process = start(errors, "", Cli.tiny(data, run, "--steps", 100_000, "--sample-tokens", 0));
+    try {
+      signalAfterAStep("CONT", process, run); // which does nothing
+      String holder = "(process " + process.pid() + " on ";
+      for (var second :
+          List.of(
+              Cli.run("train", "--resume", run),
+              Cli.run("verify", run),
+              Cli.run("verify", run.getParent()))) {
+        assertTrue(second.refusal().contains("is in use by sluice train --data"), second::err);
+        assertTrue(second.refusal().contains(holder), second::err);
+      }
+      // what only reads a complete checkpoint works
+      if (CheckpointDirectory.latest(run.resolve("checkpoints")).isPresent()) {
+        Cli.run("generate", run, "--prompt", "Line", "--max-tokens", 2).succeeded();
+      }
+      assertTrue(process.isAlive(), () -> read(errors));
+    } finally {
+      process.destroyForcibly();
+      process.waitFor();
+    }
+    Cli.run("verify", run).succeeded();
+  }
+
+  /// A result that nobody gets is no success.
+  @Test
+  void anOutputThatIsLostIsToldOnce() throws Exception {
+    Path errors = directory.resolve("full-errors.txt");
+    for (String command : List.of("plan", "--help")) {
+      assertEquals(
+          Main.FAILED,
+          end(start(errors, "exec >/dev/full; ", command)),
+          () -> command + ": " + read(errors));
+      List<String> sentences =
+          read(errors).lines().filter(line -> line.startsWith("sluice: ")).toList();
+      assertEquals(1, sentences.size(), () -> read(errors));
+      assertTrue(sentences.getFirst().contains("standard output"), sentences::getFirst);
+    }
+  }
+
   private static String read(Path file) {
     try {
       return Files.readString(file);

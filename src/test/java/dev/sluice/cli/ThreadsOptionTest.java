@@ -15,7 +15,8 @@ class ThreadsOptionTest {
   @ParameterizedTest
   @ValueSource(strings = {"2147483647", "1000000", "0", "-2"})
   void threadsThatCannotBeStartedAreRefused(String threads) {
-    for (String command : new String[] {"train", "study", "generate x", "parity x", "bench train"}) {
+    for (String command :
+        new String[] {"train", "study", "generate x", "parity x", "bench train"}) {
       var arguments = (command + " --threads " + threads).split(" ");
       String sentence = Cli.run((Object[]) arguments).refusal();
       assertTrue(sentence.contains("--threads must be from 1 to "), sentence);

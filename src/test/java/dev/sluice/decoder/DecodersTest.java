@@ -6,11 +6,19 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.attention.AttentionVariant;
+import dev.sluice.attention.RopeScaling;
+import dev.sluice.attention.SoftmaxSink;
+import dev.sluice.attention.SwitchHead;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Precision;
+import java.math.BigInteger;
+import java.util.Arrays;
 import java.util.List;
+import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
 
 class DecodersTest {
   /// Counts of the released checkpoints; nothing is allocated for them.
@@ -27,6 +35,108 @@ class DecodersTest {
     // two norms; final norm
     long layer = 1536L * 2048 * 2 + 1536L * 1024 * 2 + 2 * 128 + 3L * 1536 * 4608 + 2 * 1536;
     assertEquals(152_064L * 1536 + 48 * layer + 1536, Decoders.PAPER_DENSE_48.parameterCount());
+  }
+
+  /// What is counted without naming every parameter equals the sum over all of them.
+  @Test
+  void countsEqualTheSumOverAllParameters() {
+    var attention = AttentionVariant.PLAIN;
+    var untied = Decoders.SMALL.withTieWordEmbeddings(false);
+    for (var config :
+        List.of(
+            Decoders.TINY,
+            untied,
+            untied.with(Experts.of(7, 3)),
+            Decoders.TINY.with(Experts.of(4, 4)).with(new ResidualVariant(true, 0, 5)),
+            untied.with(List.of(Gate.parse("sdpa-headwise-rank*3-bias*2.0"))),
+            Decoders.TINY.with(List.of(Gate.parse("value-elementwise-input-independent"))),
+            Decoders.TINY.with(attention.with(new SwitchHead(true, 4, 2))),
+            Decoders.TINY.with(attention.with(SoftmaxSink.LEARNED)))) {
+      BigInteger all = BigInteger.ZERO;
+      BigInteger active = BigInteger.ZERO;
+      BigInteger multiplied = BigInteger.ZERO;
+      for (var parameter : config.parameterShapes().entrySet()) {
+        String name = parameter.getKey();
+        BigInteger elements =
+            Arrays.stream(parameter.getValue())
+                .mapToObj(BigInteger::valueOf)
+                .reduce(BigInteger.ONE, BigInteger::multiply);
+        all = all.add(elements);
+        var expert = Pattern.compile("experts\\.(\\d+)\\.").matcher(name);
+        boolean own =
+            !expert.find() || Integer.parseInt(expert.group(1)) < config.experts().perToken();
+        active = own ? active.add(elements) : active;
+        boolean lookedUp = name.contains("embed_tokens") && !config.tieWordEmbeddings();
+        if (own && parameter.getValue().length == 2 && !lookedUp) {
+          multiplied = multiplied.add(elements);
+        }
+      }
+      assertEquals(all.longValueExact(), config.parameterCount(), config::toString);
+      assertEquals(active.longValueExact(), config.activeParameterCount(), config::toString);
+      double attended = 6.0 * config.layers() * 100 * config.attentionHeads() * config.headDim();
+      assertEquals(
+          6 * multiplied.doubleValue() + attended,
+          config.trainingFlopsPerToken(100),
+          config::toString);
+    }
+  }
+
+  /// Beyond what is sensible or countable a sentence names the setting.
+  @Test
+  void sizesAreBounded() {
+    assertRefused("num_hidden_layers 2000000000", () -> sized(100, 64, 64, 2_000_000_000, 2, 16));
+    assertRefused("hidden_size 2000000000", () -> sized(100, 2_000_000_000, 64, 2, 2, 16));
+    assertRefused(
+        "intermediate_size 2147483647", () -> sized(100, 64, Integer.MAX_VALUE, 2, 2, 16));
+    assertRefused("num_attention_heads 2000000000", () -> sized(100, 64, 64, 2, 2_000_000_000, 16));
+    assertRefused("head_dim 2147483646", () -> sized(100, 64, 64, 2, 2, Integer.MAX_VALUE - 1));
+    assertRefused("2000000000 experts", () -> Decoders.TINY.with(Experts.of(2_000_000_000, 2)));
+    assertRefused(
+        "gated_norm_rank 2147483647",
+        () -> Decoders.TINY.with(new ResidualVariant(false, 0, Integer.MAX_VALUE)));
+    assertRefused(
+        "switch_head value-9999-choose-1",
+        () ->
+            sized(100, 64, 64, 2, 1024, 1024)
+                .with(AttentionVariant.PLAIN.with(new SwitchHead(false, 9999, 1))));
+    assertRefused(
+        "a gate of rank*2147483647",
+        () -> Decoders.TINY.with(List.of(Gate.parse("sdpa-headwise-rank*2147483647"))));
+    assertRefused(
+        "can be counted", () -> sized(100, 1 << 24, 1 << 24, 15_000, 16, 1 << 20).parameterCount());
+    assertRefused(
+        "can be counted",
+        () -> sized(100, 1 << 24, 1 << 24, 15_000, 16, 1 << 20).trainingFlopsPerToken(1));
+    assertRefused(
+        "the feed-forward layer that brings",
+        () -> Decoders.TINY.matchingParameters(Long.MAX_VALUE, 1));
+    var most = sized(Integer.MAX_VALUE, 1 << 24, 1, 1, 1, 2);
+    assertEquals(((1L << 31) - 1) * (1L << 24), most.parameterCount(), 1e9);
+  }
+
+  private static void assertRefused(String message, Executable action) {
+    var e = assertThrows(InvalidInputException.class, action);
+    assertTrue(e.getMessage().contains(message), e.getMessage());
+  }
+
+  private static DecoderConfig sized(
+      int vocabulary, int hidden, int intermediate, int layers, int heads, int headDim) {
+    return new DecoderConfig(
+        vocabulary,
+        hidden,
+        intermediate,
+        layers,
+        heads,
+        heads,
+        headDim,
+        100,
+        10_000,
+        new RopeScaling.None(),
+        1e-6,
+        true,
+        true,
+        0.02,
+        List.of());
   }
 
   @Test

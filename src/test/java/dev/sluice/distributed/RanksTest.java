@@ -79,13 +79,20 @@ class RanksTest {
     var two =
         with(
             STEP,
-            "SLURM_STEP_ID", "3",
-            "SLURM_STEP_NUM_TASKS", "2",
-            "SLURM_STEP_TASKS_PER_NODE", "2",
-            "SLURM_STEP_NODELIST", "gpu009",
-            "SLURM_PROCID", "1",
-            "SLURM_NODEID", "0",
-            "SLURM_NTASKS_PER_NODE", "4");
+            "SLURM_STEP_ID",
+            "3",
+            "SLURM_STEP_NUM_TASKS",
+            "2",
+            "SLURM_STEP_TASKS_PER_NODE",
+            "2",
+            "SLURM_STEP_NODELIST",
+            "gpu009",
+            "SLURM_PROCID",
+            "1",
+            "SLURM_NODEID",
+            "0",
+            "SLURM_NTASKS_PER_NODE",
+            "4");
     assertEquals(
         new Ranks(1, 2, 1, 2, "gpu009", Ranks.DEFAULT_PORT, false, 0, null), Ranks.of(two));
     // srun --ntasks=1, with and without --preserve-env

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.TestData;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.checkpoint.SafetensorsFile;
 import dev.sluice.decoder.TinyDecoders;
@@ -16,7 +17,6 @@ import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
 import java.lang.foreign.ValueLayout;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashSet;
@@ -52,7 +52,7 @@ class GeneratorTest {
   @ValueSource(
       strings = {"paper-baseline", "paper-headwise", "paper-elementwise", "qwen3", "qwen3-yarn"})
   void referenceModelsContinueLikeTheReference(String model) {
-    var directory = Path.of("../shared/golden", model);
+    var directory = TestData.GOLDEN.resolve(model);
     try (var file = SafetensorsFile.open(directory.resolve("golden.safetensors"));
         var decoder = ModelDirectory.load(directory, Precision.FLOAT32, Device.CPU, false)) {
       int promptTokens = Integer.parseInt(file.metadata().get("prompt_tokens"));

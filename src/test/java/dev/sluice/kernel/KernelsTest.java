@@ -616,7 +616,7 @@ class KernelsTest {
                         throw new IllegalArgumentException("the second piece");
                       }
                     }));
-    assertTrue(String.valueOf(other.getCause()).contains("the second piece"), other::toString);
+    assertTrue(other.getMessage().contains("the second piece"), other::toString);
   }
 
   private static void sleep(long milliseconds) {

@@ -55,9 +55,9 @@ class RunManifestTest {
   @Test
   void badManifestIsRefused() throws IOException {
     Path file = directory.resolve(RunManifest.FILE_NAME);
-    assertBad(file, "cannot be read");
+    assertBad(file, "does not exist");
     Files.writeString(file, "{\"sluice_commit\":");
-    assertBad(file, "is not a run's manifest");
+    assertBad(file, "is not valid JSON");
     Files.writeString(file, "{\"sluice_commit\":\"1\"}");
     assertBad(file, "command_line");
   }

@@ -58,7 +58,39 @@ class TextTableTest {
     Table table = Table.titled("t\u001b[2J").columns("a\r", "b").row(Cell.of("x\ny"), Cell.of(1));
     String text = TextTable.of(table).toString();
     assertFalse(text.contains("\u001b") || text.contains("\r"), text);
-    assertTrue(text.contains("x y"), text);
+    assertTrue(text.contains("t␛[2J") && text.contains("x␊y"), text);
+  }
+
+  /// Ideographs take two columns of a terminal, accents on the letter before none.
+  @Test
+  void columnsLineUpWhateverTheScript() {
+    Table table =
+        Table.titled("")
+            .columns("name", "n")
+            .row(Cell.of("門控"), Cell.of(1))
+            .row(Cell.of("ga\u0302te"), Cell.of(22));
+    assertEquals(
+        """
+        ────────
+        name   n
+        ────────
+        門控   1
+        ga\u0302te  22
+        ────────
+        """,
+        TextTable.of(table).toString());
+    Table narrow = Table.titled("").columns("name").row(Cell.of("門".repeat(50)));
+    var lines = new TextTable(narrow, 21).toString().lines().toList();
+    assertTrue(lines.stream().allMatch(line -> TextWidth.of(line) <= 21), lines.toString());
+    assertEquals(50, lines.stream().mapToLong(l -> l.chars().filter(c -> c == '門').count()).sum());
+  }
+
+  @Test
+  void aHugeCellIsShortened() {
+    Table table = Table.titled("").columns("name").row(Cell.of("n".repeat(100_000)));
+    assertTrue(TextTable.of(table).toString().length() < 2000);
+    Table one = Table.titled("").columns("m").row(Cell.of("門"));
+    assertTrue(new TextTable(one, 1).toString().contains("門"));
   }
 
   @Test

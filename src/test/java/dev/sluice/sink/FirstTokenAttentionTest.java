@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.TestData;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.checkpoint.SafetensorsFile;
 import dev.sluice.decoder.Decoder;
@@ -15,7 +16,6 @@ import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
-import java.nio.file.Path;
 import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
@@ -186,7 +186,7 @@ class FirstTokenAttentionTest {
   @ParameterizedTest
   @ValueSource(strings = {"paper-baseline", "paper-headwise", "paper-elementwise"})
   void referenceAttentionIsMeasuredByDefinition(String model) {
-    var path = Path.of("../shared/golden", model, "golden.safetensors");
+    var path = TestData.GOLDEN.resolve(model).resolve("golden.safetensors");
     var measured = new FirstTokenAttention();
     double expected = 0;
     int layers = 0;
@@ -220,7 +220,7 @@ class FirstTokenAttentionTest {
   @ParameterizedTest
   @ValueSource(strings = {"paper-baseline", "paper-headwise", "paper-elementwise"})
   void loadedModelAttendsLikeTheReference(String model) {
-    var directory = Path.of("../shared/golden", model);
+    var directory = TestData.GOLDEN.resolve(model);
     var reference = new FirstTokenAttention();
     var own = new FirstTokenAttention();
     try (var file = SafetensorsFile.open(directory.resolve("golden.safetensors"));

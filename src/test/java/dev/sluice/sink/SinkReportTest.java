@@ -89,11 +89,11 @@ class SinkReportTest {
 
   @Test
   void fileThatIsNoReportIsRefused() throws IOException {
-    refuses("cannot be read", () -> SinkReport.read(directory.resolve("missing.json")));
+    refuses("does not exist", () -> SinkReport.read(directory.resolve("missing.json")));
     Path file = directory.resolve("sinks.json");
     for (String text : new String[] {"", "{}", "[1]", "{\"windows\":1", "{\"windows\":\"x\"}"}) {
       Files.writeString(file, text);
-      refuses("is not a sink report", () -> SinkReport.read(file));
+      refuses("measure the model again", () -> SinkReport.read(file));
     }
   }
 

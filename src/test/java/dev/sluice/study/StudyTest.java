@@ -1,13 +1,12 @@
 package dev.sluice.study;
 
-import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.TestData;
 import dev.sluice.decoder.Decoders;
-import dev.sluice.statistics.Statistics;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.RunMetrics;
 import dev.sluice.training.Trainer;
@@ -19,6 +18,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.SplittableRandom;
 import java.util.concurrent.atomic.AtomicInteger;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -136,7 +136,7 @@ class StudyTest {
         matching,
         Arrays.stream(gates).map(Variant::ofGate).toList(),
         Map.of(),
-        StudyFile.seeds(1, seeds));
+        Study.seeds(1, seeds));
   }
 
   @Test
@@ -198,15 +198,16 @@ class StudyTest {
             gate = "none"
             published_perplexity = 6.026
             [[variant]]
-            name = "gate, twice the heads"
-            gate = "sdpa-headwise"
+            name = "two gates, deeper, twice the heads"
+            gate = "value-headwise+sdpa-headwise"
+            layers = 2
             key_value_heads = 2
             """);
     var study = StudyFile.read(file, RunConfig.DEFAULTS, Map.of());
     assertEquals(4, study.arms().size());
     assertEquals(List.of(1L, 2L), study.seeds());
     assertEquals(
-        Map.of("gate", "sdpa-headwise", "key_value_heads", "2"),
+        Map.of("gate", "value-headwise+sdpa-headwise", "layers", "2", "key_value_heads", "2"),
         study.variants().getLast().settings());
     var origin = new TrainingRun.Origin("test", List.of("study"));
     Path place = directory.resolve("study");
@@ -216,6 +217,11 @@ class StudyTest {
       var results = study.run(place, part, origin, _ -> new TrainingRun.Listener() {}, () -> false);
       assertEquals(part.of(8), results.size());
       trained += results.size();
+      var partly = new StudyReport(study, place, study.results(place));
+      String said = String.join(" ", partly.sentences());
+      assertEquals(trained < 8, said.contains("not done yet"), said);
+      assertEquals(trained < 8, partly.tables().getFirst().columns().contains("seeds"));
+      partly.writePage("sluice study report", Map.of());
     }
     assertEquals(8, trained);
     assertEquals(
@@ -229,6 +235,15 @@ class StudyTest {
     String page = Files.readString(report.writePage("sluice study", Map.of()));
     assertTrue(page.contains("Loss and learning rate"), "the sweep's picture");
     assertTrue(page.contains("6.026"), "the paper's number");
+    // both gates of a layer together: 2 heads each, of all tokens of all windows
+    var sinks = all.get(2).sinks(study.trials(place).get(2).directory());
+    long tokens = (long) sinks.windows() * sinks.longestWindow();
+    assertEquals(4, sinks.gateStatistics().gates().size());
+    var histograms = new StudyFigures(study, place, new Comparisons(study, all)).gateHistograms();
+    assertEquals(1, histograms.arms().size());
+    for (double[] layer : histograms.arms().getFirst().counts()) {
+      assertEquals(4.0 * tokens, Arrays.stream(layer).sum());
+    }
     var loaded = study.trials(place).get(2).config();
     assertEquals(2, loaded.keyValueHeads());
     assertEquals(1e-3, loaded.learningRate());
@@ -325,12 +340,13 @@ class StudyTest {
 
   /// The paper's own curves, by the rule that their counts were taken with.
   @Test
+  @Tag("shared")
   void lossSpikesOfThePapersCurves() throws Exception {
     int[][] expected = {{137, 81, 39, 13}, {3, 0, 0, 0}};
     double[] thresholds = {0.05, 0.1, 0.2, 0.5};
     String[] files = {"baseline-3t.csv", "gate-3t.csv"};
     for (int i = 0; i < 2; i++) {
-      var lines = Files.readAllLines(Path.of("../shared/data/curves").resolve(files[i]));
+      var lines = Files.readAllLines(TestData.SHARED.resolve("data/curves").resolve(files[i]));
       var rows = lines.stream().skip(1).map(line -> line.split(",")).toList();
       double[] steps = rows.stream().mapToDouble(row -> Double.parseDouble(row[0])).toArray();
       double[] losses = rows.stream().mapToDouble(row -> Double.parseDouble(row[1])).toArray();
@@ -353,27 +369,5 @@ class StudyTest {
     losses[500] = 3; // only in others' windows
     assertEquals(2 / 2000.0, LossSpikes.score(losses));
     assertTrue(Double.isNaN(LossSpikes.score(new double[1000])));
-  }
-
-  @Test
-  void intervalsAreStudents() {
-    // five values with mean 3 and standard deviation √2.5: half width 2.776 · √(2.5/5)
-    assertEquals(2.7764451 * Math.sqrt(0.5), Statistics.interval95(1, 2, 3, 4, 5), 1e-6);
-    assertTrue(Double.isNaN(Statistics.interval95(1)));
-    assertEquals(Math.sqrt(2.5), Statistics.standardDeviation(1, 2, 3, 4, 5), 1e-12);
-  }
-
-  /// Values of R: `t.test(c(1,2,3,4,5))$p.value`, `p.adjust(…, "holm")`, and for the power
-  /// `(qt(.975,4)+qt(.8,4))/sqrt(5)`.
-  @Test
-  void testsAndPower() {
-    assertEquals(0.01324, Statistics.pValue(1, 2, 3, 4, 5), 1e-5);
-    assertEquals(1, Statistics.pValue(-1, 1), 1e-12);
-    assertTrue(Double.isNaN(Statistics.pValue(1)));
-    assertArrayEquals(
-        new double[] {0.04, Double.NaN, 0.06, 0.06},
-        Statistics.holm(0.04 / 3, Double.NaN, 0.03, 0.04),
-        1e-12);
-    assertEquals((2.776445 + 0.940965) / Math.sqrt(5), Statistics.detectable(1, 5), 1e-5);
   }
 }

@@ -249,8 +249,7 @@ class MatrixProductTest {
     assertFalse(kept.contains(kind(a, b, c, rows, 130)));
   }
 
-  private static CompiledProducts.Kind kind(
-      Matrix a, Matrix b, Matrix c, long rows, long columns) {
+  private static CompiledProducts.Kind kind(Matrix a, Matrix b, Matrix c, long rows, long columns) {
     return new CompiledProducts.Kind(
         rows,
         columns,
@@ -302,8 +301,8 @@ class MatrixProductTest {
     assertTrue(String.valueOf(failure.getMessage()).startsWith("no product of"));
   }
 
-  /// Only so many compiled products are kept, of whatever threads; those that were let go are freed,
-  /// and compiled again when they are wanted.
+  /// Only so many compiled products are kept, of whatever threads; those that were let go are
+  /// freed, and compiled again when they are wanted.
   @Test
   void moreShapesThanAreKept() throws Exception {
     int shapes = 1100;

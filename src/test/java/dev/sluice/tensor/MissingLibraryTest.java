@@ -19,7 +19,8 @@ import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/// Native libraries that cannot be loaded: the same sentence at each use, in processes of their own.
+/// Native libraries that cannot be loaded: the same sentence at each use, in processes of their
+/// own.
 class MissingLibraryTest {
   @TempDir private Path directory;
 
@@ -74,7 +75,9 @@ class MissingLibraryTest {
     var process =
         new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.DISCARD).start();
     var lines =
-        new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8).lines().toList();
+        new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8)
+            .lines()
+            .toList();
     assertEquals(0, process.waitFor());
     assertFalse(lines.isEmpty());
     return lines;
@@ -83,7 +86,8 @@ class MissingLibraryTest {
   private static void assertSaid(List<String> lines, String library, String reason) {
     for (String line : lines) {
       assertTrue(
-          line.startsWith(InvalidInputException.class.getName() + ": " + library + " cannot"), line);
+          line.startsWith(InvalidInputException.class.getName() + ": " + library + " cannot"),
+          line);
       assertTrue(line.contains("linux-x86_64"), line);
       assertTrue(line.contains(reason), line);
     }

@@ -58,7 +58,7 @@ final class Runs {
   }
 
   static Corpus corpus(Path directory) {
-    return TrainingRun.prepareCorpus(config(), Tokenizers.load("bytes"), directory, false);
+    return TrainingRun.prepareCorpus(config(), Tokenizers.load("bytes"), directory, false, _ -> {});
   }
 
   /// What a listener heard.
@@ -68,6 +68,7 @@ final class Runs {
     final List<String> guarded = new ArrayList<>();
     final List<String> notSaved = new ArrayList<>();
     final List<String> changed = new ArrayList<>();
+    final List<String> noted = new ArrayList<>();
 
     @Override
     public void stepped(Trainer.Step step, double tokensPerSecond) {
@@ -87,6 +88,11 @@ final class Runs {
     @Override
     public void guarded(int step, String what) {
       guarded.add(step + ": " + what);
+    }
+
+    @Override
+    public void noted(String what) {
+      noted.add(what);
     }
 
     @Override

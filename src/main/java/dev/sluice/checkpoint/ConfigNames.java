@@ -1,0 +1,316 @@
+package dev.sluice.checkpoint;
+
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Locale;
+import java.util.Set;
+import java.util.TreeSet;
+import org.jspecify.annotations.Nullable;
+import tools.jackson.databind.JsonNode;
+
+/// What is known about keys of a `config.json` that Sluice does not read.
+final class ConfigNames {
+  private ConfigNames() {}
+
+  // ---------------------------------------------------------------- without effect on the model
+
+  /// Names, versions, and how another program computes the same.
+  private static final List<String> PROVENANCE =
+      List.of(
+          "_name_or_path",
+          "name_or_path",
+          "_commit_hash",
+          "transformers_version",
+          "transformers_weights",
+          "unsloth_version",
+          "unsloth_fixed",
+          "attn_implementation",
+          "_attn_implementation",
+          "_attn_implementation_autoset",
+          "_attn_implementation_internal",
+          "experts_implementation",
+          "_experts_implementation",
+          "_experts_implementation_internal",
+          "chunk_size_feed_forward",
+          "gradient_checkpointing",
+          "pretraining_tp",
+          "use_bfloat16",
+          "use_cache",
+          "torchscript",
+          "tf_legacy_loss");
+
+  /// What a forward pass gives back besides the logits.
+  private static final List<String> OUTPUTS =
+      List.of(
+          "output_attentions",
+          "output_hidden_states",
+          "output_router_logits",
+          "output_scores",
+          "return_dict",
+          "use_return_dict",
+          "return_dict_in_generate",
+          "tie_last_hidden_states");
+
+  /// Classification, and tokens by their numbers, which whoever makes text reads for itself.
+  private static final List<String> TOKENS =
+      List.of(
+          "id2label",
+          "label2id",
+          "num_labels",
+          "problem_type",
+          "finetuning_task",
+          "task_specific_params",
+          "tokenizer_class",
+          "prefix",
+          "bos_token_id",
+          "eos_token_id",
+          "pad_token_id",
+          "sep_token_id",
+          "cls_token_id",
+          "unk_token_id",
+          "decoder_start_token_id",
+          "is_decoder",
+          "cross_attention_hidden_size");
+
+  /// How `transformers` draws text where `generation_config.json` says nothing; it takes them out
+  /// of the configuration itself.
+  private static final List<String> GENERATION =
+      List.of(
+          "max_length",
+          "min_length",
+          "do_sample",
+          "early_stopping",
+          "num_beams",
+          "num_beam_groups",
+          "diversity_penalty",
+          "temperature",
+          "top_k",
+          "top_p",
+          "typical_p",
+          "repetition_penalty",
+          "length_penalty",
+          "no_repeat_ngram_size",
+          "encoder_no_repeat_ngram_size",
+          "encoder_repetition_penalty",
+          "bad_words_ids",
+          "num_return_sequences",
+          "forced_bos_token_id",
+          "forced_eos_token_id",
+          "remove_invalid_values",
+          "exponential_decay_length_penalty",
+          "suppress_tokens",
+          "begin_suppress_tokens",
+          "epsilon_cutoff",
+          "eta_cutoff");
+
+  private static final Set<String> HARMLESS = new LinkedHashSet<>();
+
+  // ---------------------------------------------------------------- what Sluice does not compute
+
+  /// Keys that change the computation unless they are off: false, 0, empty or `none`.
+  private static final Set<String> OFF =
+      Set.of(
+          // biases
+          "attention_bias",
+          "attention_out_bias",
+          "qkv_bias",
+          "add_qkv_bias",
+          "mlp_bias",
+          "use_bias",
+          "lm_head_bias",
+          // what is done to scores and logits
+          "attn_logit_softcap",
+          "attn_logit_softcapping",
+          "final_logit_softcap",
+          "final_logit_softcapping",
+          "logit_softcapping",
+          "query_pre_attn_scalar",
+          "attention_multiplier",
+          "clip_qkv",
+          "alibi",
+          "use_alibi",
+          // other ways to attend, other layers
+          "attention_chunk_size",
+          "attn_output_gate",
+          "no_rope_layers",
+          "no_rope_layer_interval",
+          "per_layer_config",
+          "full_attention_interval",
+          "linear_num_key_heads",
+          "linear_num_value_heads",
+          "use_mrope",
+          "rope_interleave",
+          "use_parallel_residual",
+          "is_encoder_decoder",
+          "add_cross_attention",
+          "pruned_heads",
+          // experts that all tokens go through, layers without experts
+          "shared_expert_intermediate_size",
+          "moe_shared_expert_intermediate_size",
+          "n_shared_experts",
+          "num_shared_experts",
+          "first_k_dense_replace",
+          // weights that are not numbers
+          "quantization_config",
+          "compression_config",
+          // models around this one
+          "text_config",
+          "vision_config",
+          "audio_config",
+          "thinker_config");
+
+  /// Keys that multiply or divide something, so that one changes nothing.
+  private static final Set<String> ONE =
+      Set.of(
+          "partial_rotary_factor",
+          "rotary_pct",
+          "rope_ratio",
+          "logit_scale",
+          "logits_scaling",
+          "lm_head_multiplier",
+          "embedding_multiplier",
+          "residual_multiplier",
+          "scale_emb",
+          "scale_depth",
+          "routed_scaling_factor",
+          "n_group",
+          "topk_group",
+          "moe_layer_freq");
+
+  /// Keys that are read with model type `sluice` alone; off as those of [#OFF].
+  static final List<String> OWN =
+      List.of(
+          "gates",
+          "softmax_sink",
+          "exclusive_attention",
+          "sdpa_nonlinearity",
+          "switch_head",
+          "sandwich_norm",
+          "residual_clip",
+          "gated_norm_rank");
+
+  /// Keys that are read.
+  private static final List<String> READ =
+      List.of(
+          "architectures",
+          "model_type",
+          "vocab_size",
+          "hidden_size",
+          "intermediate_size",
+          "moe_intermediate_size",
+          "num_hidden_layers",
+          "num_attention_heads",
+          "num_key_value_heads",
+          "head_dim",
+          "max_position_embeddings",
+          "original_max_position_embeddings",
+          "hidden_act",
+          "rms_norm_eps",
+          "rope_theta",
+          "rope_scaling",
+          "rope_parameters",
+          "tie_word_embeddings",
+          "initializer_range",
+          "use_qk_norm",
+          "headwise_attn_output_gate",
+          "elementwise_attn_output_gate",
+          "gate_packing",
+          "layer_types",
+          "sliding_window",
+          "use_sliding_window",
+          "max_window_layers",
+          "attention_dropout",
+          "num_experts",
+          "num_local_experts",
+          "num_experts_per_tok",
+          "norm_topk_prob",
+          "decoder_sparse_step",
+          "mlp_only_layers",
+          "router_aux_loss_coef",
+          "router_z_loss_coef",
+          "dtype",
+          "torch_dtype",
+          "auto_map");
+
+  private static final Set<String> ALL = new TreeSet<>();
+
+  static {
+    List.of(PROVENANCE, OUTPUTS, TOKENS, GENERATION).forEach(HARMLESS::addAll);
+    List.of(HARMLESS, OFF, ONE, Set.copyOf(OWN), Set.copyOf(READ)).forEach(ALL::addAll);
+  }
+
+  /// Whether the key has no effect on what the model computes, whatever its value.
+  static boolean isHarmless(String key) {
+    return HARMLESS.contains(key);
+  }
+
+  /// Whether some model type has the key.
+  static boolean isKnown(String key) {
+    return ALL.contains(key);
+  }
+
+  /// Whether the key's value asks for what Sluice does not compute.
+  static boolean isRefused(String key, JsonNode value) {
+    return OFF.contains(key) ? !isOff(value) : ONE.contains(key) && !isOne(value);
+  }
+
+  /// Whether the key is one of those that [#isRefused] judges.
+  static boolean isJudged(String key) {
+    return OFF.contains(key) || ONE.contains(key);
+  }
+
+  /// Whether a value says no: false, 0, empty, `none`.
+  static boolean isOff(JsonNode value) {
+    return value.isNull()
+        || (value.isBoolean() && !value.asBoolean())
+        || (value.isNumber() && value.numberValue().doubleValue() == 0)
+        || (value.isContainer() && value.isEmpty())
+        || (value.isString() && Set.of("", "none").contains(value.stringValue()));
+  }
+
+  private static boolean isOne(JsonNode value) {
+    return value.isNumber() && value.numberValue().doubleValue() == 1;
+  }
+
+  /// The known key that an unknown one may have been meant for, or null: at most one letter in four
+  /// is another.
+  static @Nullable String near(String unknown) {
+    return near(unknown, ALL);
+  }
+
+  /// The same among some keys.
+  static @Nullable String near(String unknown, Set<String> known) {
+    String word = unknown.toLowerCase(Locale.ROOT).replace('-', '_');
+    if (word.length() > 60) {
+      return null;
+    }
+    String nearest = null;
+    int least = word.length() / 4 + 1;
+    for (String key : known) {
+      int distance = distance(word, key);
+      if (distance < least) {
+        least = distance;
+        nearest = key;
+      }
+    }
+    return nearest;
+  }
+
+  /// How many letters have to be added, taken out or changed (Levenshtein 1966).
+  private static int distance(String a, String b) {
+    int[] row = new int[b.length() + 1];
+    for (int j = 0; j <= b.length(); j++) {
+      row[j] = j;
+    }
+    for (int i = 1; i <= a.length(); i++) {
+      int corner = row[0];
+      row[0] = i;
+      for (int j = 1; j <= b.length(); j++) {
+        int changed = corner + (a.charAt(i - 1) == b.charAt(j - 1) ? 0 : 1);
+        corner = row[j];
+        row[j] = Math.min(changed, 1 + Math.min(row[j], row[j - 1]));
+      }
+    }
+    return row[b.length()];
+  }
+}

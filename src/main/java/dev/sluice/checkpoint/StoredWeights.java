@@ -1,0 +1,255 @@
+package dev.sluice.checkpoint;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
+import dev.sluice.checkpoint.SafetensorsFile.Entry;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.Collection;
+import java.util.Comparator;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.SequencedMap;
+import java.util.Set;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import org.jspecify.annotations.Nullable;
+
+/// The tensors of a model directory under the names that `transformers` gives them, whatever was
+/// put around the model when it was saved: what `torch.compile`, data-parallel training, and
+/// activation checkpointing put into names is taken out, one prefix of all names is taken off, and
+/// `model.` is put before names of a model without its head.
+///
+/// Whoever reads a tensor [#take]s it, which checks it; what nobody took is [#left].
+final class StoredWeights {
+  /// What wraps a whole model.
+  private static final Pattern WRAPPERS =
+      Pattern.compile("(?:(?:module|_orig_mod|_fsdp_wrapped_module)\\.)*");
+
+  /// What wraps a part of it.
+  private static final Pattern INNER_WRAPPERS =
+      Pattern.compile("(?<=\\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\\.");
+
+  /// The tensor that every model has once, and that says where its names begin.
+  private static final String ANCHOR = "layers.0.input_layernorm.weight";
+
+  private static final String BASE = "model.";
+  private static final String HEAD = "lm_head.";
+
+  private static final Pattern LAYER = Pattern.compile("model\\.layers\\.(\\d{1,9})\\..*");
+
+  private final Path directory;
+  private final SequencedMap<String, Entry> entries;
+  private final List<String> notes;
+  private final Set<String> taken = new HashSet<>();
+
+  private StoredWeights(Path directory, SequencedMap<String, Entry> entries, List<String> notes) {
+    this.directory = directory;
+    this.entries = entries;
+    this.notes = notes;
+  }
+
+  static StoredWeights of(SafetensorsDirectory files) {
+    Path directory = files.path();
+    var unwrapped = unwrapped(directory, files.entries());
+    String anchor = anchor(directory, unwrapped);
+    if (anchor == null) {
+      return new StoredWeights(directory, unwrapped, List.of());
+    }
+    String before = anchor.substring(0, anchor.length() - ANCHOR.length());
+    boolean hasBase = before.equals(BASE) || before.endsWith("." + BASE);
+    String prefix = hasBase ? before.substring(0, before.length() - BASE.length()) : before;
+    SequencedMap<String, Entry> entries = new LinkedHashMap<>();
+    for (var named : unwrapped.entrySet()) {
+      String name = named.getKey();
+      String rest = name.startsWith(prefix) ? name.substring(prefix.length()) : "";
+      boolean isForeign = hasBase && !rest.startsWith(BASE) && rest.contains(".layers.");
+      if (rest.isEmpty() || isForeign || (!hasBase && rest.startsWith(BASE))) {
+        throw unlike(directory, anchor, name);
+      }
+      entries.put(hasBase || rest.startsWith(HEAD) ? rest : BASE + rest, named.getValue());
+    }
+    return new StoredWeights(
+        directory,
+        entries,
+        prefix.isEmpty()
+            ? List.of()
+            : List.of(
+                "the names of the weights in %s begin with %s, which was taken off"
+                    .formatted(directory, Listing.quoted(prefix))));
+  }
+
+  private static SequencedMap<String, Entry> unwrapped(Path directory, List<Entry> stored) {
+    SequencedMap<String, Entry> entries = new LinkedHashMap<>();
+    String wrappers = null;
+    for (Entry entry : stored) {
+      Matcher front = WRAPPERS.matcher(entry.name());
+      String own = front.lookingAt() ? front.group() : "";
+      if (wrappers == null) {
+        wrappers = own;
+      } else if (!wrappers.equals(own)) {
+        throw unlike(directory, stored.getFirst().name(), entry.name());
+      }
+      String name = INNER_WRAPPERS.matcher(entry.name().substring(own.length())).replaceAll("");
+      Entry other = entries.put(name, entry);
+      if (other != null) {
+        throw new InvalidInputException(
+            "the weights in %s hold both %s and %s, which are one tensor of a model; remove one"
+                .formatted(directory, Listing.quoted(other.name()), Listing.quoted(entry.name())));
+      }
+    }
+    return entries;
+  }
+
+  private static @Nullable String anchor(Path directory, Map<String, Entry> entries) {
+    List<String> anchors =
+        entries.keySet().stream()
+            .filter(name -> name.equals(ANCHOR) || name.endsWith("." + ANCHOR))
+            .toList();
+    if (anchors.size() > 1) {
+      throw new InvalidInputException(
+          "the weights in %s hold several models, with %s; save the one to be read by itself"
+              .formatted(directory, Listing.of(anchors)));
+    }
+    return anchors.isEmpty() ? null : anchors.getFirst();
+  }
+
+  private static InvalidInputException unlike(Path directory, String one, String other) {
+    return new InvalidInputException(
+        "the names of the weights in %s begin in different ways, such as %s and %s; save one model by itself, with the names that save_pretrained gives"
+            .formatted(directory, Listing.quoted(one), Listing.quoted(other)));
+  }
+
+  /// What was done to names, in sentences for the user.
+  List<String> notes() {
+    return notes;
+  }
+
+  boolean has(String name) {
+    return entries.containsKey(name);
+  }
+
+  /// How many layers there are tensors of.
+  int layers() {
+    return numbers(LAYER);
+  }
+
+  /// How many experts the first layer has as tensors of their own.
+  int separateExperts() {
+    return numbers(Pattern.compile("model\\.layers\\.0\\.mlp\\.experts\\.(\\d{1,9})\\..*"));
+  }
+
+  private int numbers(Pattern names) {
+    Set<String> numbers = new HashSet<>();
+    for (String name : entries.keySet()) {
+      Matcher matcher = names.matcher(name);
+      if (matcher.matches()) {
+        numbers.add(matcher.group(1));
+      }
+    }
+    return numbers.size();
+  }
+
+  /// The tensor of that name, once it is known to be what the model needs: of that shape, and
+  /// finite floating-point numbers all.
+  ///
+  /// @param hint what to add where the shape is another
+  Entry take(String name, long[] shape, String hint) {
+    Entry entry = entries.get(name);
+    if (entry == null) {
+      throw missing(name);
+    }
+    if (!taken.add(name)) {
+      return entry;
+    }
+    String tensor = "the tensor %s in %s".formatted(Listing.quoted(entry.name()), directory);
+    long[] found = shape(name);
+    if (!Arrays.equals(found, shape)) {
+      throw new InvalidInputException(
+          "%s has the shape %s where %s calls for %s%s; correct the config or fetch the weights again"
+              .formatted(
+                  tensor, Arrays.toString(found), ModelConfig.FILE, Arrays.toString(shape), hint));
+    }
+    if (!entry.type().isFloatingPoint()) {
+      throw new InvalidInputException(
+          "%s has the type %s where a floating-point type is needed; convert the checkpoint to F32 or BF16"
+              .formatted(tensor, entry.type().safetensorsName()));
+    }
+    long other = FiniteNumbers.firstOther(entry.data(), entry.type());
+    if (other >= 0) {
+      throw new InvalidInputException(
+          "%s is NaN or infinite at %s; use another checkpoint"
+              .formatted(tensor, index(other, entry.shape())));
+    }
+    return entry;
+  }
+
+  /// `[3, 17]`, the place of an element.
+  static String index(long element, List<Long> shape) {
+    long[] index = new long[shape.size()];
+    for (int i = shape.size() - 1; i >= 0; i--) {
+      index[i] = element % shape.get(i);
+      element /= shape.get(i);
+    }
+    return Arrays.toString(index);
+  }
+
+  /// The tensor of that name, unchecked.
+  Entry entry(String name) {
+    return Objects.requireNonNull(entries.get(name));
+  }
+
+  /// The shape of a tensor; empty where there is none of that name.
+  long[] shape(String name) {
+    Entry entry = entries.get(name);
+    return entry == null
+        ? new long[0]
+        : entry.shape().stream().mapToLong(Long::longValue).toArray();
+  }
+
+  /// The tensors that nobody took, by the names that Sluice has for them.
+  Collection<String> left() {
+    return entries.keySet().stream().filter(name -> !taken.contains(name)).toList();
+  }
+
+  /// How a tensor is called in the file.
+  String stored(String name) {
+    return entry(name).name();
+  }
+
+  private InvalidInputException missing(String name) {
+    return new InvalidInputException(
+        "the tensor '%s' that %s calls for is not in the weights, which hold %s; fetch the checkpoint again or correct the config"
+            .formatted(name, directory.resolve(ModelConfig.FILE), nearest(name)));
+  }
+
+  /// What there is, with names and shapes: first what stands closest to a tensor's place, then
+  /// names that no model of ours has.
+  private String nearest(String name) {
+    if (entries.isEmpty()) {
+      return "no tensor";
+    }
+    String start = name;
+    while (!start.isEmpty() && !hasStart(start)) {
+      start = start.substring(0, Math.max(0, start.lastIndexOf('.', start.length() - 2) + 1));
+    }
+    String closest = start;
+    Comparator<String> order =
+        Comparator.comparingInt(
+            own ->
+                own.startsWith(closest) ? 0 : own.startsWith(BASE) || own.startsWith(HEAD) ? 2 : 1);
+    return Listing.ofWords(
+        entries.keySet().stream()
+            .sorted(order)
+            .map(this::entry)
+            .map(entry -> Listing.quoted(entry.name()) + " " + Printable.brief(entry.shape(), 60))
+            .toList());
+  }
+
+  private boolean hasStart(String start) {
+    return start.endsWith(".") && entries.keySet().stream().anyMatch(own -> own.startsWith(start));
+  }
+}

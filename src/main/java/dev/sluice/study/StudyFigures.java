@@ -1,0 +1,410 @@
+package dev.sluice.study;
+
+import dev.sluice.report.Axis;
+import dev.sluice.report.BarChart;
+import dev.sluice.report.HeatMaps;
+import dev.sluice.report.Histograms;
+import dev.sluice.report.LineChart;
+import dev.sluice.sink.SinkReport;
+import dev.sluice.training.RunMetrics;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.SequencedMap;
+import java.util.TreeMap;
+import java.util.function.Function;
+import java.util.stream.IntStream;
+import org.jspecify.annotations.Nullable;
+
+/// The pictures of a study's report. Lines are means over the seeds that all lines of a picture
+/// have, and maps are of one seed, wherever there is such a seed; the caption says which.
+final class StudyFigures {
+  private final Study study;
+  private final Path directory;
+  private final Comparisons comparisons;
+  private final Comparisons.Point point;
+  private final Comparisons.Shown shown;
+  private @Nullable SequencedMap<String, SinkReport> sinks;
+
+  StudyFigures(Study study, Path directory, Comparisons comparisons) {
+    this.study = study;
+    this.directory = directory;
+    this.comparisons = comparisons;
+    this.point = comparisons.shownPoint();
+    this.shown = comparisons.finished(arms(point.settings()));
+  }
+
+  private List<Arm> arms(Map<String, String> settings) {
+    return study.variants().stream().map(variant -> new Arm(variant, settings)).toList();
+  }
+
+  /// The point of the grid whose models are shown.
+  Comparisons.Point point() {
+    return point;
+  }
+
+  /// What was measured of one model of each variant at the shown point; empty before any is done.
+  SequencedMap<String, SinkReport> sinks() {
+    var read = sinks;
+    if (read == null) {
+      read = new LinkedHashMap<>();
+      for (var one : shown.trials().entrySet()) {
+        var first = one.getValue().getFirst();
+        Path trial = Study.directory(directory, one.getKey(), first.seed());
+        read.put(one.getKey().variant().name(), first.sinks(trial));
+      }
+      sinks = read;
+    }
+    return read;
+  }
+
+  boolean hasGates() {
+    return sinks().values().stream().anyMatch(report -> !report.gateStatistics().gates().isEmpty());
+  }
+
+  /// Whose models are shown: `seed 1`, or without a common seed `seed 1 of plain, seed 2 of gated`.
+  String whose() {
+    return shown.seeds().isEmpty()
+        ? String.join(
+            ", ",
+            shown.trials().entrySet().stream()
+                .map(
+                    one ->
+                        "seed %d of %s"
+                            .formatted(
+                                one.getValue().getFirst().seed(), one.getKey().variant().name()))
+                .toList())
+        : "seed " + shown.seeds().getFirst();
+  }
+
+  // ---------------------------------------------------------------- lines
+
+  /// Loss over learning rates.
+  LineChart sweep() {
+    var swept = comparisons.sweep();
+    List<LineChart.Series> series = new ArrayList<>();
+    for (Variant variant : study.variants()) {
+      List<double[]> points = new ArrayList<>();
+      swept
+          .trials()
+          .forEach(
+              (arm, trials) -> {
+                if (arm.variant().equals(variant)) {
+                  var losses =
+                      trials.stream().mapToDouble(Comparisons::boundedLoss).summaryStatistics();
+                  String rate = arm.point().getOrDefault(Comparisons.LEARNING_RATE, "NaN");
+                  points.add(
+                      new double[] {
+                        Double.parseDouble(rate),
+                        losses.getAverage(),
+                        losses.getMin(),
+                        losses.getMax()
+                      });
+                }
+              });
+      points.sort(Comparator.comparingDouble(one -> one[0]));
+      if (!points.isEmpty()) {
+        series.add(
+            LineChart.Series.of(variant.name(), column(points, 0), column(points, 1))
+                .withBand(column(points, 2), column(points, 3)));
+      }
+    }
+    return new LineChart(
+        "Loss and learning rate",
+        "Held-out loss at the end; line: mean over %s; band: lowest to highest seed. A diverged trial counts with the loss of a new model."
+            .formatted(over(swept)),
+        Axis.logarithmic("learning rate"),
+        Axis.linear("nats per token"),
+        series);
+  }
+
+  private static double[] column(List<double[]> rows, int column) {
+    return rows.stream().mapToDouble(row -> row[column]).toArray();
+  }
+
+  private static String over(Comparisons.Shown shown) {
+    return shown.seeds().isEmpty()
+        ? "each line's own seeds, since none is common to all, so that lines cannot be compared"
+        : StudyReport.seeds(shown.seeds());
+  }
+
+  /// Curves of the models at the shown point.
+  LineChart curves(String title, String field, String unit) {
+    return curves(title, point.settings(), field, unit, 0);
+  }
+
+  /// Curves of the models at a point of the grid.
+  ///
+  /// @param smoothing weight of the past in a moving average
+  LineChart curves(
+      String title, Map<String, String> settings, String field, String unit, double smoothing) {
+    var there = comparisons.finished(arms(settings));
+    List<LineChart.Series> series = new ArrayList<>();
+    there
+        .trials()
+        .forEach(
+            (arm, trials) -> {
+              var curves =
+                  trials.stream()
+                      .map(result -> Study.directory(directory, arm, result.seed()))
+                      .map(trial -> smoothed(RunMetrics.read(trial).curve(field), smoothing))
+                      .toList();
+              band(arm.variant().name(), curves).ifPresent(series::add);
+            });
+    return new LineChart(
+        settings.isEmpty() ? title : title + ", " + StudyReport.describe(settings),
+        "Line: mean over %s; band: lowest to highest seed.".formatted(over(there))
+            + (smoothing > 0
+                ? " Smoothed: moving average with weight " + smoothing + " on the past."
+                : ""),
+        Axis.linear("step"),
+        Axis.linear(unit),
+        series);
+  }
+
+  private static RunMetrics.Curve smoothed(RunMetrics.Curve curve, double smoothing) {
+    double[] values = curve.values().clone();
+    for (int i = 1; i < values.length; i++) {
+      values[i] = smoothing * values[i - 1] + (1 - smoothing) * values[i];
+    }
+    return new RunMetrics.Curve(curve.steps(), values);
+  }
+
+  /// The mean of curves, and around it the lowest and the highest, at the steps that all of them
+  /// have; empty where there are none.
+  static Optional<LineChart.Series> band(String name, List<RunMetrics.Curve> curves) {
+    List<Map<Double, Double>> all = new ArrayList<>();
+    for (var curve : curves) {
+      var values = new TreeMap<Double, Double>();
+      for (int i = 0; i < curve.steps().length; i++) {
+        values.put(curve.steps()[i], curve.values()[i]);
+      }
+      all.add(values);
+    }
+    double[] steps =
+        all.getFirst().keySet().stream()
+            .filter(step -> all.stream().allMatch(values -> values.containsKey(step)))
+            .mapToDouble(step -> step)
+            .toArray();
+    if (steps.length == 0) {
+      return Optional.empty();
+    }
+    var there =
+        Arrays.stream(steps)
+            .mapToObj(
+                step -> all.stream().mapToDouble(values -> values.get(step)).summaryStatistics())
+            .toList();
+    var line =
+        LineChart.Series.of(
+            name, steps, there.stream().mapToDouble(one -> one.getAverage()).toArray());
+    return Optional.of(
+        curves.size() == 1
+            ? line
+            : line.withBand(
+                there.stream().mapToDouble(one -> one.getMin()).toArray(),
+                there.stream().mapToDouble(one -> one.getMax()).toArray()));
+  }
+
+  // ---------------------------------------------------------------- attention
+
+  /// Attention maps of at most four layers that all models have, from the first to the last.
+  List<HeatMaps> attentionMaps() {
+    int layers =
+        sinks().values().stream()
+            .mapToInt(report -> report.attentionMap().layers().size())
+            .min()
+            .orElse(0);
+    int maps = Math.min(4, layers);
+    return IntStream.range(0, maps)
+        .map(i -> maps == 1 ? 0 : i * (layers - 1) / (maps - 1))
+        .mapToObj(this::attentionMap)
+        .toList();
+  }
+
+  private HeatMaps attentionMap(int layer) {
+    List<HeatMaps.Panel> panels = new ArrayList<>();
+    int step = 1;
+    for (var sink : sinks().entrySet()) {
+      var map = sink.getValue().attentionMap();
+      var cells = map.layers().get(layer).cells();
+      step = Math.max(1, map.tokens() / cells.size());
+      float[][] values = new float[cells.size()][];
+      for (int row = 0; row < values.length; row++) {
+        values[row] = new float[cells.get(row).size()];
+        for (int column = 0; column < values[row].length; column++) {
+          values[row][column] = column > row ? Float.NaN : cells.get(row).get(column);
+        }
+      }
+      panels.add(HeatMaps.Panel.of(sink.getKey(), values));
+    }
+    return HeatMaps.attention(
+        "Attention, layer " + (layer + 1),
+        "Each cell is the mean weight of " + step + " × " + step + " query–key pairs.",
+        step,
+        panels);
+  }
+
+  HeatMaps sinkMaps() {
+    return byHead(
+        "Attention to the first token, by head",
+        "Mean over queries but the first 4, %s.".formatted(whose()),
+        sinks(),
+        report ->
+            report.firstTokenAttention().layers().stream()
+                .map(layer -> layer.headsExcluding())
+                .toList());
+  }
+
+  /// Where a model has a gate after attention.
+  Optional<HeatMaps> gateMaps() {
+    var gated = new LinkedHashMap<String, SinkReport>();
+    sinks()
+        .forEach(
+            (name, report) -> {
+              if (!gateMeans(report).isEmpty()) {
+                gated.put(name, report);
+              }
+            });
+    return gated.isEmpty()
+        ? Optional.empty()
+        : Optional.of(
+            byHead(
+                "Gate scores, by head",
+                "Mean score of the gate after attention over all held-out tokens, %s."
+                    .formatted(whose()),
+                gated,
+                StudyFigures::gateMeans));
+  }
+
+  /// A layer's row of heads each; empty for a model without a gate after attention.
+  private static List<List<Double>> gateMeans(SinkReport report) {
+    return report.gateStatistics().gates().stream()
+        .filter(gate -> !gate.heads().isEmpty())
+        .map(gate -> gate.heads().stream().map(scores -> scores.mean()).toList())
+        .toList();
+  }
+
+  private static HeatMaps byHead(
+      String title,
+      String caption,
+      Map<String, SinkReport> sinks,
+      Function<SinkReport, List<List<Double>>> values) {
+    List<HeatMaps.Panel> panels = new ArrayList<>();
+    sinks.forEach(
+        (name, report) -> {
+          var rows = values.apply(report);
+          float[][] matrix = new float[rows.size()][];
+          for (int row = 0; row < matrix.length; row++) {
+            matrix[row] = new float[rows.get(row).size()];
+            for (int column = 0; column < matrix[row].length; column++) {
+              matrix[row][column] = rows.get(row).get(column).floatValue();
+            }
+          }
+          panels.add(HeatMaps.Panel.of(name, matrix));
+        });
+    return new HeatMaps(
+        title,
+        caption,
+        HeatMaps.Side.of("layer"),
+        HeatMaps.Side.of("head"),
+        HeatMaps.ColourScale.LINEAR,
+        panels);
+  }
+
+  // ---------------------------------------------------------------- bars
+
+  BarChart firstTokenBars() {
+    double floor =
+        sinks().values().stream()
+            .mapToDouble(report -> report.firstTokenAttention().uniformFloorExcluding())
+            .findFirst()
+            .orElse(Double.NaN);
+    return new BarChart(
+        "Attention to the first token",
+        "Mean over heads and queries but the first 4, %s.".formatted(whose()),
+        "layer",
+        layerNames(),
+        Axis.linear("share of attention"),
+        bars(
+            report ->
+                report.firstTokenAttention().layers().stream()
+                    .mapToDouble(layer -> layer.meanExcluding())
+                    .toArray()),
+        List.of(new BarChart.Reference("uniform attention", floor)));
+  }
+
+  BarChart activationBars() {
+    return new BarChart(
+        "Largest activation",
+        "Largest |x| of the residual stream after each block, %s.".formatted(whose()),
+        "layer",
+        layerNames(),
+        Axis.linear("largest |x|"),
+        bars(
+            report -> {
+              var residuals = report.massiveActivation().residuals();
+              return residuals.subList(1, residuals.size() - 1).stream()
+                  .mapToDouble(residual -> residual.maximum())
+                  .toArray();
+            }),
+        List.of());
+  }
+
+  /// A model with fewer layers than another has no bars for the others.
+  private List<BarChart.Arm> bars(Function<SinkReport, double[]> values) {
+    int layers = layerNames().size();
+    return sinks().entrySet().stream()
+        .map(
+            sink -> {
+              double[] there = values.apply(sink.getValue());
+              double[] all = Arrays.copyOf(there, layers);
+              Arrays.fill(all, there.length, layers, Double.NaN);
+              return BarChart.Arm.of(sink.getKey(), all);
+            })
+        .toList();
+  }
+
+  private List<String> layerNames() {
+    int layers =
+        sinks().values().stream()
+            .mapToInt(report -> report.firstTokenAttention().layers().size())
+            .max()
+            .orElse(0);
+    return IntStream.rangeClosed(1, layers).mapToObj(String::valueOf).toList();
+  }
+
+  Histograms gateHistograms() {
+    var names = layerNames();
+    List<Histograms.Arm> arms = new ArrayList<>();
+    for (var sink : sinks().entrySet()) {
+      var gates = sink.getValue().gateStatistics().gates();
+      if (gates.isEmpty()) {
+        continue;
+      }
+      double[][] counts = new double[names.size()][0];
+      for (var gate : gates) { // of one layer together
+        double[] one = gate.scores().histogram().stream().mapToDouble(n -> (double) n).toArray();
+        double[] before = counts[gate.layer()];
+        for (int bin = 0; bin < before.length; bin++) {
+          one[bin] += before[bin];
+        }
+        counts[gate.layer()] = one;
+      }
+      arms.add(new Histograms.Arm(sink.getKey(), counts));
+    }
+    return new Histograms(
+        "Gate scores",
+        "Scores over all held-out tokens, %s; 0 is closed, 1 is open, a new gate starts near ½."
+            .formatted(whose()),
+        "score",
+        0,
+        1,
+        names.stream().map(name -> "layer " + name).toList(),
+        arms);
+  }
+}
