@@ -10,10 +10,9 @@ import dev.sluice.tensor.ProcessGroup.Store;
 import java.io.IOException;
 import java.net.ServerSocket;
 import java.time.Duration;
-import java.util.concurrent.Callable;
-import java.util.concurrent.Executors;
 import org.junit.jupiter.api.Test;
 
+/// A rank that dies is in `RankDeathTest`.
 class ReplicasTest {
   private static final Duration TIMEOUT = Duration.ofSeconds(30);
 
@@ -69,41 +68,7 @@ class ReplicasTest {
     var server = Store.connect("127.0.0.1", port, true, "test", TIMEOUT);
     try (var client = Store.connect("127.0.0.1", port, false, "test", TIMEOUT)) {
       server.close();
-      assertLost(assertThrows(RuntimeException.class, () -> client.set("key", "value")));
       assertLost(assertThrows(RuntimeException.class, () -> client.get("key")));
-    }
-  }
-
-  /// One of two ranks leaves, and the other's next exchange fails.
-  @Test
-  void aRankThatIsGone() throws Exception {
-    int port = freePort();
-    try (var threads = Executors.newFixedThreadPool(2)) {
-      Callable<Throwable> stays =
-          () -> {
-            try (var store = Store.connect("127.0.0.1", port, true, "test", TIMEOUT);
-                var replicas = Replicas.join(rank(0, port, null), store, false)) {
-              assertEquals(3, replicas.sum(1.0)[0]);
-              return assertThrows(
-                  RuntimeException.class,
-                  () -> {
-                    while (true) {
-                      replicas.barrier();
-                    }
-                  });
-            }
-          };
-      Callable<Throwable> goes =
-          () -> {
-            try (var store = Store.connect("127.0.0.1", port, false, "test", TIMEOUT);
-                var replicas = Replicas.join(rank(1, port, null), store, false)) {
-              assertEquals(3, replicas.sum(2.0)[0]);
-            }
-            return null;
-          };
-      var failure = threads.submit(stays);
-      threads.submit(goes).get();
-      assertLost(failure.get());
     }
   }
 
