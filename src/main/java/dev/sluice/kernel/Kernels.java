@@ -233,7 +233,7 @@ public interface Kernels {
 
   private static Kernels choose() {
     var log = System.getLogger(Kernels.class.getName());
-    if (ModuleLayer.boot().findModule("jdk.incubator.vector").isEmpty()) {
+    if (!VectorModule.load()) {
       log.log(
           System.Logger.Level.WARNING,
           "Slow kernels: start Java with --add-modules jdk.incubator.vector for the fast ones.");

@@ -44,16 +44,15 @@ class KillTest {
       long before = lastStep(run);
       var process =
           kills == 0
-              ? ProcessTest.start(
-                  errors(), "", Cli.tiny(data, run, settings("--save-every", SAVE_EVERY)))
-              : ProcessTest.start(errors(), "", "train", "--resume", run);
+              ? start(Cli.tiny(data, run, settings("--save-every", SAVE_EVERY)))
+              : start("train", "--resume", run);
       // Every fourth time at any instant since the start of the process, else after a step.
       boolean anyInstant = kills % 4 == 3;
       if (!anyInstant) {
         awaitStepAfter(process, run, before);
       }
       Thread.sleep(random.nextInt(anyInstant ? 1500 : 120));
-      assertTrue(process.isAlive(), () -> read(errors()));
+      assertTrue(process.isAlive(), () -> SluiceProcess.read(errors()));
       process.destroyForcibly();
       assertTrue(process.waitFor(60, TimeUnit.SECONDS));
       kills++;
@@ -79,6 +78,10 @@ class KillTest {
     System.out.printf(
         "%d kills, %d of them inside a save; at most %d steps lost, with a save every %d.%n",
         kills, insideSaves, mostLost, SAVE_EVERY);
+  }
+
+  private Process start(Object... arguments) throws IOException {
+    return SluiceProcess.start(errors(), Map.of(), "", SluiceProcess.BRIEF, arguments);
   }
 
   private Path errors() {
@@ -122,7 +125,8 @@ class KillTest {
       throws IOException, InterruptedException {
     long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
     while (lastStep(run) <= before) {
-      assertTrue(process.isAlive() && System.nanoTime() < deadline, () -> read(errors()));
+      assertTrue(
+          process.isAlive() && System.nanoTime() < deadline, () -> SluiceProcess.read(errors()));
       Thread.sleep(5);
     }
   }
@@ -144,13 +148,5 @@ class KillTest {
     }
     result.put("metrics", Files.readString(run.resolve("metrics.jsonl")));
     return result;
-  }
-
-  private static String read(Path file) {
-    try {
-      return Files.readString(file);
-    } catch (IOException e) {
-      return e.toString();
-    }
   }
 }

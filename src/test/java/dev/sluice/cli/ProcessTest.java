@@ -9,9 +9,7 @@ import dev.sluice.checkpoint.CheckpointDirectory;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -25,43 +23,6 @@ class ProcessTest {
   private static final int STEPS = 300;
 
   @TempDir static Path directory;
-
-  /// A process that is started by a shell's background job ignores Ctrl-C; `env` undoes that.
-  static Process start(Path errors, String limits, Object... arguments) throws IOException {
-    return start(errors, Map.of(), limits, arguments);
-  }
-
-  static Process start(
-      Path errors, Map<String, String> environment, String limits, Object... arguments)
-      throws IOException {
-    List<String> command =
-        new ArrayList<>(
-            List.of("bash", "-c", limits + "exec env --default-signal=INT \"$@\"", "bash"));
-    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
-    command.addAll(
-        List.of("--add-modules=jdk.incubator.vector", "--enable-native-access=ALL-UNNAMED"));
-    command.addAll(List.of("-Xmx256m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-cp"));
-    command.add(System.getProperty("java.class.path"));
-    command.add("dev.sluice.cli.Main");
-    for (Object argument : arguments) {
-      command.add(String.valueOf(argument));
-    }
-    var builder =
-        new ProcessBuilder(command)
-            .redirectError(errors.toFile())
-            .redirectOutput(ProcessBuilder.Redirect.DISCARD);
-    builder.environment().putAll(environment);
-    return builder.start();
-  }
-
-  static int end(Process process) throws InterruptedException {
-    try {
-      assertTrue(process.waitFor(60, TimeUnit.SECONDS), "the command did not end");
-      return process.exitValue();
-    } finally {
-      process.destroyForcibly();
-    }
-  }
 
   static void signalAfterAStep(String signal, Process process, Path run)
       throws IOException, InterruptedException {
@@ -87,11 +48,13 @@ class ProcessTest {
     Path run = directory.resolve("run");
     Path errors = directory.resolve("errors.txt");
 
-    var process = start(errors, "", Cli.tiny(data, run, settings));
+    var process = SluiceProcess.start(errors, "", Cli.tiny(data, run, settings));
     signalAfterAStep("INT", process, run);
-    assertEquals(130, end(process), () -> read(errors));
-    assertTrue(read(errors).contains("./sluice train --resume " + run), () -> read(errors));
-    assertFalse(read(errors).contains("\tat "), () -> read(errors));
+    assertEquals(130, SluiceProcess.end(process), () -> SluiceProcess.read(errors));
+    assertTrue(
+        SluiceProcess.read(errors).contains("./sluice train --resume " + run),
+        () -> SluiceProcess.read(errors));
+    assertFalse(SluiceProcess.read(errors).contains("\tat "), () -> SluiceProcess.read(errors));
     Path saved = CheckpointDirectory.latest(run.resolve("checkpoints")).orElseThrow();
     CheckpointDirectory.verify(saved);
     assertTrue(CheckpointDirectory.step(saved).orElseThrow() < STEPS, saved::toString);
@@ -100,15 +63,17 @@ class ProcessTest {
     long limit = Files.size(saved.resolve("optimizer.safetensors")) / 1024 - 8;
     assertTrue(Files.size(saved.resolve("model.safetensors")) / 1024 < limit);
     assertEquals(
-        Main.FAILED, end(start(errors, "ulimit -f " + limit + "; ", "train", "--resume", run)));
+        Main.FAILED,
+        SluiceProcess.end(
+            SluiceProcess.start(errors, "ulimit -f " + limit + "; ", "train", "--resume", run)));
     List<String> sentences =
-        read(errors).lines().filter(line -> line.startsWith("sluice: ")).toList();
-    assertEquals(1, sentences.size(), () -> read(errors));
+        SluiceProcess.read(errors).lines().filter(line -> line.startsWith("sluice: ")).toList();
+    assertEquals(1, sentences.size(), () -> SluiceProcess.read(errors));
     assertTrue(sentences.getFirst().contains("was not saved"), sentences::getFirst);
     assertTrue(
         sentences.getFirst().contains("last good checkpoint " + saved.getFileName()),
         sentences::getFirst);
-    assertFalse(read(errors).contains("\tat "), () -> read(errors));
+    assertFalse(SluiceProcess.read(errors).contains("\tat "), () -> SluiceProcess.read(errors));
     CheckpointDirectory.verify(saved);
     assertEquals(List.of(saved.getFileName().toString()), names(run.resolve("checkpoints")));
 
@@ -127,13 +92,15 @@ class ProcessTest {
     Path run = directory.resolve("terminated");
     Path errors = directory.resolve("terminated-errors.txt");
     var process =
-        start(
+        SluiceProcess.start(
             errors,
             "",
             Cli.tiny(data, run, "--steps", 100_000, "--save-every", 100_000, "--sample-tokens", 0));
     signalAfterAStep("TERM", process, run);
-    assertEquals(128 + 15, end(process), () -> read(errors));
-    assertTrue(read(errors).contains("./sluice train --resume " + run), () -> read(errors));
+    assertEquals(128 + 15, SluiceProcess.end(process), () -> SluiceProcess.read(errors));
+    assertTrue(
+        SluiceProcess.read(errors).contains("./sluice train --resume " + run),
+        () -> SluiceProcess.read(errors));
     Path saved = CheckpointDirectory.latest(run.resolve("checkpoints")).orElseThrow();
     CheckpointDirectory.verify(saved);
     List<String> steps = Files.readAllLines(run.resolve("metrics.jsonl"));
@@ -150,7 +117,9 @@ class ProcessTest {
     Path data = Cli.text(directory.resolve("held.txt"));
     Path run = directory.resolve("held");
     Path errors = directory.resolve("held-errors.txt");
-    var process = start(errors, "", Cli.tiny(data, run, "--steps", 100_000, "--sample-tokens", 0));
+    var process =
+        SluiceProcess.start(
+            errors, "", Cli.tiny(data, run, "--steps", 100_000, "--sample-tokens", 0));
     try {
       signalAfterAStep("CONT", process, run); // which does nothing
       String holder = "(process " + process.pid() + " on ";
@@ -166,7 +135,7 @@ class ProcessTest {
       if (CheckpointDirectory.latest(run.resolve("checkpoints")).isPresent()) {
         Cli.run("generate", run, "--prompt", "Line", "--max-tokens", 2).succeeded();
       }
-      assertTrue(process.isAlive(), () -> read(errors));
+      assertTrue(process.isAlive(), () -> SluiceProcess.read(errors));
     } finally {
       process.destroyForcibly();
       process.waitFor();
@@ -181,20 +150,12 @@ class ProcessTest {
     for (String command : List.of("plan", "--help")) {
       assertEquals(
           Main.FAILED,
-          end(start(errors, "exec >/dev/full; ", command)),
-          () -> command + ": " + read(errors));
+          SluiceProcess.end(SluiceProcess.start(errors, "exec >/dev/full; ", command)),
+          () -> command + ": " + SluiceProcess.read(errors));
       List<String> sentences =
-          read(errors).lines().filter(line -> line.startsWith("sluice: ")).toList();
-      assertEquals(1, sentences.size(), () -> read(errors));
+          SluiceProcess.read(errors).lines().filter(line -> line.startsWith("sluice: ")).toList();
+      assertEquals(1, sentences.size(), () -> SluiceProcess.read(errors));
       assertTrue(sentences.getFirst().contains("standard output"), sentences::getFirst);
-    }
-  }
-
-  private static String read(Path file) {
-    try {
-      return Files.readString(file);
-    } catch (IOException e) {
-      return e.toString();
     }
   }
 

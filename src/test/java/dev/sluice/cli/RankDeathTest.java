@@ -69,7 +69,7 @@ class RankDeathTest {
               "LOCAL_RANK", String.valueOf(rank),
               "MASTER_ADDR", "127.0.0.1",
               "MASTER_PORT", String.valueOf(port));
-      ranks.add(ProcessTest.start(errors(rank), environment, "", all.toArray()));
+      ranks.add(SluiceProcess.start(errors(rank), environment, "", List.of(), all.toArray()));
     }
     return ranks;
   }
@@ -91,22 +91,24 @@ class RankDeathTest {
               .waitFor());
       assertTrue(
           survivor.waitFor(10 * TIMEOUT_SECONDS, TimeUnit.SECONDS),
-          () -> "rank " + (1 - victim) + " goes on: " + read(errors(1 - victim)));
-      assertEquals(Main.FAILED, survivor.exitValue(), () -> read(errors(1 - victim)));
+          () -> "rank " + (1 - victim) + " goes on: " + SluiceProcess.read(errors(1 - victim)));
+      assertEquals(Main.FAILED, survivor.exitValue(), () -> SluiceProcess.read(errors(1 - victim)));
       assertTrue(System.nanoTime() - began < 10L * TIMEOUT_SECONDS * 1_000_000_000);
     } finally {
       ranks.forEach(Process::destroyForcibly);
     }
-    String last = read(errors(1 - victim)).lines().toList().getLast();
+    String last = SluiceProcess.read(errors(1 - victim)).lines().toList().getLast();
     assertTrue(last.startsWith("sluice: rank " + victim + " of 2"), last);
     assertTrue(last.contains("has not answered for " + TIMEOUT_SECONDS + " s"), last);
     assertTrue(last.contains("--resume " + run), last);
-    assertFalse(read(errors(1 - victim)).contains("\tat "), () -> read(errors(1 - victim)));
+    assertFalse(
+        SluiceProcess.read(errors(1 - victim)).contains("\tat "),
+        () -> SluiceProcess.read(errors(1 - victim)));
 
     var again = start("train", "--resume", run);
     for (int rank = 0; rank < 2; rank++) {
       int number = rank;
-      assertEquals(0, ProcessTest.end(again.get(rank)), () -> read(errors(number)));
+      assertEquals(0, SluiceProcess.end(again.get(rank)), () -> SluiceProcess.read(errors(number)));
     }
     assertSameAsUndisturbed(run);
   }
@@ -117,7 +119,8 @@ class RankDeathTest {
       var ranks = start(train(undisturbed));
       for (int rank = 0; rank < 2; rank++) {
         int number = rank;
-        assertEquals(0, ProcessTest.end(ranks.get(rank)), () -> read(errors(number)));
+        assertEquals(
+            0, SluiceProcess.end(ranks.get(rank)), () -> SluiceProcess.read(errors(number)));
       }
     }
     assertArrayEquals(
@@ -133,10 +136,11 @@ class RankDeathTest {
     Files.createDirectories(run.resolve("corpus"));
     Files.writeString(run.resolve("config.toml"), "");
     var ranks = start(train(run));
-    assertEquals(Main.BAD_INPUT, ProcessTest.end(ranks.get(0)), () -> read(errors(0)));
-    assertEquals(Main.FAILED, ProcessTest.end(ranks.get(1)), () -> read(errors(1)));
+    assertEquals(
+        Main.BAD_INPUT, SluiceProcess.end(ranks.get(0)), () -> SluiceProcess.read(errors(0)));
+    assertEquals(Main.FAILED, SluiceProcess.end(ranks.get(1)), () -> SluiceProcess.read(errors(1)));
     for (int rank = 0; rank < 2; rank++) {
-      String last = read(errors(rank)).lines().toList().getLast();
+      String last = SluiceProcess.read(errors(rank)).lines().toList().getLast();
       assertTrue(last.contains("already holds a run"), last);
     }
   }
@@ -145,20 +149,22 @@ class RankDeathTest {
   void theLauncherTrainsAndItsErrorsAreSentences() throws Exception {
     Path run = directory.resolve("run");
     var launcher =
-        ProcessTest.start(errors(0), "", train(run, "--nproc", 2, "--zero", 2, "--steps", 6));
-    assertEquals(0, ProcessTest.end(launcher), () -> read(errors(0)));
-    assertTrue(read(errors(0)).contains("2 ranks, zero 2"), () -> read(errors(0)));
+        SluiceProcess.start(errors(0), "", train(run, "--nproc", 2, "--zero", 2, "--steps", 6));
+    assertEquals(0, SluiceProcess.end(launcher), () -> SluiceProcess.read(errors(0)));
+    assertTrue(
+        SluiceProcess.read(errors(0)).contains("2 ranks, zero 2"),
+        () -> SluiceProcess.read(errors(0)));
     assertEquals(0, Cli.run("verify", run).code());
 
     String uneven = Cli.run(train(directory.resolve("uneven"), "--zero", 3)).refusal();
     assertTrue(uneven.contains("zero cannot be 3"), uneven);
     var odd =
-        ProcessTest.start(
+        SluiceProcess.start(
             errors(0), "", train(directory.resolve("odd"), "--nproc", 2, "--batch-size", 3));
-    assertEquals(Main.BAD_INPUT, ProcessTest.end(odd), () -> read(errors(0)));
+    assertEquals(Main.BAD_INPUT, SluiceProcess.end(odd), () -> SluiceProcess.read(errors(0)));
     assertTrue(
-        read(errors(0)).contains("batch_size 3 cannot be shared evenly by 2 ranks"),
-        () -> read(errors(0)));
+        SluiceProcess.read(errors(0)).contains("batch_size 3 cannot be shared evenly by 2 ranks"),
+        () -> SluiceProcess.read(errors(0)));
   }
 
   /// Ctrl-C of a terminal, or a scheduler's SIGTERM, reaches the launcher; the ranks save.
@@ -166,11 +172,13 @@ class RankDeathTest {
   void theLauncherStopsItsRanks() throws Exception {
     Path run = directory.resolve("run");
     var launcher =
-        ProcessTest.start(
+        SluiceProcess.start(
             errors(0), "", train(run, "--nproc", 2, "--steps", 100_000, "--save-every", 100_000));
     ProcessTest.signalAfterAStep("TERM", launcher, run);
-    assertEquals(128 + 15, ProcessTest.end(launcher), () -> read(errors(0)));
-    assertTrue(read(errors(0)).contains("./sluice train --resume " + run), () -> read(errors(0)));
+    assertEquals(128 + 15, SluiceProcess.end(launcher), () -> SluiceProcess.read(errors(0)));
+    assertTrue(
+        SluiceProcess.read(errors(0)).contains("./sluice train --resume " + run),
+        () -> SluiceProcess.read(errors(0)));
     assertEquals(0, Cli.run("verify", run).code());
     assertTrue(Files.isDirectory(run.resolve("checkpoints")));
   }
@@ -181,16 +189,8 @@ class RankDeathTest {
     while (!Files.exists(metrics) || Files.size(metrics) == 0) {
       assertTrue(
           ranks.stream().allMatch(Process::isAlive) && System.nanoTime() < deadline,
-          () -> read(errors(0)) + read(errors(1)));
+          () -> SluiceProcess.read(errors(0)) + SluiceProcess.read(errors(1)));
       Thread.sleep(5);
-    }
-  }
-
-  private static String read(Path file) {
-    try {
-      return Files.readString(file);
-    } catch (IOException e) {
-      return e.toString();
     }
   }
 }

@@ -301,7 +301,8 @@ class StudyCommandTest {
   void aKilledStudyHoldsNothing() throws Exception {
     Path place = directory.resolve("killed");
     Path errors = directory.resolve("errors.txt");
-    var first = ProcessTest.start(errors, "", "study", file, "--steps", 100_000, "--output", place);
+    var first =
+        SluiceProcess.start(errors, "", "study", file, "--steps", 100_000, "--output", place);
     try {
       ProcessTest.signalAfterAStep("CONT", first, place.resolve(PLAIN));
       String refused = Cli.run("study", file, "--steps", 100_000, "--output", place).refusal();
