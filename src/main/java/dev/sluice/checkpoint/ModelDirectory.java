@@ -53,7 +53,11 @@ public final class ModelDirectory {
       var reader = new WeightReader(directory, config, StoredWeights.of(files));
       Map<String, Tensor> tensors = reader.read(device);
       var parameters = new Parameters(tensors);
-      parameters.requireGradients(requireGradients);
+      if (requireGradients) {
+        parameters.requireGradients(true);
+      } else {
+        parameters.freeze();
+      }
       var notes = new ArrayList<>(config.notes());
       notes.addAll(files.notes());
       notes.addAll(reader.notes());

@@ -31,7 +31,9 @@ final class Linear {
       return weights.stream().map(x::linear).toList();
     }
     var input = x.to(type);
-    return weights.stream().map(weight -> input.linear(weight.to(type))).toList();
+    return weights.stream()
+        .map(weight -> input.linear(weight.cast(type, () -> weight.to(type))))
+        .toList();
   }
 
   /// [#apply(Tensor, List, ElementType, ElementType)] with inputs and results of one type.
@@ -132,11 +134,12 @@ final class Linear {
         });
   }
 
-  /// A copy of a weight in another type, or itself.
+  /// A copy of a weight on the CPU in another type, or itself.
   static Tensor cast(Tensor weight, ElementType type) {
-    if (type == weight.type()) {
-      return weight;
-    }
+    return weight.cast(type, () -> copy(weight, type));
+  }
+
+  private static Tensor copy(Tensor weight, ElementType type) {
     var copy = Tensor.uninitialized(weight, type, weight.shape());
     Floats from = weight.numbers();
     Floats to = copy.numbers();

@@ -39,8 +39,15 @@ public final class Parameters implements AutoCloseable {
     tensors.values().forEach(tensor -> tensor.requireGradient(required));
   }
 
+  /// For a model that is not trained: the elements do not change any more, so that a copy of a
+  /// weight in the type that products take is made once, not at every call.
+  public void freeze() {
+    tensors.values().forEach(Tensor::freeze);
+  }
+
   @Override
   public void close() {
+    tensors.values().forEach(Tensor::unfreeze);
     tensors.values().forEach(Tensor::close);
     tensors.clear();
   }

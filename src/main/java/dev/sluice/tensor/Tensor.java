@@ -4,7 +4,10 @@ import dev.sluice.kernel.Floats;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
+import java.util.EnumMap;
 import java.util.List;
+import java.util.Map;
+import java.util.function.Supplier;
 import org.bytedeco.pytorch.BoolOptional;
 import org.bytedeco.pytorch.DeviceOptional;
 import org.bytedeco.pytorch.DoubleOptional;
@@ -26,6 +29,9 @@ import org.jspecify.annotations.Nullable;
 public final class Tensor implements AutoCloseable {
   final org.bytedeco.pytorch.Tensor raw;
   final FusedOp.@Nullable Origin origin;
+
+  /// What products take of a frozen tensor; null while it is not frozen.
+  private @Nullable Map<ElementType, Tensor> casts;
 
   Tensor(org.bytedeco.pytorch.Tensor raw) {
     this(raw, null);
@@ -382,6 +388,7 @@ public final class Tensor implements AutoCloseable {
 
   /// Says whether gradients are to be computed for this leaf.
   public Tensor requireGradient(boolean required) {
+    expectNotFrozen();
     raw.set_requires_grad(required);
     return this;
   }
@@ -420,26 +427,71 @@ public final class Tensor implements AutoCloseable {
         () -> raw.backward(upstream.raw, new BoolOptional(), false, new TensorArrayRefOptional()));
   }
 
+  // ---------------------------------------------------------------- frozen
+
+  /// From now on the elements do not change and need no gradient, so that [#cast] may keep what it
+  /// gives. The tensor must be retained; [#unfreeze] frees the copies.
+  void freeze() {
+    raw.set_requires_grad(false);
+    casts = new EnumMap<>(ElementType.class);
+  }
+
+  void unfreeze() {
+    if (casts != null) {
+      casts.values().forEach(Tensor::close);
+      casts = null;
+    }
+  }
+
+  /// This tensor in another type, made by `copy` unless it is kept from before.
+  Tensor cast(ElementType type, Supplier<Tensor> copy) {
+    if (type == type()) {
+      return this;
+    }
+    if (casts == null) {
+      return copy.get();
+    }
+    synchronized (this) {
+      return casts.computeIfAbsent(
+          type,
+          _ -> {
+            try (var _ = Scope.withoutGradient()) {
+              return copy.get().retain();
+            }
+          });
+    }
+  }
+
+  private void expectNotFrozen() {
+    if (casts != null) {
+      throw new IllegalStateException("the elements of a frozen " + this + " do not change");
+    }
+  }
+
   // ---------------------------------------------------------------- in place
 
   public Tensor fill(double value) {
+    expectNotFrozen();
     raw.fill_(new Scalar(value));
     return this;
   }
 
   public Tensor copyFrom(Tensor source) {
+    expectNotFrozen();
     raw.copy_(source.raw);
     return this;
   }
 
   /// this ← this · factor.
   public Tensor scaleInPlace(double factor) {
+    expectNotFrozen();
     raw.mul_(new Scalar(factor));
     return this;
   }
 
   /// this ← this + factor · other.
   public Tensor addInPlace(Tensor other, double factor) {
+    expectNotFrozen();
     raw.add_(other.raw, new Scalar(factor));
     return this;
   }

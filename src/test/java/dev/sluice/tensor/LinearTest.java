@@ -5,11 +5,14 @@ import static dev.sluice.tensor.Differentiated.rounded;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertSame;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.tensor.Differentiated.Operation;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Objects;
 import java.util.SplittableRandom;
 import org.jspecify.annotations.Nullable;
@@ -246,5 +249,35 @@ class LinearTest {
     Operation definition = given -> List.of(given.getFirst().linear(given.getLast().times(2)));
     Differentiated.of(byPrecision, inputs, upstreams)
         .assertEqualTo(Differentiated.of(definition, inputs, upstreams), "no leaf");
+  }
+
+  /// What products take of a weight that does not change is made once, and is what they took
+  /// before.
+  @ParameterizedTest
+  @EnumSource(
+      value = ElementType.class,
+      names = {"FLOAT32", "BFLOAT16"})
+  void frozenWeightsAreCastOnce(ElementType type) {
+    var weight = gaussian(random, ElementType.FLOAT32, 5, 7);
+    var x = gaussian(random, ElementType.FLOAT32, 3, 7);
+    float[] changing =
+        Linear.apply(x, List.of(weight), type, ElementType.FLOAT32).getFirst().floats();
+    float[] composed = Linear.composed(x, List.of(weight), type).getFirst().floats();
+    try (var parameters = new Parameters(Map.of("w", weight))) {
+      assertEquals(
+          type == ElementType.FLOAT32, Linear.cast(weight, type) == Linear.cast(weight, type));
+      parameters.freeze();
+      Tensor once;
+      try (var _ = Scope.open()) {
+        once = Linear.cast(weight, type);
+      }
+      assertSame(once, Linear.cast(weight, type));
+      assertArrayEquals(
+          changing,
+          Linear.apply(x, List.of(weight), type, ElementType.FLOAT32).getFirst().floats());
+      assertArrayEquals(composed, Linear.composed(x, List.of(weight), type).getFirst().floats());
+      assertThrows(IllegalStateException.class, () -> weight.fill(1));
+      assertThrows(IllegalStateException.class, () -> weight.requireGradient(true));
+    }
   }
 }
