@@ -70,7 +70,7 @@ public class CausalAttentionBenchmark extends FusedBenchmark {
   private List<Tensor> libtorch() {
     var y =
         wide(queries)
-            .scaledDotProductAttention(wide(keys), wide(values), null, true)
+            .scaledDotProductAttention(wide(keys), wide(values), true)
             .transpose(1, 2)
             .to(precision.elementType());
     return List.of(logits == null ? y : SigmoidGate.composed(y, logits));

@@ -17,8 +17,11 @@ import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
-/// `softmax(q kᵀ / √H + causal mask) v` over whole sequences, tile by tile (Dao et al. 2022, arXiv
-/// 2205.14135): of the attention weights there is never more than one tile per thread.
+/// `softmax(q kᵀ / √H + causal mask) v`, tile by tile (Dao et al. 2022, arXiv 2205.14135): of the
+/// attention weights there is never more than one tile per thread.
+///
+/// The last of T queries stands at the last of S keys. Whole sequences, S = T, have gradients;
+/// where S − T keys stand before the first query there are none.
 ///
 /// The query heads that share a key and value head are worked on together, as rows of one matrix.
 /// Products take the inputs' element type and sum in float32, the softmax is float32. Backwards,
@@ -45,6 +48,7 @@ final class CausalAttention {
   private final @Nullable Tensor gate;
   private final long batch;
   private final long tokens;
+  private final long keys;
   private final long keyValueHeads;
   private final int group;
   private final int width;
@@ -54,14 +58,15 @@ final class CausalAttention {
   /// Tokens of a tile's rows; divides [#COLUMNS].
   private final long block;
 
-  private CausalAttention(Tensor qBTNH, Tensor kBTMH, Tensor vBTMH, @Nullable Tensor gateLogits) {
+  private CausalAttention(Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor gateLogits) {
     this.query = qBTNH;
-    this.key = kBTMH;
-    this.value = vBTMH;
+    this.key = kBSMH;
+    this.value = vBSMH;
     this.gate = gateLogits;
     this.batch = qBTNH.size(0);
     this.tokens = qBTNH.size(1);
-    this.keyValueHeads = kBTMH.size(2);
+    this.keys = kBSMH.size(1);
+    this.keyValueHeads = kBSMH.size(2);
     this.group = Math.toIntExact(qBTNH.size(2) / keyValueHeads);
     this.width = Math.toIntExact(qBTNH.size(3));
     this.bfloat16 = qBTNH.type() == ElementType.BFLOAT16;
@@ -69,7 +74,7 @@ final class CausalAttention {
     this.block = Math.clamp(Integer.highestOneBit(ROWS / group), 16, 128);
   }
 
-  /// Attends on the CPU.
+  /// Attends over whole sequences on the CPU.
   ///
   /// @param qBTNH queries, float32 or bfloat16
   /// @param kBTMH keys of the same type, N a multiple of M
@@ -77,15 +82,30 @@ final class CausalAttention {
   /// @param gateLogits z of the gate, `[B, T, N, H]` (elementwise) or `[B, T, N]` (headwise),
   ///   float32 or bfloat16; null for no gate
   static Attended apply(Tensor qBTNH, Tensor kBTMH, Tensor vBTMH, @Nullable Tensor gateLogits) {
-    var attention =
+    return apply(
         new CausalAttention(
             qBTNH.contiguous(),
             kBTMH.contiguous(),
             vBTMH.contiguous(),
-            gateLogits == null ? null : gateLogits.contiguous());
+            gateLogits == null ? null : gateLogits.contiguous()));
+  }
+
+  /// Attends on the CPU over a cache, which is read where it stands.
+  ///
+  /// @param qBTNH queries, float32 or bfloat16, T ≤ S; none of the three with a gradient
+  /// @param kBSMH keys of the same type, N a multiple of M; a view whose vectors are contiguous
+  /// @param vBSMH values, as the keys
+  static Attended applyCached(Tensor qBTNH, Tensor kBSMH, Tensor vBSMH) {
+    if (FusedOp.recording(List.of(qBTNH, kBSMH, vBSMH), List.of())) {
+      throw new IllegalArgumentException("attention over a cache has no gradients");
+    }
+    return apply(new CausalAttention(qBTNH.contiguous(), kBSMH, vBSMH, null));
+  }
+
+  private static Attended apply(CausalAttention attention) {
     var logSumExp =
         Tensor.uninitialized(
-            qBTNH,
+            attention.query,
             ElementType.FLOAT32,
             attention.batch,
             attention.keyValueHeads,
@@ -105,12 +125,14 @@ final class CausalAttention {
     var y = Tensor.uninitialized(query, query.type(), query.shape());
     var numbers = y.numbers();
     var sums = logSumExp.memory();
+    long blocks = Math.ceilDiv(tokens, block); // of a head
     Threads.split(
-        batch * keyValueHeads,
+        batch * keyValueHeads * blocks,
         1,
         (from, to) -> {
-          for (long head = from; head < to; head++) {
-            attend(head / keyValueHeads, head % keyValueHeads, numbers, sums);
+          for (long i = from; i < to; i++) {
+            long head = i / blocks;
+            attend(head / keyValueHeads, head % keyValueHeads, i % blocks * block, numbers, sums);
           }
         });
     var result = y.detach();
@@ -124,12 +146,17 @@ final class CausalAttention {
         upstreams -> backward(upstreams.getFirst(), upstreams.getLast(), result, saved));
   }
 
-  /// All query heads of one sequence that share a key and value head.
-  private void attend(long sequence, long head, Floats y, MemorySegment logSumExp) {
-    var k = keysOrValues(key.numbers(), sequence, head);
-    var v = keysOrValues(value.numbers(), sequence, head);
+  /// A block of queries, of all heads of one sequence that share a key and value head.
+  ///
+  /// @param from the block's first query
+  private void attend(long sequence, long head, long from, Floats y, MemorySegment logSumExp) {
+    var k = keysOrValues(key, sequence, head);
+    var v = keysOrValues(value, sequence, head);
+    long to = Math.min(tokens, from + block);
+    long own = keys - tokens + from; // the key at which the first of these queries stands
+    long seen = keys - tokens + to;
     int most = Math.toIntExact(Math.min(block, tokens) * group);
-    long widest = Math.min(COLUMNS, columns(0, tokens));
+    long widest = columns(0, keys);
     var queries = Scratch.numbers("queries", (long) most * width, bfloat16);
     var scores = Scratch.numbers("scores", most * widest, false);
     var weights = Scratch.numbers("weights", most * widest, bfloat16);
@@ -137,45 +164,42 @@ final class CausalAttention {
     var maxima = Scratch.numbers("maxima", most, false).memory();
     var sums = Scratch.numbers("sums", most, false).memory();
     var factors = Scratch.numbers("factors", most, false).memory();
-    for (long from = 0; from < tokens; from += block) {
-      long to = Math.min(tokens, from + block);
-      var rows = queryRows(sequence, head, from, to);
-      Kernels.FASTEST.gatherRows(query.numbers(), rows, queries);
-      fill(maxima, rows.rows(), Float.NEGATIVE_INFINITY);
-      fill(sums, rows.rows(), 0);
-      for (long first = 0; first < to; first += COLUMNS) {
-        long columns = columns(first, to);
-        MatrixProduct.multiply(
-            Matrix.of(queries, rows.rows(), width),
-            k.rows(first, first + columns).transposed(),
-            Matrix.of(scores, rows.rows(), columns),
-            false);
-        Kernels.FASTEST.causalSoftmax(
-            tile(rows, columns, from, first), scores.memory(), weights, maxima, sums, factors);
-        if (first > 0) {
-          Kernels.FASTEST.scaleRows(output.memory(), factors, rows.rows(), width);
-        }
-        MatrixProduct.multiply(
-            Matrix.of(weights, rows.rows(), columns),
-            v.rows(first, first + columns),
-            Matrix.of(output, rows.rows(), width),
-            first > 0);
+    var rows = queryRows(sequence, head, from, to);
+    Kernels.FASTEST.gatherRows(query.numbers(), rows, queries);
+    fill(maxima, rows.rows(), Float.NEGATIVE_INFINITY);
+    fill(sums, rows.rows(), 0);
+    for (long first = 0; first < seen; first += COLUMNS) {
+      long columns = columns(first, seen);
+      MatrixProduct.multiply(
+          Matrix.of(queries, rows.rows(), width),
+          k.rows(first, first + columns).transposed(),
+          Matrix.of(scores, rows.rows(), columns),
+          false);
+      Kernels.FASTEST.causalSoftmax(
+          tile(rows, columns, own, first), scores.memory(), weights, maxima, sums, factors);
+      if (first > 0) {
+        Kernels.FASTEST.scaleRows(output.memory(), factors, rows.rows(), width);
       }
-      if (gate == null) {
-        Kernels.FASTEST.scatterRows(output.memory(), sums, y, rows);
-      } else {
-        var logitRows = logitRows(gate, sequence, head, from, to);
-        Kernels.FASTEST.scatterGatedRows(
-            output.memory(), sums, gathered(gate, logitRows), logitRows.width(), y, rows);
-      }
-      long at = logSumExpAt(sequence, head, from);
-      for (int i = 0; i < rows.rows(); i++) {
-        double logSum = Math.log(sums.getAtIndex(ValueLayout.JAVA_FLOAT, i));
-        logSumExp.setAtIndex(
-            ValueLayout.JAVA_FLOAT,
-            at + i,
-            (float) (maxima.getAtIndex(ValueLayout.JAVA_FLOAT, i) + logSum));
-      }
+      MatrixProduct.multiply(
+          Matrix.of(weights, rows.rows(), columns),
+          v.rows(first, first + columns),
+          Matrix.of(output, rows.rows(), width),
+          first > 0);
+    }
+    if (gate == null) {
+      Kernels.FASTEST.scatterRows(output.memory(), sums, y, rows);
+    } else {
+      var logitRows = logitRows(gate, sequence, head, from, to);
+      Kernels.FASTEST.scatterGatedRows(
+          output.memory(), sums, gathered(gate, logitRows), logitRows.width(), y, rows);
+    }
+    long at = logSumExpAt(sequence, head, from);
+    for (int i = 0; i < rows.rows(); i++) {
+      double logSum = Math.log(sums.getAtIndex(ValueLayout.JAVA_FLOAT, i));
+      logSumExp.setAtIndex(
+          ValueLayout.JAVA_FLOAT,
+          at + i,
+          (float) (maxima.getAtIndex(ValueLayout.JAVA_FLOAT, i) + logSum));
     }
   }
 
@@ -223,7 +247,7 @@ final class CausalAttention {
     return dz == null ? new Tensor[] {dq, dk, dv} : new Tensor[] {dq, dk, dv, dz};
   }
 
-  /// Inverts [#attend].
+  /// Inverts [#attend] for all queries.
   private void attendBackward(
       long sequence,
       long head,
@@ -235,10 +259,10 @@ final class CausalAttention {
       Floats dk,
       Floats dv,
       @Nullable Floats dz) {
-    var k = keysOrValues(key.numbers(), sequence, head);
-    var v = keysOrValues(value.numbers(), sequence, head);
+    var k = keysOrValues(key, sequence, head);
+    var v = keysOrValues(value, sequence, head);
     int most = Math.toIntExact(Math.min(block, tokens) * group);
-    long widest = Math.min(COLUMNS, columns(0, tokens));
+    long widest = columns(0, tokens);
     var queries = Scratch.numbers("queries", (long) most * width, bfloat16);
     var dOutput = Scratch.numbers("dOutput", (long) most * width, bfloat16);
     var result = Scratch.numbers("result", (long) most * width, bfloat16);
@@ -315,15 +339,16 @@ final class CausalAttention {
     Kernels.FASTEST.scatterRows(dValues.elements().memory(), null, dv, all);
   }
 
-  /// How many keys from `first` on the queries before `to` look at, rounded up: products of few
-  /// different shapes, as each is compiled.
+  /// How many of the keys `first … to` a tile takes, rounded up: products of few different shapes,
+  /// as each is compiled.
   private long columns(long first, long to) {
     long seen = Math.min(to - first, COLUMNS);
-    return Math.min(tokens - first, Math.ceilDiv(seen, 64) * 64);
+    return Math.min(keys - first, Math.ceilDiv(seen, 64) * 64);
   }
 
-  private CausalTile tile(HeadRows rows, long columns, long from, long first) {
-    return new CausalTile(rows.rows(), (int) columns, from + 1 - first, group, scale);
+  /// @param own the key at which the first row's query stands
+  private CausalTile tile(HeadRows rows, long columns, long own, long first) {
+    return new CausalTile(rows.rows(), (int) columns, own + 1 - first, group, scale);
   }
 
   /// The vectors of the queries `from … to`, in a tensor `[B, T, N, H]`.
@@ -360,13 +385,13 @@ final class CausalAttention {
   }
 
   /// The keys or values of one head of one sequence, a row per token.
-  private Matrix keysOrValues(Floats elements, long sequence, long head) {
+  private Matrix keysOrValues(Tensor tensorBSMH, long sequence, long head) {
     return new Matrix(
-        elements,
-        (sequence * tokens * keyValueHeads + head) * width,
-        tokens,
+        tensorBSMH.spanned(),
+        sequence * tensorBSMH.stride(0) + head * tensorBSMH.stride(2),
+        keys,
         width,
-        keyValueHeads * width,
+        keys == 1 ? width : tensorBSMH.stride(1),
         1);
   }
 }

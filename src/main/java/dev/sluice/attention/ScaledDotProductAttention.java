@@ -3,10 +3,10 @@ package dev.sluice.attention;
 import dev.sluice.gate.SigmoidGate;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -22,10 +22,16 @@ final class ScaledDotProductAttention {
 
   /// Attends; the last query stands at the last key.
   ///
-  /// Whole sequences on the CPU go through [CausalAttention]. With tokens before these, libtorch's
-  /// fused operation does the work, in float32: its bfloat16 path on the CPU is tens of times
-  /// slower. When the probe wants the weights, or sinks take a share of them there, the definition
-  /// does, a block of queries at a time. [CausalAttention] gates on its way, all others afterwards.
+  /// Three ways lead there. No way holds all weights at once, but where gradients are recorded
+  /// through the definition.
+  ///
+  /// - [CausalAttention] on the CPU: whole sequences without a cache; several tokens over a cache,
+  ///   in float32, where others stand before them or where there are sinks.
+  /// - libtorch's fused operation, where it needs no mask: single tokens over a cache, the first
+  ///   tokens of a cache, whole sequences on another device; all without sinks. In float32, as its
+  ///   bfloat16 path on the CPU is tens of times slower.
+  /// - The definition, a block of queries at a time: what is left, what records gradients over a
+  ///   cache with a mask, and all that a probe wants the weights of.
   ///
   /// @param qBTNH queries
   /// @param kBTMH keys
@@ -43,9 +49,12 @@ final class ScaledDotProductAttention {
       @Nullable KeyValueCache past,
       int layer,
       Probe probe) {
+    boolean inTiles = qBTNH.isOnCpu() && !probe.wantsAttention(layer);
     Tensor yBTNH;
-    if (past != null || !qBTNH.isOnCpu() || probe.wantsAttention(layer)) {
-      yBTNH = withoutTiles(qBTNH, kBTMH, vBTMH, sinksN, past, layer, probe);
+    if (past != null) {
+      yBTNH = attendCached(qBTNH, kBTMH, vBTMH, sinksN, past, inTiles, layer, probe);
+    } else if (!inTiles) {
+      yBTNH = withoutTiles(qBTNH, kBTMH, vBTMH, sinksN, layer, probe);
     } else if (sinksN != null) {
       yBTNH = drained(CausalAttention.apply(qBTNH, kBTMH, vBTMH, null), sinksN);
     } else {
@@ -54,22 +63,35 @@ final class ScaledDotProductAttention {
     return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
   }
 
-  private static Tensor withoutTiles(
+  private static Tensor attendCached(
       Tensor qBTNH,
       Tensor kBTMH,
       Tensor vBTMH,
       @Nullable Tensor sinksN,
-      @Nullable KeyValueCache past,
+      KeyValueCache past,
+      boolean inTiles,
       int layer,
       Probe probe) {
-    var qBNTH = qBTNH.to(ElementType.FLOAT32).transpose(1, 2);
-    var kBMSH = kBTMH.to(ElementType.FLOAT32).transpose(1, 2);
-    var vBMSH = vBTMH.to(ElementType.FLOAT32).transpose(1, 2);
-    if (past != null) {
-      kBMSH = past.keys(layer, kBMSH);
-      vBMSH = past.values(layer, vBMSH);
+    var query = qBTNH.to(ElementType.FLOAT32);
+    var kBSMH = past.keys(layer, kBTMH.transpose(1, 2)).transpose(1, 2);
+    var vBSMH = past.values(layer, vBTMH.transpose(1, 2)).transpose(1, 2);
+    boolean maskless = sinksN == null && query.size(1) == kBSMH.size(1);
+    if (!inTiles
+        || maskless
+        || query.size(1) == 1
+        || FusedOp.recording(List.of(query), List.of())) {
+      return withoutTiles(query, kBSMH, vBSMH, sinksN, layer, probe);
     }
-    return attendTransposed(qBNTH, kBMSH, vBMSH, sinksN, layer, probe).transpose(1, 2);
+    var attended = CausalAttention.applyCached(query, kBSMH, vBSMH);
+    return sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
+  }
+
+  private static Tensor withoutTiles(
+      Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int layer, Probe probe) {
+    var query = qBTNH.to(ElementType.FLOAT32).transpose(1, 2);
+    var key = kBSMH.to(ElementType.FLOAT32).transpose(1, 2);
+    var value = vBSMH.to(ElementType.FLOAT32).transpose(1, 2);
+    return attendTransposed(query, key, value, sinksN, layer, probe).transpose(1, 2);
   }
 
   /// What the sinks leave of attention without them: y · σ(LSE − s), since exp(LSE) / (exp(LSE) +
@@ -85,11 +107,8 @@ final class ScaledDotProductAttention {
       Tensor qBNTH, Tensor kBMSH, Tensor vBMSH, @Nullable Tensor sinksN, int layer, Probe probe) {
     long queries = qBNTH.size(2);
     long keys = kBMSH.size(2);
-    if (sinksN == null && !probe.wantsAttention(layer)) {
-      return queries == keys || queries == 1
-          ? qBNTH.scaledDotProductAttention(kBMSH, vBMSH, null, queries > 1)
-          : qBNTH.scaledDotProductAttention(
-              kBMSH, vBMSH, causalMask(qBNTH, keys, keys - queries), false);
+    if (sinksN == null && !probe.wantsAttention(layer) && (queries == keys || queries == 1)) {
+      return qBNTH.scaledDotProductAttention(kBMSH, vBMSH, queries > 1);
     }
     long group = qBNTH.size(1) / kBMSH.size(1);
     var kBNSH = kBMSH.repeatInterleave(group, 1);
@@ -126,13 +145,8 @@ final class ScaledDotProductAttention {
 
   /// `[R, S]`: 0 where query i may see key j, that is j ≤ before + i, else −∞.
   private static Tensor causalMask(Tensor qBNRH, long keys, long before) {
-    int queries = Math.toIntExact(qBNRH.size(2));
-    int width = Math.toIntExact(keys);
-    float[] mask = new float[queries * width];
-    for (int i = 0; i < queries; i++) {
-      int visible = Math.toIntExact(before) + i + 1;
-      Arrays.fill(mask, i * width + visible, (i + 1) * width, Float.NEGATIVE_INFINITY);
-    }
-    return Tensor.of(mask, queries, width).to(qBNRH.device());
+    return Tensor.uninitialized(qBNRH, ElementType.FLOAT32, qBNRH.size(2), keys)
+        .fill(Double.NEGATIVE_INFINITY)
+        .keepUpperTriangle(before + 1);
   }
 }

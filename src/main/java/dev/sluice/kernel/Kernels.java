@@ -125,6 +125,8 @@ public interface Kernels {
   /// of the row are to be multiplied; then `sums[i] ← factors[i] · sums[i] + Σ_j weights[i, j]` and
   /// `maxima[i] ← m`.
   ///
+  /// Every row sees a column of the first tile.
+  ///
   /// @param scores float32
   /// @param maxima float32; −∞ before the first tile
   /// @param sums float32; 0 before the first tile

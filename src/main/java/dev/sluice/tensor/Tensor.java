@@ -121,6 +121,12 @@ public final class Tensor implements AutoCloseable {
     return raw.numel();
   }
 
+  /// How many elements in memory lie from one index of a dimension to the next; of no meaning for a
+  /// dimension of size 1.
+  public long stride(int dimension) {
+    return raw.stride(dimension);
+  }
+
   public ElementType type() {
     return typeOf(raw.scalar_type());
   }
@@ -145,12 +151,31 @@ public final class Tensor implements AutoCloseable {
 
   /// [#memory] of a float32 or bfloat16 tensor, as kernels take it.
   public Floats numbers() {
+    return numbers(memory());
+  }
+
+  private Floats numbers(MemorySegment memory) {
     return switch (type()) {
-      case FLOAT32 -> Floats.float32(memory());
-      case BFLOAT16 -> Floats.bfloat16(memory());
+      case FLOAT32 -> Floats.float32(memory);
+      case BFLOAT16 -> Floats.bfloat16(memory);
       case FLOAT16, FLOAT64, INT64, INT32, UINT8, BOOL ->
           throw new IllegalStateException("kernels compute with float32 or bfloat16, not " + this);
     };
+  }
+
+  /// What lies in memory from the first element of a view to its last, for readers that go by
+  /// [#stride]; the tensor must be float32 or bfloat16 and on the CPU.
+  @SuppressWarnings("restricted")
+  public Floats spanned() {
+    if (!isOnCpu()) {
+      throw new IllegalStateException("spanned() needs a tensor on the CPU, not " + this);
+    }
+    long span = 1;
+    for (int i = 0; i < raw.dim(); i++) {
+      span += (size(i) - 1) * stride(i);
+    }
+    return numbers(
+        MemorySegment.ofAddress(raw.data_ptr().address()).reinterpret(span * type().bytes()));
   }
 
   /// A copy of the elements as floats, row-major.
@@ -366,10 +391,8 @@ public final class Tensor implements AutoCloseable {
   /// libtorch's scaled dot-product attention; this is the query `[B, N, T, H]`, keys and values
   /// `[B, M, S, H]` with N a multiple of M.
   ///
-  /// @param mask added to the scores, or null
-  /// @param causal query i sees keys 0 … i; not together with a mask
-  public Tensor scaledDotProductAttention(
-      Tensor keys, Tensor values, @Nullable Tensor mask, boolean causal) {
+  /// @param causal query i sees keys 0 … i; else all
+  public Tensor scaledDotProductAttention(Tensor keys, Tensor values, boolean causal) {
     return BlasThreads.withOne(
         () ->
             new Tensor(
@@ -377,7 +400,7 @@ public final class Tensor implements AutoCloseable {
                     raw,
                     keys.raw,
                     values.raw,
-                    mask == null ? new TensorOptional() : new TensorOptional(mask.raw),
+                    new TensorOptional(),
                     0.0,
                     causal,
                     new DoubleOptional(),
@@ -473,6 +496,12 @@ public final class Tensor implements AutoCloseable {
   public Tensor fill(double value) {
     expectNotFrozen();
     raw.fill_(new Scalar(value));
+    return this;
+  }
+
+  /// Keeps what stands at column j ≥ i + diagonal of row i of this matrix and makes the rest 0.
+  public Tensor keepUpperTriangle(long diagonal) {
+    raw.triu_(diagonal);
     return this;
   }
 

@@ -338,7 +338,8 @@ class ScaledDotProductAttentionTest {
     }
   }
 
-  /// Same inputs, same bits, also with another number of threads: a head is one thread's work.
+  /// Same inputs, same bits, also with another number of threads: a block of queries is one
+  /// thread's work.
   @Test
   void repeats() {
     var random = new Random(1);

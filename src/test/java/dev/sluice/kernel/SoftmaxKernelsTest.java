@@ -534,4 +534,57 @@ class SoftmaxKernelsTest {
       return checksum.toString();
     }
   }
+
+  /// The diagonal begins below the first rows: these stay as they were, and the others are what
+  /// they are without them. What a row does not see is NaN.
+  @Test
+  void rowsThatSeeNothingOfATile() {
+    int group = 3;
+    int blind = 5; // tokens
+    int tokens = 9;
+    for (int width : new int[] {1, 16, 37}) {
+      for (var kernels : BOTH) {
+        try (var arena = Arena.ofConfined()) {
+          var random = new SplittableRandom(width);
+          int rows = tokens * group;
+          var tile = new CausalTile(rows, width, 1 - blind, group, 0.3);
+          var scores =
+              fill(
+                  poisoned(arena, (long) rows * width, false),
+                  i ->
+                      i % width < tile.seen(i / width) ? (float) random.nextGaussian() : Float.NaN);
+          var weights = poisoned(arena, (long) rows * width, false);
+          var maxima = fill(poisoned(arena, rows, false), i -> i / 10f - 1);
+          var sums = fill(poisoned(arena, rows, false), i -> 1 + i);
+          var factors = poisoned(arena, rows, false);
+          kernels.causalSoftmax(
+              tile, scores.memory(), weights, maxima.memory(), sums.memory(), factors.memory());
+
+          int first = blind * group;
+          var seeing = new CausalTile(rows - first, width, 1, group, 0.3);
+          var itsWeights = poisoned(arena, (long) rows * width, false);
+          var itsMaxima = fill(poisoned(arena, rows, false), i -> i / 10f - 1);
+          var itsSums = fill(poisoned(arena, rows, false), i -> 1 + i);
+          var itsFactors = poisoned(arena, rows, false);
+          kernels.causalSoftmax(
+              seeing,
+              scores.from((long) first * width).memory(),
+              itsWeights.from((long) first * width),
+              itsMaxima.from(first).memory(),
+              itsSums.from(first).memory(),
+              itsFactors.from(first).memory());
+          for (int i = 0; i < rows; i++) {
+            String row = kernels.getClass().getSimpleName() + " width " + width + " row " + i;
+            assertEquals(itsMaxima.get(i), maxima.get(i), row);
+            assertEquals(itsSums.get(i), sums.get(i), row);
+            assertEquals(i < first ? 1 : itsFactors.get(i), factors.get(i), row);
+            for (int j = 0; j < width; j++) {
+              long at = (long) i * width + j;
+              assertEquals(i < first ? 0 : itsWeights.get(at), weights.get(at), row);
+            }
+          }
+        }
+      }
+    }
+  }
 }

@@ -1,0 +1,277 @@
+package dev.sluice.attention;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sluice.gate.Granularity;
+import dev.sluice.kernel.Threads;
+import dev.sluice.probe.Probe;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Libtorch;
+import dev.sluice.tensor.Scope;
+import dev.sluice.tensor.Tensor;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
+import jdk.jfr.Recording;
+import jdk.jfr.consumer.RecordingFile;
+import org.jspecify.annotations.Nullable;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/// Attention over a cache, a sequence taken up in chunks, against the definition on the whole
+/// sequence at once.
+class CachedAttentionTest {
+  private static final Probe EXPLICIT =
+      new Probe() {
+        @Override
+        public boolean wantsAttention(int layer) {
+          return true;
+        }
+      };
+
+  /// The event of an object too large for a thread's own part of the heap.
+  private static final String LARGE_OBJECT = "jdk.ObjectAllocationOutsideTLAB";
+
+  @BeforeEach
+  void poison() {
+    Libtorch.poisonUninitialized(true);
+  }
+
+  @AfterEach
+  void stopPoisoning() {
+    Libtorch.poisonUninitialized(false);
+  }
+
+  /// Queries, keys, values, and what may come with them, of a whole sequence.
+  private record Sequence(
+      Tensor qBTNH, Tensor kBTMH, Tensor vBTMH, @Nullable Tensor gate, @Nullable Tensor sinksN) {
+    static Sequence random(
+        int batch,
+        int heads,
+        int keyValueHeads,
+        int tokens,
+        int headSize,
+        ElementType type,
+        @Nullable Granularity gate,
+        boolean sinks) {
+      var random = new Random(31L * tokens + headSize);
+      return new Sequence(
+          gaussian(random, batch, tokens, heads, headSize).to(type),
+          gaussian(random, batch, tokens, keyValueHeads, headSize).to(type),
+          gaussian(random, batch, tokens, keyValueHeads, headSize).to(type),
+          switch (gate) {
+            case null -> null;
+            case HEADWISE -> gaussian(random, batch, tokens, heads).to(type);
+            case ELEMENTWISE -> gaussian(random, batch, tokens, heads, headSize).to(type);
+          },
+          sinks ? gaussian(random, heads) : null);
+    }
+
+    int tokens() {
+      return Math.toIntExact(qBTNH.size(1));
+    }
+
+    /// The definition.
+    Tensor whole() {
+      return ScaledDotProductAttention.attend(qBTNH, kBTMH, vBTMH, sinksN, gate, null, 0, EXPLICIT);
+    }
+
+    /// The tokens `from … to`, with those before in the cache.
+    Tensor chunk(int from, int to, KeyValueCache past, Probe probe) {
+      assertEquals(from, past.length());
+      var y =
+          ScaledDotProductAttention.attend(
+              qBTNH.narrow(1, from, to - from),
+              kBTMH.narrow(1, from, to - from),
+              vBTMH.narrow(1, from, to - from),
+              sinksN,
+              gate == null ? null : gate.narrow(1, from, to - from),
+              past,
+              0,
+              probe);
+      past.advance(to - from);
+      return y;
+    }
+
+    /// Chunk by chunk; the lengths begin anew when they are used up.
+    Tensor chunks(List<Integer> lengths, Probe probe) {
+      var parts = new ArrayList<Tensor>();
+      try (var past = new KeyValueCache(1, tokens() + 13)) {
+        for (int from = 0; from < tokens(); ) {
+          int to = Math.min(tokens(), from + lengths.get(parts.size() % lengths.size()));
+          parts.add(chunk(from, to, past, probe));
+          from = to;
+        }
+        return Tensor.concatenate(parts, 1);
+      }
+    }
+  }
+
+  private static Tensor gaussian(Random random, long... shape) {
+    float[] values = new float[(int) Arrays.stream(shape).reduce(1, (a, b) -> a * b)];
+    for (int i = 0; i < values.length; i++) {
+      values[i] = (float) random.nextGaussian();
+    }
+    return Tensor.of(values, shape);
+  }
+
+  /// Float32 within 5e-6; of bfloat16 sequences too, whose numbers are computed with in float32 and
+  /// rounded to bfloat16 by the gate alone, by at most 2⁻⁷ of each between neighbours.
+  private static void assertChunksEqualWhole(Sequence sequence, List<Integer> lengths) {
+    float[] expected = sequence.whole().floats();
+    for (var probe : List.of(Probe.NONE, EXPLICIT)) {
+      var chunks = sequence.chunks(lengths, probe);
+      float[] actual = chunks.floats();
+      assertEquals(expected.length, actual.length);
+      double rounding = chunks.type() == ElementType.BFLOAT16 ? 0x1p-7 : 0;
+      for (int i = 0; i < actual.length; i++) {
+        assertEquals(
+            expected[i],
+            actual[i],
+            5e-6 + rounding * Math.abs(expected[i]),
+            "chunks of " + lengths + (probe == EXPLICIT ? " explicitly" : "") + ": y[" + i + "]");
+      }
+    }
+  }
+
+  @ParameterizedTest(name = "B{0} N{1} M{2} T{3} H{4} {5} gate {6} sinks {7}")
+  @CsvSource({
+    "1,1,1,131,2,FLOAT32,,false",
+    "2,6,2,150,6,FLOAT32,,false",
+    "2,6,2,150,6,FLOAT32,HEADWISE,true",
+    "1,8,1,140,10,FLOAT32,ELEMENTWISE,false",
+    "3,4,4,132,1,FLOAT32,,true",
+    "2,3,1,150,18,BFLOAT16,,false",
+    "1,4,2,140,16,BFLOAT16,HEADWISE,false",
+    "2,6,2,133,10,BFLOAT16,ELEMENTWISE,true"
+  })
+  void chunksOfEveryLength(
+      int batch,
+      int heads,
+      int keyValueHeads,
+      int tokens,
+      int headSize,
+      ElementType type,
+      @Nullable Granularity gate,
+      boolean sinks) {
+    try (var _ = Scope.withoutGradient()) {
+      var sequence =
+          Sequence.random(batch, heads, keyValueHeads, tokens, headSize, type, gate, sinks);
+      for (int length : new int[] {1, 2, 7, 63, 64, 65}) {
+        assertChunksEqualWhole(sequence, List.of(length));
+      }
+      assertChunksEqualWhole(sequence, List.of(5, 1, 70, 2, 33));
+    }
+  }
+
+  /// Longer than a tile is wide, so that blocks of queries reach over the ends of tiles.
+  @ParameterizedTest(name = "B{0} N{1} M{2} T{3} H{4} {5}")
+  @CsvSource({
+    "1,2,1,1300,4,FLOAT32,false",
+    "2,6,2,1100,6,FLOAT32,true",
+    "1,8,1,1050,10,BFLOAT16,false"
+  })
+  void chunksOfLongSequences(
+      int batch,
+      int heads,
+      int keyValueHeads,
+      int tokens,
+      int headSize,
+      ElementType type,
+      boolean sinks) {
+    try (var _ = Scope.withoutGradient()) {
+      var sequence =
+          Sequence.random(batch, heads, keyValueHeads, tokens, headSize, type, null, sinks);
+      assertChunksEqualWhole(sequence, List.of(450, 130, 1, 2, 317, 65));
+      assertChunksEqualWhole(sequence, List.of(511, 64, 7));
+      assertChunksEqualWhole(sequence, List.of(512));
+    }
+  }
+
+  /// A query's gradient is its own row's, whatever stands in the cache.
+  @Test
+  void gradientsOfTheQueriesOfAChunk() {
+    try (var _ = Scope.open()) {
+      var sequence =
+          Sequence.random(2, 6, 2, 90, 6, ElementType.FLOAT32, Granularity.HEADWISE, true);
+      var upstream = gaussian(new Random(5), 2, 90, 6, 6);
+      sequence.qBTNH.requireGradient(true);
+      sequence.whole().backward(upstream);
+      float[] expected = sequence.qBTNH.gradient().floats();
+      sequence.qBTNH.clearGradient();
+      sequence.chunks(List.of(40, 1, 30), Probe.NONE).backward(upstream);
+      assertArrayEquals(expected, sequence.qBTNH.gradient().floats(), 2e-5f);
+    }
+  }
+
+  @Test
+  void tilesOverACacheRefuseGradients() {
+    try (var _ = Scope.open()) {
+      var q = Tensor.zeros(ElementType.FLOAT32, 1, 2, 1, 4).requireGradient(true);
+      var k = Tensor.zeros(ElementType.FLOAT32, 1, 5, 1, 4);
+      assertThrows(IllegalArgumentException.class, () -> CausalAttention.applyCached(q, k, k));
+    }
+  }
+
+  /// Same bits with another number of threads: a block of queries is one thread's work.
+  @Test
+  void repeats() {
+    try (var _ = Scope.withoutGradient()) {
+      var sequence = Sequence.random(1, 3, 1, 700, 6, ElementType.FLOAT32, null, false);
+      float[] once = sequence.chunks(List.of(300), Probe.NONE).floats();
+      for (int threads : new int[] {1, 3}) {
+        Threads.count(threads);
+        assertArrayEquals(once, sequence.chunks(List.of(300), Probe.NONE).floats());
+      }
+    } finally {
+      Threads.count(Runtime.getRuntime().availableProcessors());
+    }
+  }
+
+  /// A chunk of T tokens after a long cache makes nothing of T · S numbers in Java: neither in
+  /// tiles nor by the definition, which is what gradients are recorded through.
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void noArrayOfTheCacheTimesTheChunk(boolean recorded) throws IOException {
+    int tokens = 512;
+    int keys = 16_384;
+    var file = Files.createTempFile("allocations", ".jfr");
+    try (var recording = new Recording();
+        var _ = recorded ? Scope.open() : Scope.withoutGradient();
+        var past = new KeyValueCache(1, keys)) {
+      var before = Tensor.zeros(ElementType.FLOAT32, 1, 1, keys - tokens, 2);
+      past.keys(0, before);
+      past.values(0, before);
+      past.advance(keys - tokens);
+      var sequence = Sequence.random(1, 1, 1, tokens, 2, ElementType.FLOAT32, null, false);
+      sequence.qBTNH.requireGradient(recorded);
+      recording.enable(LARGE_OBJECT);
+      recording.start();
+      ScaledDotProductAttention.attend(
+          sequence.qBTNH, sequence.kBTMH, sequence.vBTMH, null, null, past, 0, Probe.NONE);
+      byte[] witness = new byte[4 << 20]; // that large objects are recorded
+      recording.stop();
+      recording.dump(file);
+      long largest =
+          RecordingFile.readAllEvents(file).stream()
+              .filter(event -> event.getEventType().getName().equals(LARGE_OBJECT))
+              .mapToLong(event -> event.getLong("allocationSize"))
+              .max()
+              .orElse(0);
+      assertTrue(largest >= witness.length, "the witness is not among the events");
+      assertTrue(largest < (long) tokens * keys, largest + " bytes");
+    } finally {
+      Files.delete(file);
+    }
+  }
+}
