@@ -220,6 +220,7 @@ final class ConfigNames {
           "use_sliding_window",
           "max_window_layers",
           "attention_dropout",
+          "is_causal",
           "num_experts",
           "num_local_experts",
           "num_experts_per_tok",

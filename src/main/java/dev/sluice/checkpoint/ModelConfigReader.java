@@ -187,6 +187,7 @@ final class ModelConfigReader {
     var experts = mixture ? experts() : Experts.NONE;
     String packing = keys.word("gate_packing");
     requireSilu();
+    requireCausal();
     refuseWindows(layers);
     tellWhatActsElsewhere();
     if (mixture) {
@@ -473,6 +474,15 @@ final class ModelConfigReader {
     if (!activation.equals("silu") && !activation.equals("swish")) { // two names of one function
       throw new InvalidInputException(
           "hidden_act %s is not known; only silu is".formatted(Listing.quoted(activation)));
+    }
+  }
+
+  /// Where `is_causal` is there and not true, null too, `transformers` lets tokens see later ones.
+  private void requireCausal() {
+    if (keys.names("is_causal") && !flag("is_causal", false)) {
+      throw new InvalidInputException(
+          "is_causal is %s: attention to later tokens is not computed; use a model without it"
+              .formatted(keys.has("is_causal") ? "false" : "null"));
     }
   }
 

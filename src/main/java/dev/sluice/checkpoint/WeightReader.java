@@ -98,6 +98,11 @@ final class WeightReader {
   /// `transformers` does (`modeling_utils.py`, `tie_weights`), whatever the configuration says.
   private boolean isTied() {
     if (!config.decoder().tieWordEmbeddings()) {
+      if (!stored.has(HEAD) && stored.has(EMBEDDING)) {
+        throw new InvalidInputException(
+            "the weights in %s hold no '%s', and %s does not say that tie_word_embeddings is true; say so if the embedding is the output matrix, or fetch the checkpoint again"
+                .formatted(directory, HEAD, ModelConfig.FILE));
+      }
       return false;
     }
     if (!stored.has(HEAD)) {

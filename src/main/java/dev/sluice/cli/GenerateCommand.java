@@ -113,6 +113,7 @@ final class GenerateCommand implements Callable<Integer> {
                     clock.first = System.nanoTime();
                     Console.stream(prompt);
                   }
+                  clock.withoutText += token >= tokenizer.vocabularySize() ? 1 : 0;
                   Console.stream(text.add(token));
                   return true;
                 });
@@ -132,6 +133,11 @@ final class GenerateCommand implements Callable<Integer> {
                 ids.length,
                 Numbers.fixed(clock.promptSeconds(), 2),
                 clock.rate()));
+    if (clock.withoutText > 0) {
+      Console.note(
+          "%d of these tokens have numbers that the tokenizer of %d tokens does not have, so they show no text; check that it is the model's."
+              .formatted(clock.withoutText, tokenizer.vocabularySize()));
+    }
   }
 
   /// Reading the prompt and writing tokens differ too much in speed to be averaged.
@@ -139,6 +145,7 @@ final class GenerateCommand implements Callable<Integer> {
     private final long began = System.nanoTime();
     private long first;
     private int tokens;
+    private int withoutText;
 
     double promptSeconds() {
       return ((tokens == 0 ? System.nanoTime() : first) - began) / 1e9;

@@ -12,6 +12,7 @@ import java.io.StringWriter;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.InvalidPathException;
+import java.nio.file.Path;
 import java.util.List;
 import java.util.Set;
 import org.jspecify.annotations.Nullable;
@@ -91,6 +92,7 @@ public final class Main implements Runnable {
     commandLine.setExpandAtFiles(false); // a prompt may begin with @
     commandLine.registerConverter(Double.class, Main::finite);
     commandLine.registerConverter(double.class, Main::finite);
+    commandLine.registerConverter(Path.class, Main::path);
     try {
       int code = commandLine.execute(args);
       return out.checkError() && code == 0 ? explain(new Console.OutputLost()) : code;
@@ -107,6 +109,15 @@ public final class Main implements Runnable {
       throw new TypeConversionException("'%s' is not a finite number".formatted(text));
     }
     return number;
+  }
+
+  /// Nothing is not the present directory: it is what a shell makes of a variable without a value.
+  private static Path path(String text) {
+    if (text.isBlank()) {
+      throw new TypeConversionException(
+          "'%s' names no file or directory; . is the present one".formatted(text));
+    }
+    return Path.of(text);
   }
 
   /// What only some commands need, as every command is to start at once.

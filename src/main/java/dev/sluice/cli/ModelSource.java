@@ -1,24 +1,24 @@
 package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.checkpoint.ModelDirectory;
+import dev.sluice.files.JsonFile;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import dev.sluice.training.RunConfig;
-import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashSet;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import org.jspecify.annotations.Nullable;
-import tools.jackson.core.JacksonException;
 import tools.jackson.databind.JsonNode;
-import tools.jackson.databind.json.JsonMapper;
 
 /// A model as a user names it: the directory of a checkpoint, or of a run, which stands for its
 /// newest complete checkpoint.
@@ -28,7 +28,6 @@ import tools.jackson.databind.json.JsonMapper;
 record ModelSource(Path checkpoint, @Nullable Path run) {
   private static final String CHECKPOINTS = "checkpoints";
   private static final String TOKENIZER = "tokenizer.json";
-  private static final JsonMapper JSON = JsonMapper.builder().build();
 
   /// Finds the checkpoint.
   static ModelSource at(Path named) {
@@ -111,8 +110,9 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
   /// The tokens that end a text: those that the checkpoint names, else the tokenizer's; none where
   /// neither says which.
   Set<Integer> stopIds(Tokenizer tokenizer) {
+    int vocabulary = ModelConfig.read(checkpoint).decoder().vocabSize();
     for (String name : new String[] {"generation_config.json", ModelConfig.FILE}) {
-      Set<Integer> ids = endings(checkpoint.resolve(name));
+      Set<Integer> ids = endings(checkpoint.resolve(name), vocabulary);
       if (!ids.isEmpty()) {
         return ids;
       }
@@ -120,24 +120,28 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
     return tokenizer.knowsEndOfText() ? Set.of(tokenizer.endOfText()) : Set.of();
   }
 
-  private static Set<Integer> endings(Path file) {
+  private static Set<Integer> endings(Path file, int vocabulary) {
     Set<Integer> ids = new LinkedHashSet<>();
-    if (!Files.isRegularFile(file)) {
+    if (!Files.exists(file)) {
       return ids;
     }
-    JsonNode value;
-    try {
-      value = JSON.readTree(Files.readAllBytes(file)).path("eos_token_id");
-    } catch (IOException | JacksonException e) {
-      throw new InvalidInputException(
-          file + " cannot be read as JSON; fetch it again or remove it", e);
+    var value =
+        JsonFile.object(file, JsonFile.SMALL, "fetch it again or remove it").path("eos_token_id");
+    if (value.isMissingNode() || value.isNull()) {
+      return ids;
     }
-    if (value.isInt()) {
-      ids.add(value.asInt());
-    }
-    for (JsonNode id : value) {
-      if (id.isInt()) {
+    for (JsonNode id : value.isArray() ? value : List.of(value)) {
+      if (!id.isInt()) {
+        throw new InvalidInputException(
+            "%s: eos_token_id must be a token's number or a list of them, not %s; correct it or remove it"
+                .formatted(file, Printable.brief(value, 60)));
+      }
+      if (id.asInt() >= 0 && id.asInt() < vocabulary) {
         ids.add(id.asInt());
+      } else {
+        Console.note(
+            "%s: eos_token_id %d is outside the model's vocabulary of %d, so it ends no text."
+                .formatted(file, id.asInt(), vocabulary));
       }
     }
     return ids;
@@ -150,8 +154,8 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
       return null;
     }
     try {
-      return JSON.readTree(Files.readAllBytes(state)).path("dataFingerprint").asString(null);
-    } catch (IOException | JacksonException e) {
+      return JsonFile.object(state, JsonFile.LARGE, "").path("dataFingerprint").asString(null);
+    } catch (InvalidInputException _) {
       return null; // only a warning depends on it
     }
   }

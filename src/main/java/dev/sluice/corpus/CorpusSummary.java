@@ -64,7 +64,8 @@ public record CorpusSummary(
       throw new InvalidInputException(
           value == null
               ? "it lacks '%s'".formatted(field)
-              : "its '%s' cannot be %s".formatted(field, value));
+              : "its '%s' cannot be %s; delete the folder and prepare the corpus again"
+                  .formatted(field, value));
     }
   }
 
@@ -99,7 +100,9 @@ public record CorpusSummary(
     present.keySet().stream()
         .filter(name -> !parts.containsKey(name))
         .forEach(name -> differences.add(name + " is new"));
-    return String.join(", ", differences);
+    return differences.isEmpty() // corpora of before parts were recorded, or with a changed name
+        ? "fingerprint %s, now %s".formatted(dataFingerprint, now.fingerprint())
+        : String.join(", ", differences);
   }
 
   /// What is in one shard.

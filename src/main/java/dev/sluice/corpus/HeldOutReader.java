@@ -48,6 +48,8 @@ public final class HeldOutReader {
   public record Sample(List<long[]> windows, long bytes) {}
 
   /// At most `most` windows, spread evenly over the text.
+  ///
+  /// @throws InvalidInputException if no predicted token stands for text
   public Sample sample(int most) {
     int taken = Math.min(most, count);
     List<long[]> windows = new ArrayList<>();
@@ -56,6 +58,11 @@ public final class HeldOutReader {
       int index = Math.toIntExact((long) i * count / taken);
       windows.add(window(index));
       bytes += bytesOf(index);
+    }
+    if (bytes == 0) { // no loss a byte can be told
+      throw new InvalidInputException(
+          "The %d held-out windows hold no text, only special or unknown tokens; give other text, more held-out windows, or a tokenizer that knows the text."
+              .formatted(taken));
     }
     return new Sample(windows, bytes);
   }

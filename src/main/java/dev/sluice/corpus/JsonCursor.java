@@ -226,8 +226,10 @@ final class JsonCursor implements DocumentCursor {
     @Override
     public int read(char[] into, int offset, int length) throws IOException {
       int n = in.read(into, offset, length);
-      start += block.length();
-      block = n > 0 ? new String(into, offset, n) : "";
+      if (n > 0) { // at the end the last block stays, in which the parser stumbled
+        start += block.length();
+        block = new String(into, offset, n);
+      }
       return n;
     }
   }

@@ -71,8 +71,48 @@ final class TextInput extends FilterInputStream {
       return switch (this) {
         case NONE -> raw;
         case GZIP -> new GzipInput(raw);
-        case ZSTANDARD -> new ZstdInputStream(raw).setLongMax(LONGEST_WINDOW_BITS);
+        case ZSTANDARD ->
+            new ZstdInputStream(new LastByteAlone(raw)).setLongMax(LONGEST_WINDOW_BITS);
       };
+    }
+  }
+
+  /// Gives the last byte in a read of its own. The Zstandard library knows whether its last read
+  /// ended a frame, but takes one that begins in the same read as another ends for ended too; after
+  /// a last byte alone it finds every frame that was cut off.
+  private static final class LastByteAlone extends FilterInputStream {
+    private static final int NONE = -1;
+
+    private int held = NONE;
+    private boolean begun;
+
+    LastByteAlone(InputStream in) {
+      super(in);
+    }
+
+    @Override
+    public int read() throws IOException {
+      byte[] one = new byte[1];
+      return read(one, 0, 1) < 0 ? -1 : one[0] & 0xFF;
+    }
+
+    @Override
+    public int read(byte[] bytes, int offset, int length) throws IOException {
+      if (!begun) {
+        held = in.read();
+        begun = true;
+      }
+      if (held == NONE) {
+        return -1;
+      }
+      bytes[offset] = (byte) held;
+      if (length == 1) {
+        held = in.read();
+        return 1;
+      }
+      int more = in.read(bytes, offset + 1, length - 1);
+      held = more > 0 ? bytes[offset + more] & 0xFF : NONE;
+      return Math.max(1, more);
     }
   }
 

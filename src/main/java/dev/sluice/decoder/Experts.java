@@ -16,7 +16,8 @@ public record Experts(int count, int perToken, double balance, double routerZ) {
   public Experts {
     if (count < 0 || perToken < 0 || perToken > count || (count > 0 && perToken == 0)) {
       throw new InvalidInputException(
-          "a token cannot go through " + perToken + " of " + count + " experts");
+          "a token cannot go through %d of %d experts; let it go through at least one and at most all"
+              .formatted(perToken, count));
     }
     requireWeight("expert_balance", balance);
     requireWeight("router_z", routerZ);

@@ -1,5 +1,6 @@
 package dev.sluice.files;
 
+import dev.sluice.InvalidInputException;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.nio.ByteBuffer;
@@ -7,6 +8,7 @@ import java.nio.channels.Channels;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
@@ -15,7 +17,8 @@ import java.util.HexFormat;
 import java.util.regex.Pattern;
 
 /// Files that are there whole or not at all: written beside under a name that nobody can foresee,
-/// synced, renamed. A link under the final name is replaced, never followed.
+/// synced, renamed. A link under the final name is replaced, never followed; a device or a pipe is
+/// refused, since a file in its place would take it away from all who use it.
 public final class WholeFile {
   private static final SecureRandom RANDOM = new SecureRandom();
   private static final Pattern PARTIAL = Pattern.compile("\\..+\\.[0-9a-f]{16}\\.partial");
@@ -37,6 +40,7 @@ public final class WholeFile {
   /// Puts contents in place of what `target` holds. On failure the old file is as it was, nothing
   /// stays beside it, and the message names the file.
   public static void write(Path target, Contents contents) throws IOException {
+    requireReplaceable(target);
     Path partial = partial(target);
     try {
       try (var channel = create(partial)) {
@@ -52,6 +56,21 @@ public final class WholeFile {
     } catch (RuntimeException | Error e) {
       removeAfter(e, partial);
       throw e;
+    }
+  }
+
+  /// Refuses a name that a device, a pipe or a directory has.
+  public static void requireReplaceable(Path target) {
+    if (Files.exists(target, LinkOption.NOFOLLOW_LINKS)
+        && !Files.isRegularFile(target, LinkOption.NOFOLLOW_LINKS)
+        && !Files.isSymbolicLink(target)) {
+      throw new InvalidInputException(
+          "%s is %s, which no file is put in place of; name another file"
+              .formatted(
+                  target,
+                  Files.isDirectory(target, LinkOption.NOFOLLOW_LINKS)
+                      ? "a directory"
+                      : "a pipe or a device"));
     }
   }
 

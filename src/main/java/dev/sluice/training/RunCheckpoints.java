@@ -5,17 +5,22 @@ import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.corpus.Corpus;
 import dev.sluice.files.Sha256;
+import dev.sluice.files.Trees;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 
 /// Which checkpoint of a run to go on from.
 final class RunCheckpoints {
+  /// Names in a message.
+  private static final int OTHERS_TOLD = 5;
+
   private final RunConfig config;
   private final Path directory;
   private final Path checkpoints;
@@ -36,6 +41,26 @@ final class RunCheckpoints {
       requireWhole(from);
     }
     return from;
+  }
+
+  /// That a run without a complete checkpoint begins again, and what is there that is not one.
+  String beginsAgain() {
+    List<String> others =
+        Trees.children(checkpoints).stream()
+            .map(child -> String.valueOf(child.getFileName()))
+            .sorted()
+            .toList();
+    String more =
+        others.size() > OTHERS_TOLD ? " and %d more".formatted(others.size() - OTHERS_TOLD) : "";
+    return "%s holds no complete checkpoint%s: the run begins again at step 1 and replaces its metrics."
+        .formatted(
+            checkpoints,
+            others.isEmpty()
+                ? ""
+                : " but %s%s"
+                    .formatted(
+                        String.join(", ", others.subList(0, Math.min(OTHERS_TOLD, others.size()))),
+                        more));
   }
 
   private Path named(String name) {

@@ -273,12 +273,12 @@ public record RunConfig(
         learningRate > 0 && learningRate < 1e3,
         "learning_rate",
         learningRate,
-        "use a positive number such as 0.003");
+        "use a positive number below 1000, such as 0.003");
     require(
         weightDecay >= 0 && weightDecay < 1e3,
         "weight_decay",
         weightDecay,
-        "use 0 or a positive number such as 0.1");
+        "use 0 or a positive number below 1000, such as 0.1");
     require(beta1 >= 0 && beta1 < 1, "beta1", beta1, "use a number in [0, 1)");
     require(beta2 >= 0 && beta2 < 1, "beta2", beta2, "use a number in [0, 1)");
     require(

@@ -44,6 +44,10 @@ public final class RunDirectory implements AutoCloseable {
       throw new InvalidInputException(
           path + " is a file, not a run's directory; choose another --output");
     }
+    if (!Files.exists(path) && Files.isSymbolicLink(path)) {
+      throw new InvalidInputException(
+          path + " is a link that leads nowhere; remove it or choose another --output");
+    }
     var lock = DirectoryLock.own(path, doing);
     try {
       refuseLinks(path);

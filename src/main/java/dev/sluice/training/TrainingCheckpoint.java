@@ -165,12 +165,25 @@ final class TrainingCheckpoint {
     return state;
   }
 
-  /// Reads the optimizer's state into `optimizer`. Each moment is checked as weights are.
-  static void readMoments(Path directory, AdamW optimizer) {
+  /// Reads the optimizer's state into `optimizer`, which may have a share of it. Each moment is
+  /// checked as weights are.
+  ///
+  /// @param weights how many the model has
+  static void readMoments(Path directory, AdamW optimizer, int weights) {
     try (var file = SafetensorsFile.open(directory.resolve(OPTIMIZER));
         var _ = Scope.withoutGradient()) {
       read(file, FIRST, optimizer.firstMoments());
       read(file, SECOND, optimizer.secondMoments());
+      requireCount(file, 2 * weights);
+    }
+  }
+
+  /// Refuses tensors that belong to no weight.
+  private static void requireCount(SafetensorsFile file, int expected) {
+    if (file.names().size() != expected) {
+      throw new InvalidInputException(
+          "%s holds %d tensors where the weights ask for %d; use another checkpoint"
+              .formatted(file.path(), file.names().size(), expected));
     }
   }
 
@@ -239,12 +252,7 @@ final class TrainingCheckpoint {
             .forEach(
                 (name, weight) -> requireMoment(file, file.entry(prefix + name), weight.shape()));
       }
-      int expected = 2 * decoder.parameters().all().size();
-      if (file.names().size() != expected) {
-        throw new InvalidInputException(
-            "%s holds %d tensors where the weights ask for %d; use another checkpoint"
-                .formatted(file.path(), file.names().size(), expected));
-      }
+      requireCount(file, 2 * decoder.parameters().all().size());
     }
   }
 }

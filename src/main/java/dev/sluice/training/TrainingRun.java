@@ -335,6 +335,8 @@ public class TrainingRun {
         if (from != null) {
           there.requireSameRun(from, corpus, tokenizer, vocabulary(config, tokenizer), listener);
           there.setAsideAfter(from);
+        } else {
+          listener.noted(there.beginsAgain());
         }
         takeUpSettings(from);
       }
@@ -375,7 +377,8 @@ public class TrainingRun {
       try (var decoder = decoder(from, inputs);
           var trainer = trainer(decoder)) {
         if (from != null) {
-          TrainingCheckpoint.readMoments(from, trainer.optimizer());
+          TrainingCheckpoint.readMoments(
+              from, trainer.optimizer(), decoder.parameters().all().size());
         }
         trainer.goOnAfter(state.step() - state.guard().skips());
         var attempt = new Attempt(inputs, decoder, trainer, state);

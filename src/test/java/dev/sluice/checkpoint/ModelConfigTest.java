@@ -309,6 +309,15 @@ class ModelConfigTest {
     }
   }
 
+  /// `transformers` takes null for false.
+  @Test
+  void attentionThatIsNotCausalIsRefused() throws IOException {
+    for (String change : List.of("is_causal = false", "is_causal = null")) {
+      assertTrue(refusal(qwen3(change)).startsWith(": is_causal is "), change);
+    }
+    assertEquals(List.of(), notes(qwen3("is_causal = true")));
+  }
+
   @ParameterizedTest
   @CsvSource(
       delimiter = '|',

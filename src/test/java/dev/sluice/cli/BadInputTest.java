@@ -167,6 +167,41 @@ class BadInputTest {
     assertContains(refusal(unfinished), "no complete checkpoint");
   }
 
+  /// A variable of a shell that has no value is no present directory.
+  @Test
+  void namesOfNothing() throws IOException {
+    for (String name : new String[] {"", " "}) {
+      assertContains(Cli.run("generate", name, "--prompt", "x").refusal(), "names no file");
+      assertContains(trainRefusal("--output", name), "names no file");
+    }
+    Path nowhere =
+        Files.createSymbolicLink(directory.resolve("dangling"), directory.resolve("gone"));
+    assertContains(
+        Cli.run(Cli.tiny(data, nowhere)).refusal(), "dangling is a link that leads nowhere");
+    assertFalse(Files.exists(directory.resolve("gone")));
+  }
+
+  /// An end of text that is not read would let a text run on.
+  @Test
+  void endsOfTextThatAreNone() throws IOException {
+    for (String wrong : new String[] {"\"</s>\"", "1.5", "[0, null]", "true", "{\"a\": 1}"}) {
+      Path model = foreign();
+      Files.writeString(
+          model.resolve("generation_config.json"), "{\"eos_token_id\": " + wrong + "}");
+      assertContains(
+          Cli.run("generate", model, "--prompt", "x").refusal(),
+          "eos_token_id must be a token's number or a list of them");
+    }
+    Path model = foreign();
+    Files.writeString(model.resolve("generation_config.json"), "{\"eos_token_id\": [-1, 4000]}");
+    var answer = Cli.run("generate", model, "--prompt", "x", "--max-tokens", 2).succeeded();
+    assertContains(answer.err(), "eos_token_id -1 is outside the model's vocabulary of 256");
+    assertContains(answer.err(), "eos_token_id 4000 is outside");
+    Files.writeString(
+        model.resolve("generation_config.json"), "{\"eos_token_id\": 1, \"eos_token_id\": 2}");
+    assertContains(Cli.run("generate", model, "--prompt", "x").refusal(), "given twice");
+  }
+
   // ---------------------------------------------------------------- text and tokenizers
 
   private static String trainRefusal(Object... more) {

@@ -152,6 +152,18 @@ class BatchReaderTest {
     assertThrows(IndexOutOfBoundsException.class, () -> reader.bytesOf(10));
   }
 
+  /// No loss a byte can be told where there are only separators.
+  @Test
+  void heldOutWindowsWithoutText() {
+    var tokenizer = new ByteTokenizer();
+    int[] ids = new int[30];
+    var reader = new HeldOutReader(TokenShard.of(ids), 4, tokenizer);
+    var e = assertThrows(InvalidInputException.class, () -> reader.sample(3));
+    assertTrue(e.getMessage().contains("The 3 held-out windows hold no text"), e.getMessage());
+    ids[2] = 'a';
+    assertEquals(1, new HeldOutReader(TokenShard.of(ids), 4, tokenizer).sample(3).bytes());
+  }
+
   /// The windows' bytes are those of the text, even if each border cuts a character.
   @ParameterizedTest
   @ValueSource(ints = {1, 2, 3, 5, 8, 13})

@@ -407,6 +407,30 @@ class DocumentsTest {
     assertComplains(write("g.txt.gz", joined(one, Arrays.copyOf(two, 5))), "it ends too early");
   }
 
+  /// Frames that are joined in one file, the last of them cut off anywhere.
+  @Test
+  void aLastFrameThatIsCutOff() throws Exception {
+    byte[] first = Zstd.compress("the first part\n".repeat(9).getBytes(StandardCharsets.UTF_8));
+    byte[] last = withChecksum("the last part\n".repeat(5).getBytes(StandardCharsets.UTF_8));
+    for (int length = 1; length < last.length; length++) {
+      assertComplains(
+          write("j.txt.zst", joined(first, Arrays.copyOf(last, length))),
+          "j.txt.zst is truncated, damaged or no zstd data");
+    }
+    byte[] skippable = {0x5A, 0x2A, 0x4D, 0x18, 0, 0, 0, 0};
+    for (byte[] whole : List.of(joined(first, last), joined(first, last, skippable))) {
+      assertEquals(
+          "the first part\n".repeat(9) + "the last part\n".repeat(5),
+          read(Documents.at(write("j.txt.zst", whole), "text")).get("j.txt.zst"));
+    }
+  }
+
+  /// What the parser stumbled over is shown, also where the file ends right behind it.
+  @Test
+  void whatFollowsAnObjectIsShown() throws Exception {
+    assertComplains(write("r.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"} rubbish"), "rubbish");
+  }
+
   @Test
   void framesOfZstandard() throws Exception {
     byte[] text = "It was the whale. ".repeat(30_000).getBytes(StandardCharsets.UTF_8);

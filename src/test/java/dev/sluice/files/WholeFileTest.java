@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.sluice.InvalidInputException;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -23,6 +24,21 @@ class WholeFileTest {
     assertEquals("another's", Files.readString(other));
     assertEquals("ours", Files.readString(file));
     assertFalse(Files.isSymbolicLink(file));
+  }
+
+  /// A pipe or a directory is there for others; a device would be taken from the whole machine.
+  @Test
+  void takesNoPlaceOfWhatIsNoFile() throws Exception {
+    Path pipe = directory.resolve("pipe");
+    assertEquals(0, new ProcessBuilder("mkfifo", pipe.toString()).start().waitFor());
+    Path folder = Files.createDirectory(directory.resolve("folder"));
+    for (Path taken : List.of(pipe, folder)) {
+      var refused = assertThrows(InvalidInputException.class, () -> WholeFile.write(taken, "ours"));
+      assertTrue(refused.getMessage().contains("name another file"), refused.getMessage());
+      assertFalse(Files.isRegularFile(taken));
+    }
+    assertTrue(Files.isDirectory(folder));
+    assertEquals(List.of(folder, pipe), Trees.children(directory).stream().sorted().toList());
   }
 
   @Test

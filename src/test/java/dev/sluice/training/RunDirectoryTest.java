@@ -245,6 +245,31 @@ class RunDirectoryTest {
   }
 
   @Test
+  void aMomentOfNoWeightIsRefused() throws IOException {
+    Path path = checkpoint(4).resolve("optimizer.safetensors");
+    List<SafetensorsFile.Entry> entries = new ArrayList<>();
+    try (var read = SafetensorsFile.open(path)) {
+      for (var entry : read.entries()) {
+        var copy = MemorySegment.ofArray(entry.data().toArray(ValueLayout.JAVA_BYTE));
+        entries.add(new SafetensorsFile.Entry(entry.name(), entry.type(), entry.shape(), copy));
+        if (entries.size() == 1) {
+          entries.add(
+              new SafetensorsFile.Entry("first_moment.ghost", entry.type(), entry.shape(), copy));
+        }
+      }
+    }
+    Files.delete(path);
+    SafetensorsWriter.write(path, Map.of(), entries);
+    Checksums.renew(checkpoint(4));
+    int expected = entries.size() - 1;
+    assertTrue(
+        refused()
+            .contains(
+                "holds %d tensors where the weights ask for %d".formatted(expected + 1, expected)),
+        refused());
+  }
+
+  @Test
   void weightsThatAreNotFiniteAreRefused() throws IOException {
     refusesChanged(
         "model.safetensors", "NaN or infinite", entry -> with(entry, Float.POSITIVE_INFINITY));

@@ -382,6 +382,25 @@ class SurvivalTest {
             .contains("step-00000004"));
   }
 
+  /// Its metrics are replaced, so it must not go unsaid.
+  @Test
+  void aRunWithoutACheckpointSaysThatItBeginsAgain() throws IOException {
+    var config = Runs.config("save_every", 8);
+    start(config, Runs.Fault.NONE);
+    heard.noted.clear();
+    Files.move(run.resolve("checkpoints/step-00000008"), run.resolve("checkpoints/last"));
+    var outcome =
+        Runs.run(config, run, Runs.Fault.NONE, heard, () -> false).resume(corpus, tokenizer);
+    assertEquals(8, outcome.steps());
+    assertEquals(
+        List.of(
+            run.resolve("checkpoints")
+                + " holds no complete checkpoint but last: the run begins again at step 1 and"
+                + " replaces its metrics."),
+        heard.noted);
+    assertTrue(Files.exists(run.resolve("checkpoints/last")));
+  }
+
   /// Going back does not trust a checkpoint either.
   @Test
   void goesBackFurtherWhereTheLastCheckpointIsDamaged() throws IOException {
