@@ -8,7 +8,6 @@ import java.nio.channels.Channels;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
-import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
@@ -59,18 +58,12 @@ public final class WholeFile {
     }
   }
 
-  /// Refuses a name that a device, a pipe or a directory has.
+  /// Refuses a name that a device, a pipe or a directory has, or a link to one: `/dev/stdout` is.
   public static void requireReplaceable(Path target) {
-    if (Files.exists(target, LinkOption.NOFOLLOW_LINKS)
-        && !Files.isRegularFile(target, LinkOption.NOFOLLOW_LINKS)
-        && !Files.isSymbolicLink(target)) {
+    if (Files.exists(target) && !Files.isRegularFile(target)) {
       throw new InvalidInputException(
           "%s is %s, which no file is put in place of; name another file"
-              .formatted(
-                  target,
-                  Files.isDirectory(target, LinkOption.NOFOLLOW_LINKS)
-                      ? "a directory"
-                      : "a pipe or a device"));
+              .formatted(target, Files.isDirectory(target) ? "a directory" : "a pipe or a device"));
     }
   }
 

@@ -32,13 +32,14 @@ class WholeFileTest {
     Path pipe = directory.resolve("pipe");
     assertEquals(0, new ProcessBuilder("mkfifo", pipe.toString()).start().waitFor());
     Path folder = Files.createDirectory(directory.resolve("folder"));
-    for (Path taken : List.of(pipe, folder)) {
+    Path link = Files.createSymbolicLink(directory.resolve("link"), pipe);
+    for (Path taken : List.of(pipe, folder, link)) {
       var refused = assertThrows(InvalidInputException.class, () -> WholeFile.write(taken, "ours"));
       assertTrue(refused.getMessage().contains("name another file"), refused.getMessage());
       assertFalse(Files.isRegularFile(taken));
     }
     assertTrue(Files.isDirectory(folder));
-    assertEquals(List.of(folder, pipe), Trees.children(directory).stream().sorted().toList());
+    assertEquals(List.of(folder, link, pipe), Trees.children(directory).stream().sorted().toList());
   }
 
   @Test
