@@ -68,7 +68,7 @@ public final class DirectoryLock implements AutoCloseable {
   /// @param doing what for, as the next one is told: `train --resume runs/a`
   /// @throws InvalidInputException if it has an owner or readers
   public static DirectoryLock own(Path directory, String doing) throws IOException {
-    Files.createDirectories(directory);
+    make(directory);
     return lock(directory, FILE, doing, false);
   }
 
@@ -77,7 +77,7 @@ public final class DirectoryLock implements AutoCloseable {
   /// @param waiting hears once whom for, before the wait
   public static DirectoryLock await(Path directory, String doing, Consumer<String> waiting)
       throws IOException {
-    Files.createDirectories(directory);
+    make(directory);
     boolean told = false;
     while (true) {
       var attempt = attempt(directory, FILE, doing, false);
@@ -103,8 +103,22 @@ public final class DirectoryLock implements AutoCloseable {
   /// @param part a name that no file of the directory has
   public static DirectoryLock ownPart(Path directory, String part, String doing)
       throws IOException {
-    Files.createDirectories(directory);
+    make(directory);
     return lock(directory, FILE + "-" + part, doing, false);
+  }
+
+  /// Makes a directory, and those around it, where it is not there.
+  ///
+  /// @throws InvalidInputException if it cannot be made
+  public static void make(Path directory) {
+    try {
+      Files.createDirectories(directory);
+    } catch (IOException e) {
+      throw new InvalidInputException(
+          "the directory %s cannot be made (%s); choose another place, or make room for it there"
+              .formatted(directory, Failures.words(e)),
+          e);
+    }
   }
 
   /// Whether a directory has ever had an owner or a reader.
@@ -253,7 +267,9 @@ public final class DirectoryLock implements AutoCloseable {
       }
       HELD.remove(file);
       try {
-        held.channel.truncate(held.shared ? held.channel.size() : 0);
+        if (!held.shared) { // a reader may not be able to write
+          held.channel.truncate(0);
+        }
         held.channel.close();
       } catch (IOException _) {
         // the lock ends with the process

@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeFalse;
 
 import dev.sluice.InvalidInputException;
 import java.io.BufferedReader;
@@ -12,6 +13,7 @@ import java.io.InputStreamReader;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import org.junit.jupiter.api.Test;
@@ -88,6 +90,27 @@ class DirectoryLockTest {
     }
     try (var lock = DirectoryLock.own(directory, "train")) {
       assertNull(lock.warning());
+    }
+  }
+
+  /// As on a medium that cannot be written; a superuser can write everything else.
+  @Test
+  void aReaderNeedsNotWriteTheLock() throws IOException {
+    DirectoryLock.own(directory, "train").close();
+    Path lock = directory.resolve(".lock");
+    Files.setPosixFilePermissions(lock, PosixFilePermissions.fromString("r--r--r--"));
+    assumeFalse(Files.isWritable(lock));
+    DirectoryLock.read(directory, "verify").close();
+  }
+
+  @Test
+  void aDirectoryThatCannotBeMadeIsNamed() throws IOException {
+    Path file = Files.writeString(directory.resolve("file"), "");
+    for (Path place : new Path[] {file.resolve("run"), directory.resolve("n".repeat(300))}) {
+      String refused =
+          assertThrows(InvalidInputException.class, () -> DirectoryLock.own(place, "train"))
+              .getMessage();
+      assertTrue(refused.startsWith("the directory " + place + " cannot be made ("), refused);
     }
   }
 
