@@ -107,7 +107,10 @@ public final class DirectoryLock implements AutoCloseable {
     return lock(directory, FILE + "-" + part, doing, false);
   }
 
-  private static void make(Path directory) {
+  /// Makes a directory, and those around it, where it is not there.
+  ///
+  /// @throws InvalidInputException if it cannot be made
+  public static void make(Path directory) {
     try {
       Files.createDirectories(directory);
     } catch (IOException e) {

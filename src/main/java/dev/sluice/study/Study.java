@@ -392,7 +392,7 @@ public record Study(
     if (Files.exists(directory) && !Files.isDirectory(directory)) {
       throw new InvalidInputException(directory + " is not a directory; choose another --output");
     }
-    Files.createDirectories(directory);
+    DirectoryLock.make(directory);
     boolean whole = shard.count() == 1;
     requireNoLink(directory.resolve("corpus"));
     requireNoLink(directory.resolve("trials"));

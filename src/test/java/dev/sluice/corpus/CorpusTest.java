@@ -351,7 +351,8 @@ class CorpusTest {
         assertThrows(
             InvalidInputException.class,
             () -> Corpus.prepare(Documents.of("x", List.of("y")), BYTES, 0, file));
-    assertTrue(e.getMessage().contains("cannot be written to " + file), e.getMessage());
+    assertTrue(
+        e.getMessage().contains("the directory " + file + " cannot be made"), e.getMessage());
   }
 
   /// What a preparation that was killed left is removed, and nothing else.
