@@ -15,6 +15,7 @@ import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Set;
+import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -58,6 +59,9 @@ import picocli.CommandLine.UnmatchedArgumentException;
 public final class Main implements Runnable {
   static final int FAILED = 1;
   static final int BAD_INPUT = 2;
+
+  /// A digit other than 0 before the exponent.
+  private static final Pattern NOT_ZERO = Pattern.compile("^[^eEpP]*[1-9]");
 
   @Spec private CommandSpec spec;
 
@@ -107,6 +111,9 @@ public final class Main implements Runnable {
     double number = Double.parseDouble(text); // what it throws picocli explains
     if (!Double.isFinite(number)) {
       throw new TypeConversionException("'%s' is not a finite number".formatted(text));
+    }
+    if (number == 0 && NOT_ZERO.matcher(text).find()) {
+      throw new TypeConversionException("'%s' is too near to zero".formatted(text));
     }
     return number;
   }

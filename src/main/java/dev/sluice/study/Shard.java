@@ -16,7 +16,8 @@ public record Shard(int index, int count) {
   public Shard {
     if (index < 1 || index > count) {
       throw new InvalidInputException(
-          "there is no shard " + index + "/" + count + "; count from 1/" + count);
+          "there is no shard %d/%d; use a number from 1 on, of at most as many shards as there are, such as 1/%d"
+              .formatted(index, count, Math.max(1, count)));
     }
   }
 

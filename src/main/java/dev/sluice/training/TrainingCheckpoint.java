@@ -4,6 +4,7 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.FiniteNumbers;
 import dev.sluice.checkpoint.ModelDirectory;
+import dev.sluice.checkpoint.SafetensorsDirectory;
 import dev.sluice.checkpoint.SafetensorsFile;
 import dev.sluice.checkpoint.SafetensorsWriter;
 import dev.sluice.decoder.Decoder;
@@ -27,9 +28,11 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.OptionalLong;
 import org.jspecify.annotations.Nullable;
+import tools.jackson.databind.DeserializationFeature;
 import tools.jackson.databind.json.JsonMapper;
 
 /// A checkpoint of a run: the model as a Hugging Face directory, `optimizer.safetensors` and
@@ -60,7 +63,8 @@ final class TrainingCheckpoint {
     }
   }
 
-  private static final JsonMapper JSON = JsonFile.mapper().build();
+  private static final JsonMapper JSON =
+      JsonFile.mapper().enable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES).build();
   private static final String OPTIMIZER = "optimizer.safetensors";
   private static final String STATE = "state.json";
   private static final String FIRST = "first_moment.";
@@ -170,11 +174,26 @@ final class TrainingCheckpoint {
   ///
   /// @param weights how many the model has
   static void readMoments(Path directory, AdamW optimizer, int weights) {
+    requireFloat32(directory);
     try (var file = SafetensorsFile.open(directory.resolve(OPTIMIZER));
         var _ = Scope.withoutGradient()) {
       read(file, FIRST, optimizer.firstMoments());
       read(file, SECOND, optimizer.secondMoments());
       requireCount(file, 2 * weights);
+    }
+  }
+
+  /// Refuses weights that were rounded after a run saved them: it would not go on as it was.
+  private static void requireFloat32(Path directory) {
+    try (var files = SafetensorsDirectory.open(directory)) {
+      for (var entry : files.entries()) {
+        if (entry.type() != ElementType.FLOAT32) {
+          throw new InvalidInputException(
+              "the weight '%s' of %s is %s and a run saves float32; resume from another checkpoint"
+                  .formatted(
+                      entry.name(), directory, entry.type().name().toLowerCase(Locale.ROOT)));
+        }
+      }
     }
   }
 
@@ -242,6 +261,7 @@ final class TrainingCheckpoint {
   static void verify(Path directory) {
     CheckpointDirectory.verify(directory);
     var _ = state(directory);
+    requireFloat32(directory);
     try (var _ = Scope.withoutGradient();
         var decoder = ModelDirectory.load(directory, Precision.FLOAT32, Device.CPU, false);
         var file = SafetensorsFile.open(directory.resolve(OPTIMIZER))) {

@@ -338,7 +338,7 @@ public class TrainingRun {
         } else {
           listener.noted(there.beginsAgain());
         }
-        takeUpSettings(from);
+        takeUpSettings(from, corpus);
       }
       replicas.barrier(); // now the newest is the one
       Path from = CheckpointDirectory.latest(checkpoints).orElse(null);
@@ -346,9 +346,9 @@ public class TrainingRun {
     }
   }
 
-  /// Lets `config.toml` say what runs from now on, and tells what another number of steps does to
-  /// the learning rate.
-  private void takeUpSettings(@Nullable Path from) throws IOException {
+  /// Lets `config.toml` and the manifest say what runs from now on, and tells what another number
+  /// of steps does to the learning rate.
+  private void takeUpSettings(@Nullable Path from, Corpus corpus) throws IOException {
     var before = RunConfig.from(directory.resolve(RunConfig.FILE), Map.of());
     if (before.equals(config)) {
       return;
@@ -364,6 +364,7 @@ public class TrainingRun {
                   config.learningRateAt(done + 1),
                   done + 1));
     }
+    manifest(corpus).write(directory.resolve(RunManifest.FILE_NAME));
     config.write(directory);
   }
 

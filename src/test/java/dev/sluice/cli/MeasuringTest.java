@@ -119,7 +119,7 @@ class MeasuringTest {
     for (Object windows : new Object[] {0, -1, Integer.MIN_VALUE}) {
       assertContains(Cli.run("inspect", run, "--windows", windows).refusal(), "--windows");
     }
-    for (String score : new String[] {"NaN", "Infinity", "-Infinity", "1e400"}) {
+    for (String score : new String[] {"NaN", "Infinity", "-Infinity", "1e400", "1e-400"}) {
       assertContains(Cli.run("inspect", run, "--force-gate", score).refusal(), "--force-gate");
       assertContains(Cli.run("generate", run, "--temperature", score).refusal(), "temperature");
       assertContains(Cli.run("generate", run, "--top-p", score).refusal(), "top-p");

@@ -12,6 +12,7 @@ import dev.sluice.checkpoint.SafetensorsWriter;
 import dev.sluice.corpus.Corpus;
 import dev.sluice.files.WholeFile;
 import dev.sluice.fuzz.Checksums;
+import dev.sluice.provenance.RunManifest;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
@@ -276,6 +277,28 @@ class RunDirectoryTest {
     resume(config);
   }
 
+  @Test
+  void weightsThatWereRoundedAreRefused() throws IOException {
+    refusesChanged(
+        "model.safetensors",
+        "and a run saves float32",
+        entry ->
+            new SafetensorsFile.Entry(
+                entry.name(),
+                ElementType.FLOAT16,
+                entry.shape(),
+                entry.data().asSlice(0, entry.data().byteSize() / 2).fill((byte) 0)));
+    resume(config);
+  }
+
+  @Test
+  void aStateOfAnotherProgramIsRefused() throws IOException {
+    Path state = checkpoint(4).resolve("state.json");
+    Files.writeString(state, Files.readString(state).replaceFirst("\\{", "{\"momentum\": 1, "));
+    Checksums.renew(checkpoint(4));
+    assertTrue(refused().contains("momentum"), refused());
+  }
+
   /// The loss of the last step was finite, its update was not.
   @Test
   void weightsThatAreNotFiniteAreNeverSaved() throws IOException {
@@ -311,8 +334,12 @@ class RunDirectoryTest {
                             + " and is .* at step 5\\.")),
         heard.noted::toString);
     assertEquals(longer, RunConfig.from(run.resolve(RunConfig.FILE), Map.of()));
+    assertEquals(8, RunManifest.read(run.resolve(RunManifest.FILE_NAME)).config().get("steps"));
     assertEquals(8, Runs.curve(run, "loss").size());
-    assertEquals(8, resume(longer).steps());
+    heard.changed.clear();
+    var longest = config.with(null, Map.of("steps", "10"));
+    assertEquals(10, resume(longest).steps());
+    assertTrue(heard.changed.contains("steps 8 10"), heard.changed::toString);
   }
 
   @Test
