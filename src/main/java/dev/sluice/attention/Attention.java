@@ -12,6 +12,7 @@ import dev.sluice.gate.GatePosition;
 import dev.sluice.gate.GateProjection;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Tensor;
@@ -79,37 +80,38 @@ public final class Attention {
     gates.values().forEach(gate -> gate.ofHiddenState().ifPresent(projections::add));
   }
 
-  /// Names and shapes of the layer's parameters, without their prefix, in order.
-  public static Map<String, long[]> shapes(AttentionConfig c) {
-    var shapes = new LinkedHashMap<String, long[]>();
-    shapes.put(
-        "q_proj.weight", new long[] {(long) c.attentionHeads() * c.headDim(), c.hiddenSize()});
-    shapes.put("k_proj.weight", new long[] {(long) keyHeads(c) * c.headDim(), c.hiddenSize()});
-    shapes.put("v_proj.weight", new long[] {(long) valueHeads(c) * c.headDim(), c.hiddenSize()});
-    shapes.put(
-        "o_proj.weight", new long[] {c.hiddenSize(), (long) c.attentionHeads() * c.headDim()});
+  /// The layer's parameters by their names without prefix, in order.
+  public static Map<String, ParameterSpec> parameters(AttentionConfig c) {
+    long queries = (long) c.attentionHeads() * c.headDim();
+    long keys = (long) keyHeads(c) * c.headDim();
+    long values = (long) valueHeads(c) * c.headDim();
+    var parameters = new LinkedHashMap<String, ParameterSpec>();
+    parameters.put("q_proj.weight", ParameterSpec.drawn(queries, c.hiddenSize()));
+    parameters.put("k_proj.weight", ParameterSpec.drawn(keys, c.hiddenSize()));
+    parameters.put("v_proj.weight", ParameterSpec.drawn(values, c.hiddenSize()));
+    parameters.put("o_proj.weight", ParameterSpec.drawn(c.hiddenSize(), queries));
     if (c.qkNorm()) {
-      shapes.put("q_norm.weight", new long[] {c.headDim()});
-      shapes.put("k_norm.weight", new long[] {c.headDim()});
+      parameters.put("q_norm.weight", ParameterSpec.constant(1, c.headDim()));
+      parameters.put("k_norm.weight", ParameterSpec.constant(1, c.headDim()));
     }
     if (c.variant().switchHead().keys()) {
-      shapes.put("k_router.weight", new long[] {keyHeads(c), c.hiddenSize()});
+      parameters.put("k_router.weight", ParameterSpec.drawn(keyHeads(c), c.hiddenSize()));
     }
     if (c.variant().switchHead().experts() > 0) {
-      shapes.put("v_router.weight", new long[] {valueHeads(c), c.hiddenSize()});
+      parameters.put("v_router.weight", ParameterSpec.drawn(valueHeads(c), c.hiddenSize()));
     }
     if (c.variant().sink() == SoftmaxSink.LEARNED) {
-      shapes.put("sinks", new long[] {c.attentionHeads()});
+      parameters.put("sinks", ParameterSpec.constant(0, c.attentionHeads()));
     }
     if (c.variant().nonlinearity() == SdpaNonlinearity.RMS_NORM) {
-      shapes.put("sdpa_norm.weight", new long[] {(long) c.attentionHeads() * c.headDim()});
+      parameters.put("sdpa_norm.weight", ParameterSpec.constant(1, queries));
     }
     for (Gate gate : c.gates()) {
-      GateProjection.shapes(
+      GateProjection.parameters(
               gate, c.logits(gate), c.hiddenSize(), c.keyValueHeads() * c.headDim(), c.headDim())
-          .forEach((name, shape) -> shapes.put(gateName(gate.position()) + name, shape));
+          .forEach((name, spec) -> parameters.put(gateName(gate.position()) + name, spec));
     }
-    return shapes;
+    return parameters;
   }
 
   private static int keyHeads(AttentionConfig c) {

@@ -62,11 +62,11 @@ final class WeightReader {
   Map<String, Tensor> read(Device device) {
     Map<String, Tensor> tensors = new LinkedHashMap<>();
     decoder
-        .parameterShapes()
+        .parameters()
         .forEach(
-            (name, shape) -> {
+            (name, spec) -> {
               try (var scope = Scope.open()) {
-                tensors.put(name, scope.keep(read(name, shape).to(device)));
+                tensors.put(name, scope.keep(read(name, spec.shape()).to(device)));
               }
             });
     judgeTheRest();

@@ -1,14 +1,11 @@
 package dev.sluice.decoder;
 
-import dev.sluice.attention.Attention;
 import dev.sluice.attention.KeyValueCache;
 import dev.sluice.attention.RotaryEmbedding;
-import dev.sluice.gate.Gate;
-import dev.sluice.gate.GateInit;
-import dev.sluice.gate.GateInput;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
@@ -19,7 +16,6 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.OptionalDouble;
 import java.util.SplittableRandom;
 import org.jspecify.annotations.Nullable;
 
@@ -34,8 +30,8 @@ public final class Decoder implements AutoCloseable {
   private final GatedNorm finalNorm;
   private final RotaryEmbedding rotary;
 
-  /// @param parameters float32, of [DecoderConfig#parameterShapes], on `device`; the decoder takes
-  ///   them over
+  /// @param parameters float32, of [DecoderConfig#parameters], on `device`; the decoder takes them
+  ///   over
   public Decoder(DecoderConfig config, Precision precision, Device device, Parameters parameters) {
     this.config = config;
     this.precision = precision;
@@ -56,8 +52,8 @@ public final class Decoder implements AutoCloseable {
     Map<String, Tensor> tensors = new LinkedHashMap<>();
     try (var _ = Scope.open()) {
       config
-          .parameterShapes()
-          .forEach((name, shape) -> tensors.put(name, initial(config, name, shape, seed)));
+          .parameters()
+          .forEach((name, spec) -> tensors.put(name, initial(config, name, spec, seed)));
       tensors.replaceAll((_, tensor) -> tensor.to(device));
       var parameters = new Parameters(tensors);
       parameters.requireGradients(true);
@@ -65,46 +61,18 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
-  private static Tensor initial(DecoderConfig config, String name, long[] shape, long seed) {
-    long elements = 1;
-    for (long length : shape) {
-      elements *= length;
-    }
-    var values = Tensor.zeros(ElementType.FLOAT32, shape);
-    var constant = constant(config, name);
-    if (constant.isPresent()) {
-      return values.fill(constant.getAsDouble());
+  private static Tensor initial(DecoderConfig config, String name, ParameterSpec spec, long seed) {
+    var values = Tensor.zeros(ElementType.FLOAT32, spec.shape());
+    if (spec.constant().isPresent()) {
+      return values.fill(spec.constant().getAsDouble());
     }
     var random = new SplittableRandom(seed * 0x9E3779B97F4A7C15L + hash(name));
     var memory = values.memory();
-    for (long i = 0; i < elements; i++) {
+    for (long i = 0; i < values.elements(); i++) {
       memory.setAtIndex(
           ValueLayout.JAVA_FLOAT, i, (float) (random.nextGaussian() * config.initializerRange()));
     }
     return values;
-  }
-
-  /// What all elements of a parameter start at, unless they are drawn at random.
-  private static OptionalDouble constant(DecoderConfig config, String name) {
-    if (name.endsWith("norm.weight")) {
-      return OptionalDouble.of(1);
-    }
-    if (name.endsWith("sinks") || name.endsWith("gate_up.weight")) {
-      return OptionalDouble.of(0);
-    }
-    for (Gate gate : config.gates()) {
-      if (name.endsWith(Attention.gateName(gate.position()) + "bias")
-          && gate.init() instanceof GateInit.Bias(double bias)) {
-        return OptionalDouble.of(bias);
-      }
-      boolean zero =
-          !(gate.init() instanceof GateInit.Normal)
-              || gate.input() instanceof GateInput.None; // the paper's control starts at zero
-      if (zero && name.endsWith(Attention.gateName(gate.position()) + "weight")) {
-        return OptionalDouble.of(0);
-      }
-    }
-    return OptionalDouble.empty();
   }
 
   private static long hash(String name) {

@@ -6,9 +6,11 @@ import dev.sluice.attention.AttentionConfig;
 import dev.sluice.attention.AttentionVariant;
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.gate.Gate;
+import dev.sluice.tensor.ParameterSpec;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Stream;
 
 /// The shape of a decoder: pre-norm RMSNorm, grouped-query attention with gates, SwiGLU (paper
 /// section 2 and table 7).
@@ -259,70 +261,70 @@ public record DecoderConfig(
     return withIntermediateSize((int) rounded);
   }
 
-  /// Names and shapes of all parameters, in order. Nothing is allocated.
-  public Map<String, long[]> parameterShapes() {
-    var shapes = new LinkedHashMap<>(embedding());
+  /// All parameters by their names, in order. Nothing is allocated.
+  public Map<String, ParameterSpec> parameters() {
+    var parameters = new LinkedHashMap<>(embedding());
     for (int layer = 0; layer < layers; layer++) {
-      shapes.putAll(layer("model.layers." + layer + ".", experts.count()));
+      parameters.putAll(layer("model.layers." + layer + ".", experts.count()));
     }
-    shapes.putAll(output());
-    return shapes;
+    parameters.putAll(output());
+    return parameters;
   }
 
-  private Map<String, long[]> embedding() {
-    return Map.of("model.embed_tokens.weight", new long[] {vocabSize, hiddenSize});
+  private Map<String, ParameterSpec> embedding() {
+    return Map.of("model.embed_tokens.weight", ParameterSpec.drawn(vocabSize, hiddenSize));
   }
 
   /// @param expertsNamed how many of the experts are among them
-  private Map<String, long[]> layer(String block, int expertsNamed) {
-    var shapes = new LinkedHashMap<String, long[]>();
-    norm(shapes, block + "input_layernorm.");
-    Attention.shapes(attention())
-        .forEach((name, shape) -> shapes.put(block + "self_attn." + name, shape));
+  private Map<String, ParameterSpec> layer(String block, int expertsNamed) {
+    var parameters = new LinkedHashMap<String, ParameterSpec>();
+    norm(parameters, block + "input_layernorm.");
+    Attention.parameters(attention())
+        .forEach((name, spec) -> parameters.put(block + "self_attn." + name, spec));
     if (residualVariant.sandwichNorm()) {
-      norm(shapes, block + "attention_output_layernorm.");
+      norm(parameters, block + "attention_output_layernorm.");
     }
-    norm(shapes, block + "post_attention_layernorm.");
+    norm(parameters, block + "post_attention_layernorm.");
     if (experts.count() == 0) {
-      swiGlu(shapes, block + "mlp.");
+      swiGlu(parameters, block + "mlp.");
     } else {
-      shapes.put(block + "mlp.gate.weight", new long[] {experts.count(), hiddenSize});
+      parameters.put(block + "mlp.gate.weight", ParameterSpec.drawn(experts.count(), hiddenSize));
       for (int expert = 0; expert < expertsNamed; expert++) {
-        swiGlu(shapes, block + EXPERTS + expert + ".");
+        swiGlu(parameters, block + EXPERTS + expert + ".");
       }
     }
     if (residualVariant.sandwichNorm()) {
-      norm(shapes, block + "mlp_output_layernorm.");
+      norm(parameters, block + "mlp_output_layernorm.");
     }
-    return shapes;
+    return parameters;
   }
 
-  private Map<String, long[]> output() {
-    var shapes = finalNorm();
+  private Map<String, ParameterSpec> output() {
+    var parameters = finalNorm();
     if (!tieWordEmbeddings) {
-      shapes.put("lm_head.weight", new long[] {vocabSize, hiddenSize});
+      parameters.put("lm_head.weight", ParameterSpec.drawn(vocabSize, hiddenSize));
     }
-    return shapes;
+    return parameters;
   }
 
-  private Map<String, long[]> finalNorm() {
-    var shapes = new LinkedHashMap<String, long[]>();
-    norm(shapes, "model.norm.");
-    return shapes;
+  private Map<String, ParameterSpec> finalNorm() {
+    var parameters = new LinkedHashMap<String, ParameterSpec>();
+    norm(parameters, "model.norm.");
+    return parameters;
   }
 
-  private void swiGlu(Map<String, long[]> shapes, String name) {
-    shapes.put(name + "gate_proj.weight", new long[] {intermediateSize, hiddenSize});
-    shapes.put(name + "up_proj.weight", new long[] {intermediateSize, hiddenSize});
-    shapes.put(name + "down_proj.weight", new long[] {hiddenSize, intermediateSize});
+  private void swiGlu(Map<String, ParameterSpec> parameters, String name) {
+    parameters.put(name + "gate_proj.weight", ParameterSpec.drawn(intermediateSize, hiddenSize));
+    parameters.put(name + "up_proj.weight", ParameterSpec.drawn(intermediateSize, hiddenSize));
+    parameters.put(name + "down_proj.weight", ParameterSpec.drawn(hiddenSize, intermediateSize));
   }
 
-  private void norm(Map<String, long[]> shapes, String name) {
-    shapes.put(name + "weight", new long[] {hiddenSize});
+  private void norm(Map<String, ParameterSpec> parameters, String name) {
+    parameters.put(name + "weight", ParameterSpec.constant(1, hiddenSize));
     int rank = residualVariant.gatedNormRank();
     if (rank > 0) {
-      shapes.put(name + "gate_down.weight", new long[] {rank, hiddenSize});
-      shapes.put(name + "gate_up.weight", new long[] {hiddenSize, rank});
+      parameters.put(name + "gate_down.weight", ParameterSpec.drawn(rank, hiddenSize));
+      parameters.put(name + "gate_up.weight", ParameterSpec.constant(0, hiddenSize, rank));
     }
   }
 
@@ -336,11 +338,9 @@ public record DecoderConfig(
   public long parameterCount() {
     try {
       long layer =
-          Math.addExact(
-              elements(layer("", 0), 1), Math.multiplyExact(experts.count(), elementsOfExpert()));
+          Math.addExact(all(layer("", 0)), Math.multiplyExact(experts.count(), elementsOfExpert()));
       return Math.addExact(
-          Math.addExact(elements(embedding(), 1), elements(output(), 1)),
-          Math.multiplyExact(layers, layer));
+          Math.addExact(all(embedding()), all(output())), Math.multiplyExact(layers, layer));
     } catch (ArithmeticException e) {
       throw uncountable(e);
     }
@@ -350,19 +350,16 @@ public record DecoderConfig(
     return 3L * hiddenSize * intermediateSize; // below 2^50
   }
 
-  /// Elements of the shapes that have at least so many dimensions.
-  private static long elements(Map<String, long[]> shapes, int dimensions) {
-    long count = 0;
-    for (long[] shape : shapes.values()) {
-      if (shape.length >= dimensions) {
-        long elements = 1;
-        for (long length : shape) {
-          elements = Math.multiplyExact(elements, length);
-        }
-        count = Math.addExact(count, elements);
-      }
-    }
-    return count;
+  private static long elements(Stream<ParameterSpec> parameters) {
+    return parameters.mapToLong(ParameterSpec::elements).reduce(0, Math::addExact);
+  }
+
+  private static long all(Map<String, ParameterSpec> parameters) {
+    return elements(parameters.values().stream());
+  }
+
+  private static long matrices(Map<String, ParameterSpec> parameters) {
+    return elements(parameters.values().stream().filter(ParameterSpec::isMatrix));
   }
 
   private InvalidInputException uncountable(ArithmeticException e) {
@@ -389,12 +386,11 @@ public record DecoderConfig(
     try {
       long layer =
           Math.addExact(
-              elements(layer("", 0), 2),
-              Math.multiplyExact(experts.perToken(), elementsOfExpert()));
-      long head = elements(embedding(), 2); // has the output's shape where it is not the output
+              matrices(layer("", 0)), Math.multiplyExact(experts.perToken(), elementsOfExpert()));
+      long head = matrices(embedding()); // has the output's shape where it is not the output
       long weights =
           Math.addExact(
-              Math.addExact(Math.multiplyExact(layers, layer), head), elements(finalNorm(), 2));
+              Math.addExact(Math.multiplyExact(layers, layer), head), matrices(finalNorm()));
       return 6.0 * weights + 6.0 * layers * tokens * attentionHeads * headDim;
     } catch (ArithmeticException e) {
       throw uncountable(e);

@@ -2,6 +2,7 @@ package dev.sluice.gate;
 
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Tensor;
 import java.util.Iterator;
@@ -18,20 +19,19 @@ import org.jspecify.annotations.Nullable;
 /// @param bias `[logits]`, of a gate that starts with one
 public record GateProjection(
     Gate gate, Tensor weight, @Nullable Tensor down, @Nullable Tensor bias) {
-  /// Names within the gate and shapes of its weights.
+  /// The gate's weights by their names within the gate.
   ///
   /// @param logits how many logits a token has
   /// @param hiddenSize D
   /// @param valueSize M · H
   /// @param headDim H
-  public static Map<String, long[]> shapes(
+  public static Map<String, ParameterSpec> parameters(
       Gate gate, int logits, int hiddenSize, int valueSize, int headDim) {
-    var shapes = new LinkedHashMap<String, long[]>();
+    var parameters = new LinkedHashMap<String, ParameterSpec>();
     if (gate.input() instanceof GateInput.LowRank(int rank)) {
-      shapes.put("down.weight", new long[] {rank, hiddenSize});
+      parameters.put("down.weight", ParameterSpec.drawn(rank, hiddenSize));
     }
-    shapes.put(
-        "weight",
+    long[] shape =
         switch (gate.input()) {
           case GateInput.HiddenState() -> new long[] {logits, hiddenSize};
           case GateInput.None() -> new long[] {logits};
@@ -39,11 +39,15 @@ public record GateProjection(
           case GateInput.LowRank(int rank) -> new long[] {logits, rank};
           case GateInput.Value() -> new long[] {logits, valueSize};
           case GateInput.HeadOutput() -> new long[] {logits, headDim};
-        });
-    if (gate.init() instanceof GateInit.Bias) {
-      shapes.put("bias", new long[] {logits});
+        };
+    boolean zero =
+        !(gate.init() instanceof GateInit.Normal)
+            || gate.input() instanceof GateInput.None; // the paper's control starts at zero
+    parameters.put("weight", zero ? ParameterSpec.constant(0, shape) : ParameterSpec.drawn(shape));
+    if (gate.init() instanceof GateInit.Bias(double bias)) {
+      parameters.put("bias", ParameterSpec.constant(bias, logits));
     }
-    return shapes;
+    return parameters;
   }
 
   /// The weight that the layer's hidden state is multiplied with, along with the layer's others.

@@ -5,7 +5,6 @@ import dev.sluice.decoder.ActivationMemory;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.distributed.GradientExchange;
 import dev.sluice.tensor.ElementType;
-import java.util.Arrays;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.Map;
@@ -127,9 +126,7 @@ public record ClusterPlan(
   /// Elements of the parameters that the rank with most owns.
   private static double largestShare(DecoderConfig config, int ranks) {
     Map<String, Long> sizes = new LinkedHashMap<>();
-    config
-        .parameterShapes()
-        .forEach((name, shape) -> sizes.put(name, Arrays.stream(shape).reduce(1, (a, b) -> a * b)));
+    config.parameters().forEach((name, spec) -> sizes.put(name, spec.elements()));
     Map<Integer, Long> loads = new HashMap<>();
     // of more ranks than parameters some own nothing
     GradientExchange.owners(sizes, Math.min(ranks, sizes.size()))

@@ -55,10 +55,10 @@ class DecodersTest {
       BigInteger all = BigInteger.ZERO;
       BigInteger active = BigInteger.ZERO;
       BigInteger multiplied = BigInteger.ZERO;
-      for (var parameter : config.parameterShapes().entrySet()) {
+      for (var parameter : config.parameters().entrySet()) {
         String name = parameter.getKey();
         BigInteger elements =
-            Arrays.stream(parameter.getValue())
+            Arrays.stream(parameter.getValue().shape())
                 .mapToObj(BigInteger::valueOf)
                 .reduce(BigInteger.ONE, BigInteger::multiply);
         all = all.add(elements);
@@ -67,7 +67,7 @@ class DecodersTest {
             !expert.find() || Integer.parseInt(expert.group(1)) < config.experts().perToken();
         active = own ? active.add(elements) : active;
         boolean lookedUp = name.contains("embed_tokens") && !config.tieWordEmbeddings();
-        if (own && parameter.getValue().length == 2 && !lookedUp) {
+        if (own && parameter.getValue().isMatrix() && !lookedUp) {
           multiplied = multiplied.add(elements);
         }
       }

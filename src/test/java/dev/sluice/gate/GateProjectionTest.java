@@ -173,8 +173,8 @@ class GateProjectionTest {
     int heads = dense ? 1 : 3;
     int size = dense ? D : 2;
     var weights = new LinkedHashMap<String, Tensor>();
-    GateProjection.shapes(gate, gate.logits(heads, size), D, 4, size)
-        .forEach((name, shape) -> weights.put(name, gaussian(shape)));
+    GateProjection.parameters(gate, gate.logits(heads, size), D, 4, size)
+        .forEach((name, spec) -> weights.put(name, gaussian(spec.shape())));
     return new Case(
         gate,
         heads,
