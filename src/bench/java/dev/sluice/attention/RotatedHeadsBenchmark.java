@@ -30,7 +30,7 @@ public class RotatedHeadsBenchmark extends FusedBenchmark {
             TrainingShape.HEAD_SIZE);
     weight = tensors.weight(TrainingShape.HEAD_SIZE);
     rotation =
-        new RotaryEmbedding(10_000, new RopeScaling.None(), TrainingShape.HEAD_SIZE)
+        new RotaryEmbedding(new Rotary(10_000, new RopeScaling.None()), TrainingShape.HEAD_SIZE)
             .rotation(0, shape.tokens, Device.CPU);
     tensors.own(rotation.cosines());
     tensors.own(rotation.sines());

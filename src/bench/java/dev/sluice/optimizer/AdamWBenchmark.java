@@ -29,7 +29,7 @@ public class AdamWBenchmark extends TimedBenchmark {
   @Override
   protected void prepare() {
     var config =
-        new DecoderConfig(
+        DecoderConfig.uniform(
             shape.vocabulary,
             shape.hidden,
             shape.feedForward,

@@ -15,6 +15,7 @@ import java.util.List;
 /// @param headDim H
 /// @param qkNorm RMS norm of queries and keys per head, before rotation
 /// @param rmsNormEps ε of that norm
+/// @param rotary how positions enter
 /// @param gates at most one per position; none for plain attention
 /// @param variant what it has besides gates
 public record AttentionConfig(
@@ -24,6 +25,7 @@ public record AttentionConfig(
     int headDim,
     boolean qkNorm,
     double rmsNormEps,
+    Rotary rotary,
     List<Gate> gates,
     AttentionVariant variant) {
   /// The most numbers that a token's vector may have, far beyond any model: what is wider is a
@@ -73,6 +75,29 @@ public record AttentionConfig(
         requireWidth("a gate of rank*" + rank, rank);
       }
     }
+  }
+
+  /// The same layer with other gates.
+  public AttentionConfig with(List<Gate> changed) {
+    return with(changed, variant);
+  }
+
+  /// The same layer with another variant.
+  public AttentionConfig with(AttentionVariant changed) {
+    return with(gates, changed);
+  }
+
+  private AttentionConfig with(List<Gate> changedGates, AttentionVariant changedVariant) {
+    return new AttentionConfig(
+        hiddenSize,
+        attentionHeads,
+        keyValueHeads,
+        headDim,
+        qkNorm,
+        rmsNormEps,
+        rotary,
+        changedGates,
+        changedVariant);
   }
 
   /// Refuses what makes vectors wider than [#WIDEST].

@@ -12,9 +12,9 @@ public final class RotaryEmbedding {
   private final float[] inverseFrequencies;
   private final double attentionFactor;
 
-  public RotaryEmbedding(double theta, RopeScaling scaling, int headSize) {
-    this.inverseFrequencies = scaling.inverseFrequencies(theta, headSize);
-    this.attentionFactor = scaling.scale();
+  public RotaryEmbedding(Rotary rotary, int headSize) {
+    this.inverseFrequencies = rotary.scaling().inverseFrequencies(rotary.theta(), headSize);
+    this.attentionFactor = rotary.scaling().scale();
   }
 
   /// Cosines and sines of `tokens` positions from `start`, each `[T, 1, H/2]`.

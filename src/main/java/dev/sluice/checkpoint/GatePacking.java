@@ -1,7 +1,7 @@
 package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
-import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.attention.AttentionConfig;
 import dev.sluice.gate.Granularity;
 import java.util.Arrays;
 import java.util.Locale;
@@ -39,13 +39,13 @@ public enum GatePacking {
   }
 
   /// How many rows `q_proj` has.
-  int queryProjectionRows(DecoderConfig config, Granularity granularity) {
+  int queryProjectionRows(AttentionConfig config, Granularity granularity) {
     int queryRows = config.attentionHeads() * config.headDim();
     return this == SEPARATE ? queryRows : queryRows + gateRows(config, granularity);
   }
 
   /// The row of a packed `q_proj` that holds query row `row` (head-major).
-  int queryRow(DecoderConfig config, Granularity granularity, int row) {
+  int queryRow(AttentionConfig config, Granularity granularity, int row) {
     int heads = headsTogether(config);
     int queryRows = heads * config.headDim();
     int gateRows = heads * gateRowsPerHead(config, granularity);
@@ -53,7 +53,7 @@ public enum GatePacking {
   }
 
   /// The row of a packed `q_proj` that holds gate row `row` (head-major).
-  int gateRow(DecoderConfig config, Granularity granularity, int row) {
+  int gateRow(AttentionConfig config, Granularity granularity, int row) {
     int heads = headsTogether(config);
     int queryRows = heads * config.headDim();
     int gateRows = heads * gateRowsPerHead(config, granularity);
@@ -61,11 +61,11 @@ public enum GatePacking {
   }
 
   /// How many rows the gate has.
-  static int gateRows(DecoderConfig config, Granularity granularity) {
+  static int gateRows(AttentionConfig config, Granularity granularity) {
     return config.attentionHeads() * gateRowsPerHead(config, granularity);
   }
 
-  private int headsTogether(DecoderConfig config) {
+  private int headsTogether(AttentionConfig config) {
     return switch (this) {
       case KEY_VALUE_GROUP -> config.attentionHeads() / config.keyValueHeads();
       case QUERY_HEAD -> 1;
@@ -73,7 +73,7 @@ public enum GatePacking {
     };
   }
 
-  private static int gateRowsPerHead(DecoderConfig config, Granularity granularity) {
+  private static int gateRowsPerHead(AttentionConfig config, Granularity granularity) {
     return switch (granularity) {
       case HEADWISE -> 1;
       case ELEMENTWISE -> config.headDim();
@@ -81,14 +81,14 @@ public enum GatePacking {
   }
 
   /// The packed rows of the queries, in head-major order.
-  long[] queryRows(DecoderConfig config, Granularity granularity) {
+  long[] queryRows(AttentionConfig config, Granularity granularity) {
     long[] rows = new long[config.attentionHeads() * config.headDim()];
     Arrays.setAll(rows, row -> queryRow(config, granularity, row));
     return rows;
   }
 
   /// The packed rows of the gate, in head-major order.
-  long[] gateRowsPacked(DecoderConfig config, Granularity granularity) {
+  long[] gateRowsPacked(AttentionConfig config, Granularity granularity) {
     long[] rows = new long[gateRows(config, granularity)];
     Arrays.setAll(rows, row -> gateRow(config, granularity, row));
     return rows;

@@ -59,24 +59,24 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing, List<Strin
   public static ModelConfig of(DecoderConfig decoder) {
     return new ModelConfig(
         decoder,
-        decoder.gates().isEmpty() || isPaperModel(decoder)
+        decoder.attention().gates().isEmpty() || isPaperModel(decoder)
             ? GatePacking.KEY_VALUE_GROUP
             : GatePacking.SEPARATE);
   }
 
   /// Whether the paper's code can compute the model: no gate or one of its two.
   private static boolean isPaperModel(DecoderConfig decoder) {
-    return decoder.experts().count() == 0
-        && decoder.attentionVariant().equals(AttentionVariant.PLAIN)
-        && decoder.residualVariant().equals(ResidualVariant.PLAIN)
-        && (decoder.gates().isEmpty() || isPaperGate(decoder.gates()));
+    return decoder.feedForward().experts().count() == 0
+        && decoder.attention().variant().equals(AttentionVariant.PLAIN)
+        && decoder.residual().equals(ResidualVariant.PLAIN)
+        && (decoder.attention().gates().isEmpty() || isPaperGate(decoder.attention().gates()));
   }
 
   /// Whether `transformers` can, as `qwen3_moe`: experts and nothing else.
   private static boolean isMixture(DecoderConfig decoder) {
-    return decoder.experts().count() > 0
+    return decoder.feedForward().experts().count() > 0
         && isPaperModel(decoder.with(Experts.NONE))
-        && decoder.gates().isEmpty();
+        && decoder.attention().gates().isEmpty();
   }
 
   private static boolean isPaperGate(List<Gate> gates) {
@@ -94,8 +94,8 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing, List<Strin
 
   /// The gate whose rows are packed into `q_proj`, or null.
   @Nullable Gate packedGate() {
-    return packing != GatePacking.SEPARATE && isPaperGate(decoder.gates())
-        ? decoder.gates().getFirst()
+    return packing != GatePacking.SEPARATE && isPaperGate(decoder.attention().gates())
+        ? decoder.attention().gates().getFirst()
         : null;
   }
 
@@ -156,26 +156,26 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing, List<Strin
     json.put("model_type", own ? "sluice" : mixture ? "qwen3_moe" : "qwen3");
     json.put("vocab_size", decoder.vocabSize());
     json.put("hidden_size", decoder.hiddenSize());
-    json.put("intermediate_size", decoder.intermediateSize());
-    if (decoder.experts().count() > 0) {
-      json.put("moe_intermediate_size", decoder.intermediateSize());
-      json.put("num_experts", decoder.experts().count());
-      json.put("num_experts_per_tok", decoder.experts().perToken());
+    json.put("intermediate_size", decoder.feedForward().intermediateSize());
+    if (decoder.feedForward().experts().count() > 0) {
+      json.put("moe_intermediate_size", decoder.feedForward().intermediateSize());
+      json.put("num_experts", decoder.feedForward().experts().count());
+      json.put("num_experts_per_tok", decoder.feedForward().experts().perToken());
       json.put("norm_topk_prob", true);
       json.put("decoder_sparse_step", 1);
       json.putArray("mlp_only_layers");
-      json.put("router_aux_loss_coef", decoder.experts().balance());
-      json.put("router_z_loss_coef", decoder.experts().routerZ());
+      json.put("router_aux_loss_coef", decoder.feedForward().experts().balance());
+      json.put("router_z_loss_coef", decoder.feedForward().experts().routerZ());
     }
-    json.put("num_hidden_layers", decoder.layers());
-    json.put("num_attention_heads", decoder.attentionHeads());
-    json.put("num_key_value_heads", decoder.keyValueHeads());
-    json.put("head_dim", decoder.headDim());
+    json.put("num_hidden_layers", decoder.layers().size());
+    json.put("num_attention_heads", decoder.attention().attentionHeads());
+    json.put("num_key_value_heads", decoder.attention().keyValueHeads());
+    json.put("head_dim", decoder.attention().headDim());
     json.put("max_position_embeddings", decoder.maxPositionEmbeddings());
     json.put("hidden_act", "silu");
     json.put("rms_norm_eps", decoder.rmsNormEps());
-    json.put("rope_theta", decoder.ropeTheta());
-    switch (decoder.ropeScaling()) {
+    json.put("rope_theta", decoder.attention().rotary().theta());
+    switch (decoder.attention().rotary().scaling()) {
       case RopeScaling.None() -> json.putNull("rope_scaling");
       case RopeScaling.Yarn yarn -> {
         ObjectNode rope = json.putObject("rope_scaling");
@@ -193,21 +193,21 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing, List<Strin
     }
     json.put("attention_bias", false);
     json.put("qkv_bias", false); // the paper's code reads this undeclared key
-    json.put("use_qk_norm", decoder.qkNorm());
+    json.put("use_qk_norm", decoder.attention().qkNorm());
     json.put("use_sliding_window", false);
     json.put("tie_word_embeddings", decoder.tieWordEmbeddings());
     json.put("initializer_range", decoder.initializerRange());
     json.put("torch_dtype", "float32");
     if (own) {
       var gates = json.putArray("gates");
-      decoder.gates().forEach(gate -> gates.add(gate.name()));
-      json.put("softmax_sink", decoder.attentionVariant().sink().word());
-      json.put("exclusive_attention", decoder.attentionVariant().exclusive());
-      json.put("sdpa_nonlinearity", decoder.attentionVariant().nonlinearity().word());
-      json.put("switch_head", decoder.attentionVariant().switchHead().word());
-      json.put("sandwich_norm", decoder.residualVariant().sandwichNorm());
-      json.put("residual_clip", decoder.residualVariant().residualClip());
-      json.put("gated_norm_rank", decoder.residualVariant().gatedNormRank());
+      decoder.attention().gates().forEach(gate -> gates.add(gate.name()));
+      json.put("softmax_sink", decoder.attention().variant().sink().word());
+      json.put("exclusive_attention", decoder.attention().variant().exclusive());
+      json.put("sdpa_nonlinearity", decoder.attention().variant().nonlinearity().word());
+      json.put("switch_head", decoder.attention().variant().switchHead().word());
+      json.put("sandwich_norm", decoder.residual().sandwichNorm());
+      json.put("residual_clip", decoder.residual().residualClip());
+      json.put("gated_norm_rank", decoder.residual().gatedNormRank());
     } else if (!mixture) {
       json.put("headwise_attn_output_gate", isGranularity(packed, Granularity.HEADWISE));
       json.put("elementwise_attn_output_gate", isGranularity(packed, Granularity.ELEMENTWISE));

@@ -2,13 +2,17 @@ package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
+import dev.sluice.attention.AttentionConfig;
 import dev.sluice.attention.AttentionVariant;
 import dev.sluice.attention.RopeScaling;
+import dev.sluice.attention.Rotary;
 import dev.sluice.attention.SdpaNonlinearity;
 import dev.sluice.attention.SoftmaxSink;
 import dev.sluice.attention.SwitchHead;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Experts;
+import dev.sluice.decoder.FeedForwardConfig;
+import dev.sluice.decoder.LayerConfig;
 import dev.sluice.decoder.ResidualVariant;
 import dev.sluice.gate.Gate;
 import java.util.ArrayList;
@@ -196,25 +200,26 @@ final class ModelConfigReader {
     }
     refuseOrTellTheRest(own);
     var decoder =
-        new DecoderConfig(
+        DecoderConfig.uniform(
             vocabSize,
-            hiddenSize,
-            width,
             layers,
-            heads,
-            keyValueHeads,
-            headDim,
+            new LayerConfig(
+                new AttentionConfig(
+                    hiddenSize,
+                    heads,
+                    keyValueHeads,
+                    headDim,
+                    qkNorm,
+                    epsilon,
+                    new Rotary(rope.theta, rope.scaling),
+                    gates,
+                    attention),
+                new FeedForwardConfig(hiddenSize, width, experts),
+                residual),
             longest,
-            rope.theta,
-            rope.scaling,
             epsilon,
-            qkNorm,
             tied,
-            initializerRange,
-            gates,
-            attention,
-            residual,
-            experts);
+            initializerRange);
     var config =
         new ModelConfig(
             decoder,

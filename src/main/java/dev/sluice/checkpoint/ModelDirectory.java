@@ -149,14 +149,14 @@ public final class ModelDirectory {
   }
 
   private static Tensor pack(ModelConfig config, Gate gate, Tensor query, Tensor gateWeights) {
-    var decoder = config.decoder();
-    int queryRows = decoder.attentionHeads() * decoder.headDim();
-    long[] order = new long[config.packing().queryProjectionRows(decoder, gate.granularity())];
+    var attention = config.decoder().attention();
+    int queryRows = attention.attentionHeads() * attention.headDim();
+    long[] order = new long[config.packing().queryProjectionRows(attention, gate.granularity())];
     for (int row = 0; row < queryRows; row++) {
-      order[config.packing().queryRow(decoder, gate.granularity(), row)] = row;
+      order[config.packing().queryRow(attention, gate.granularity(), row)] = row;
     }
     for (int row = 0; row < order.length - queryRows; row++) {
-      order[config.packing().gateRow(decoder, gate.granularity(), row)] = (long) queryRows + row;
+      order[config.packing().gateRow(attention, gate.granularity(), row)] = (long) queryRows + row;
     }
     return Tensor.concatenate(List.of(query, gateWeights), 0).rows(Tensor.of(order, order.length));
   }

@@ -78,14 +78,14 @@ final class WeightReader {
   /// Refuses numbers of layers and experts that the weights do not have, before they are counted
   /// through.
   private void requireCounts() {
-    int layers = config.decoder().layers();
+    int layers = config.decoder().layers().size();
     int found = stored.layers();
     if (found > 0 && found != layers) {
       throw new InvalidInputException(
           "num_hidden_layers is %d in %s but the weights hold %d layers; correct the config or fetch the weights again"
               .formatted(layers, directory.resolve(ModelConfig.FILE), found));
     }
-    int experts = config.decoder().experts().count();
+    int experts = config.decoder().feedForward().experts().count();
     int separate = stored.separateExperts();
     if (separate > 0 && experts > 0 && separate != experts) {
       throw new InvalidInputException(
@@ -173,14 +173,14 @@ final class WeightReader {
   private Tensor packed(String name, long[] shape, Gate gate) {
     var packing = config.packing();
     long[] packedShape = {
-      packing.queryProjectionRows(decoder, gate.granularity()), decoder.hiddenSize()
+      packing.queryProjectionRows(decoder.attention(), gate.granularity()), decoder.hiddenSize()
     };
     String packedName = name.replace(GATE, QUERY);
     Entry entry = stored.take(packedName, packedShape, gateHint(packedName, packedShape));
     long[] rows =
         name.endsWith(QUERY)
-            ? packing.queryRows(decoder, gate.granularity())
-            : packing.gateRowsPacked(decoder, gate.granularity());
+            ? packing.queryRows(decoder.attention(), gate.granularity())
+            : packing.gateRowsPacked(decoder.attention(), gate.granularity());
     var tensor = uninitialized(shape);
     long width = decoder.hiddenSize();
     for (int row = 0; row < rows.length; row++) {
@@ -202,7 +202,7 @@ final class WeightReader {
         return null;
       }
     }
-    long experts = decoder.experts().count();
+    long experts = decoder.feedForward().experts().count();
     long[] all = {experts, down ? shape[0] : 2 * shape[0], shape[1]};
     Entry entry =
         stored.take(
@@ -276,7 +276,9 @@ final class WeightReader {
   /// Whether stored rotary frequencies are those that the configuration gives, within what their
   /// type can hold.
   private boolean areOurFrequencies(Entry entry) {
-    float[] ours = decoder.ropeScaling().inverseFrequencies(decoder.ropeTheta(), decoder.headDim());
+    var rotary = decoder.attention().rotary();
+    float[] ours =
+        rotary.scaling().inverseFrequencies(rotary.theta(), decoder.attention().headDim());
     if (!entry.type().isFloatingPoint() || !entry.shape().equals(List.of((long) ours.length))) {
       return false;
     }

@@ -430,7 +430,7 @@ final class BenchTrainCommand implements Callable<Integer> {
       Map<String, Object> arm = new LinkedHashMap<>();
       arm.put("gate", one.arm().gate());
       arm.put("precision", word(one.arm().precision()));
-      arm.put("intermediate_size", one.arm().config().intermediateSize());
+      arm.put("intermediate_size", one.arm().config().feedForward().intermediateSize());
       arm.put("parameters", one.arm().config().parameterCount());
       arm.put("tokens_per_second", sizes.tokensPerStep() / one.medianSeconds());
       arm.put("step_seconds", one.stepSeconds());

@@ -135,7 +135,7 @@ final class InspectCommand implements Callable<Integer> {
       var text =
           InspectedText.read(loaded.source(), loaded.tokenizer(), data, textField, windows, length);
       text.windows().forEach(decoder.config()::requireInVocabulary);
-      if (forced != null && decoder.config().gates().isEmpty()) {
+      if (forced != null && decoder.config().attention().gates().isEmpty()) {
         throw new InvalidInputException(
             "--force-gate %s needs a model with gates; %s has none"
                 .formatted(forced, loaded.source().name()));
@@ -222,7 +222,7 @@ final class InspectCommand implements Callable<Integer> {
   private InspectResult measure(ModelOptions.Loaded loaded, InspectedText text, int length) {
     var began = System.nanoTime();
     var remaining = new RemainingTime();
-    int layers = loaded.decoder().config().layers();
+    int layers = loaded.decoder().config().layers().size();
     int count = text.windows().size();
     long all = (forced == null ? 2L : layers + 3L) * count;
     var sinks =

@@ -279,7 +279,10 @@ record InspectReport(InspectResult result) {
             Cell.of("layers × query heads (key/value heads)"),
             Cell.of(
                 "%d × %d (%d)"
-                    .formatted(model.layers(), model.attentionHeads(), model.keyValueHeads())))
+                    .formatted(
+                        model.layers().size(),
+                        model.attention().attentionHeads(),
+                        model.attention().keyValueHeads())))
         .row(Cell.of("text"), Cell.of(result.text().name()))
         .row(
             Cell.of("predicted tokens (bytes)"),

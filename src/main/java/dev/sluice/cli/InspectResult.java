@@ -50,9 +50,9 @@ record InspectResult(
 
   /// The gates' names, such as `sdpa-headwise`, or `none`.
   String gates() {
-    return model.gates().isEmpty()
+    return model.attention().gates().isEmpty()
         ? "none"
-        : String.join("+", model.gates().stream().map(Gate::name).toList());
+        : String.join("+", model.attention().gates().stream().map(Gate::name).toList());
   }
 
   /// What a reader must know before comparing these numbers.

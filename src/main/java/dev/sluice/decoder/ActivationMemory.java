@@ -1,5 +1,6 @@
 package dev.sluice.decoder;
 
+import dev.sluice.attention.AttentionConfig;
 import dev.sluice.gate.Gate;
 import dev.sluice.gate.GateInput;
 import dev.sluice.tensor.ElementType;
@@ -14,31 +15,37 @@ public final class ActivationMemory {
   ///
   /// @param type of what goes into matrix products
   public static double bytesPerToken(DecoderConfig config, ElementType type) {
+    double head = (4 + 2.0 * type.bytes()) * config.hiddenSize();
+    return config.layers().stream().mapToDouble(layer -> ofLayer(layer, type)).sum() + head;
+  }
+
+  private static double ofLayer(LayerConfig layer, ElementType type) {
+    var attention = layer.attention();
     double e = type.bytes();
-    double hidden = config.hiddenSize();
-    double queries = (double) config.attentionHeads() * config.headDim();
-    double keys = (double) config.keyValueHeads() * config.headDim();
+    double hidden = attention.hiddenSize();
+    double queries = (double) attention.attentionHeads() * attention.headDim();
+    double keys = (double) attention.keyValueHeads() * attention.headDim();
     double norms = 2 * (4 * hidden + e * hidden); // the stream in float32, the normed input
     double rotated = 2 * e * (queries + keys); // before and after
-    double attention = e * (keys + queries) + 4.0 * config.attentionHeads(); // values, result, LSE
+    double attended =
+        e * (keys + queries) + 4.0 * attention.attentionHeads(); // values, result, LSE
     double gates = 0;
-    for (Gate gate : config.gates()) {
+    for (Gate gate : attention.gates()) {
       boolean ofToken = !(gate.input() instanceof GateInput.None);
-      double result = gate.isPartOfAttention() ? 0 : gated(config, gate);
-      gates += e * ((ofToken ? config.attention().logits(gate) : 0) + result);
+      double result = gate.isPartOfAttention() ? 0 : gated(attention, gate);
+      gates += e * ((ofToken ? attention.logits(gate) : 0) + result);
     }
-    double inner = 2 * e * config.intermediateSize();
-    var experts = config.experts();
+    double inner = 2 * e * layer.feedForward().intermediateSize();
+    var experts = layer.feedForward().experts();
     double feedForward =
         experts.count() == 0
             ? inner
             : experts.perToken() * (inner + 2 * e * hidden) + 8.0 * experts.count();
-    double head = 4 * hidden + 2 * e * hidden;
-    return config.layers() * (norms + rotated + attention + gates + feedForward) + head;
+    return norms + rotated + attended + gates + feedForward;
   }
 
   /// Numbers of the gated result, which is kept beside what was gated.
-  private static double gated(DecoderConfig config, Gate gate) {
+  private static double gated(AttentionConfig config, Gate gate) {
     return switch (gate.position()) {
       case QUERY, SDPA_OUTPUT -> (double) config.attentionHeads() * config.headDim();
       case KEY, VALUE -> (double) config.keyValueHeads() * config.headDim();

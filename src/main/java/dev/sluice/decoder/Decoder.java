@@ -2,6 +2,7 @@ package dev.sluice.decoder;
 
 import dev.sluice.attention.KeyValueCache;
 import dev.sluice.attention.RotaryEmbedding;
+import dev.sluice.attention.RotaryEmbedding.Rotation;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
@@ -13,6 +14,7 @@ import dev.sluice.tensor.Tensor;
 import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -28,7 +30,9 @@ public final class Decoder implements AutoCloseable {
   private final Parameters parameters;
   private final List<DecoderBlock> blocks = new ArrayList<>();
   private final GatedNorm finalNorm;
-  private final RotaryEmbedding rotary;
+
+  /// That of each layer; layers that turn alike have the same.
+  private final List<RotaryEmbedding> rotary = new ArrayList<>();
 
   /// @param parameters float32, of [DecoderConfig#parameters], on `device`; the decoder takes them
   ///   over
@@ -37,10 +41,16 @@ public final class Decoder implements AutoCloseable {
     this.precision = precision;
     this.device = device;
     this.parameters = parameters;
-    this.finalNorm = new GatedNorm(config, precision, parameters, "model.norm.");
-    this.rotary = new RotaryEmbedding(config.ropeTheta(), config.ropeScaling(), config.headDim());
-    for (int layer = 0; layer < config.layers(); layer++) {
-      blocks.add(new DecoderBlock(config, precision, layer, parameters));
+    this.finalNorm = new GatedNorm(config.rmsNormEps(), precision, parameters, "model.norm.");
+    Map<Object, RotaryEmbedding> embeddings = new HashMap<>();
+    for (int layer = 0; layer < config.layers().size(); layer++) {
+      var shape = config.layers().get(layer);
+      blocks.add(new DecoderBlock(shape, config.rmsNormEps(), precision, layer, parameters));
+      var attention = shape.attention();
+      rotary.add(
+          embeddings.computeIfAbsent(
+              List.of(attention.rotary(), attention.headDim()),
+              _ -> new RotaryEmbedding(attention.rotary(), attention.headDim())));
     }
   }
 
@@ -112,13 +122,16 @@ public final class Decoder implements AutoCloseable {
     try (var scope = Scope.open()) {
       int start = past == null ? 0 : past.length();
       int tokens = Math.toIntExact(idsBT.size(1));
-      var rotation = rotary.rotation(start, tokens, device);
+      Map<RotaryEmbedding, Rotation> rotations = new HashMap<>();
       var x =
           new DecoderBlock.Residual(
               TokenEmbedding.apply(parameters.get("model.embed_tokens.weight"), idsBT), null);
-      for (var layer : blocks) {
+      for (int layer = 0; layer < blocks.size(); layer++) {
+        var rotation =
+            rotations.computeIfAbsent(
+                rotary.get(layer), each -> each.rotation(start, tokens, device));
         try (var block = Scope.open()) {
-          x = layer.forward(x, rotation, past, probe, load);
+          x = blocks.get(layer).forward(x, rotation, past, probe, load);
           x.keep(block);
         }
       }

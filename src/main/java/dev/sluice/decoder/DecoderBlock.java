@@ -37,21 +37,24 @@ final class DecoderBlock {
   private final FeedForward feedForward;
   private final @Nullable GatedNorm feedForwardOutputNorm;
 
-  DecoderBlock(DecoderConfig config, Precision precision, int layer, Parameters parameters) {
+  /// @param epsilon of the norms
+  DecoderBlock(
+      LayerConfig config, double epsilon, Precision precision, int layer, Parameters parameters) {
     String prefix = "model.layers." + layer + ".";
-    boolean sandwich = config.residualVariant().sandwichNorm();
+    boolean sandwich = config.residual().sandwichNorm();
     Function<String, GatedNorm> norm =
-        name -> new GatedNorm(config, precision, parameters, prefix + name);
+        name -> new GatedNorm(epsilon, precision, parameters, prefix + name);
+    var experts = config.feedForward().experts();
     this.layer = layer;
-    this.clip = config.residualVariant().residualClip();
+    this.clip = config.residual().residualClip();
     this.attentionNorm = norm.apply("input_layernorm.");
     this.attention =
         new Attention(config.attention(), precision, layer, parameters, prefix + "self_attn.");
     this.attentionOutputNorm = sandwich ? norm.apply("attention_output_layernorm.") : null;
     this.feedForwardNorm = norm.apply("post_attention_layernorm.");
     this.feedForward =
-        config.experts().count() > 0
-            ? new MixtureOfExperts(config.experts(), precision, layer, parameters, prefix + "mlp.")
+        experts.count() > 0
+            ? new MixtureOfExperts(experts, precision, layer, parameters, prefix + "mlp.")
             : new DenseFeedForward(precision, parameters, prefix + "mlp.");
     this.feedForwardOutputNorm = sandwich ? norm.apply("mlp_output_layernorm.") : null;
   }

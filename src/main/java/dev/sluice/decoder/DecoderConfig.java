@@ -1,59 +1,40 @@
 package dev.sluice.decoder;
 
 import dev.sluice.InvalidInputException;
-import dev.sluice.attention.Attention;
 import dev.sluice.attention.AttentionConfig;
 import dev.sluice.attention.AttentionVariant;
 import dev.sluice.attention.RopeScaling;
+import dev.sluice.attention.Rotary;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.ParameterSpec;
+import java.util.Collections;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.ToIntFunction;
+import java.util.function.ToLongFunction;
+import java.util.function.UnaryOperator;
 import java.util.stream.Stream;
 
-/// The shape of a decoder: pre-norm RMSNorm, grouped-query attention with gates, SwiGLU (paper
-/// section 2 and table 7).
+/// The shape of a decoder: blocks of attention and feed-forward layers in a pre-norm residual
+/// stream (paper section 2 and table 7).
 ///
 /// @param vocabSize V
 /// @param hiddenSize D
-/// @param intermediateSize the feed-forward width, that of each expert where there are experts
-/// @param layers number of blocks
-/// @param attentionHeads query heads
-/// @param keyValueHeads key/value heads
-/// @param headDim size of a head
+/// @param layers the blocks, in order
 /// @param maxPositionEmbeddings the longest sequence the model is meant for
-/// @param ropeTheta base of the rotary frequencies
-/// @param ropeScaling how they are stretched
 /// @param rmsNormEps ε of every norm
-/// @param qkNorm RMS norm of queries and keys per head
 /// @param tieWordEmbeddings whether the output matrix is the embedding
 /// @param initializerRange standard deviation of a new model's weights
-/// @param gates at most one per position
-/// @param attentionVariant what attention layers have besides gates
-/// @param residualVariant what blocks have besides pre-norm
-/// @param experts the mixture of experts in place of the feed-forward layer
 public record DecoderConfig(
     int vocabSize,
     int hiddenSize,
-    int intermediateSize,
-    int layers,
-    int attentionHeads,
-    int keyValueHeads,
-    int headDim,
+    List<LayerConfig> layers,
     int maxPositionEmbeddings,
-    double ropeTheta,
-    RopeScaling ropeScaling,
     double rmsNormEps,
-    boolean qkNorm,
     boolean tieWordEmbeddings,
-    double initializerRange,
-    List<Gate> gates,
-    AttentionVariant attentionVariant,
-    ResidualVariant residualVariant,
-    Experts experts) {
-  private static final String EXPERTS = "mlp.experts.";
-
+    double initializerRange) {
   /// Beyond any model: the largest published have some 70,000, three for an expert of a layer.
   private static final int MOST_TENSORS = 250_000;
 
@@ -62,49 +43,65 @@ public record DecoderConfig(
 
   public DecoderConfig {
     requirePositive("vocab_size", vocabSize);
-    requirePositive("intermediate_size", intermediateSize);
-    requirePositive("num_hidden_layers", layers);
+    requirePositive("num_hidden_layers", layers.size());
     requirePositive("max_position_embeddings", maxPositionEmbeddings);
     requirePositive("rms_norm_eps", rmsNormEps);
-    if (!(ropeTheta >= 1e-30 && ropeTheta <= 1e30)) { // float32 holds its powers
-      throw new InvalidInputException(
-          "rope_theta must be a number from 1e-30 to 1e30, not " + ropeTheta);
-    }
-    if (ropeTheta == 1 && !(ropeScaling instanceof RopeScaling.None)) {
-      throw new InvalidInputException(
-          "rope_theta is 1: all dimensions turn alike, so YaRN cannot tell them apart; use"
-              + " another");
-    }
     if (!(initializerRange >= 0) || !Float.isFinite((float) initializerRange)) {
       throw new InvalidInputException(
           "initializer_range must be 0 or a positive number, not " + initializerRange);
     }
-    if (layers * (TENSORS_OF_A_LAYER + 3.0 * experts.count()) > MOST_TENSORS) {
+    requireFewTensors(layers, layers.stream().mapToDouble(DecoderConfig::tensors).sum());
+    layers = List.copyOf(layers);
+    for (var layer : layers) {
+      if (layer.attention().hiddenSize() != hiddenSize
+          || layer.feedForward().hiddenSize() != hiddenSize) {
+        throw new IllegalArgumentException("a layer that is not as wide as the model: " + layer);
+      }
+    }
+  }
+
+  private static double tensors(LayerConfig layer) {
+    return TENSORS_OF_A_LAYER + 3.0 * layer.feedForward().experts().count();
+  }
+
+  private static void requireFewTensors(List<LayerConfig> layers, double tensors) {
+    int experts = layers.getFirst().feedForward().experts().count();
+    if (tensors > MOST_TENSORS) {
       throw new InvalidInputException(
           "num_hidden_layers %d%s are more than %d weight matrices, which no model has; choose fewer"
               .formatted(
-                  layers,
-                  experts.count() == 0 ? "" : " of %d experts".formatted(experts.count()),
+                  layers.size(),
+                  experts == 0 ? "" : " of %d experts".formatted(experts),
                   MOST_TENSORS));
     }
-    AttentionConfig.requireWidth("intermediate_size " + intermediateSize, intermediateSize);
-    AttentionConfig.requireWidth(
-        "gated_norm_rank " + residualVariant.gatedNormRank(), residualVariant.gatedNormRank());
-    gates = List.copyOf(gates);
-    var _ =
-        new AttentionConfig(
-            hiddenSize,
-            attentionHeads,
-            keyValueHeads,
-            headDim,
-            qkNorm,
-            rmsNormEps,
-            gates,
-            attentionVariant);
   }
 
-  /// A model with nothing but gates.
-  public DecoderConfig(
+  /// A model of equal layers.
+  ///
+  /// @throws InvalidInputException if there are more than any model has; nothing of their number is
+  ///   allocated before
+  public static DecoderConfig uniform(
+      int vocabSize,
+      int layers,
+      LayerConfig layer,
+      int maxPositionEmbeddings,
+      double rmsNormEps,
+      boolean tieWordEmbeddings,
+      double initializerRange) {
+    requirePositive("num_hidden_layers", layers);
+    requireFewTensors(Collections.nCopies(layers, layer), layers * tensors(layer));
+    return new DecoderConfig(
+        vocabSize,
+        layer.attention().hiddenSize(),
+        Collections.nCopies(layers, layer),
+        maxPositionEmbeddings,
+        rmsNormEps,
+        tieWordEmbeddings,
+        initializerRange);
+  }
+
+  /// A model of equal dense layers with nothing but gates.
+  public static DecoderConfig uniform(
       int vocabSize,
       int hiddenSize,
       int intermediateSize,
@@ -120,28 +117,29 @@ public record DecoderConfig(
       boolean tieWordEmbeddings,
       double initializerRange,
       List<Gate> gates) {
-    this(
+    var attention =
+        new AttentionConfig(
+            hiddenSize,
+            attentionHeads,
+            keyValueHeads,
+            headDim,
+            qkNorm,
+            rmsNormEps,
+            new Rotary(ropeTheta, ropeScaling),
+            gates,
+            AttentionVariant.PLAIN);
+    var feedForward = new FeedForwardConfig(hiddenSize, intermediateSize, Experts.NONE);
+    return uniform(
         vocabSize,
-        hiddenSize,
-        intermediateSize,
         layers,
-        attentionHeads,
-        keyValueHeads,
-        headDim,
+        new LayerConfig(attention, feedForward, ResidualVariant.PLAIN),
         maxPositionEmbeddings,
-        ropeTheta,
-        ropeScaling,
         rmsNormEps,
-        qkNorm,
         tieWordEmbeddings,
-        initializerRange,
-        gates,
-        AttentionVariant.PLAIN,
-        ResidualVariant.PLAIN,
-        Experts.NONE);
+        initializerRange);
   }
 
-  private static void requirePositive(String name, double value) {
+  static void requirePositive(String name, double value) {
     if (!(value > 0) || !Float.isFinite((float) value)) {
       throw new InvalidInputException(
           name
@@ -150,39 +148,79 @@ public record DecoderConfig(
     }
   }
 
-  /// The shape of every attention layer.
+  /// The layer that all layers are like.
+  ///
+  /// @throws IllegalStateException if they differ
+  public LayerConfig layer() {
+    var first = layers.getFirst();
+    if (!layers.stream().allMatch(first::equals)) {
+      throw new IllegalStateException("the layers differ: " + layers);
+    }
+    return first;
+  }
+
+  /// The attention of [#layer].
   public AttentionConfig attention() {
-    return new AttentionConfig(
+    return layer().attention();
+  }
+
+  /// The feed-forward layer of [#layer].
+  public FeedForwardConfig feedForward() {
+    return layer().feedForward();
+  }
+
+  /// How [#layer] stands in the residual stream.
+  public ResidualVariant residual() {
+    return layer().residual();
+  }
+
+  private DecoderConfig map(UnaryOperator<LayerConfig> change) {
+    return new DecoderConfig(
+        vocabSize,
         hiddenSize,
-        attentionHeads,
-        keyValueHeads,
-        headDim,
-        qkNorm,
+        layers.stream().map(change).toList(),
+        maxPositionEmbeddings,
         rmsNormEps,
-        gates,
-        attentionVariant);
+        tieWordEmbeddings,
+        initializerRange);
+  }
+
+  private DecoderConfig mapAttention(UnaryOperator<AttentionConfig> change) {
+    return map(
+        layer ->
+            new LayerConfig(
+                change.apply(layer.attention()), layer.feedForward(), layer.residual()));
+  }
+
+  private DecoderConfig mapFeedForward(UnaryOperator<FeedForwardConfig> change) {
+    return map(
+        layer ->
+            new LayerConfig(
+                layer.attention(), change.apply(layer.feedForward()), layer.residual()));
   }
 
   /// The same model with other gates.
   public DecoderConfig with(List<Gate> changed) {
-    return with(intermediateSize, changed, attentionVariant, residualVariant, experts);
+    return mapAttention(attention -> attention.with(changed));
   }
 
   public DecoderConfig with(AttentionVariant changed) {
-    return with(intermediateSize, gates, changed, residualVariant, experts);
+    return mapAttention(attention -> attention.with(changed));
   }
 
   public DecoderConfig with(ResidualVariant changed) {
-    return with(intermediateSize, gates, attentionVariant, changed, experts);
+    return map(layer -> new LayerConfig(layer.attention(), layer.feedForward(), changed));
   }
 
   public DecoderConfig with(Experts changed) {
-    return with(intermediateSize, gates, attentionVariant, residualVariant, changed);
+    return mapFeedForward(
+        feedForward -> new FeedForwardConfig(hiddenSize, feedForward.intermediateSize(), changed));
   }
 
   /// The same model with another feed-forward width.
   public DecoderConfig withIntermediateSize(int changed) {
-    return with(changed, gates, attentionVariant, residualVariant, experts);
+    return mapFeedForward(
+        feedForward -> new FeedForwardConfig(hiddenSize, changed, feedForward.experts()));
   }
 
   /// The same model with or without an output matrix of its own.
@@ -190,65 +228,31 @@ public record DecoderConfig(
     return new DecoderConfig(
         vocabSize,
         hiddenSize,
-        intermediateSize,
         layers,
-        attentionHeads,
-        keyValueHeads,
-        headDim,
         maxPositionEmbeddings,
-        ropeTheta,
-        ropeScaling,
         rmsNormEps,
-        qkNorm,
         changed,
-        initializerRange,
-        gates,
-        attentionVariant,
-        residualVariant,
-        experts);
-  }
-
-  private DecoderConfig with(
-      int changedIntermediateSize,
-      List<Gate> changedGates,
-      AttentionVariant changedAttention,
-      ResidualVariant changedResidual,
-      Experts changedExperts) {
-    return new DecoderConfig(
-        vocabSize,
-        hiddenSize,
-        changedIntermediateSize,
-        layers,
-        attentionHeads,
-        keyValueHeads,
-        headDim,
-        maxPositionEmbeddings,
-        ropeTheta,
-        ropeScaling,
-        rmsNormEps,
-        qkNorm,
-        tieWordEmbeddings,
-        initializerRange,
-        changedGates,
-        changedAttention,
-        changedResidual,
-        changedExperts);
+        initializerRange);
   }
 
   /// This model with the feed-forward width, a multiple of `multiple`, whose parameter count comes
   /// closest to `target`: how the paper pays for a gate.
   public DecoderConfig matchingParameters(long target, int multiple) {
-    double perColumn = 3.0 * hiddenSize * layers * Math.max(1, experts.count());
-    double rest = parameterCount() - perColumn * intermediateSize;
+    double perColumn = 3.0 * hiddenSize * parts(FeedForwardConfig::parts);
+    double rest = parameterCount() - perColumn * feedForward().intermediateSize();
     return withWidth((target - rest) / perColumn, multiple, target + " parameters");
   }
 
   /// The same with the floating-point operations of training on a token of sequences of `tokens`.
   public DecoderConfig matchingFlops(double target, long tokens, int multiple) {
-    double perColumn = 6 * 3.0 * hiddenSize * layers * Math.max(1, experts.perToken());
-    double rest = trainingFlopsPerToken(tokens) - perColumn * intermediateSize;
+    double perColumn = 6 * 3.0 * hiddenSize * parts(FeedForwardConfig::partsPerToken);
+    double rest = trainingFlopsPerToken(tokens) - perColumn * feedForward().intermediateSize();
     return withWidth(
         (target - rest) / perColumn, multiple, target + " floating-point operations a token");
+  }
+
+  private double parts(ToIntFunction<FeedForwardConfig> parts) {
+    return layers.stream().map(LayerConfig::feedForward).mapToDouble(parts::applyAsInt).sum();
   }
 
   private DecoderConfig withWidth(double width, int multiple, String target) {
@@ -264,8 +268,9 @@ public record DecoderConfig(
   /// All parameters by their names, in order. Nothing is allocated.
   public Map<String, ParameterSpec> parameters() {
     var parameters = new LinkedHashMap<>(embedding());
-    for (int layer = 0; layer < layers; layer++) {
-      parameters.putAll(layer("model.layers." + layer + ".", experts.count()));
+    for (int layer = 0; layer < layers.size(); layer++) {
+      String prefix = "model.layers." + layer + ".";
+      layers.get(layer).parameters().forEach((name, spec) -> parameters.put(prefix + name, spec));
     }
     parameters.putAll(output());
     return parameters;
@@ -273,30 +278,6 @@ public record DecoderConfig(
 
   private Map<String, ParameterSpec> embedding() {
     return Map.of("model.embed_tokens.weight", ParameterSpec.drawn(vocabSize, hiddenSize));
-  }
-
-  /// @param expertsNamed how many of the experts are among them
-  private Map<String, ParameterSpec> layer(String block, int expertsNamed) {
-    var parameters = new LinkedHashMap<String, ParameterSpec>();
-    norm(parameters, block + "input_layernorm.");
-    Attention.parameters(attention())
-        .forEach((name, spec) -> parameters.put(block + "self_attn." + name, spec));
-    if (residualVariant.sandwichNorm()) {
-      norm(parameters, block + "attention_output_layernorm.");
-    }
-    norm(parameters, block + "post_attention_layernorm.");
-    if (experts.count() == 0) {
-      swiGlu(parameters, block + "mlp.");
-    } else {
-      parameters.put(block + "mlp.gate.weight", ParameterSpec.drawn(experts.count(), hiddenSize));
-      for (int expert = 0; expert < expertsNamed; expert++) {
-        swiGlu(parameters, block + EXPERTS + expert + ".");
-      }
-    }
-    if (residualVariant.sandwichNorm()) {
-      norm(parameters, block + "mlp_output_layernorm.");
-    }
-    return parameters;
   }
 
   private Map<String, ParameterSpec> output() {
@@ -309,45 +290,49 @@ public record DecoderConfig(
 
   private Map<String, ParameterSpec> finalNorm() {
     var parameters = new LinkedHashMap<String, ParameterSpec>();
-    norm(parameters, "model.norm.");
+    GatedNorm.parameters(hiddenSize, layers.getLast().residual())
+        .forEach((name, spec) -> parameters.put("model.norm." + name, spec));
     return parameters;
-  }
-
-  private void swiGlu(Map<String, ParameterSpec> parameters, String name) {
-    parameters.put(name + "gate_proj.weight", ParameterSpec.drawn(intermediateSize, hiddenSize));
-    parameters.put(name + "up_proj.weight", ParameterSpec.drawn(intermediateSize, hiddenSize));
-    parameters.put(name + "down_proj.weight", ParameterSpec.drawn(hiddenSize, intermediateSize));
-  }
-
-  private void norm(Map<String, ParameterSpec> parameters, String name) {
-    parameters.put(name + "weight", ParameterSpec.constant(1, hiddenSize));
-    int rank = residualVariant.gatedNormRank();
-    if (rank > 0) {
-      parameters.put(name + "gate_down.weight", ParameterSpec.drawn(rank, hiddenSize));
-      parameters.put(name + "gate_up.weight", ParameterSpec.constant(0, hiddenSize, rank));
-    }
-  }
-
-  /// How many parameters a token goes through: all but those of the experts that are not its own.
-  public long activeParameterCount() {
-    return parameterCount()
-        - (long) layers * (experts.count() - experts.perToken()) * elementsOfExpert();
   }
 
   /// How many parameters the model has.
   public long parameterCount() {
+    return count(FeedForwardConfig::parts);
+  }
+
+  /// How many parameters a token goes through: all but those of the experts that are not its own.
+  public long activeParameterCount() {
+    return count(FeedForwardConfig::partsPerToken);
+  }
+
+  private long count(ToIntFunction<FeedForwardConfig> parts) {
     try {
-      long layer =
-          Math.addExact(all(layer("", 0)), Math.multiplyExact(experts.count(), elementsOfExpert()));
       return Math.addExact(
-          Math.addExact(all(embedding()), all(output())), Math.multiplyExact(layers, layer));
+          Math.addExact(all(embedding()), all(output())),
+          sum(layer -> all(layer.parametersBesideParts()), parts));
     } catch (ArithmeticException e) {
       throw uncountable(e);
     }
   }
 
-  private long elementsOfExpert() {
-    return 3L * hiddenSize * intermediateSize; // below 2^50
+  /// Σ over the layers; equal ones, which follow one another in most models, are counted once.
+  private long sum(
+      ToLongFunction<LayerConfig> besideParts, ToIntFunction<FeedForwardConfig> parts) {
+    Map<LayerConfig, Long> known = new HashMap<>();
+    long sum = 0;
+    for (var layer : layers) {
+      long elements =
+          known.computeIfAbsent(
+              layer,
+              _ ->
+                  Math.addExact(
+                      besideParts.applyAsLong(layer),
+                      Math.multiplyExact(
+                          parts.applyAsInt(layer.feedForward()),
+                          layer.feedForward().elementsOfPart())));
+      sum = Math.addExact(sum, elements);
+    }
+    return sum;
   }
 
   private static long elements(Stream<ParameterSpec> parameters) {
@@ -363,16 +348,17 @@ public record DecoderConfig(
   }
 
   private InvalidInputException uncountable(ArithmeticException e) {
+    var first = layers.getFirst();
     return new InvalidInputException(
         "vocab_size %d, hidden_size %d, intermediate_size %d, %d heads of %d, %d layers and %d experts make more parameters than can be counted; choose less"
             .formatted(
                 vocabSize,
                 hiddenSize,
-                intermediateSize,
-                attentionHeads,
-                headDim,
-                layers,
-                experts.count()),
+                first.feedForward().intermediateSize(),
+                first.attention().attentionHeads(),
+                first.attention().headDim(),
+                layers.size(),
+                first.feedForward().experts().count()),
         e);
   }
 
@@ -384,14 +370,20 @@ public record DecoderConfig(
   /// @param tokens T of a sequence
   public double trainingFlopsPerToken(long tokens) {
     try {
-      long layer =
-          Math.addExact(
-              matrices(layer("", 0)), Math.multiplyExact(experts.perToken(), elementsOfExpert()));
       long head = matrices(embedding()); // has the output's shape where it is not the output
       long weights =
           Math.addExact(
-              Math.addExact(Math.multiplyExact(layers, layer), head), matrices(finalNorm()));
-      return 6.0 * weights + 6.0 * layers * tokens * attentionHeads * headDim;
+              Math.addExact(head, matrices(finalNorm())),
+              sum(
+                  layer -> matrices(layer.parametersBesideParts()),
+                  FeedForwardConfig::partsPerToken));
+      double attended =
+          layers.stream()
+              .mapToDouble(
+                  layer ->
+                      (double) layer.attention().attentionHeads() * layer.attention().headDim())
+              .sum();
+      return 6.0 * weights + 6.0 * tokens * attended;
     } catch (ArithmeticException e) {
       throw uncountable(e);
     }

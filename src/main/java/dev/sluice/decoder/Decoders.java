@@ -32,7 +32,7 @@ public final class Decoders {
   /// The paper's mixture of experts of 15 B parameters, of which a token goes through 2.5 B (table
   /// 7). The paper does not print the vocabulary; it is that of the released dense checkpoints.
   public static final DecoderConfig PAPER_MOE_15B =
-      new DecoderConfig(
+      DecoderConfig.uniform(
               152_064,
               2048,
               768,
@@ -87,7 +87,7 @@ public final class Decoders {
   }
 
   private static DecoderConfig dense(int vocabulary, int hidden, int intermediate, int layers) {
-    return new DecoderConfig(
+    return DecoderConfig.uniform(
         vocabulary,
         hidden,
         intermediate,
@@ -113,7 +113,7 @@ public final class Decoders {
       int heads,
       int keyValueHeads,
       int headDim) {
-    return new DecoderConfig(
+    return DecoderConfig.uniform(
         vocabulary,
         hidden,
         intermediate,

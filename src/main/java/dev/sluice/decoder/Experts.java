@@ -3,7 +3,7 @@ package dev.sluice.decoder;
 import dev.sluice.InvalidInputException;
 
 /// The mixture of experts that a model has in place of one feed-forward layer; each expert is as
-/// wide as [DecoderConfig#intermediateSize] says.
+/// wide as [FeedForwardConfig#intermediateSize] says.
 ///
 /// @param count how many experts a layer has; 0 for a dense model
 /// @param perToken how many of them a token goes through

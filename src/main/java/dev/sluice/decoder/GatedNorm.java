@@ -2,34 +2,48 @@ package dev.sluice.decoder;
 
 import dev.sluice.gate.SigmoidGate;
 import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Tensor;
+import java.util.LinkedHashMap;
+import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /// RMSNorm of what a sublayer adds to the residual stream and of the stream with it, and GatedNorm
 /// where the model has it: `n ⊙ 2σ(silu(n W_downᵀ) W_upᵀ)` of the normed n (arXiv 2601.22966).
 final class GatedNorm {
-  private final DecoderConfig config;
+  private final double epsilon;
   private final Precision precision;
   private final Tensor weight;
   private final @Nullable Tensor down;
   private final @Nullable Tensor up;
 
   /// @param prefix of the norm's names, such as `model.norm.`
-  GatedNorm(DecoderConfig config, Precision precision, Parameters parameters, String prefix) {
-    this.config = config;
+  GatedNorm(double epsilon, Precision precision, Parameters parameters, String prefix) {
+    this.epsilon = epsilon;
     this.precision = precision;
     this.weight = parameters.get(prefix + "weight");
     this.down = parameters.find(prefix + "gate_down.weight");
     this.up = parameters.find(prefix + "gate_up.weight");
   }
 
+  /// A norm's parameters by their names without prefix, in order.
+  static Map<String, ParameterSpec> parameters(int hiddenSize, ResidualVariant variant) {
+    var parameters = new LinkedHashMap<String, ParameterSpec>();
+    parameters.put("weight", ParameterSpec.constant(1, hiddenSize));
+    int rank = variant.gatedNormRank();
+    if (rank > 0) {
+      parameters.put("gate_down.weight", ParameterSpec.drawn(rank, hiddenSize));
+      parameters.put("gate_up.weight", ParameterSpec.constant(0, hiddenSize, rank));
+    }
+    return parameters;
+  }
+
   /// @param xBTD the residual stream, float32
   /// @param yBTD what is added to it, or null
   ResidualNorm apply(Tensor xBTD, @Nullable Tensor yBTD) {
-    var normed =
-        ResidualNorm.apply(xBTD, yBTD, weight, config.rmsNormEps(), precision.elementType());
+    var normed = ResidualNorm.apply(xBTD, yBTD, weight, epsilon, precision.elementType());
     return down == null || up == null
         ? normed
         : new ResidualNorm(normed.sumBTD(), gated(normed.normedBTD(), down, up));

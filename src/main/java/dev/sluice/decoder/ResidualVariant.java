@@ -1,6 +1,7 @@
 package dev.sluice.decoder;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.attention.AttentionConfig;
 
 /// What the way of the residual stream through a block may have besides pre-norm.
 ///
@@ -23,5 +24,6 @@ public record ResidualVariant(boolean sandwichNorm, double residualClip, int gat
       throw new InvalidInputException(
           "gated_norm_rank must be positive, or 0 for none, not " + gatedNormRank);
     }
+    AttentionConfig.requireWidth("gated_norm_rank " + gatedNormRank, gatedNormRank);
   }
 }

@@ -138,14 +138,19 @@ public final class Parity {
           "at most the model's " + model.maxPositionEmbeddings());
     }
     requireNumbers(answers, "logits", sequences, tokens, model.vocabSize());
-    for (int i = 0; i <= model.layers(); i++) {
+    for (int i = 0; i <= model.layers().size(); i++) {
       known.add("hidden." + i);
       requireNumbers(answers, "hidden." + i, sequences, tokens, model.hiddenSize());
     }
-    for (int layer = 0; hasAttention(answers) && layer < model.layers(); layer++) {
+    for (int layer = 0; hasAttention(answers) && layer < model.layers().size(); layer++) {
       known.add("attention." + layer);
       requireNumbers(
-          answers, "attention." + layer, sequences, model.attentionHeads(), tokens, tokens);
+          answers,
+          "attention." + layer,
+          sequences,
+          model.attention().attentionHeads(),
+          tokens,
+          tokens);
     }
     var greedy = answers.entry("greedy");
     requireIntegers(answers, greedy);
@@ -176,7 +181,7 @@ public final class Parity {
       if (!known.contains(name)) {
         throw new InvalidInputException(
             "%s holds '%s', which is compared with nothing in a model of %d layers; %s"
-                .formatted(answers.path(), name, model.layers(), WAY_OUT));
+                .formatted(answers.path(), name, model.layers().size(), WAY_OUT));
       }
     }
   }
@@ -234,7 +239,7 @@ public final class Parity {
       var idsBT = tensor(answers, "input_ids").to(ElementType.INT64);
       decoder.config().requireInVocabulary(idsBT.longs());
       decoder.config().requireInVocabulary(tensor(answers, "greedy").longs());
-      int layers = decoder.config().layers();
+      int layers = decoder.config().layers().size();
       boolean attention = hasAttention(answers);
       double[] hiddenDifference = none(layers + 1);
       double[] attentionDifference = none(layers);

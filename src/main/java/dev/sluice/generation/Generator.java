@@ -40,7 +40,7 @@ public record Generator(Decoder decoder) {
     List<Integer> tokens = new ArrayList<>();
     // The last token is chosen but never fed.
     int capacity = prompt.length + maxNewTokens - 1;
-    try (var past = new KeyValueCache(decoder.config().layers(), capacity)) {
+    try (var past = new KeyValueCache(decoder.config().layers().size(), capacity)) {
       float[] logits = next(prompt, past);
       while (true) {
         int token = sampler.choose(logits, random);

@@ -75,27 +75,32 @@ public final class PaperTables {
   private static List<Variant> table1(DecoderConfig base) {
     var variants = new ArrayList<Variant>();
     variants.add(BASELINE);
-    if (base.attentionHeads() % (2 * base.keyValueHeads()) == 0) {
-      int heads = 2 * base.keyValueHeads();
+    if (base.attention().attentionHeads() % (2 * base.attention().keyValueHeads()) == 0) {
+      int heads = 2 * base.attention().keyValueHeads();
       variants.add(
           new Variant(
               "more key/value heads",
               Map.of("gate", "none", "key_value_heads", String.valueOf(heads)),
               5.979));
     }
-    int more = base.attentionHeads() * 3 / 2;
-    if (base.attentionHeads() % 2 == 0 && more % base.keyValueHeads() == 0) {
+    int more = base.attention().attentionHeads() * 3 / 2;
+    if (base.attention().attentionHeads() % 2 == 0
+        && more % base.attention().keyValueHeads() == 0) {
       variants.add(
           new Variant(
               "more query heads",
               Map.of("gate", "none", "attention_heads", String.valueOf(more)),
               5.953));
     }
-    if (base.experts().count() > 0) {
+    if (base.feedForward().experts().count() > 0) {
       variants.add(
           new Variant(
               "four more experts",
-              Map.of("gate", "none", "experts", String.valueOf(base.experts().count() + 4)),
+              Map.of(
+                  "gate",
+                  "none",
+                  "experts",
+                  String.valueOf(base.feedForward().experts().count() + 4)),
               5.964));
     }
     variants.add(ELEMENTWISE);

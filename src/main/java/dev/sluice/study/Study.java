@@ -313,8 +313,9 @@ public record Study(
       int width =
           matching
               .match(decoder, baseline.decoder(ANY_VOCABULARY), baseline.sequenceLength())
+              .feedForward()
               .intermediateSize();
-      return width == decoder.intermediateSize()
+      return width == decoder.feedForward().intermediateSize()
           ? config
           : config.with(null, Map.of("intermediate_size", String.valueOf(width)));
     } catch (InvalidInputException e) {

@@ -121,7 +121,7 @@ public record TrialResult(
         false,
         outcome.steps(),
         decoder.parameterCount(),
-        decoder.intermediateSize(),
+        decoder.feedForward().intermediateSize(),
         first(curve),
         heldOut.nats(),
         heldOut.bitsPerByte(),

@@ -476,7 +476,7 @@ public record RunConfig(
       return List.of();
     }
     if (gate.equals("model")) {
-      return Decoders.named(model).gates();
+      return Decoders.named(model).attention().gates();
     }
     List<Gate> gates = new ArrayList<>();
     for (String name : gate.split("\\+")) {
@@ -494,23 +494,23 @@ public record RunConfig(
   public DecoderConfig decoder(int vocabSize) {
     var named = Decoders.named(model);
     var ungated =
-        new DecoderConfig(
+        DecoderConfig.uniform(
                 vocabSize,
                 hiddenSize > 0 ? hiddenSize : named.hiddenSize(),
-                intermediateSize > 0 ? intermediateSize : named.intermediateSize(),
-                layers > 0 ? layers : named.layers(),
-                attentionHeads > 0 ? attentionHeads : named.attentionHeads(),
-                keyValueHeads > 0 ? keyValueHeads : named.keyValueHeads(),
-                headDim > 0 ? headDim : named.headDim(),
+                intermediateSize > 0 ? intermediateSize : named.feedForward().intermediateSize(),
+                layers > 0 ? layers : named.layers().size(),
+                attentionHeads > 0 ? attentionHeads : named.attention().attentionHeads(),
+                keyValueHeads > 0 ? keyValueHeads : named.attention().keyValueHeads(),
+                headDim > 0 ? headDim : named.attention().headDim(),
                 Math.max(sequenceLength, named.maxPositionEmbeddings()),
-                named.ropeTheta(),
+                named.attention().rotary().theta(),
                 new RopeScaling.None(),
                 named.rmsNormEps(),
-                named.qkNorm(),
+                named.attention().qkNorm(),
                 tieWordEmbeddings && named.tieWordEmbeddings(),
                 named.initializerRange(),
                 List.of())
-            .with(experts(named.experts()));
+            .with(experts(named.feedForward().experts()));
     var gated =
         ungated
             .with(gates())

@@ -66,7 +66,7 @@ public final class TrainingBenchmark implements AutoCloseable {
 
     /// The model, with tied embeddings and QK-norm.
     public DecoderConfig decoder(List<Gate> gates) {
-      return new DecoderConfig(
+      return DecoderConfig.uniform(
           vocabSize,
           hiddenSize,
           intermediateSize,

@@ -63,7 +63,7 @@ class AttentionTest {
   }
 
   private static DecoderConfig config(List<Gate> gates) {
-    return new DecoderConfig(
+    return DecoderConfig.uniform(
         13, 12, 16, 2, 4, 2, 6, 64, 100, new RopeScaling.None(), 1e-6, true, true, 0.3, gates);
   }
 
@@ -300,7 +300,7 @@ class AttentionTest {
     for (var config : variants()) {
       try (var _ = Scope.open();
           var decoder = decoder(config);
-          var plain = decoder(config(config.gates()))) {
+          var plain = decoder(config(config.attention().gates()))) {
         float[] with = full(decoder, ids, Probe.NONE);
         float[] without = full(plain, ids, Probe.NONE);
         double difference = 0;

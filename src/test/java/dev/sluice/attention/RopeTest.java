@@ -86,7 +86,7 @@ class RopeTest {
       int tokens = 7;
       int size = 6;
       var x = gaussian(17, 2, tokens, 3, size);
-      var rope = new RotaryEmbedding(100, NONE, size);
+      var rope = new RotaryEmbedding(new Rotary(100, NONE), size);
       int start = 11;
       float[] before = x.floats();
       float[] after = rope.rotation(start, tokens, Device.CPU).rotate(x).floats();
@@ -113,7 +113,7 @@ class RopeTest {
       int size = 64;
       var x = gaussian(19, 1, 65, 2, size);
       for (var scaling : new RopeScaling[] {NONE, new RopeScaling.Yarn(4, 32)}) {
-        var rope = new RotaryEmbedding(1e4, scaling, size);
+        var rope = new RotaryEmbedding(new Rotary(1e4, scaling), size);
         float[] before = x.floats();
         float[] after = rope.rotation(30_000, 65, Device.CPU).rotate(x).floats();
         for (int head = 0; head < 65 * 2; head++) {
@@ -136,7 +136,7 @@ class RopeTest {
   void positionZeroIsTheIdentity() {
     try (var _ = Scope.open()) {
       var x = gaussian(23, 2, 1, 3, 8);
-      var rotation = new RotaryEmbedding(1e4, NONE, 8).rotation(0, 1, Device.CPU);
+      var rotation = new RotaryEmbedding(new Rotary(1e4, NONE), 8).rotation(0, 1, Device.CPU);
       assertArrayEquals(x.floats(), rotation.rotate(x).floats());
     }
   }
@@ -147,7 +147,7 @@ class RopeTest {
     try (var _ = Scope.open()) {
       var q = gaussian(29, 1, 1, 1, 16);
       var k = gaussian(31, 1, 1, 1, 16);
-      var rope = new RotaryEmbedding(1e4, NONE, 16);
+      var rope = new RotaryEmbedding(new Rotary(1e4, NONE), 16);
       double near = product(rope, q, k, 5, 2);
       assertEquals(near, product(rope, q, k, 105, 102), 1e-4);
       assertEquals(near, product(rope, q, k, 3, 0), 1e-5);

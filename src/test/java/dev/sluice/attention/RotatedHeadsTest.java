@@ -46,7 +46,7 @@ class RotatedHeadsTest {
   }
 
   private static Rotation rotation(long tokens, long width) {
-    return new RotaryEmbedding(100, new RopeScaling.None(), Math.toIntExact(width))
+    return new RotaryEmbedding(new Rotary(100, new RopeScaling.None()), Math.toIntExact(width))
         .rotation(3, Math.toIntExact(tokens), Device.CPU);
   }
 

@@ -136,7 +136,7 @@ class ModelDirectoryTest {
         var _ = Scope.withoutGradient()) {
       // row by row, from the definition of the packing: head j is [H query rows | its gate rows]
       List<SafetensorsFile.Entry> entries = new ArrayList<>();
-      int gateRows = granularity == Granularity.HEADWISE ? 1 : config.headDim();
+      int gateRows = granularity == Granularity.HEADWISE ? 1 : config.attention().headDim();
       for (var parameter : decoder.parameters().all().entrySet()) {
         String name = parameter.getKey();
         if (name.contains(".gates.")) {
@@ -146,8 +146,10 @@ class ModelDirectoryTest {
         if (name.endsWith("q_proj.weight")) {
           var gate = decoder.parameters().get(name.replace("q_proj.weight", "gates.sdpa.weight"));
           List<Tensor> rows = new ArrayList<>();
-          for (int head = 0; head < config.attentionHeads(); head++) {
-            rows.add(tensor.narrow(0, (long) head * config.headDim(), config.headDim()));
+          for (int head = 0; head < config.attention().attentionHeads(); head++) {
+            rows.add(
+                tensor.narrow(
+                    0, (long) head * config.attention().headDim(), config.attention().headDim()));
             rows.add(gate.detach().narrow(0, (long) head * gateRows, gateRows));
           }
           tensor = Tensor.concatenate(rows, 0);
@@ -200,7 +202,7 @@ class ModelDirectoryTest {
 
   private static DecoderConfig tiny(Gate gate) {
     var tiny = Decoders.TINY;
-    return new DecoderConfig(
+    return DecoderConfig.uniform(
         101,
         48,
         80,
@@ -209,8 +211,8 @@ class ModelDirectoryTest {
         2,
         16,
         tiny.maxPositionEmbeddings(),
-        tiny.ropeTheta(),
-        tiny.ropeScaling(),
+        tiny.attention().rotary().theta(),
+        tiny.attention().rotary().scaling(),
         tiny.rmsNormEps(),
         true,
         true,

@@ -37,7 +37,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 /// Whatever a model's tensors are called, they are all found, or it is said what was found.
 class StoredWeightsTest {
   private static final DecoderConfig DENSE =
-      new DecoderConfig(
+      DecoderConfig.uniform(
           31,
           16,
           24,

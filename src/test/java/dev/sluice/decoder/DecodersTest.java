@@ -64,7 +64,8 @@ class DecodersTest {
         all = all.add(elements);
         var expert = Pattern.compile("experts\\.(\\d+)\\.").matcher(name);
         boolean own =
-            !expert.find() || Integer.parseInt(expert.group(1)) < config.experts().perToken();
+            !expert.find()
+                || Integer.parseInt(expert.group(1)) < config.feedForward().experts().perToken();
         active = own ? active.add(elements) : active;
         boolean lookedUp = name.contains("embed_tokens") && !config.tieWordEmbeddings();
         if (own && parameter.getValue().isMatrix() && !lookedUp) {
@@ -73,7 +74,12 @@ class DecodersTest {
       }
       assertEquals(all.longValueExact(), config.parameterCount(), config::toString);
       assertEquals(active.longValueExact(), config.activeParameterCount(), config::toString);
-      double attended = 6.0 * config.layers() * 100 * config.attentionHeads() * config.headDim();
+      double attended =
+          6.0
+              * config.layers().size()
+              * 100
+              * config.attention().attentionHeads()
+              * config.attention().headDim();
       assertEquals(
           6 * multiplied.doubleValue() + attended,
           config.trainingFlopsPerToken(100),
@@ -121,7 +127,7 @@ class DecodersTest {
 
   private static DecoderConfig sized(
       int vocabulary, int hidden, int intermediate, int layers, int heads, int headDim) {
-    return new DecoderConfig(
+    return DecoderConfig.uniform(
         vocabulary,
         hidden,
         intermediate,

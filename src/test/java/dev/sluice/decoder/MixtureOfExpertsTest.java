@@ -236,7 +236,7 @@ class MixtureOfExpertsTest {
 
   @Test
   void counts() {
-    assertEquals(128, Decoders.PAPER_MOE_15B.experts().count());
+    assertEquals(128, Decoders.PAPER_MOE_15B.feedForward().experts().count());
     // the paper's name is 15A2B, with 2.54 B active parameters
     double all = Decoders.PAPER_MOE_15B.parameterCount();
     double active = Decoders.PAPER_MOE_15B.activeParameterCount();

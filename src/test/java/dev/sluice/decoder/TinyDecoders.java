@@ -21,7 +21,7 @@ public final class TinyDecoders {
   }
 
   public static DecoderConfig config(Gate... gates) {
-    return new DecoderConfig(
+    return DecoderConfig.uniform(
         VOCABULARY,
         16,
         24,

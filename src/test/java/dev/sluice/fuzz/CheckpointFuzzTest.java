@@ -31,7 +31,7 @@ import org.junit.jupiter.api.io.TempDir;
 /// The files of a checkpoint that comes from elsewhere.
 class CheckpointFuzzTest {
   private static final DecoderConfig TINY =
-      new DecoderConfig(
+      DecoderConfig.uniform(
           32,
           8,
           8,

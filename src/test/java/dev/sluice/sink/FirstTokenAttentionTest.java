@@ -226,7 +226,7 @@ class FirstTokenAttentionTest {
     try (var file = SafetensorsFile.open(directory.resolve("golden.safetensors"));
         var decoder = ModelDirectory.load(directory, Precision.FLOAT32, Device.CPU, false);
         var _ = Scope.withoutGradient()) {
-      for (int layer = 0; layer < decoder.config().layers(); layer++) {
+      for (int layer = 0; layer < decoder.config().layers().size(); layer++) {
         reference.attention(layer, 0, tensor(file.entry("attention." + layer)));
       }
       var _ = decoder.hiddenStates(tensor(file.entry("input_ids")), null, own);

@@ -67,9 +67,9 @@ class RunConfigTest {
         RunConfig.from(null, Map.of("hidden_size", "64", "layers", "2", "gate", "sdpa-headwise"));
     var decoder = config.decoder(300);
     assertEquals(64, decoder.hiddenSize());
-    assertEquals(2, decoder.layers());
+    assertEquals(2, decoder.layers().size());
     assertEquals(300, decoder.vocabSize());
-    assertEquals(List.of(Gate.SDPA_HEADWISE), decoder.gates());
+    assertEquals(List.of(Gate.SDPA_HEADWISE), decoder.attention().gates());
     assertThrows(
         InvalidInputException.class,
         () ->

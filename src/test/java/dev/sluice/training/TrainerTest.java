@@ -102,7 +102,7 @@ class TrainerTest {
   private static Decoder decoder(Precision precision) {
     var tiny = Decoders.TINY;
     var config =
-        new DecoderConfig(
+        DecoderConfig.uniform(
             50,
             32,
             48,
@@ -111,8 +111,8 @@ class TrainerTest {
             2,
             8,
             tiny.maxPositionEmbeddings(),
-            tiny.ropeTheta(),
-            tiny.ropeScaling(),
+            tiny.attention().rotary().theta(),
+            tiny.attention().rotary().scaling(),
             tiny.rmsNormEps(),
             true,
             true,
