@@ -17,6 +17,7 @@ import dev.sluice.gate.Gate;
 import dev.sluice.optimizer.LearningRateSchedule;
 import dev.sluice.tensor.Precision;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -241,6 +242,27 @@ public record RunConfig(
   private static final int LONGEST_VALUE = 100;
 
   public RunConfig {
+    for (String text :
+        List.of(
+            data,
+            textField,
+            tokenizer,
+            eosToken,
+            model,
+            gate,
+            softmaxSink,
+            sdpaNonlinearity,
+            switchHead,
+            precision,
+            device,
+            schedule,
+            samplePrompt)) {
+      if (!StandardCharsets.UTF_8.newEncoder().canEncode(text)) { // config.toml could not hold it
+        throw new InvalidInputException(
+            "'%s' holds half a character (a surrogate without its other half); give whole characters"
+                .formatted(Printable.brief(text, LONGEST_VALUE)));
+      }
+    }
     require(!data.isBlank(), "data", data, "name a file or folder");
     require(
         heldOutShare > 0 && heldOutShare < 1,

@@ -54,6 +54,21 @@ class RunConfigTest {
             .contains("'x'"));
   }
 
+  /// No file in UTF-8 holds half a character; every other is read back.
+  @Test
+  void textSettingsAreWholeCharacters() throws Exception {
+    for (String setting : new String[] {"data", "text_field", "sample_prompt", "eos_token"}) {
+      var e =
+          assertThrows(
+              InvalidInputException.class,
+              () -> RunConfig.from(null, Map.of(setting, "a\uD83D b")));
+      assertTrue(e.getMessage().contains("holds half a character"), e.getMessage());
+      var config = RunConfig.from(null, Map.of(setting, "a\uD83D\uDE00\u0001\u007f\uffff b"));
+      config.write(directory);
+      assertEquals(config, RunConfig.from(directory.resolve(RunConfig.FILE), Map.of()));
+    }
+  }
+
   private void refused(String toml, String reason) throws Exception {
     Path file = Files.writeString(directory.resolve("bad.toml"), toml);
     var e = assertThrows(InvalidInputException.class, () -> RunConfig.from(file, Map.of()));
