@@ -53,8 +53,13 @@ public record AttentionConfig(
               + keyValueHeads
               + "); choose one that is");
     }
-    if (headDim % 2 != 0) {
-      throw new InvalidInputException("head_dim must be even for rotary embedding, not " + headDim);
+    int turning = rotary.dimensions(headDim);
+    if (turning % 2 != 0 || turning == 0) {
+      throw new InvalidInputException(
+          rotary.share() == 1
+              ? "head_dim must be even for rotary embedding, not " + headDim
+              : "partial_rotary_factor %s turns %d of the %d elements of a head; it must be an even number of at least 2"
+                  .formatted(rotary.share(), turning, headDim));
     }
     gates = List.copyOf(gates);
     var positions = EnumSet.noneOf(GatePosition.class);

@@ -6,7 +6,13 @@ import dev.sluice.InvalidInputException;
 ///
 /// @param theta base of the rotary frequencies
 /// @param scaling how they are stretched
-public record Rotary(double theta, RopeScaling scaling) {
+/// @param share of a head's elements, its first ones, that turn
+public record Rotary(double theta, RopeScaling scaling, double share) {
+  /// All elements turn.
+  public Rotary(double theta, RopeScaling scaling) {
+    this(theta, scaling, 1);
+  }
+
   public Rotary {
     if (!(theta >= 1e-30 && theta <= 1e30)) { // float32 holds its powers
       throw new InvalidInputException(
@@ -17,5 +23,14 @@ public record Rotary(double theta, RopeScaling scaling) {
           "rope_theta is 1: all dimensions turn alike, so YaRN cannot tell them apart; use"
               + " another");
     }
+    if (!(share > 0 && share <= 1)) {
+      throw new InvalidInputException(
+          "partial_rotary_factor must be above 0 and at most 1, not " + share);
+    }
+  }
+
+  /// How many elements of a head turn, as `transformers` rounds it.
+  int dimensions(int headDim) {
+    return (int) (headDim * share);
   }
 }

@@ -43,7 +43,11 @@ final class RotatedHeads {
     int width = Math.toIntExact(x.size(3));
     long tokens = x.size(0) * x.size(1);
     var rotations =
-        new Rotations(rotation.cosines().memory(), rotation.sines().memory(), x.size(1));
+        new Rotations(
+            rotation.cosines().memory(),
+            rotation.sines().memory(),
+            Math.toIntExact(rotation.cosines().size(-1)),
+            x.size(1));
     var out = Tensor.uninitialized(x, x.type(), x.shape());
     var xs = x.numbers();
     var weights = weight == null ? null : weight.numbers();

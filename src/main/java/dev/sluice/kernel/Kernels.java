@@ -74,8 +74,9 @@ public interface Kernels {
 
   /// RMSNorm of each head, then its rotation: row r holds head `r mod heads` of token `r / heads`,
   /// at position `p = (r / heads) mod positions`. With `u = x · s · weight` as in [#rmsNorm] (`u =
-  /// x` without a weight) and h = width / 2: `out[i] = u[i] cos[p·h + i] − u[i + h] sin[p·h + i]`
-  /// and `out[i + h] = u[i + h] cos[p·h + i] + u[i] sin[p·h + i]` for i < h.
+  /// x` without a weight) and h pairs: `out[i] = u[i] cos[p·h + i] − u[i + h] sin[p·h + i]` and
+  /// `out[i + h] = u[i + h] cos[p·h + i] + u[i] sin[p·h + i]` for i < h, `out[i] = u[i]` for i ≥
+  /// 2h.
   void normRotate(
       Floats x,
       @Nullable Floats weight,

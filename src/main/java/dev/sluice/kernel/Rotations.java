@@ -4,7 +4,8 @@ import java.lang.foreign.MemorySegment;
 
 /// Cosines and sines of rotary position embedding.
 ///
-/// @param cosines positions × half the head's width, float32
+/// @param cosines positions × `pairs`, float32
 /// @param sines likewise
+/// @param pairs of a head's elements that turn, from its first on; those behind `2 · pairs` do not
 /// @param positions after which the positions start again, with the next sequence
-public record Rotations(MemorySegment cosines, MemorySegment sines, long positions) {}
+public record Rotations(MemorySegment cosines, MemorySegment sines, int pairs, long positions) {}

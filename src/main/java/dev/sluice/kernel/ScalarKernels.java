@@ -159,7 +159,7 @@ public final class ScalarKernels implements Kernels {
       int width,
       long from,
       long to) {
-    int half = width / 2;
+    int half = rotations.pairs();
     float[] u = new float[width];
     for (long r = from; r < to; r++) {
       float s = weight == null ? 1 : inverseRoot(x, r * width, width, epsilon);
@@ -172,6 +172,9 @@ public final class ScalarKernels implements Kernels {
         float sin = get(rotations.sines(), angle + i);
         out.set(r * width + i, u[i] * cos - u[i + half] * sin);
         out.set(r * width + i + half, u[i + half] * cos + u[i] * sin);
+      }
+      for (int i = 2 * half; i < width; i++) {
+        out.set(r * width + i, u[i]);
       }
     }
   }
@@ -189,7 +192,7 @@ public final class ScalarKernels implements Kernels {
       int width,
       long from,
       long to) {
-    int half = width / 2;
+    int half = rotations.pairs();
     float[] d = new float[width];
     for (long r = from; r < to; r++) {
       long angle = r / heads % rotations.positions() * half;
@@ -200,6 +203,9 @@ public final class ScalarKernels implements Kernels {
         float second = dOut.get(r * width + i + half);
         d[i] = first * cos + second * sin;
         d[i + half] = second * cos - first * sin;
+      }
+      for (int i = 2 * half; i < width; i++) {
+        d[i] = dOut.get(r * width + i);
       }
       if (weight != null) {
         normGradient(d, x, r * width, weight, epsilon, dWeight);

@@ -141,8 +141,8 @@ final class VectorNorm {
       int width,
       long from,
       long to) {
-    int half = width / 2;
-    if (half % LANES != 0) { // no usual head size
+    int half = rotations.pairs();
+    if (half % LANES != 0 || width % LANES != 0) { // no usual head size
       DEFINITION.normRotate(x, weight, epsilon, rotations, out, heads, width, from, to);
       return;
     }
@@ -199,8 +199,8 @@ final class VectorNorm {
       int width,
       long from,
       long to) {
-    int half = width / 2;
-    if (half % LANES != 0) {
+    int half = rotations.pairs();
+    if (half % LANES != 0 || width % LANES != 0) {
       DEFINITION.normRotateBackward(
           dOut, x, weight, epsilon, rotations, dx, dWeight, heads, width, from, to);
       return;

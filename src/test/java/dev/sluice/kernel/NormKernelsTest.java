@@ -278,6 +278,7 @@ class NormKernelsTest implements RangeKernelRules {
                 poisoned(arena, (long) positions * half, false),
                 i -> (float) Math.sin((1 + i / half) * Math.pow(100, -i % half / (double) half)))
             .memory(),
+        half,
         positions);
   }
 
