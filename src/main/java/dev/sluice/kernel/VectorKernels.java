@@ -15,7 +15,8 @@ import jdk.incubator.vector.VectorOperators;
 import org.jspecify.annotations.Nullable;
 
 /// The kernels with the Vector API, see [Lanes] for how they are built. Norms and rotation are in
-/// [VectorNorm], softmax and loss in [VectorSoftmax].
+/// [VectorNorm], softmax and loss in [VectorSoftmax], the gated delta rule in [VectorDeltaRule] and
+/// its convolution in [VectorConvolution].
 public final class VectorKernels implements Kernels {
   private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
 
@@ -550,6 +551,90 @@ public final class VectorKernels implements Kernels {
       }
       write(sum, numbers, at, columns);
     }
+  }
+
+  // ---------------------------------------------------------------- the gated delta rule
+
+  @Override
+  public void causalConvolution(
+      Floats x,
+      @Nullable Floats history,
+      Floats weight,
+      Floats out,
+      Convolution sizes,
+      int from,
+      int to) {
+    VectorConvolution.forward(x, history, weight, out, sizes, from, to);
+  }
+
+  @Override
+  public void causalConvolutionBackward(
+      Floats dOut,
+      Floats x,
+      @Nullable Floats history,
+      Floats weight,
+      Floats dx,
+      Floats dWeight,
+      Convolution sizes,
+      int from,
+      int to) {
+    VectorConvolution.backward(dOut, x, history, weight, dx, dWeight, sizes, from, to);
+  }
+
+  @Override
+  public void deltaScores(
+      MemorySegment scores,
+      double[] decays,
+      float[] rates,
+      MemorySegment system,
+      MemorySegment weights,
+      int rows) {
+    VectorDeltaRule.scores(scores, decays, rates, system, weights, rows);
+  }
+
+  @Override
+  public void deltaScoresBackward(
+      MemorySegment scores,
+      MemorySegment products,
+      double[] decays,
+      float[] rates,
+      MemorySegment dScores,
+      double[] dDecays,
+      double[] dRates,
+      int rows) {
+    VectorDeltaRule.scoresBackward(scores, products, decays, rates, dScores, dDecays, dRates, rows);
+  }
+
+  @Override
+  public void solveUnitTriangle(
+      MemorySegment lower, MemorySegment x, boolean transposed, int rows, int width) {
+    VectorDeltaRule.solve(lower, x, transposed, rows, width);
+  }
+
+  @Override
+  public void addScaledRows(
+      MemorySegment x,
+      MemorySegment factors,
+      MemorySegment base,
+      MemorySegment sums,
+      MemorySegment dots,
+      int rows,
+      int width) {
+    VectorDeltaRule.addScaledRows(x, factors, base, sums, dots, rows, width);
+  }
+
+  @Override
+  public void deltaStep(
+      MemorySegment key,
+      MemorySegment query,
+      Floats value,
+      float decay,
+      float rate,
+      MemorySegment state,
+      Floats out,
+      int keyWidth,
+      int valueWidth) {
+    VectorDeltaRule.step(key, query, value, decay, rate, state, out, keyWidth, valueWidth);
   }
 
   // ---------------------------------------------------------------- the optimizer
