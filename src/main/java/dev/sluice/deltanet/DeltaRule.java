@@ -368,6 +368,12 @@ public final class DeltaRule {
     return Scratch.numbers(purpose, count, false);
   }
 
+  /// e^x, and zero instead of a subnormal number, which would take a hundred times as long.
+  private static float factor(double x) {
+    float factor = (float) Math.exp(x);
+    return factor < Float.MIN_NORMAL ? 0 : factor;
+  }
+
   private static void clear(MemorySegment floats, long from, long to) {
     floats.asSlice(from * 4, (to - from) * 4).fill((byte) 0);
   }
@@ -551,14 +557,14 @@ public final class DeltaRule {
         this.decay[i] = sum;
         rate[i] = i < count ? beta.getAtIndex(FLOAT, at(i, valueHead)) : 0;
         rateFactors.setAtIndex(FLOAT, i, rate[i]);
-        float factor = (float) Math.exp(sum);
+        float factor = factor(sum);
         fromStart.setAtIndex(FLOAT, i, -factor);
         fromStart.setAtIndex(FLOAT, rows + i, factor);
       }
       for (int i = 0; i < rows; i++) {
-        toEnd.setAtIndex(FLOAT, i, (float) Math.exp(sum - decay[i]));
+        toEnd.setAtIndex(FLOAT, i, factor(sum - decay[i]));
       }
-      throughout.setAtIndex(FLOAT, 0, (float) Math.exp(sum));
+      throughout.setAtIndex(FLOAT, 0, factor(sum));
       copy(keysQueries.memory(), decayed.memory(), 2L * rows * keyWidth);
       Kernels.FASTEST.scaleRows(decayed.memory(), fromStart, 2 * rows, keyWidth);
       Kernels.FASTEST.deltaScores(
@@ -837,7 +843,7 @@ public final class DeltaRule {
                 chunk.keysQueries.memory(),
                 chunk.keysQueries.from(keyWidth).memory(),
                 mixed.numbers().from(chunk.valueRows(valueHead).start()),
-                (float) Math.exp(decay),
+                factor(decay),
                 beta.getAtIndex(FLOAT, head),
                 slice(states, head),
                 y.from(head * valueWidth),

@@ -1,5 +1,6 @@
 package dev.sluice.kernel;
 
+import static dev.sluice.kernel.Lanes.CHUNK;
 import static dev.sluice.kernel.Lanes.F;
 import static dev.sluice.kernel.Lanes.LANES;
 import static dev.sluice.kernel.Lanes.array;
@@ -161,55 +162,103 @@ final class VectorDeltaRule {
 
   // ---------------------------------------------------------------- the triangular system
 
+  /// Row s is solved when it has lost its share of the rows t < s. The transposed system is the
+  /// same with rows and columns counted from the end.
   static void solve(MemorySegment lower, MemorySegment x, boolean transposed, int rows, int width) {
     float[] triangle = array(rows * rows);
     read(Floats.float32(lower), 0, triangle, rows * rows);
-    float[] block = new float[rows * COLUMNS];
-    float[] row = new float[COLUMNS];
+    int origin = transposed ? rows * rows - 1 : 0;
+    int down = transposed ? -1 : rows;
+    int right = transposed ? -rows : 1;
+    int stride = (width + COLUMNS - 1) / COLUMNS * COLUMNS;
+    float[] y = new float[rows * stride];
+    float[] row = array(width);
     var numbers = Floats.float32(x);
+    for (int i = 0; i < rows; i++) {
+      read(numbers, (long) i * width, row, width);
+      System.arraycopy(row, 0, y, i * stride, row.length);
+    }
+    int step = transposed ? -stride : stride;
     for (int first = 0; first < width; first += COLUMNS) {
-      int count = Math.min(COLUMNS, width - first);
-      for (int i = 0; i < rows; i++) {
-        read(numbers, (long) i * width + first, row, count);
-        System.arraycopy(row, 0, block, i * COLUMNS, COLUMNS);
+      int top = first + (transposed ? (rows - 1) * stride : 0);
+      int s = 0;
+      for (; s < rows - 1; s += 2) {
+        subtractFromTwo(triangle, origin + s * down, down, right, y, top, step, s);
       }
-      for (int i = 0; i < rows; i++) {
-        if (transposed) {
-          int at = rows - 1 - i;
-          subtract(triangle, (at + 1) * rows + at, rows, block, at, at + 1, rows);
-        } else {
-          subtract(triangle, i * rows, 1, block, i, 0, i);
-        }
+      if (s < rows) {
+        subtractFromOne(triangle, origin + s * down, right, y, top, step, s);
       }
-      for (int i = 0; i < rows; i++) {
-        System.arraycopy(block, i * COLUMNS, row, 0, COLUMNS);
-        write(row, numbers, (long) i * width + first, count);
-      }
+    }
+    for (int i = 0; i < rows; i++) {
+      System.arraycopy(y, i * stride, row, 0, row.length);
+      write(row, numbers, (long) i * width, width);
     }
   }
 
-  /// Row i of the block loses its share of the rows `from … to`, which are solved.
-  ///
-  /// @param start of row `from`'s factor in the triangle, and `step` from one factor to the next
-  private static void subtract(
-      float[] triangle, int start, int step, float[] block, int i, int from, int to) {
-    int own = i * COLUMNS;
-    var a = FloatVector.fromArray(F, block, own);
-    var b = FloatVector.fromArray(F, block, own + LANES);
-    var c = FloatVector.fromArray(F, block, own + 2 * LANES);
-    var d = FloatVector.fromArray(F, block, own + 3 * LANES);
-    for (int j = from, at = start; j < to; j++, at += step) {
-      var factor = FloatVector.broadcast(F, -triangle[at]);
-      int row = j * COLUMNS;
-      a = factor.fma(FloatVector.fromArray(F, block, row), a);
-      b = factor.fma(FloatVector.fromArray(F, block, row + LANES), b);
-      c = factor.fma(FloatVector.fromArray(F, block, row + 2 * LANES), c);
-      d = factor.fma(FloatVector.fromArray(F, block, row + 3 * LANES), d);
+  /// Solves row s, whose factors begin at `start` and are `right` apart; row t begins at `top + t ·
+  /// step`.
+  private static void subtractFromOne(
+      float[] triangle, int start, int right, float[] y, int top, int step, int s) {
+    int own = top + s * step;
+    var a = FloatVector.fromArray(F, y, own);
+    var b = FloatVector.fromArray(F, y, own + LANES);
+    var c = FloatVector.fromArray(F, y, own + 2 * LANES);
+    var d = FloatVector.fromArray(F, y, own + 3 * LANES);
+    for (int t = 0; t < s; t++) {
+      var factor = FloatVector.broadcast(F, -triangle[start + t * right]);
+      int row = top + t * step;
+      a = factor.fma(FloatVector.fromArray(F, y, row), a);
+      b = factor.fma(FloatVector.fromArray(F, y, row + LANES), b);
+      c = factor.fma(FloatVector.fromArray(F, y, row + 2 * LANES), c);
+      d = factor.fma(FloatVector.fromArray(F, y, row + 3 * LANES), d);
     }
-    a.intoArray(block, own);
-    b.intoArray(block, own + LANES);
-    c.intoArray(block, own + 2 * LANES);
-    d.intoArray(block, own + 3 * LANES);
+    a.intoArray(y, own);
+    b.intoArray(y, own + LANES);
+    c.intoArray(y, own + 2 * LANES);
+    d.intoArray(y, own + 3 * LANES);
+  }
+
+  /// Solves rows s and s + 1, so that each row that is solved already is read for both.
+  ///
+  /// @param down from a factor of the first to that of the second
+  private static void subtractFromTwo(
+      float[] triangle, int start, int down, int right, float[] y, int top, int step, int s) {
+    int own = top + s * step;
+    int next = own + step;
+    var a = FloatVector.fromArray(F, y, own);
+    var b = FloatVector.fromArray(F, y, own + LANES);
+    var c = FloatVector.fromArray(F, y, own + 2 * LANES);
+    var d = FloatVector.fromArray(F, y, own + 3 * LANES);
+    var e = FloatVector.fromArray(F, y, next);
+    var f = FloatVector.fromArray(F, y, next + LANES);
+    var g = FloatVector.fromArray(F, y, next + 2 * LANES);
+    var h = FloatVector.fromArray(F, y, next + 3 * LANES);
+    for (int t = 0; t < s; t++) {
+      var first = FloatVector.broadcast(F, -triangle[start + t * right]);
+      var second = FloatVector.broadcast(F, -triangle[start + down + t * right]);
+      int row = top + t * step;
+      var solved = FloatVector.fromArray(F, y, row);
+      a = first.fma(solved, a);
+      e = second.fma(solved, e);
+      solved = FloatVector.fromArray(F, y, row + LANES);
+      b = first.fma(solved, b);
+      f = second.fma(solved, f);
+      solved = FloatVector.fromArray(F, y, row + 2 * LANES);
+      c = first.fma(solved, c);
+      g = second.fma(solved, g);
+      solved = FloatVector.fromArray(F, y, row + 3 * LANES);
+      d = first.fma(solved, d);
+      h = second.fma(solved, h);
+    }
+    a.intoArray(y, own);
+    b.intoArray(y, own + LANES);
+    c.intoArray(y, own + 2 * LANES);
+    d.intoArray(y, own + 3 * LANES);
+    var last = FloatVector.broadcast(F, -triangle[start + down + s * right]);
+    last.fma(a, e).intoArray(y, next);
+    last.fma(b, f).intoArray(y, next + LANES);
+    last.fma(c, g).intoArray(y, next + 2 * LANES);
+    last.fma(d, h).intoArray(y, next + 3 * LANES);
   }
 
   // ---------------------------------------------------------------- rows
@@ -222,20 +271,38 @@ final class VectorDeltaRule {
       MemorySegment dots,
       int rows,
       int width) {
-    float[] row = array(width);
-    float[] other = array(width);
-    float[] sum = array(width);
+    int row = padded(width);
+    int atOnce = row == width ? Math.max(1, CHUNK / width) : 1; // rows of whole vectors
+    float[] scaled = array(atOnce * row);
+    float[] other = array(atOnce * row);
+    float[] sum = array(atOnce * row);
     float[] lanes = array(LANES);
-    for (int i = 0; i < rows; i++) {
-      float factor = factors.get(FLOAT, i * 4L);
-      read(Floats.float32(x), (long) i * width, row, width);
-      read(Floats.float32(base), (long) i * width, other, width);
-      read(Floats.float32(sums), (long) i * width, sum, width);
-      scale(row, factor, row.length);
-      add(row, sum, row.length);
-      dots.set(FLOAT, i * 4L, Lanes.dot(row, other, 0, row.length, lanes));
-      write(sum, Floats.float32(sums), (long) i * width, width);
+    for (int start = 0; start < rows; start += atOnce) {
+      int count = Math.min(atOnce, rows - start) * width;
+      long at = (long) start * width;
+      read(Floats.float32(x), at, scaled, count);
+      read(Floats.float32(base), at, other, count);
+      read(Floats.float32(sums), at, sum, count);
+      for (int r = 0; r * width < count; r++) {
+        float factor = factors.get(FLOAT, (start + r) * 4L);
+        dots.set(
+            FLOAT, (start + r) * 4L, addScaled(scaled, other, sum, r * row, row, factor, lanes));
+      }
+      write(sum, Floats.float32(sums), at, count);
     }
+  }
+
+  /// sum ← sum + factor x, and factor x · base, of a row that begins at `start`.
+  private static float addScaled(
+      float[] x, float[] base, float[] sum, int start, int padded, float factor, float[] lanes) {
+    var factors = Lanes.all(factor);
+    var dot = Lanes.all(0);
+    for (int i = start; i < start + padded; i += LANES) {
+      var scaled = at(x, i).mul(factors);
+      dot = scaled.fma(at(base, i), dot);
+      at(sum, i).add(scaled).intoArray(sum, i);
+    }
+    return Lanes.sum(dot, lanes);
   }
 
   // ---------------------------------------------------------------- one token

@@ -342,12 +342,16 @@ public final class VectorKernels implements Kernels {
 
   @Override
   public void scaleRows(MemorySegment x, MemorySegment factors, int rows, int width) {
-    float[] row = array(width);
+    int most = Math.max(1, CHUNK / width);
+    float[] some = array(most * width);
     var numbers = Floats.float32(x);
-    for (int i = 0; i < rows; i++) {
-      read(numbers, (long) i * width, row, width);
-      scale(row, factors.get(FLOAT, i * 4L), row.length);
-      write(row, numbers, (long) i * width, width);
+    for (int start = 0; start < rows; start += most) {
+      int count = Math.min(most, rows - start);
+      read(numbers, (long) start * width, some, count * width);
+      for (int r = 0; r < count; r++) {
+        scale(some, r * width, width, factors.get(FLOAT, (start + r) * 4L));
+      }
+      write(some, numbers, (long) start * width, count * width);
     }
   }
 
@@ -691,13 +695,6 @@ public final class VectorKernels implements Kernels {
   }
 
   // ---------------------------------------------------------------- small loops
-
-  private static void scale(float[] a, float factor, int padded) {
-    var factors = Lanes.all(factor);
-    for (int i = 0; i < padded; i += LANES) {
-      at(a, i).mul(factors).intoArray(a, i);
-    }
-  }
 
   /// Divides `count` numbers from `start` on, which need not be whole vectors.
   private static void divide(float[] a, int start, int count, float divisor) {
