@@ -24,6 +24,7 @@ module dev.sluice {
   exports dev.sluice.checkpoint;
   exports dev.sluice.corpus;
   exports dev.sluice.decoder;
+  exports dev.sluice.deltanet;
   exports dev.sluice.distributed;
   exports dev.sluice.evaluation;
   exports dev.sluice.gate;

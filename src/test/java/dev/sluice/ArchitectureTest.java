@@ -34,6 +34,7 @@ class ArchitectureTest {
           "probe",
           "gate",
           "attention",
+          "deltanet",
           "decoder",
           "tokenizer",
           "corpus",

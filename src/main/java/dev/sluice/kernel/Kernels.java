@@ -204,6 +204,111 @@ public interface Kernels {
   /// @param out float32
   void dotRows(Floats a, Floats b, MemorySegment out, int rows, int width);
 
+  /// The causal convolution of channels over tokens, with SiLU: `u[b, t, c] = Σ_i weight[c, i] ·
+  /// x[b, t − w + 1 + i, c]` for i < w and `out[b, t, c] = u · σ(u)`. Tokens before the first one
+  /// are the last ones of the history, or zero.
+  ///
+  /// @param history `[batch, w − 1, channels]`, or null
+  /// @param weight `[channels, w]`
+  /// @param from the first channel, and `to` the one after the last
+  void causalConvolution(
+      Floats x,
+      @Nullable Floats history,
+      Floats weight,
+      Floats out,
+      Convolution sizes,
+      int from,
+      int to);
+
+  /// The gradient of [#causalConvolution]: with `du[b, t, c] = dOut[b, t, c] · σ(u) · (1 + u ·
+  /// σ(−u))`, `dx[b, t, c] = Σ_i weight[c, w − 1 − i] · du[b, t + i, c]`, and `dWeight[c, i]` grows
+  /// by `Σ_{b, t} du[b, t, c] · x[b, t − w + 1 + i, c]`. The history gets no gradient.
+  ///
+  /// @param dWeight float32, added to
+  void causalConvolutionBackward(
+      Floats dOut,
+      Floats x,
+      @Nullable Floats history,
+      Floats weight,
+      Floats dx,
+      Floats dWeight,
+      Convolution sizes,
+      int from,
+      int to);
+
+  /// The triangular matrices of a chunk of n tokens of the gated delta rule, with `e(i, j) =
+  /// e^(decays[i] − decays[j])`: `system[i, j] = rates[i] · scores[i, j] · e(i, j)` for j < i,
+  /// `weights[i, j] = scores[n + i, j] · e(i, j)` for j ≤ i, and zero elsewhere. Only decays of
+  /// later tokens from earlier ones are taken, so that nothing overflows.
+  ///
+  /// @param scores float32 `[2n, n]`: keys with keys, then queries with keys
+  /// @param decays that do not rise
+  /// @param system float32 `[n, n]`
+  /// @param weights float32 `[n, n]`
+  /// @param rows n
+  void deltaScores(
+      MemorySegment scores,
+      double[] decays,
+      float[] rates,
+      MemorySegment system,
+      MemorySegment weights,
+      int rows);
+
+  /// The gradient of [#deltaScores], where ∂L/∂system is `−products[i, j]` and ∂L/∂weights is
+  /// `products[n + i, j]`: `dScores` grows by ∂L/∂scores, `dDecays` and `dRates` by what their
+  /// names say.
+  ///
+  /// @param products float32 `[2n, n]`
+  /// @param dScores float32 `[2n, n]`, added to
+  void deltaScoresBackward(
+      MemorySegment scores,
+      MemorySegment products,
+      double[] decays,
+      float[] rates,
+      MemorySegment dScores,
+      double[] dDecays,
+      double[] dRates,
+      int rows);
+
+  /// Solves `(I + L) y = x`, or `(I + Lᵀ) y = x`, for every column of x, which y takes the place
+  /// of.
+  ///
+  /// @param lower float32 `[rows, rows]`, zero on and above the diagonal
+  /// @param x float32 `[rows, width]`
+  void solveUnitTriangle(
+      MemorySegment lower, MemorySegment x, boolean transposed, int rows, int width);
+
+  /// `sums[i · width + j] += factors[i] · x[i · width + j]`, and `dots[i] = factors[i] · Σ_j x[i ·
+  /// width + j] · base[i · width + j]`, which is the gradient of the factor's logarithm where x is
+  /// that of factors times base; all float32.
+  void addScaledRows(
+      MemorySegment x,
+      MemorySegment factors,
+      MemorySegment base,
+      MemorySegment sums,
+      MemorySegment dots,
+      int rows,
+      int width);
+
+  /// One token of the gated delta rule of one head: with `u = stateᵀ key`, `w = stateᵀ query` and
+  /// `d = rate · (value − decay · u)`: `out = decay · w + (query · key) d`, and `state ← decay ·
+  /// state + key dᵀ`.
+  ///
+  /// @param key float32
+  /// @param query float32
+  /// @param decay a factor from 0 to 1
+  /// @param state float32 `[keyWidth, valueWidth]`
+  void deltaStep(
+      MemorySegment key,
+      MemorySegment query,
+      Floats value,
+      float decay,
+      float rate,
+      MemorySegment state,
+      Floats out,
+      int keyWidth,
+      int valueWidth);
+
   /// The next-token loss of rows of logits and its gradient: `losses[r] = ln Σ_j e^logits[r·v + j]
   /// − logits[r·v + targets[r]]`, `dLogits[r·v + j] = scale · (softmax_j − [j = targets[r]])`.
   ///

@@ -380,6 +380,210 @@ public final class ScalarKernels implements Kernels {
   }
 
   @Override
+  public void causalConvolution(
+      Floats x,
+      @Nullable Floats history,
+      Floats weight,
+      Floats out,
+      Convolution sizes,
+      int from,
+      int to) {
+    for (long token = 0; token < sizes.batch() * sizes.tokens(); token++) {
+      for (int c = from; c < to; c++) {
+        float u = convolved(x, history, weight, sizes, token, c);
+        out.set(token * sizes.channels() + c, u * sigmoid(u));
+      }
+    }
+  }
+
+  @Override
+  public void causalConvolutionBackward(
+      Floats dOut,
+      Floats x,
+      @Nullable Floats history,
+      Floats weight,
+      Floats dx,
+      Floats dWeight,
+      Convolution sizes,
+      int from,
+      int to) {
+    int width = sizes.width();
+    for (int c = from; c < to; c++) {
+      double[] sums = new double[width];
+      for (long token = 0; token < sizes.batch() * sizes.tokens(); token++) {
+        double sum = 0;
+        for (int i = 0; i < width && token % sizes.tokens() + i < sizes.tokens(); i++) {
+          float d = convolvedSlope(dOut, x, history, weight, sizes, token + i, c);
+          sum += (double) weight.get((long) c * width + width - 1 - i) * d;
+        }
+        dx.set(token * sizes.channels() + c, (float) sum);
+        float d = convolvedSlope(dOut, x, history, weight, sizes, token, c);
+        for (int i = 0; i < width; i++) {
+          sums[i] += (double) d * before(x, history, sizes, token, width - 1 - i, c);
+        }
+      }
+      for (int i = 0; i < width; i++) {
+        long at = (long) c * width + i;
+        dWeight.set(at, (float) (dWeight.get(at) + sums[i]));
+      }
+    }
+  }
+
+  /// u of a token, counted through all sequences.
+  private static float convolved(
+      Floats x, @Nullable Floats history, Floats weight, Convolution sizes, long token, int c) {
+    double sum = 0;
+    for (int i = 0; i < sizes.width(); i++) {
+      float earlier = before(x, history, sizes, token, sizes.width() - 1 - i, c);
+      sum += (double) weight.get((long) c * sizes.width() + i) * earlier;
+    }
+    return (float) sum;
+  }
+
+  private static float convolvedSlope(
+      Floats dOut,
+      Floats x,
+      @Nullable Floats history,
+      Floats weight,
+      Convolution sizes,
+      long token,
+      int c) {
+    float u = convolved(x, history, weight, sizes, token, c);
+    return dOut.get(token * sizes.channels() + c) * sigmoid(u) * (1 + u * sigmoid(-u));
+  }
+
+  /// Channel c of the token that stands `distance` before a token.
+  private static float before(
+      Floats x, @Nullable Floats history, Convolution sizes, long token, int distance, int c) {
+    long within = token % sizes.tokens() - distance;
+    if (within >= 0) {
+      return x.get((token - distance) * sizes.channels() + c);
+    }
+    int earlier = sizes.width() - 1;
+    long sequence = token / sizes.tokens();
+    return history == null
+        ? 0
+        : history.get((sequence * earlier + earlier + within) * sizes.channels() + c);
+  }
+
+  @Override
+  public void deltaScores(
+      MemorySegment scores,
+      double[] decays,
+      float[] rates,
+      MemorySegment system,
+      MemorySegment weights,
+      int rows) {
+    for (int i = 0; i < rows; i++) {
+      for (int j = 0; j < rows; j++) {
+        double factor = j <= i ? Math.exp(decays[i] - decays[j]) : 0;
+        long at = (long) i * rows + j;
+        double key = get(scores, at);
+        double query = get(scores, (long) rows * rows + at);
+        set(system, at, j < i ? (float) (rates[i] * key * factor) : 0);
+        set(weights, at, j <= i ? (float) (query * factor) : 0);
+      }
+    }
+  }
+
+  @Override
+  public void deltaScoresBackward(
+      MemorySegment scores,
+      MemorySegment products,
+      double[] decays,
+      float[] rates,
+      MemorySegment dScores,
+      double[] dDecays,
+      double[] dRates,
+      int rows) {
+    for (int i = 0; i < rows; i++) {
+      for (int j = 0; j <= i; j++) {
+        double factor = Math.exp(decays[i] - decays[j]);
+        long key = (long) i * rows + j;
+        long query = (long) rows * rows + key;
+        double ofQuery = get(products, query) * factor;
+        set(dScores, query, (float) (get(dScores, query) + ofQuery));
+        if (j < i) { // the diagonal of the weights has no decay
+          double ofSystem = -get(products, key) * factor;
+          double ofKey = ofSystem * rates[i];
+          set(dScores, key, (float) (get(dScores, key) + ofKey));
+          dRates[i] += ofSystem * get(scores, key);
+          double ofDecay = ofKey * get(scores, key) + ofQuery * get(scores, query);
+          dDecays[i] += ofDecay;
+          dDecays[j] -= ofDecay;
+        }
+      }
+    }
+  }
+
+  @Override
+  public void solveUnitTriangle(
+      MemorySegment lower, MemorySegment x, boolean transposed, int rows, int width) {
+    for (int c = 0; c < width; c++) {
+      for (int step = 0; step < rows; step++) {
+        int i = transposed ? rows - 1 - step : step;
+        double rest = get(x, (long) i * width + c);
+        for (int j = transposed ? i + 1 : 0; j < (transposed ? rows : i); j++) {
+          long at = transposed ? (long) j * rows + i : (long) i * rows + j;
+          rest -= (double) get(lower, at) * get(x, (long) j * width + c);
+        }
+        set(x, (long) i * width + c, (float) rest);
+      }
+    }
+  }
+
+  @Override
+  public void addScaledRows(
+      MemorySegment x,
+      MemorySegment factors,
+      MemorySegment base,
+      MemorySegment sums,
+      MemorySegment dots,
+      int rows,
+      int width) {
+    for (int i = 0; i < rows; i++) {
+      double factor = get(factors, i);
+      double dot = 0;
+      for (long j = (long) i * width; j < (i + 1L) * width; j++) {
+        double scaled = factor * get(x, j);
+        set(sums, j, (float) (get(sums, j) + scaled));
+        dot += scaled * get(base, j);
+      }
+      set(dots, i, (float) dot);
+    }
+  }
+
+  @Override
+  public void deltaStep(
+      MemorySegment key,
+      MemorySegment query,
+      Floats value,
+      float decay,
+      float rate,
+      MemorySegment state,
+      Floats out,
+      int keyWidth,
+      int valueWidth) {
+    for (int j = 0; j < valueWidth; j++) {
+      double read = 0;
+      double seen = 0;
+      double same = 0;
+      for (int i = 0; i < keyWidth; i++) {
+        double number = get(state, (long) i * valueWidth + j);
+        read += get(key, i) * number;
+        seen += get(query, i) * number;
+        same += (double) get(query, i) * get(key, i);
+      }
+      double change = rate * (value.get(j) - decay * read);
+      out.set(j, (float) (decay * seen + same * change));
+      for (int i = 0; i < keyWidth; i++) {
+        long at = (long) i * valueWidth + j;
+        set(state, at, (float) (decay * (double) get(state, at) + get(key, i) * change));
+      }
+    }
+  }
+
+  @Override
   public void crossEntropy(
       MemorySegment logits,
       MemorySegment targets,

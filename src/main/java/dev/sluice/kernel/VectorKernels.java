@@ -15,7 +15,8 @@ import jdk.incubator.vector.VectorOperators;
 import org.jspecify.annotations.Nullable;
 
 /// The kernels with the Vector API, see [Lanes] for how they are built. Norms and rotation are in
-/// [VectorNorm], softmax and loss in [VectorSoftmax].
+/// [VectorNorm], softmax and loss in [VectorSoftmax], the gated delta rule in [VectorDeltaRule] and
+/// its convolution in [VectorConvolution].
 public final class VectorKernels implements Kernels {
   private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
 
@@ -341,12 +342,16 @@ public final class VectorKernels implements Kernels {
 
   @Override
   public void scaleRows(MemorySegment x, MemorySegment factors, int rows, int width) {
-    float[] row = array(width);
+    int most = Math.max(1, CHUNK / width);
+    float[] some = array(most * width);
     var numbers = Floats.float32(x);
-    for (int i = 0; i < rows; i++) {
-      read(numbers, (long) i * width, row, width);
-      scale(row, factors.get(FLOAT, i * 4L), row.length);
-      write(row, numbers, (long) i * width, width);
+    for (int start = 0; start < rows; start += most) {
+      int count = Math.min(most, rows - start);
+      read(numbers, (long) start * width, some, count * width);
+      for (int r = 0; r < count; r++) {
+        scale(some, r * width, width, factors.get(FLOAT, (start + r) * 4L));
+      }
+      write(some, numbers, (long) start * width, count * width);
     }
   }
 
@@ -552,6 +557,90 @@ public final class VectorKernels implements Kernels {
     }
   }
 
+  // ---------------------------------------------------------------- the gated delta rule
+
+  @Override
+  public void causalConvolution(
+      Floats x,
+      @Nullable Floats history,
+      Floats weight,
+      Floats out,
+      Convolution sizes,
+      int from,
+      int to) {
+    VectorConvolution.forward(x, history, weight, out, sizes, from, to);
+  }
+
+  @Override
+  public void causalConvolutionBackward(
+      Floats dOut,
+      Floats x,
+      @Nullable Floats history,
+      Floats weight,
+      Floats dx,
+      Floats dWeight,
+      Convolution sizes,
+      int from,
+      int to) {
+    VectorConvolution.backward(dOut, x, history, weight, dx, dWeight, sizes, from, to);
+  }
+
+  @Override
+  public void deltaScores(
+      MemorySegment scores,
+      double[] decays,
+      float[] rates,
+      MemorySegment system,
+      MemorySegment weights,
+      int rows) {
+    VectorDeltaRule.scores(scores, decays, rates, system, weights, rows);
+  }
+
+  @Override
+  public void deltaScoresBackward(
+      MemorySegment scores,
+      MemorySegment products,
+      double[] decays,
+      float[] rates,
+      MemorySegment dScores,
+      double[] dDecays,
+      double[] dRates,
+      int rows) {
+    VectorDeltaRule.scoresBackward(scores, products, decays, rates, dScores, dDecays, dRates, rows);
+  }
+
+  @Override
+  public void solveUnitTriangle(
+      MemorySegment lower, MemorySegment x, boolean transposed, int rows, int width) {
+    VectorDeltaRule.solve(lower, x, transposed, rows, width);
+  }
+
+  @Override
+  public void addScaledRows(
+      MemorySegment x,
+      MemorySegment factors,
+      MemorySegment base,
+      MemorySegment sums,
+      MemorySegment dots,
+      int rows,
+      int width) {
+    VectorDeltaRule.addScaledRows(x, factors, base, sums, dots, rows, width);
+  }
+
+  @Override
+  public void deltaStep(
+      MemorySegment key,
+      MemorySegment query,
+      Floats value,
+      float decay,
+      float rate,
+      MemorySegment state,
+      Floats out,
+      int keyWidth,
+      int valueWidth) {
+    VectorDeltaRule.step(key, query, value, decay, rate, state, out, keyWidth, valueWidth);
+  }
+
   // ---------------------------------------------------------------- the optimizer
 
   @Override
@@ -606,13 +695,6 @@ public final class VectorKernels implements Kernels {
   }
 
   // ---------------------------------------------------------------- small loops
-
-  private static void scale(float[] a, float factor, int padded) {
-    var factors = Lanes.all(factor);
-    for (int i = 0; i < padded; i += LANES) {
-      at(a, i).mul(factors).intoArray(a, i);
-    }
-  }
 
   /// Divides `count` numbers from `start` on, which need not be whole vectors.
   private static void divide(float[] a, int start, int count, float divisor) {

@@ -307,6 +307,11 @@ public final class Tensor implements AutoCloseable {
     return new Tensor(torch.silu(raw));
   }
 
+  /// `eˣ`.
+  public Tensor exp() {
+    return new Tensor(raw.exp());
+  }
+
   /// `ln(1 + eˣ)`.
   public Tensor softplus() {
     return new Tensor(torch.softplus(raw));

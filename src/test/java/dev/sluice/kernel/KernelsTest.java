@@ -346,6 +346,7 @@ class KernelsTest {
       LossKernelsTest.sample(arena).forEach(c -> checksum.append(c.digest()));
     }
     checksum.append(SoftmaxKernelsTest.digest());
+    checksum.append(DeltaKernelsTest.digest());
     var optimizer = new AdamWCase(257, 61);
     VECTOR.adamW(
         optimizer.parameter,
