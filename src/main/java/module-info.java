@@ -35,6 +35,7 @@ module dev.sluice {
   exports dev.sluice.provenance;
   exports dev.sluice.report;
   exports dev.sluice.sink;
+  exports dev.sluice.state;
   exports dev.sluice.statistics;
   exports dev.sluice.study;
   exports dev.sluice.tensor;

@@ -33,6 +33,7 @@ class ArchitectureTest {
           "tensor",
           "probe",
           "gate",
+          "state",
           "attention",
           "deltanet",
           "decoder",

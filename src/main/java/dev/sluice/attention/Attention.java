@@ -11,6 +11,7 @@ import dev.sluice.gate.Gate;
 import dev.sluice.gate.GatePosition;
 import dev.sluice.gate.GateProjection;
 import dev.sluice.probe.Probe;
+import dev.sluice.state.SequenceState;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Parameters;
@@ -133,7 +134,7 @@ public final class Attention {
   /// @param rotation of the T positions
   /// @param past the tokens before, or null when there are none
   /// @return `[B, T, D]`, to be added to the residual stream
-  public Tensor forward(Tensor xBTD, Rotation rotation, @Nullable KeyValueCache past, Probe probe) {
+  public Tensor forward(Tensor xBTD, Rotation rotation, @Nullable SequenceState past, Probe probe) {
     var projected = precision.linear(xBTD, projections).iterator();
     var qBTNH = heads(projected.next(), config.attentionHeads());
     var kBTMH = heads(projected.next(), keyHeads(config));

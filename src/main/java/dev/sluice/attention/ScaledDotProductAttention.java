@@ -2,6 +2,7 @@ package dev.sluice.attention;
 
 import dev.sluice.gate.SigmoidGate;
 import dev.sluice.probe.Probe;
+import dev.sluice.state.SequenceState;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Scope;
@@ -46,7 +47,7 @@ final class ScaledDotProductAttention {
       Tensor vBTMH,
       @Nullable Tensor sinksN,
       @Nullable Tensor gateLogits,
-      @Nullable KeyValueCache past,
+      @Nullable SequenceState past,
       int layer,
       Probe probe) {
     boolean inTiles = qBTNH.isOnCpu() && !probe.wantsAttention(layer);
@@ -68,7 +69,7 @@ final class ScaledDotProductAttention {
       Tensor kBTMH,
       Tensor vBTMH,
       @Nullable Tensor sinksN,
-      KeyValueCache past,
+      SequenceState past,
       boolean inTiles,
       int layer,
       Probe probe) {

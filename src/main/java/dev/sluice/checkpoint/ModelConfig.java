@@ -37,8 +37,10 @@ import tools.jackson.databind.node.ObjectNode;
 ///
 /// @param decoder the model
 /// @param packing where the SDPA gate's rows stand
+/// @param form how the other weights are stored
 /// @param notes what whoever uses the model has to know of how the file was read, in sentences
-public record ModelConfig(DecoderConfig decoder, GatePacking packing, List<String> notes) {
+public record ModelConfig(
+    DecoderConfig decoder, GatePacking packing, StoredForm form, List<String> notes) {
   /// The file's name.
   public static final String FILE = "config.json";
 
@@ -51,7 +53,7 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing, List<Strin
 
   /// One that leaves nothing to be told.
   ModelConfig(DecoderConfig decoder, GatePacking packing) {
-    this(decoder, packing, List.of());
+    this(decoder, packing, StoredForm.PLAIN, List.of());
   }
 
   /// How Sluice writes a model: as the paper's code does where that code can compute it, else with
@@ -111,6 +113,7 @@ public record ModelConfig(DecoderConfig decoder, GatePacking packing, List<Strin
       return new ModelConfig(
           config.decoder,
           config.packing,
+          config.form,
           config.notes.stream().map(note -> Printable.line(file + ": " + note)).toList());
     } catch (InvalidInputException e) {
       throw new InvalidInputException(file + ": " + e.getMessage(), e);

@@ -13,6 +13,9 @@ import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Experts;
 import dev.sluice.decoder.FeedForwardConfig;
 import dev.sluice.decoder.LayerConfig;
+import dev.sluice.decoder.MixerConfig;
+import dev.sluice.deltanet.DeltaHeads;
+import dev.sluice.deltanet.GatedDeltaNetConfig;
 import dev.sluice.decoder.ResidualVariant;
 import dev.sluice.gate.Gate;
 import java.util.ArrayList;
@@ -20,6 +23,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
 import java.util.Set;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
@@ -34,6 +38,9 @@ final class ModelConfigReader {
   private enum Type {
     QWEN3(151_936, 4096, 22_016, 32, 32, 32, "intermediate_size"),
     QWEN3_MOE(151_936, 2048, 768, 24, 32, 4, "moe_intermediate_size"),
+    QWEN3_NEXT(151_936, 2048, 512, 48, 16, 2, "moe_intermediate_size"),
+    QWEN3_5_TEXT(248_320, 4096, 12_288, 32, 16, 4, "intermediate_size"),
+    QWEN3_5_MOE_TEXT(248_320, 2048, 512, 40, 16, 2, "moe_intermediate_size"),
     /// Written by Sluice, with all keys.
     SLUICE(null, null, null, null, null, null, "intermediate_size");
 
@@ -65,6 +72,23 @@ final class ModelConfigReader {
     String word() {
       return name().toLowerCase(Locale.ROOT);
     }
+
+    /// Whether Gated DeltaNet layers stand among those of attention, which has an elementwise gate.
+    boolean isHybrid() {
+      return form() != StoredForm.PLAIN;
+    }
+
+    boolean isMixture() {
+      return width.equals("moe_intermediate_size");
+    }
+
+    StoredForm form() {
+      return switch (this) {
+        case QWEN3, QWEN3_MOE, SLUICE -> StoredForm.PLAIN;
+        case QWEN3_NEXT -> StoredForm.QWEN3_NEXT;
+        case QWEN3_5_TEXT, QWEN3_5_MOE_TEXT -> StoredForm.QWEN3_5;
+      };
+    }
   }
 
   /// The settings of YaRN besides its type and base.
@@ -90,7 +114,12 @@ final class ModelConfigReader {
           "Qwen3Model",
           "Qwen3MoeForCausalLM",
           "Qwen3MoeModel",
-          "SluiceForCausalLM");
+          "SluiceForCausalLM",
+          "Qwen3NextForCausalLM",
+          "Qwen3_5ForCausalLM",
+          "Qwen3_5MoeForCausalLM");
+
+  private static final String LINEAR = "linear_attention";
 
   private final ConfigKeys keys;
   private final Type type;
@@ -159,14 +188,14 @@ final class ModelConfigReader {
 
   private ModelConfig read() {
     boolean own = type == Type.SLUICE;
-    boolean mixture = type == Type.QWEN3_MOE || (own && keys.has("num_experts"));
+    boolean mixture = type.isMixture() || (own && keys.has("num_experts"));
     int vocabSize = size("vocab_size", type.vocabSize);
     int hiddenSize = size("hidden_size", type.hiddenSize);
     int width = size(mixture ? "moe_intermediate_size" : type.width, type.intermediateSize);
     int layers = size("num_hidden_layers", type.layers);
     int heads = size("num_attention_heads", type.attentionHeads);
     int keyValueHeads =
-        type != Type.QWEN3_MOE
+        !type.isMixture()
                 && keys.names("num_key_value_heads")
                 && !keys.has("num_key_value_heads")
             ? heads
@@ -177,6 +206,7 @@ final class ModelConfigReader {
             switch (type) {
               case QWEN3 -> 128;
               case QWEN3_MOE -> hiddenSize / Math.max(1, heads);
+              case QWEN3_NEXT, QWEN3_5_TEXT, QWEN3_5_MOE_TEXT -> 256;
               case SLUICE -> null;
             });
     int longest = Objects.requireNonNullElse(keys.integer("max_position_embeddings"), 32_768);
@@ -185,47 +215,56 @@ final class ModelConfigReader {
     boolean qkNorm = flag("use_qk_norm", true);
     boolean tied = flag("tie_word_embeddings", false);
     double initializerRange = number("initializer_range", 0.02, false);
-    var gates = own ? namedGates() : paperGates();
+    var gates =
+        own ? namedGates() : type.isHybrid() ? List.of(Gate.SDPA_ELEMENTWISE) : paperGates();
     var attention = own ? attentionVariant() : AttentionVariant.PLAIN;
     var residual = own ? residualVariant() : ResidualVariant.PLAIN;
     var experts = mixture ? experts() : Experts.NONE;
     String packing = keys.word("gate_packing");
     requireSilu();
     requireCausal();
-    refuseWindows(layers);
+    List<String> kinds = kinds(layers);
+    if (!type.isHybrid()) {
+      refuseWindows(layers, kinds);
+    }
     tellWhatActsElsewhere();
     if (mixture) {
       var _ =
           keys.integer("intermediate_size"); // of layers without experts, of which there are none
     }
+    var softmax =
+        new MixerConfig.SoftmaxAttention(
+            new AttentionConfig(
+                hiddenSize,
+                heads,
+                keyValueHeads,
+                headDim,
+                qkNorm,
+                epsilon,
+                new Rotary(rope.theta, rope.scaling, rope.share),
+                gates,
+                attention));
+    var linear = type.isHybrid() ? deltaNet(hiddenSize, epsilon) : softmax;
     refuseOrTellTheRest(own);
+    var feedForward = new FeedForwardConfig(hiddenSize, width, experts);
+    var full = new LayerConfig(softmax, feedForward, residual);
     var decoder =
         DecoderConfig.uniform(
-            vocabSize,
-            layers,
-            new LayerConfig(
-                new AttentionConfig(
-                    hiddenSize,
-                    heads,
-                    keyValueHeads,
-                    headDim,
-                    qkNorm,
-                    epsilon,
-                    new Rotary(rope.theta, rope.scaling),
-                    gates,
-                    attention),
-                new FeedForwardConfig(hiddenSize, width, experts),
-                residual),
-            longest,
-            epsilon,
-            tied,
-            initializerRange);
+            vocabSize, layers, full, longest, epsilon, tied, initializerRange);
+    if (kinds.contains(LINEAR)) {
+      var other = new LayerConfig(linear, feedForward, residual);
+      decoder =
+          decoder.withLayers(
+              kinds.stream().map(kind -> kind.equals(LINEAR) ? other : full).toList());
+    }
     var config =
         new ModelConfig(
             decoder,
             packing != null
                 ? GatePacking.parse(packing)
-                : own ? GatePacking.SEPARATE : GatePacking.KEY_VALUE_GROUP);
+                : own
+                    ? GatePacking.SEPARATE
+                    : type.isHybrid() ? GatePacking.QUERY_HEAD : GatePacking.KEY_VALUE_GROUP);
     if (packing != null
         && config.packing() != GatePacking.SEPARATE
         && config.packedGate() == null) {
@@ -234,7 +273,7 @@ final class ModelConfigReader {
     if (!taken.isEmpty()) {
       notes.addFirst("not given, and taken as transformers does: " + String.join(", ", taken));
     }
-    return new ModelConfig(config.decoder(), config.packing(), notes);
+    return new ModelConfig(config.decoder(), config.packing(), type.form(), notes);
   }
 
   // ---------------------------------------------------------------- gates and variants
@@ -282,6 +321,15 @@ final class ModelConfigReader {
         Objects.requireNonNullElse(keys.integer("gated_norm_rank"), 0));
   }
 
+  private @Nullable Integer mixtureDefault(int ofQwen3, int ofNext, int of35) {
+    return switch (type) {
+      case SLUICE -> null;
+      case QWEN3_NEXT -> Integer.valueOf(ofNext);
+      case QWEN3_5_MOE_TEXT -> Integer.valueOf(of35);
+      case QWEN3, QWEN3_MOE, QWEN3_5_TEXT -> Integer.valueOf(ofQwen3);
+    };
+  }
+
   private Experts experts() {
     JsonNode dense = keys.value("mlp_only_layers");
     Integer every = keys.integer("decoder_sparse_step");
@@ -291,7 +339,8 @@ final class ModelConfigReader {
               .formatted(
                   dense == null ? "[]" : Printable.brief(dense, 60), every == null ? 1 : every));
     }
-    if (!flag("norm_topk_prob", false)) {
+    boolean always = type == Type.QWEN3_5_MOE_TEXT;
+    if (!flag("norm_topk_prob", always || type == Type.QWEN3_NEXT)) {
       throw new InvalidInputException(
           (keys.has("norm_topk_prob")
                   ? "norm_topk_prob is false"
@@ -305,22 +354,25 @@ final class ModelConfigReader {
           "num_local_experts is %d and num_experts is %d; the former is used, as transformers does"
               .formatted(local, named));
     }
-    int count = local != null ? local : size("num_experts", type == Type.SLUICE ? null : 128);
+    int count = local != null ? local : size("num_experts", mixtureDefault(128, 512, 256));
     return new Experts(
         count,
-        size("num_experts_per_tok", type == Type.SLUICE ? null : 8),
+        size("num_experts_per_tok", mixtureDefault(8, 10, 8)),
+        type.isHybrid() ? size("shared_expert_intermediate_size", 512) : 0,
         number("router_aux_loss_coef", 1e-3, false),
         number("router_z_loss_coef", 0, false));
   }
 
   // ---------------------------------------------------------------- rotary embedding
 
-  private record Rope(double theta, RopeScaling scaling) {}
+  private record Rope(double theta, RopeScaling scaling, double share) {}
 
   /// `rope_scaling` wins over `rope_parameters` as a whole; a base within them over one at the top
   /// (`modeling_rope_utils.py`, `convert_rope_params_to_dict`).
   private Rope rope(int longest) {
     Double top = keys.number("rope_theta");
+    Double topShare = type.isHybrid() ? keys.number("partial_rotary_factor") : null;
+    double share = topShare != null ? topShare : type.isHybrid() ? 0.25 : 1;
     ConfigKeys scaling = keys.object("rope_scaling");
     ConfigKeys parameters = keys.object("rope_parameters");
     Integer original = keys.integer("original_max_position_embeddings");
@@ -328,10 +380,10 @@ final class ModelConfigReader {
     boolean hasParameters = parameters != null && !parameters.isEmpty();
     ConfigKeys chosen = isScaled ? scaling : hasParameters ? parameters : null;
     if (chosen == null) {
-      return new Rope(top != null ? top : defaultTheta(taken), new RopeScaling.None());
+      return new Rope(top != null ? top : defaultTheta(taken), new RopeScaling.None(), share);
     }
-    var used = rope(chosen, top, original, longest, notes, taken);
-    if (isScaled && hasParameters && !used.equals(quietly(parameters, top, original, longest))) {
+    var used = rope(chosen, top, share, original, longest, notes, taken);
+    if (isScaled && hasParameters && !used.equals(quietly(parameters, top, share, original, longest))) {
       notes.add(
           "rope_scaling %s and rope_parameters %s differ; the former is used with rope_theta %s, as transformers does"
               .formatted(scaling, parameters, used.theta));
@@ -340,12 +392,17 @@ final class ModelConfigReader {
   }
 
   /// What would be used if it were alone, or null where it would be refused.
-  private static @Nullable Rope quietly(
-      @Nullable ConfigKeys rope, @Nullable Double top, @Nullable Integer original, int longest) {
+  private @Nullable Rope quietly(
+      @Nullable ConfigKeys rope,
+      @Nullable Double top,
+      double share,
+      @Nullable Integer original,
+      int longest) {
     try {
       return rope(
           Objects.requireNonNull(rope),
           top,
+          share,
           original,
           longest,
           new ArrayList<>(),
@@ -360,9 +417,10 @@ final class ModelConfigReader {
     return 10_000;
   }
 
-  private static Rope rope(
+  private Rope rope(
       ConfigKeys rope,
       @Nullable Double top,
+      double share,
       @Nullable Integer original,
       int longest,
       List<String> notes,
@@ -383,7 +441,10 @@ final class ModelConfigReader {
     }
     String kind = newer != null ? newer : older != null ? older : "default";
     Double part = rope.number("partial_rotary_factor");
-    if (part != null && part != 1) {
+    if (type.isHybrid()) { // of text alone, all three positions of a token are the same
+      var _ = rope.value("mrope_section");
+      var _ = rope.value("mrope_interleaved");
+    } else if (part != null && part != 1) {
       throw new InvalidInputException(
           "%s is %s, which Sluice does not compute; only 1 is"
               .formatted(rope.named("partial_rotary_factor"), part));
@@ -413,7 +474,7 @@ final class ModelConfigReader {
                   Printable.brief(rope.named(key), 80),
                   near == null ? "" : " (near " + near + ")"));
     }
-    return new Rope(theta, scaling);
+    return new Rope(theta, scaling, type.isHybrid() && part != null ? part : share);
   }
 
   private static RopeScaling yarn(
@@ -491,28 +552,70 @@ final class ModelConfigReader {
     }
   }
 
-  /// `qwen3` has windows in the layers from `max_window_layers` on, unless `layer_types` says
-  /// otherwise; `qwen3_moe` has them in all.
-  private void refuseWindows(int layers) {
+  /// What each layer is: as `layer_types` says, else every `full_attention_interval`-th of a hybrid
+  /// is attention, and all of another model are.
+  private List<String> kinds(int layers) {
     List<String> kinds = keys.words("layer_types");
-    if (kinds != null) {
-      for (String kind : kinds) {
-        if (!kind.equals("full_attention") && !kind.equals("attention")) {
-          throw new InvalidInputException(
-              "layer type %s is not known; only full_attention is".formatted(Listing.quoted(kind)));
-        }
-      }
-      if (kinds.size() != layers) {
+    int interval =
+        type.isHybrid()
+            ? Objects.requireNonNullElse(keys.integer("full_attention_interval"), 4)
+            : 1;
+    if (interval < 1) {
+      throw new InvalidInputException(
+          "full_attention_interval must be positive, not %d".formatted(interval));
+    }
+    if (kinds == null) {
+      return type.isHybrid()
+          ? IntStream.rangeClosed(1, layers)
+              .mapToObj(layer -> layer % interval == 0 ? "full_attention" : LINEAR)
+              .toList()
+          : List.of();
+    }
+    for (String kind : kinds) {
+      if (!kind.equals("full_attention")
+          && !kind.equals("attention")
+          && !(type.isHybrid() && kind.equals(LINEAR))) {
         throw new InvalidInputException(
-            "layer_types names %d layers where num_hidden_layers is %d; correct one"
-                .formatted(kinds.size(), layers));
+            "layer type %s is not known; only full_attention%s is"
+                .formatted(Listing.quoted(kind), type.isHybrid() ? " or " + LINEAR : ""));
       }
     }
+    if (kinds.size() != layers) {
+      throw new InvalidInputException(
+          "layer_types names %d layers where num_hidden_layers is %d; correct one"
+              .formatted(kinds.size(), layers));
+    }
+    return kinds;
+  }
+
+  private MixerConfig deltaNet(int hiddenSize, double epsilon) {
+    Boolean gated = keys.flag("attn_output_gate");
+    if (gated != null && !gated) {
+      throw new InvalidInputException(
+          "attn_output_gate is false, but %s always gates attention; remove it"
+              .formatted(type.word()));
+    }
+    int keyHeads = size("linear_num_key_heads", 16);
+    int valueHeads = size("linear_num_value_heads", 32);
+    int keyWidth = size("linear_key_head_dim", 128);
+    int valueWidth = size("linear_value_head_dim", 128);
+    int convolution = size("linear_conv_kernel_dim", 4);
+    return new MixerConfig.DeltaNet(
+        new GatedDeltaNetConfig(
+            hiddenSize,
+            new DeltaHeads(keyHeads, valueHeads, keyWidth, valueWidth),
+            convolution,
+            epsilon));
+  }
+
+  /// `qwen3` has windows in the layers from `max_window_layers` on, unless `layer_types` says
+  /// otherwise; `qwen3_moe` has them in all.
+  private void refuseWindows(int layers, List<String> kinds) {
     boolean used = flag("use_sliding_window", false);
     Integer window =
         keys.names("sliding_window") ? keys.integer("sliding_window") : Integer.valueOf(4096);
     int first = Objects.requireNonNullElse(keys.integer("max_window_layers"), 28);
-    boolean inAny = type == Type.QWEN3_MOE || (kinds == null && first < layers);
+    boolean inAny = type == Type.QWEN3_MOE || (kinds.isEmpty() && first < layers);
     if (used && window != null && inAny) {
       throw new InvalidInputException(
           "use_sliding_window is true with sliding_window %d%s, which Sluice does not compute; only full attention is"

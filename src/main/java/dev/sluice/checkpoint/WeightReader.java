@@ -6,6 +6,8 @@ import static dev.sluice.checkpoint.ModelDirectory.QUERY;
 import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.decoder.MixerConfig;
+import dev.sluice.deltanet.GatedDeltaNetConfig;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
@@ -33,6 +35,10 @@ final class WeightReader {
   private static final Pattern EXPERT =
       Pattern.compile(
           "(?<all>model\\.layers\\.\\d+\\.mlp\\.experts\\.)(?<expert>\\d+)\\.(?<part>gate|up|down)_proj\\.weight");
+
+  private static final Pattern DELTA =
+      Pattern.compile(
+          "model\\.layers\\.(?<layer>\\d+)\\.linear_attn\\.(?<part>conv1d\\.weight|in_proj_\\w+\\.weight)");
 
   private final Path directory;
   private final ModelConfig config;
@@ -140,6 +146,10 @@ final class WeightReader {
     if (gate != null && (name.endsWith(QUERY) || name.endsWith(GATE))) {
       return packed(name, shape, gate);
     }
+    Matcher delta = DELTA.matcher(name);
+    if (delta.matches()) {
+      return ofDeltaNet(delta, name, shape);
+    }
     Matcher expert = EXPERT.matcher(name);
     if (expert.matches() && !stored.has(name)) {
       Tensor fused = ofFused(expert, shape);
@@ -156,7 +166,40 @@ final class WeightReader {
     var tensor = float32(entry);
     requireFinite(entry, tensor);
     entry.data().unload(); // what was copied need not stay in memory twice
+    return config.form().hasCentredNorms() && name.endsWith("norm.weight") && !name.contains("linear_attn.")
+        ? tensor.plus(1)
+        : tensor;
+  }
+
+  /// A DeltaNet layer's parameter, which the file has otherwise.
+  private Tensor ofDeltaNet(Matcher name, String whole, long[] shape) {
+    var net = net(Integer.parseInt(name.group("layer")));
+    String part = name.group("part");
+    if (part.equals("conv1d.weight")) {
+      long[] stored = {shape[0], 1, shape[1]};
+      return float32(this.stored.take(whole, stored, "")).reshape(shape);
+    }
+    if (config.form() != StoredForm.QWEN3_NEXT) {
+      return float32(stored.take(whole, shape, ""));
+    }
+    var rows = DeltaPacking.rows(net.heads(), part);
+    String packedName = whole.replace(part, rows.stored());
+    Entry entry = stored.take(packedName, new long[] {rows.of(), net.hiddenSize()}, "");
+    var tensor = uninitialized(shape);
+    long width = net.hiddenSize();
+    for (int row = 0; row < rows.rows().length; row++) {
+      copy(entry, rows.rows()[row] * width, tensor, row * width, width);
+    }
+    requireFinite(entry, tensor);
     return tensor;
+  }
+
+  private GatedDeltaNetConfig net(int layer) {
+    return switch (decoder.layers().get(layer).mixer()) {
+      case MixerConfig.DeltaNet(var net) -> net;
+      case MixerConfig.SoftmaxAttention _ ->
+          throw new IllegalStateException("layer " + layer + " is no DeltaNet");
+    };
   }
 
   private static Tensor float32(Entry entry) {

@@ -1,6 +1,7 @@
 package dev.sluice.decoder;
 
 import dev.sluice.attention.AttentionConfig;
+import dev.sluice.deltanet.GatedDeltaNetConfig;
 import dev.sluice.gate.Gate;
 import dev.sluice.gate.GateInput;
 import dev.sluice.tensor.ElementType;
@@ -20,12 +21,28 @@ public final class ActivationMemory {
   }
 
   private static double ofLayer(LayerConfig layer, ElementType type) {
-    var attention = layer.attention();
     double e = type.bytes();
-    double hidden = attention.hiddenSize();
+    double hidden = layer.mixer().hiddenSize();
+    double norms = 2 * (4 * hidden + e * hidden); // the stream in float32, the normed input
+    double mixer =
+        switch (layer.mixer()) {
+          case MixerConfig.SoftmaxAttention(var attention) -> ofAttention(attention, e);
+          case MixerConfig.DeltaNet(var net) -> ofDeltaNet(net, e);
+        };
+    double inner = 2 * e * layer.feedForward().intermediateSize();
+    var experts = layer.feedForward().experts();
+    double feedForward =
+        experts.count() == 0
+            ? inner
+            : experts.perToken() * (inner + 2 * e * hidden)
+                + 8.0 * experts.count()
+                + 2 * e * experts.sharedWidth();
+    return norms + mixer + feedForward;
+  }
+
+  private static double ofAttention(AttentionConfig attention, double e) {
     double queries = (double) attention.attentionHeads() * attention.headDim();
     double keys = (double) attention.keyValueHeads() * attention.headDim();
-    double norms = 2 * (4 * hidden + e * hidden); // the stream in float32, the normed input
     double rotated = 2 * e * (queries + keys); // before and after
     double attended =
         e * (keys + queries) + 4.0 * attention.attentionHeads(); // values, result, LSE
@@ -35,13 +52,16 @@ public final class ActivationMemory {
       double result = gate.isPartOfAttention() ? 0 : gated(attention, gate);
       gates += e * ((ofToken ? attention.logits(gate) : 0) + result);
     }
-    double inner = 2 * e * layer.feedForward().intermediateSize();
-    var experts = layer.feedForward().experts();
-    double feedForward =
-        experts.count() == 0
-            ? inner
-            : experts.perToken() * (inner + 2 * e * hidden) + 8.0 * experts.count();
-    return norms + rotated + attended + gates + feedForward;
+    return rotated + attended + gates;
+  }
+
+  /// Channels before and after the convolution; decays and rates; results, their gate's logits and
+  /// what the norm gives; a state for 64 tokens.
+  private static double ofDeltaNet(GatedDeltaNetConfig net, double e) {
+    var heads = net.heads();
+    double results = (double) heads.valueHeads() * heads.valueWidth();
+    double states = 4.0 * results * heads.keyWidth() / 64;
+    return 2 * e * heads.channels() + 8.0 * heads.valueHeads() + 3 * e * results + states;
   }
 
   /// Numbers of the gated result, which is kept beside what was gated.

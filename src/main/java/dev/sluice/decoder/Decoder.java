@@ -1,12 +1,13 @@
 package dev.sluice.decoder;
 
-import dev.sluice.attention.KeyValueCache;
+import dev.sluice.state.SequenceState;
 import dev.sluice.attention.RotaryEmbedding;
 import dev.sluice.attention.RotaryEmbedding.Rotation;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.ParameterSpec;
+import dev.sluice.tensor.ParameterSpec.Initial;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
@@ -18,7 +19,9 @@ import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.SplittableRandom;
+import java.util.function.DoubleSupplier;
 import org.jspecify.annotations.Nullable;
 
 /// A decoder-only transformer with its weights. The same code trains, evaluates, prefills and
@@ -31,8 +34,8 @@ public final class Decoder implements AutoCloseable {
   private final List<DecoderBlock> blocks = new ArrayList<>();
   private final GatedNorm finalNorm;
 
-  /// That of each layer; layers that turn alike have the same.
-  private final List<RotaryEmbedding> rotary = new ArrayList<>();
+  /// That of each layer; layers that turn alike have the same, those without positions none.
+  private final List<Optional<RotaryEmbedding>> rotary = new ArrayList<>();
 
   /// @param parameters float32, of [DecoderConfig#parameters], on `device`; the decoder takes them
   ///   over
@@ -46,11 +49,14 @@ public final class Decoder implements AutoCloseable {
     for (int layer = 0; layer < config.layers().size(); layer++) {
       var shape = config.layers().get(layer);
       blocks.add(new DecoderBlock(shape, config.rmsNormEps(), precision, layer, parameters));
-      var attention = shape.attention();
       rotary.add(
-          embeddings.computeIfAbsent(
-              List.of(attention.rotary(), attention.headDim()),
-              _ -> new RotaryEmbedding(attention.rotary(), attention.headDim())));
+          shape
+              .attention()
+              .map(
+                  attention ->
+                      embeddings.computeIfAbsent(
+                          List.of(attention.rotary(), attention.headDim()),
+                          _ -> new RotaryEmbedding(attention.rotary(), attention.headDim()))));
     }
   }
 
@@ -73,14 +79,17 @@ public final class Decoder implements AutoCloseable {
 
   private static Tensor initial(DecoderConfig config, String name, ParameterSpec spec, long seed) {
     var values = Tensor.zeros(ElementType.FLOAT32, spec.shape());
-    if (spec.constant().isPresent()) {
-      return values.fill(spec.constant().getAsDouble());
-    }
     var random = new SplittableRandom(seed * 0x9E3779B97F4A7C15L + hash(name));
     var memory = values.memory();
+    DoubleSupplier next =
+        switch (spec.initial()) {
+          case Initial.Normal() -> () -> random.nextGaussian() * config.initializerRange();
+          case Initial.Constant(double value) -> () -> value;
+          case Initial.LogOfUniform(double least, double most) ->
+              () -> Math.log(random.nextDouble(least, most));
+        };
     for (long i = 0; i < values.elements(); i++) {
-      memory.setAtIndex(
-          ValueLayout.JAVA_FLOAT, i, (float) (random.nextGaussian() * config.initializerRange()));
+      memory.setAtIndex(ValueLayout.JAVA_FLOAT, i, (float) next.getAsDouble());
     }
     return values;
   }
@@ -113,12 +122,12 @@ public final class Decoder implements AutoCloseable {
   ///
   /// @param idsBT token ids, int64
   /// @param past the tokens before, which grows by these; null when there are none
-  public Tensor hiddenStates(Tensor idsBT, @Nullable KeyValueCache past, Probe probe) {
+  public Tensor hiddenStates(Tensor idsBT, @Nullable SequenceState past, Probe probe) {
     return hiddenStates(idsBT, past, probe, null);
   }
 
   private Tensor hiddenStates(
-      Tensor idsBT, @Nullable KeyValueCache past, Probe probe, @Nullable ExpertLoad load) {
+      Tensor idsBT, @Nullable SequenceState past, Probe probe, @Nullable ExpertLoad load) {
     try (var scope = Scope.open()) {
       int start = past == null ? 0 : past.length();
       int tokens = Math.toIntExact(idsBT.size(1));
@@ -128,8 +137,13 @@ public final class Decoder implements AutoCloseable {
               TokenEmbedding.apply(parameters.get("model.embed_tokens.weight"), idsBT), null);
       for (int layer = 0; layer < blocks.size(); layer++) {
         var rotation =
-            rotations.computeIfAbsent(
-                rotary.get(layer), each -> each.rotation(start, tokens, device));
+            rotary
+                .get(layer)
+                .map(
+                    embedding ->
+                        rotations.computeIfAbsent(
+                            embedding, each -> each.rotation(start, tokens, device)))
+                .orElse(null);
         try (var block = Scope.open()) {
           x = blocks.get(layer).forward(x, rotation, past, probe, load);
           x.keep(block);

@@ -1,18 +1,20 @@
 package dev.sluice.decoder;
 
 import dev.sluice.attention.Attention;
-import dev.sluice.attention.KeyValueCache;
+import dev.sluice.state.SequenceState;
 import dev.sluice.attention.RotaryEmbedding.Rotation;
+import dev.sluice.deltanet.GatedDeltaNet;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import java.util.Objects;
 import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
-/// x ← x + Attention(norm(x)); x ← x + FeedForward(norm(x)); what is added is normed or clipped
+/// x ← x + Mixer(norm(x)); x ← x + FeedForward(norm(x)); what is added is normed or clipped
 /// first where the model says so.
 final class DecoderBlock {
   /// The residual stream between blocks: the sum of both, which the next norm takes.
@@ -31,7 +33,7 @@ final class DecoderBlock {
   private final int layer;
   private final double clip;
   private final GatedNorm attentionNorm;
-  private final Attention attention;
+  private final Mixer mixer;
   private final @Nullable GatedNorm attentionOutputNorm;
   private final GatedNorm feedForwardNorm;
   private final FeedForward feedForward;
@@ -48,8 +50,7 @@ final class DecoderBlock {
     this.layer = layer;
     this.clip = config.residual().residualClip();
     this.attentionNorm = norm.apply("input_layernorm.");
-    this.attention =
-        new Attention(config.attention(), precision, layer, parameters, prefix + "self_attn.");
+    this.mixer = mixer(config.mixer(), precision, layer, parameters, prefix);
     this.attentionOutputNorm = sandwich ? norm.apply("attention_output_layernorm.") : null;
     this.feedForwardNorm = norm.apply("post_attention_layernorm.");
     this.feedForward =
@@ -61,16 +62,38 @@ final class DecoderBlock {
 
   Residual forward(
       Residual x,
-      Rotation rotation,
-      @Nullable KeyValueCache past,
+      @Nullable Rotation rotation,
+      @Nullable SequenceState past,
       Probe probe,
       @Nullable ExpertLoad load) {
     var before = attentionNorm.apply(x.streamBTD, x.addedBTD);
     probe.residual(layer, before.sumBTD());
-    var attendedBTD = attention.forward(before.normedBTD(), rotation, past, probe);
+    var attendedBTD = mixer.forward(before.normedBTD(), rotation, past, probe);
     var between = feedForwardNorm.apply(before.sumBTD(), added(attendedBTD, attentionOutputNorm));
     var fedBTD = feedForward.forward(between.normedBTD(), load);
     return new Residual(between.sumBTD(), added(fedBTD, feedForwardOutputNorm));
+  }
+
+  /// A block's first sublayer.
+  private interface Mixer {
+    Tensor forward(
+        Tensor xBTD, @Nullable Rotation rotation, @Nullable SequenceState past, Probe probe);
+  }
+
+  private static Mixer mixer(
+      MixerConfig config, Precision precision, int layer, Parameters parameters, String block) {
+    String prefix = block + config.prefix();
+    return switch (config) {
+      case MixerConfig.SoftmaxAttention(var shape) -> {
+        var attention = new Attention(shape, precision, layer, parameters, prefix);
+        yield (x, rotation, past, probe) ->
+            attention.forward(x, Objects.requireNonNull(rotation), past, probe);
+      }
+      case MixerConfig.DeltaNet(var shape) -> {
+        var net = new GatedDeltaNet(shape, precision, layer, parameters, prefix);
+        yield (x, _, past, _) -> net.forward(x, past);
+      }
+    };
   }
 
   /// What a sublayer adds to the residual stream.

@@ -53,7 +53,7 @@ public record DecoderConfig(
     requireFewTensors(layers, layers.stream().mapToDouble(DecoderConfig::tensors).sum());
     layers = List.copyOf(layers);
     for (var layer : layers) {
-      if (layer.attention().hiddenSize() != hiddenSize
+      if (layer.mixer().hiddenSize() != hiddenSize
           || layer.feedForward().hiddenSize() != hiddenSize) {
         throw new IllegalArgumentException("a layer that is not as wide as the model: " + layer);
       }
@@ -92,7 +92,7 @@ public record DecoderConfig(
     requireFewTensors(Collections.nCopies(layers, layer), layers * tensors(layer));
     return new DecoderConfig(
         vocabSize,
-        layer.attention().hiddenSize(),
+        layer.mixer().hiddenSize(),
         Collections.nCopies(layers, layer),
         maxPositionEmbeddings,
         rmsNormEps,
@@ -148,30 +148,30 @@ public record DecoderConfig(
     }
   }
 
-  /// The layer that all layers are like.
+  /// What all layers that have it have alike.
   ///
   /// @throws IllegalStateException if they differ
-  public LayerConfig layer() {
-    var first = layers.getFirst();
-    if (!layers.stream().allMatch(first::equals)) {
-      throw new IllegalStateException("the layers differ: " + layers);
+  private <T> T common(Stream<T> ofLayers) {
+    var different = ofLayers.distinct().toList();
+    if (different.size() != 1) {
+      throw new IllegalStateException("the layers have not one in common: " + different);
     }
-    return first;
+    return different.getFirst();
   }
 
-  /// The attention of [#layer].
+  /// The softmax attention of all layers that have one.
   public AttentionConfig attention() {
-    return layer().attention();
+    return common(layers.stream().flatMap(layer -> layer.attention().stream()));
   }
 
-  /// The feed-forward layer of [#layer].
+  /// The feed-forward layer of all layers.
   public FeedForwardConfig feedForward() {
-    return layer().feedForward();
+    return common(layers.stream().map(LayerConfig::feedForward));
   }
 
-  /// How [#layer] stands in the residual stream.
+  /// How all layers stand in the residual stream.
   public ResidualVariant residual() {
-    return layer().residual();
+    return common(layers.stream().map(LayerConfig::residual));
   }
 
   private DecoderConfig map(UnaryOperator<LayerConfig> change) {
@@ -188,15 +188,19 @@ public record DecoderConfig(
   private DecoderConfig mapAttention(UnaryOperator<AttentionConfig> change) {
     return map(
         layer ->
-            new LayerConfig(
-                change.apply(layer.attention()), layer.feedForward(), layer.residual()));
+            layer
+                .attention()
+                .map(
+                    attention ->
+                        new LayerConfig(
+                            change.apply(attention), layer.feedForward(), layer.residual()))
+                .orElse(layer));
   }
 
   private DecoderConfig mapFeedForward(UnaryOperator<FeedForwardConfig> change) {
     return map(
         layer ->
-            new LayerConfig(
-                layer.attention(), change.apply(layer.feedForward()), layer.residual()));
+            new LayerConfig(layer.mixer(), change.apply(layer.feedForward()), layer.residual()));
   }
 
   /// The same model with other gates.
@@ -209,12 +213,24 @@ public record DecoderConfig(
   }
 
   public DecoderConfig with(ResidualVariant changed) {
-    return map(layer -> new LayerConfig(layer.attention(), layer.feedForward(), changed));
+    return map(layer -> new LayerConfig(layer.mixer(), layer.feedForward(), changed));
   }
 
   public DecoderConfig with(Experts changed) {
     return mapFeedForward(
         feedForward -> new FeedForwardConfig(hiddenSize, feedForward.intermediateSize(), changed));
+  }
+
+  /// The same model with other layers.
+  public DecoderConfig withLayers(List<LayerConfig> changed) {
+    return new DecoderConfig(
+        vocabSize,
+        hiddenSize,
+        changed,
+        maxPositionEmbeddings,
+        rmsNormEps,
+        tieWordEmbeddings,
+        initializerRange);
   }
 
   /// The same model with another feed-forward width.
@@ -350,13 +366,11 @@ public record DecoderConfig(
   private InvalidInputException uncountable(ArithmeticException e) {
     var first = layers.getFirst();
     return new InvalidInputException(
-        "vocab_size %d, hidden_size %d, intermediate_size %d, %d heads of %d, %d layers and %d experts make more parameters than can be counted; choose less"
+        "vocab_size %d, hidden_size %d, intermediate_size %d, %d layers and %d experts make more parameters than can be counted; choose less"
             .formatted(
                 vocabSize,
                 hiddenSize,
                 first.feedForward().intermediateSize(),
-                first.attention().attentionHeads(),
-                first.attention().headDim(),
                 layers.size(),
                 first.feedForward().experts().count()),
         e);
@@ -377,13 +391,9 @@ public record DecoderConfig(
               sum(
                   layer -> matrices(layer.parametersBesideParts()),
                   FeedForwardConfig::partsPerToken));
-      double attended =
-          layers.stream()
-              .mapToDouble(
-                  layer ->
-                      (double) layer.attention().attentionHeads() * layer.attention().headDim())
-              .sum();
-      return 6.0 * weights + 6.0 * tokens * attended;
+      double mixed =
+          layers.stream().mapToDouble(layer -> layer.mixer().flopsBesideWeights(tokens)).sum();
+      return 6.0 * weights + mixed;
     } catch (ArithmeticException e) {
       throw uncountable(e);
     }

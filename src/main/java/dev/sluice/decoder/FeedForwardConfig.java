@@ -28,17 +28,24 @@ public record FeedForwardConfig(int hiddenSize, int intermediateSize, Experts ex
 
   /// What is there besides the experts' own, by names without prefix, in order.
   Map<String, ParameterSpec> shared() {
-    return experts.count() == 0
-        ? Map.of()
-        : Map.of("gate.weight", ParameterSpec.drawn(experts.count(), hiddenSize));
+    var parameters = new LinkedHashMap<String, ParameterSpec>();
+    if (experts.count() > 0) {
+      parameters.put("gate.weight", ParameterSpec.drawn(experts.count(), hiddenSize));
+    }
+    if (experts.sharedWidth() > 0) {
+      swiGlu(experts.sharedWidth())
+          .forEach((name, spec) -> parameters.put("shared_expert." + name, spec));
+      parameters.put("shared_expert_gate.weight", ParameterSpec.drawn(1, hiddenSize));
+    }
+    return parameters;
   }
 
   /// Names without prefix of one SwiGLU.
-  private Map<String, ParameterSpec> swiGlu() {
+  private Map<String, ParameterSpec> swiGlu(int width) {
     var parameters = new LinkedHashMap<String, ParameterSpec>();
-    parameters.put("gate_proj.weight", ParameterSpec.drawn(intermediateSize, hiddenSize));
-    parameters.put("up_proj.weight", ParameterSpec.drawn(intermediateSize, hiddenSize));
-    parameters.put("down_proj.weight", ParameterSpec.drawn(hiddenSize, intermediateSize));
+    parameters.put("gate_proj.weight", ParameterSpec.drawn(width, hiddenSize));
+    parameters.put("up_proj.weight", ParameterSpec.drawn(width, hiddenSize));
+    parameters.put("down_proj.weight", ParameterSpec.drawn(hiddenSize, width));
     return parameters;
   }
 
@@ -47,7 +54,7 @@ public record FeedForwardConfig(int hiddenSize, int intermediateSize, Experts ex
     var parameters = new LinkedHashMap<>(shared());
     for (int part = 0; part < parts(); part++) {
       String prefix = experts.count() == 0 ? "" : "experts." + part + ".";
-      swiGlu().forEach((name, spec) -> parameters.put(prefix + name, spec));
+      swiGlu(intermediateSize).forEach((name, spec) -> parameters.put(prefix + name, spec));
     }
     return parameters;
   }

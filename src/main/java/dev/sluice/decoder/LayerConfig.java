@@ -1,18 +1,31 @@
 package dev.sluice.decoder;
 
-import dev.sluice.attention.Attention;
 import dev.sluice.attention.AttentionConfig;
 import dev.sluice.tensor.ParameterSpec;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.Optional;
 
 /// The shape of a decoder's block.
 ///
-/// @param attention the first sublayer, which mixes tokens
+/// @param mixer the first sublayer, which mixes tokens
 /// @param feedForward the second, which takes each token by itself
 /// @param residual how both stand in the residual stream
 public record LayerConfig(
-    AttentionConfig attention, FeedForwardConfig feedForward, ResidualVariant residual) {
+    MixerConfig mixer, FeedForwardConfig feedForward, ResidualVariant residual) {
+  /// A block of softmax attention.
+  public LayerConfig(
+      AttentionConfig attention, FeedForwardConfig feedForward, ResidualVariant residual) {
+    this(new MixerConfig.SoftmaxAttention(attention), feedForward, residual);
+  }
+
+  /// The softmax attention; empty where the block mixes tokens otherwise.
+  public Optional<AttentionConfig> attention() {
+    return mixer instanceof MixerConfig.SoftmaxAttention(var attention)
+        ? Optional.of(attention)
+        : Optional.empty();
+  }
+
   /// The block's parameters by their names without prefix, in order.
   Map<String, ParameterSpec> parameters() {
     return parameters(feedForward.parameters());
@@ -27,8 +40,7 @@ public record LayerConfig(
   private Map<String, ParameterSpec> parameters(Map<String, ParameterSpec> ofFeedForward) {
     var parameters = new LinkedHashMap<String, ParameterSpec>();
     norm(parameters, "input_layernorm.");
-    Attention.parameters(attention)
-        .forEach((name, spec) -> parameters.put("self_attn." + name, spec));
+    mixer.parameters().forEach((name, spec) -> parameters.put(mixer.prefix() + name, spec));
     if (residual.sandwichNorm()) {
       norm(parameters, "attention_output_layernorm.");
     }
@@ -41,7 +53,7 @@ public record LayerConfig(
   }
 
   private void norm(Map<String, ParameterSpec> parameters, String prefix) {
-    GatedNorm.parameters(attention.hiddenSize(), residual)
+    GatedNorm.parameters(mixer.hiddenSize(), residual)
         .forEach((name, spec) -> parameters.put(prefix + name, spec));
   }
 }

@@ -19,6 +19,8 @@ final class MixtureOfExperts implements FeedForward {
   private final int layer;
   private final Tensor router;
   private final List<SwiGlu.Weights> weights = new ArrayList<>();
+  private final SwiGlu.@Nullable Weights shared;
+  private final @Nullable Tensor sharedGate;
 
   MixtureOfExperts(
       Experts experts, Precision precision, int layer, Parameters parameters, String prefix) {
@@ -29,6 +31,9 @@ final class MixtureOfExperts implements FeedForward {
     for (int expert = 0; expert < experts.count(); expert++) {
       weights.add(SwiGlu.Weights.of(parameters, prefix + "experts." + expert + "."));
     }
+    boolean isShared = experts.sharedWidth() > 0;
+    this.shared = isShared ? SwiGlu.Weights.of(parameters, prefix + "shared_expert.") : null;
+    this.sharedGate = parameters.find(prefix + "shared_expert_gate.weight");
   }
 
   @Override
@@ -54,7 +59,16 @@ final class MixtureOfExperts implements FeedForward {
             .rows(indices(routing.probability, x))
             .reshape(tokens, k, 1);
     var weightsTK1 = chosenTK1.dividedBy(chosenTK1.mean(1)); // of mean one, so that means are sums
-    return yTKD.times(weightsTK1).mean(1).reshape(xBTD.shape()).to(precision.elementType());
+    var chosen = yTKD.times(weightsTK1).mean(1).reshape(xBTD.shape());
+    if (shared == null || sharedGate == null) {
+      return chosen.to(precision.elementType());
+    }
+    var score = Precision.FLOAT32.logits(xBTD, sharedGate).sigmoid();
+    return SwiGlu.apply(xBTD, shared, precision)
+        .to(ElementType.FLOAT32)
+        .times(score)
+        .plus(chosen)
+        .to(precision.elementType());
   }
 
   /// Each token's vector once for each of its experts, sorted by expert.

@@ -1,7 +1,7 @@
 package dev.sluice.generation;
 
 import dev.sluice.InvalidInputException;
-import dev.sluice.attention.KeyValueCache;
+import dev.sluice.state.SequenceState;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.generation.Generation.Ending;
 import dev.sluice.probe.Probe;
@@ -40,7 +40,7 @@ public record Generator(Decoder decoder) {
     List<Integer> tokens = new ArrayList<>();
     // The last token is chosen but never fed.
     int capacity = prompt.length + maxNewTokens - 1;
-    try (var past = new KeyValueCache(decoder.config().layers().size(), capacity)) {
+    try (var past = new SequenceState(decoder.config().layers().size(), capacity)) {
       float[] logits = next(prompt, past);
       while (true) {
         int token = sampler.choose(logits, random);
@@ -74,7 +74,7 @@ public record Generator(Decoder decoder) {
   }
 
   /// The logits after the last of `tokens`.
-  private float[] next(int[] tokens, @Nullable KeyValueCache past) {
+  private float[] next(int[] tokens, @Nullable SequenceState past) {
     long[] ids = Arrays.stream(tokens).asLongStream().toArray();
     try (var _ = Scope.withoutGradient()) {
       var hidden =

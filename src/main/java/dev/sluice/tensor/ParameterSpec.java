@@ -1,23 +1,33 @@
 package dev.sluice.tensor;
 
 import java.util.Arrays;
-import java.util.OptionalDouble;
 
 /// What a module declares of a learned tensor, before there is one. Whoever counts, plans, makes or
 /// reads parameters asks these, and never a parameter's name.
 ///
 /// @param shape lengths of the dimensions; a weight of a matrix product has two
-/// @param constant what all elements of a new one are; else they are drawn, N(0, σ²) with the
-///   model's σ
-public record ParameterSpec(long[] shape, OptionalDouble constant) {
-  /// One whose elements are drawn.
+/// @param initial how a new one begins
+public record ParameterSpec(long[] shape, Initial initial) {
+  /// The first values of a parameter.
+  public sealed interface Initial {
+    /// N(0, σ²) with the model's σ.
+    record Normal() implements Initial {}
+
+    /// All alike.
+    record Constant(double value) implements Initial {}
+
+    /// Natural logarithms of numbers that are uniform between two bounds.
+    record LogOfUniform(double least, double most) implements Initial {}
+  }
+
+  /// One whose elements are N(0, σ²).
   public static ParameterSpec drawn(long... shape) {
-    return new ParameterSpec(shape, OptionalDouble.empty());
+    return new ParameterSpec(shape, new Initial.Normal());
   }
 
   /// One whose elements all begin alike.
   public static ParameterSpec constant(double value, long... shape) {
-    return new ParameterSpec(shape, OptionalDouble.of(value));
+    return new ParameterSpec(shape, new Initial.Constant(value));
   }
 
   /// How many elements it has.
@@ -34,6 +44,6 @@ public record ParameterSpec(long[] shape, OptionalDouble constant) {
 
   @Override
   public String toString() {
-    return Arrays.toString(shape) + (constant.isPresent() ? " of " + constant.getAsDouble() : "");
+    return Arrays.toString(shape) + " " + initial;
   }
 }

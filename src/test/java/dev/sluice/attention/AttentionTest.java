@@ -18,6 +18,7 @@ import dev.sluice.gate.GatePosition;
 import dev.sluice.gate.Granularity;
 import dev.sluice.gate.Sharing;
 import dev.sluice.probe.Probe;
+import dev.sluice.state.SequenceState;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
@@ -177,7 +178,7 @@ class AttentionTest {
   /// The logits `[2, T, V]` of a pass in chunks of these lengths.
   private static float[] cached(Decoder decoder, Tensor ids, Probe probe, int... chunks) {
     var parts = new ArrayList<Tensor>();
-    try (var cache = new KeyValueCache(2, TOKENS)) {
+    try (var cache = new SequenceState(2, TOKENS)) {
       int start = 0;
       for (int chunk : chunks) {
         var hidden = decoder.hiddenStates(ids.narrow(1, start, chunk), cache, probe);
@@ -526,7 +527,7 @@ class AttentionTest {
       scope.close();
       scope = Scope.open();
       assertClose(expected, cached(decoder, ids(), Probe.NONE, 5, 1, 3), "with gradients");
-      try (var cache = new KeyValueCache(2, TOKENS)) {
+      try (var cache = new SequenceState(2, TOKENS)) {
         decoder.hiddenStates(ids(), cache, Probe.NONE);
         var added = Tensor.zeros(ElementType.FLOAT32, 2, 2, 0, 6);
         assertFalse(cache.keys(0, added).requiresGradient());
@@ -537,7 +538,7 @@ class AttentionTest {
 
   @Test
   void cacheRefusesWhatDoesNotFit() {
-    try (var cache = new KeyValueCache(1, 4)) {
+    try (var cache = new SequenceState(1, 4)) {
       var two = Tensor.zeros(ElementType.FLOAT32, 3, 1, 3, 2);
       cache.keys(0, two);
       cache.advance(3);

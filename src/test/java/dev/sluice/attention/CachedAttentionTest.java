@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.sluice.gate.Granularity;
 import dev.sluice.kernel.Threads;
 import dev.sluice.probe.Probe;
+import dev.sluice.state.SequenceState;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Scope;
@@ -87,7 +88,7 @@ class CachedAttentionTest {
     }
 
     /// The tokens `from … to`, with those before in the cache.
-    Tensor chunk(int from, int to, KeyValueCache past, Probe probe) {
+    Tensor chunk(int from, int to, SequenceState past, Probe probe) {
       assertEquals(from, past.length());
       var y =
           ScaledDotProductAttention.attend(
@@ -106,7 +107,7 @@ class CachedAttentionTest {
     /// Chunk by chunk; the lengths begin anew when they are used up.
     Tensor chunks(List<Integer> lengths, Probe probe) {
       var parts = new ArrayList<Tensor>();
-      try (var past = new KeyValueCache(1, tokens() + 13)) {
+      try (var past = new SequenceState(1, tokens() + 13)) {
         for (int from = 0; from < tokens(); ) {
           int to = Math.min(tokens(), from + lengths.get(parts.size() % lengths.size()));
           parts.add(chunk(from, to, past, probe));
@@ -248,7 +249,7 @@ class CachedAttentionTest {
     var file = Files.createTempFile("allocations", ".jfr");
     try (var recording = new Recording();
         var _ = recorded ? Scope.open() : Scope.withoutGradient();
-        var past = new KeyValueCache(1, keys)) {
+        var past = new SequenceState(1, keys)) {
       var before = Tensor.zeros(ElementType.FLOAT32, 1, 1, keys - tokens, 2);
       past.keys(0, before);
       past.values(0, before);

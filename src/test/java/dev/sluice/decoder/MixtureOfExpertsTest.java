@@ -6,7 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
-import dev.sluice.attention.KeyValueCache;
+import dev.sluice.state.SequenceState;
 import dev.sluice.gate.Gate;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Device;
@@ -206,7 +206,7 @@ class MixtureOfExpertsTest {
       var ids = Tensor.of(tokens, 1, 9);
       float[] expected = decoder.logits(decoder.hiddenStates(ids, null, Probe.NONE)).floats();
       var parts = new ArrayList<Tensor>();
-      try (var cache = new KeyValueCache(TinyDecoders.LAYERS, 9)) {
+      try (var cache = new SequenceState(TinyDecoders.LAYERS, 9)) {
         for (int[] chunk : new int[][] {{0, 4}, {4, 1}, {5, 4}}) {
           parts.add(
               decoder.logits(
