@@ -92,8 +92,8 @@ public final class Attention {
     parameters.put("v_proj.weight", ParameterSpec.drawn(values, c.hiddenSize()));
     parameters.put("o_proj.weight", ParameterSpec.drawn(c.hiddenSize(), queries));
     if (c.qkNorm()) {
-      parameters.put("q_norm.weight", ParameterSpec.constant(1, c.headDim()));
-      parameters.put("k_norm.weight", ParameterSpec.constant(1, c.headDim()));
+      parameters.put("q_norm.weight", c.norm().weight(c.headDim()));
+      parameters.put("k_norm.weight", c.norm().weight(c.headDim()));
     }
     if (c.variant().switchHead().keys()) {
       parameters.put("k_router.weight", ParameterSpec.drawn(keyHeads(c), c.hiddenSize()));
@@ -148,8 +148,8 @@ public final class Attention {
     kBTMH = gated(KEY, kBTMH, logits, probe);
     vBTMH = gated(VALUE, vBTMH, logits, probe);
 
-    qBTNH = RotatedHeads.apply(qBTNH, queryNorm, config.rmsNormEps(), rotation);
-    kBTMH = RotatedHeads.apply(kBTMH, keyNorm, config.rmsNormEps(), rotation);
+    qBTNH = RotatedHeads.apply(qBTNH, queryNorm, config.norm(), rotation);
+    kBTMH = RotatedHeads.apply(kBTMH, keyNorm, config.norm(), rotation);
 
     var fusedLogits = fusedLogits(logits, probe);
     var yBTNH =
@@ -215,7 +215,7 @@ public final class Attention {
   /// @param weight `[N · H]`
   private Tensor headNorm(Tensor yBTNH, Tensor weight) {
     var y = yBTNH.to(ElementType.FLOAT32);
-    var root = y.square().mean(3).plus(config.rmsNormEps()).squareRoot();
+    var root = y.square().mean(3).plus(config.norm().epsilon()).squareRoot();
     return y.dividedBy(root)
         .times(weight.reshape(1, 1, yBTNH.size(2), yBTNH.size(3)))
         .to(yBTNH.type());

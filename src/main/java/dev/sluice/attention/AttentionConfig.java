@@ -4,6 +4,7 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.gate.Gate;
 import dev.sluice.gate.GateInput;
 import dev.sluice.gate.GatePosition;
+import dev.sluice.tensor.RmsNorm;
 import java.util.EnumSet;
 import java.util.List;
 
@@ -14,7 +15,7 @@ import java.util.List;
 /// @param keyValueHeads M, a divisor of N
 /// @param headDim H
 /// @param qkNorm RMS norm of queries and keys per head, before rotation
-/// @param rmsNormEps ε of that norm
+/// @param norm that norm
 /// @param rotary how positions enter
 /// @param gates at most one per position; none for plain attention
 /// @param variant what it has besides gates
@@ -24,7 +25,7 @@ public record AttentionConfig(
     int keyValueHeads,
     int headDim,
     boolean qkNorm,
-    double rmsNormEps,
+    RmsNorm norm,
     Rotary rotary,
     List<Gate> gates,
     AttentionVariant variant) {
@@ -99,7 +100,7 @@ public record AttentionConfig(
         keyValueHeads,
         headDim,
         qkNorm,
-        rmsNormEps,
+        norm,
         rotary,
         changedGates,
         changedVariant);

@@ -5,6 +5,7 @@ import dev.sluice.kernel.Kernels;
 import dev.sluice.kernel.Rotations;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
+import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.WeightSum;
 import java.util.List;
@@ -17,28 +18,28 @@ final class RotatedHeads {
   private RotatedHeads() {}
 
   /// The definition.
-  static Tensor composed(Tensor xBTNH, @Nullable Tensor weight, double epsilon, Rotation rotation) {
+  static Tensor composed(Tensor xBTNH, @Nullable Tensor weight, RmsNorm norm, Rotation rotation) {
     var wide = xBTNH.to(ElementType.FLOAT32);
-    return rotation.rotate(weight == null ? wide : wide.rmsNorm(weight, epsilon)).to(xBTNH.type());
+    return rotation.rotate(weight == null ? wide : wide.rmsNorm(norm.factors(weight), norm.epsilon())).to(xBTNH.type());
   }
 
   /// @param xBTNH `[B, T, heads, H]`
   /// @param weight of the norm, a float32 leaf `[H]`, or null where there is none
-  static Tensor apply(Tensor xBTNH, @Nullable Tensor weight, double epsilon, Rotation rotation) {
+  static Tensor apply(Tensor xBTNH, @Nullable Tensor weight, RmsNorm norm, Rotation rotation) {
     if (!xBTNH.isOnCpu()) {
-      return composed(xBTNH, weight, epsilon, rotation);
+      return composed(xBTNH, weight, norm, rotation);
     }
     var x = xBTNH.contiguous();
     return FusedOp.apply(
             "QK-norm and rotation",
             List.of(x),
             weight == null ? List.of() : List.of(weight),
-            () -> forward(x, weight, epsilon, rotation))
+            () -> forward(x, weight, norm, rotation))
         .getFirst();
   }
 
   private static FusedOp.Forward forward(
-      Tensor x, @Nullable Tensor weight, double epsilon, Rotation rotation) {
+      Tensor x, @Nullable Tensor weight, RmsNorm norm, Rotation rotation) {
     int heads = Math.toIntExact(x.size(2));
     int width = Math.toIntExact(x.size(3));
     long tokens = x.size(0) * x.size(1);
@@ -50,7 +51,9 @@ final class RotatedHeads {
             x.size(1));
     var out = Tensor.uninitialized(x, x.type(), x.shape());
     var xs = x.numbers();
-    var weights = weight == null ? null : weight.numbers();
+    var factors = weight == null ? null : norm.factors(weight);
+    var weights = factors == null ? null : factors.numbers();
+    double epsilon = norm.epsilon();
     var outs = out.numbers();
     WeightSum.split(
         tokens,
@@ -59,7 +62,9 @@ final class RotatedHeads {
                 xs, weights, epsilon, rotations, outs, heads, width, from * heads, to * heads));
     return new FusedOp.Forward(
         List.of(out),
-        List.of(x, rotation.cosines(), rotation.sines()),
+        factors == null
+            ? List.of(x, rotation.cosines(), rotation.sines())
+            : List.of(x, rotation.cosines(), rotation.sines(), factors),
         upstreams -> {
           var dx = Tensor.uninitialized(x, x.type(), x.shape());
           var dOut = Objects.requireNonNull(upstreams.getFirst()).numbers();

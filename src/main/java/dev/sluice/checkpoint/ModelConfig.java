@@ -176,7 +176,7 @@ public record ModelConfig(
     json.put("head_dim", decoder.attention().headDim());
     json.put("max_position_embeddings", decoder.maxPositionEmbeddings());
     json.put("hidden_act", "silu");
-    json.put("rms_norm_eps", decoder.rmsNormEps());
+    json.put("rms_norm_eps", decoder.norm().epsilon());
     json.put("rope_theta", decoder.attention().rotary().theta());
     switch (decoder.attention().rotary().scaling()) {
       case RopeScaling.None() -> json.putNull("rope_scaling");

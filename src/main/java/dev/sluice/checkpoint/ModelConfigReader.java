@@ -18,6 +18,7 @@ import dev.sluice.deltanet.DeltaHeads;
 import dev.sluice.deltanet.GatedDeltaNetConfig;
 import dev.sluice.decoder.ResidualVariant;
 import dev.sluice.gate.Gate;
+import dev.sluice.tensor.RmsNorm;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
@@ -232,6 +233,7 @@ final class ModelConfigReader {
       var _ =
           keys.integer("intermediate_size"); // of layers without experts, of which there are none
     }
+    var norm = new RmsNorm(epsilon, type.isHybrid());
     var softmax =
         new MixerConfig.SoftmaxAttention(
             new AttentionConfig(
@@ -240,7 +242,7 @@ final class ModelConfigReader {
                 keyValueHeads,
                 headDim,
                 qkNorm,
-                epsilon,
+                norm,
                 new Rotary(rope.theta, rope.scaling, rope.share),
                 gates,
                 attention));
@@ -250,7 +252,7 @@ final class ModelConfigReader {
     var full = new LayerConfig(softmax, feedForward, residual);
     var decoder =
         DecoderConfig.uniform(
-            vocabSize, layers, full, longest, epsilon, tied, initializerRange);
+            vocabSize, layers, full, longest, norm, tied, initializerRange);
     if (kinds.contains(LINEAR)) {
       var other = new LayerConfig(linear, feedForward, residual);
       decoder =

@@ -166,9 +166,7 @@ final class WeightReader {
     var tensor = float32(entry);
     requireFinite(entry, tensor);
     entry.data().unload(); // what was copied need not stay in memory twice
-    return config.form().hasCentredNorms() && name.endsWith("norm.weight") && !name.contains("linear_attn.")
-        ? tensor.plus(1)
-        : tensor;
+    return tensor;
   }
 
   /// A DeltaNet layer's parameter, which the file has otherwise.

@@ -44,11 +44,11 @@ public final class Decoder implements AutoCloseable {
     this.precision = precision;
     this.device = device;
     this.parameters = parameters;
-    this.finalNorm = new GatedNorm(config.rmsNormEps(), precision, parameters, "model.norm.");
+    this.finalNorm = new GatedNorm(config.norm(), precision, parameters, "model.norm.");
     Map<Object, RotaryEmbedding> embeddings = new HashMap<>();
     for (int layer = 0; layer < config.layers().size(); layer++) {
       var shape = config.layers().get(layer);
-      blocks.add(new DecoderBlock(shape, config.rmsNormEps(), precision, layer, parameters));
+      blocks.add(new DecoderBlock(shape, config.norm(), precision, layer, parameters));
       rotary.add(
           shape
               .attention()

@@ -8,6 +8,7 @@ import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
+import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.Objects;
@@ -39,25 +40,25 @@ final class DecoderBlock {
   private final FeedForward feedForward;
   private final @Nullable GatedNorm feedForwardOutputNorm;
 
-  /// @param epsilon of the norms
+  /// @param norm those of the residual stream
   DecoderBlock(
-      LayerConfig config, double epsilon, Precision precision, int layer, Parameters parameters) {
+      LayerConfig config, RmsNorm norm, Precision precision, int layer, Parameters parameters) {
     String prefix = "model.layers." + layer + ".";
     boolean sandwich = config.residual().sandwichNorm();
-    Function<String, GatedNorm> norm =
-        name -> new GatedNorm(epsilon, precision, parameters, prefix + name);
+    Function<String, GatedNorm> named =
+        name -> new GatedNorm(norm, precision, parameters, prefix + name);
     var experts = config.feedForward().experts();
     this.layer = layer;
     this.clip = config.residual().residualClip();
-    this.attentionNorm = norm.apply("input_layernorm.");
+    this.attentionNorm = named.apply("input_layernorm.");
     this.mixer = mixer(config.mixer(), precision, layer, parameters, prefix);
-    this.attentionOutputNorm = sandwich ? norm.apply("attention_output_layernorm.") : null;
-    this.feedForwardNorm = norm.apply("post_attention_layernorm.");
+    this.attentionOutputNorm = sandwich ? named.apply("attention_output_layernorm.") : null;
+    this.feedForwardNorm = named.apply("post_attention_layernorm.");
     this.feedForward =
         experts.count() > 0
             ? new MixtureOfExperts(experts, precision, layer, parameters, prefix + "mlp.")
             : new DenseFeedForward(precision, parameters, prefix + "mlp.");
-    this.feedForwardOutputNorm = sandwich ? norm.apply("mlp_output_layernorm.") : null;
+    this.feedForwardOutputNorm = sandwich ? named.apply("mlp_output_layernorm.") : null;
   }
 
   Residual forward(

@@ -7,6 +7,7 @@ import dev.sluice.attention.RopeScaling;
 import dev.sluice.attention.Rotary;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.ParameterSpec;
+import dev.sluice.tensor.RmsNorm;
 import java.util.Collections;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
@@ -24,7 +25,7 @@ import java.util.stream.Stream;
 /// @param hiddenSize D
 /// @param layers the blocks, in order
 /// @param maxPositionEmbeddings the longest sequence the model is meant for
-/// @param rmsNormEps ε of every norm
+/// @param norm every norm of the residual stream
 /// @param tieWordEmbeddings whether the output matrix is the embedding
 /// @param initializerRange standard deviation of a new model's weights
 public record DecoderConfig(
@@ -32,7 +33,7 @@ public record DecoderConfig(
     int hiddenSize,
     List<LayerConfig> layers,
     int maxPositionEmbeddings,
-    double rmsNormEps,
+    RmsNorm norm,
     boolean tieWordEmbeddings,
     double initializerRange) {
   /// Beyond any model: the largest published have some 70,000, three for an expert of a layer.
@@ -45,7 +46,7 @@ public record DecoderConfig(
     requirePositive("vocab_size", vocabSize);
     requirePositive("num_hidden_layers", layers.size());
     requirePositive("max_position_embeddings", maxPositionEmbeddings);
-    requirePositive("rms_norm_eps", rmsNormEps);
+    requirePositive("rms_norm_eps", norm.epsilon());
     if (!(initializerRange >= 0) || !Float.isFinite((float) initializerRange)) {
       throw new InvalidInputException(
           "initializer_range must be 0 or a positive number, not " + initializerRange);
@@ -85,7 +86,7 @@ public record DecoderConfig(
       int layers,
       LayerConfig layer,
       int maxPositionEmbeddings,
-      double rmsNormEps,
+      RmsNorm norm,
       boolean tieWordEmbeddings,
       double initializerRange) {
     requirePositive("num_hidden_layers", layers);
@@ -95,7 +96,7 @@ public record DecoderConfig(
         layer.mixer().hiddenSize(),
         Collections.nCopies(layers, layer),
         maxPositionEmbeddings,
-        rmsNormEps,
+        norm,
         tieWordEmbeddings,
         initializerRange);
   }
@@ -117,6 +118,7 @@ public record DecoderConfig(
       boolean tieWordEmbeddings,
       double initializerRange,
       List<Gate> gates) {
+    var norm = new RmsNorm(rmsNormEps);
     var attention =
         new AttentionConfig(
             hiddenSize,
@@ -124,7 +126,7 @@ public record DecoderConfig(
             keyValueHeads,
             headDim,
             qkNorm,
-            rmsNormEps,
+            norm,
             new Rotary(ropeTheta, ropeScaling),
             gates,
             AttentionVariant.PLAIN);
@@ -134,7 +136,7 @@ public record DecoderConfig(
         layers,
         new LayerConfig(attention, feedForward, ResidualVariant.PLAIN),
         maxPositionEmbeddings,
-        rmsNormEps,
+        norm,
         tieWordEmbeddings,
         initializerRange);
   }
@@ -180,7 +182,7 @@ public record DecoderConfig(
         hiddenSize,
         layers.stream().map(change).toList(),
         maxPositionEmbeddings,
-        rmsNormEps,
+        norm,
         tieWordEmbeddings,
         initializerRange);
   }
@@ -228,7 +230,7 @@ public record DecoderConfig(
         hiddenSize,
         changed,
         maxPositionEmbeddings,
-        rmsNormEps,
+        norm,
         tieWordEmbeddings,
         initializerRange);
   }
@@ -246,7 +248,7 @@ public record DecoderConfig(
         hiddenSize,
         layers,
         maxPositionEmbeddings,
-        rmsNormEps,
+        norm,
         changed,
         initializerRange);
   }
@@ -286,7 +288,7 @@ public record DecoderConfig(
     var parameters = new LinkedHashMap<>(embedding());
     for (int layer = 0; layer < layers.size(); layer++) {
       String prefix = "model.layers." + layer + ".";
-      layers.get(layer).parameters().forEach((name, spec) -> parameters.put(prefix + name, spec));
+      layers.get(layer).parameters(norm).forEach((name, spec) -> parameters.put(prefix + name, spec));
     }
     parameters.putAll(output());
     return parameters;
@@ -306,7 +308,7 @@ public record DecoderConfig(
 
   private Map<String, ParameterSpec> finalNorm() {
     var parameters = new LinkedHashMap<String, ParameterSpec>();
-    GatedNorm.parameters(hiddenSize, layers.getLast().residual())
+    GatedNorm.parameters(hiddenSize, norm, layers.getLast().residual())
         .forEach((name, spec) -> parameters.put("model.norm." + name, spec));
     return parameters;
   }
@@ -325,7 +327,7 @@ public record DecoderConfig(
     try {
       return Math.addExact(
           Math.addExact(all(embedding()), all(output())),
-          sum(layer -> all(layer.parametersBesideParts()), parts));
+          sum(layer -> all(layer.parametersBesideParts(norm)), parts));
     } catch (ArithmeticException e) {
       throw uncountable(e);
     }
@@ -389,7 +391,7 @@ public record DecoderConfig(
           Math.addExact(
               Math.addExact(head, matrices(finalNorm())),
               sum(
-                  layer -> matrices(layer.parametersBesideParts()),
+                  layer -> matrices(layer.parametersBesideParts(norm)),
                   FeedForwardConfig::partsPerToken));
       double mixed =
           layers.stream().mapToDouble(layer -> layer.mixer().flopsBesideWeights(tokens)).sum();

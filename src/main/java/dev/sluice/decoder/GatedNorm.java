@@ -5,6 +5,7 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
+import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Tensor;
 import java.util.LinkedHashMap;
 import java.util.Map;
@@ -13,15 +14,15 @@ import org.jspecify.annotations.Nullable;
 /// RMSNorm of what a sublayer adds to the residual stream and of the stream with it, and GatedNorm
 /// where the model has it: `n ⊙ 2σ(silu(n W_downᵀ) W_upᵀ)` of the normed n (arXiv 2601.22966).
 final class GatedNorm {
-  private final double epsilon;
+  private final RmsNorm norm;
   private final Precision precision;
   private final Tensor weight;
   private final @Nullable Tensor down;
   private final @Nullable Tensor up;
 
   /// @param prefix of the norm's names, such as `model.norm.`
-  GatedNorm(double epsilon, Precision precision, Parameters parameters, String prefix) {
-    this.epsilon = epsilon;
+  GatedNorm(RmsNorm norm, Precision precision, Parameters parameters, String prefix) {
+    this.norm = norm;
     this.precision = precision;
     this.weight = parameters.get(prefix + "weight");
     this.down = parameters.find(prefix + "gate_down.weight");
@@ -29,9 +30,10 @@ final class GatedNorm {
   }
 
   /// A norm's parameters by their names without prefix, in order.
-  static Map<String, ParameterSpec> parameters(int hiddenSize, ResidualVariant variant) {
+  static Map<String, ParameterSpec> parameters(
+      int hiddenSize, RmsNorm norm, ResidualVariant variant) {
     var parameters = new LinkedHashMap<String, ParameterSpec>();
-    parameters.put("weight", ParameterSpec.constant(1, hiddenSize));
+    parameters.put("weight", norm.weight(hiddenSize));
     int rank = variant.gatedNormRank();
     if (rank > 0) {
       parameters.put("gate_down.weight", ParameterSpec.drawn(rank, hiddenSize));
@@ -43,7 +45,7 @@ final class GatedNorm {
   /// @param xBTD the residual stream, float32
   /// @param yBTD what is added to it, or null
   ResidualNorm apply(Tensor xBTD, @Nullable Tensor yBTD) {
-    var normed = ResidualNorm.apply(xBTD, yBTD, weight, epsilon, precision.elementType());
+    var normed = ResidualNorm.apply(xBTD, yBTD, weight, norm, precision.elementType());
     return down == null || up == null
         ? normed
         : new ResidualNorm(normed.sumBTD(), gated(normed.normedBTD(), down, up));

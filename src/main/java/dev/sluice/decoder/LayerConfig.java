@@ -2,6 +2,7 @@ package dev.sluice.decoder;
 
 import dev.sluice.attention.AttentionConfig;
 import dev.sluice.tensor.ParameterSpec;
+import dev.sluice.tensor.RmsNorm;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Optional;
@@ -27,33 +28,37 @@ public record LayerConfig(
   }
 
   /// The block's parameters by their names without prefix, in order.
-  Map<String, ParameterSpec> parameters() {
-    return parameters(feedForward.parameters());
+  ///
+  /// @param norm those of the residual stream
+  Map<String, ParameterSpec> parameters(RmsNorm norm) {
+    return parameters(norm, feedForward.parameters());
   }
 
   /// [#parameters] without those of the feed-forward layer's equal parts, of which there may be
   /// more than one wants to list.
-  Map<String, ParameterSpec> parametersBesideParts() {
-    return parameters(feedForward.shared());
+  Map<String, ParameterSpec> parametersBesideParts(RmsNorm norm) {
+    return parameters(norm, feedForward.shared());
   }
 
-  private Map<String, ParameterSpec> parameters(Map<String, ParameterSpec> ofFeedForward) {
+  private Map<String, ParameterSpec> parameters(
+      RmsNorm norm, Map<String, ParameterSpec> ofFeedForward) {
     var parameters = new LinkedHashMap<String, ParameterSpec>();
-    norm(parameters, "input_layernorm.");
+    norm(parameters, norm, "input_layernorm.");
     mixer.parameters().forEach((name, spec) -> parameters.put(mixer.prefix() + name, spec));
     if (residual.sandwichNorm()) {
-      norm(parameters, "attention_output_layernorm.");
+      norm(parameters, norm, "attention_output_layernorm.");
     }
-    norm(parameters, "post_attention_layernorm.");
+    norm(parameters, norm, "post_attention_layernorm.");
     ofFeedForward.forEach((name, spec) -> parameters.put("mlp." + name, spec));
     if (residual.sandwichNorm()) {
-      norm(parameters, "mlp_output_layernorm.");
+      norm(parameters, norm, "mlp_output_layernorm.");
     }
     return parameters;
   }
 
-  private void norm(Map<String, ParameterSpec> parameters, String prefix) {
-    GatedNorm.parameters(mixer.hiddenSize(), residual)
+  private void norm(
+      Map<String, ParameterSpec> parameters, RmsNorm norm, String prefix) {
+    GatedNorm.parameters(mixer.hiddenSize(), norm, residual)
         .forEach((name, spec) -> parameters.put(prefix + name, spec));
   }
 }

@@ -3,6 +3,7 @@ package dev.sluice.decoder;
 import dev.sluice.kernel.Kernels;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
+import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.WeightSum;
 import java.util.ArrayList;
@@ -17,13 +18,13 @@ import org.jspecify.annotations.Nullable;
 /// the same pass.
 ///
 /// @param sumBTD x + y, float32
-/// @param normedBTD `sum · (mean(sum²) + ε)^(−1/2) · w`
+/// @param normedBTD `sum · (mean(sum²) + ε)^(−1/2) · f`
 record ResidualNorm(Tensor sumBTD, Tensor normedBTD) {
   /// The definition.
   static ResidualNorm composed(
-      Tensor xBTD, @Nullable Tensor yBTD, Tensor weight, double epsilon, ElementType type) {
+      Tensor xBTD, @Nullable Tensor yBTD, Tensor weight, RmsNorm norm, ElementType type) {
     var sum = yBTD == null ? xBTD : xBTD.plus(yBTD);
-    return new ResidualNorm(sum, sum.rmsNorm(weight, epsilon).to(type));
+    return new ResidualNorm(sum, sum.rmsNorm(norm.factors(weight), norm.epsilon()).to(type));
   }
 
   /// @param xBTD the residual stream, float32
@@ -31,9 +32,9 @@ record ResidualNorm(Tensor sumBTD, Tensor normedBTD) {
   /// @param weight `[D]`, a float32 leaf
   /// @param type of the normed result
   static ResidualNorm apply(
-      Tensor xBTD, @Nullable Tensor yBTD, Tensor weight, double epsilon, ElementType type) {
+      Tensor xBTD, @Nullable Tensor yBTD, Tensor weight, RmsNorm norm, ElementType type) {
     if (!xBTD.isOnCpu()) {
-      return composed(xBTD, yBTD, weight, epsilon, type);
+      return composed(xBTD, yBTD, weight, norm, type);
     }
     var x = xBTD.contiguous();
     var y = yBTD == null ? null : yBTD.contiguous();
@@ -46,19 +47,21 @@ record ResidualNorm(Tensor sumBTD, Tensor normedBTD) {
             "residual and norm",
             inputs,
             List.of(weight),
-            () -> forward(x, y, weight, epsilon, type));
+            () -> forward(x, y, weight, norm, type));
     return new ResidualNorm(both.getFirst(), both.getLast());
   }
 
   private static FusedOp.Forward forward(
-      Tensor x, @Nullable Tensor y, Tensor weight, double epsilon, ElementType type) {
+      Tensor x, @Nullable Tensor y, Tensor weight, RmsNorm norm, ElementType type) {
     int width = Math.toIntExact(weight.elements());
     var sum = y == null ? x.detach() : Tensor.uninitialized(x, x.type(), x.shape());
     var normed = Tensor.uninitialized(x, type, x.shape());
     var xs = x.numbers();
     var ys = y == null ? null : y.numbers();
     var sums = sum.numbers();
-    var weights = weight.numbers();
+    var factors = norm.factors(weight);
+    var weights = factors.numbers();
+    double epsilon = norm.epsilon();
     var out = normed.numbers();
     WeightSum.split(
         x.elements() / width,
@@ -68,14 +71,16 @@ record ResidualNorm(Tensor sumBTD, Tensor normedBTD) {
     var addedType = y == null ? null : y.type();
     return new FusedOp.Forward(
         List.of(sum, normed),
-        List.of(saved, weight),
+        List.of(saved, factors),
         upstreams ->
-            backward(saved, weight, epsilon, addedType, upstreams.getFirst(), upstreams.getLast()));
+            backward(
+                saved, weight, factors, epsilon, addedType, upstreams.getFirst(), upstreams.getLast()));
   }
 
   private static Tensor[] backward(
       Tensor sum,
       Tensor weight,
+      Tensor factors,
       double epsilon,
       @Nullable ElementType addedType,
       @Nullable Tensor past,
@@ -91,7 +96,7 @@ record ResidualNorm(Tensor sumBTD, Tensor normedBTD) {
             ? dSum
             : Tensor.uninitialized(sum, addedType, sum.shape());
     var sums = sum.numbers();
-    var weights = weight.numbers();
+    var weights = factors.numbers();
     var passed = past == null ? null : past.numbers();
     var dNormed = through.numbers();
     var dSums = dSum.numbers();

@@ -527,7 +527,7 @@ public record RunConfig(
                 Math.max(sequenceLength, named.maxPositionEmbeddings()),
                 named.attention().rotary().theta(),
                 new RopeScaling.None(),
-                named.rmsNormEps(),
+                named.norm().epsilon(),
                 named.attention().qkNorm(),
                 tieWordEmbeddings && named.tieWordEmbeddings(),
                 named.initializerRange(),

@@ -213,7 +213,7 @@ class ModelDirectoryTest {
         tiny.maxPositionEmbeddings(),
         tiny.attention().rotary().theta(),
         tiny.attention().rotary().scaling(),
-        tiny.rmsNormEps(),
+        tiny.norm().epsilon(),
         true,
         true,
         0.2,

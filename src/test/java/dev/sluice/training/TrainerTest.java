@@ -113,7 +113,7 @@ class TrainerTest {
             tiny.maxPositionEmbeddings(),
             tiny.attention().rotary().theta(),
             tiny.attention().rotary().scaling(),
-            tiny.rmsNormEps(),
+            tiny.norm().epsilon(),
             true,
             true,
             0.05,
