@@ -30,8 +30,8 @@ import org.jspecify.annotations.Nullable;
 /// The fused operation works on chunks of 64 tokens (Yang et al. 2024, arXiv 2406.06484): within
 /// one, what the tokens add to the state is the solution of a triangular system, and everything
 /// else is products of matrices. All of it is float32, whatever the element type of the tensors;
-/// decays are summed in float64. Backwards each chunk is computed again from the state that enters
-/// it, which the forward pass has kept.
+/// decays are summed in float64, and a factor below 2⁻⁴⁸ counts as zero. Backwards each chunk is
+/// computed again from the state that enters it, which the forward pass has kept.
 public final class DeltaRule {
   /// What the rule gives.
   ///
@@ -49,8 +49,7 @@ public final class DeltaRule {
   /// nothing: products of few different shapes, as each is compiled.
   private static final int ROWS = 16;
 
-  /// A smaller decay is taken for this one, of which nothing is left in float32 either, so that
-  /// sums stay finite.
+  /// A smaller decay is taken for this one, which forgets everything too, so that sums stay finite.
   private static final double SMALLEST = -256;
 
   /// Elements of states that a thread's piece of a step has at least.
@@ -62,6 +61,13 @@ public final class DeltaRule {
   private final Tensor decays;
   private final Tensor rates;
   private final @Nullable Tensor initial;
+
+  // Their memory, which lives as long as they do.
+  private final Floats channels;
+  private final MemorySegment g;
+  private final MemorySegment beta;
+  private final @Nullable MemorySegment initialStates;
+
   private final DeltaHeads heads;
   private final long batch;
   private final long tokens;
@@ -82,6 +88,10 @@ public final class DeltaRule {
     this.decays = decaysBTN.contiguous();
     this.rates = ratesBTN.contiguous();
     this.initial = initial == null ? null : initial.contiguous();
+    this.channels = mixed.numbers();
+    this.g = decays.memory();
+    this.beta = rates.memory();
+    this.initialStates = this.initial == null ? null : this.initial.memory();
     this.heads = heads;
     this.batch = mixed.size(0);
     this.tokens = mixed.size(1);
@@ -269,10 +279,10 @@ public final class DeltaRule {
     for (int r = 0; r < group; r++) {
       long head = head(sequence, keyHead * group + r);
       var start = state(states, head, 0);
-      if (initial == null) {
+      if (initialStates == null) {
         start.fill((byte) 0);
       } else {
-        start.copyFrom(slice(initial.memory(), head));
+        start.copyFrom(slice(initialStates, head));
       }
     }
     for (long i = 0; i < chunks; i++) {
@@ -368,10 +378,8 @@ public final class DeltaRule {
     return Scratch.numbers(purpose, count, false);
   }
 
-  /// e^x, and zero instead of a subnormal number, which would take a hundred times as long.
-  private static float factor(double x) {
-    float factor = (float) Math.exp(x);
-    return factor < Float.MIN_NORMAL ? 0 : factor;
+  private static float factor(double decay) {
+    return decay < Kernels.FORGOTTEN ? 0 : (float) Math.exp(decay);
   }
 
   private static void clear(MemorySegment floats, long from, long to) {
@@ -451,8 +459,8 @@ public final class DeltaRule {
       if (count < rows) {
         stored.memory().fill((byte) 0);
       }
-      Kernels.FASTEST.gatherRows(mixed.numbers(), keyRows(), stored);
-      Kernels.FASTEST.gatherRows(mixed.numbers(), queryRows(), storedQueries(stored));
+      Kernels.FASTEST.gatherRows(channels, keyRows(), stored);
+      Kernels.FASTEST.gatherRows(channels, queryRows(), storedQueries(stored));
       norm(keyNorm, 0);
       norm(queryNorm, rows);
       MatrixProduct.multiply(
@@ -466,8 +474,8 @@ public final class DeltaRule {
       first = 0;
       count = 1;
       rows = 1;
-      Kernels.FASTEST.gatherRows(mixed.numbers(), keyRows(), stored);
-      Kernels.FASTEST.gatherRows(mixed.numbers(), queryRows(), storedQueries(stored));
+      Kernels.FASTEST.gatherRows(channels, keyRows(), stored);
+      Kernels.FASTEST.gatherRows(channels, queryRows(), storedQueries(stored));
       norm(keyNorm, 0);
       norm(queryNorm, rows);
     }
@@ -542,8 +550,6 @@ public final class DeltaRule {
 
     /// Brings a value head's decays and rates in, and makes the matrices of them.
     void takeHead(int valueHead) {
-      var g = decays.memory();
-      var beta = rates.memory();
       double sum = 0;
       for (int i = 0; i < rows; i++) {
         if (i < count) {
@@ -573,7 +579,7 @@ public final class DeltaRule {
 
     /// Brings a value head's values in, as float32 rows.
     void takeValues(int valueHead) {
-      Kernels.FASTEST.gatherRows(mixed.numbers(), valueRows(valueHead), storedValues);
+      Kernels.FASTEST.gatherRows(channels, valueRows(valueHead), storedValues);
       Kernels.FASTEST.copy(storedValues, values, 0, (long) count * valueWidth);
     }
 
@@ -828,8 +834,6 @@ public final class DeltaRule {
         Math.max(1, GRAIN / stateSize),
         (from, to) -> {
           var chunk = new Chunk();
-          var g = decays.memory();
-          var beta = rates.memory();
           for (long head = from; head < to; head++) {
             long sequence = head / heads.valueHeads();
             int valueHead = (int) (head % heads.valueHeads());
@@ -842,7 +846,7 @@ public final class DeltaRule {
             Kernels.FASTEST.deltaStep(
                 chunk.keysQueries.memory(),
                 chunk.keysQueries.from(keyWidth).memory(),
-                mixed.numbers().from(chunk.valueRows(valueHead).start()),
+                channels.from(chunk.valueRows(valueHead).start()),
                 factor(decay),
                 beta.getAtIndex(FLOAT, head),
                 slice(states, head),

@@ -236,10 +236,16 @@ public interface Kernels {
       int from,
       int to);
 
+  /// The logarithm of 2⁻⁴⁸, the square of what float32 rounds to. A decay below it counts as a
+  /// factor of zero: what is left would come out as subnormal numbers, which take a hundred times
+  /// as long, or lose its digits in any sum.
+  double FORGOTTEN = -48 * Math.log(2);
+
   /// The triangular matrices of a chunk of n tokens of the gated delta rule, with `e(i, j) =
-  /// e^(decays[i] − decays[j])`: `system[i, j] = rates[i] · scores[i, j] · e(i, j)` for j < i,
-  /// `weights[i, j] = scores[n + i, j] · e(i, j)` for j ≤ i, and zero elsewhere. Only decays of
-  /// later tokens from earlier ones are taken, so that nothing overflows.
+  /// e^(decays[i] − decays[j])`, and zero below e^[#FORGOTTEN]: `system[i, j] = rates[i] ·
+  /// scores[i, j] · e(i, j)` for j < i, `weights[i, j] = scores[n + i, j] · e(i, j)` for j ≤ i, and
+  /// zero elsewhere. Only decays of later tokens from earlier ones are taken, so that nothing
+  /// overflows.
   ///
   /// @param scores float32 `[2n, n]`: keys with keys, then queries with keys
   /// @param decays that do not rise

@@ -476,7 +476,7 @@ public final class ScalarKernels implements Kernels {
       int rows) {
     for (int i = 0; i < rows; i++) {
       for (int j = 0; j < rows; j++) {
-        double factor = j <= i ? Math.exp(decays[i] - decays[j]) : 0;
+        double factor = j <= i ? decayed(decays[i] - decays[j]) : 0;
         long at = (long) i * rows + j;
         double key = get(scores, at);
         double query = get(scores, (long) rows * rows + at);
@@ -484,6 +484,10 @@ public final class ScalarKernels implements Kernels {
         set(weights, at, j <= i ? (float) (query * factor) : 0);
       }
     }
+  }
+
+  private static double decayed(double difference) {
+    return difference < FORGOTTEN ? 0 : Math.exp(difference);
   }
 
   @Override
@@ -498,7 +502,7 @@ public final class ScalarKernels implements Kernels {
       int rows) {
     for (int i = 0; i < rows; i++) {
       for (int j = 0; j <= i; j++) {
-        double factor = Math.exp(decays[i] - decays[j]);
+        double factor = decayed(decays[i] - decays[j]);
         long key = (long) i * rows + j;
         long query = (long) rows * rows + key;
         double ofQuery = get(products, query) * factor;

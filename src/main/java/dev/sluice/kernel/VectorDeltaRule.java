@@ -50,7 +50,8 @@ final class VectorDeltaRule {
                 .sub(FloatVector.fromArray(F, high, j))
                 .add(FloatVector.broadcast(F, rest).sub(FloatVector.fromArray(F, low, j)));
         var positive = difference.compare(VectorOperators.GT, 0f);
-        Lanes.exp(difference.blend(0f, positive)).intoArray(factors, j);
+        var forgotten = difference.compare(VectorOperators.LT, (float) Kernels.FORGOTTEN);
+        Lanes.exp(difference.blend(0f, positive)).blend(0f, forgotten).intoArray(factors, j);
       }
     }
   }

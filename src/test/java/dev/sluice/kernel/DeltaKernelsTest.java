@@ -210,7 +210,8 @@ class DeltaKernelsTest {
     }
 
     private double factor(int i, int j) {
-      return Math.exp(decays[i] - decays[j]);
+      double decay = decays[i] - decays[j];
+      return decay < -48 * Math.log(2) ? 0 : Math.exp(decay);
     }
 
     /// The exponent is rounded twice, and the factor is off by as much of itself.
