@@ -4,6 +4,7 @@ import dev.sluice.attention.RotaryEmbedding.Rotation;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.FusedBenchmark;
 import dev.sluice.tensor.Precision;
+import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.TrainingShape;
 import java.util.List;
@@ -11,7 +12,7 @@ import org.openjdk.jmh.annotations.Param;
 
 /// Norm and rotation of the queries.
 public class RotatedHeadsBenchmark extends FusedBenchmark {
-  private static final double EPSILON = 1e-6;
+  private static final RmsNorm NORM = new RmsNorm(1e-6);
 
   @Param private Precision precision;
 
@@ -38,11 +39,11 @@ public class RotatedHeadsBenchmark extends FusedBenchmark {
 
   @Override
   protected List<Tensor> composed() {
-    return List.of(RotatedHeads.composed(queries, weight, EPSILON, rotation));
+    return List.of(RotatedHeads.composed(queries, weight, NORM, rotation));
   }
 
   @Override
   protected List<Tensor> fused() {
-    return List.of(RotatedHeads.apply(queries, weight, EPSILON, rotation));
+    return List.of(RotatedHeads.apply(queries, weight, NORM, rotation));
   }
 }

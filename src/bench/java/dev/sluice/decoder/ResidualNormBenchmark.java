@@ -3,13 +3,14 @@ package dev.sluice.decoder;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedBenchmark;
 import dev.sluice.tensor.Precision;
+import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Tensor;
 import java.util.List;
 import org.openjdk.jmh.annotations.Param;
 
 /// The step from one sublayer to the next.
 public class ResidualNormBenchmark extends FusedBenchmark {
-  private static final double EPSILON = 1e-6;
+  private static final RmsNorm NORM = new RmsNorm(1e-6);
 
   @Param private Precision precision;
 
@@ -26,12 +27,12 @@ public class ResidualNormBenchmark extends FusedBenchmark {
 
   @Override
   protected List<Tensor> composed() {
-    return both(ResidualNorm.composed(x, added, weight, EPSILON, precision.elementType()));
+    return both(ResidualNorm.composed(x, added, weight, NORM, precision.elementType()));
   }
 
   @Override
   protected List<Tensor> fused() {
-    return both(ResidualNorm.apply(x, added, weight, EPSILON, precision.elementType()));
+    return both(ResidualNorm.apply(x, added, weight, NORM, precision.elementType()));
   }
 
   private static List<Tensor> both(ResidualNorm result) {

@@ -11,6 +11,7 @@ import dev.sluice.tensor.Differentiated.Operation;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Precision;
+import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
@@ -28,6 +29,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 /// same numbers: within 1e-6 of the largest number, and half a bfloat16 ulp where it is stored so.
 class RotatedHeadsTest {
   private static final double EPSILON = 1e-6;
+  private static final RmsNorm NORM = new RmsNorm(EPSILON);
 
   private final SplittableRandom random = new SplittableRandom(47);
   private Scope scope;
@@ -52,12 +54,12 @@ class RotatedHeadsTest {
 
   /// @param given x, and the weight if there is a norm
   private static Operation fused(Rotation rotation) {
-    return given -> List.of(RotatedHeads.apply(given.getFirst(), weight(given), EPSILON, rotation));
+    return given -> List.of(RotatedHeads.apply(given.getFirst(), weight(given), NORM, rotation));
   }
 
   private static Operation composed(Rotation rotation) {
     return given ->
-        List.of(RotatedHeads.composed(given.getFirst(), weight(given), EPSILON, rotation));
+        List.of(RotatedHeads.composed(given.getFirst(), weight(given), NORM, rotation));
   }
 
   /// [RotatedHeads#composed] but for its casts to float32.
@@ -121,7 +123,7 @@ class RotatedHeadsTest {
         given ->
             List.of(
                 RotatedHeads.apply(
-                    given.getFirst().transpose(1, 2), given.getLast(), EPSILON, rotation));
+                    given.getFirst().transpose(1, 2), given.getLast(), NORM, rotation));
     Operation definition =
         given ->
             definition(rotation).apply(List.of(given.getFirst().transpose(1, 2), given.getLast()));

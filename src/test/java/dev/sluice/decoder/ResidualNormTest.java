@@ -9,6 +9,7 @@ import dev.sluice.tensor.Differentiated.Operation;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Precision;
+import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
@@ -26,6 +27,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 /// same numbers: within 1e-6 of the largest number, and half a bfloat16 ulp where it is stored so.
 class ResidualNormTest {
   private static final double EPSILON = 1e-6;
+  private static final RmsNorm NORM = new RmsNorm(EPSILON);
 
   /// Up to more rows than two of the blocks that weight gradients are summed by, 64.
   private static final long[][] SHAPES = {
@@ -50,14 +52,14 @@ class ResidualNormTest {
   /// A way to compute it.
   private interface Way {
     ResidualNorm apply(
-        Tensor x, @Nullable Tensor y, Tensor weight, double epsilon, ElementType type);
+        Tensor x, @Nullable Tensor y, Tensor weight, RmsNorm norm, ElementType type);
   }
 
   /// @param given x, y if it is there, and the weight
   private static Operation operation(Way way, ElementType type) {
     return given -> {
       var y = given.size() == 3 ? given.get(1) : null;
-      var both = way.apply(given.getFirst(), y, given.getLast(), EPSILON, type);
+      var both = way.apply(given.getFirst(), y, given.getLast(), NORM, type);
       return List.of(both.sumBTD(), both.normedBTD());
     };
   }
@@ -174,11 +176,11 @@ class ResidualNormTest {
 
   private static Tensor stream(Way way, @Nullable Precision precision, List<Tensor> given) {
     var type = given.getFirst().type();
-    var first = way.apply(given.get(0), null, given.get(1), EPSILON, type);
+    var first = way.apply(given.get(0), null, given.get(1), NORM, type);
     var y = linear(precision, first.normedBTD(), given.get(2));
-    var second = way.apply(first.sumBTD(), y, given.get(3), EPSILON, type);
+    var second = way.apply(first.sumBTD(), y, given.get(3), NORM, type);
     var z = linear(precision, second.normedBTD(), given.get(4));
-    return way.apply(second.sumBTD(), z, given.get(5), EPSILON, type).normedBTD();
+    return way.apply(second.sumBTD(), z, given.get(5), NORM, type).normedBTD();
   }
 
   private static Tensor linear(@Nullable Precision precision, Tensor x, Tensor weight) {
@@ -192,7 +194,7 @@ class ResidualNormTest {
     var upstream = gaussian(random, ElementType.FLOAT32, 3, 43, 7).detach();
     float[] once = new float[7];
     for (int pass = 1; pass <= 2; pass++) {
-      ResidualNorm.apply(x, null, weight, EPSILON, ElementType.FLOAT32)
+      ResidualNorm.apply(x, null, weight, NORM, ElementType.FLOAT32)
           .normedBTD()
           .backward(upstream);
       float[] sum = Objects.requireNonNull(weight.gradient()).floats();
@@ -233,7 +235,7 @@ class ResidualNormTest {
   void nothingAdded() {
     var x = gaussian(random, ElementType.FLOAT32, 2, 7, 5).detach();
     var weight = gaussian(random, ElementType.FLOAT32, 5).detach();
-    var both = ResidualNorm.apply(x, null, weight, EPSILON, ElementType.BFLOAT16);
+    var both = ResidualNorm.apply(x, null, weight, NORM, ElementType.BFLOAT16);
     assertArrayEquals(x.floats(), both.sumBTD().floats());
     assertEquals(ElementType.BFLOAT16, both.normedBTD().type());
   }
