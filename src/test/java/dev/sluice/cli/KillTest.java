@@ -8,10 +8,13 @@ import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.TreeMap;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -19,12 +22,14 @@ import org.junit.jupiter.api.condition.EnabledOnOs;
 import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.api.io.TempDir;
 
-/// One run is killed again and again at random instants (SIGKILL) and resumed; in the end it is
-/// what it would have been undisturbed. `-Dkills=500` kills more often than the usual 50.
+/// Two runs, side by side, are killed again and again at random instants (SIGKILL) and resumed; in
+/// the end each is what it would have been undisturbed. `-Dkills=500` kills more often than the
+/// usual 50.
 @EnabledOnOs(OS.LINUX)
 class KillTest {
-  private static final int KILLS = Integer.getInteger("kills", 50);
-  private static final int STEPS = 30 * KILLS;
+  private static final int RUNS = 2;
+  private static final int KILLS = Integer.getInteger("kills", 50) / RUNS;
+  private static final int STEPS = 20 * KILLS;
   private static final int SAVE_EVERY = 2;
 
   @TempDir Path directory;
@@ -35,57 +40,66 @@ class KillTest {
     Path undisturbed = directory.resolve("undisturbed");
     Cli.run(Cli.tiny(data, undisturbed, settings("--save-every", STEPS))).succeeded();
 
-    Path run = directory.resolve("run");
-    var random = new Random(20);
+    List<Future<Integer>> insideSaves = new ArrayList<>();
+    try (var threads = Executors.newFixedThreadPool(RUNS)) {
+      for (int i = 0; i < RUNS; i++) {
+        int number = i;
+        insideSaves.add(threads.submit(() -> killAgainAndAgain(number, data)));
+      }
+    }
+    int inside = 0;
+    for (int i = 0; i < RUNS; i++) {
+      inside += insideSaves.get(i).get();
+      Cli.run("train", "--resume", run(i)).succeeded();
+      assertEquals(result(undisturbed), result(run(i)));
+      assertEquals(0, partials(run(i).resolve("checkpoints")));
+    }
+    int kills = RUNS * KILLS;
+    assertTrue(inside > kills / 10, inside + " of " + kills + " kills inside a save");
+    System.out.printf("%d kills, %d of them inside a save.%n", kills, inside);
+  }
+
+  private Path run(int number) {
+    return directory.resolve("run" + number);
+  }
+
+  /// Gives how many of the kills came while a checkpoint was written.
+  private int killAgainAndAgain(int number, Path data) throws Exception {
+    Path run = run(number);
+    Path errors = directory.resolve("errors" + number + ".txt");
+    var random = new Random(20 + number);
     int insideSaves = 0;
-    int mostLost = 0;
-    int kills = 0;
-    while (kills < KILLS) {
+    for (int kill = 0; kill < KILLS; kill++) {
       long before = lastStep(run);
       var process =
-          kills == 0
-              ? start(Cli.tiny(data, run, settings("--save-every", SAVE_EVERY)))
-              : start("train", "--resume", run);
+          kill == 0
+              ? start(errors, Cli.tiny(data, run, settings("--save-every", SAVE_EVERY)))
+              : start(errors, "train", "--resume", run);
       // Every fourth time at any instant since the start of the process, else after a step.
-      boolean anyInstant = kills % 4 == 3;
+      boolean anyInstant = kill % 4 == 3;
       if (!anyInstant) {
-        awaitStepAfter(process, run, before);
+        awaitStepAfter(process, errors, run, before);
       }
       Thread.sleep(random.nextInt(anyInstant ? 1500 : 120));
-      assertTrue(process.isAlive(), () -> SluiceProcess.read(errors()));
+      assertTrue(process.isAlive(), () -> SluiceProcess.read(errors));
       process.destroyForcibly();
       assertTrue(process.waitFor(60, TimeUnit.SECONDS));
-      kills++;
 
       Path checkpoints = run.resolve("checkpoints");
       insideSaves += partials(checkpoints) > 0 ? 1 : 0;
       var latest = CheckpointDirectory.latest(checkpoints);
       if (latest.isPresent()) {
         CheckpointDirectory.verify(latest.get());
-        mostLost =
-            Math.max(
-                mostLost,
-                (int) (lastStep(run) - CheckpointDirectory.step(latest.get()).orElseThrow()));
+        long lost = lastStep(run) - CheckpointDirectory.step(latest.get()).orElseThrow();
+        // A save begins after SAVE_EVERY steps, and the next waits for it.
+        assertTrue(lost <= 2 * SAVE_EVERY, "lost " + lost + " steps");
       }
     }
-    Cli.run("train", "--resume", run).succeeded();
-
-    assertEquals(result(undisturbed), result(run));
-    assertEquals(0, partials(run.resolve("checkpoints")));
-    // A save begins after SAVE_EVERY steps, and the next waits for it.
-    assertTrue(mostLost <= 2 * SAVE_EVERY, "lost " + mostLost + " steps");
-    assertTrue(insideSaves > KILLS / 10, insideSaves + " of " + kills + " kills inside a save");
-    System.out.printf(
-        "%d kills, %d of them inside a save; at most %d steps lost, with a save every %d.%n",
-        kills, insideSaves, mostLost, SAVE_EVERY);
+    return insideSaves;
   }
 
-  private Process start(Object... arguments) throws IOException {
-    return SluiceProcess.start(errors(), Map.of(), "", SluiceProcess.BRIEF, arguments);
-  }
-
-  private Path errors() {
-    return directory.resolve("errors.txt");
+  private static Process start(Path errors, Object... arguments) throws IOException {
+    return SluiceProcess.start(errors, Map.of(), "", SluiceProcess.BRIEF, arguments);
   }
 
   private static Object[] settings(Object... more) {
@@ -121,12 +135,12 @@ class KillTest {
     return step;
   }
 
-  private void awaitStepAfter(Process process, Path run, long before)
+  private static void awaitStepAfter(Process process, Path errors, Path run, long before)
       throws IOException, InterruptedException {
     long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
     while (lastStep(run) <= before) {
       assertTrue(
-          process.isAlive() && System.nanoTime() < deadline, () -> SluiceProcess.read(errors()));
+          process.isAlive() && System.nanoTime() < deadline, () -> SluiceProcess.read(errors));
       Thread.sleep(5);
     }
   }

@@ -24,7 +24,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 @EnabledOnOs(OS.LINUX)
 class RankDeathTest {
   private static final int TIMEOUT_SECONDS = 4;
-  private static final int STEPS = 120;
+  private static final int STEPS = 40;
 
   @TempDir static Path shared;
 
@@ -54,6 +54,10 @@ class RankDeathTest {
   }
 
   private List<Process> start(Object... arguments) throws IOException {
+    return start(List.of(), arguments);
+  }
+
+  private List<Process> start(List<String> options, Object... arguments) throws IOException {
     int port;
     try (var socket = new ServerSocket(0)) {
       port = socket.getLocalPort();
@@ -69,7 +73,7 @@ class RankDeathTest {
               "LOCAL_RANK", String.valueOf(rank),
               "MASTER_ADDR", "127.0.0.1",
               "MASTER_PORT", String.valueOf(port));
-      ranks.add(SluiceProcess.start(errors(rank), environment, "", List.of(), all.toArray()));
+      ranks.add(SluiceProcess.start(errors(rank), environment, "", options, all.toArray()));
     }
     return ranks;
   }
@@ -79,7 +83,7 @@ class RankDeathTest {
   @CsvSource({"KILL, 1", "STOP, 1", "KILL, 0", "STOP, 0"})
   void aRankThatIsGoneEndsTheJobWhichThenGoesOn(String signal, int victim) throws Exception {
     Path run = directory.resolve("run");
-    var ranks = start(train(run));
+    var ranks = start(SluiceProcess.BRIEF, train(run));
     var survivor = ranks.get(1 - victim);
     try {
       awaitAStep(ranks, run);
@@ -135,7 +139,7 @@ class RankDeathTest {
     // rank 0 alone writes: its directory is in the way
     Files.createDirectories(run.resolve("corpus"));
     Files.writeString(run.resolve("config.toml"), "");
-    var ranks = start(train(run));
+    var ranks = start(SluiceProcess.BRIEF, train(run));
     assertEquals(
         Main.BAD_INPUT, SluiceProcess.end(ranks.get(0)), () -> SluiceProcess.read(errors(0)));
     assertEquals(Main.FAILED, SluiceProcess.end(ranks.get(1)), () -> SluiceProcess.read(errors(1)));
