@@ -177,67 +177,12 @@ final class ConfigNames {
           "topk_group",
           "moe_layer_freq");
 
-  /// Keys that are read with model type `sluice` alone; off as those of [#OFF].
-  static final List<String> OWN =
-      List.of(
-          "gates",
-          "softmax_sink",
-          "exclusive_attention",
-          "sdpa_nonlinearity",
-          "switch_head",
-          "sandwich_norm",
-          "residual_clip",
-          "gated_norm_rank");
-
-  /// Keys that are read.
-  private static final List<String> READ =
-      List.of(
-          "architectures",
-          "model_type",
-          "vocab_size",
-          "hidden_size",
-          "intermediate_size",
-          "moe_intermediate_size",
-          "num_hidden_layers",
-          "num_attention_heads",
-          "num_key_value_heads",
-          "head_dim",
-          "max_position_embeddings",
-          "original_max_position_embeddings",
-          "hidden_act",
-          "rms_norm_eps",
-          "rope_theta",
-          "rope_scaling",
-          "rope_parameters",
-          "tie_word_embeddings",
-          "initializer_range",
-          "use_qk_norm",
-          "headwise_attn_output_gate",
-          "elementwise_attn_output_gate",
-          "gate_packing",
-          "layer_types",
-          "sliding_window",
-          "use_sliding_window",
-          "max_window_layers",
-          "attention_dropout",
-          "is_causal",
-          "num_experts",
-          "num_local_experts",
-          "num_experts_per_tok",
-          "norm_topk_prob",
-          "decoder_sparse_step",
-          "mlp_only_layers",
-          "router_aux_loss_coef",
-          "router_z_loss_coef",
-          "dtype",
-          "torch_dtype",
-          "auto_map");
-
   private static final Set<String> ALL = new TreeSet<>();
 
   static {
     List.of(PROVENANCE, OUTPUTS, TOKENS, GENERATION).forEach(HARMLESS::addAll);
-    List.of(HARMLESS, OFF, ONE, Set.copyOf(OWN), Set.copyOf(READ)).forEach(ALL::addAll);
+    List.of(HARMLESS, OFF, ONE, ConfigReader.COMMON, Families.all(Family::keys))
+        .forEach(ALL::addAll);
   }
 
   /// Whether the key has no effect on what the model computes, whatever its value.

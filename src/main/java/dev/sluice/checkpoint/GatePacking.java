@@ -21,6 +21,9 @@ public enum GatePacking {
   /// In a matrix of its own.
   SEPARATE;
 
+  /// The key of `config.json` that names one.
+  static final String KEY = "gate_packing";
+
   /// Reads `key_value_group`, `query_head` or `separate`.
   static GatePacking parse(String word) {
     for (GatePacking packing : values()) {

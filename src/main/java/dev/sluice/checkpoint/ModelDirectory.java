@@ -3,10 +3,10 @@ package dev.sluice.checkpoint;
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.attention.Attention;
+import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
-import dev.sluice.gate.Gate;
 import dev.sluice.gate.GatePosition;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
@@ -18,9 +18,11 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /// A model as a Hugging Face directory: `config.json` and `model.safetensors` (or shards).
@@ -34,10 +36,17 @@ public final class ModelDirectory {
 
   /// A model, and what its user has to know of how it was read.
   ///
+  /// @param config the file's
   /// @param notes sentences: what was not given, not used, or decided between
-  public record Opened(Decoder decoder, List<String> notes) {
+  public record Opened(Decoder decoder, ModelConfig config, List<String> notes) {
     public Opened {
       notes = notes.stream().map(Printable::line).toList();
+    }
+
+    /// The weights under the names and in the packing of the family that they were read as, on the
+    /// CPU; the caller's scope holds what is new.
+    public Map<String, Tensor> packed() {
+      return ModelDirectory.packed(decoder.parameters(), config);
     }
   }
 
@@ -50,7 +59,7 @@ public final class ModelDirectory {
     var config = ModelConfig.read(directory);
     try (var files = SafetensorsDirectory.open(directory);
         var _ = Scope.withoutGradient()) {
-      var reader = new WeightReader(directory, config, StoredWeights.of(files));
+      var reader = new WeightReader(directory, config, StoredWeights.of(files, config.family()));
       Map<String, Tensor> tensors = reader.read(device);
       var parameters = new Parameters(tensors);
       if (requireGradients) {
@@ -61,7 +70,10 @@ public final class ModelDirectory {
       var notes = new ArrayList<>(config.notes());
       notes.addAll(files.notes());
       notes.addAll(reader.notes());
-      return new Opened(new Decoder(reader.decoder(), precision, device, parameters), notes);
+      return new Opened(
+          new Decoder(reader.decoder(), precision, device, parameters),
+          config.with(reader.decoder()),
+          notes);
     } catch (InvalidInputException e) {
       throw config.notes().isEmpty()
           ? e
@@ -125,39 +137,46 @@ public final class ModelDirectory {
         .toList();
   }
 
-  /// The weights under the names and in the packing of the file, on the CPU; the caller's scope
-  /// holds what is new.
+  /// The weights under the names and in the packing of the file that [#write] would write, on the
+  /// CPU; the caller's scope holds what is new.
   public static Map<String, Tensor> packed(Decoder decoder) {
-    var config = ModelConfig.of(decoder.config());
-    Gate gate = config.packedGate();
+    return packed(decoder.parameters(), ModelConfig.of(decoder.config()));
+  }
+
+  /// The same as another configuration has it.
+  static Map<String, Tensor> packed(Parameters parameters, ModelConfig model) {
     Map<String, Tensor> packed = new LinkedHashMap<>();
-    decoder
-        .parameters()
+    Map<String, Long> filled = new HashMap<>();
+    var specs = model.decoder().parameters();
+    parameters
         .all()
         .forEach(
             (name, tensor) -> {
+              var spec = Objects.requireNonNull(specs.get(name), name);
+              var place = model.family().places(model, Parameter.of(name, spec)).getFirst();
               var weights = tensor.detach().to(Device.CPU).contiguous();
-              if (gate == null || !(name.endsWith(QUERY) || name.endsWith(GATE))) {
-                packed.put(name, weights);
-              } else if (name.endsWith(QUERY)) {
-                var gateWeights =
-                    decoder.parameters().get(name.replace(QUERY, GATE)).detach().to(Device.CPU);
-                packed.put(name, pack(config, gate, weights, gateWeights));
+              if (place.isWhole(weights.elements())) {
+                packed.put(
+                    place.tensor(),
+                    Arrays.equals(weights.shape(), place.shape())
+                        ? weights
+                        : weights.reshape(place.shape()));
+                return;
               }
+              var stored =
+                  packed.computeIfAbsent(
+                      place.tensor(), _ -> Tensor.zeros(ElementType.FLOAT32, place.shape()));
+              place.write(weights, stored);
+              filled.merge(place.tensor(), weights.elements(), Long::sum);
             });
+    filled.forEach((name, elements) -> requireFull(packed.get(name), name, elements));
     return packed;
   }
 
-  private static Tensor pack(ModelConfig config, Gate gate, Tensor query, Tensor gateWeights) {
-    var attention = config.decoder().attention();
-    int queryRows = attention.attentionHeads() * attention.headDim();
-    long[] order = new long[config.packing().queryProjectionRows(attention, gate.granularity())];
-    for (int row = 0; row < queryRows; row++) {
-      order[config.packing().queryRow(attention, gate.granularity(), row)] = row;
+  private static void requireFull(@Nullable Tensor stored, String name, long filled) {
+    if (stored == null || stored.elements() != filled) {
+      throw new IllegalStateException(
+          "%d numbers were put into %s of %s".formatted(filled, name, stored));
     }
-    for (int row = 0; row < order.length - queryRows; row++) {
-      order[config.packing().gateRow(attention, gate.granularity(), row)] = (long) queryRows + row;
-    }
-    return Tensor.concatenate(List.of(query, gateWeights), 0).rows(Tensor.of(order, order.length));
   }
 }

@@ -4,6 +4,7 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
 import java.util.Comparator;
@@ -14,6 +15,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.SequencedMap;
 import java.util.Set;
+import java.util.TreeMap;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
@@ -39,7 +41,13 @@ final class StoredWeights {
   private static final String BASE = "model.";
   private static final String HEAD = "lm_head.";
 
+  /// What stands before the names of the text part of a model that sees too.
+  private static final String TEXT_PART = "model.language_model.";
+
   private static final Pattern LAYER = Pattern.compile("model\\.layers\\.(\\d{1,9})\\..*");
+
+  private static final Pattern EXPERT =
+      Pattern.compile("model\\.layers\\.(\\d{1,9})\\.mlp\\.experts\\.(\\d{1,9})\\..*");
 
   private final Path directory;
   private final SequencedMap<String, Entry> entries;
@@ -52,12 +60,15 @@ final class StoredWeights {
     this.notes = notes;
   }
 
-  static StoredWeights of(SafetensorsDirectory files) {
+  /// @param family whose model the tensors are
+  static StoredWeights of(SafetensorsDirectory files, Family family) {
     Path directory = files.path();
+    List<String> notes = new ArrayList<>();
     var unwrapped = unwrapped(directory, files.entries());
+    passOver(unwrapped, family, directory, notes);
     String anchor = anchor(directory, unwrapped);
     if (anchor == null) {
-      return new StoredWeights(directory, unwrapped, List.of());
+      return new StoredWeights(directory, unwrapped, notes);
     }
     String before = anchor.substring(0, anchor.length() - ANCHOR.length());
     boolean hasBase = before.equals(BASE) || before.endsWith("." + BASE);
@@ -72,14 +83,31 @@ final class StoredWeights {
       }
       entries.put(hasBase || rest.startsWith(HEAD) ? rest : BASE + rest, named.getValue());
     }
-    return new StoredWeights(
-        directory,
-        entries,
-        prefix.isEmpty()
-            ? List.of()
-            : List.of(
-                "the names of the weights in %s begin with %s, which was taken off"
-                    .formatted(directory, Listing.quoted(prefix))));
+    if (!prefix.isEmpty()) {
+      notes.add(
+          "the names of the weights in %s begin with %s, which was taken off"
+              .formatted(directory, Listing.quoted(prefix)));
+    }
+    return new StoredWeights(directory, entries, notes);
+  }
+
+  /// Takes out what is no part of the model of next tokens, and the name of the part that is.
+  private static void passOver(
+      SequencedMap<String, Entry> entries, Family family, Path directory, List<String> notes) {
+    for (String start : family.skipped()) {
+      long before = entries.size();
+      entries.keySet().removeIf(name -> name.startsWith(start));
+      if (entries.size() < before) {
+        notes.add(
+            "the weights in %s hold %d tensors of %s, which are no part of the model of text; they are not read"
+                .formatted(directory, before - entries.size(), Listing.quoted(start + "*")));
+      }
+    }
+    for (String name : List.copyOf(entries.keySet())) {
+      if (name.startsWith(TEXT_PART)) {
+        entries.put(BASE + name.substring(TEXT_PART.length()), entries.remove(name));
+      }
+    }
   }
 
   private static SequencedMap<String, Entry> unwrapped(Path directory, List<Entry> stored) {
@@ -137,9 +165,20 @@ final class StoredWeights {
     return numbers(LAYER);
   }
 
-  /// How many experts the first layer has as tensors of their own.
-  int separateExperts() {
-    return numbers(Pattern.compile("model\\.layers\\.0\\.mlp\\.experts\\.(\\d{1,9})\\..*"));
+  /// How many experts each layer has that has them as tensors of their own.
+  Map<Integer, Integer> separateExperts() {
+    Map<Integer, Set<String>> experts = new TreeMap<>();
+    for (String name : entries.keySet()) {
+      Matcher matcher = EXPERT.matcher(name);
+      if (matcher.matches()) {
+        experts
+            .computeIfAbsent(Integer.valueOf(matcher.group(1)), _ -> new HashSet<>())
+            .add(matcher.group(2));
+      }
+    }
+    Map<Integer, Integer> counts = new TreeMap<>();
+    experts.forEach((layer, names) -> counts.put(layer, names.size()));
+    return counts;
   }
 
   private int numbers(Pattern names) {

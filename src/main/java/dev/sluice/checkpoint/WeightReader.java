@@ -1,28 +1,21 @@
 package dev.sluice.checkpoint;
 
-import static dev.sluice.checkpoint.ModelDirectory.GATE;
 import static dev.sluice.checkpoint.ModelDirectory.QUERY;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.decoder.DecoderConfig;
-import dev.sluice.decoder.MixerConfig;
-import dev.sluice.deltanet.GatedDeltaNetConfig;
-import dev.sluice.gate.Gate;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
-import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
-import org.jspecify.annotations.Nullable;
 
 /// Reads the parameters of one model out of its stored weights. Every number is copied once, from
 /// the mapped file into a float32 tensor. Every stored tensor is used, known to say what is known
@@ -31,14 +24,6 @@ final class WeightReader {
   private static final String EMBEDDING = "model.embed_tokens.weight";
   private static final String HEAD = "lm_head.weight";
   private static final String FREQUENCIES = "rotary_emb.inv_freq";
-
-  private static final Pattern EXPERT =
-      Pattern.compile(
-          "(?<all>model\\.layers\\.\\d+\\.mlp\\.experts\\.)(?<expert>\\d+)\\.(?<part>gate|up|down)_proj\\.weight");
-
-  private static final Pattern DELTA =
-      Pattern.compile(
-          "model\\.layers\\.(?<layer>\\d+)\\.linear_attn\\.(?<part>conv1d\\.weight|in_proj_\\w+\\.weight)");
 
   private final Path directory;
   private final ModelConfig config;
@@ -72,7 +57,7 @@ final class WeightReader {
         .forEach(
             (name, spec) -> {
               try (var scope = Scope.open()) {
-                tensors.put(name, scope.keep(read(name, spec.shape()).to(device)));
+                tensors.put(name, scope.keep(read(Parameter.of(name, spec)).to(device)));
               }
             });
     judgeTheRest();
@@ -91,13 +76,20 @@ final class WeightReader {
           "num_hidden_layers is %d in %s but the weights hold %d layers; correct the config or fetch the weights again"
               .formatted(layers, directory.resolve(ModelConfig.FILE), found));
     }
-    int experts = config.decoder().feedForward().experts().count();
-    int separate = stored.separateExperts();
-    if (separate > 0 && experts > 0 && separate != experts) {
-      throw new InvalidInputException(
-          "num_experts is %d in %s but the weights hold %d experts a layer; correct the config or fetch the weights again"
-              .formatted(experts, directory.resolve(ModelConfig.FILE), separate));
-    }
+    stored
+        .separateExperts()
+        .forEach(
+            (layer, separate) -> {
+              int experts =
+                  layer < layers
+                      ? config.decoder().layers().get(layer).feedForward().experts().count()
+                      : 0;
+              if (experts > 0 && separate != experts) {
+                throw new InvalidInputException(
+                    "num_experts is %d in %s but the weights hold %d experts a layer; correct the config or fetch the weights again"
+                        .formatted(experts, directory.resolve(ModelConfig.FILE), separate));
+              }
+            });
   }
 
   /// Whether the output matrix is the embedding. Of two that differ both are kept, as
@@ -141,63 +133,32 @@ final class WeightReader {
 
   // ---------------------------------------------------------------- parameters
 
-  private Tensor read(String name, long[] shape) {
-    Gate gate = config.packedGate();
-    if (gate != null && (name.endsWith(QUERY) || name.endsWith(GATE))) {
-      return packed(name, shape, gate);
-    }
-    Matcher delta = DELTA.matcher(name);
-    if (delta.matches()) {
-      return ofDeltaNet(delta, name, shape);
-    }
-    Matcher expert = EXPERT.matcher(name);
-    if (expert.matches() && !stored.has(name)) {
-      Tensor fused = ofFused(expert, shape);
-      if (fused != null) {
-        return fused;
-      }
-    }
+  private Tensor read(Parameter parameter) {
+    long[] shape = parameter.spec().shape();
+    var place = place(parameter);
     boolean fromHead =
-        name.equals(EMBEDDING)
+        parameter.name().equals(EMBEDDING)
             && decoder.tieWordEmbeddings()
             && !stored.has(EMBEDDING)
             && stored.has(HEAD);
-    Entry entry = stored.take(fromHead ? HEAD : name, shape, gateHint(name, shape));
-    var tensor = float32(entry);
-    requireFinite(entry, tensor);
-    entry.data().unload(); // what was copied need not stay in memory twice
-    return tensor;
-  }
-
-  /// A DeltaNet layer's parameter, which the file has otherwise.
-  private Tensor ofDeltaNet(Matcher name, String whole, long[] shape) {
-    var net = net(Integer.parseInt(name.group("layer")));
-    String part = name.group("part");
-    if (part.equals("conv1d.weight")) {
-      long[] stored = {shape[0], 1, shape[1]};
-      return float32(this.stored.take(whole, stored, "")).reshape(shape);
-    }
-    if (config.form() != StoredForm.QWEN3_NEXT) {
-      return float32(stored.take(whole, shape, ""));
-    }
-    var rows = DeltaPacking.rows(net.heads(), part);
-    String packedName = whole.replace(part, rows.stored());
-    Entry entry = stored.take(packedName, new long[] {rows.of(), net.hiddenSize()}, "");
+    String name = fromHead ? HEAD : place.tensor();
+    Entry entry =
+        stored.take(name, place.shape(), place.hint() + gateHint(name, place.shape()));
     var tensor = uninitialized(shape);
-    long width = net.hiddenSize();
-    for (int row = 0; row < rows.rows().length; row++) {
-      copy(entry, rows.rows()[row] * width, tensor, row * width, width);
-    }
+    place.read(entry, tensor);
     requireFinite(entry, tensor);
+    if (place.isWhole(tensor.elements())) {
+      entry.data().unload(); // what was copied need not stay in memory twice
+    }
     return tensor;
   }
 
-  private GatedDeltaNetConfig net(int layer) {
-    return switch (decoder.layers().get(layer).mixer()) {
-      case MixerConfig.DeltaNet(var net) -> net;
-      case MixerConfig.SoftmaxAttention _ ->
-          throw new IllegalStateException("layer " + layer + " is no DeltaNet");
-    };
+  private Placement place(Parameter parameter) {
+    var places = config.family().places(config, parameter);
+    return places.stream()
+        .filter(place -> stored.has(place.tensor()))
+        .findFirst()
+        .orElse(places.getFirst());
   }
 
   private static Tensor float32(Entry entry) {
@@ -208,67 +169,6 @@ final class WeightReader {
 
   private static Tensor uninitialized(long... shape) {
     return Tensor.uninitialized(Tensor.zeros(ElementType.FLOAT32, 1), ElementType.FLOAT32, shape);
-  }
-
-  /// The rows of a `q_proj` that holds a gate too which are those of the queries, or the gate's.
-  private Tensor packed(String name, long[] shape, Gate gate) {
-    var packing = config.packing();
-    long[] packedShape = {
-      packing.queryProjectionRows(decoder.attention(), gate.granularity()), decoder.hiddenSize()
-    };
-    String packedName = name.replace(GATE, QUERY);
-    Entry entry = stored.take(packedName, packedShape, gateHint(packedName, packedShape));
-    long[] rows =
-        name.endsWith(QUERY)
-            ? packing.queryRows(decoder.attention(), gate.granularity())
-            : packing.gateRowsPacked(decoder.attention(), gate.granularity());
-    var tensor = uninitialized(shape);
-    long width = decoder.hiddenSize();
-    for (int row = 0; row < rows.length; row++) {
-      copy(entry, rows[row] * width, tensor, row * width, width);
-    }
-    requireFinite(entry, tensor);
-    return tensor;
-  }
-
-  /// One expert's matrix out of a layer's tensor of all, `gate_up_proj` `[E, 2I, D]` (gate before
-  /// up) or `down_proj` `[E, D, I]` (`modeling_qwen3_moe.py`, `Qwen3MoeExperts`); null where there
-  /// is no such tensor.
-  private @Nullable Tensor ofFused(Matcher expert, long[] shape) {
-    boolean down = expert.group("part").equals("down");
-    String name = expert.group("all") + (down ? "down_proj" : "gate_up_proj");
-    if (!stored.has(name)) {
-      name += ".weight";
-      if (!stored.has(name)) {
-        return null;
-      }
-    }
-    long experts = decoder.feedForward().experts().count();
-    long[] all = {experts, down ? shape[0] : 2 * shape[0], shape[1]};
-    Entry entry =
-        stored.take(
-            name,
-            all,
-            " ([experts, %s], as transformers has it)"
-                .formatted(down ? "hidden, width" : "2 * width, hidden"));
-    var tensor = uninitialized(shape);
-    long half = expert.group("part").equals("up") ? 1 : 0;
-    long each = all[1] * all[2];
-    long number = Long.parseLong(expert.group("expert"));
-    copy(entry, number * each + half * tensor.elements(), tensor, 0, tensor.elements());
-    requireFinite(entry, tensor);
-    return tensor;
-  }
-
-  private static void copy(Entry entry, long from, Tensor to, long start, long elements) {
-    Float32Copy.copy(
-        slice(entry.data(), from, elements, entry.type().bytes()),
-        entry.type(),
-        slice(to.memory(), start, elements, Float.BYTES));
-  }
-
-  private static MemorySegment slice(MemorySegment data, long from, long elements, int bytes) {
-    return data.asSlice(from * bytes, elements * bytes);
   }
 
   /// The file's numbers were finite; float64 has some that float32 has not.

@@ -330,9 +330,10 @@ public final class Parity {
   private void training(ReferenceTraining reference, Tensor idsBT) {
     long length = idsBT.size(1) - 1;
     var ids = idsBT.to(ElementType.INT64).to(device);
-    try (var decoder = ModelDirectory.load(directory, Precision.FLOAT32, device, true);
+    var model = ModelDirectory.open(directory, Precision.FLOAT32, device, true);
+    try (var decoder = model.decoder();
         var optimizer = new AdamW(reference.settings(), decoder.parameters())) {
-      reference.requireParameters(directory, decoder);
+      reference.requireParameters(directory, model);
       double lossDifference = 0;
       double normDifference = 0;
       int step = 0;
@@ -353,17 +354,18 @@ public final class Parity {
       add("gradient norm, relative", normDifference, TRAINING_TOLERANCE);
       add(
           "final parameters' sums",
-          sums(decoder, reference.finalParameters()),
+          sums(model, reference.finalParameters()),
           PARAMETER_TOLERANCE);
     }
   }
 
   /// The largest absolute difference of a parameter's sum, and relative difference of its sum of
   /// squares.
-  private static double sums(Decoder decoder, Map<String, ReferenceTraining.Sums> expected) {
+  private static double sums(
+      ModelDirectory.Opened model, Map<String, ReferenceTraining.Sums> expected) {
     double worst = 0;
     try (var _ = Scope.withoutGradient()) {
-      for (var parameter : ModelDirectory.packed(decoder).entrySet()) {
+      for (var parameter : model.packed().entrySet()) {
         var sums = Objects.requireNonNull(expected.get(parameter.getKey()));
         double[] values = parameter.getValue().doubles();
         double sum = Arrays.stream(values).sum();

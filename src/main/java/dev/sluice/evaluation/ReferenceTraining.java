@@ -3,7 +3,6 @@ package dev.sluice.evaluation;
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.checkpoint.ModelDirectory;
-import dev.sluice.decoder.Decoder;
 import dev.sluice.files.JsonFile;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.tensor.Scope;
@@ -163,9 +162,9 @@ record ReferenceTraining(
   /// Refuses sums that are not of exactly this model's parameters.
   ///
   /// @param directory of the model, for messages
-  void requireParameters(Path directory, Decoder decoder) {
+  void requireParameters(Path directory, ModelDirectory.Opened model) {
     try (var _ = Scope.withoutGradient()) {
-      var names = ModelDirectory.packed(decoder).keySet();
+      var names = model.packed().keySet();
       requireAll(directory, names, finalParameters.keySet(), "names no sums of");
       requireAll(directory, finalParameters.keySet(), names, "names the unknown parameter");
     }

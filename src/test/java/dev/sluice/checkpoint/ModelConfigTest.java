@@ -367,8 +367,9 @@ class ModelConfigTest {
       quoteCharacter = '`',
       textBlock =
           """
-          mlp_only_layers = [1]                  | mlp_only_layers [1] and decoder_sparse_step 1 ask for layers without experts
-          decoder_sparse_step = 2                | mlp_only_layers [] and decoder_sparse_step 2
+          mlp_only_layers = ["1"]                | mlp_only_layers must be a list of numbers of layers
+          mlp_only_layers = 1                    | mlp_only_layers must be a list of numbers of layers
+          decoder_sparse_step = 0                | decoder_sparse_step must be positive, not 0
           norm_topk_prob = false                 | norm_topk_prob is false
           norm_topk_prob = -                     | norm_topk_prob is not given, which transformers takes for false
           num_local_experts = 2000000000         | 2000000000 experts are more than
@@ -388,6 +389,34 @@ class ModelConfigTest {
     }
     String refused = refusal(mixture(changes));
     assertTrue(refused.contains(message), refused);
+  }
+
+  /// `Qwen3MoeDecoderLayer`: layer i has experts if it is not named and i + 1 is a multiple.
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      textBlock =
+          """
+          mlp_only_layers = [1]                          | 8 0
+          decoder_sparse_step = 2                        | 0 8
+          decoder_sparse_step = 2; mlp_only_layers = [1] | 0 0
+          decoder_sparse_step = 1; mlp_only_layers = [7] | 8 8
+          """)
+  void layersWithoutExpertsStandAmongThoseWithThem(String changes, String experts)
+      throws IOException {
+    var config = read(mixture(changes));
+    var layers = config.decoder().layers();
+    assertEquals(
+        experts,
+        layers.get(0).feedForward().experts().count()
+            + " "
+            + layers.get(1).feedForward().experts().count());
+    for (var layer : layers) {
+      assertEquals(
+          layer.feedForward().experts().count() > 0 ? 12 : 40,
+          layer.feedForward().intermediateSize());
+    }
+    assertEquals(List.of(), config.notes());
   }
 
   @Test

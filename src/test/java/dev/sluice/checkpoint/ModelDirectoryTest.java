@@ -131,7 +131,7 @@ class ModelDirectoryTest {
   @EnumSource(Granularity.class)
   void packingsAgree(Granularity granularity) throws Exception {
     var config = tiny(Gate.SDPA_ELEMENTWISE.with(granularity));
-    var perHead = new ModelConfig(config, GatePacking.QUERY_HEAD);
+    var perHead = new ModelConfig(config, new Qwen3(), GatePacking.QUERY_HEAD);
     try (var decoder = Decoder.initialize(config, Precision.FLOAT32, Device.CPU, 3);
         var _ = Scope.withoutGradient()) {
       // row by row, from the definition of the packing: head j is [H query rows | its gate rows]
@@ -166,7 +166,7 @@ class ModelDirectoryTest {
       try (var loaded = load(directory)) {
         assertArrayEquals(logits(decoder), logits(loaded));
       }
-      new ModelConfig(config, GatePacking.KEY_VALUE_GROUP).write(directory, null);
+      new ModelConfig(config, new Qwen3(), GatePacking.KEY_VALUE_GROUP).write(directory, null);
       try (var loaded = load(directory)) {
         assertTrue(!Arrays.equals(logits(decoder), logits(loaded)), "packings must differ");
       }

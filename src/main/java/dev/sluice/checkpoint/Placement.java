@@ -1,0 +1,175 @@
+package dev.sluice.checkpoint;
+
+import dev.sluice.attention.AttentionConfig;
+import dev.sluice.checkpoint.Family.Parameter;
+import dev.sluice.checkpoint.SafetensorsFile.Entry;
+import dev.sluice.gate.Gate;
+import dev.sluice.tensor.Tensor;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.List;
+import java.util.function.LongUnaryOperator;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.LongStream;
+
+/// Where the numbers of a parameter stand in a stored tensor: row by row, where a row is any number
+/// of elements that stand equally far apart.
+///
+/// @param tensor the stored tensor's name
+/// @param shape of the stored tensor
+/// @param rows how many rows of equal length the parameter is taken for
+/// @param start where in the stored tensor the first element of a row stands
+/// @param step how far apart the elements of a row stand
+/// @param hint what to add to a message where the stored tensor has another shape
+record Placement(
+    String tensor, long[] shape, long rows, LongUnaryOperator start, long step, String hint) {
+  private static final Pattern EXPERT =
+      Pattern.compile("mlp\\.experts\\.(?<expert>\\d+)\\.(?<part>gate|up|down)_proj\\.weight");
+
+  /// A tensor of its own, in the parameter's order.
+  static Placement whole(String tensor, long... shape) {
+    return new Placement(tensor, shape, 1, _ -> 0, 1, "");
+  }
+
+  /// Some rows of a matrix.
+  static Placement ofRows(String tensor, long storedRows, long width, long[] rows) {
+    return new Placement(
+        tensor,
+        new long[] {storedRows, width},
+        rows.length,
+        row -> rows[Math.toIntExact(row)] * width,
+        1,
+        "");
+  }
+
+  /// As most families have it: under Sluice's own names, each in a tensor of its own, but the gate
+  /// where it is packed; the convolution of a DeltaNet layer, which has a dimension more; and
+  /// experts, which are each their own or all together in one tensor of their layer.
+  ///
+  /// @param name the parameter's in the file
+  /// @param fused whether experts are written together; both is read
+  static List<Placement> usual(ModelConfig model, Parameter parameter, String name, boolean fused) {
+    long[] shape = parameter.spec().shape();
+    Gate gate = model.packedGate();
+    if (gate != null
+        && (parameter.part().equals(ModelDirectory.QUERY)
+            || parameter.part().equals(ModelDirectory.GATE))) {
+      return List.of(packed(model, parameter, gate));
+    }
+    if (parameter.part().equals("linear_attn.conv1d.weight")) {
+      return List.of(whole(name, shape[0], 1, shape[1]));
+    }
+    var own = whole(name, shape);
+    Matcher expert = EXPERT.matcher(parameter.part());
+    if (!expert.matches()) {
+      return List.of(own);
+    }
+    var together = together(model, parameter, expert, name, "");
+    var withSuffix = together(model, parameter, expert, name, ".weight");
+    return fused ? List.of(together, withSuffix, own) : List.of(own, together, withSuffix);
+  }
+
+  private static Placement packed(ModelConfig model, Parameter parameter, Gate gate) {
+    AttentionConfig attention =
+        model.decoder().layers().get(parameter.layer()).attention().orElseThrow();
+    var packing = model.packing();
+    return ofRows(
+        parameter.beside(ModelDirectory.QUERY),
+        packing.queryProjectionRows(attention, gate.granularity()),
+        attention.hiddenSize(),
+        parameter.part().equals(ModelDirectory.QUERY)
+            ? packing.queryRows(attention, gate.granularity())
+            : packing.gateRowsPacked(attention, gate.granularity()));
+  }
+
+  /// One expert's matrix in a layer's tensor of all, `gate_up_proj` `[E, 2I, D]` (gate before up)
+  /// or `down_proj` `[E, D, I]` (`modeling_qwen3_moe.py`, `Qwen3MoeExperts`).
+  private static Placement together(
+      ModelConfig model, Parameter parameter, Matcher expert, String name, String suffix) {
+    long[] shape = parameter.spec().shape();
+    boolean down = expert.group("part").equals("down");
+    long experts =
+        model.decoder().layers().get(parameter.layer()).feedForward().experts().count();
+    long[] all = {experts, down ? shape[0] : 2 * shape[0], shape[1]};
+    long half = expert.group("part").equals("up") ? shape[0] * shape[1] : 0;
+    long first = Long.parseLong(expert.group("expert")) * all[1] * all[2] + half;
+    String own = "." + expert.group("expert") + "." + expert.group("part") + "_proj.weight";
+    String layer = name.substring(0, name.length() - own.length() + 1);
+    return new Placement(
+        layer + (down ? "down_proj" : "gate_up_proj") + suffix,
+        all,
+        1,
+        _ -> first,
+        1,
+        " ([experts, %s], as transformers has it)"
+            .formatted(down ? "hidden, width" : "2 * width, hidden"));
+  }
+
+  /// How many elements the stored tensor has.
+  long stored() {
+    return LongStream.of(shape).reduce(1, Math::multiplyExact);
+  }
+
+  /// Whether the stored tensor is the parameter and nothing else, in its order.
+  boolean isWhole(long elements) {
+    return rows == 1 && step == 1 && elements == stored();
+  }
+
+  /// Takes a parameter out of a stored tensor.
+  void read(Entry stored, Tensor parameter) {
+    long width = parameter.elements() / rows;
+    for (long row = 0; row < rows; row += together(row, width)) {
+      long count = together(row, width) * width;
+      int bytes = stored.type().bytes();
+      var to = slice(parameter.memory(), row * width, count, Float.BYTES);
+      if (step == 1) {
+        Float32Copy.copy(
+            slice(stored.data(), start.applyAsLong(row), count, bytes), stored.type(), to);
+      } else {
+        for (long i = 0; i < count; i++) {
+          Float32Copy.copy(
+              slice(stored.data(), start.applyAsLong(row) + i * step, 1, bytes),
+              stored.type(),
+              slice(to, i, 1, Float.BYTES));
+        }
+      }
+    }
+  }
+
+  /// Puts a parameter into a tensor to be stored; both float32 on the CPU.
+  void write(Tensor parameter, Tensor stored) {
+    long width = parameter.elements() / rows;
+    for (long row = 0; row < rows; row++) {
+      long first = start.applyAsLong(row);
+      if (step == 1) {
+        slice(stored.memory(), first, width, Float.BYTES)
+            .copyFrom(slice(parameter.memory(), row * width, width, Float.BYTES));
+      } else {
+        for (long i = 0; i < width; i++) {
+          stored
+              .memory()
+              .setAtIndex(
+                  ValueLayout.JAVA_FLOAT,
+                  first + i * step,
+                  parameter.memory().getAtIndex(ValueLayout.JAVA_FLOAT, row * width + i));
+        }
+      }
+    }
+  }
+
+  /// How many rows from this one on follow one another in the stored tensor too.
+  private long together(long row, long width) {
+    long count = 1;
+    while (step == 1
+        && row + count < rows
+        && start.applyAsLong(row + count) == start.applyAsLong(row) + count * width) {
+      count++;
+    }
+    return count;
+  }
+
+  private static MemorySegment slice(MemorySegment data, long from, long elements, int bytes) {
+    return data.asSlice(from * bytes, elements * bytes);
+  }
+}
