@@ -108,7 +108,8 @@ final class ConfigReader {
   }
 
   private static InvalidInputException unknown(@Nullable String type, ConfigKeys keys) {
-    String wayOut = "Sluice reads model_type " + String.join(", ", Families.all(Family::modelTypes));
+    String wayOut =
+        "Sluice reads model_type " + String.join(", ", Families.all(Family::modelTypes));
     if (keys.has("text_config")) {
       wayOut += "; its text_config makes it a composite model: save the text part by itself";
     }
@@ -230,8 +231,7 @@ final class ConfigReader {
   /// What would be used if it were alone, or null where it would be refused.
   private static @Nullable Rotary quietly(@Nullable ConfigKeys parameters, Rope rope) {
     try {
-      return rotary(
-          Objects.requireNonNull(parameters), rope, new ArrayList<>(), new ArrayList<>());
+      return rotary(Objects.requireNonNull(parameters), rope, new ArrayList<>(), new ArrayList<>());
     } catch (InvalidInputException _) {
       return null;
     }
@@ -255,7 +255,10 @@ final class ConfigReader {
           "rope_theta is %s in %s and %s at the top; the former is used, as transformers does"
               .formatted(inside, object.named("rope_theta"), around.top));
     }
-    double theta = inside != null ? inside : around.top != null ? around.top : defaultTheta(around.defaults, taken);
+    double theta =
+        inside != null
+            ? inside
+            : around.top != null ? around.top : defaultTheta(around.defaults, taken);
     String newer = object.word("rope_type");
     String older = object.word("type");
     if (newer != null && older != null && !newer.equals(older)) {
@@ -265,7 +268,8 @@ final class ConfigReader {
     }
     String kind = newer != null ? newer : older != null ? older : "default";
     Double part = object.number("partial_rotary_factor");
-    if (around.defaults.share != null) { // of text alone, all three positions of a token are the same
+    if (around.defaults.share
+        != null) { // of text alone, all three positions of a token are the same
       var _ = object.value("mrope_section");
       var _ = object.value("mrope_interleaved");
     } else if (part != null && part != 1) {
@@ -443,8 +447,8 @@ final class ConfigReader {
     return layer -> !dense.contains(layer) && (layer + 1) % every == 0;
   }
 
-  /// The layers without experts among those with them; `intermediate_size` is read only where
-  /// there are any.
+  /// The layers without experts among those with them; `intermediate_size` is read only where there
+  /// are any.
   FeedForwardConfig dense(int hiddenSize, int layers, IntPredicate isSparse, int otherwise) {
     boolean any = !IntStream.range(0, layers).allMatch(isSparse);
     Integer width = keys.integer("intermediate_size");
@@ -511,7 +515,8 @@ final class ConfigReader {
                 .formatted(
                     Listing.quoted(kind),
                     String.join(
-                        " or ", known.stream().filter(each -> !each.equals("attention")).toList())));
+                        " or ",
+                        known.stream().filter(each -> !each.equals("attention")).toList())));
       }
     }
     if (kinds.size() != layers) {
@@ -568,8 +573,7 @@ final class ConfigReader {
     if (!unknown.isEmpty()) {
       notes.add(
           "not used, since %s does not have %s: %s"
-              .formatted(
-                  type, unknown.size() == 1 ? "it" : "them", Listing.ofWords(unknown)));
+              .formatted(type, unknown.size() == 1 ? "it" : "them", Listing.ofWords(unknown)));
     }
   }
 

@@ -2,20 +2,9 @@ package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
-import dev.sluice.attention.AttentionVariant;
-import dev.sluice.attention.RopeScaling;
 import dev.sluice.decoder.DecoderConfig;
-import dev.sluice.decoder.Experts;
-import dev.sluice.decoder.ResidualVariant;
 import dev.sluice.files.JsonFile;
-import dev.sluice.gate.Activation;
-import dev.sluice.gate.Combination;
 import dev.sluice.gate.Gate;
-import dev.sluice.gate.GateInit;
-import dev.sluice.gate.GateInput;
-import dev.sluice.gate.GatePosition;
-import dev.sluice.gate.Granularity;
-import dev.sluice.gate.Sharing;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -128,7 +117,6 @@ public final class ModelConfig {
           config.decoder,
           config.family,
           config.packing,
-          
           config.notes.stream().map(note -> Printable.line(file + ": " + note)).toList());
     } catch (InvalidInputException e) {
       throw new InvalidInputException(file + ": " + e.getMessage(), e);

@@ -89,8 +89,7 @@ record Placement(
       ModelConfig model, Parameter parameter, Matcher expert, String name, String suffix) {
     long[] shape = parameter.spec().shape();
     boolean down = expert.group("part").equals("down");
-    long experts =
-        model.decoder().layers().get(parameter.layer()).feedForward().experts().count();
+    long experts = model.decoder().layers().get(parameter.layer()).feedForward().experts().count();
     long[] all = {experts, down ? shape[0] : 2 * shape[0], shape[1]};
     long half = expert.group("part").equals("up") ? shape[0] * shape[1] : 0;
     long first = Long.parseLong(expert.group("expert")) * all[1] * all[2] + half;

@@ -4,9 +4,9 @@ import java.util.List;
 import java.util.Set;
 import tools.jackson.databind.node.ObjectNode;
 
-/// Qwen3.5 and what is built like it (3.6, 3.8-27B), dense and mixture
-/// (`configuration_qwen3_5.py`, `configuration_qwen3_5_moe.py`), by itself or as the text part of a
-/// model that sees too, whose vision is passed over.
+/// Qwen3.5 and what is built like it (3.6, 3.8-27B), dense and mixture (`configuration_qwen3_5.py`,
+/// `configuration_qwen3_5_moe.py`), by itself or as the text part of a model that sees too, whose
+/// vision is passed over.
 final class Qwen35 extends QwenHybrid {
   private static final String DENSE = "qwen3_5_text";
   private static final String MIXTURE = "qwen3_5_moe_text";
@@ -16,8 +16,7 @@ final class Qwen35 extends QwenHybrid {
 
   private static final String MIXTURE_WHOLE = "qwen3_5_moe";
 
-  private static final Defaults OF_DENSE =
-      new Defaults(248_320, 4096, 12_288, 32, 16, 4, null, 0);
+  private static final Defaults OF_DENSE = new Defaults(248_320, 4096, 12_288, 32, 16, 4, null, 0);
   private static final Defaults OF_MIXTURE = new Defaults(248_320, 2048, 512, 40, 16, 2, 256, 8);
 
   @Override
@@ -73,9 +72,7 @@ final class Qwen35 extends QwenHybrid {
   public void write(ModelConfig model, ObjectNode json) {
     boolean mixture = model.decoder().layers().getFirst().feedForward().experts().count() > 0;
     ConfigWriter.head(
-        json,
-        mixture ? "Qwen3_5MoeForCausalLM" : "Qwen3_5ForCausalLM",
-        mixture ? MIXTURE : DENSE);
+        json, mixture ? "Qwen3_5MoeForCausalLM" : "Qwen3_5ForCausalLM", mixture ? MIXTURE : DENSE);
     write(model.decoder(), json);
   }
 

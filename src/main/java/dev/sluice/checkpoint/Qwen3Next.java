@@ -9,8 +9,7 @@ import tools.jackson.databind.node.ObjectNode;
 /// DeltaNet layer stand in two matrices, key head by key head.
 final class Qwen3Next extends QwenHybrid {
   private static final String TYPE = "qwen3_next";
-  private static final Defaults DEFAULTS =
-      new Defaults(151_936, 2048, 512, 48, 16, 2, 512, 10);
+  private static final Defaults DEFAULTS = new Defaults(151_936, 2048, 512, 48, 16, 2, 512, 10);
   private static final String LINEAR = "linear_attn.";
 
   @Override

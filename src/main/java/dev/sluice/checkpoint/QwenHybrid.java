@@ -98,10 +98,8 @@ abstract class QwenHybrid implements Family {
                 normalised)
             : Experts.NONE;
     var sparse = new FeedForwardConfig(hiddenSize, width, experts);
-    var dense =
-        defaults.mixture() ? config.dense(hiddenSize, layers, isSparse, 5632) : sparse;
-    List<String> kinds =
-        config.layerTypes(layers, List.of(ConfigReader.FULL, ConfigReader.LINEAR));
+    var dense = defaults.mixture() ? config.dense(hiddenSize, layers, isSparse, 5632) : sparse;
+    List<String> kinds = config.layerTypes(layers, List.of(ConfigReader.FULL, ConfigReader.LINEAR));
     int interval = Objects.requireNonNullElse(keys.integer("full_attention_interval"), 4);
     if (interval < 1) {
       throw new InvalidInputException(

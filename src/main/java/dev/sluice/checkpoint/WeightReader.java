@@ -142,8 +142,7 @@ final class WeightReader {
             && !stored.has(EMBEDDING)
             && stored.has(HEAD);
     String name = fromHead ? HEAD : place.tensor();
-    Entry entry =
-        stored.take(name, place.shape(), place.hint() + gateHint(name, place.shape()));
+    Entry entry = stored.take(name, place.shape(), place.hint() + gateHint(name, place.shape()));
     var tensor = uninitialized(shape);
     place.read(entry, tensor);
     requireFinite(entry, tensor);
