@@ -3,7 +3,9 @@ package dev.sluice.checkpoint;
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.attention.AttentionVariant;
+import dev.sluice.attention.Biases;
 import dev.sluice.attention.RopeScaling;
+import dev.sluice.attention.Rotary;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Experts;
 import dev.sluice.decoder.ResidualVariant;
@@ -177,8 +179,9 @@ public record ModelConfig(
     json.put("max_position_embeddings", decoder.maxPositionEmbeddings());
     json.put("hidden_act", "silu");
     json.put("rms_norm_eps", decoder.norm().epsilon());
-    json.put("rope_theta", decoder.attention().rotary().theta());
-    switch (decoder.attention().rotary().scaling()) {
+    var rotary = rotary();
+    json.put("rope_theta", rotary.theta());
+    switch (rotary.scaling()) {
       case RopeScaling.None() -> json.putNull("rope_scaling");
       case RopeScaling.Yarn yarn -> {
         ObjectNode rope = json.putObject("rope_scaling");
@@ -219,6 +222,19 @@ public record ModelConfig(
       json.put("gate_packing", packing.word());
     }
     return json;
+  }
+
+  /// How queries and keys turn, where the file has keys for all that positions and biases do.
+  private Rotary rotary() {
+    var attention = decoder.attention();
+    if (attention.positions().rotary().isEmpty()
+        || attention.positions().window() > 0
+        || !attention.biases().equals(Biases.NONE)) {
+      throw new InvalidInputException(
+          "a model with %s and %s cannot be written as %s, which has no keys for them; use attention over all tokens with rotary embedding and without biases"
+              .formatted(attention.positions(), attention.biases(), FILE));
+    }
+    return attention.positions().rotary().get();
   }
 
   private static boolean isGranularity(@Nullable Gate gate, Granularity granularity) {

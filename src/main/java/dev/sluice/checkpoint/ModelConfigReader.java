@@ -4,6 +4,8 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.attention.AttentionConfig;
 import dev.sluice.attention.AttentionVariant;
+import dev.sluice.attention.Biases;
+import dev.sluice.attention.Positions;
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.attention.Rotary;
 import dev.sluice.attention.SdpaNonlinearity;
@@ -241,7 +243,8 @@ final class ModelConfigReader {
                 headDim,
                 qkNorm,
                 norm,
-                new Rotary(rope.theta, rope.scaling, rope.share),
+                new Positions(new Rotary(rope.theta, rope.scaling, rope.share)),
+                Biases.NONE,
                 gates,
                 attention));
     var linear = type.isHybrid() ? deltaNet(hiddenSize, epsilon) : softmax;

@@ -121,15 +121,14 @@ public record DecoderConfig(
     var norm = new RmsNorm(rmsNormEps);
     var attention =
         new AttentionConfig(
-            hiddenSize,
-            attentionHeads,
-            keyValueHeads,
-            headDim,
-            qkNorm,
-            norm,
-            new Rotary(ropeTheta, ropeScaling),
-            gates,
-            AttentionVariant.PLAIN);
+                hiddenSize,
+                attentionHeads,
+                keyValueHeads,
+                headDim,
+                qkNorm,
+                norm,
+                new Rotary(ropeTheta, ropeScaling))
+            .with(gates);
     var feedForward = new FeedForwardConfig(hiddenSize, intermediateSize, Experts.NONE);
     return uniform(
         vocabSize,
@@ -377,7 +376,8 @@ public record DecoderConfig(
 
   /// Floating-point operations that training on one token takes, forwards and backwards: 6 for
   /// every weight of a matrix product that the token goes through, the output's among them, and
-  /// attention's two products over the half of the scores that causality leaves, `6 T N H` a layer.
+  /// attention's two products over the scores that causality and windows leave, `6 T N H` a layer
+  /// without a window.
   /// What a backward pass computes again is not counted.
   ///
   /// @param tokens T of a sequence
