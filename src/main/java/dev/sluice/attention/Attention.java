@@ -171,7 +171,15 @@ public final class Attention {
     var fusedLogits = fusedLogits(logits, probe);
     var yBTNH =
         ScaledDotProductAttention.attend(
-            qBTNH, kBTMH, vBTMH, sinks(xBTD), fusedLogits, config.positions().window(), past, layer, probe);
+            qBTNH,
+            kBTMH,
+            vBTMH,
+            sinks(xBTD),
+            fusedLogits,
+            config.positions().window(),
+            past,
+            layer,
+            probe);
     var gatedBTNH = yBTNH;
     if (fusedLogits == null) {
       yBTNH = exclusive(yBTNH, vBTMH);

@@ -187,9 +187,7 @@ final class ScaledDotProductAttention {
   /// −∞.
   private static Tensor mask(Tensor qBNRH, long keys, int window, long before) {
     var later = hidden(qBNRH, keys).keepUpperTriangle(before + 1);
-    return window == 0
-        ? later
-        : later.plus(hidden(qBNRH, keys).keepLowerTriangle(before - window));
+    return window == 0 ? later : later.plus(hidden(qBNRH, keys).keepLowerTriangle(before - window));
   }
 
   private static Tensor hidden(Tensor qBNRH, long keys) {

@@ -8,7 +8,8 @@ import dev.sluice.tensor.ElementType;
 
 /// What a training step on the CPU keeps for its backward pass, operation by operation. Weights,
 /// their gradients and optimizer state, and what an operation holds only while it runs, are not
-/// counted. Attention's weights are never kept, so that a window changes nothing here; gates other than the plain sigmoid, and variations besides gates, keep somewhat more.
+/// counted. Attention's weights are never kept, so that a window changes nothing here; gates other
+/// than the plain sigmoid, and variations besides gates, keep somewhat more.
 public final class ActivationMemory {
   private ActivationMemory() {}
 

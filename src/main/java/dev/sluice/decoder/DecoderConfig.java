@@ -186,7 +186,8 @@ public record DecoderConfig(
         initializerRange);
   }
 
-  private DecoderConfig mapAttention(UnaryOperator<AttentionConfig> change) {
+  /// The same model with every layer of softmax attention changed; the others stay.
+  public DecoderConfig mapAttention(UnaryOperator<AttentionConfig> change) {
     return map(
         layer ->
             layer
@@ -377,8 +378,7 @@ public record DecoderConfig(
   /// Floating-point operations that training on one token takes, forwards and backwards: 6 for
   /// every weight of a matrix product that the token goes through, the output's among them, and
   /// attention's two products over the scores that causality and windows leave, `6 T N H` a layer
-  /// without a window.
-  /// What a backward pass computes again is not counted.
+  /// without a window. What a backward pass computes again is not counted.
   ///
   /// @param tokens T of a sequence
   public double trainingFlopsPerToken(long tokens) {

@@ -46,10 +46,7 @@ public sealed interface MixerConfig {
     return switch (this) {
       // two products with the keys that a query sees
       case SoftmaxAttention(var config) ->
-          12.0
-              * config.positions().meanKeys(tokens)
-              * config.attentionHeads()
-              * config.headDim();
+          12.0 * config.positions().meanKeys(tokens) * config.attentionHeads() * config.headDim();
       // Sᵀk, k δᵀ and Sᵀq
       case DeltaNet(var config) -> {
         var heads = config.heads();

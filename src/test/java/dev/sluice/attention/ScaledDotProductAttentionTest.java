@@ -434,7 +434,11 @@ class ScaledDotProductAttentionTest {
       var q = Tensor.of(floats(random, tokens * 2 * 6), 1, tokens, 2, 6).requireGradient(true);
       var k = Tensor.of(floats(random, tokens * 6), 1, tokens, 1, 6).requireGradient(true);
       var weights = Tensor.of(floats(random, tokens * 2), 1, 1, tokens, 2);
-      CausalAttention.apply(q, k, k.detach(), null, 0).logSumExpBMTG().times(weights).sum().backward();
+      CausalAttention.apply(q, k, k.detach(), null, 0)
+          .logSumExpBMTG()
+          .times(weights)
+          .sum()
+          .backward();
       double[] dq = q.gradient().doubles();
       for (int i = 0; i < dq.length; i += 7) {
         double[] sums = new double[2];
@@ -442,7 +446,8 @@ class ScaledDotProductAttentionTest {
           float[] moved = q.detach().floats();
           moved[i] += side == 0 ? -1e-2f : 1e-2f;
           var logSumExp =
-              CausalAttention.apply(Tensor.of(moved, 1, tokens, 2, 6), k.detach(), k.detach(), null, 0)
+              CausalAttention.apply(
+                      Tensor.of(moved, 1, tokens, 2, 6), k.detach(), k.detach(), null, 0)
                   .logSumExpBMTG();
           sums[side] =
               logSumExp.to(ElementType.FLOAT64).times(weights.to(ElementType.FLOAT64)).sum().item();

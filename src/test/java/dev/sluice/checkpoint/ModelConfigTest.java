@@ -413,7 +413,9 @@ class ModelConfigTest {
     assertTrue(experts.notes().getFirst().contains("num_local_experts is 8 and num_experts is 4"));
 
     var both = read(qwen3("rope_scaling = " + YARN + "; rope_theta = 300"));
-    assertEquals(new RopeScaling.Yarn(4, 32), both.decoder().attention().positions().rotary().orElseThrow().scaling());
+    assertEquals(
+        new RopeScaling.Yarn(4, 32),
+        both.decoder().attention().positions().rotary().orElseThrow().scaling());
     assertEquals(300, both.decoder().attention().positions().rotary().orElseThrow().theta());
     assertEquals(1, both.notes().size());
     assertTrue(both.notes().getFirst().contains("rope_scaling {"), both.notes()::toString);
@@ -441,7 +443,9 @@ class ModelConfigTest {
                 "rope_parameters = "
                     + YARN
                     + "; rope_theta = 9; original_max_position_embeddings = 64"));
-    assertEquals(new RopeScaling.Yarn(4, 64), length.decoder().attention().positions().rotary().orElseThrow().scaling());
+    assertEquals(
+        new RopeScaling.Yarn(4, 64),
+        length.decoder().attention().positions().rotary().orElseThrow().scaling());
     assertEquals(1, length.notes().size());
 
     var empty = read(qwen3("rope_scaling = {}"));
@@ -450,7 +454,9 @@ class ModelConfigTest {
 
     var idle =
         read(qwen3("rope_scaling = " + YARN.replace("yarn", "default") + "; rope_theta = 50000"));
-    assertEquals(new RopeScaling.None(), idle.decoder().attention().positions().rotary().orElseThrow().scaling());
+    assertEquals(
+        new RopeScaling.None(),
+        idle.decoder().attention().positions().rotary().orElseThrow().scaling());
     assertTrue(idle.notes().getFirst().contains("rope_scaling.factor"), idle.notes()::toString);
   }
 
@@ -461,18 +467,26 @@ class ModelConfigTest {
         read(
             qwen3(
                 "rope_parameters = " + YARN.replace("}", ",\"beta_fast\":0,\"beta_slow\":null}")));
-    assertEquals(new RopeScaling.Yarn(4, 32), betas.decoder().attention().positions().rotary().orElseThrow().scaling());
+    assertEquals(
+        new RopeScaling.Yarn(4, 32),
+        betas.decoder().attention().positions().rotary().orElseThrow().scaling());
     var scales =
         read(
             qwen3("rope_parameters = " + YARN.replace("}", ",\"mscale\":0,\"mscale_all_dim\":2}")));
-    assertEquals(new RopeScaling.Yarn(4, 32), scales.decoder().attention().positions().rotary().orElseThrow().scaling());
+    assertEquals(
+        new RopeScaling.Yarn(4, 32),
+        scales.decoder().attention().positions().rotary().orElseThrow().scaling());
     var factor = read(qwen3("rope_theta = 9; rope_parameters = " + YARN.replace("4.0", "null")));
-    assertEquals(new RopeScaling.Yarn(4, 32), factor.decoder().attention().positions().rotary().orElseThrow().scaling());
+    assertEquals(
+        new RopeScaling.Yarn(4, 32),
+        factor.decoder().attention().positions().rotary().orElseThrow().scaling());
     assertTrue(
         factor.notes().getFirst().endsWith("rope_parameters.factor 4.0"), factor.notes()::toString);
     var length =
         read(qwen3("rope_theta = 9; rope_parameters = {\"rope_type\":\"yarn\",\"factor\":2}"));
-    assertEquals(new RopeScaling.Yarn(2, 128), length.decoder().attention().positions().rotary().orElseThrow().scaling());
+    assertEquals(
+        new RopeScaling.Yarn(2, 128),
+        length.decoder().attention().positions().rotary().orElseThrow().scaling());
     assertTrue(length.notes().getFirst().endsWith("original_max_position_embeddings 128"));
   }
 
