@@ -64,7 +64,7 @@ public class CausalAttentionBenchmark extends FusedBenchmark {
   }
 
   private Tensor attend(Probe probe) {
-    return ScaledDotProductAttention.attend(queries, keys, values, null, logits, null, 0, probe);
+    return ScaledDotProductAttention.attend(queries, keys, values, null, logits, 0, null, 0, probe);
   }
 
   private List<Tensor> libtorch() {

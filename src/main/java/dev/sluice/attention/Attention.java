@@ -38,6 +38,10 @@ public final class Attention {
   private final List<Tensor> projections = new ArrayList<>();
 
   private final Tensor output;
+  private final @Nullable Tensor queryBias;
+  private final @Nullable Tensor keyBias;
+  private final @Nullable Tensor valueBias;
+  private final @Nullable Tensor outputBias;
   private final @Nullable Tensor queryNorm;
   private final @Nullable Tensor keyNorm;
   private final @Nullable Tensor learnedSinks;
@@ -64,6 +68,10 @@ public final class Attention {
       }
     }
     this.output = parameters.get(prefix + "o_proj.weight");
+    this.queryBias = parameters.find(prefix + "q_proj.bias");
+    this.keyBias = parameters.find(prefix + "k_proj.bias");
+    this.valueBias = parameters.find(prefix + "v_proj.bias");
+    this.outputBias = parameters.find(prefix + "o_proj.bias");
     this.queryNorm = config.qkNorm() ? parameters.get(prefix + "q_norm.weight") : null;
     this.keyNorm = config.qkNorm() ? parameters.get(prefix + "k_norm.weight") : null;
     this.learnedSinks = parameters.find(prefix + "sinks");
@@ -91,6 +99,14 @@ public final class Attention {
     parameters.put("k_proj.weight", ParameterSpec.drawn(keys, c.hiddenSize()));
     parameters.put("v_proj.weight", ParameterSpec.drawn(values, c.hiddenSize()));
     parameters.put("o_proj.weight", ParameterSpec.drawn(c.hiddenSize(), queries));
+    if (c.biases().queryKeyValue()) {
+      parameters.put("q_proj.bias", ParameterSpec.constant(0, queries));
+      parameters.put("k_proj.bias", ParameterSpec.constant(0, keys));
+      parameters.put("v_proj.bias", ParameterSpec.constant(0, values));
+    }
+    if (c.biases().output()) {
+      parameters.put("o_proj.bias", ParameterSpec.constant(0, c.hiddenSize()));
+    }
     if (c.qkNorm()) {
       parameters.put("q_norm.weight", c.norm().weight(c.headDim()));
       parameters.put("k_norm.weight", c.norm().weight(c.headDim()));
@@ -131,14 +147,15 @@ public final class Attention {
   /// Attends over these tokens and those before.
   ///
   /// @param xBTD the layer's pre-normed input
-  /// @param rotation of the T positions
+  /// @param rotation of the T positions; null where the layer turns nothing
   /// @param past the tokens before, or null when there are none
   /// @return `[B, T, D]`, to be added to the residual stream
-  public Tensor forward(Tensor xBTD, Rotation rotation, @Nullable SequenceState past, Probe probe) {
+  public Tensor forward(
+      Tensor xBTD, @Nullable Rotation rotation, @Nullable SequenceState past, Probe probe) {
     var projected = precision.linear(xBTD, projections).iterator();
-    var qBTNH = heads(projected.next(), config.attentionHeads());
-    var kBTMH = heads(projected.next(), keyHeads(config));
-    var vBTMH = heads(projected.next(), valueHeads(config));
+    var qBTNH = heads(biased(projected.next(), queryBias), config.attentionHeads());
+    var kBTMH = heads(biased(projected.next(), keyBias), keyHeads(config));
+    var vBTMH = heads(biased(projected.next(), valueBias), valueHeads(config));
     var switchHead = config.variant().switchHead();
     kBTMH = switchHead.keys() ? switchHead.apply(kBTMH, projected.next()) : kBTMH;
     vBTMH = switchHead.experts() > 0 ? switchHead.apply(vBTMH, projected.next()) : vBTMH;
@@ -154,7 +171,15 @@ public final class Attention {
     var fusedLogits = fusedLogits(logits, probe);
     var yBTNH =
         ScaledDotProductAttention.attend(
-            qBTNH, kBTMH, vBTMH, sinks(xBTD), fusedLogits, past, layer, probe);
+            qBTNH,
+            kBTMH,
+            vBTMH,
+            sinks(xBTD),
+            fusedLogits,
+            config.positions().window(),
+            past,
+            layer,
+            probe);
     var gatedBTNH = yBTNH;
     if (fusedLogits == null) {
       yBTNH = exclusive(yBTNH, vBTMH);
@@ -164,8 +189,13 @@ public final class Attention {
     if (probe.wantsGates(layer)) {
       probe.sdpaOutput(layer, yBTNH, gatedBTNH);
     }
-    var outBTD = precision.linear(joined(gatedBTNH), output);
+    var outBTD = biased(precision.linear(joined(gatedBTNH), output), outputBias);
     return joined(gated(DENSE_OUTPUT, heads(outBTD, 1), logits, probe));
+  }
+
+  /// The product with a bias added in float32, or the product itself where there is none.
+  private static Tensor biased(Tensor product, @Nullable Tensor bias) {
+    return bias == null ? product : product.plus(bias).to(product.type());
   }
 
   /// What each gate's scores are computed from.

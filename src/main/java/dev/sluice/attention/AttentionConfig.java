@@ -16,7 +16,8 @@ import java.util.List;
 /// @param headDim H
 /// @param qkNorm RMS norm of queries and keys per head, before rotation
 /// @param norm that norm
-/// @param rotary how positions enter
+/// @param positions what positions do
+/// @param biases which projections have one
 /// @param gates at most one per position; none for plain attention
 /// @param variant what it has besides gates
 public record AttentionConfig(
@@ -26,7 +27,8 @@ public record AttentionConfig(
     int headDim,
     boolean qkNorm,
     RmsNorm norm,
-    Rotary rotary,
+    Positions positions,
+    Biases biases,
     List<Gate> gates,
     AttentionVariant variant) {
   /// The most numbers that a token's vector may have, far beyond any model: what is wider is a
@@ -54,18 +56,13 @@ public record AttentionConfig(
               + keyValueHeads
               + "); choose one that is");
     }
-    int turning = rotary.dimensions(headDim);
-    if (turning % 2 != 0 || turning == 0) {
-      throw new InvalidInputException(
-          rotary.share() == 1
-              ? "head_dim must be even for rotary embedding, not " + headDim
-              : "partial_rotary_factor %s turns %d of the %d elements of a head; it must be an even number of at least 2"
-                  .formatted(rotary.share(), turning, headDim));
+    if (positions.rotary().isPresent()) {
+      requirePairs(positions.rotary().get(), headDim);
     }
     gates = List.copyOf(gates);
-    var positions = EnumSet.noneOf(GatePosition.class);
+    var gated = EnumSet.noneOf(GatePosition.class);
     for (Gate gate : gates) {
-      if (!positions.add(gate.position())) {
+      if (!gated.add(gate.position())) {
         throw new InvalidInputException(
             "two gates at the position '" + gate.position().word() + "'; keep one");
       }
@@ -83,17 +80,53 @@ public record AttentionConfig(
     }
   }
 
+  /// A layer without gates whose queries and keys turn, and with nothing else.
+  public AttentionConfig(
+      int hiddenSize,
+      int attentionHeads,
+      int keyValueHeads,
+      int headDim,
+      boolean qkNorm,
+      RmsNorm norm,
+      Rotary rotary) {
+    this(
+        hiddenSize,
+        attentionHeads,
+        keyValueHeads,
+        headDim,
+        qkNorm,
+        norm,
+        new Positions(rotary),
+        Biases.NONE,
+        List.of(),
+        AttentionVariant.PLAIN);
+  }
+
   /// The same layer with other gates.
   public AttentionConfig with(List<Gate> changed) {
-    return with(changed, variant);
+    return with(positions, biases, changed, variant);
   }
 
   /// The same layer with another variant.
   public AttentionConfig with(AttentionVariant changed) {
-    return with(gates, changed);
+    return with(positions, biases, gates, changed);
   }
 
-  private AttentionConfig with(List<Gate> changedGates, AttentionVariant changedVariant) {
+  /// The same layer with other positions.
+  public AttentionConfig with(Positions changed) {
+    return with(changed, biases, gates, variant);
+  }
+
+  /// The same layer with other biases.
+  public AttentionConfig with(Biases changed) {
+    return with(positions, changed, gates, variant);
+  }
+
+  private AttentionConfig with(
+      Positions changedPositions,
+      Biases changedBiases,
+      List<Gate> changedGates,
+      AttentionVariant changedVariant) {
     return new AttentionConfig(
         hiddenSize,
         attentionHeads,
@@ -101,7 +134,8 @@ public record AttentionConfig(
         headDim,
         qkNorm,
         norm,
-        rotary,
+        changedPositions,
+        changedBiases,
         changedGates,
         changedVariant);
   }
@@ -114,6 +148,17 @@ public record AttentionConfig(
       throw new InvalidInputException(
           "%s is wider than %d numbers a token, the most that Sluice computes; choose less"
               .formatted(what, WIDEST));
+    }
+  }
+
+  private static void requirePairs(Rotary rotary, int headDim) {
+    int turning = rotary.dimensions(headDim);
+    if (turning % 2 != 0 || turning == 0) {
+      throw new InvalidInputException(
+          rotary.share() == 1
+              ? "head_dim must be even for rotary embedding, not " + headDim
+              : "partial_rotary_factor %s turns %d of the %d elements of a head; it must be an even number of at least 2"
+                  .formatted(rotary.share(), turning, headDim));
     }
   }
 

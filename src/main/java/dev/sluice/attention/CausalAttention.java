@@ -20,6 +20,9 @@ import org.jspecify.annotations.Nullable;
 /// `softmax(q kᵀ / √H + causal mask) v`, tile by tile (Dao et al. 2022, arXiv 2205.14135): of the
 /// attention weights there is never more than one tile per thread.
 ///
+/// With a window w a query sees its own key and the w − 1 before it. Tiles that no query of a block
+/// sees are not computed, so that the work is T · w and not T².
+///
 /// The last of T queries stands at the last of S keys. Whole sequences, S = T, have gradients;
 /// where S − T keys stand before the first query there are none.
 ///
@@ -55,10 +58,14 @@ final class CausalAttention {
   private final boolean bfloat16;
   private final double scale;
 
+  /// The most keys that a query sees; at most as many as there are.
+  private final long window;
+
   /// Tokens of a tile's rows; divides [#COLUMNS].
   private final long block;
 
-  private CausalAttention(Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor gateLogits) {
+  private CausalAttention(
+      Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor gateLogits, int window) {
     this.query = qBTNH;
     this.key = kBSMH;
     this.value = vBSMH;
@@ -71,6 +78,7 @@ final class CausalAttention {
     this.width = Math.toIntExact(qBTNH.size(3));
     this.bfloat16 = qBTNH.type() == ElementType.BFLOAT16;
     this.scale = 1 / Math.sqrt((double) width);
+    this.window = window == 0 ? keys : Math.min(window, keys);
     this.block = Math.clamp(Integer.highestOneBit(ROWS / group), 16, 128);
   }
 
@@ -81,13 +89,16 @@ final class CausalAttention {
   /// @param vBTMH values of the same type
   /// @param gateLogits z of the gate, `[B, T, N, H]` (elementwise) or `[B, T, N]` (headwise),
   ///   float32 or bfloat16; null for no gate
-  static Attended apply(Tensor qBTNH, Tensor kBTMH, Tensor vBTMH, @Nullable Tensor gateLogits) {
+  /// @param window as in [Positions#window]
+  static Attended apply(
+      Tensor qBTNH, Tensor kBTMH, Tensor vBTMH, @Nullable Tensor gateLogits, int window) {
     return apply(
         new CausalAttention(
             qBTNH.contiguous(),
             kBTMH.contiguous(),
             vBTMH.contiguous(),
-            gateLogits == null ? null : gateLogits.contiguous()));
+            gateLogits == null ? null : gateLogits.contiguous(),
+            window));
   }
 
   /// Attends on the CPU over a cache, which is read where it stands.
@@ -95,11 +106,12 @@ final class CausalAttention {
   /// @param qBTNH queries, float32 or bfloat16, T ≤ S; none of the three with a gradient
   /// @param kBSMH keys of the same type, N a multiple of M; a view whose vectors are contiguous
   /// @param vBSMH values, as the keys
-  static Attended applyCached(Tensor qBTNH, Tensor kBSMH, Tensor vBSMH) {
+  /// @param window as in [Positions#window]
+  static Attended applyCached(Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, int window) {
     if (FusedOp.recording(List.of(qBTNH, kBSMH, vBSMH), List.of())) {
       throw new IllegalArgumentException("attention over a cache has no gradients");
     }
-    return apply(new CausalAttention(qBTNH.contiguous(), kBSMH, vBSMH, null));
+    return apply(new CausalAttention(qBTNH.contiguous(), kBSMH, vBSMH, null, window));
   }
 
   private static Attended apply(CausalAttention attention) {
@@ -168,7 +180,8 @@ final class CausalAttention {
     Kernels.FASTEST.gatherRows(query.numbers(), rows, queries);
     fill(maxima, rows.rows(), Float.NEGATIVE_INFINITY);
     fill(sums, rows.rows(), 0);
-    for (long first = 0; first < seen; first += COLUMNS) {
+    long start = firstSeen(own);
+    for (long first = start; first < seen; first += COLUMNS) {
       long columns = columns(first, seen);
       MatrixProduct.multiply(
           Matrix.of(queries, rows.rows(), width),
@@ -177,14 +190,14 @@ final class CausalAttention {
           false);
       Kernels.FASTEST.causalSoftmax(
           tile(rows, columns, own, first), scores.memory(), weights, maxima, sums, factors);
-      if (first > 0) {
+      if (first > start) {
         Kernels.FASTEST.scaleRows(output.memory(), factors, rows.rows(), width);
       }
       MatrixProduct.multiply(
           Matrix.of(weights, rows.rows(), columns),
           v.rows(first, first + columns),
           Matrix.of(output, rows.rows(), width),
-          first > 0);
+          first > start);
     }
     if (gate == null) {
       Kernels.FASTEST.scatterRows(output.memory(), sums, y, rows);
@@ -274,11 +287,17 @@ final class CausalAttention {
     var delta = Scratch.numbers("delta", most, false).memory();
     var dKeys = Matrix.of(Scratch.numbers("dKeys", tokens * width, false), tokens, width);
     var dValues = Matrix.of(Scratch.numbers("dValues", tokens * width, false), tokens, width);
-    // The last rows first: they see all keys, so that they write every row of dKeys and dValues.
+    // The last rows first: without a window they see all keys, so that they write every row of
+    // dKeys and dValues.
+    boolean all = window == keys;
+    if (!all) {
+      dKeys.elements().memory().asSlice(0, 4 * tokens * width).fill((byte) 0);
+      dValues.elements().memory().asSlice(0, 4 * tokens * width).fill((byte) 0);
+    }
     long last = (tokens - 1) / block * block;
     for (long from = last; from >= 0; from -= block) {
       long to = Math.min(tokens, from + block);
-      boolean add = from < last;
+      boolean add = !all || from < last;
       var rows = queryRows(sequence, head, from, to);
       Kernels.FASTEST.gatherRows(query.numbers(), rows, queries);
       Kernels.FASTEST.gatherRows(dy, rows, dOutput);
@@ -299,7 +318,8 @@ final class CausalAttention {
       var sums = logSumExp.asSlice(4 * logSumExpAt(sequence, head, from), 4L * rows.rows());
       var q = Matrix.of(queries, rows.rows(), width);
       var dOut = Matrix.of(dOutput, rows.rows(), width);
-      for (long first = 0; first < to; first += COLUMNS) {
+      long start = firstSeen(from);
+      for (long first = start; first < to; first += COLUMNS) {
         long columns = columns(first, to);
         var seenKeys = k.rows(first, first + columns);
         var seenValues = v.rows(first, first + columns);
@@ -324,19 +344,27 @@ final class CausalAttention {
         MatrixProduct.multiply(
             dScoresTile.transposed(), q, dKeys.rows(first, first + columns), add);
         MatrixProduct.multiply(
-            dScoresTile, seenKeys, Matrix.of(dQueries, rows.rows(), width), first > 0);
+            dScoresTile, seenKeys, Matrix.of(dQueries, rows.rows(), width), first > start);
       }
       Kernels.FASTEST.scatterRows(dQueries.memory(), null, dq, rows);
     }
-    var all =
+    var everyToken =
         new HeadRows(
             (sequence * tokens * keyValueHeads + head) * width,
             keyValueHeads * width,
             Math.toIntExact(tokens),
             width,
             1);
-    Kernels.FASTEST.scatterRows(dKeys.elements().memory(), null, dk, all);
-    Kernels.FASTEST.scatterRows(dValues.elements().memory(), null, dv, all);
+    Kernels.FASTEST.scatterRows(dKeys.elements().memory(), null, dk, everyToken);
+    Kernels.FASTEST.scatterRows(dValues.elements().memory(), null, dv, everyToken);
+  }
+
+  /// Where the tiles of a block begin: at the first key that its first query sees, rounded down for
+  /// [#columns].
+  ///
+  /// @param own the key at which that query stands
+  private long firstSeen(long own) {
+    return Math.max(0, own + 1 - window) / 64 * 64;
   }
 
   /// How many of the keys `first … to` a tile takes, rounded up: products of few different shapes,
@@ -348,7 +376,7 @@ final class CausalAttention {
 
   /// @param own the key at which the first row's query stands
   private CausalTile tile(HeadRows rows, long columns, long own, long first) {
-    return new CausalTile(rows.rows(), (int) columns, own + 1 - first, group, scale);
+    return new CausalTile(rows.rows(), (int) columns, own + 1 - first, window, group, scale);
   }
 
   /// The vectors of the queries `from … to`, in a tensor `[B, T, N, H]`.

@@ -1,5 +1,6 @@
 package dev.sluice.attention;
 
+import dev.sluice.kernel.Rotations;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
@@ -37,6 +38,14 @@ public final class RotaryEmbedding {
 
   /// The rotation of consecutive positions.
   public record Rotation(Tensor cosines, Tensor sines) {
+    /// As kernels take it.
+    ///
+    /// @param tokens T
+    Rotations ofPositions(long tokens) {
+      return new Rotations(
+          cosines.memory(), sines.memory(), Math.toIntExact(cosines.size(-1)), tokens);
+    }
+
     /// Rotates queries or keys `[B, T, heads, H]`.
     public Tensor rotate(Tensor xBTNH) {
       long half = cosines.size(-1);

@@ -8,6 +8,7 @@ import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.WeightSum;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
 import org.jspecify.annotations.Nullable;
@@ -18,16 +19,21 @@ final class RotatedHeads {
   private RotatedHeads() {}
 
   /// The definition.
-  static Tensor composed(Tensor xBTNH, @Nullable Tensor weight, RmsNorm norm, Rotation rotation) {
+  static Tensor composed(
+      Tensor xBTNH, @Nullable Tensor weight, RmsNorm norm, @Nullable Rotation rotation) {
     var wide = xBTNH.to(ElementType.FLOAT32);
-    return rotation
-        .rotate(weight == null ? wide : wide.rmsNorm(norm.factors(weight), norm.epsilon()))
-        .to(xBTNH.type());
+    var normed = weight == null ? wide : wide.rmsNorm(norm.factors(weight), norm.epsilon());
+    return (rotation == null ? normed : rotation.rotate(normed)).to(xBTNH.type());
   }
 
   /// @param xBTNH `[B, T, heads, H]`
   /// @param weight of the norm, a float32 leaf `[H]`, or null where there is none
-  static Tensor apply(Tensor xBTNH, @Nullable Tensor weight, RmsNorm norm, Rotation rotation) {
+  /// @param rotation null where there is none
+  static Tensor apply(
+      Tensor xBTNH, @Nullable Tensor weight, RmsNorm norm, @Nullable Rotation rotation) {
+    if (weight == null && rotation == null) {
+      return xBTNH;
+    }
     if (!xBTNH.isOnCpu()) {
       return composed(xBTNH, weight, norm, rotation);
     }
@@ -41,16 +47,11 @@ final class RotatedHeads {
   }
 
   private static FusedOp.Forward forward(
-      Tensor x, @Nullable Tensor weight, RmsNorm norm, Rotation rotation) {
+      Tensor x, @Nullable Tensor weight, RmsNorm norm, @Nullable Rotation rotation) {
     int heads = Math.toIntExact(x.size(2));
     int width = Math.toIntExact(x.size(3));
     long tokens = x.size(0) * x.size(1);
-    var rotations =
-        new Rotations(
-            rotation.cosines().memory(),
-            rotation.sines().memory(),
-            Math.toIntExact(rotation.cosines().size(-1)),
-            x.size(1));
+    var rotations = rotation == null ? Rotations.NONE : rotation.ofPositions(x.size(1));
     var out = Tensor.uninitialized(x, x.type(), x.shape());
     var xs = x.numbers();
     var factors = weight == null ? null : norm.factors(weight);
@@ -62,11 +63,18 @@ final class RotatedHeads {
         (from, to) ->
             Kernels.FASTEST.normRotate(
                 xs, weights, epsilon, rotations, outs, heads, width, from * heads, to * heads));
+    var saved = new ArrayList<Tensor>();
+    saved.add(x);
+    if (rotation != null) {
+      saved.add(rotation.cosines());
+      saved.add(rotation.sines());
+    }
+    if (factors != null) {
+      saved.add(factors);
+    }
     return new FusedOp.Forward(
         List.of(out),
-        factors == null
-            ? List.of(x, rotation.cosines(), rotation.sines())
-            : List.of(x, rotation.cosines(), rotation.sines(), factors),
+        saved,
         upstreams -> {
           var dx = Tensor.uninitialized(x, x.type(), x.shape());
           var dOut = Objects.requireNonNull(upstreams.getFirst()).numbers();

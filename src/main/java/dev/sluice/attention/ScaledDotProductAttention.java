@@ -14,7 +14,8 @@ import org.jspecify.annotations.Nullable;
 /// `softmax(q kᵀ / √H + causal mask) v`, gated where a gate is given, and which way of computing it
 /// is taken.
 ///
-/// With a sink s per head, `exp(s)` joins the softmax's denominator.
+/// With a sink s per head, `exp(s)` joins the softmax's denominator. With a window w the mask hides
+/// all but the last w of the keys that causality leaves.
 final class ScaledDotProductAttention {
   /// Attention weights that are made explicit at a time.
   private static final long MOST_WEIGHTS = 1 << 24;
@@ -29,8 +30,8 @@ final class ScaledDotProductAttention {
   /// - [CausalAttention] on the CPU: whole sequences without a cache; several tokens over a cache,
   ///   in float32, where others stand before them or where there are sinks.
   /// - libtorch's fused operation, where it needs no mask: single tokens over a cache, the first
-  ///   tokens of a cache, whole sequences on another device; all without sinks. In float32, as its
-  ///   bfloat16 path on the CPU is tens of times slower.
+  ///   tokens of a cache, whole sequences on another device; all without sinks, and within the
+  ///   window. In float32, as its bfloat16 path on the CPU is tens of times slower.
   /// - The definition, a block of queries at a time: what is left, what records gradients over a
   ///   cache with a mask, and all that a probe wants the weights of.
   ///
@@ -39,6 +40,7 @@ final class ScaledDotProductAttention {
   /// @param vBTMH values
   /// @param sinksN float32, or null for plain softmax
   /// @param gateLogits as in [SigmoidGate#composed], or null for no gate
+  /// @param window as in [Positions#window]
   /// @param past the keys and values before these, which takes these up; null when there are none
   /// @return `[B, T, N, H]`
   static Tensor attend(
@@ -47,19 +49,20 @@ final class ScaledDotProductAttention {
       Tensor vBTMH,
       @Nullable Tensor sinksN,
       @Nullable Tensor gateLogits,
+      int window,
       @Nullable SequenceState past,
       int layer,
       Probe probe) {
     boolean inTiles = qBTNH.isOnCpu() && !probe.wantsAttention(layer);
     Tensor yBTNH;
     if (past != null) {
-      yBTNH = attendCached(qBTNH, kBTMH, vBTMH, sinksN, past, inTiles, layer, probe);
+      yBTNH = attendCached(qBTNH, kBTMH, vBTMH, sinksN, window, past, inTiles, layer, probe);
     } else if (!inTiles) {
-      yBTNH = withoutTiles(qBTNH, kBTMH, vBTMH, sinksN, layer, probe);
+      yBTNH = withoutTiles(qBTNH, kBTMH, vBTMH, sinksN, window, layer, probe);
     } else if (sinksN != null) {
-      yBTNH = drained(CausalAttention.apply(qBTNH, kBTMH, vBTMH, null), sinksN);
+      yBTNH = drained(CausalAttention.apply(qBTNH, kBTMH, vBTMH, null, window), sinksN);
     } else {
-      return CausalAttention.apply(qBTNH, kBTMH, vBTMH, gateLogits).yBTNH();
+      return CausalAttention.apply(qBTNH, kBTMH, vBTMH, gateLogits, window).yBTNH();
     }
     return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
   }
@@ -69,6 +72,7 @@ final class ScaledDotProductAttention {
       Tensor kBTMH,
       Tensor vBTMH,
       @Nullable Tensor sinksN,
+      int window,
       SequenceState past,
       boolean inTiles,
       int layer,
@@ -76,23 +80,46 @@ final class ScaledDotProductAttention {
     var query = qBTNH.to(ElementType.FLOAT32);
     var kBSMH = past.keys(layer, kBTMH.transpose(1, 2)).transpose(1, 2);
     var vBSMH = past.values(layer, vBTMH.transpose(1, 2)).transpose(1, 2);
-    boolean maskless = sinksN == null && query.size(1) == kBSMH.size(1);
+    if (!probe.wantsAttention(layer)) { // who watches sees all keys, also those without weight
+      kBSMH = lastSeen(kBSMH, query.size(1), window);
+      vBSMH = lastSeen(vBSMH, query.size(1), window);
+    }
+    long keys = kBSMH.size(1);
+    boolean maskless = sinksN == null && query.size(1) == keys && within(window, keys);
     if (!inTiles
         || maskless
         || query.size(1) == 1
         || FusedOp.recording(List.of(query), List.of())) {
-      return withoutTiles(query, kBSMH, vBSMH, sinksN, layer, probe);
+      return withoutTiles(query, kBSMH, vBSMH, sinksN, window, layer, probe);
     }
-    var attended = CausalAttention.applyCached(query, kBSMH, vBSMH);
+    var attended = CausalAttention.applyCached(query, kBSMH, vBSMH, window);
     return sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
   }
 
+  /// Whether a window hides none of so many keys from the last query.
+  private static boolean within(int window, long keys) {
+    return window == 0 || keys <= window;
+  }
+
+  /// Those keys or values that the last queries see.
+  private static Tensor lastSeen(Tensor tensorBSMH, long queries, int window) {
+    long keys = tensorBSMH.size(1);
+    long seen = window == 0 ? keys : Math.min(keys, window + queries - 1);
+    return seen == keys ? tensorBSMH : tensorBSMH.narrow(1, keys - seen, seen);
+  }
+
   private static Tensor withoutTiles(
-      Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int layer, Probe probe) {
+      Tensor qBTNH,
+      Tensor kBSMH,
+      Tensor vBSMH,
+      @Nullable Tensor sinksN,
+      int window,
+      int layer,
+      Probe probe) {
     var query = qBTNH.to(ElementType.FLOAT32).transpose(1, 2);
     var key = kBSMH.to(ElementType.FLOAT32).transpose(1, 2);
     var value = vBSMH.to(ElementType.FLOAT32).transpose(1, 2);
-    return attendTransposed(query, key, value, sinksN, layer, probe).transpose(1, 2);
+    return attendTransposed(query, key, value, sinksN, window, layer, probe).transpose(1, 2);
   }
 
   /// What the sinks leave of attention without them: y · σ(LSE − s), since exp(LSE) / (exp(LSE) +
@@ -105,10 +132,17 @@ final class ScaledDotProductAttention {
   }
 
   private static Tensor attendTransposed(
-      Tensor qBNTH, Tensor kBMSH, Tensor vBMSH, @Nullable Tensor sinksN, int layer, Probe probe) {
+      Tensor qBNTH,
+      Tensor kBMSH,
+      Tensor vBMSH,
+      @Nullable Tensor sinksN,
+      int window,
+      int layer,
+      Probe probe) {
     long queries = qBNTH.size(2);
     long keys = kBMSH.size(2);
-    if (sinksN == null && !probe.wantsAttention(layer) && (queries == keys || queries == 1)) {
+    boolean maskless = (queries == keys || queries == 1) && within(window, keys);
+    if (sinksN == null && !probe.wantsAttention(layer) && maskless) {
       return qBNTH.scaledDotProductAttention(kBMSH, vBMSH, queries > 1);
     }
     long group = qBNTH.size(1) / kBMSH.size(1);
@@ -119,7 +153,7 @@ final class ScaledDotProductAttention {
     for (long first = 0; first < queries; first += block) {
       try (var scope = Scope.open()) {
         var qBNRH = qBNTH.narrow(2, first, Math.min(block, queries - first));
-        var weights = weights(qBNRH, kBNSH, sinksN, keys - queries + first);
+        var weights = weights(qBNRH, kBNSH, sinksN, window, keys - queries + first);
         probe.attention(layer, Math.toIntExact(first), weights);
         outputs.add(scope.keep(weights.matmul(vBNSH)));
       }
@@ -130,24 +164,34 @@ final class ScaledDotProductAttention {
   /// The definition of the attention weights, `[B, N, R, S]`.
   ///
   /// @param before keys that stand before the first query's own
-  private static Tensor weights(Tensor qBNRH, Tensor kBNSH, @Nullable Tensor sinksN, long before) {
+  private static Tensor weights(
+      Tensor qBNRH, Tensor kBNSH, @Nullable Tensor sinksN, int window, long before) {
     long keys = kBNSH.size(2);
     var scores =
         qBNRH
             .matmul(kBNSH.transpose(2, 3))
             .times(1 / Math.sqrt((double) qBNRH.size(3)))
-            .plus(causalMask(qBNRH, keys, before));
+            .plus(mask(qBNRH, keys, window, before));
     if (sinksN == null) {
       return scores.softmax(-1);
     }
-    var sinkScores = scores.narrow(3, 0, 1).times(0).plus(sinksN.reshape(1, qBNRH.size(1), 1, 1));
+    var sinkScores =
+        Tensor.uninitialized(
+                scores, ElementType.FLOAT32, scores.size(0), scores.size(1), scores.size(2), 1)
+            .fill(0)
+            .plus(sinksN.reshape(1, scores.size(1), 1, 1));
     return Tensor.concatenate(List.of(scores, sinkScores), 3).softmax(-1).narrow(3, 0, keys);
   }
 
-  /// `[R, S]`: 0 where query i may see key j, that is j ≤ before + i, else −∞.
-  private static Tensor causalMask(Tensor qBNRH, long keys, long before) {
+  /// `[R, S]`: 0 where query i may see key j, that is before + i − window < j ≤ before + i, else
+  /// −∞.
+  private static Tensor mask(Tensor qBNRH, long keys, int window, long before) {
+    var later = hidden(qBNRH, keys).keepUpperTriangle(before + 1);
+    return window == 0 ? later : later.plus(hidden(qBNRH, keys).keepLowerTriangle(before - window));
+  }
+
+  private static Tensor hidden(Tensor qBNRH, long keys) {
     return Tensor.uninitialized(qBNRH, ElementType.FLOAT32, qBNRH.size(2), keys)
-        .fill(Double.NEGATIVE_INFINITY)
-        .keepUpperTriangle(before + 1);
+        .fill(Double.NEGATIVE_INFINITY);
   }
 }

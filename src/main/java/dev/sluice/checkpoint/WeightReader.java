@@ -216,7 +216,11 @@ final class WeightReader {
   /// Whether stored rotary frequencies are those that the configuration gives, within what their
   /// type can hold.
   private boolean areOurFrequencies(Entry entry) {
-    var rotary = decoder.attention().rotary();
+    var turning = decoder.attention().positions().rotary();
+    if (turning.isEmpty()) {
+      return false;
+    }
+    var rotary = turning.get();
     float[] ours =
         rotary.scaling().inverseFrequencies(rotary.theta(), decoder.attention().headDim());
     if (!entry.type().isFloatingPoint() || !entry.shape().equals(List.of((long) ours.length))) {

@@ -8,7 +8,8 @@ import dev.sluice.tensor.ElementType;
 
 /// What a training step on the CPU keeps for its backward pass, operation by operation. Weights,
 /// their gradients and optimizer state, and what an operation holds only while it runs, are not
-/// counted; gates other than the plain sigmoid, and variations besides gates, keep somewhat more.
+/// counted. Attention's weights are never kept, so that a window changes nothing here; gates other
+/// than the plain sigmoid, and variations besides gates, keep somewhat more.
 public final class ActivationMemory {
   private ActivationMemory() {}
 
@@ -43,7 +44,8 @@ public final class ActivationMemory {
   private static double ofAttention(AttentionConfig attention, double e) {
     double queries = (double) attention.attentionHeads() * attention.headDim();
     double keys = (double) attention.keyValueHeads() * attention.headDim();
-    double rotated = 2 * e * (queries + keys); // before and after
+    boolean rotates = attention.qkNorm() || attention.positions().rotary().isPresent();
+    double rotated = (rotates ? 2 : 1) * e * (queries + keys); // before and after
     double attended =
         e * (keys + queries) + 4.0 * attention.attentionHeads(); // values, result, LSE
     double gates = 0;

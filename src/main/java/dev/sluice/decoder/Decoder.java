@@ -52,11 +52,16 @@ public final class Decoder implements AutoCloseable {
       rotary.add(
           shape
               .attention()
-              .map(
+              .flatMap(
                   attention ->
-                      embeddings.computeIfAbsent(
-                          List.of(attention.rotary(), attention.headDim()),
-                          _ -> new RotaryEmbedding(attention.rotary(), attention.headDim()))));
+                      attention
+                          .positions()
+                          .rotary()
+                          .map(
+                              turning ->
+                                  embeddings.computeIfAbsent(
+                                      List.of(turning, attention.headDim()),
+                                      _ -> new RotaryEmbedding(turning, attention.headDim())))));
     }
   }
 

@@ -11,7 +11,6 @@ import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
-import java.util.Objects;
 import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
@@ -87,8 +86,7 @@ final class DecoderBlock {
     return switch (config) {
       case MixerConfig.SoftmaxAttention(var shape) -> {
         var attention = new Attention(shape, precision, layer, parameters, prefix);
-        yield (x, rotation, past, probe) ->
-            attention.forward(x, Objects.requireNonNull(rotation), past, probe);
+        yield attention::forward;
       }
       case MixerConfig.DeltaNet(var shape) -> {
         var net = new GatedDeltaNet(shape, precision, layer, parameters, prefix);

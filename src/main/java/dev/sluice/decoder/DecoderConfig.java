@@ -121,15 +121,14 @@ public record DecoderConfig(
     var norm = new RmsNorm(rmsNormEps);
     var attention =
         new AttentionConfig(
-            hiddenSize,
-            attentionHeads,
-            keyValueHeads,
-            headDim,
-            qkNorm,
-            norm,
-            new Rotary(ropeTheta, ropeScaling),
-            gates,
-            AttentionVariant.PLAIN);
+                hiddenSize,
+                attentionHeads,
+                keyValueHeads,
+                headDim,
+                qkNorm,
+                norm,
+                new Rotary(ropeTheta, ropeScaling))
+            .with(gates);
     var feedForward = new FeedForwardConfig(hiddenSize, intermediateSize, Experts.NONE);
     return uniform(
         vocabSize,
@@ -187,7 +186,8 @@ public record DecoderConfig(
         initializerRange);
   }
 
-  private DecoderConfig mapAttention(UnaryOperator<AttentionConfig> change) {
+  /// The same model with every layer of softmax attention changed; the others stay.
+  public DecoderConfig mapAttention(UnaryOperator<AttentionConfig> change) {
     return map(
         layer ->
             layer
@@ -377,8 +377,8 @@ public record DecoderConfig(
 
   /// Floating-point operations that training on one token takes, forwards and backwards: 6 for
   /// every weight of a matrix product that the token goes through, the output's among them, and
-  /// attention's two products over the half of the scores that causality leaves, `6 T N H` a layer.
-  /// What a backward pass computes again is not counted.
+  /// attention's two products over the scores that causality and windows leave, `6 T N H` a layer
+  /// without a window. What a backward pass computes again is not counted.
   ///
   /// @param tokens T of a sequence
   public double trainingFlopsPerToken(long tokens) {

@@ -44,9 +44,9 @@ public sealed interface MixerConfig {
   /// @param tokens T of a sequence
   default double flopsBesideWeights(long tokens) {
     return switch (this) {
-      // two products over the half of the scores that causality leaves
+      // two products with the keys that a query sees
       case SoftmaxAttention(var config) ->
-          6.0 * tokens * config.attentionHeads() * config.headDim();
+          12.0 * config.positions().meanKeys(tokens) * config.attentionHeads() * config.headDim();
       // Sᵀk, k δᵀ and Sᵀq
       case DeltaNet(var config) -> {
         var heads = config.heads();

@@ -126,7 +126,7 @@ public interface Kernels {
   /// of the row are to be multiplied; then `sums[i] ← factors[i] · sums[i] + Σ_j weights[i, j]` and
   /// `maxima[i] ← m`.
   ///
-  /// Every row sees a column of the first tile.
+  /// Where a row sees no column of a tile, its maximum and sum stay and its factor is one.
   ///
   /// @param scores float32
   /// @param maxima float32; −∞ before the first tile

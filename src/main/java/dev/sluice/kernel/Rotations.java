@@ -8,4 +8,7 @@ import java.lang.foreign.MemorySegment;
 /// @param sines likewise
 /// @param pairs of a head's elements that turn, from its first on; those behind `2 · pairs` do not
 /// @param positions after which the positions start again, with the next sequence
-public record Rotations(MemorySegment cosines, MemorySegment sines, int pairs, long positions) {}
+public record Rotations(MemorySegment cosines, MemorySegment sines, int pairs, long positions) {
+  /// Nothing turns.
+  public static final Rotations NONE = new Rotations(MemorySegment.NULL, MemorySegment.NULL, 0, 1);
+}

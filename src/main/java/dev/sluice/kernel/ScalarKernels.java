@@ -253,17 +253,18 @@ public final class ScalarKernels implements Kernels {
       MemorySegment factors) {
     for (int i = 0; i < tile.rows(); i++) {
       long row = (long) i * tile.columns();
+      int hidden = tile.hidden(i);
       int seen = tile.seen(i);
       float before = get(maxima, i);
       float largest = before;
-      for (int j = 0; j < seen; j++) {
+      for (int j = hidden; j < seen; j++) {
         largest = Math.max(largest, (float) tile.scale() * get(scores, row + j));
       }
-      float factor = (float) Math.exp(before - largest);
+      float factor = hidden == seen ? 1 : (float) Math.exp(before - largest);
       double sum = factor * get(sums, i);
       for (int j = 0; j < tile.columns(); j++) {
         float score = (float) tile.scale() * get(scores, row + j);
-        float weight = j < seen ? (float) Math.exp(score - largest) : 0;
+        float weight = j >= hidden && j < seen ? (float) Math.exp(score - largest) : 0;
         weights.set(row + j, weight);
         sum += weight;
       }
@@ -285,7 +286,7 @@ public final class ScalarKernels implements Kernels {
     for (int i = 0; i < tile.rows(); i++) {
       long row = (long) i * tile.columns();
       for (int j = 0; j < tile.columns(); j++) {
-        boolean seen = j < tile.seen(i);
+        boolean seen = j >= tile.hidden(i) && j < tile.seen(i);
         float score = (float) tile.scale() * get(scores, row + j);
         float p = seen ? (float) Math.exp(score - get(logSumExp, i)) : 0;
         float d = seen ? p * (get(dWeights, row + j) - get(delta, i)) : 0;

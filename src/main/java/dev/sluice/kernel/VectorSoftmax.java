@@ -11,6 +11,7 @@ import static dev.sluice.kernel.Lanes.write;
 
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorOperators;
 import org.jspecify.annotations.Nullable;
@@ -35,15 +36,24 @@ final class VectorSoftmax {
     var numbers = Floats.float32(scores);
     for (int i = 0; i < tile.rows(); i++) {
       long start = (long) i * columns;
+      int hidden = tile.hidden(i);
       int seen = tile.seen(i);
+      if (hidden == seen) {
+        clear(weights, start, columns);
+        factors.set(FLOAT, i * 4L, 1);
+        continue;
+      }
+      int first = hidden / LANES * LANES; // what stands before is not read
       int whole = Math.min(padded(seen), columns);
-      read(numbers, start, row, whole);
-      hide(row, seen, Float.NEGATIVE_INFINITY);
+      read(numbers, start + first, row, whole - first);
+      hide(row, hidden - first, seen - first, Float.NEGATIVE_INFINITY);
+      int padded = padded(seen - first);
       float before = maxima.get(FLOAT, i * 4L);
-      float largest = Math.max(before, max(row, padded(seen), lanes) * scale);
-      float sum = exponentials(row, padded(seen), scale, largest, lanes);
-      hide(row, seen, 0);
-      write(row, weights, start, whole);
+      float largest = Math.max(before, max(row, padded, lanes) * scale);
+      float sum = exponentials(row, padded, scale, largest, lanes);
+      hide(row, hidden - first, seen - first, 0);
+      clear(weights, start, first);
+      write(row, weights, start + first, whole - first);
       clear(weights, start + whole, columns - whole);
       float factor = (float) Math.exp(before - largest);
       maxima.set(FLOAT, i * 4L, largest);
@@ -69,19 +79,30 @@ final class VectorSoftmax {
     var gradients = Floats.float32(dWeights);
     for (int i = 0; i < tile.rows(); i++) {
       long start = (long) i * columns;
+      int hidden = tile.hidden(i);
       int seen = tile.seen(i);
+      int first = hidden / LANES * LANES;
       int whole = Math.min(padded(seen), columns);
-      read(numbers, start, row, whole);
-      read(gradients, start, d, whole);
-      exponentials(row, padded(seen), scale, logSumExp.get(FLOAT, i * 4L), lanes);
-      scoreGradients(row, d, padded(seen), delta.get(FLOAT, i * 4L), scale);
-      hide(row, seen, 0);
-      hide(d, seen, 0);
-      write(row, weights, start, whole);
-      write(d, dScores, start, whole);
+      int padded = padded(seen - first);
+      read(numbers, start + first, row, whole - first);
+      read(gradients, start + first, d, whole - first);
+      exponentials(row, padded, scale, logSumExp.get(FLOAT, i * 4L), lanes);
+      scoreGradients(row, d, padded, delta.get(FLOAT, i * 4L), scale);
+      hide(row, hidden - first, seen - first, 0);
+      hide(d, hidden - first, seen - first, 0);
+      clear(weights, start, first);
+      clear(dScores, start, first);
+      write(row, weights, start + first, whole - first);
+      write(d, dScores, start + first, whole - first);
       clear(weights, start + whole, columns - whole);
       clear(dScores, start + whole, columns - whole);
     }
+  }
+
+  /// Puts a value into the first numbers of a row and into those from `to` on, up to whole vectors.
+  private static void hide(float[] row, int from, int to, float value) {
+    Arrays.fill(row, 0, from, value);
+    hide(row, to, value);
   }
 
   /// Puts a value into what follows the first `count` numbers of a row, up to whole vectors.

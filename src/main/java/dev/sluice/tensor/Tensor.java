@@ -510,6 +510,12 @@ public final class Tensor implements AutoCloseable {
     return this;
   }
 
+  /// Keeps what stands at column j ≤ i + diagonal of row i of this matrix and makes the rest 0.
+  public Tensor keepLowerTriangle(long diagonal) {
+    raw.tril_(diagonal);
+    return this;
+  }
+
   public Tensor copyFrom(Tensor source) {
     expectNotFrozen();
     raw.copy_(source.raw);

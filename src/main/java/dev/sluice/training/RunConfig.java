@@ -525,7 +525,7 @@ public record RunConfig(
                 keyValueHeads > 0 ? keyValueHeads : named.attention().keyValueHeads(),
                 headDim > 0 ? headDim : named.attention().headDim(),
                 Math.max(sequenceLength, named.maxPositionEmbeddings()),
-                named.attention().rotary().theta(),
+                named.attention().positions().rotary().orElseThrow().theta(),
                 new RopeScaling.None(),
                 named.norm().epsilon(),
                 named.attention().qkNorm(),

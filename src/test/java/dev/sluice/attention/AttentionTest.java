@@ -78,7 +78,18 @@ class AttentionTest {
     var exclusive =
         new AttentionVariant(
             SoftmaxSink.LEARNED, true, SdpaNonlinearity.SILU, new SwitchHead(true, 3, 2));
+    var turning = config(List.of()).attention().positions();
+    var windowed = config(List.of()).mapAttention(a -> a.with(turning.withWindow(4)));
+    // Without a rotation the norm is what tells a key's bias from one that all keys have.
+    var still = config(List.of()).mapAttention(a -> a.with(Positions.NONE));
+    var biased = windowed.mapAttention(a -> a.with(new Biases(true, true)));
     return List.of(
+        windowed,
+        windowed.with(List.of(Gate.parse("sdpa-headwise-softplus"))),
+        still,
+        still.mapAttention(a -> a.with(new Biases(true, false))),
+        biased.with(plain.with(SoftmaxSink.LEARNED)),
+        biased.with(exclusive).with(List.of(Gate.SDPA_ELEMENTWISE)),
         config(List.of()).with(plain.with(SoftmaxSink.OFF_BY_ONE)),
         config(List.of()).with(plain.with(SoftmaxSink.LEARNED)),
         config(List.of()).with(plain.withExclusive(true)),
@@ -108,6 +119,7 @@ class AttentionTest {
             (name, tensor) -> {
               boolean constant =
                   name.endsWith("sinks")
+                      || name.endsWith("_proj.bias")
                       || name.endsWith("gate_up.weight")
                       || (name.contains(".gates.") && tensor.shape().length == 1);
               if (constant) {
@@ -469,6 +481,34 @@ class AttentionTest {
             float weight = weights[row * keys + key];
             sum += weight;
             assertTrue(key <= last ? weight > 0 : weight == 0, "query " + row + ", key " + key);
+          }
+          assertEquals(1, sum, 1e-6);
+        }
+      }
+    }
+  }
+
+  /// What a probe is shown ends with the window, in a full pass and over a cache.
+  @Test
+  void weightsWithinAWindow() {
+    int window = 4;
+    var positions = config(List.of()).attention().positions().withWindow(window);
+    try (var decoder = decoder(config(List.of()).mapAttention(a -> a.with(positions)))) {
+      var probe = new Watching();
+      full(decoder, ids(), probe);
+      cached(decoder, ids(), probe, 5, 1, 3);
+      for (int pass = 0; pass < probe.weights.size(); pass++) {
+        int queries = (int) probe.shapes.get(pass)[2];
+        int keys = (int) probe.shapes.get(pass)[3];
+        float[] weights = probe.weights.get(pass);
+        for (int row = 0; row < weights.length / keys; row++) {
+          int own = keys - queries + row % queries;
+          double sum = 0;
+          for (int key = 0; key < keys; key++) {
+            float weight = weights[row * keys + key];
+            sum += weight;
+            boolean seen = key <= own && key > own - window;
+            assertTrue(seen ? weight > 0 : weight == 0, "query " + own + ", key " + key);
           }
           assertEquals(1, sum, 1e-6);
         }

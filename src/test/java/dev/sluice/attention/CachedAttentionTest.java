@@ -55,7 +55,12 @@ class CachedAttentionTest {
 
   /// Queries, keys, values, and what may come with them, of a whole sequence.
   private record Sequence(
-      Tensor qBTNH, Tensor kBTMH, Tensor vBTMH, @Nullable Tensor gate, @Nullable Tensor sinksN) {
+      Tensor qBTNH,
+      Tensor kBTMH,
+      Tensor vBTMH,
+      @Nullable Tensor gate,
+      @Nullable Tensor sinksN,
+      int window) {
     static Sequence random(
         int batch,
         int heads,
@@ -75,7 +80,12 @@ class CachedAttentionTest {
             case HEADWISE -> gaussian(random, batch, tokens, heads).to(type);
             case ELEMENTWISE -> gaussian(random, batch, tokens, heads, headSize).to(type);
           },
-          sinks ? gaussian(random, heads) : null);
+          sinks ? gaussian(random, heads) : null,
+          0);
+    }
+
+    Sequence within(int changedWindow) {
+      return new Sequence(qBTNH, kBTMH, vBTMH, gate, sinksN, changedWindow);
     }
 
     int tokens() {
@@ -84,7 +94,8 @@ class CachedAttentionTest {
 
     /// The definition.
     Tensor whole() {
-      return ScaledDotProductAttention.attend(qBTNH, kBTMH, vBTMH, sinksN, gate, null, 0, EXPLICIT);
+      return ScaledDotProductAttention.attend(
+          qBTNH, kBTMH, vBTMH, sinksN, gate, window, null, 0, EXPLICIT);
     }
 
     /// The tokens `from … to`, with those before in the cache.
@@ -97,6 +108,7 @@ class CachedAttentionTest {
               vBTMH.narrow(1, from, to - from),
               sinksN,
               gate == null ? null : gate.narrow(1, from, to - from),
+              window,
               past,
               0,
               probe);
@@ -199,19 +211,59 @@ class CachedAttentionTest {
     }
   }
 
+  /// Windows shorter and longer than the chunks and the sequence.
+  @ParameterizedTest(name = "B{0} N{1} M{2} T{3} H{4} {5} gate {6} sinks {7}")
+  @CsvSource({
+    "2,6,2,150,6,FLOAT32,,false",
+    "1,8,1,140,10,FLOAT32,ELEMENTWISE,true",
+    "2,3,1,133,16,BFLOAT16,HEADWISE,false"
+  })
+  void chunksWithinAWindow(
+      int batch,
+      int heads,
+      int keyValueHeads,
+      int tokens,
+      int headSize,
+      ElementType type,
+      @Nullable Granularity gate,
+      boolean sinks) {
+    try (var _ = Scope.withoutGradient()) {
+      var sequence =
+          Sequence.random(batch, heads, keyValueHeads, tokens, headSize, type, gate, sinks);
+      for (int window : new int[] {1, 2, 37, 64, 100, tokens - 1, tokens, tokens + 5}) {
+        assertChunksEqualWhole(sequence.within(window), List.of(1));
+        assertChunksEqualWhole(sequence.within(window), List.of(5, 1, 70, 2, 33));
+      }
+    }
+  }
+
+  /// Windows whose ends lie within tiles, on their borders and beyond one.
+  @Test
+  void chunksOfLongSequencesWithinAWindow() {
+    try (var _ = Scope.withoutGradient()) {
+      var sequence = Sequence.random(1, 6, 2, 1300, 6, ElementType.FLOAT32, null, true);
+      for (int window : new int[] {3, 64, 129, 512, 700}) {
+        assertChunksEqualWhole(sequence.within(window), List.of(450, 130, 1, 2, 317, 65));
+      }
+    }
+  }
+
   /// A query's gradient is its own row's, whatever stands in the cache.
   @Test
   void gradientsOfTheQueriesOfAChunk() {
     try (var _ = Scope.open()) {
-      var sequence =
-          Sequence.random(2, 6, 2, 90, 6, ElementType.FLOAT32, Granularity.HEADWISE, true);
+      var all = Sequence.random(2, 6, 2, 90, 6, ElementType.FLOAT32, Granularity.HEADWISE, true);
       var upstream = gaussian(new Random(5), 2, 90, 6, 6);
-      sequence.qBTNH.requireGradient(true);
-      sequence.whole().backward(upstream);
-      float[] expected = sequence.qBTNH.gradient().floats();
-      sequence.qBTNH.clearGradient();
-      sequence.chunks(List.of(40, 1, 30), Probe.NONE).backward(upstream);
-      assertArrayEquals(expected, sequence.qBTNH.gradient().floats(), 2e-5f);
+      all.qBTNH.requireGradient(true);
+      for (int window : new int[] {0, 23}) {
+        var sequence = all.within(window);
+        sequence.whole().backward(upstream);
+        float[] expected = sequence.qBTNH.gradient().floats();
+        sequence.qBTNH.clearGradient();
+        sequence.chunks(List.of(40, 1, 30), Probe.NONE).backward(upstream);
+        assertArrayEquals(expected, sequence.qBTNH.gradient().floats(), 2e-5f);
+        sequence.qBTNH.clearGradient();
+      }
     }
   }
 
@@ -220,7 +272,7 @@ class CachedAttentionTest {
     try (var _ = Scope.open()) {
       var q = Tensor.zeros(ElementType.FLOAT32, 1, 2, 1, 4).requireGradient(true);
       var k = Tensor.zeros(ElementType.FLOAT32, 1, 5, 1, 4);
-      assertThrows(IllegalArgumentException.class, () -> CausalAttention.applyCached(q, k, k));
+      assertThrows(IllegalArgumentException.class, () -> CausalAttention.applyCached(q, k, k, 0));
     }
   }
 
@@ -259,7 +311,7 @@ class CachedAttentionTest {
       recording.enable(LARGE_OBJECT);
       recording.start();
       ScaledDotProductAttention.attend(
-          sequence.qBTNH, sequence.kBTMH, sequence.vBTMH, null, null, past, 0, Probe.NONE);
+          sequence.qBTNH, sequence.kBTMH, sequence.vBTMH, null, null, 0, past, 0, Probe.NONE);
       byte[] witness = new byte[4 << 20]; // that large objects are recorded
       recording.stop();
       recording.dump(file);

@@ -2,6 +2,7 @@ package dev.sluice.attention;
 
 import static dev.sluice.tensor.Differentiated.gaussian;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertSame;
 
 import dev.sluice.attention.RotaryEmbedding.Rotation;
 import dev.sluice.kernel.Threads;
@@ -53,11 +54,11 @@ class RotatedHeadsTest {
   }
 
   /// @param given x, and the weight if there is a norm
-  private static Operation fused(Rotation rotation) {
+  private static Operation fused(@Nullable Rotation rotation) {
     return given -> List.of(RotatedHeads.apply(given.getFirst(), weight(given), NORM, rotation));
   }
 
-  private static Operation composed(Rotation rotation) {
+  private static Operation composed(@Nullable Rotation rotation) {
     return given -> List.of(RotatedHeads.composed(given.getFirst(), weight(given), NORM, rotation));
   }
 
@@ -110,6 +111,25 @@ class RotatedHeadsTest {
         Differentiated.of(composed(rotation), inputs, upstreams)
             .assertClose(exact, 1e-6, what + ", composed");
       }
+    }
+  }
+
+  /// The norm alone, as in a layer that no position turns; without it too, nothing is done.
+  @ParameterizedTest
+  @CsvSource({"1,1,1,2", "2,65,3,10", "2,47,3,64"})
+  void withoutARotation(int batch, int tokens, int heads, int width) {
+    long[] shape = {batch, tokens, heads, width};
+    Operation definition = given -> List.of(given.getFirst().rmsNorm(given.getLast(), EPSILON));
+    for (var precision : Precision.values()) {
+      var type = precision.elementType();
+      var inputs = inputs(type, true, shape);
+      var upstreams = upstream(type, shape);
+      var exact = Differentiated.exact(definition, inputs, upstreams);
+      Differentiated.of(fused(null), inputs, upstreams).assertClose(exact, 1e-6, "fused " + type);
+      Differentiated.of(composed(null), inputs, upstreams)
+          .assertClose(exact, 1e-6, "composed " + type);
+      var x = inputs.getFirst();
+      assertSame(x, RotatedHeads.apply(x, null, NORM, null));
     }
   }
 

@@ -10,13 +10,17 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Random;
 import java.util.function.DoubleUnaryOperator;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// The fused attention against the explicit one: values and the gradients of queries, keys and
 /// values.
@@ -84,7 +88,7 @@ class ScaledDotProductAttentionTest {
             Tensor.of(v, batch, tokens, keyValueHeads, headSize).to(type).requireGradient(true);
         var y =
             ScaledDotProductAttention.attend(
-                qBTNH, kBTMH, vBTMH, null, null, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
+                qBTNH, kBTMH, vBTMH, null, null, 0, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
         y.backward(Tensor.of(upstream, batch, tokens, heads, headSize).to(type).to(y.type()));
         results[way] =
             new float[][] {
@@ -126,7 +130,7 @@ class ScaledDotProductAttentionTest {
                   keyValueHeads,
                   headSize)
               .to(type);
-      var attended = CausalAttention.apply(query, key, key, null);
+      var attended = CausalAttention.apply(query, key, key, null, 0);
       double[] q = query.doubles();
       double[] k = key.doubles();
       int group = heads / keyValueHeads;
@@ -185,7 +189,7 @@ class ScaledDotProductAttentionTest {
         var sinksN = Tensor.of(s, heads).requireGradient(true);
         var y =
             ScaledDotProductAttention.attend(
-                qBTNH, kBTMH, vBTMH, sinksN, null, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
+                qBTNH, kBTMH, vBTMH, sinksN, null, 0, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
         y.backward(Tensor.of(upstream, batch, tokens, heads, headSize).to(type).to(y.type()));
         results[way] =
             new float[][] {
@@ -255,7 +259,7 @@ class ScaledDotProductAttentionTest {
                 .requireGradient(true);
         var y =
             ScaledDotProductAttention.attend(
-                qBTNH, kBTMH, vBTMH, null, logits, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
+                qBTNH, kBTMH, vBTMH, null, logits, 0, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
         y.backward(Tensor.of(upstream, batch, tokens, heads, headSize).to(type));
         results[way] =
             new float[][] {
@@ -271,6 +275,156 @@ class ScaledDotProductAttentionTest {
     assertClose(names, results, largest -> type == ElementType.FLOAT32 ? 2e-5 : 0x1p-6 * largest);
   }
 
+  /// What attention is made of and its upstream, and what it gives with them.
+  private record Case(
+      int batch, int heads, int keyValueHeads, int tokens, int headSize, ElementType type) {
+    /// Values, then the gradients of queries, keys, values, and of sinks and logits where there are
+    /// any.
+    float[][] results(int window, boolean sinks, @Nullable Granularity gate, Probe probe) {
+      var random = new Random(tokens);
+      long[] shape = {batch, tokens, heads, headSize};
+      long[] shared = {batch, tokens, keyValueHeads, headSize};
+      try (var _ = Scope.open()) {
+        var inputs = new ArrayList<Tensor>();
+        inputs.add(gaussian(random, shape).to(type));
+        inputs.add(gaussian(random, shared).to(type));
+        inputs.add(gaussian(random, shared).to(type));
+        var sinksN = gaussian(random, heads);
+        var logits =
+            gate == Granularity.HEADWISE
+                ? gaussian(random, batch, tokens, heads)
+                : gaussian(random, shape);
+        if (sinks) {
+          inputs.add(sinksN);
+        }
+        if (gate != null) {
+          logits = logits.to(type);
+          inputs.add(logits);
+        }
+        inputs.forEach(input -> input.requireGradient(true));
+        var y =
+            ScaledDotProductAttention.attend(
+                inputs.get(0),
+                inputs.get(1),
+                inputs.get(2),
+                sinks ? sinksN : null,
+                gate == null ? null : logits,
+                window,
+                null,
+                0,
+                probe);
+        y.backward(gaussian(random, shape).to(y.type()));
+        var results = new ArrayList<float[]>();
+        results.add(y.detach().floats());
+        inputs.forEach(input -> results.add(input.gradient().floats()));
+        return results.toArray(float[][]::new);
+      }
+    }
+  }
+
+  private static Tensor gaussian(Random random, long... shape) {
+    int count = 1;
+    for (long length : shape) {
+      count *= (int) length;
+    }
+    return Tensor.of(floats(random, count), shape);
+  }
+
+  /// A window, with sinks and a gate too: values and all gradients. Windows end within tiles and on
+  /// their borders, and are shorter and longer than a tile is wide.
+  @ParameterizedTest(name = "B{0} N{1} M{2} T{3} H{4} {5} window {6} sinks {7} gate {8}")
+  @CsvSource({
+    "1,1,1,1,2,FLOAT32,1,false,",
+    "2,6,2,7,6,FLOAT32,1,false,",
+    "2,6,2,7,6,FLOAT32,3,true,ELEMENTWISE",
+    "1,4,1,65,16,FLOAT32,64,false,HEADWISE",
+    "1,8,1,530,10,FLOAT32,1,true,",
+    "1,8,1,530,10,FLOAT32,37,true,HEADWISE",
+    "2,3,1,530,10,FLOAT32,128,false,",
+    "1,2,1,1100,4,FLOAT32,64,true,",
+    "1,2,2,1100,4,FLOAT32,511,false,ELEMENTWISE",
+    "1,2,1,1100,4,FLOAT32,512,false,",
+    "1,1,1,1100,6,FLOAT32,513,false,",
+    "1,3,1,1100,6,FLOAT32,1099,true,",
+    "1,6,2,1500,6,FLOAT32,700,false,",
+    "2,6,2,7,6,BFLOAT16,3,true,HEADWISE",
+    "1,8,1,530,64,BFLOAT16,100,false,ELEMENTWISE",
+    "1,3,1,1100,16,BFLOAT16,600,false,"
+  })
+  void windowEqualsExplicit(
+      int batch,
+      int heads,
+      int keyValueHeads,
+      int tokens,
+      int headSize,
+      ElementType type,
+      int window,
+      boolean sinks,
+      @Nullable Granularity gate) {
+    var c = new Case(batch, heads, keyValueHeads, tokens, headSize, type);
+    float[][][] results = {
+      c.results(window, sinks, gate, Probe.NONE), c.results(window, sinks, gate, EXPLICIT)
+    };
+    var names = new ArrayList<>(List.of("y", "dq", "dk", "dv"));
+    if (sinks) {
+      names.add("ds");
+    }
+    if (gate != null) {
+      names.add("dz");
+    }
+    assertClose(
+        names.toArray(String[]::new),
+        results,
+        largest -> type == ElementType.FLOAT32 ? 2e-5 * Math.max(1, largest) : 0x1p-5 * largest);
+  }
+
+  /// A window that hides nothing leaves every bit as it is.
+  @Test
+  void wideWindows() {
+    for (var gate : new Granularity[] {null, Granularity.HEADWISE}) {
+      for (int tokens : new int[] {1, 65, 600}) {
+        var c = new Case(2, 6, 2, tokens, 10, ElementType.FLOAT32);
+        float[][] without = c.results(0, false, gate, Probe.NONE);
+        for (int window : new int[] {tokens, tokens + 1, Integer.MAX_VALUE}) {
+          float[][] with = c.results(window, false, gate, Probe.NONE);
+          for (int i = 0; i < without.length; i++) {
+            assertArrayEquals(without[i], with[i], "window " + window + ": " + i);
+          }
+        }
+      }
+    }
+  }
+
+  /// The definition itself, in float64: of query i the keys i − window + 1 … i.
+  @ParameterizedTest
+  @ValueSource(ints = {1, 2, 5, 8, 9, 10})
+  void windowOfTheDefinition(int window) {
+    int tokens = 9;
+    var random = new Random(window);
+    try (var _ = Scope.withoutGradient()) {
+      var query = gaussian(random, 1, tokens, 1, 1);
+      var key = gaussian(random, 1, tokens, 1, 1);
+      var value = gaussian(random, 1, tokens, 1, 1);
+      double[] q = query.doubles();
+      double[] k = key.doubles();
+      double[] v = value.doubles();
+      for (var probe : List.of(Probe.NONE, EXPLICIT)) {
+        double[] y =
+            ScaledDotProductAttention.attend(query, key, value, null, null, window, null, 0, probe)
+                .doubles();
+        for (int i = 0; i < tokens; i++) {
+          double sum = 0;
+          double weighted = 0;
+          for (int j = Math.max(0, i - window + 1); j <= i; j++) {
+            sum += Math.exp(q[i] * k[j]);
+            weighted += Math.exp(q[i] * k[j]) * v[j];
+          }
+          assertEquals(weighted / sum, y[i], 1e-6, "query " + i);
+        }
+      }
+    }
+  }
+
   /// The gradient of the log-sum-exp alone, against libtorch's of the explicit one.
   @Test
   void gradientOfTheLogSumExp() {
@@ -280,7 +434,11 @@ class ScaledDotProductAttentionTest {
       var q = Tensor.of(floats(random, tokens * 2 * 6), 1, tokens, 2, 6).requireGradient(true);
       var k = Tensor.of(floats(random, tokens * 6), 1, tokens, 1, 6).requireGradient(true);
       var weights = Tensor.of(floats(random, tokens * 2), 1, 1, tokens, 2);
-      CausalAttention.apply(q, k, k.detach(), null).logSumExpBMTG().times(weights).sum().backward();
+      CausalAttention.apply(q, k, k.detach(), null, 0)
+          .logSumExpBMTG()
+          .times(weights)
+          .sum()
+          .backward();
       double[] dq = q.gradient().doubles();
       for (int i = 0; i < dq.length; i += 7) {
         double[] sums = new double[2];
@@ -288,7 +446,8 @@ class ScaledDotProductAttentionTest {
           float[] moved = q.detach().floats();
           moved[i] += side == 0 ? -1e-2f : 1e-2f;
           var logSumExp =
-              CausalAttention.apply(Tensor.of(moved, 1, tokens, 2, 6), k.detach(), k.detach(), null)
+              CausalAttention.apply(
+                      Tensor.of(moved, 1, tokens, 2, 6), k.detach(), k.detach(), null, 0)
                   .logSumExpBMTG();
           sums[side] =
               logSumExp.to(ElementType.FLOAT64).times(weights.to(ElementType.FLOAT64)).sum().item();
@@ -317,6 +476,7 @@ class ScaledDotProductAttentionTest {
                 vMBTH.transpose(0, 1).transpose(1, 2),
                 null,
                 null,
+                0,
                 null,
                 0,
                 way == 0 ? Probe.NONE : EXPLICIT);
@@ -346,10 +506,10 @@ class ScaledDotProductAttentionTest {
     var q = Tensor.of(floats(random, 2 * 150 * 4 * 16), 2, 150, 4, 16);
     var k = Tensor.of(floats(random, 2 * 150 * 2 * 16), 2, 150, 2, 16);
     var v = Tensor.of(floats(random, 2 * 150 * 2 * 16), 2, 150, 2, 16);
-    float[] once = CausalAttention.apply(q, k, v, null).yBTNH().floats();
+    float[] once = CausalAttention.apply(q, k, v, null, 0).yBTNH().floats();
     Threads.count(1);
     try {
-      assertArrayEquals(once, CausalAttention.apply(q, k, v, null).yBTNH().floats());
+      assertArrayEquals(once, CausalAttention.apply(q, k, v, null, 0).yBTNH().floats());
     } finally {
       Threads.count(Runtime.getRuntime().availableProcessors());
     }

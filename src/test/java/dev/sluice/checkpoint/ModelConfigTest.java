@@ -442,15 +442,17 @@ class ModelConfigTest {
     assertTrue(experts.notes().getFirst().contains("num_local_experts is 8 and num_experts is 4"));
 
     var both = read(qwen3("rope_scaling = " + YARN + "; rope_theta = 300"));
-    assertEquals(new RopeScaling.Yarn(4, 32), both.decoder().attention().rotary().scaling());
-    assertEquals(300, both.decoder().attention().rotary().theta());
+    assertEquals(
+        new RopeScaling.Yarn(4, 32),
+        both.decoder().attention().positions().rotary().orElseThrow().scaling());
+    assertEquals(300, both.decoder().attention().positions().rotary().orElseThrow().theta());
     assertEquals(1, both.notes().size());
     assertTrue(both.notes().getFirst().contains("rope_scaling {"), both.notes()::toString);
     assertTrue(both.notes().getFirst().contains("rope_parameters {"), both.notes()::toString);
 
     // its base is not that of the other
     var without = read(qwen3("rope_scaling = " + YARN));
-    assertEquals(10_000, without.decoder().attention().rotary().theta());
+    assertEquals(10_000, without.decoder().attention().positions().rotary().orElseThrow().theta());
     assertEquals(2, without.notes().size());
 
     // where both say the same there is nothing to tell
@@ -462,7 +464,7 @@ class ModelConfigTest {
                     + "; rope_parameters = "
                     + YARN.replace("rope_type", "type").replace("}", ",\"rope_theta\":9.0}")));
     assertEquals(List.of(), same.notes());
-    assertEquals(9, same.decoder().attention().rotary().theta());
+    assertEquals(9, same.decoder().attention().positions().rotary().orElseThrow().theta());
 
     var length =
         read(
@@ -470,16 +472,20 @@ class ModelConfigTest {
                 "rope_parameters = "
                     + YARN
                     + "; rope_theta = 9; original_max_position_embeddings = 64"));
-    assertEquals(new RopeScaling.Yarn(4, 64), length.decoder().attention().rotary().scaling());
+    assertEquals(
+        new RopeScaling.Yarn(4, 64),
+        length.decoder().attention().positions().rotary().orElseThrow().scaling());
     assertEquals(1, length.notes().size());
 
     var empty = read(qwen3("rope_scaling = {}"));
-    assertEquals(50_000, empty.decoder().attention().rotary().theta());
+    assertEquals(50_000, empty.decoder().attention().positions().rotary().orElseThrow().theta());
     assertEquals(List.of(), empty.notes());
 
     var idle =
         read(qwen3("rope_scaling = " + YARN.replace("yarn", "default") + "; rope_theta = 50000"));
-    assertEquals(new RopeScaling.None(), idle.decoder().attention().rotary().scaling());
+    assertEquals(
+        new RopeScaling.None(),
+        idle.decoder().attention().positions().rotary().orElseThrow().scaling());
     assertTrue(idle.notes().getFirst().contains("rope_scaling.factor"), idle.notes()::toString);
   }
 
@@ -490,18 +496,26 @@ class ModelConfigTest {
         read(
             qwen3(
                 "rope_parameters = " + YARN.replace("}", ",\"beta_fast\":0,\"beta_slow\":null}")));
-    assertEquals(new RopeScaling.Yarn(4, 32), betas.decoder().attention().rotary().scaling());
+    assertEquals(
+        new RopeScaling.Yarn(4, 32),
+        betas.decoder().attention().positions().rotary().orElseThrow().scaling());
     var scales =
         read(
             qwen3("rope_parameters = " + YARN.replace("}", ",\"mscale\":0,\"mscale_all_dim\":2}")));
-    assertEquals(new RopeScaling.Yarn(4, 32), scales.decoder().attention().rotary().scaling());
+    assertEquals(
+        new RopeScaling.Yarn(4, 32),
+        scales.decoder().attention().positions().rotary().orElseThrow().scaling());
     var factor = read(qwen3("rope_theta = 9; rope_parameters = " + YARN.replace("4.0", "null")));
-    assertEquals(new RopeScaling.Yarn(4, 32), factor.decoder().attention().rotary().scaling());
+    assertEquals(
+        new RopeScaling.Yarn(4, 32),
+        factor.decoder().attention().positions().rotary().orElseThrow().scaling());
     assertTrue(
         factor.notes().getFirst().endsWith("rope_parameters.factor 4.0"), factor.notes()::toString);
     var length =
         read(qwen3("rope_theta = 9; rope_parameters = {\"rope_type\":\"yarn\",\"factor\":2}"));
-    assertEquals(new RopeScaling.Yarn(2, 128), length.decoder().attention().rotary().scaling());
+    assertEquals(
+        new RopeScaling.Yarn(2, 128),
+        length.decoder().attention().positions().rotary().orElseThrow().scaling());
     assertTrue(length.notes().getFirst().endsWith("original_max_position_embeddings 128"));
   }
 

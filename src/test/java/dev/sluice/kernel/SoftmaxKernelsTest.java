@@ -34,23 +34,38 @@ class SoftmaxKernelsTest {
   /// @param tokens whose queries are the rows
   /// @param group rows of a token
   /// @param width columns of a tile
-  /// @param before tiles that all rows see whole; in the one after them token t sees t + 1 columns
+  /// @param before tiles before the one that holds the first token's own column
+  /// @param window columns that a token sees, its own the last
   private record Strip(
-      List<Floats> scores, int tokens, int group, int width, int before, double scale) {
+      List<Floats> scores, int tokens, int group, int width, int before, double scale, int window) {
     static final float UNSEEN = Float.NaN;
 
     /// @param values by number of the score in its row, of those that the row sees
     static Strip of(
         Arena arena, int tokens, int group, int width, int before, double scale, Values values) {
+      return of(arena, tokens, group, width, before, scale, 1 << 20, values);
+    }
+
+    static Strip of(
+        Arena arena,
+        int tokens,
+        int group,
+        int width,
+        int before,
+        double scale,
+        int window,
+        Values values) {
       var tiles = new ArrayList<Floats>();
-      var strip = new Strip(tiles, tokens, group, width, before, scale);
+      var strip = new Strip(tiles, tokens, group, width, before, scale, window);
       for (int t = 0; t <= before; t++) {
-        var tile = strip.tile(t);
         int first = t * width;
         tiles.add(
             fill(
                 poisoned(arena, (long) strip.rows() * width, false),
-                i -> i % width < tile.seen(i / width) ? values.at(first + i % width) : UNSEEN));
+                i ->
+                    strip.sees(i / width, first + i % width)
+                        ? values.at(first + i % width)
+                        : UNSEEN));
       }
       return strip;
     }
@@ -60,12 +75,13 @@ class SoftmaxKernelsTest {
     }
 
     CausalTile tile(int t) {
-      return new CausalTile(rows(), width, 1L + (long) (before - t) * width, group, scale);
+      return new CausalTile(rows(), width, 1L + (long) (before - t) * width, window, group, scale);
     }
 
     /// Whether row i sees a column of all tiles' columns.
     boolean sees(int i, int column) {
-      return column <= before * width + i / group;
+      int own = before * width + i / group;
+      return column <= own && column > own - window;
     }
 
     int columns() {
@@ -114,7 +130,8 @@ class SoftmaxKernelsTest {
 
     @Override
     public String toString() {
-      return tokens + " tokens of " + group + ", " + (before + 1) + " tiles of " + width;
+      return "%d tokens of %d, %d tiles of %d, window %d"
+          .formatted(tokens, group, before + 1, width, window);
     }
   }
 
@@ -139,18 +156,23 @@ class SoftmaxKernelsTest {
             if (tokens * group > 200) {
               continue;
             }
-            try (var arena = Arena.ofConfined()) {
-              var random = new SplittableRandom(31L * width + tokens);
-              double scale = scales[(width + group + before) % scales.length];
-              test.accept(
-                  Strip.of(
-                      arena,
-                      tokens,
-                      group,
-                      width,
-                      before,
-                      scale,
-                      _ -> (float) (5 * random.nextGaussian())));
+            double scale = scales[(width + group + before) % scales.length];
+            int[] windows = {1, 2, Math.max(1, width - 1), width, width + 1, 2 * width + 5};
+            int one = windows[(width + tokens + group + before) % windows.length];
+            for (int window : new int[] {1 << 20, one}) {
+              try (var arena = Arena.ofConfined()) {
+                var random = new SplittableRandom(31L * width + tokens);
+                test.accept(
+                    Strip.of(
+                        arena,
+                        tokens,
+                        group,
+                        width,
+                        before,
+                        scale,
+                        window,
+                        _ -> (float) (5 * random.nextGaussian())));
+              }
             }
           }
         }
@@ -173,7 +195,8 @@ class SoftmaxKernelsTest {
       assertClose(largest, actual.maxima.get(i), Math.abs(largest), 0, () -> "maximum " + row);
       assertClose(sum, actual.sums.get(i), sum * (1 + 2 * exponents), 0, () -> "sum " + row);
       for (int t = 0; t <= strip.before; t++) {
-        double factor = Math.exp(strip.largest(i, t) - strip.largest(i, t + 1));
+        boolean none = Double.isInfinite(strip.largest(i, t + 1)); // has been seen yet
+        double factor = none ? 1 : Math.exp(strip.largest(i, t) - strip.largest(i, t + 1));
         assertClose(
             factor,
             actual.factors.get(t).get(i),
@@ -304,7 +327,7 @@ class SoftmaxKernelsTest {
           }
           var zeros = fill(poisoned(arena, 65 * 65, false), _ -> 0);
           var weights = poisoned(arena, 65 * 65, bfloat16);
-          backward(kernels, strip, zeros, logSumExp, zeros, weights, zeros);
+          backward(kernels, strip, 0, zeros, logSumExp, zeros, weights, zeros);
           for (int i = 3; i < 65; i++) {
             for (int j = 0; j < 65; j++) {
               float before = actual.weights.getFirst().get(at(strip, i, j));
@@ -316,18 +339,18 @@ class SoftmaxKernelsTest {
     }
   }
 
-  /// Of the last tile.
   private static void backward(
       Kernels kernels,
       Strip strip,
+      int tile,
       Floats dWeights,
       Floats logSumExp,
       Floats delta,
       Floats weights,
       Floats dScores) {
     kernels.causalSoftmaxBackward(
-        strip.tile(strip.before),
-        strip.scores.get(strip.before).memory(),
+        strip.tile(tile),
+        strip.scores.get(tile).memory(),
         dWeights.memory(),
         logSumExp.memory(),
         delta.memory(),
@@ -361,7 +384,7 @@ class SoftmaxKernelsTest {
       for (var kernels : BOTH) {
         var weights = poisoned(arena, 21 * 65, false);
         var dScores = poisoned(arena, 21 * 65, false);
-        backward(kernels, strip, dWeights, sums, delta, weights, dScores);
+        backward(kernels, strip, 0, dWeights, sums, delta, weights, dScores);
         for (int i = 0; i < 21; i++) {
           for (int j = 0; j < 65; j++) {
             boolean seen = j <= i / 3;
@@ -379,37 +402,45 @@ class SoftmaxKernelsTest {
   void backwardFollowsTheFormulaAndVectorEqualsTheDefinition() {
     everyStrip(
         strip -> {
-          try (var arena = Arena.ofConfined()) {
-            var random = new SplittableRandom(strip.width);
-            int rows = strip.rows();
-            // what no row sees is not read
-            var dWeights =
-                fill(
-                    poisoned(arena, (long) rows * strip.width, false),
-                    i ->
-                        strip.sees(i / strip.width, strip.before * strip.width + i % strip.width)
-                            ? (float) random.nextGaussian()
-                            : Strip.UNSEEN);
-            var delta = gaussian(arena, random, rows, false);
-            var sums = fill(poisoned(arena, rows, false), i -> (float) strip.logSumExp(i));
-            for (boolean bfloat16 : new boolean[] {false, true}) {
-              var results = new ArrayList<Floats>();
-              for (var kernels : BOTH) {
-                var weights = poisoned(arena, (long) rows * strip.width, bfloat16);
-                var dScores = poisoned(arena, (long) rows * strip.width, bfloat16);
-                backward(kernels, strip, dWeights, sums, delta, weights, dScores);
-                assertBackward(strip, dWeights, sums, delta, weights, dScores);
-                results.add(weights);
-                results.add(dScores);
-              }
-              assertSame(strip, dWeights, delta, results, bfloat16);
-            }
+          backwardFollowsTheFormula(strip, strip.before);
+          if (strip.before > 0) {
+            backwardFollowsTheFormula(strip, strip.before - 1);
           }
         });
   }
 
+  private static void backwardFollowsTheFormula(Strip strip, int tile) {
+    try (var arena = Arena.ofConfined()) {
+      var random = new SplittableRandom(strip.width);
+      int rows = strip.rows();
+      // what no row sees is not read
+      var dWeights =
+          fill(
+              poisoned(arena, (long) rows * strip.width, false),
+              i ->
+                  strip.sees(i / strip.width, tile * strip.width + i % strip.width)
+                      ? (float) random.nextGaussian()
+                      : Strip.UNSEEN);
+      var delta = gaussian(arena, random, rows, false);
+      var sums = fill(poisoned(arena, rows, false), i -> (float) strip.logSumExp(i));
+      for (boolean bfloat16 : new boolean[] {false, true}) {
+        var results = new ArrayList<Floats>();
+        for (var kernels : BOTH) {
+          var weights = poisoned(arena, (long) rows * strip.width, bfloat16);
+          var dScores = poisoned(arena, (long) rows * strip.width, bfloat16);
+          backward(kernels, strip, tile, dWeights, sums, delta, weights, dScores);
+          assertBackward(strip, tile, dWeights, sums, delta, weights, dScores);
+          results.add(weights);
+          results.add(dScores);
+        }
+        assertSame(strip, tile, dWeights, delta, results, bfloat16);
+      }
+    }
+  }
+
   private static void assertBackward(
       Strip strip,
+      int tile,
       Floats dWeights,
       Floats logSumExp,
       Floats delta,
@@ -419,7 +450,7 @@ class SoftmaxKernelsTest {
     for (int i = 0; i < strip.rows(); i++) {
       for (int j = 0; j < strip.width; j++) {
         long at = at(strip, i, j);
-        int column = strip.before * strip.width + j;
+        int column = tile * strip.width + j;
         String what = strip + " row " + i + " column " + column;
         if (!strip.sees(i, column)) {
           assertEquals(0, weights.get(at), 0, what);
@@ -441,17 +472,23 @@ class SoftmaxKernelsTest {
 
   /// @param results weights and dScores of the definition, then of the vector kernel
   private static void assertSame(
-      Strip strip, Floats dWeights, Floats delta, List<Floats> results, boolean bfloat16) {
+      Strip strip,
+      int tile,
+      Floats dWeights,
+      Floats delta,
+      List<Floats> results,
+      boolean bfloat16) {
     double rounding = bfloat16 ? 0x1p-7 : 0;
     for (int i = 0; i < strip.rows(); i++) {
+      double logSumExp = Math.abs(strip.logSumExp(i));
       for (int j = 0; j < strip.width; j++) {
         long at = at(strip, i, j);
-        int column = strip.before * strip.width + j;
+        int column = tile * strip.width + j;
         if (!strip.sees(i, column)) {
           continue;
         }
         double p = results.get(0).get(at);
-        double exponents = 1 + Math.abs(strip.score(i, column)) + Math.abs(strip.logSumExp(i));
+        double exponents = 1 + Math.abs(strip.score(i, column)) + logSumExp;
         assertClose(p, results.get(2).get(at), p * exponents, rounding, () -> "weight " + strip);
         assertClose(
             results.get(1).get(at),
@@ -486,7 +523,7 @@ class SoftmaxKernelsTest {
             var weights = poisoned(arena, rows * 65, true);
             var factors = poisoned(arena, rows, false);
             kernels.causalSoftmax(
-                new CausalTile((int) rows, 65, 1L + (1 - t) * 65 + from, 3, 0.3),
+                new CausalTile((int) rows, 65, 1L + (1 - t) * 65 + from, 200, 3, 0.3),
                 tiles.get(t).memory(),
                 weights,
                 maxima.memory(),
@@ -519,7 +556,7 @@ class SoftmaxKernelsTest {
         var dWeights = gaussian(arena, random, 63 * 65, false);
         var weights = poisoned(arena, 63 * 65, bfloat16);
         var dScores = poisoned(arena, 63 * 65, bfloat16);
-        backward(VECTOR, strip, dWeights, softmax.maxima, softmax.sums, weights, dScores);
+        backward(VECTOR, strip, 1, dWeights, softmax.maxima, softmax.sums, weights, dScores);
         for (var result :
             List.of(
                 softmax.weights.getLast(),
@@ -547,7 +584,7 @@ class SoftmaxKernelsTest {
         try (var arena = Arena.ofConfined()) {
           var random = new SplittableRandom(width);
           int rows = tokens * group;
-          var tile = new CausalTile(rows, width, 1 - blind, group, 0.3);
+          var tile = new CausalTile(rows, width, 1 - blind, 200, group, 0.3);
           var scores =
               fill(
                   poisoned(arena, (long) rows * width, false),
@@ -561,7 +598,7 @@ class SoftmaxKernelsTest {
               tile, scores.memory(), weights, maxima.memory(), sums.memory(), factors.memory());
 
           int first = blind * group;
-          var seeing = new CausalTile(rows - first, width, 1, group, 0.3);
+          var seeing = new CausalTile(rows - first, width, 1, 200, group, 0.3);
           var itsWeights = poisoned(arena, (long) rows * width, false);
           var itsMaxima = fill(poisoned(arena, rows, false), i -> i / 10f - 1);
           var itsSums = fill(poisoned(arena, rows, false), i -> 1 + i);
