@@ -12,11 +12,14 @@ import dev.sluice.attention.SwitchHead;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Experts;
 import dev.sluice.decoder.FeedForwardConfig;
+import dev.sluice.decoder.Glu;
 import dev.sluice.decoder.LayerConfig;
 import dev.sluice.decoder.MixerConfig;
 import dev.sluice.deltanet.DeltaHeads;
 import dev.sluice.deltanet.GatedDeltaNetConfig;
 import dev.sluice.decoder.ResidualVariant;
+import dev.sluice.decoder.Router;
+import dev.sluice.decoder.SharedExpert;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.RmsNorm;
 import java.util.ArrayList;
@@ -360,7 +363,10 @@ final class ModelConfigReader {
     return new Experts(
         count,
         size("num_experts_per_tok", mixtureDefault(8, 10, 8)),
-        type.isHybrid() ? size("shared_expert_intermediate_size", 512) : 0,
+        Router.SOFTMAX,
+        type.isHybrid()
+            ? new SharedExpert(size("shared_expert_intermediate_size", 512), true, new Glu.Swish())
+            : SharedExpert.NONE,
         number("router_aux_loss_coef", 1e-3, false),
         number("router_z_loss_coef", 0, false));
   }

@@ -302,6 +302,10 @@ public final class Tensor implements AutoCloseable {
     return new Tensor(raw.sigmoid());
   }
 
+  public Tensor tanh() {
+    return new Tensor(raw.tanh());
+  }
+
   /// `x · σ(x)`.
   public Tensor silu() {
     return new Tensor(torch.silu(raw));

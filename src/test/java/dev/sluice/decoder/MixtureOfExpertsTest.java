@@ -60,6 +60,10 @@ class MixtureOfExpertsTest {
     return Tensor.of(values, shape);
   }
 
+  private static FeedForwardConfig config(Experts experts) {
+    return new FeedForwardConfig(D, F, experts);
+  }
+
   private Map<String, Tensor> weights(Experts experts) {
     var weights = new LinkedHashMap<String, Tensor>();
     weights.put("gate.weight", gaussian(experts.count(), D));
@@ -113,7 +117,7 @@ class MixtureOfExpertsTest {
         var x = gaussian(2, tokens, D).requireGradient(true);
         var upstream = gaussian(2, tokens, D);
         var mixture =
-            new MixtureOfExperts(experts, Precision.FLOAT32, 0, new Parameters(weights), "");
+            new MixtureOfExperts(config(experts), Precision.FLOAT32, 0, new Parameters(weights), "");
         var results = new ArrayList<Map<String, float[]>>();
         for (int way = 0; way < 2; way++) {
           var y = way == 0 ? mixture.forward(x, null) : definition(experts, weights, x);
@@ -147,7 +151,7 @@ class MixtureOfExpertsTest {
     var experts = Experts.of(7, 3);
     var weights = weights(experts);
     var x = gaussian(2, 65, D);
-    var mixture = new MixtureOfExperts(experts, Precision.BFLOAT16, 0, new Parameters(weights), "");
+    var mixture = new MixtureOfExperts(config(experts), Precision.BFLOAT16, 0, new Parameters(weights), "");
     // the router sees what goes in, so that both choose the same experts
     var rounded = x.to(ElementType.BFLOAT16);
     float[] expected =
@@ -164,7 +168,7 @@ class MixtureOfExpertsTest {
     assertArrayEquals(new long[] {0, 1, 3, 4}, routing.starts());
     assertArrayEquals(new long[] {1, 0, 1, 0}, routing.token()); // expert 0: token 1; 1: 0, 1; 2: 0
     assertArrayEquals(new long[] {1, 3, 0, 2}, routing.row());
-    assertArrayEquals(new long[] {1, 2, 3, 4}, routing.probability());
+    assertArrayEquals(new long[] {1, 2, 3, 4}, routing.score());
     assertArrayEquals(new long[] {2, 0, 3, 1}, routing.slot());
   }
 
