@@ -83,9 +83,7 @@ public record DecoderConfig(
       throw new InvalidInputException(
           "num_hidden_layers %d%s are more than %d weight matrices, which no model has; choose fewer"
               .formatted(
-                  layers,
-                  experts == 0 ? "" : " of %d experts".formatted(experts),
-                  MOST_TENSORS));
+                  layers, experts == 0 ? "" : " of %d experts".formatted(experts), MOST_TENSORS));
     }
   }
 
@@ -102,8 +100,7 @@ public record DecoderConfig(
       boolean tieWordEmbeddings,
       double initializerRange) {
     requirePositive("num_hidden_layers", layers);
-    requireFewTensors(
-        layers, layer.feedForward().experts().count(), layers * tensors(layer));
+    requireFewTensors(layers, layer.feedForward().experts().count(), layers * tensors(layer));
     return new DecoderConfig(
         vocabSize,
         layer.mixer().hiddenSize(),
@@ -226,8 +223,7 @@ public record DecoderConfig(
   }
 
   public DecoderConfig with(Experts changed) {
-    return mapFeedForward(
-        feedForward -> feedForward.with(changed));
+    return mapFeedForward(feedForward -> feedForward.with(changed));
   }
 
   /// The same model with other layers.
@@ -245,8 +241,7 @@ public record DecoderConfig(
 
   /// The same model with another feed-forward width.
   public DecoderConfig withIntermediateSize(int changed) {
-    return mapFeedForward(
-        feedForward -> feedForward.withIntermediateSize(changed));
+    return mapFeedForward(feedForward -> feedForward.withIntermediateSize(changed));
   }
 
   /// The same model with or without an output matrix of its own.
@@ -281,7 +276,8 @@ public record DecoderConfig(
   /// @throws InvalidInputException if the layers have no one width, or none brings the model there
   public DecoderConfig matchingParameters(long target, int multiple) {
     var one = oneFeedForward();
-    double perColumn = (3.0 * hiddenSize + (one.biases() ? 2 : 0)) * parts(FeedForwardConfig::parts);
+    double perColumn =
+        (3.0 * hiddenSize + (one.biases() ? 2 : 0)) * parts(FeedForwardConfig::parts);
     double rest = parameterCount() - perColumn * one.intermediateSize();
     return withWidth((target - rest) / perColumn, multiple, target + " parameters");
   }
@@ -332,7 +328,10 @@ public record DecoderConfig(
     var parameters = new LinkedHashMap<>(embedding());
     for (int layer = 0; layer < layers.size(); layer++) {
       String prefix = "model.layers." + layer + ".";
-      layers.get(layer).parameters(norm).forEach((name, spec) -> parameters.put(prefix + name, spec));
+      layers
+          .get(layer)
+          .parameters(norm)
+          .forEach((name, spec) -> parameters.put(prefix + name, spec));
     }
     parameters.putAll(output());
     return parameters;
@@ -370,8 +369,7 @@ public record DecoderConfig(
   private long count(ToIntFunction<FeedForwardConfig> parts) {
     try {
       return Math.addExact(
-          Math.addExact(all(embedding()), all(output())),
-          sum(DecoderConfig::all, parts));
+          Math.addExact(all(embedding()), all(output())), sum(DecoderConfig::all, parts));
     } catch (ArithmeticException e) {
       throw uncountable(e);
     }
@@ -379,8 +377,7 @@ public record DecoderConfig(
 
   /// Σ over the layers; equal ones, which follow one another in most models, are counted once.
   private long sum(
-      ToLongFunction<Map<String, ParameterSpec>> elements,
-      ToIntFunction<FeedForwardConfig> parts) {
+      ToLongFunction<Map<String, ParameterSpec>> elements, ToIntFunction<FeedForwardConfig> parts) {
     Map<LayerConfig, Long> known = new HashMap<>();
     long sum = 0;
     for (var layer : layers) {
@@ -415,12 +412,7 @@ public record DecoderConfig(
         layers.stream().mapToInt(each -> each.feedForward().intermediateSize()).max().orElse(0);
     return new InvalidInputException(
         "vocab_size %d, hidden_size %d, intermediate_size %d, %d layers and %d experts make more parameters than can be counted; choose less"
-            .formatted(
-                vocabSize,
-                hiddenSize,
-                widest,
-                layers.size(),
-                mostExperts(layers)),
+            .formatted(vocabSize, hiddenSize, widest, layers.size(), mostExperts(layers)),
         e);
   }
 

@@ -35,7 +35,11 @@ final class GatedUnits {
 
   /// @param prefixes of each unit's names, such as `model.layers.0.mlp.`
   GatedUnits(
-      Glu glu, boolean hasBiases, Precision precision, Parameters parameters, List<String> prefixes) {
+      Glu glu,
+      boolean hasBiases,
+      Precision precision,
+      Parameters parameters,
+      List<String> prefixes) {
     this.glu = glu;
     this.precision = precision;
     this.isSwiGlu = glu instanceof Glu.Swish && !hasBiases;

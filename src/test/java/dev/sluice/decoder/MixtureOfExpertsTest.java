@@ -6,9 +6,9 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
-import dev.sluice.state.SequenceState;
 import dev.sluice.gate.Gate;
 import dev.sluice.probe.Probe;
+import dev.sluice.state.SequenceState;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
@@ -117,7 +117,8 @@ class MixtureOfExpertsTest {
         var x = gaussian(2, tokens, D).requireGradient(true);
         var upstream = gaussian(2, tokens, D);
         var mixture =
-            new MixtureOfExperts(config(experts), Precision.FLOAT32, 0, new Parameters(weights), "");
+            new MixtureOfExperts(
+                config(experts), Precision.FLOAT32, 0, new Parameters(weights), "");
         var results = new ArrayList<Map<String, float[]>>();
         for (int way = 0; way < 2; way++) {
           var y = way == 0 ? mixture.forward(x, null) : definition(experts, weights, x);
@@ -151,7 +152,8 @@ class MixtureOfExpertsTest {
     var experts = Experts.of(7, 3);
     var weights = weights(experts);
     var x = gaussian(2, 65, D);
-    var mixture = new MixtureOfExperts(config(experts), Precision.BFLOAT16, 0, new Parameters(weights), "");
+    var mixture =
+        new MixtureOfExperts(config(experts), Precision.BFLOAT16, 0, new Parameters(weights), "");
     // the router sees what goes in, so that both choose the same experts
     var rounded = x.to(ElementType.BFLOAT16);
     float[] expected =
