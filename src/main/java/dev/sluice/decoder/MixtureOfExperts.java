@@ -106,15 +106,17 @@ final class MixtureOfExperts implements FeedForward {
   private Tensor dispatched(Tensor x, Routing routing) {
     var token = indices(routing.token, x);
     var row = indices(routing.row, x);
+    long[] shape = x.shape(); // x itself may be gone when the backward pass comes
+    var type = x.type();
+    int k = experts.perToken();
     return FusedOp.apply(
         "to the experts",
         List.of(x),
         List.of(token, row),
         () -> x.rows(token),
         upstream -> {
-          int k = experts.perToken();
-          var ofSlots = upstream.rows(row).to(ElementType.FLOAT32).reshape(-1, k, x.size(1));
-          return new Tensor[] {ofSlots.mean(1).times(k).reshape(x.shape()).to(x.type())};
+          var ofSlots = upstream.rows(row).to(ElementType.FLOAT32).reshape(-1, k, shape[1]);
+          return new Tensor[] {ofSlots.mean(1).times(k).reshape(shape).to(type)};
         });
   }
 
