@@ -30,15 +30,34 @@ public final class ActivationMemory {
           case MixerConfig.SoftmaxAttention(var attention) -> ofAttention(attention, e);
           case MixerConfig.DeltaNet(var net) -> ofDeltaNet(net, e);
         };
-    double inner = 2 * e * layer.feedForward().intermediateSize();
-    var experts = layer.feedForward().experts();
-    double feedForward =
-        experts.count() == 0
-            ? inner
-            : experts.perToken() * (inner + 2 * e * hidden)
-                + 8.0 * experts.count()
-                + 2 * e * experts.sharedWidth();
-    return norms + mixer + feedForward;
+    return norms + mixer + ofFeedForward(layer.feedForward(), e);
+  }
+
+  private static double ofFeedForward(FeedForwardConfig config, double e) {
+    double hidden = config.hiddenSize();
+    var experts = config.experts();
+    double inner = kept(config.glu(), config.biases(), e) * config.intermediateSize();
+    if (experts.count() == 0) {
+      return inner;
+    }
+    var shared = experts.shared();
+    double ofShared = kept(shared.glu(), false, e) * shared.width();
+    double gatedShared = shared.gated() ? 4 * hidden : 0;
+    return experts.perToken() * (inner + 2 * e * hidden)
+        + 8.0 * experts.count()
+        + ofShared
+        + gatedShared;
+  }
+
+  /// Bytes for each number of a unit's width: the two products, what a composed unit makes of them,
+  /// and its result in the type that the last product takes.
+  private static double kept(Glu glu, boolean biases, double e) {
+    double number = biases ? 4 : e; // biases are added in float32
+    return switch (glu) {
+      case Glu.Swish() -> biases ? 3 * number + e : 2 * e;
+      case Glu.ClampedFactors _ -> 5 * number + e;
+      case Glu.ClampedInputs _ -> 6 * number + e;
+    };
   }
 
   private static double ofAttention(AttentionConfig attention, double e) {

@@ -44,6 +44,7 @@ public final class Decoder implements AutoCloseable {
     this.precision = precision;
     this.device = device;
     this.parameters = parameters;
+    config.parameters().forEach(this::leaveAlone);
     this.finalNorm = new GatedNorm(config.norm(), precision, parameters, "model.norm.");
     Map<Object, RotaryEmbedding> embeddings = new HashMap<>();
     for (int layer = 0; layer < config.layers().size(); layer++) {
@@ -62,6 +63,16 @@ public final class Decoder implements AutoCloseable {
                                   embeddings.computeIfAbsent(
                                       List.of(turning, attention.headDim()),
                                       _ -> new RotaryEmbedding(turning, attention.headDim())))));
+    }
+  }
+
+  /// No gradient is computed for what is not trained, whatever is asked for all.
+  private void leaveAlone(String name, ParameterSpec spec) {
+    if (!spec.trained()) {
+      var tensor = parameters.get(name);
+      if (tensor.requiresGradient()) {
+        tensor.requireGradient(false);
+      }
     }
   }
 
@@ -137,9 +148,7 @@ public final class Decoder implements AutoCloseable {
       int start = past == null ? 0 : past.length();
       int tokens = Math.toIntExact(idsBT.size(1));
       Map<RotaryEmbedding, Rotation> rotations = new HashMap<>();
-      var x =
-          new DecoderBlock.Residual(
-              TokenEmbedding.apply(parameters.get("model.embed_tokens.weight"), idsBT), null);
+      var x = new DecoderBlock.Residual(embedded(idsBT), null);
       for (int layer = 0; layer < blocks.size(); layer++) {
         var rotation =
             rotary
@@ -162,6 +171,12 @@ public final class Decoder implements AutoCloseable {
       probe.residual(blocks.size() + 1, last.normedBTD());
       return scope.keep(last.normedBTD());
     }
+  }
+
+  private Tensor embedded(Tensor idsBT) {
+    var rowsBTD = TokenEmbedding.apply(parameters.get("model.embed_tokens.weight"), idsBT);
+    double multiplier = config.embeddingMultiplier();
+    return multiplier == 1 ? rowsBTD : rowsBTD.times(multiplier);
   }
 
   /// The logits `[…, V]` of hidden states `[…, D]`, float32.

@@ -46,7 +46,6 @@ final class DecoderBlock {
     boolean sandwich = config.residual().sandwichNorm();
     Function<String, GatedNorm> named =
         name -> new GatedNorm(norm, precision, parameters, prefix + name);
-    var experts = config.feedForward().experts();
     this.layer = layer;
     this.clip = config.residual().residualClip();
     this.attentionNorm = named.apply("input_layernorm.");
@@ -54,9 +53,7 @@ final class DecoderBlock {
     this.attentionOutputNorm = sandwich ? named.apply("attention_output_layernorm.") : null;
     this.feedForwardNorm = named.apply("post_attention_layernorm.");
     this.feedForward =
-        experts.count() > 0
-            ? new MixtureOfExperts(experts, precision, layer, parameters, prefix + "mlp.")
-            : new DenseFeedForward(precision, parameters, prefix + "mlp.");
+        feedForward(config.feedForward(), precision, layer, parameters, prefix + "mlp.");
     this.feedForwardOutputNorm = sandwich ? named.apply("mlp_output_layernorm.") : null;
   }
 
@@ -93,6 +90,17 @@ final class DecoderBlock {
         yield (x, _, past, _) -> net.forward(x, past);
       }
     };
+  }
+
+  private static FeedForward feedForward(
+      FeedForwardConfig config,
+      Precision precision,
+      int layer,
+      Parameters parameters,
+      String prefix) {
+    return config.experts().count() > 0
+        ? new MixtureOfExperts(config, precision, layer, parameters, prefix)
+        : new DenseFeedForward(config, precision, parameters, prefix);
   }
 
   /// What a sublayer adds to the residual stream.

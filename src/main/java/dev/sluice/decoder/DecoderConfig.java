@@ -16,6 +16,7 @@ import java.util.Map;
 import java.util.function.ToIntFunction;
 import java.util.function.ToLongFunction;
 import java.util.function.UnaryOperator;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 
 /// The shape of a decoder: blocks of attention and feed-forward layers in a pre-norm residual
@@ -28,6 +29,8 @@ import java.util.stream.Stream;
 /// @param norm every norm of the residual stream
 /// @param tieWordEmbeddings whether the output matrix is the embedding
 /// @param initializerRange standard deviation of a new model's weights
+/// @param embeddingMultiplier what an embedding is multiplied by on its way into the residual
+///   stream; a tied output matrix is not. 1 for nothing
 public record DecoderConfig(
     int vocabSize,
     int hiddenSize,
@@ -35,7 +38,8 @@ public record DecoderConfig(
     int maxPositionEmbeddings,
     RmsNorm norm,
     boolean tieWordEmbeddings,
-    double initializerRange) {
+    double initializerRange,
+    double embeddingMultiplier) {
   /// Beyond any model: the largest published have some 70,000, three for an expert of a layer.
   private static final int MOST_TENSORS = 250_000;
 
@@ -51,7 +55,11 @@ public record DecoderConfig(
       throw new InvalidInputException(
           "initializer_range must be 0 or a positive number, not " + initializerRange);
     }
-    requireFewTensors(layers, layers.stream().mapToDouble(DecoderConfig::tensors).sum());
+    requirePositive("the multiplier of embeddings", embeddingMultiplier);
+    requireFewTensors(
+        layers.size(),
+        mostExperts(layers),
+        layers.stream().mapToDouble(DecoderConfig::tensors).sum());
     layers = List.copyOf(layers);
     for (var layer : layers) {
       if (layer.mixer().hiddenSize() != hiddenSize
@@ -62,18 +70,20 @@ public record DecoderConfig(
   }
 
   private static double tensors(LayerConfig layer) {
-    return TENSORS_OF_A_LAYER + 3.0 * layer.feedForward().experts().count();
+    var feedForward = layer.feedForward();
+    return TENSORS_OF_A_LAYER + (double) feedForward.part().size() * feedForward.experts().count();
   }
 
-  private static void requireFewTensors(List<LayerConfig> layers, double tensors) {
-    int experts = layers.getFirst().feedForward().experts().count();
+  private static int mostExperts(List<LayerConfig> layers) {
+    return layers.stream().mapToInt(each -> each.feedForward().experts().count()).max().orElse(0);
+  }
+
+  private static void requireFewTensors(int layers, int experts, double tensors) {
     if (tensors > MOST_TENSORS) {
       throw new InvalidInputException(
           "num_hidden_layers %d%s are more than %d weight matrices, which no model has; choose fewer"
               .formatted(
-                  layers.size(),
-                  experts == 0 ? "" : " of %d experts".formatted(experts),
-                  MOST_TENSORS));
+                  layers, experts == 0 ? "" : " of %d experts".formatted(experts), MOST_TENSORS));
     }
   }
 
@@ -90,7 +100,7 @@ public record DecoderConfig(
       boolean tieWordEmbeddings,
       double initializerRange) {
     requirePositive("num_hidden_layers", layers);
-    requireFewTensors(Collections.nCopies(layers, layer), layers * tensors(layer));
+    requireFewTensors(layers, layer.feedForward().experts().count(), layers * tensors(layer));
     return new DecoderConfig(
         vocabSize,
         layer.mixer().hiddenSize(),
@@ -98,7 +108,8 @@ public record DecoderConfig(
         maxPositionEmbeddings,
         norm,
         tieWordEmbeddings,
-        initializerRange);
+        initializerRange,
+        1);
   }
 
   /// A model of equal dense layers with nothing but gates.
@@ -176,14 +187,7 @@ public record DecoderConfig(
   }
 
   private DecoderConfig map(UnaryOperator<LayerConfig> change) {
-    return new DecoderConfig(
-        vocabSize,
-        hiddenSize,
-        layers.stream().map(change).toList(),
-        maxPositionEmbeddings,
-        norm,
-        tieWordEmbeddings,
-        initializerRange);
+    return withLayers(layers.stream().map(change).toList());
   }
 
   /// The same model with every layer of softmax attention changed; the others stay.
@@ -219,8 +223,7 @@ public record DecoderConfig(
   }
 
   public DecoderConfig with(Experts changed) {
-    return mapFeedForward(
-        feedForward -> new FeedForwardConfig(hiddenSize, feedForward.intermediateSize(), changed));
+    return mapFeedForward(feedForward -> feedForward.with(changed));
   }
 
   /// The same model with other layers.
@@ -232,35 +235,78 @@ public record DecoderConfig(
         maxPositionEmbeddings,
         norm,
         tieWordEmbeddings,
-        initializerRange);
+        initializerRange,
+        embeddingMultiplier);
   }
 
   /// The same model with another feed-forward width.
   public DecoderConfig withIntermediateSize(int changed) {
-    return mapFeedForward(
-        feedForward -> new FeedForwardConfig(hiddenSize, changed, feedForward.experts()));
+    return mapFeedForward(feedForward -> feedForward.withIntermediateSize(changed));
   }
 
   /// The same model with or without an output matrix of its own.
   public DecoderConfig withTieWordEmbeddings(boolean changed) {
     return new DecoderConfig(
-        vocabSize, hiddenSize, layers, maxPositionEmbeddings, norm, changed, initializerRange);
+        vocabSize,
+        hiddenSize,
+        layers,
+        maxPositionEmbeddings,
+        norm,
+        changed,
+        initializerRange,
+        embeddingMultiplier);
+  }
+
+  /// The same model with embeddings multiplied by another number.
+  public DecoderConfig withEmbeddingMultiplier(double changed) {
+    return new DecoderConfig(
+        vocabSize,
+        hiddenSize,
+        layers,
+        maxPositionEmbeddings,
+        norm,
+        tieWordEmbeddings,
+        initializerRange,
+        changed);
   }
 
   /// This model with the feed-forward width, a multiple of `multiple`, whose parameter count comes
   /// closest to `target`: how the paper pays for a gate.
+  ///
+  /// @throws InvalidInputException if the layers have no one width, or none brings the model there
   public DecoderConfig matchingParameters(long target, int multiple) {
-    double perColumn = 3.0 * hiddenSize * parts(FeedForwardConfig::parts);
-    double rest = parameterCount() - perColumn * feedForward().intermediateSize();
+    var one = oneFeedForward();
+    double perColumn =
+        (3.0 * hiddenSize + (one.biases() ? 2 : 0)) * parts(FeedForwardConfig::parts);
+    double rest = parameterCount() - perColumn * one.intermediateSize();
     return withWidth((target - rest) / perColumn, multiple, target + " parameters");
   }
 
   /// The same with the floating-point operations of training on a token of sequences of `tokens`.
   public DecoderConfig matchingFlops(double target, long tokens, int multiple) {
     double perColumn = 6 * 3.0 * hiddenSize * parts(FeedForwardConfig::partsPerToken);
-    double rest = trainingFlopsPerToken(tokens) - perColumn * feedForward().intermediateSize();
+    double rest = trainingFlopsPerToken(tokens) - perColumn * oneFeedForward().intermediateSize();
     return withWidth(
         (target - rest) / perColumn, multiple, target + " floating-point operations a token");
+  }
+
+  private FeedForwardConfig oneFeedForward() {
+    var different = layers.stream().map(LayerConfig::feedForward).distinct().toList();
+    if (different.size() > 1) {
+      throw new InvalidInputException(
+          "a model is matched by the one width of its feed-forward layers, and this one has layers of %s; do not match it"
+              .formatted(
+                  different.stream()
+                      .map(
+                          each ->
+                              each.experts().count() == 0
+                                  ? "width " + each.intermediateSize()
+                                  : "%d experts of width %d"
+                                      .formatted(each.experts().count(), each.intermediateSize()))
+                      .distinct()
+                      .collect(Collectors.joining(" and of "))));
+    }
+    return different.getFirst();
   }
 
   private double parts(ToIntFunction<FeedForwardConfig> parts) {
@@ -323,8 +369,7 @@ public record DecoderConfig(
   private long count(ToIntFunction<FeedForwardConfig> parts) {
     try {
       return Math.addExact(
-          Math.addExact(all(embedding()), all(output())),
-          sum(layer -> all(layer.parametersBesideParts(norm)), parts));
+          Math.addExact(all(embedding()), all(output())), sum(DecoderConfig::all, parts));
     } catch (ArithmeticException e) {
       throw uncountable(e);
     }
@@ -332,20 +377,20 @@ public record DecoderConfig(
 
   /// Σ over the layers; equal ones, which follow one another in most models, are counted once.
   private long sum(
-      ToLongFunction<LayerConfig> besideParts, ToIntFunction<FeedForwardConfig> parts) {
+      ToLongFunction<Map<String, ParameterSpec>> elements, ToIntFunction<FeedForwardConfig> parts) {
     Map<LayerConfig, Long> known = new HashMap<>();
     long sum = 0;
     for (var layer : layers) {
-      long elements =
+      long ofLayer =
           known.computeIfAbsent(
               layer,
               _ ->
                   Math.addExact(
-                      besideParts.applyAsLong(layer),
+                      elements.applyAsLong(layer.parametersBesideParts(norm)),
                       Math.multiplyExact(
                           parts.applyAsInt(layer.feedForward()),
-                          layer.feedForward().elementsOfPart())));
-      sum = Math.addExact(sum, elements);
+                          elements.applyAsLong(layer.feedForward().part()))));
+      sum = Math.addExact(sum, ofLayer);
     }
     return sum;
   }
@@ -363,15 +408,11 @@ public record DecoderConfig(
   }
 
   private InvalidInputException uncountable(ArithmeticException e) {
-    var first = layers.getFirst();
+    int widest =
+        layers.stream().mapToInt(each -> each.feedForward().intermediateSize()).max().orElse(0);
     return new InvalidInputException(
         "vocab_size %d, hidden_size %d, intermediate_size %d, %d layers and %d experts make more parameters than can be counted; choose less"
-            .formatted(
-                vocabSize,
-                hiddenSize,
-                first.feedForward().intermediateSize(),
-                layers.size(),
-                first.feedForward().experts().count()),
+            .formatted(vocabSize, hiddenSize, widest, layers.size(), mostExperts(layers)),
         e);
   }
 
@@ -387,9 +428,7 @@ public record DecoderConfig(
       long weights =
           Math.addExact(
               Math.addExact(head, matrices(finalNorm())),
-              sum(
-                  layer -> matrices(layer.parametersBesideParts(norm)),
-                  FeedForwardConfig::partsPerToken));
+              sum(DecoderConfig::matrices, FeedForwardConfig::partsPerToken));
       double mixed =
           layers.stream().mapToDouble(layer -> layer.mixer().flopsBesideWeights(tokens)).sum();
       return 6.0 * weights + mixed;

@@ -3,20 +3,21 @@ package dev.sluice.decoder;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Tensor;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
-/// SwiGLU: `down(silu(gate x) ⊙ up x)`.
+/// One gated linear unit that all tokens go through: `down(glu(gate x, up x))`.
 final class DenseFeedForward implements FeedForward {
-  private final Precision precision;
-  private final SwiGlu.Weights weights;
+  private final GatedUnits unit;
 
-  DenseFeedForward(Precision precision, Parameters parameters, String prefix) {
-    this.precision = precision;
-    this.weights = SwiGlu.Weights.of(parameters, prefix);
+  DenseFeedForward(
+      FeedForwardConfig config, Precision precision, Parameters parameters, String prefix) {
+    this.unit =
+        new GatedUnits(config.glu(), config.biases(), precision, parameters, List.of(prefix));
   }
 
   @Override
   public Tensor forward(Tensor xBTD, @Nullable ExpertLoad load) {
-    return SwiGlu.apply(xBTD, weights, precision);
+    return unit.forward(xBTD);
   }
 }

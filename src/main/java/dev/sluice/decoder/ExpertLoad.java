@@ -38,8 +38,8 @@ public final class ExpertLoad {
   ///
   /// @param chosen how many tokens each expert was given
   /// @param logitsTE the router's, float32
-  /// @param probabilitiesTE their softmax
-  void add(int layer, Experts experts, long[] chosen, Tensor logitsTE, Tensor probabilitiesTE) {
+  /// @param scoresTE what the router made of them
+  void add(int layer, Experts experts, long[] chosen, Tensor logitsTE, Tensor scoresTE) {
     long[] counts = Arrays.copyOf(chosen, chosen.length + 1);
     counts[chosen.length] = logitsTE.size(0);
     counts = overRanks.apply(counts);
@@ -54,7 +54,7 @@ public final class ExpertLoad {
         shares[expert] = (float) ((double) sums[expert] / tokens);
       }
       // E Σ f_e P_e; f is not differentiable, P is
-      var mean = probabilitiesTE.mean(0).reshape(shares.length);
+      var mean = experts.router().probabilities(scoresTE).mean(0).reshape(shares.length);
       var f = Tensor.of(shares, shares.length).to(mean.device());
       losses.add(mean.times(f).sum().times(experts.balance() * experts.count()).retain());
     }

@@ -37,7 +37,7 @@ public record LayerConfig(
   /// [#parameters] without those of the feed-forward layer's equal parts, of which there may be
   /// more than one wants to list.
   Map<String, ParameterSpec> parametersBesideParts(RmsNorm norm) {
-    return parameters(norm, feedForward.shared());
+    return parameters(norm, feedForward.besideParts());
   }
 
   private Map<String, ParameterSpec> parameters(

@@ -5,35 +5,51 @@ import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Tensor;
-import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
 /// A feed-forward layer of many experts, of which each token goes through a few: `Σ_e w_e
-/// down_e(silu(gate_e x) ⊙ up_e x)` over the experts with the largest router probabilities, whose
-/// probabilities, made to sum to one, are the weights (`transformers`' `qwen3_moe`; paper section
-/// 3.1). The work is that of the chosen experts alone.
+/// unit_e(x)` over the experts with the largest scores, of which the weights are made as [Router]
+/// says (`transformers`' `qwen3_moe`; paper section 3.1). The work is that of the chosen experts
+/// alone, and of the shared one where there is one.
 final class MixtureOfExperts implements FeedForward {
   private final Experts experts;
   private final Precision precision;
   private final int layer;
   private final Tensor router;
-  private final List<SwiGlu.Weights> weights = new ArrayList<>();
-  private final SwiGlu.@Nullable Weights shared;
+  private final @Nullable Tensor logitBias;
+  private final @Nullable Tensor selectionBias;
+  private final GatedUnits units;
+  private final @Nullable GatedUnits shared;
   private final @Nullable Tensor sharedGate;
 
   MixtureOfExperts(
-      Experts experts, Precision precision, int layer, Parameters parameters, String prefix) {
-    this.experts = experts;
+      FeedForwardConfig config,
+      Precision precision,
+      int layer,
+      Parameters parameters,
+      String prefix) {
+    this.experts = config.experts();
     this.precision = precision;
     this.layer = layer;
     this.router = parameters.get(prefix + "gate.weight");
-    for (int expert = 0; expert < experts.count(); expert++) {
-      weights.add(SwiGlu.Weights.of(parameters, prefix + "experts." + expert + "."));
-    }
-    boolean isShared = experts.sharedWidth() > 0;
-    this.shared = isShared ? SwiGlu.Weights.of(parameters, prefix + "shared_expert.") : null;
+    this.logitBias = parameters.find(prefix + "gate.bias");
+    this.selectionBias = parameters.find(prefix + "gate.e_score_correction_bias");
+    var prefixes =
+        IntStream.range(0, experts.count())
+            .mapToObj(expert -> prefix + "experts." + expert + ".")
+            .toList();
+    this.units = new GatedUnits(config.glu(), config.biases(), precision, parameters, prefixes);
+    this.shared = shared(experts.shared(), precision, parameters, prefix + "shared_expert.");
     this.sharedGate = parameters.find(prefix + "shared_expert_gate.weight");
+  }
+
+  private static @Nullable GatedUnits shared(
+      SharedExpert config, Precision precision, Parameters parameters, String prefix) {
+    return config.exists()
+        ? new GatedUnits(config.glu(), false, precision, parameters, List.of(prefix))
+        : null;
   }
 
   @Override
@@ -41,49 +57,66 @@ final class MixtureOfExperts implements FeedForward {
     long width = xBTD.size(-1);
     long tokens = xBTD.elements() / width;
     var x = xBTD.reshape(tokens, width);
-    var logitsTE = Precision.FLOAT32.logits(x, router);
-    var probabilitiesTE = logitsTE.softmax(-1);
-    var routing = Routing.of(probabilitiesTE.detach().floats(), experts);
+    var logitsTE = experts.router().capped(biased(Precision.FLOAT32.logits(x, router)));
+    var scoresTE = experts.router().scores(logitsTE);
+    var routing = Routing.of(forSelection(scoresTE), experts);
     if (load != null) {
-      load.add(layer, experts, routing.chosen, logitsTE, probabilitiesTE);
+      load.add(layer, experts, routing.chosen, logitsTE, scoresTE);
     }
 
     var xByExpert = dispatched(x, routing);
-    var yByExpert = SwiGlu.apply(xByExpert, routing.starts, weights, precision);
+    var yByExpert = units.forward(xByExpert, routing.starts);
 
     long k = experts.perToken();
     var yTKD = returned(yByExpert, routing).reshape(tokens, k, width);
     var chosenTK1 =
-        probabilitiesTE
+        scoresTE
             .reshape(tokens * experts.count())
-            .rows(indices(routing.probability, x))
+            .rows(indices(routing.score, x))
             .reshape(tokens, k, 1);
-    var weightsTK1 = chosenTK1.dividedBy(chosenTK1.mean(1)); // of mean one, so that means are sums
-    var chosen = yTKD.times(weightsTK1).mean(1).reshape(xBTD.shape());
-    if (shared == null || sharedGate == null) {
-      return chosen.to(precision.elementType());
+    var chosen = yTKD.times(experts.router().weights(chosenTK1)).mean(1).reshape(xBTD.shape());
+    return withShared(xBTD, chosen).to(precision.elementType());
+  }
+
+  private Tensor biased(Tensor logitsTE) {
+    return logitBias == null ? logitsTE : logitsTE.plus(logitBias);
+  }
+
+  /// What experts are chosen by; no gradient comes back through it.
+  private float[] forSelection(Tensor scoresTE) {
+    var scores = scoresTE.detach();
+    return (selectionBias == null ? scores : scores.plus(selectionBias.detach())).floats();
+  }
+
+  private Tensor withShared(Tensor xBTD, Tensor chosenBTD) {
+    if (shared == null) {
+      return chosenBTD;
     }
-    var score = Precision.FLOAT32.logits(xBTD, sharedGate).sigmoid();
-    return SwiGlu.apply(xBTD, shared, precision)
-        .to(ElementType.FLOAT32)
-        .times(score)
-        .plus(chosen)
-        .to(precision.elementType());
+    var ofAllBTD = shared.forward(xBTD).to(ElementType.FLOAT32);
+    return gated(xBTD, ofAllBTD).plus(chosenBTD);
+  }
+
+  private Tensor gated(Tensor xBTD, Tensor yBTD) {
+    return sharedGate == null
+        ? yBTD
+        : yBTD.times(Precision.FLOAT32.logits(xBTD, sharedGate).sigmoid());
   }
 
   /// Each token's vector once for each of its experts, sorted by expert.
   private Tensor dispatched(Tensor x, Routing routing) {
     var token = indices(routing.token, x);
     var row = indices(routing.row, x);
+    long[] shape = x.shape(); // x itself may be gone when the backward pass comes
+    var type = x.type();
+    int k = experts.perToken();
     return FusedOp.apply(
         "to the experts",
         List.of(x),
         List.of(token, row),
         () -> x.rows(token),
         upstream -> {
-          int k = experts.perToken();
-          var ofSlots = upstream.rows(row).to(ElementType.FLOAT32).reshape(-1, k, x.size(1));
-          return new Tensor[] {ofSlots.mean(1).times(k).reshape(x.shape()).to(x.type())};
+          var ofSlots = upstream.rows(row).to(ElementType.FLOAT32).reshape(-1, k, shape[1]);
+          return new Tensor[] {ofSlots.mean(1).times(k).reshape(shape).to(type)};
         });
   }
 
@@ -111,29 +144,28 @@ final class MixtureOfExperts implements FeedForward {
   ///   there are in all
   /// @param token of each slot sorted by expert
   /// @param row of each slot in that order
-  /// @param probability index of each slot's probability
+  /// @param score index of each slot's score
   @SuppressWarnings("ArrayRecordComponent")
-  record Routing(long[] chosen, long[] starts, long[] token, long[] row, long[] probability) {
-    /// @param probabilities `[tokens, experts]`; of equal ones the first expert is taken
-    static Routing of(float[] probabilities, Experts experts) {
+  record Routing(long[] chosen, long[] starts, long[] token, long[] row, long[] score) {
+    /// @param scores `[tokens, experts]`; of equal ones the first expert is taken
+    static Routing of(float[] scores, Experts experts) {
       int count = experts.count();
       int k = experts.perToken();
-      int tokens = probabilities.length / count;
+      int tokens = scores.length / count;
       int[] expertOfSlot = new int[tokens * k];
-      long[] probability = new long[tokens * k];
+      long[] score = new long[tokens * k];
       long[] chosen = new long[count];
       for (int t = 0; t < tokens; t++) {
         for (int i = 0; i < k; i++) {
           int best = -1;
           for (int e = 0; e < count; e++) {
-            boolean better =
-                best < 0 || probabilities[t * count + e] > probabilities[t * count + best];
+            boolean better = best < 0 || scores[t * count + e] > scores[t * count + best];
             if (better && !taken(expertOfSlot, t * k, i, e)) {
               best = e;
             }
           }
           expertOfSlot[t * k + i] = best;
-          probability[t * k + i] = (long) t * count + best;
+          score[t * k + i] = (long) t * count + best;
           chosen[best]++;
         }
       }
@@ -148,7 +180,7 @@ final class MixtureOfExperts implements FeedForward {
         row[slot] = next[expertOfSlot[slot]]++;
         token[(int) row[slot]] = slot / k;
       }
-      return new Routing(chosen, starts, token, row, probability);
+      return new Routing(chosen, starts, token, row, score);
     }
 
     /// The inverse of `row`.

@@ -82,11 +82,18 @@ final class Linear {
         });
   }
 
-  /// dW ← dW + dyᵀ x.
+  /// dW ← dW + dyᵀ x; a sum over no rows is zero.
   private static void addGradient(Tensor weight, Matrix dy, Matrix x) {
     if (weight.requiresGradient()) {
       FusedOp.gradientOf(
-          weight, (sum, add) -> MatrixProduct.split(dy.transposed(), x, Matrix.of(sum), add));
+          weight,
+          (sum, add) -> {
+            if (x.rows() > 0) {
+              MatrixProduct.split(dy.transposed(), x, Matrix.of(sum), add);
+            } else if (!add) {
+              sum.fill(0);
+            }
+          });
     }
   }
 

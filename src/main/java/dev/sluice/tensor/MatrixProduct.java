@@ -110,6 +110,9 @@ public final class MatrixProduct {
   /// Multiplies with c's rows shared among the threads, or its columns if they are more than twice
   /// as many: each thread has to rearrange all of the matrix that is not shared.
   public static void split(Matrix a, Matrix b, Matrix c, boolean add) {
+    if (c.rows == 0) {
+      return;
+    }
     boolean byColumns = 2 * c.rows < c.columns;
     long shared = byColumns ? c.columns : c.rows;
     double perShare = (double) c.rows * c.columns * a.columns / shared;

@@ -7,7 +7,13 @@ import java.util.Arrays;
 ///
 /// @param shape lengths of the dimensions; a weight of a matrix product has two
 /// @param initial how a new one begins
-public record ParameterSpec(long[] shape, Initial initial) {
+/// @param trained whether training moves it
+public record ParameterSpec(long[] shape, Initial initial, boolean trained) {
+  /// One that training moves.
+  public ParameterSpec(long[] shape, Initial initial) {
+    this(shape, initial, true);
+  }
+
   /// The first values of a parameter.
   public sealed interface Initial {
     /// N(0, σ²) with the model's σ.
@@ -28,6 +34,11 @@ public record ParameterSpec(long[] shape, Initial initial) {
   /// One whose elements all begin alike.
   public static ParameterSpec constant(double value, long... shape) {
     return new ParameterSpec(shape, new Initial.Constant(value));
+  }
+
+  /// The same, which training leaves as it is: no gradient is computed for it.
+  public ParameterSpec untrained() {
+    return new ParameterSpec(shape, initial, false);
   }
 
   /// How many elements it has.

@@ -146,7 +146,9 @@ public final class Tensor implements AutoCloseable {
     if (!raw.is_contiguous() || !isOnCpu()) {
       throw new IllegalStateException("memory() needs a contiguous tensor on the CPU, not " + this);
     }
-    return MemorySegment.ofAddress(raw.data_ptr().address()).reinterpret(raw.nbytes());
+    return elements() == 0 // there is no address then
+        ? MemorySegment.NULL
+        : MemorySegment.ofAddress(raw.data_ptr().address()).reinterpret(raw.nbytes());
   }
 
   /// [#memory] of a float32 or bfloat16 tensor, as kernels take it.
@@ -300,6 +302,10 @@ public final class Tensor implements AutoCloseable {
 
   public Tensor sigmoid() {
     return new Tensor(raw.sigmoid());
+  }
+
+  public Tensor tanh() {
+    return new Tensor(raw.tanh());
   }
 
   /// `x · σ(x)`.

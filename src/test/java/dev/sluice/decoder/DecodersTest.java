@@ -10,12 +10,16 @@ import dev.sluice.attention.AttentionVariant;
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.attention.SoftmaxSink;
 import dev.sluice.attention.SwitchHead;
+import dev.sluice.decoder.Router.Weighting;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.Device;
+import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Precision;
 import java.math.BigInteger;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
@@ -47,6 +51,8 @@ class DecodersTest {
             Decoders.TINY,
             untied,
             untied.with(Experts.of(7, 3)),
+            afterADenseLayer(untied.with(Experts.of(7, 3))),
+            afterADenseLayer(untied.with(withEverything())),
             Decoders.TINY.with(Experts.of(4, 4)).with(new ResidualVariant(true, 0, 5)),
             untied.with(List.of(Gate.parse("sdpa-headwise-rank*3-bias*2.0"))),
             Decoders.TINY.with(List.of(Gate.parse("value-elementwise-input-independent"))),
@@ -65,7 +71,8 @@ class DecodersTest {
         var expert = Pattern.compile("experts\\.(\\d+)\\.").matcher(name);
         boolean own =
             !expert.find()
-                || Integer.parseInt(expert.group(1)) < config.feedForward().experts().perToken();
+                || Integer.parseInt(expert.group(1))
+                    < config.layers().getLast().feedForward().experts().perToken();
         active = own ? active.add(elements) : active;
         boolean lookedUp = name.contains("embed_tokens") && !config.tieWordEmbeddings();
         if (own && parameter.getValue().isMatrix() && !lookedUp) {
@@ -84,6 +91,86 @@ class DecodersTest {
           6 * multiplied.doubleValue() + attended,
           config.trainingFlopsPerToken(100),
           config::toString);
+    }
+  }
+
+  private static Experts withEverything() {
+    var router = new Router(Router.Score.SIGMOID, new Weighting.Shares(0), 2, true, true, 3);
+    return new Experts(7, 3, router, new SharedExpert(20, true, new Glu.Swish()), 1e-3, 0);
+  }
+
+  /// The first layer is dense and twice as wide, and units have biases.
+  private static DecoderConfig afterADenseLayer(DecoderConfig config) {
+    var layers =
+        new ArrayList<>(
+            config.layers().stream()
+                .map(
+                    layer -> {
+                      var plain = layer.feedForward();
+                      var biased =
+                          new FeedForwardConfig(
+                              config.hiddenSize(),
+                              plain.intermediateSize(),
+                              plain.glu(),
+                              true,
+                              plain.experts());
+                      return new LayerConfig(layer.mixer(), biased, layer.residual());
+                    })
+                .toList());
+    var first = layers.getFirst();
+    var dense =
+        first
+            .feedForward()
+            .with(Experts.NONE)
+            .withIntermediateSize(2 * first.feedForward().intermediateSize());
+    layers.set(0, new LayerConfig(first.mixer(), dense, first.residual()));
+    return config.withLayers(layers);
+  }
+
+  /// One width cannot be matched where there are two; units with biases can.
+  @Test
+  void layersOfSeveralWidthsAreNotMatched() {
+    var mixed = afterADenseLayer(Decoders.SMALL.with(Experts.of(7, 3)));
+    assertRefused(
+        "layers of width 2048 and of 7 experts of width 1024",
+        () -> mixed.matchingParameters(mixed.parameterCount(), 1));
+    assertRefused("of width 2048", () -> mixed.matchingFlops(1e9, 64, 1));
+    var biased = mixed.withLayers(mixed.layers().subList(1, 3));
+    assertEquals(
+        biased.withIntermediateSize(777),
+        biased.matchingParameters(biased.withIntermediateSize(777).parameterCount(), 1));
+    assertEquals(
+        biased.withIntermediateSize(777),
+        biased.matchingFlops(biased.withIntermediateSize(777).trainingFlopsPerToken(64), 64, 1));
+  }
+
+  /// By hand: what each form of a feed-forward layer keeps of a token beside what all keep.
+  @Test
+  void activationsOfEachForm() {
+    var base = Decoders.SMALL; // eight layers of 384, 1024 wide
+    double dense = 2 * 4 * 1024;
+    assertEquals(
+        8 * (3 * (dense + 8 * 384) + 8 * 7 + 2 * 4 * 20 + 4 * 384 - dense),
+        ActivationMemory.bytesPerToken(base.with(withEverything()), ElementType.FLOAT32)
+            - ActivationMemory.bytesPerToken(base, ElementType.FLOAT32));
+    double e = 2; // bfloat16
+    double plain = 2 * e * 1024;
+    for (var form :
+        Map.of(
+                new FeedForwardConfig(384, 1024, new Glu.Swish(), true, Experts.NONE), 3 * 4 + e,
+                new FeedForwardConfig(384, 1024, new Glu.ClampedFactors(7), false, Experts.NONE),
+                    6 * e,
+                new FeedForwardConfig(384, 1024, new Glu.ClampedInputs(7, 2), true, Experts.NONE),
+                    6 * 4 + e)
+            .entrySet()) {
+      var layer = base.layers().getFirst();
+      var changed =
+          base.withLayers(List.of(new LayerConfig(layer.mixer(), form.getKey(), layer.residual())));
+      assertEquals(
+          form.getValue() * 1024 - plain,
+          ActivationMemory.bytesPerToken(changed, ElementType.BFLOAT16)
+              - ActivationMemory.bytesPerToken(
+                  base.withLayers(List.of(layer)), ElementType.BFLOAT16));
     }
   }
 

@@ -6,6 +6,8 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.decoder.Router.Score;
+import dev.sluice.decoder.Router.Weighting;
 import dev.sluice.gate.Gate;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.SequenceState;
@@ -58,6 +60,10 @@ class MixtureOfExpertsTest {
       values[i] = (float) (0.5 * random.nextGaussian());
     }
     return Tensor.of(values, shape);
+  }
+
+  private static FeedForwardConfig config(Experts experts) {
+    return new FeedForwardConfig(D, F, experts);
   }
 
   private Map<String, Tensor> weights(Experts experts) {
@@ -113,7 +119,8 @@ class MixtureOfExpertsTest {
         var x = gaussian(2, tokens, D).requireGradient(true);
         var upstream = gaussian(2, tokens, D);
         var mixture =
-            new MixtureOfExperts(experts, Precision.FLOAT32, 0, new Parameters(weights), "");
+            new MixtureOfExperts(
+                config(experts), Precision.FLOAT32, 0, new Parameters(weights), "");
         var results = new ArrayList<Map<String, float[]>>();
         for (int way = 0; way < 2; way++) {
           var y = way == 0 ? mixture.forward(x, null) : definition(experts, weights, x);
@@ -147,13 +154,51 @@ class MixtureOfExpertsTest {
     var experts = Experts.of(7, 3);
     var weights = weights(experts);
     var x = gaussian(2, 65, D);
-    var mixture = new MixtureOfExperts(experts, Precision.BFLOAT16, 0, new Parameters(weights), "");
+    var mixture =
+        new MixtureOfExperts(config(experts), Precision.BFLOAT16, 0, new Parameters(weights), "");
     // the router sees what goes in, so that both choose the same experts
     var rounded = x.to(ElementType.BFLOAT16);
     float[] expected =
         definition(experts, weights, rounded.to(ElementType.FLOAT32)).detach().floats();
     float[] actual = mixture.forward(rounded, null).detach().to(ElementType.FLOAT32).floats();
     assertArrayEquals(expected, actual, 0.03f);
+  }
+
+  /// A limit that nothing reaches changes nothing, so that what is composed and what is fused check
+  /// each other.
+  @Test
+  void composedUnitsAreThoseOfTheFusedOperation() {
+    for (var experts : List.of(Experts.of(1, 1), Experts.of(7, 3))) {
+      for (int tokens : new int[] {1, 7, 65}) {
+        var weights = weights(experts);
+        var x = gaussian(tokens, D).requireGradient(true);
+        var upstream = gaussian(tokens, D);
+        var found = new ArrayList<Map<String, float[]>>();
+        for (var glu : List.of(new Glu.Swish(), new Glu.ClampedFactors(1e30))) {
+          var config = new FeedForwardConfig(D, F, glu, false, experts);
+          var y =
+              new MixtureOfExperts(config, Precision.FLOAT32, 0, new Parameters(weights), "")
+                  .forward(x, null);
+          y.backward(upstream);
+          var results = new LinkedHashMap<String, float[]>();
+          results.put("y", y.detach().floats());
+          results.put("x", Objects.requireNonNull(x.gradient()).floats());
+          x.clearGradient();
+          weights.forEach(
+              (name, weight) -> {
+                results.put(name, Objects.requireNonNull(weight.gradient(), name).floats());
+                weight.clearGradient();
+              });
+          found.add(results);
+        }
+        found
+            .getFirst()
+            .forEach(
+                (name, expected) ->
+                    assertArrayEquals(
+                        expected, found.getLast().get(name), 3e-5f, name + " of " + tokens));
+      }
+    }
   }
 
   @Test
@@ -164,7 +209,7 @@ class MixtureOfExpertsTest {
     assertArrayEquals(new long[] {0, 1, 3, 4}, routing.starts());
     assertArrayEquals(new long[] {1, 0, 1, 0}, routing.token()); // expert 0: token 1; 1: 0, 1; 2: 0
     assertArrayEquals(new long[] {1, 3, 0, 2}, routing.row());
-    assertArrayEquals(new long[] {1, 2, 3, 4}, routing.probability());
+    assertArrayEquals(new long[] {1, 2, 3, 4}, routing.score());
     assertArrayEquals(new long[] {2, 0, 3, 1}, routing.slot());
   }
 
@@ -192,6 +237,22 @@ class MixtureOfExpertsTest {
     double logFour = Math.log(4);
     assertEquals(2 * logFour * logFour, Objects.requireNonNull(z.takeLoss()).item(), 1e-5);
     assertEquals(null, new ExpertLoad().takeLoss());
+
+    // sigmoids are shared out to sum to one: expert 0 has 0.8 of 2.0, and half of the tokens
+    var sigmoid =
+        experts.with(new Router(Score.SIGMOID, new Weighting.Shares(0), 2.5, false, true, 0));
+    float[] scores = {0.8f, 0.4f, 0.4f, 0.4f, 0.8f, 0.4f, 0.4f, 0.4f};
+    var ofSigmoid = new ExpertLoad();
+    ofSigmoid.add(
+        0,
+        sigmoid,
+        new long[] {1, 1, 0, 0},
+        Tensor.zeros(ElementType.FLOAT32, 2, 4),
+        Tensor.of(scores, 2, 4));
+    assertEquals(
+        0.5 * 4 * (0.5 * 0.4 + 0.5 * 0.2),
+        Objects.requireNonNull(ofSigmoid.takeLoss()).item(),
+        1e-6);
   }
 
   private static DecoderConfig config() {
@@ -249,8 +310,22 @@ class MixtureOfExpertsTest {
             () -> Experts.of(4, 5),
             () -> Experts.of(4, 0),
             () -> new Experts(4, 1, -1, 0),
-            () -> new Experts(4, 1, 0, Double.NaN))) {
+            () -> new Experts(4, 1, 0, Double.NaN),
+            () -> Experts.NONE.with(new SharedExpert(3, true, new Glu.Swish())),
+            () -> new SharedExpert(-1, true, new Glu.Swish()),
+            () -> new Glu.ClampedFactors(0),
+            () -> new Glu.ClampedInputs(7, Double.NaN),
+            () -> new Weighting.Shares(-1),
+            () -> router(Double.POSITIVE_INFINITY, 0),
+            () -> router(0, 0),
+            () -> router(1, -1))) {
       assertThrows(InvalidInputException.class, mistake::run);
     }
+    var e = assertThrows(InvalidInputException.class, () -> Experts.of(4, 2).with(router(1, 0)));
+    assertTrue(e.getMessage().contains("router_z 0.001"), e.getMessage());
+  }
+
+  private static Router router(double scale, double softCap) {
+    return new Router(Score.SIGMOID, new Weighting.Shares(0), scale, false, false, softCap);
   }
 }

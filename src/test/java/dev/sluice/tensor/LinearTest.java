@@ -233,7 +233,43 @@ class LinearTest {
         .plus(results.getLast().times(upstreams.getLast()).sum());
   }
 
-  /// Only float32 leaves have a gradient's memory to add to; others take the definition.
+  /// Only float32 leaves have a gradient's memory to add to; others take the definition. The
+  /// experts of a mixture that get no tokens: their gradients are there, as those of others are,
+  /// and whoever watches gradients hears of them.
+  @ParameterizedTest
+  @EnumSource
+  void sumsOverNoRowsAreZero(Precision precision) {
+    var first = gaussian(random, ElementType.FLOAT32, 5, 7);
+    var second = gaussian(random, ElementType.FLOAT32, 3, 7);
+    var none = gaussian(random, precision.elementType(), 2, 7).narrow(0, 1, 0);
+    for (var weights : List.of(List.of(first), List.of(first, second))) {
+      var told = new ArrayList<Tensor>();
+      FusedOp.watchGradients(told::add);
+      var sum = Tensor.zeros(ElementType.FLOAT32, 1);
+      for (var result : precision.linear(none, weights)) {
+        assertEquals(0, result.elements());
+        assertEquals(2, result.shape().length);
+        sum = sum.plus(result.to(ElementType.FLOAT32).sum());
+      }
+      sum.sum().backward();
+      FusedOp.watchGradients(null);
+      assertEquals(weights.size(), told.size());
+      for (var weight : weights) {
+        float[] gradient = Objects.requireNonNull(weight.gradient()).floats();
+        assertArrayEquals(new float[gradient.length], gradient);
+      }
+    }
+    // and what there is stays
+    precision
+        .linear(gaussian(random, precision.elementType(), 2, 7), first)
+        .to(ElementType.FLOAT32)
+        .sum()
+        .backward();
+    float[] before = Objects.requireNonNull(first.gradient()).floats();
+    precision.linear(none, first).sum().backward();
+    assertArrayEquals(before, Objects.requireNonNull(first.gradient()).floats());
+  }
+
   @Test
   void weightsThatAreNoLeavesTakeTheDefinition() {
     var leaf = gaussian(random, ElementType.FLOAT32, 5, 7);

@@ -1,0 +1,97 @@
+package dev.sluice.decoder;
+
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.FusedOp;
+import dev.sluice.tensor.Parameters;
+import dev.sluice.tensor.Precision;
+import dev.sluice.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/// Gated linear units with the products around them, `glu(x W_gateᵀ + b_gate, x W_upᵀ + b_up)
+/// W_downᵀ + b_down`, each with weights of its own: the one of a dense layer, or the experts of a
+/// mixture. SwiGLU without biases is one operation, [SwiGlu]; the others are composed.
+final class GatedUnits {
+  /// What is added to the products of a unit.
+  ///
+  /// @param gate `[F]`, a float32 leaf; null for nothing
+  /// @param up `[F]`
+  /// @param down `[D]`
+  private record Biases(@Nullable Tensor gate, @Nullable Tensor up, @Nullable Tensor down) {
+    static Biases of(Parameters parameters, String prefix) {
+      return new Biases(
+          parameters.find(prefix + "gate_proj.bias"),
+          parameters.find(prefix + "up_proj.bias"),
+          parameters.find(prefix + "down_proj.bias"));
+    }
+  }
+
+  private final Glu glu;
+  private final Precision precision;
+  private final boolean isSwiGlu;
+  private final List<SwiGlu.Weights> weights = new ArrayList<>();
+  private final List<Biases> biases = new ArrayList<>();
+
+  /// @param prefixes of each unit's names, such as `model.layers.0.mlp.`
+  GatedUnits(
+      Glu glu,
+      boolean hasBiases,
+      Precision precision,
+      Parameters parameters,
+      List<String> prefixes) {
+    this.glu = glu;
+    this.precision = precision;
+    this.isSwiGlu = glu instanceof Glu.Swish && !hasBiases;
+    for (String prefix : prefixes) {
+      weights.add(SwiGlu.Weights.of(parameters, prefix));
+      biases.add(Biases.of(parameters, prefix));
+    }
+  }
+
+  /// What the only unit makes of all tokens.
+  ///
+  /// @param x `[…, D]`
+  /// @return of x's shape and the precision's element type
+  Tensor forward(Tensor x) {
+    return isSwiGlu
+        ? SwiGlu.apply(x, weights.getFirst(), precision)
+        : composed(x, weights.getFirst(), biases.getFirst());
+  }
+
+  /// What each unit makes of its group of rows.
+  ///
+  /// @param x `[rows, D]`
+  /// @param starts where each unit's rows start, and behind them how many rows there are
+  Tensor forward(Tensor x, long[] starts) {
+    return isSwiGlu ? SwiGlu.apply(x, starts, weights, precision) : composed(x, starts);
+  }
+
+  /// Where a backward pass is recorded, units without rows take part, so that it gives all weights
+  /// gradients.
+  private Tensor composed(Tensor x, long[] starts) {
+    var all = weights.stream().map(SwiGlu.Weights::gate).toList();
+    boolean recording = FusedOp.recording(List.of(x), all);
+    var parts = new ArrayList<Tensor>();
+    for (int unit = 0; unit < weights.size(); unit++) {
+      long rows = starts[unit + 1] - starts[unit];
+      if (rows > 0 || recording) {
+        var ofUnit = x.narrow(0, starts[unit], rows);
+        parts.add(composed(ofUnit, weights.get(unit), biases.get(unit)));
+      }
+    }
+    return Tensor.concatenate(parts, 0);
+  }
+
+  private Tensor composed(Tensor x, SwiGlu.Weights unit, Biases added) {
+    var products = precision.linear(x, List.of(unit.gate(), unit.up()));
+    var inner =
+        glu.of(biased(products.getFirst(), added.gate), biased(products.getLast(), added.up));
+    return biased(precision.linear(inner, unit.down()), added.down).to(precision.elementType());
+  }
+
+  /// In float32, as the bias is, where there is one.
+  private static Tensor biased(Tensor product, @Nullable Tensor bias) {
+    return bias == null ? product : product.to(ElementType.FLOAT32).plus(bias);
+  }
+}
