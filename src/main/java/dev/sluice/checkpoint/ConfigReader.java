@@ -9,6 +9,8 @@ import dev.sluice.decoder.Experts;
 import dev.sluice.decoder.FeedForwardConfig;
 import dev.sluice.decoder.LayerConfig;
 import dev.sluice.decoder.MixerConfig;
+import dev.sluice.decoder.Router;
+import dev.sluice.decoder.SharedExpert;
 import dev.sluice.deltanet.DeltaHeads;
 import dev.sluice.deltanet.GatedDeltaNetConfig;
 import dev.sluice.tensor.RmsNorm;
@@ -72,8 +74,12 @@ final class ConfigReader {
           Stream.concat(YARN.stream(), List.of("rope_type", "type", "rope_theta").stream())
               .toList());
 
+  /// More than any model has; a configuration that asks for more is refused by its count.
+  private static final int MOST_LAYERS = 1 << 20;
+
   static final String FULL = "full_attention";
   static final String LINEAR = "linear_attention";
+  static final String SLIDING = "sliding_attention";
 
   private final ConfigKeys keys;
   private final String type;
@@ -153,6 +159,31 @@ final class ConfigReader {
     notes.add(note);
   }
 
+  /// Tells that a key is absent, and what stands for it.
+  void taken(String what) {
+    taken.add(what);
+  }
+
+  /// Refuses another value than the one that is computed; absent is right.
+  void require(String key, boolean value) {
+    Boolean given = keys.flag(key);
+    if (given != null && given != value) {
+      throw new InvalidInputException(
+          "%s is %s, which Sluice does not compute; only %s is"
+              .formatted(keys.named(key), given, value));
+    }
+  }
+
+  /// The same of a word.
+  void require(String key, String value) {
+    String given = keys.word(key);
+    if (given != null && !given.equals(value)) {
+      throw new InvalidInputException(
+          "%s is %s, which Sluice does not compute; only %s is"
+              .formatted(keys.named(key), Listing.quoted(given), value));
+    }
+  }
+
   /// The reader of an object within, which is a configuration itself.
   ///
   /// @param type the word of `model_type` that it must have, or none
@@ -183,8 +214,9 @@ final class ConfigReader {
   /// What a family takes where its rotary keys are absent.
   ///
   /// @param share of a head that turns; null where a family has none but the whole
-  record RotaryDefaults(double theta, @Nullable Double share) {
-    static final RotaryDefaults WHOLE = new RotaryDefaults(10_000, null);
+  /// @param sections whether positions may have several dimensions, which for text are all the same
+  record RotaryDefaults(double theta, @Nullable Double share, boolean sections) {
+    static final RotaryDefaults WHOLE = new RotaryDefaults(10_000, null, false);
 
     private double shareOr(@Nullable Double given) {
       return given != null ? given : share != null ? share : 1;
@@ -217,6 +249,20 @@ final class ConfigReader {
     return used;
   }
 
+  /// A rotation whose frequencies an object stretches.
+  Rotary scaled(ConfigKeys object, Rotary plain, int longest) {
+    return rotary(
+        object,
+        new Rope(
+            plain.theta(),
+            plain.share(),
+            null,
+            longest,
+            new RotaryDefaults(plain.theta(), plain.share(), false)),
+        notes,
+        taken);
+  }
+
   /// What stands around the object of a rotary embedding.
   ///
   /// @param top the base at the top
@@ -242,9 +288,23 @@ final class ConfigReader {
     return defaults.theta;
   }
 
-  /// The same of one object, as those families have it whose layers turn in several ways.
-  Rotary rotary(ConfigKeys object, Rope rope) {
-    return rotary(object, rope, notes, taken);
+  /// How the layers of a kind turn, where `rope_parameters` has an object for each kind.
+  ///
+  /// @param defaults of the kind, where there is no `rope_parameters` at all
+  Rotary rotary(String kind, int longest, RotaryDefaults defaults) {
+    var parameters = keys.object("rope_parameters");
+    if (parameters == null || parameters.isEmpty()) {
+      return new Rotary(
+          defaultTheta(defaults, taken), new RopeScaling.None(), defaults.shareOr(null));
+    }
+    var object = parameters.object(kind);
+    if (object == null) {
+      throw new InvalidInputException(
+          "rope_parameters.%s is missing among %s; add it"
+              .formatted(kind, Listing.of(parameters.all())));
+    }
+    // within such an object the whole head turns where nothing is said
+    return rotary(object, new Rope(null, 1, null, longest, defaults), notes, taken);
   }
 
   private static Rotary rotary(
@@ -381,7 +441,12 @@ final class ConfigReader {
 
   /// `max_position_embeddings`.
   int longest() {
-    return Objects.requireNonNullElse(keys.integer("max_position_embeddings"), 32_768);
+    return longest(32_768);
+  }
+
+  /// The same of a family with another default.
+  int longest(int otherwise) {
+    return Objects.requireNonNullElse(keys.integer("max_position_embeddings"), otherwise);
   }
 
   /// `rms_norm_eps`.
@@ -393,22 +458,10 @@ final class ConfigReader {
     return value == null ? otherwise : value;
   }
 
-  /// The routed experts of a layer.
+  /// How many routed experts a layer has: `num_local_experts`, or `num_experts`.
   ///
-  /// @param count of the family where none is given
-  /// @param perToken the same
-  /// @param shared the width of the expert that all tokens go through
-  /// @param normalised whether the family lets the chosen experts' weights sum to one where
-  ///   `norm_topk_prob` says nothing
-  Experts experts(
-      @Nullable Integer count, @Nullable Integer perToken, int shared, boolean normalised) {
-    if (!flag("norm_topk_prob", normalised)) {
-      throw new InvalidInputException(
-          (keys.has("norm_topk_prob")
-                  ? "norm_topk_prob is false"
-                  : "norm_topk_prob is not given, which transformers takes for false")
-              + ": experts whose weights do not sum to one are not computed; only true is");
-    }
+  /// @param otherwise of the family where none is given
+  int expertCount(@Nullable Integer otherwise) {
     Integer local = keys.integer("num_local_experts");
     Integer named = keys.integer("num_experts");
     if (local != null && named != null && !local.equals(named)) {
@@ -416,9 +469,28 @@ final class ConfigReader {
           "num_local_experts is %d and num_experts is %d; the former is used, as transformers does"
               .formatted(local, named));
     }
+    return local != null ? local : size("num_experts", otherwise);
+  }
+
+  /// The experts of Qwen's mixtures, chosen by a softmax.
+  ///
+  /// @param count of the family where none is given
+  /// @param perToken the same
+  /// @param normalised whether the family lets the chosen experts' weights sum to one where
+  ///   `norm_topk_prob` says nothing
+  Experts experts(
+      @Nullable Integer count,
+      @Nullable Integer perToken,
+      SharedExpert shared,
+      boolean normalised) {
+    boolean shares = flag("norm_topk_prob", normalised);
+    if (!keys.has("norm_topk_prob") && !normalised) {
+      taken.add("norm_topk_prob false");
+    }
     return new Experts(
-        local != null ? local : size("num_experts", count),
+        expertCount(count),
         size("num_experts_per_tok", perToken),
+        shares ? Router.SOFTMAX : Router.SOFTMAX.asScored(),
         shared,
         number("router_aux_loss_coef", 1e-3),
         number("router_z_loss_coef", 0));
@@ -456,6 +528,23 @@ final class ConfigReader {
         hiddenSize,
         any ? size("intermediate_size", otherwise) : width != null && width > 0 ? width : otherwise,
         Experts.NONE);
+  }
+
+  /// `sliding_window` of models that have layers with one.
+  int window(List<String> kinds, @Nullable Integer otherwise) {
+    if (kinds.stream().noneMatch(SLIDING::equals)) {
+      var _ = keys.integer("sliding_window"); // of no layer
+      return 0;
+    }
+    if (keys.names("sliding_window") && !keys.has("sliding_window")) {
+      throw new InvalidInputException(
+          "sliding_window is null, but layers are called %s; give the window".formatted(SLIDING));
+    }
+    int window = size("sliding_window", otherwise);
+    if (window < 1) {
+      throw new InvalidInputException("sliding_window must be positive, not " + window);
+    }
+    return window;
   }
 
   /// Gated DeltaNet (`configuration_qwen3_next.py`, `configuration_qwen3_5.py`).
@@ -502,17 +591,28 @@ final class ConfigReader {
 
   /// What each layer is: as `layer_types` says; empty where it says nothing.
   ///
-  /// @param known the words that a family has, the usual one first
+  /// @param known the words that a family has
   List<String> layerTypes(int layers, List<String> known) {
-    List<String> kinds = keys.words("layer_types");
+    return keys.has("layer_types") ? kinds("layer_types", layers, known, _ -> "") : List.of();
+  }
+
+  /// The same of a family that says what a layer is where nothing is given.
+  List<String> layerTypes(int layers, List<String> known, IntFunction<String> otherwise) {
+    return kinds("layer_types", layers, known, otherwise);
+  }
+
+  /// The words of a list with one for each layer.
+  List<String> kinds(String key, int layers, List<String> known, IntFunction<String> otherwise) {
+    List<String> kinds = keys.words(key);
     if (kinds == null) {
-      return List.of();
+      return IntStream.range(0, Math.min(layers, MOST_LAYERS)).mapToObj(otherwise).toList();
     }
     for (String kind : kinds) {
       if (!known.contains(kind)) {
         throw new InvalidInputException(
-            "layer type %s is not known; only %s is"
+            "%s %s is not known; only %s is"
                 .formatted(
+                    key.equals("layer_types") ? "layer type" : "a layer of " + key,
                     Listing.quoted(kind),
                     String.join(
                         " or ",
@@ -521,8 +621,8 @@ final class ConfigReader {
     }
     if (kinds.size() != layers) {
       throw new InvalidInputException(
-          "layer_types names %d layers where num_hidden_layers is %d; correct one"
-              .formatted(kinds.size(), layers));
+          "%s names %d layers where num_hidden_layers is %d; correct one"
+              .formatted(key, kinds.size(), layers));
     }
     return kinds;
   }

@@ -1,11 +1,14 @@
 package dev.sluice.checkpoint;
 
+import dev.sluice.attention.AttentionConfig;
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.attention.Rotary;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.FeedForwardConfig;
 import dev.sluice.decoder.LayerConfig;
 import dev.sluice.decoder.MixerConfig;
+import dev.sluice.decoder.Router.Weighting;
+import java.util.Optional;
 import tools.jackson.databind.node.ObjectNode;
 
 /// The keys of a `config.json` that families write alike.
@@ -20,20 +23,19 @@ final class ConfigWriter {
   /// All that Qwen3 and [Sluice] say besides gates and variants, in the order in which older
   /// versions wrote it.
   static void sizes(ObjectNode json, DecoderConfig decoder) {
-    var attention = decoder.attention();
-    var feedForward = decoder.feedForward();
+    var attention = attention(decoder);
+    var sparse = sparse(decoder);
     json.put("vocab_size", decoder.vocabSize());
     json.put("hidden_size", decoder.hiddenSize());
-    json.put("intermediate_size", feedForward.intermediateSize());
-    if (feedForward.experts().count() > 0) {
-      json.put("moe_intermediate_size", feedForward.intermediateSize());
-      json.put("num_experts", feedForward.experts().count());
-      json.put("num_experts_per_tok", feedForward.experts().perToken());
-      json.put("norm_topk_prob", true);
-      json.put("decoder_sparse_step", 1);
-      json.putArray("mlp_only_layers");
-      json.put("router_aux_loss_coef", feedForward.experts().balance());
-      json.put("router_z_loss_coef", feedForward.experts().routerZ());
+    json.put("intermediate_size", dense(decoder).or(() -> sparse).orElseThrow().intermediateSize());
+    if (sparse.isPresent()) {
+      var experts = sparse.get().experts();
+      json.put("moe_intermediate_size", sparse.get().intermediateSize());
+      json.put("num_experts", experts.count());
+      json.put("num_experts_per_tok", experts.perToken());
+      sparseLayers(json, decoder);
+      json.put("router_aux_loss_coef", experts.balance());
+      json.put("router_z_loss_coef", experts.routerZ());
     }
     json.put("num_hidden_layers", decoder.layers().size());
     json.put("num_attention_heads", attention.attentionHeads());
@@ -42,15 +44,18 @@ final class ConfigWriter {
     json.put("max_position_embeddings", decoder.maxPositionEmbeddings());
     json.put("hidden_act", "silu");
     json.put("rms_norm_eps", decoder.norm().epsilon());
-    json.put("rope_theta", attention.rotary().theta());
-    switch (attention.rotary().scaling()) {
+    var rotary = attention.positions().rotary().orElseThrow();
+    json.put("rope_theta", rotary.theta());
+    switch (rotary.scaling()) {
       case RopeScaling.None() -> json.putNull("rope_scaling");
       case RopeScaling.Yarn yarn -> yarn(json.putObject("rope_scaling"), yarn);
     }
     json.put("attention_bias", false);
     json.put("qkv_bias", false); // the paper's code reads this undeclared key
     json.put("use_qk_norm", attention.qkNorm());
-    json.put("use_sliding_window", false);
+    var windows = windows(decoder);
+    json.put("use_sliding_window", windows.isPresent());
+    windows.ifPresent(window -> json.put("sliding_window", window));
     json.put("tie_word_embeddings", decoder.tieWordEmbeddings());
     json.put("initializer_range", decoder.initializerRange());
     json.put("torch_dtype", "float32");
@@ -71,11 +76,11 @@ final class ConfigWriter {
 
   /// The heads of models whose attention layers are alike.
   static void attention(ObjectNode json, DecoderConfig decoder) {
-    var attention = decoder.attention();
+    var attention = attention(decoder);
     json.put("num_attention_heads", attention.attentionHeads());
     json.put("num_key_value_heads", attention.keyValueHeads());
     json.put("head_dim", attention.headDim());
-    json.put("attention_bias", false);
+    json.put("attention_bias", attention.biases().queryKeyValue());
   }
 
   /// The object `rope_parameters`.
@@ -103,27 +108,65 @@ final class ConfigWriter {
     }
   }
 
-  /// What each layer is, and the shape of those of Gated DeltaNet, where there are any.
+  /// The first layer's of those with softmax attention.
+  static AttentionConfig attention(DecoderConfig decoder) {
+    return decoder.layers().stream()
+        .flatMap(layer -> layer.attention().stream())
+        .findFirst()
+        .orElseThrow();
+  }
+
+  /// Those of the layers that have a window; empty where none has.
+  static Optional<Integer> windows(DecoderConfig decoder) {
+    return decoder.layers().stream()
+        .flatMap(layer -> layer.attention().stream())
+        .map(attention -> attention.positions().window())
+        .filter(window -> window > 0)
+        .findFirst();
+  }
+
+  /// The first layer's of those with experts.
+  static Optional<FeedForwardConfig> sparse(DecoderConfig decoder) {
+    return decoder.layers().stream()
+        .map(LayerConfig::feedForward)
+        .filter(feedForward -> feedForward.experts().count() > 0)
+        .findFirst();
+  }
+
+  /// The first layer's of those without.
+  static Optional<FeedForwardConfig> dense(DecoderConfig decoder) {
+    return decoder.layers().stream()
+        .map(LayerConfig::feedForward)
+        .filter(feedForward -> feedForward.experts().count() == 0)
+        .findFirst();
+  }
+
+  /// What each layer is.
   static void layerTypes(ObjectNode json, DecoderConfig decoder) {
-    var net =
-        decoder.layers().stream()
-            .map(LayerConfig::mixer)
-            .filter(MixerConfig.DeltaNet.class::isInstance)
-            .map(MixerConfig.DeltaNet.class::cast)
-            .map(MixerConfig.DeltaNet::config)
-            .findFirst();
-    if (net.isEmpty()) {
-      return;
-    }
     var types = json.putArray("layer_types");
     for (var layer : decoder.layers()) {
-      types.add(layer.attention().isPresent() ? ConfigReader.FULL : ConfigReader.LINEAR);
+      types.add(
+          layer
+              .attention()
+              .map(
+                  attention ->
+                      attention.positions().window() > 0 ? ConfigReader.SLIDING : ConfigReader.FULL)
+              .orElse(ConfigReader.LINEAR));
     }
-    json.put("linear_num_key_heads", net.get().heads().keyHeads());
-    json.put("linear_num_value_heads", net.get().heads().valueHeads());
-    json.put("linear_key_head_dim", net.get().heads().keyWidth());
-    json.put("linear_value_head_dim", net.get().heads().valueWidth());
-    json.put("linear_conv_kernel_dim", net.get().convolutionWidth());
+  }
+
+  /// The shape of the layers of Gated DeltaNet, where there are any.
+  static void deltaNet(ObjectNode json, DecoderConfig decoder) {
+    for (var layer : decoder.layers()) {
+      if (layer.mixer() instanceof MixerConfig.DeltaNet(var net)) {
+        json.put("linear_num_key_heads", net.heads().keyHeads());
+        json.put("linear_num_value_heads", net.heads().valueHeads());
+        json.put("linear_key_head_dim", net.heads().keyWidth());
+        json.put("linear_value_head_dim", net.heads().valueWidth());
+        json.put("linear_conv_kernel_dim", net.convolutionWidth());
+        return;
+      }
+    }
   }
 
   /// The experts of a layer.
@@ -137,9 +180,11 @@ final class ConfigWriter {
     }
   }
 
-  /// Which layers have no experts.
+  /// How experts are weighted, and which layers have none.
   static void sparseLayers(ObjectNode json, DecoderConfig decoder) {
-    json.put("norm_topk_prob", true);
+    boolean shares =
+        sparse(decoder).orElseThrow().experts().router().weighting() instanceof Weighting.Shares;
+    json.put("norm_topk_prob", shares);
     json.put("decoder_sparse_step", 1);
     var dense = json.putArray("mlp_only_layers");
     for (int layer = 0; layer < decoder.layers().size(); layer++) {

@@ -11,7 +11,16 @@ import org.jspecify.annotations.Nullable;
 final class Families {
   /// In the order in which one is looked for that can write a model; [Sluice] can write what the
   /// others cannot.
-  static final List<Family> ALL = List.of(new Qwen3(), new Qwen35(), new Qwen3Next(), new Sluice());
+  static final List<Family> ALL =
+      List.of(
+          new Qwen3(),
+          new Qwen35(),
+          new Qwen3Next(),
+          new Afmoe(),
+          new GptOss(),
+          new Laguna(),
+          new Step3(),
+          new Sluice());
 
   private Families() {}
 

@@ -4,6 +4,7 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.tensor.ParameterSpec;
 import java.util.List;
+import java.util.NoSuchElementException;
 import java.util.Set;
 import tools.jackson.databind.node.ObjectNode;
 
@@ -33,8 +34,8 @@ interface Family {
     try {
       var model = new ModelConfig(decoder, this, packing(decoder));
       return ConfigReader.read(model.json()).decoder().equals(decoder);
-    } catch (InvalidInputException | IllegalStateException _) {
-      return false;
+    } catch (InvalidInputException | IllegalStateException | NoSuchElementException _) {
+      return false; // the model has not what the family always has, or has more
     }
   }
 
@@ -67,6 +68,18 @@ interface Family {
           spec,
           Integer.parseInt(name.substring(LAYERS.length(), dot)),
           name.substring(dot + 1));
+    }
+
+    /// The name with what stands first within the layer replaced.
+    ///
+    /// @param names ours and theirs; the first that fits is taken
+    String renamed(List<List<String>> names) {
+      for (var pair : names) {
+        if (layer >= 0 && part.startsWith(pair.getFirst())) {
+          return beside(pair.getLast() + part.substring(pair.getFirst().length()));
+        }
+      }
+      return name;
     }
 
     /// The name of another tensor of the same layer.

@@ -13,6 +13,7 @@ final class Float32Copy {
   private static final ValueLayout.OfDouble DOUBLE =
       ValueLayout.JAVA_DOUBLE_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
   private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
+  private static final ValueLayout.OfFloat LITTLE_FLOAT = FLOAT.withOrder(ByteOrder.LITTLE_ENDIAN);
 
   /// Elements for which a thread is worth its start.
   private static final long GRAIN = 1 << 18;
@@ -39,6 +40,31 @@ final class Float32Copy {
                 from.asSlice(begin * type.bytes(), (end - begin) * type.bytes()),
                 type,
                 to.asSlice(begin * Float.BYTES, (end - begin) * Float.BYTES)));
+  }
+
+  /// Fills `to` with every `step`-th number.
+  ///
+  /// @param from begins with the first number that is wanted
+  static void strided(MemorySegment from, ElementType type, long step, MemorySegment to) {
+    long bytes = step * type.bytes();
+    Threads.split(
+        to.byteSize() / Float.BYTES,
+        GRAIN,
+        (begin, end) -> {
+          for (long i = begin; i < end; i++) {
+            to.set(FLOAT, i * 4, one(from, type, i * bytes));
+          }
+        });
+  }
+
+  private static float one(MemorySegment from, ElementType type, long at) {
+    return switch (type) {
+      case FLOAT32 -> from.get(LITTLE_FLOAT, at);
+      case BFLOAT16 -> Float.intBitsToFloat(from.get(SHORT, at) << 16);
+      case FLOAT16 -> Float.float16ToFloat(from.get(SHORT, at));
+      case FLOAT64 -> (float) from.get(DOUBLE, at);
+      case INT64, INT32, UINT8, BOOL -> throw new IllegalArgumentException("not floating-point");
+    };
   }
 
   /// In blocks, so that the loop over one is compiled while the first of many run.

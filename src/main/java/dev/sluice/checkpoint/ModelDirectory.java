@@ -97,6 +97,13 @@ public final class ModelDirectory {
     }
   }
 
+  /// Writes a model as the family has it that it was read as.
+  public static void write(Path directory, Opened model) throws IOException {
+    try (var _ = Scope.withoutGradient()) {
+      write(directory, model.config(), model.packed(), null);
+    }
+  }
+
   /// Writes weights that [#packed] gave, or copies of them, into an existing directory.
   ///
   /// @param endToken the id of the token that ends a text; null where nobody knows it
@@ -104,9 +111,15 @@ public final class ModelDirectory {
   public static void write(
       Path directory, DecoderConfig config, Map<String, Tensor> packed, @Nullable Integer endToken)
       throws IOException {
+    write(directory, ModelConfig.of(config), packed, endToken);
+  }
+
+  private static void write(
+      Path directory, ModelConfig config, Map<String, Tensor> packed, @Nullable Integer endToken)
+      throws IOException {
     var entries = entries("", packed);
     requireFinite(entries);
-    ModelConfig.of(config).write(directory, endToken);
+    config.write(directory, endToken);
     SafetensorsWriter.write(
         directory.resolve(SafetensorsDirectory.SINGLE), Map.of("format", "pt"), entries);
   }

@@ -122,16 +122,12 @@ record Placement(
       long count = together(row, width) * width;
       int bytes = stored.type().bytes();
       var to = slice(parameter.memory(), row * width, count, Float.BYTES);
+      long first = start.applyAsLong(row);
       if (step == 1) {
-        Float32Copy.copy(
-            slice(stored.data(), start.applyAsLong(row), count, bytes), stored.type(), to);
+        Float32Copy.copy(slice(stored.data(), first, count, bytes), stored.type(), to);
       } else {
-        for (long i = 0; i < count; i++) {
-          Float32Copy.copy(
-              slice(stored.data(), start.applyAsLong(row) + i * step, 1, bytes),
-              stored.type(),
-              slice(to, i, 1, Float.BYTES));
-        }
+        Float32Copy.strided(
+            slice(stored.data(), first, (count - 1) * step + 1, bytes), stored.type(), step, to);
       }
     }
   }

@@ -2,15 +2,13 @@ package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.attention.AttentionConfig;
-import dev.sluice.attention.AttentionVariant;
-import dev.sluice.attention.Rotary;
 import dev.sluice.checkpoint.ConfigReader.RotaryDefaults;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Experts;
 import dev.sluice.decoder.FeedForwardConfig;
 import dev.sluice.decoder.LayerConfig;
-import dev.sluice.decoder.MixerConfig.SoftmaxAttention;
 import dev.sluice.decoder.ResidualVariant;
+import dev.sluice.decoder.SharedExpert;
 import dev.sluice.gate.Activation;
 import dev.sluice.gate.Combination;
 import dev.sluice.gate.Gate;
@@ -24,6 +22,7 @@ import java.util.List;
 import java.util.Objects;
 import java.util.Set;
 import java.util.function.IntPredicate;
+import java.util.function.IntUnaryOperator;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.node.ObjectNode;
 
@@ -98,50 +97,30 @@ final class Qwen3 implements Family {
     double range = config.number("initializer_range", 0.02);
     var gates = gates(config);
     IntPredicate isSparse = mixture ? config.sparseLayers() : _ -> false;
-    var experts = mixture ? config.experts(128, 8, 0, false) : Experts.NONE;
+    var experts = mixture ? config.experts(128, 8, SharedExpert.NONE, false) : Experts.NONE;
     var packing = packing(config, gates);
-    refuseWindows(
-        config, layers, config.layerTypes(layers, List.of(ConfigReader.FULL, "attention")));
+    IntUnaryOperator window = windows(config, layers);
     var sparse = new FeedForwardConfig(hiddenSize, width, experts);
     var dense = mixture ? config.dense(hiddenSize, layers, isSparse, 6144) : sparse;
     config.finish();
     var attention =
-        new SoftmaxAttention(
-            attention(hiddenSize, heads, keyValueHeads, headDim, qkNorm, norm, rotary, gates));
+        new AttentionConfig(hiddenSize, heads, keyValueHeads, headDim, qkNorm, norm, rotary)
+            .with(gates);
     return config.model(
         ConfigReader.decoder(
             vocabSize,
             layers,
             layer ->
                 new LayerConfig(
-                    attention, isSparse.test(layer) ? sparse : dense, ResidualVariant.PLAIN),
+                    attention.with(attention.positions().withWindow(window.applyAsInt(layer))),
+                    isSparse.test(layer) ? sparse : dense,
+                    ResidualVariant.PLAIN),
             longest,
             norm,
             tied,
             range),
         this,
         packing);
-  }
-
-  private static AttentionConfig attention(
-      int hiddenSize,
-      int heads,
-      int keyValueHeads,
-      int headDim,
-      boolean qkNorm,
-      RmsNorm norm,
-      Rotary rotary,
-      List<Gate> gates) {
-    return new AttentionConfig(
-        hiddenSize,
-        heads,
-        keyValueHeads,
-        headDim,
-        qkNorm,
-        norm,
-        rotary,
-        gates,
-        AttentionVariant.PLAIN);
   }
 
   /// The paper's two flags; its code tests the headwise one first.
@@ -170,21 +149,38 @@ final class Qwen3 implements Family {
     return parsed;
   }
 
-  /// `qwen3` has windows in the layers from `max_window_layers` on, unless `layer_types` says
-  /// otherwise; `qwen3_moe` has them in all.
-  private static void refuseWindows(ConfigReader config, int layers, List<String> kinds) {
+  /// The window of each layer: `qwen3` has them in the layers from `max_window_layers` on, unless
+  /// `layer_types` says otherwise; `qwen3_moe` in all.
+  private static IntUnaryOperator windows(ConfigReader config, int layers) {
     var keys = config.keys();
     boolean mixture = config.type().equals(MIXTURE);
+    List<String> kinds =
+        config.layerTypes(layers, List.of(ConfigReader.FULL, ConfigReader.SLIDING, "attention"));
     boolean used = config.flag("use_sliding_window", false);
     Integer window =
         keys.names("sliding_window") ? keys.integer("sliding_window") : Integer.valueOf(4096);
     int first = Objects.requireNonNullElse(keys.integer("max_window_layers"), 28);
-    if (used && window != null && (mixture || (kinds.isEmpty() && first < layers))) {
-      throw new InvalidInputException(
-          "use_sliding_window is true with sliding_window %d%s, which Sluice does not compute; only full attention is"
-              .formatted(
-                  window, mixture ? "" : " from layer max_window_layers %d on".formatted(first)));
+    if (!used || window == null) {
+      if (!mixture && kinds.contains(ConfigReader.SLIDING)) {
+        throw new InvalidInputException(
+            "layer_types names %s, but %s; give the window or name the layers %s"
+                .formatted(
+                    ConfigReader.SLIDING,
+                    used ? "sliding_window is null" : "use_sliding_window is not true",
+                    ConfigReader.FULL));
+      }
+      return _ -> 0;
     }
+    if (window < 1) {
+      throw new InvalidInputException("sliding_window must be positive, not " + window);
+    }
+    return layer ->
+        mixture
+                || (kinds.isEmpty()
+                    ? layer >= first
+                    : kinds.get(layer).equals(ConfigReader.SLIDING))
+            ? window
+            : 0;
   }
 
   // ---------------------------------------------------------------- writing
@@ -193,29 +189,24 @@ final class Qwen3 implements Family {
   /// paper's two, or experts without a gate.
   @Override
   public boolean writes(DecoderConfig decoder) {
-    var layer = decoder.layers().getFirst();
-    if (!decoder.layers().stream().allMatch(layer::equals)
-        || !(layer.mixer() instanceof SoftmaxAttention(var attention))) {
+    var gates =
+        decoder.layers().stream()
+            .flatMap(layer -> layer.attention().stream())
+            .map(AttentionConfig::gates)
+            .distinct()
+            .toList();
+    if (gates.size() != 1) {
       return false;
     }
-    var experts = layer.feedForward().experts();
-    boolean plain =
-        attention.equals(
-            attention(
-                attention.hiddenSize(),
-                attention.attentionHeads(),
-                attention.keyValueHeads(),
-                attention.headDim(),
-                attention.qkNorm(),
-                new RmsNorm(decoder.norm().epsilon(), false),
-                new Rotary(attention.rotary().theta(), attention.rotary().scaling()),
-                attention.gates()));
-    return plain
-        && !decoder.norm().centred()
-        && layer.residual().equals(ResidualVariant.PLAIN)
-        && (experts.count() > 0
-            ? experts.sharedWidth() == 0 && attention.gates().isEmpty()
-            : attention.gates().isEmpty() || paperGate(attention.gates()) != null);
+    if (gates.getFirst().isEmpty()) {
+      return Family.super.writes(decoder);
+    }
+    Gate gate = paperGate(gates.getFirst());
+    return gate != null
+        && ConfigWriter.sparse(decoder).isEmpty()
+        // how its weights begin is of no matter once they are there
+        && Family.super.writes(
+            decoder.with(List.of(Gate.SDPA_ELEMENTWISE.with(gate.granularity()))));
   }
 
   /// The gate, if it is the only one and one of those that the paper's code and others pack into
@@ -243,10 +234,13 @@ final class Qwen3 implements Family {
   @Override
   public void write(ModelConfig model, ObjectNode json) {
     var decoder = model.decoder();
-    boolean mixture = decoder.feedForward().experts().count() > 0;
+    boolean mixture = ConfigWriter.sparse(decoder).isPresent();
     ConfigWriter.head(
         json, mixture ? "Qwen3MoeForCausalLM" : "Qwen3ForCausalLM", mixture ? MIXTURE : DENSE);
     ConfigWriter.sizes(json, decoder);
+    if (!mixture && ConfigWriter.windows(decoder).isPresent()) {
+      ConfigWriter.layerTypes(json, decoder);
+    }
     Gate packed = model.packedGate();
     if (!mixture) {
       json.put(HEADWISE, packed != null && packed.granularity() == Granularity.HEADWISE);

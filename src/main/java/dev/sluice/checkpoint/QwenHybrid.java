@@ -2,14 +2,15 @@ package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.attention.AttentionConfig;
-import dev.sluice.attention.AttentionVariant;
 import dev.sluice.checkpoint.ConfigReader.RotaryDefaults;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Experts;
 import dev.sluice.decoder.FeedForwardConfig;
+import dev.sluice.decoder.Glu;
 import dev.sluice.decoder.LayerConfig;
 import dev.sluice.decoder.MixerConfig;
 import dev.sluice.decoder.ResidualVariant;
+import dev.sluice.decoder.SharedExpert;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.RmsNorm;
 import java.util.List;
@@ -85,7 +86,7 @@ abstract class QwenHybrid implements Family {
     int keyValueHeads = config.size("num_key_value_heads", defaults.keyValueHeads);
     int headDim = config.size("head_dim", 256);
     int longest = config.longest();
-    var rotary = config.rotary(longest, new RotaryDefaults(10_000, SHARE));
+    var rotary = config.rotary(longest, new RotaryDefaults(10_000, SHARE, true));
     var norm = new RmsNorm(config.epsilon(1e-6), true);
     boolean tied = config.flag("tie_word_embeddings", false);
     double range = config.number("initializer_range", 0.02);
@@ -94,7 +95,8 @@ abstract class QwenHybrid implements Family {
             ? config.experts(
                 defaults.experts,
                 defaults.perToken,
-                config.size("shared_expert_intermediate_size", 512),
+                new SharedExpert(
+                    config.size("shared_expert_intermediate_size", 512), true, new Glu.Swish()),
                 normalised)
             : Experts.NONE;
     var sparse = new FeedForwardConfig(hiddenSize, width, experts);
@@ -115,16 +117,8 @@ abstract class QwenHybrid implements Family {
     config.finish();
     var attention =
         new MixerConfig.SoftmaxAttention(
-            new AttentionConfig(
-                hiddenSize,
-                heads,
-                keyValueHeads,
-                headDim,
-                true,
-                norm,
-                rotary,
-                List.of(Gate.SDPA_ELEMENTWISE),
-                AttentionVariant.PLAIN));
+            new AttentionConfig(hiddenSize, heads, keyValueHeads, headDim, true, norm, rotary)
+                .with(List.of(Gate.SDPA_ELEMENTWISE)));
     return ConfigReader.decoder(
         vocabSize,
         layers,
@@ -155,23 +149,19 @@ abstract class QwenHybrid implements Family {
   void write(DecoderConfig decoder, ObjectNode json) {
     ConfigWriter.common(json, decoder);
     ConfigWriter.attention(json, decoder);
-    ConfigWriter.rotary(json.putObject("rope_parameters"), decoder.attention().rotary());
+    ConfigWriter.rotary(
+        json.putObject("rope_parameters"),
+        ConfigWriter.attention(decoder).positions().rotary().orElseThrow());
     ConfigWriter.layerTypes(json, decoder);
+    ConfigWriter.deltaNet(json, decoder);
     json.put("attn_output_gate", true);
-    var mixture =
-        decoder.layers().stream()
-            .map(LayerConfig::feedForward)
-            .filter(feedForward -> feedForward.experts().count() > 0)
-            .findFirst();
-    decoder.layers().stream()
-        .map(LayerConfig::feedForward)
-        .filter(feedForward -> feedForward.experts().count() == 0)
-        .findFirst()
+    ConfigWriter.dense(decoder)
         .ifPresent(dense -> json.put("intermediate_size", dense.intermediateSize()));
-    mixture.ifPresent(
-        sparse -> {
-          ConfigWriter.experts(json, sparse);
-          json.put("shared_expert_intermediate_size", sparse.experts().sharedWidth());
-        });
+    ConfigWriter.sparse(decoder)
+        .ifPresent(
+            sparse -> {
+              ConfigWriter.experts(json, sparse);
+              json.put("shared_expert_intermediate_size", sparse.experts().shared().width());
+            });
   }
 }

@@ -13,12 +13,17 @@ import dev.sluice.decoder.FeedForwardConfig;
 import dev.sluice.decoder.LayerConfig;
 import dev.sluice.decoder.MixerConfig;
 import dev.sluice.decoder.ResidualVariant;
+import dev.sluice.decoder.SharedExpert;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.RmsNorm;
+import java.util.Collections;
+import java.util.HashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
+import java.util.function.IntPredicate;
 import tools.jackson.databind.node.ObjectNode;
 
 /// What no other family can say: any gates, by their names, and all other variants. All keys are
@@ -51,6 +56,13 @@ final class Sluice implements Family {
   @Override
   public Set<String> keys() {
     var keys = new LinkedHashSet<>(new Qwen3().keys());
+    keys.addAll(
+        List.of(
+            "linear_num_key_heads",
+            "linear_num_value_heads",
+            "linear_key_head_dim",
+            "linear_value_head_dim",
+            "linear_conv_kernel_dim"));
     keys.addAll(OWN);
     return keys;
   }
@@ -79,33 +91,26 @@ final class Sluice implements Family {
     double range = config.number("initializer_range", 0.02);
     var gates = gates(config);
     var residual = residual(config);
-    var experts = mixture ? config.experts(null, null, 0, false) : Experts.NONE;
-    if (mixture) {
-      var _ = keys.integer("intermediate_size"); // written by older versions
-    }
+    var experts = mixture ? config.experts(null, null, SharedExpert.NONE, false) : Experts.NONE;
     var attention =
-        new MixerConfig.SoftmaxAttention(
-            new AttentionConfig(
-                hiddenSize,
-                heads,
-                keyValueHeads,
-                headDim,
-                qkNorm,
-                norm,
-                rotary,
-                gates,
-                variant(config)));
-    List<String> kinds =
-        config.layerTypes(layers, List.of(ConfigReader.FULL, "attention", ConfigReader.LINEAR));
-    var linear =
-        kinds.contains(ConfigReader.LINEAR) ? config.deltaNet(hiddenSize, norm) : attention;
-    boolean windows = config.flag("use_sliding_window", false);
-    if (windows) {
-      throw new InvalidInputException(
-          "use_sliding_window is true, which Sluice does not compute; only full attention is");
+        new AttentionConfig(hiddenSize, heads, keyValueHeads, headDim, qkNorm, norm, rotary)
+            .with(gates)
+            .with(variant(config));
+    List<String> kinds = kinds(config, layers);
+    int window = config.window(kinds, null);
+    var _ = config.flag("use_sliding_window", false); // told by the layers
+    Map<String, MixerConfig> mixers = new HashMap<>();
+    mixers.put(ConfigReader.FULL, new MixerConfig.SoftmaxAttention(attention));
+    mixers.put(
+        ConfigReader.SLIDING,
+        new MixerConfig.SoftmaxAttention(attention.with(attention.positions().withWindow(window))));
+    if (kinds.contains(ConfigReader.LINEAR)) {
+      mixers.put(ConfigReader.LINEAR, config.deltaNet(hiddenSize, norm));
     }
     var packing = keys.word(GatePacking.KEY);
+    IntPredicate isSparse = mixture ? config.sparseLayers() : _ -> true;
     var feedForward = new FeedForwardConfig(hiddenSize, width, experts);
+    var dense = mixture ? config.dense(hiddenSize, layers, isSparse, width) : feedForward;
     config.finish();
     return config.model(
         ConfigReader.decoder(
@@ -113,10 +118,8 @@ final class Sluice implements Family {
             layers,
             layer ->
                 new LayerConfig(
-                    !kinds.isEmpty() && kinds.get(layer).equals(ConfigReader.LINEAR)
-                        ? linear
-                        : attention,
-                    feedForward,
+                    Objects.requireNonNull(mixers.get(kinds.get(layer))),
+                    isSparse.test(layer) ? feedForward : dense,
                     residual),
             longest,
             norm,
@@ -124,6 +127,16 @@ final class Sluice implements Family {
             range),
         this,
         packing == null ? GatePacking.SEPARATE : GatePacking.parse(packing));
+  }
+
+  private static List<String> kinds(ConfigReader config, int layers) {
+    List<String> kinds =
+        config.layerTypes(
+            layers,
+            List.of(ConfigReader.FULL, ConfigReader.SLIDING, ConfigReader.LINEAR, "attention"));
+    return kinds.isEmpty()
+        ? Collections.nCopies(Math.max(0, layers), ConfigReader.FULL)
+        : kinds.stream().map(kind -> kind.equals("attention") ? ConfigReader.FULL : kind).toList();
   }
 
   private static List<Gate> gates(ConfigReader config) {
@@ -165,10 +178,14 @@ final class Sluice implements Family {
   @Override
   public void write(ModelConfig model, ObjectNode json) {
     var decoder = model.decoder();
-    var attention = decoder.attention();
+    var attention = ConfigWriter.attention(decoder);
     ConfigWriter.head(json, "SluiceForCausalLM", TYPE);
     ConfigWriter.sizes(json, decoder);
-    ConfigWriter.layerTypes(json, decoder);
+    if (decoder.layers().stream().anyMatch(layer -> layer.attention().isEmpty())
+        || ConfigWriter.windows(decoder).isPresent()) {
+      ConfigWriter.layerTypes(json, decoder);
+      ConfigWriter.deltaNet(json, decoder);
+    }
     var gates = json.putArray("gates");
     attention.gates().forEach(gate -> gates.add(gate.name()));
     json.put("softmax_sink", attention.variant().sink().word());

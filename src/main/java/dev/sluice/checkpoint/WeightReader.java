@@ -216,13 +216,13 @@ final class WeightReader {
   /// Whether stored rotary frequencies are those that the configuration gives, within what their
   /// type can hold.
   private boolean areOurFrequencies(Entry entry) {
-    var turning = decoder.attention().positions().rotary();
+    var attention = ConfigWriter.attention(decoder);
+    var turning = attention.positions().rotary();
     if (turning.isEmpty()) {
       return false;
     }
-    var rotary = turning.get();
     float[] ours =
-        rotary.scaling().inverseFrequencies(rotary.theta(), decoder.attention().headDim());
+        turning.get().scaling().inverseFrequencies(turning.get().theta(), attention.headDim());
     if (!entry.type().isFloatingPoint() || !entry.shape().equals(List.of((long) ours.length))) {
       return false;
     }

@@ -16,6 +16,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
+import java.util.stream.Collectors;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -179,6 +180,7 @@ class ModelConfigTest {
           num_experts_per_tok = -                           | num_experts_per_tok 8
           hidden_size = -                                   | hidden_size 2048
           num_hidden_layers = -                             | num_hidden_layers 24
+          norm_topk_prob = -                                | norm_topk_prob false
           """)
   void defaultsOfMixturesAreTaken(String changes, String taken) throws IOException {
     assertEquals(
@@ -325,11 +327,12 @@ class ModelConfigTest {
       textBlock =
           """
           hidden_act = "gelu"                       | hidden_act 'gelu' is not known
-          layer_types = ["full_attention", "sliding_attention"] | layer type 'sliding_attention' is not known
+          layer_types = ["full_attention", "sliding_attention"] | layer_types names sliding_attention, but use_sliding_window is not true
+          layer_types = ["full_attention", "sliding_attention"]; use_sliding_window = true | sliding_window is null
+          layer_types = ["full_attention", "chunked_attention"] | layer type 'chunked_attention' is not known
           layer_types = ["full_attention"]          | layer_types names 1 layers where num_hidden_layers is 2
           layer_types = "full_attention"            | layer_types must be a list of words
-          use_sliding_window = true; layer_types = -; sliding_window = 64; max_window_layers = 1 | use_sliding_window is true with sliding_window 64 from layer max_window_layers 1 on
-          use_sliding_window = true; layer_types = -; sliding_window = -; max_window_layers = 0 | with sliding_window 4096
+          use_sliding_window = true; layer_types = -; sliding_window = 0; max_window_layers = 1 | sliding_window must be positive, not 0
           rope_scaling = {"rope_type": "linear", "factor": 2} | rope type 'linear' is not known
           rope_scaling = {"rope_type": "default", "facter": 2} | rope_scaling.facter is not known (near factor)
           rope_scaling = {"mrope_section": [1, 2]}  | rope_scaling.mrope_section is not known
@@ -370,12 +373,10 @@ class ModelConfigTest {
           mlp_only_layers = ["1"]                | mlp_only_layers must be a list of numbers of layers
           mlp_only_layers = 1                    | mlp_only_layers must be a list of numbers of layers
           decoder_sparse_step = 0                | decoder_sparse_step must be positive, not 0
-          norm_topk_prob = false                 | norm_topk_prob is false
-          norm_topk_prob = -                     | norm_topk_prob is not given, which transformers takes for false
           num_local_experts = 2000000000         | 2000000000 experts are more than
           num_local_experts = 0                  | a token cannot go through 2 of 0 experts
           num_experts_per_tok = 9                | a token cannot go through 9 of 8 experts
-          use_sliding_window = true; sliding_window = 64 | use_sliding_window is true with sliding_window 64, which
+          use_sliding_window = true; sliding_window = -64 | sliding_window must be positive, not -64
           router_aux_loss_coef = NaN             |
           """)
   void whatIsWrongWithAMixtureIsNamed(String changes, String message) {
@@ -389,6 +390,34 @@ class ModelConfigTest {
     }
     String refused = refusal(mixture(changes));
     assertTrue(refused.contains(message), refused);
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      textBlock =
+          """
+          layer_types = -; sliding_window = 64; max_window_layers = 1                | 0 64
+          layer_types = -; sliding_window = -; max_window_layers = 0                 | 4096 4096
+          layer_types = ["sliding_attention", "full_attention"]; sliding_window = 64 | 64 0
+          """)
+  void windowsAreThoseOfTransformers(String changes, String windows) throws IOException {
+    var config = read(qwen3("use_sliding_window = true;" + changes));
+    assertEquals(
+        windows,
+        config.decoder().layers().stream()
+            .map(layer -> "" + layer.attention().orElseThrow().positions().window())
+            .collect(Collectors.joining(" ")));
+    assertEquals(List.of(), config.notes());
+    ModelConfig.of(config.decoder()).write(directory, null);
+    assertEquals(config.decoder(), ModelConfig.read(directory).decoder());
+  }
+
+  @Test
+  void aMixturesWindowIsThatOfAllLayers() throws IOException {
+    var layers = read(mixture("use_sliding_window = true; sliding_window = 64")).decoder().layers();
+    assertEquals(64, layers.get(0).attention().orElseThrow().positions().window());
+    assertEquals(layers.get(0), layers.get(1));
   }
 
   /// `Qwen3MoeDecoderLayer`: layer i has experts if it is not named and i + 1 is a multiple.

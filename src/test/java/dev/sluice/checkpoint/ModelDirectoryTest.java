@@ -61,6 +61,22 @@ class ModelDirectoryTest {
     assertSameFile(directory.resolve("model.safetensors"), again.resolve("model.safetensors"));
   }
 
+  /// The same of the other families that are written, each in its own form; what it then reads is
+  /// the same model.
+  @ParameterizedTest
+  @ValueSource(strings = {"qwen3-next", "qwen3.5", "qwen3.5-moe", "afmoe", "gpt-oss"})
+  void savesTheReferencesBytesInItsOwnForm(String name) throws Exception {
+    Path original = GOLDEN.resolve(name);
+    var opened = ModelDirectory.open(original, Precision.FLOAT32, Device.CPU, false);
+    try (var _ = opened.decoder()) {
+      ModelDirectory.write(directory, opened);
+    }
+    assertSameFile(original.resolve("model.safetensors"), directory.resolve("model.safetensors"));
+    var again = ModelConfig.read(directory);
+    assertEquals(opened.config().decoder(), again.decoder());
+    assertEquals(List.of(), again.notes());
+  }
+
   @ParameterizedTest
   @ValueSource(
       strings = {

@@ -75,7 +75,7 @@ class DifferentLayersTest {
                 4,
                 true),
             layer(attention(8, 4, 6, true).with(new Positions(new Rotary(50, none))), 8, false));
-    return new DecoderConfig(17, HIDDEN, layers, 64, NORM, true, 0.3);
+    return new DecoderConfig(17, HIDDEN, layers, 64, NORM, true, 0.3, 1);
   }
 
   private static AttentionConfig attention(

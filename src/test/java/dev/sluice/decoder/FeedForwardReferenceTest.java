@@ -6,7 +6,6 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.attention.AttentionConfig;
-import dev.sluice.attention.AttentionVariant;
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.attention.Rotary;
 import dev.sluice.decoder.Router.Score;
@@ -326,16 +325,8 @@ class FeedForwardReferenceTest {
     int hidden = 12;
     var norm = new RmsNorm(1e-5);
     var attention =
-        new AttentionConfig(
-            hidden,
-            4,
-            2,
-            6,
-            true,
-            norm,
-            new Rotary(10_000, new RopeScaling.None()),
-            List.of(Gate.SDPA_ELEMENTWISE),
-            AttentionVariant.PLAIN);
+        new AttentionConfig(hidden, 4, 2, 6, true, norm, new Rotary(10_000, new RopeScaling.None()))
+            .with(List.of(Gate.SDPA_ELEMENTWISE));
     var residual = new ResidualVariant(true, 0, 0);
     var dense = new FeedForwardConfig(hidden, 14, Experts.NONE);
     var mixture =

@@ -33,7 +33,22 @@ class ParityTest {
 
   @ParameterizedTest
   @ValueSource(
-      strings = {"paper-baseline", "paper-headwise", "paper-elementwise", "qwen3", "qwen3-yarn"})
+      strings = {
+        "paper-baseline",
+        "paper-headwise",
+        "paper-elementwise",
+        "qwen3",
+        "qwen3-yarn",
+        "qwen3-next",
+        "qwen3.5",
+        "qwen3.5-moe",
+        "qwen3.5-sees",
+        "afmoe",
+        "gpt-oss",
+        "laguna",
+        "laguna-element",
+        "step3.7"
+      })
   void equalsTheReference(String name) {
     var result = Parity.check(TestData.GOLDEN.resolve(name), 2e-4, Device.CPU);
     assertTrue(result.passed(), result.lines()::toString);
