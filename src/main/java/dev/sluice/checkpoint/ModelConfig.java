@@ -183,6 +183,14 @@ public record ModelConfig(
     json.put("rope_theta", rotary.theta());
     switch (rotary.scaling()) {
       case RopeScaling.None() -> json.putNull("rope_scaling");
+      case RopeScaling.Llama3 llama -> {
+        ObjectNode rope = json.putObject("rope_scaling");
+        rope.put("rope_type", "llama3");
+        rope.put("factor", llama.factor());
+        rope.put("original_max_position_embeddings", llama.originalMaxPositionEmbeddings());
+        rope.put("low_freq_factor", llama.lowFrequencyFactor());
+        rope.put("high_freq_factor", llama.highFrequencyFactor());
+      }
       case RopeScaling.Yarn yarn -> {
         ObjectNode rope = json.putObject("rope_scaling");
         rope.put("rope_type", "yarn");
