@@ -53,6 +53,39 @@ public sealed interface RopeScaling {
     }
   }
 
+  /// As Llama 3.1 has it and `transformers` computes it (`modeling_rope_utils.py`): frequencies
+  /// that turn less than `lowFrequencyFactor` times within the trained context are divided by the
+  /// factor, those that turn more than `highFrequencyFactor` times are kept, and those between are
+  /// mixed.
+  ///
+  /// @param factor s, the stretch
+  /// @param originalMaxPositionEmbeddings L₀, the trained context
+  record Llama3(
+      double factor,
+      int originalMaxPositionEmbeddings,
+      double lowFrequencyFactor,
+      double highFrequencyFactor)
+      implements RopeScaling {
+    public Llama3 {
+      if (!(factor >= 1) || !Float.isFinite((float) factor)) {
+        throw new InvalidInputException(
+            "the factor of rope type llama3 must be a number of at least 1, not " + factor);
+      }
+      if (originalMaxPositionEmbeddings < 1) {
+        throw new InvalidInputException(
+            "original_max_position_embeddings of rope type llama3 must be positive, not "
+                + originalMaxPositionEmbeddings);
+      }
+      if (!(lowFrequencyFactor > 0)
+          || !(highFrequencyFactor > lowFrequencyFactor)
+          || !Float.isFinite((float) highFrequencyFactor)) {
+        throw new InvalidInputException(
+            "rope type llama3 needs a positive low_freq_factor and a larger high_freq_factor, not %s and %s"
+                .formatted(lowFrequencyFactor, highFrequencyFactor));
+      }
+    }
+  }
+
   /// One frequency per pair of the `rotaryDimensions`, in radians per position, in float32 as the
   /// reference has them.
   default float[] inverseFrequencies(double theta, int rotaryDimensions) {
@@ -65,13 +98,14 @@ public sealed interface RopeScaling {
     return switch (this) {
       case None() -> inverse;
       case Yarn yarn -> stretch(yarn, inverse, theta, rotaryDimensions);
+      case Llama3 llama -> stretch(llama, inverse);
     };
   }
 
   /// What cosines and sines are multiplied by; scores scale by its square.
   default double scale() {
     return switch (this) {
-      case None() -> 1;
+      case None(), Llama3 _ -> 1;
       case Yarn yarn -> {
         var given = yarn.attentionFactor();
         yield given != null ? given : yarn.factor() <= 1 ? 1 : 0.1 * Math.log(yarn.factor()) + 1;
@@ -96,6 +130,19 @@ public sealed interface RopeScaling {
       float ramp = Math.clamp((float) ((i - low) / (high - low)), 0f, 1f);
       float interpolated = inverse[i] / (float) yarn.factor();
       stretched[i] = interpolated * ramp + inverse[i] * (1 - ramp);
+    }
+    return stretched;
+  }
+
+  private static float[] stretch(Llama3 llama, float[] inverse) {
+    float[] stretched = new float[inverse.length];
+    for (int i = 0; i < inverse.length; i++) {
+      double turns = llama.originalMaxPositionEmbeddings() * inverse[i] / (2 * Math.PI);
+      double kept =
+          (turns - llama.lowFrequencyFactor())
+              / (llama.highFrequencyFactor() - llama.lowFrequencyFactor());
+      double share = Math.clamp(kept, 0.0, 1.0);
+      stretched[i] = (float) (inverse[i] * (share + (1 - share) / llama.factor()));
     }
     return stretched;
   }

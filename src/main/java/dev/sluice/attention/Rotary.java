@@ -18,7 +18,7 @@ public record Rotary(double theta, RopeScaling scaling, double share) {
       throw new InvalidInputException(
           "rope_theta must be a number from 1e-30 to 1e30, not " + theta);
     }
-    if (theta == 1 && !(scaling instanceof RopeScaling.None)) {
+    if (theta == 1 && scaling instanceof RopeScaling.Yarn) {
       throw new InvalidInputException(
           "rope_theta is 1: all dimensions turn alike, so YaRN cannot tell them apart; use"
               + " another");

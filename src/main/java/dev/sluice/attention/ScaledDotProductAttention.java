@@ -152,10 +152,20 @@ final class ScaledDotProductAttention {
     var outputs = new ArrayList<Tensor>();
     for (long first = 0; first < queries; first += block) {
       try (var scope = Scope.open()) {
-        var qBNRH = qBNTH.narrow(2, first, Math.min(block, queries - first));
-        var weights = weights(qBNRH, kBNSH, sinksN, window, keys - queries + first);
+        long rows = Math.min(block, queries - first);
+        long before = keys - queries + first;
+        boolean all = window == 0 || probe.wantsAttention(layer);
+        long start = all ? 0 : Math.max(0, before + 1 - window);
+        long seen = all ? keys : before + rows - start;
+        var weights =
+            weights(
+                qBNTH.narrow(2, first, rows),
+                kBNSH.narrow(2, start, seen),
+                sinksN,
+                window,
+                before - start);
         probe.attention(layer, Math.toIntExact(first), weights);
-        outputs.add(scope.keep(weights.matmul(vBNSH)));
+        outputs.add(scope.keep(weights.matmul(vBNSH.narrow(2, start, seen))));
       }
     }
     return Tensor.concatenate(outputs, 2);

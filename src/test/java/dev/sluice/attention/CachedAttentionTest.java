@@ -267,6 +267,39 @@ class CachedAttentionTest {
     }
   }
 
+  /// The definition without a probe, in several blocks of queries, of which each takes the keys
+  /// that it sees.
+  @Test
+  void gradientsOfLongChunksWithinAWindow() {
+    try (var _ = Scope.open()) {
+      var sequence = Sequence.random(1, 8, 1, 1800, 2, ElementType.FLOAT32, null, true).within(70);
+      var upstream = gaussian(new Random(5), 1, 1800, 8, 2);
+      sequence.qBTNH.requireGradient(true);
+      var results = new ArrayList<float[]>();
+      for (int way = 0; way < 2; way++) {
+        var y =
+            way == 0
+                ? sequence.chunks(List.of(1800), Probe.NONE)
+                : ScaledDotProductAttention.attend(
+                    sequence.qBTNH,
+                    sequence.kBTMH,
+                    sequence.vBTMH,
+                    sequence.sinksN,
+                    null,
+                    sequence.window,
+                    null,
+                    0,
+                    Probe.NONE);
+        y.backward(upstream);
+        results.add(y.detach().floats());
+        results.add(sequence.qBTNH.gradient().floats());
+        sequence.qBTNH.clearGradient();
+      }
+      assertArrayEquals(results.get(2), results.get(0), 2e-5f);
+      assertArrayEquals(results.get(3), results.get(1), 2e-5f);
+    }
+  }
+
   @Test
   void tilesOverACacheRefuseGradients() {
     try (var _ = Scope.open()) {

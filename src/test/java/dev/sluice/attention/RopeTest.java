@@ -61,6 +61,45 @@ class RopeTest {
     assertThrows(InvalidInputException.class, () -> new RopeScaling.Yarn(4, 0));
   }
 
+  /// Frequencies of `transformers` 5.18: kept, mixed and divided.
+  @Test
+  void llama3FollowsTheReference() {
+    var published = new RopeScaling.Llama3(8, 8192, 1, 4);
+    float[] expected = {
+      1f,
+      0.19392276f,
+      0.037606031f,
+      0.0072926651f,
+      0.00052484602f,
+      3.4281024e-05f,
+      6.6478697e-06f,
+      1.2891732e-06f
+    };
+    assertClose(expected, published.inverseFrequencies(5e5, 16));
+    var shorter = new RopeScaling.Llama3(2, 64, 1, 32);
+    float[] mixed = {
+      0.64815998f, 0.27821246f, 0.12708037f, 0.060180631f, 0.029437749f, 0.014500679f
+    };
+    assertClose(mixed, shorter.inverseFrequencies(70, 12));
+    assertEquals(1, published.scale());
+  }
+
+  private static void assertClose(float[] expected, float[] actual) {
+    assertEquals(expected.length, actual.length);
+    for (int i = 0; i < expected.length; i++) {
+      assertEquals(expected[i], actual[i], 1e-6 * expected[i], "frequency " + i);
+    }
+  }
+
+  @Test
+  void llama3RefusesWhatMakesNoSense() {
+    assertThrows(InvalidInputException.class, () -> new RopeScaling.Llama3(0.5, 64, 1, 4));
+    assertThrows(InvalidInputException.class, () -> new RopeScaling.Llama3(2, 0, 1, 4));
+    assertThrows(InvalidInputException.class, () -> new RopeScaling.Llama3(2, 64, 0, 4));
+    assertThrows(InvalidInputException.class, () -> new RopeScaling.Llama3(2, 64, 4, 4));
+    assertThrows(InvalidInputException.class, () -> new RopeScaling.Llama3(2, 64, 1, Double.NaN));
+  }
+
   @Test
   void plainFrequencies() {
     float[] inverse = NONE.inverseFrequencies(10_000, 8);
