@@ -30,7 +30,7 @@ public record Rotary(double theta, RopeScaling scaling, double share) {
   }
 
   /// How many elements of a head turn, as `transformers` rounds it.
-  int dimensions(int headDim) {
+  public int dimensions(int headDim) {
     return (int) (headDim * share);
   }
 }

@@ -183,6 +183,6 @@ final class Afmoe implements Family {
 
   @Override
   public List<Placement> places(ModelConfig model, Parameter parameter) {
-    return Placement.usual(model, parameter, parameter.renamed(NAMES), false);
+    return Placement.usual(model, parameter, parameter.renamed(NAMES));
   }
 }

@@ -71,7 +71,10 @@ final class ConfigReader {
 
   private static final Set<String> ROPE_KEYS =
       Set.copyOf(
-          Stream.concat(YARN.stream(), List.of("rope_type", "type", "rope_theta").stream())
+          Stream.concat(
+                  YARN.stream(),
+                  Stream.of(
+                      "rope_type", "type", "rope_theta", "low_freq_factor", "high_freq_factor"))
               .toList());
 
   /// More than any model has; a configuration that asks for more is refused by its count.
@@ -349,9 +352,10 @@ final class ConfigReader {
             yield new RopeScaling.None();
           }
           case "yarn" -> yarn(object, around.original, around.longest, notes, taken);
+          case "llama3" -> llama3(object);
           default ->
               throw new InvalidInputException(
-                  "rope type %s is not known; only default and yarn are"
+                  "rope type %s is not known; only default, yarn and llama3 are"
                       .formatted(Listing.quoted(kind)));
         };
     for (String key : object.left().keySet()) {
@@ -364,6 +368,22 @@ final class ConfigReader {
     }
     return new Rotary(
         theta, scaling, around.defaults.share != null && part != null ? part : around.share);
+  }
+
+  private static RopeScaling llama3(ConfigKeys rope) {
+    for (String key :
+        List.of(
+            "factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor")) {
+      if (!rope.has(key)) {
+        throw new InvalidInputException(
+            "%s is missing among %s; add it".formatted(rope.named(key), Listing.of(rope.all())));
+      }
+    }
+    return new RopeScaling.Llama3(
+        orElse(rope.number("factor"), 0),
+        Objects.requireNonNull(rope.integer("original_max_position_embeddings")),
+        orElse(rope.number("low_freq_factor"), 0),
+        orElse(rope.number("high_freq_factor"), 0));
   }
 
   private static RopeScaling yarn(

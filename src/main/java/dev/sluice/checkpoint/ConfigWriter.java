@@ -49,6 +49,7 @@ final class ConfigWriter {
     switch (rotary.scaling()) {
       case RopeScaling.None() -> json.putNull("rope_scaling");
       case RopeScaling.Yarn yarn -> yarn(json.putObject("rope_scaling"), yarn);
+      case RopeScaling.Llama3 llama -> llama3(json.putObject("rope_scaling"), llama);
     }
     json.put("attention_bias", false);
     json.put("qkv_bias", false); // the paper's code reads this undeclared key
@@ -92,7 +93,16 @@ final class ConfigWriter {
     switch (rotary.scaling()) {
       case RopeScaling.None() -> rope.put("rope_type", "default");
       case RopeScaling.Yarn yarn -> yarn(rope, yarn);
+      case RopeScaling.Llama3 llama -> llama3(rope, llama);
     }
+  }
+
+  private static void llama3(ObjectNode rope, RopeScaling.Llama3 llama) {
+    rope.put("rope_type", "llama3");
+    rope.put("factor", llama.factor());
+    rope.put("original_max_position_embeddings", llama.originalMaxPositionEmbeddings());
+    rope.put("low_freq_factor", llama.lowFrequencyFactor());
+    rope.put("high_freq_factor", llama.highFrequencyFactor());
   }
 
   private static void yarn(ObjectNode rope, RopeScaling.Yarn yarn) {

@@ -42,7 +42,7 @@ interface Family {
   /// Where a parameter may stand in the file: at the first of these places that is there, and at
   /// the first when it is written.
   default List<Placement> places(ModelConfig model, Parameter parameter) {
-    return Placement.usual(model, parameter, parameter.name(), false);
+    return Placement.usual(model, parameter, parameter.name());
   }
 
   /// What the names of tensors start with that are no part of the model of next tokens.

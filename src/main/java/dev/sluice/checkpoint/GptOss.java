@@ -169,7 +169,7 @@ final class GptOss implements Family {
     if (!expert.matches()) {
       String part = parameter.part();
       String name = part.startsWith("mlp.gate.") ? part.replace("mlp.gate.", "mlp.router.") : part;
-      return Placement.usual(model, parameter, parameter.beside(name), false);
+      return Placement.usual(model, parameter, parameter.beside(name));
     }
     var feedForward = model.decoder().layers().get(parameter.layer()).feedForward();
     long experts = feedForward.experts().count();

@@ -209,7 +209,7 @@ final class Laguna implements Family {
   public List<Placement> places(ModelConfig model, Parameter parameter) {
     String part = parameter.part();
     if (part.equals(ModelDirectory.GATE)) {
-      return Placement.usual(model, parameter, parameter.beside("self_attn.g_proj.weight"), false);
+      return Placement.usual(model, parameter, parameter.beside("self_attn.g_proj.weight"));
     }
     if (part.equals(CORRECTION)) {
       long[] shape = parameter.spec().shape();
@@ -224,6 +224,6 @@ final class Laguna implements Family {
               parameter.beside(part.replace(SHARED, "mlp.shared_experts.")),
               parameter.spec().shape()));
     }
-    return Placement.usual(model, parameter, parameter.name(), false);
+    return Placement.usual(model, parameter, parameter.name());
   }
 }

@@ -23,6 +23,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /// A model as a Hugging Face directory: `config.json` and `model.safetensors` (or shards).
@@ -46,7 +47,12 @@ public final class ModelDirectory {
     /// The weights under the names and in the packing of the family that they were read as, on the
     /// CPU; the caller's scope holds what is new.
     public Map<String, Tensor> packed() {
-      return ModelDirectory.packed(decoder.parameters(), config);
+      return packed(Set.of());
+    }
+
+    /// The same under these names where the family has several.
+    public Map<String, Tensor> packed(Set<String> names) {
+      return ModelDirectory.packed(decoder.parameters(), config, names);
     }
   }
 
@@ -153,11 +159,14 @@ public final class ModelDirectory {
   /// The weights under the names and in the packing of the file that [#write] would write, on the
   /// CPU; the caller's scope holds what is new.
   public static Map<String, Tensor> packed(Decoder decoder) {
-    return packed(decoder.parameters(), ModelConfig.of(decoder.config()));
+    return packed(decoder.parameters(), ModelConfig.of(decoder.config()), Set.of());
   }
 
   /// The same as another configuration has it.
-  static Map<String, Tensor> packed(Parameters parameters, ModelConfig model) {
+  ///
+  /// @param names that are taken where there is a choice
+  private static Map<String, Tensor> packed(
+      Parameters parameters, ModelConfig model, Set<String> names) {
     Map<String, Tensor> packed = new LinkedHashMap<>();
     Map<String, Long> filled = new HashMap<>();
     var specs = model.decoder().parameters();
@@ -166,7 +175,12 @@ public final class ModelDirectory {
         .forEach(
             (name, tensor) -> {
               var spec = Objects.requireNonNull(specs.get(name), name);
-              var place = model.family().places(model, Parameter.of(name, spec)).getFirst();
+              var places = model.family().places(model, Parameter.of(name, spec));
+              var place =
+                  places.stream()
+                      .filter(each -> names.contains(each.tensor()))
+                      .findFirst()
+                      .orElse(places.getFirst());
               var weights = tensor.detach().to(Device.CPU).contiguous();
               if (place.isWhole(weights.elements())) {
                 packed.put(

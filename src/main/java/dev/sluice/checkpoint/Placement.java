@@ -48,8 +48,7 @@ record Placement(
   /// experts, which are each their own or all together in one tensor of their layer.
   ///
   /// @param name the parameter's in the file
-  /// @param fused whether experts are written together; both is read
-  static List<Placement> usual(ModelConfig model, Parameter parameter, String name, boolean fused) {
+  static List<Placement> usual(ModelConfig model, Parameter parameter, String name) {
     long[] shape = parameter.spec().shape();
     Gate gate = model.packedGate();
     if (gate != null
@@ -67,7 +66,7 @@ record Placement(
     }
     var together = together(model, parameter, expert, name, "");
     var withSuffix = together(model, parameter, expert, name, ".weight");
-    return fused ? List.of(together, withSuffix, own) : List.of(own, together, withSuffix);
+    return List.of(own, together, withSuffix);
   }
 
   private static Placement packed(ModelConfig model, Parameter parameter, Gate gate) {

@@ -1,6 +1,5 @@
 package dev.sluice.checkpoint;
 
-import java.util.List;
 import java.util.Set;
 import tools.jackson.databind.node.ObjectNode;
 
@@ -74,10 +73,5 @@ final class Qwen35 extends QwenHybrid {
     ConfigWriter.head(
         json, mixture ? "Qwen3_5MoeForCausalLM" : "Qwen3_5ForCausalLM", mixture ? MIXTURE : DENSE);
     write(model.decoder(), json);
-  }
-
-  @Override
-  public List<Placement> places(ModelConfig model, Parameter parameter) {
-    return Placement.usual(model, parameter, parameter.name(), true);
   }
 }

@@ -44,7 +44,7 @@ final class Qwen3Next extends QwenHybrid {
   public List<Placement> places(ModelConfig model, Parameter parameter) {
     String part = parameter.part();
     if (!part.startsWith(LINEAR + "in_proj_")) {
-      return Placement.usual(model, parameter, parameter.name(), true);
+      return Placement.usual(model, parameter, parameter.name());
     }
     if (!(model.decoder().layers().get(parameter.layer()).mixer()
         instanceof MixerConfig.DeltaNet(var net))) {

@@ -388,7 +388,7 @@ final class Step3 implements Family {
   public List<Placement> places(ModelConfig model, Parameter parameter) {
     Matcher expert = EXPERT.matcher(parameter.part());
     if (!expert.matches()) {
-      return Placement.usual(model, parameter, parameter.renamed(NAMES), false);
+      return Placement.usual(model, parameter, parameter.renamed(NAMES));
     }
     long experts = model.decoder().layers().get(parameter.layer()).feedForward().experts().count();
     long[] shape = parameter.spec().shape();

@@ -222,7 +222,11 @@ final class WeightReader {
       return false;
     }
     float[] ours =
-        turning.get().scaling().inverseFrequencies(turning.get().theta(), attention.headDim());
+        turning
+            .get()
+            .scaling()
+            .inverseFrequencies(
+                turning.get().theta(), turning.get().dimensions(attention.headDim()));
     if (!entry.type().isFloatingPoint() || !entry.shape().equals(List.of((long) ours.length))) {
       return false;
     }

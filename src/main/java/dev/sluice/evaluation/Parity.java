@@ -461,7 +461,7 @@ public final class Parity {
           Gradients.clear(decoder.parameters());
         }
       }
-      return new Course(losses, norms, sums(model));
+      return new Course(losses, norms, sums(model, reference.finalParameters().keySet()));
     }
   }
 
@@ -480,11 +480,12 @@ public final class Parity {
     }
   }
 
-  private static Map<String, ReferenceTraining.Sums> sums(ModelDirectory.Opened model) {
+  private static Map<String, ReferenceTraining.Sums> sums(
+      ModelDirectory.Opened model, Set<String> names) {
     Map<String, ReferenceTraining.Sums> all = new HashMap<>();
     try (var _ = Scope.withoutGradient()) {
       model
-          .packed()
+          .packed(names)
           .forEach(
               (name, tensor) -> {
                 double[] values = tensor.doubles();

@@ -164,7 +164,7 @@ record ReferenceTraining(
   /// @param directory of the model, for messages
   void requireParameters(Path directory, ModelDirectory.Opened model) {
     try (var _ = Scope.withoutGradient()) {
-      var names = model.packed().keySet();
+      var names = model.packed(finalParameters.keySet()).keySet();
       requireAll(directory, names, finalParameters.keySet(), "names no sums of");
       requireAll(directory, finalParameters.keySet(), names, "names the unknown parameter");
     }
