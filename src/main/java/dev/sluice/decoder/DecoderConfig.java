@@ -437,6 +437,13 @@ public record DecoderConfig(
     }
   }
 
+  /// How many numbers the layers keep of a sequence while it grows, token by token.
+  ///
+  /// @param tokens of the sequence
+  public long stateElements(long tokens) {
+    return layers.stream().mapToLong(layer -> layer.mixer().stateElements(tokens)).sum();
+  }
+
   /// Refuses ids outside the vocabulary: the lookup itself would fail without a word, or kill the
   /// process on CUDA.
   public void requireInVocabulary(long[] ids) {

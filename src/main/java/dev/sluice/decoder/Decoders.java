@@ -1,11 +1,17 @@
 package dev.sluice.decoder;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.attention.AttentionConfig;
 import dev.sluice.attention.RopeScaling;
+import dev.sluice.attention.Rotary;
+import dev.sluice.deltanet.DeltaHeads;
+import dev.sluice.deltanet.GatedDeltaNetConfig;
 import dev.sluice.gate.Gate;
+import dev.sluice.tensor.RmsNorm;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.IntStream;
 
 /// Configurations by name. Variants are derived:
 /// `PAPER_DENSE_28.with(List.of(Gate.SDPA_HEADWISE))`.
@@ -67,9 +73,74 @@ public final class Decoders {
     BY_NAME.put("paper-1b-baseline", PAPER_1B_BASELINE);
     BY_NAME.put("paper-1b-gate-headwise", PAPER_1B_GATE_HEADWISE);
     BY_NAME.put("paper-1b-gate-elementwise", PAPER_1B_GATE_ELEMENTWISE);
+    BY_NAME.put("qwen3-next-80b", qwen(151_936, 2048, 512, experts(512, 10, 512), 48, 16, 2, 32, false));
+    BY_NAME.put("qwen3.5-0.8b", qwen(248_320, 1024, 3584, Experts.NONE, 24, 8, 2, 16, true));
+    BY_NAME.put("qwen3.5-2b", qwen(248_320, 2048, 6144, Experts.NONE, 24, 8, 2, 16, true));
+    BY_NAME.put("qwen3.5-4b", qwen(248_320, 2560, 9216, Experts.NONE, 32, 16, 4, 32, true));
+    BY_NAME.put("qwen3.5-9b", qwen(248_320, 4096, 12_288, Experts.NONE, 32, 16, 4, 32, false));
+    BY_NAME.put("qwen3.5-27b", qwen(248_320, 5120, 17_408, Experts.NONE, 64, 24, 4, 48, false));
+    BY_NAME.put("qwen3.5-35b", qwen(248_320, 2048, 512, experts(256, 8, 512), 40, 16, 2, 32, false));
+    BY_NAME.put("qwen3.5-122b", qwen(248_320, 3072, 1024, experts(256, 8, 1024), 48, 32, 2, 64, false));
+    BY_NAME.put("qwen3.5-397b", qwen(248_320, 4096, 1024, experts(512, 10, 1024), 60, 32, 2, 64, false));
   }
 
   private Decoders() {}
+
+  /// Qwen3-Next and the text part of Qwen3.5 as they were released: of four layers three are Gated
+  /// DeltaNet, and the fourth is attention with an elementwise gate (`modeling_qwen3_next.py`,
+  /// `modeling_qwen3_5.py`).
+  private static DecoderConfig qwen(
+      int vocabulary,
+      int hidden,
+      int intermediate,
+      Experts experts,
+      int layers,
+      int heads,
+      int keyValueHeads,
+      int valueHeads,
+      boolean tied) {
+    var norm = new RmsNorm(1e-6, true);
+    var attention =
+        new MixerConfig.SoftmaxAttention(
+            new AttentionConfig(
+                    hidden,
+                    heads,
+                    keyValueHeads,
+                    256,
+                    true,
+                    norm,
+                    new Rotary(1e7, new RopeScaling.None(), 0.25))
+                .with(List.of(Gate.SDPA_ELEMENTWISE)));
+    var linear =
+        new MixerConfig.DeltaNet(
+            new GatedDeltaNetConfig(
+                hidden, new DeltaHeads(16, valueHeads, 128, 128), 4, norm.epsilon()));
+    var feedForward = new FeedForwardConfig(hidden, intermediate, experts);
+    return new DecoderConfig(
+        vocabulary,
+        hidden,
+        IntStream.rangeClosed(1, layers)
+            .mapToObj(
+                layer ->
+                    new LayerConfig(
+                        layer % 4 == 0 ? attention : linear, feedForward, ResidualVariant.PLAIN))
+            .toList(),
+        262_144,
+        norm,
+        tied,
+        0.02,
+        1);
+  }
+
+  private static Experts experts(int count, int perToken, int shared) {
+    return new Experts(
+        count,
+        perToken,
+        Router.SOFTMAX,
+        new SharedExpert(shared, true, new Glu.Swish()),
+        1e-3,
+        0);
+  }
 
   /// The configuration of that name.
   public static DecoderConfig named(String name) {

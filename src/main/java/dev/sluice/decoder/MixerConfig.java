@@ -54,4 +54,19 @@ public sealed interface MixerConfig {
       }
     };
   }
+
+  /// How many numbers the mixer keeps of a sequence: keys and values, which grow with it, or a state
+  /// of fixed size with the tokens that the convolution still needs.
+  ///
+  /// @param tokens of the sequence
+  default long stateElements(long tokens) {
+    return switch (this) {
+      case SoftmaxAttention(var config) -> 2 * tokens * config.keyValueHeads() * config.headDim();
+      case DeltaNet(var config) -> {
+        var heads = config.heads();
+        yield (long) heads.valueHeads() * heads.keyWidth() * heads.valueWidth()
+            + (long) heads.channels() * (config.convolutionWidth() - 1);
+      }
+    };
+  }
 }

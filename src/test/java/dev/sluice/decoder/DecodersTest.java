@@ -23,6 +23,8 @@ import java.util.Map;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 class DecodersTest {
   /// Counts of the released checkpoints; nothing is allocated for them.
@@ -31,6 +33,33 @@ class DecodersTest {
     assertEquals(1_720_837_120L, Decoders.PAPER_1B_BASELINE.parameterCount());
     assertEquals(1_721_754_624L, Decoders.PAPER_1B_GATE_HEADWISE.parameterCount());
     assertEquals(1_728_177_152L, Decoders.PAPER_1B_GATE_ELEMENTWISE.parameterCount());
+  }
+
+  /// Counts of the text parts of the released hybrids, and what a token goes through.
+  @ParameterizedTest
+  @CsvSource({
+    "qwen3-next-80b, 79674391296",
+    "qwen3.5-0.8b, 752393024",
+    "qwen3.5-2b, 1881825088",
+    "qwen3.5-4b, 4205751296",
+    "qwen3.5-9b, 8953803264",
+    "qwen3.5-27b, 26895998464",
+    "qwen3.5-35b, 34660610688",
+    "qwen3.5-122b, 122111526912",
+    "qwen3.5-397b, 396346350336"
+  })
+  void releasedHybridsHaveTheirPublishedSizes(String name, long parameters) {
+    assertEquals(parameters, Decoders.named(name).parameterCount());
+  }
+
+  /// Of Qwen3-Next: 36 layers of 32 · 128 · 128 and 3 · 8192 numbers, 12 of 2 · 2 · 256 a token.
+  @Test
+  void aHybridsStateIsMostlyOfFixedSize() {
+    var next = Decoders.named("qwen3-next-80b");
+    long fixed = 36 * (32 * 128 * 128 + 3 * 8192L);
+    assertEquals(fixed, next.stateElements(0));
+    assertEquals(fixed + 12 * 2 * 2 * 256 * 1000L, next.stateElements(1000));
+    assertEquals(2 * 28 * 8 * 128 * 7L, Decoders.PAPER_DENSE_28.stateElements(7));
   }
 
   @Test
