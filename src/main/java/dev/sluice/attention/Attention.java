@@ -11,7 +11,7 @@ import dev.sluice.gate.Gate;
 import dev.sluice.gate.GatePosition;
 import dev.sluice.gate.GateProjection;
 import dev.sluice.probe.Probe;
-import dev.sluice.state.SequenceState;
+import dev.sluice.state.Past;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Parameters;
@@ -131,10 +131,10 @@ public final class Attention {
   /// Attends over these tokens and those before.
   ///
   /// @param xBTD the layer's pre-normed input
-  /// @param rotation of the T positions
+  /// @param rotation of the T positions of each row
   /// @param past the tokens before, or null when there are none
   /// @return `[B, T, D]`, to be added to the residual stream
-  public Tensor forward(Tensor xBTD, Rotation rotation, @Nullable SequenceState past, Probe probe) {
+  public Tensor forward(Tensor xBTD, Rotation rotation, @Nullable Past past, Probe probe) {
     var projected = precision.linear(xBTD, projections).iterator();
     var qBTNH = heads(projected.next(), config.attentionHeads());
     var kBTMH = heads(projected.next(), keyHeads(config));

@@ -48,7 +48,7 @@ final class RotatedHeads {
             rotation.cosines().memory(),
             rotation.sines().memory(),
             Math.toIntExact(rotation.cosines().size(-1)),
-            x.size(1));
+            rotation.cosines().size(0) * x.size(1));
     var out = Tensor.uninitialized(x, x.type(), x.shape());
     var xs = x.numbers();
     var factors = weight == null ? null : norm.factors(weight);

@@ -2,12 +2,13 @@ package dev.sluice.attention;
 
 import dev.sluice.gate.SigmoidGate;
 import dev.sluice.probe.Probe;
-import dev.sluice.state.SequenceState;
+import dev.sluice.state.Past;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -39,7 +40,9 @@ final class ScaledDotProductAttention {
   /// @param vBTMH values
   /// @param sinksN float32, or null for plain softmax
   /// @param gateLogits as in [SigmoidGate#composed], or null for no gate
-  /// @param past the keys and values before these, which takes these up; null when there are none
+  /// @param past the keys and values before these, which takes these up; null when there are none.
+  ///   Its rows may have different lengths, so each is attended by itself, as if it were alone; but
+  ///   for a probe, which is given the weights of all at once, they must have one length
   /// @return `[B, T, N, H]`
   static Tensor attend(
       Tensor qBTNH,
@@ -47,13 +50,17 @@ final class ScaledDotProductAttention {
       Tensor vBTMH,
       @Nullable Tensor sinksN,
       @Nullable Tensor gateLogits,
-      @Nullable SequenceState past,
+      @Nullable Past past,
       int layer,
       Probe probe) {
     boolean inTiles = qBTNH.isOnCpu() && !probe.wantsAttention(layer);
     Tensor yBTNH;
-    if (past != null) {
-      yBTNH = attendCached(qBTNH, kBTMH, vBTMH, sinksN, past, inTiles, layer, probe);
+    if (past != null && probe.wantsAttention(layer)) {
+      yBTNH = attendWatched(qBTNH, kBTMH, vBTMH, sinksN, past, layer, probe);
+    } else if (past != null) {
+      yBTNH =
+          past.byRow(
+              row -> attendCached(qBTNH, kBTMH, vBTMH, sinksN, past, row, inTiles, layer, probe));
     } else if (!inTiles) {
       yBTNH = withoutTiles(qBTNH, kBTMH, vBTMH, sinksN, layer, probe);
     } else if (sinksN != null) {
@@ -64,18 +71,20 @@ final class ScaledDotProductAttention {
     return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
   }
 
+  /// Attends over one row's tokens and those before.
   private static Tensor attendCached(
       Tensor qBTNH,
       Tensor kBTMH,
       Tensor vBTMH,
       @Nullable Tensor sinksN,
-      SequenceState past,
+      Past past,
+      int row,
       boolean inTiles,
       int layer,
       Probe probe) {
-    var query = qBTNH.to(ElementType.FLOAT32);
-    var kBSMH = past.keys(layer, kBTMH.transpose(1, 2)).transpose(1, 2);
-    var vBSMH = past.values(layer, vBTMH.transpose(1, 2)).transpose(1, 2);
+    var query = Past.row(qBTNH, row).to(ElementType.FLOAT32);
+    var kBSMH = past.keys(layer, row, Past.row(kBTMH, row).transpose(1, 2)).transpose(1, 2);
+    var vBSMH = past.values(layer, row, Past.row(vBTMH, row).transpose(1, 2)).transpose(1, 2);
     boolean maskless = sinksN == null && query.size(1) == kBSMH.size(1);
     if (!inTiles
         || maskless
@@ -85,6 +94,26 @@ final class ScaledDotProductAttention {
     }
     var attended = CausalAttention.applyCached(query, kBSMH, vBSMH);
     return sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
+  }
+
+  /// Attends over all rows' tokens and those before, at once.
+  private static Tensor attendWatched(
+      Tensor qBTNH,
+      Tensor kBTMH,
+      Tensor vBTMH,
+      @Nullable Tensor sinksN,
+      Past past,
+      int layer,
+      Probe probe) {
+    if (Arrays.stream(past.lengths()).distinct().count() > 1) {
+      throw new IllegalStateException(
+          "attention over sequences of %s tokens has no weights of one shape; watch them one by one"
+              .formatted(Arrays.toString(past.lengths())));
+    }
+    var kBMSH = past.byRow(row -> past.keys(layer, row, Past.row(kBTMH, row).transpose(1, 2)));
+    var vBMSH = past.byRow(row -> past.values(layer, row, Past.row(vBTMH, row).transpose(1, 2)));
+    return withoutTiles(
+        qBTNH, kBMSH.transpose(1, 2), vBMSH.transpose(1, 2), sinksN, layer, probe);
   }
 
   private static Tensor withoutTiles(

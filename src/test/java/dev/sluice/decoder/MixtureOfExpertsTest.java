@@ -6,9 +6,9 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
-import dev.sluice.state.SequenceState;
 import dev.sluice.gate.Gate;
 import dev.sluice.probe.Probe;
+import dev.sluice.state.SequenceState;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
@@ -206,7 +206,8 @@ class MixtureOfExpertsTest {
       var ids = Tensor.of(tokens, 1, 9);
       float[] expected = decoder.logits(decoder.hiddenStates(ids, null, Probe.NONE)).floats();
       var parts = new ArrayList<Tensor>();
-      try (var cache = new SequenceState(TinyDecoders.LAYERS, 9)) {
+      try (var state = new SequenceState(1, 9)) {
+        var cache = state.past(state.take());
         for (int[] chunk : new int[][] {{0, 4}, {4, 1}, {5, 4}}) {
           parts.add(
               decoder.logits(
