@@ -112,8 +112,7 @@ final class ScaledDotProductAttention {
     }
     var kBMSH = past.byRow(row -> past.keys(layer, row, Past.row(kBTMH, row).transpose(1, 2)));
     var vBMSH = past.byRow(row -> past.values(layer, row, Past.row(vBTMH, row).transpose(1, 2)));
-    return withoutTiles(
-        qBTNH, kBMSH.transpose(1, 2), vBMSH.transpose(1, 2), sinksN, layer, probe);
+    return withoutTiles(qBTNH, kBMSH.transpose(1, 2), vBMSH.transpose(1, 2), sinksN, layer, probe);
   }
 
   private static Tensor withoutTiles(

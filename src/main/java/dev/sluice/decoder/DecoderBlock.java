@@ -15,8 +15,8 @@ import java.util.Objects;
 import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
-/// x ← x + Mixer(norm(x)); x ← x + FeedForward(norm(x)); what is added is normed or clipped
-/// first where the model says so.
+/// x ← x + Mixer(norm(x)); x ← x + FeedForward(norm(x)); what is added is normed or clipped first
+/// where the model says so.
 final class DecoderBlock {
   /// The residual stream between blocks: the sum of both, which the next norm takes.
   ///
@@ -77,8 +77,7 @@ final class DecoderBlock {
 
   /// A block's first sublayer.
   private interface Mixer {
-    Tensor forward(
-        Tensor xBTD, @Nullable Rotation rotation, @Nullable Past past, Probe probe);
+    Tensor forward(Tensor xBTD, @Nullable Rotation rotation, @Nullable Past past, Probe probe);
   }
 
   private static Mixer mixer(

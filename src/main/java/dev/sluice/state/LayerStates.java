@@ -35,8 +35,7 @@ final class LayerStates implements AutoCloseable {
     int tokens = Math.addExact(slot.length(), Math.toIntExact(added.size(2)));
     if (tokens > capacity) {
       throw new IllegalStateException(
-          "%s has no room for %d more; a slot holds %d"
-              .formatted(slot, added.size(2), capacity));
+          "%s has no room for %d more; a slot holds %d".formatted(slot, added.size(2), capacity));
     }
     var all = growing.get(key);
     expect(slot, key, all == null, all != null && fits(all, added), added);

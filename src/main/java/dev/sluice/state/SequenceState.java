@@ -94,8 +94,7 @@ public final class SequenceState implements AutoCloseable {
   public Slot copyPrefix(Slot from, int tokens) {
     requireWhole(from);
     if (tokens < 0 || tokens > from.length()) {
-      throw new IllegalArgumentException(
-          "%s has no prefix of %d tokens".formatted(from, tokens));
+      throw new IllegalArgumentException("%s has no prefix of %d tokens".formatted(from, tokens));
     }
     if (tokens < from.length()) {
       from.states.requireCuttable(from, tokens);

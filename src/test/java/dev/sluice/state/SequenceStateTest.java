@@ -231,7 +231,8 @@ class SequenceStateTest {
       var roomy = state.take();
       var both = state.past(roomy, full);
       pass(state.past(full), 0, 10);
-      refuses("slot 0 of 10 tokens has no room for 1 more; a slot holds 10", () -> both.begin(2, 1));
+      refuses(
+          "slot 0 of 10 tokens has no room for 1 more; a slot holds 10", () -> both.begin(2, 1));
       refuses("no pass over", () -> both.keys(0, 0, tokens(0, 1)));
       refuses(IllegalArgumentException.class, "3 rows for 2 slots", () -> both.begin(3, 0));
       refuses(IllegalArgumentException.class, "1 rows for 2 slots", () -> both.begin(1, 0));
