@@ -76,7 +76,7 @@ public final class GatedDeltaNet {
     long kept = config.convolutionWidth() - 1L;
     var histories =
         past.recurrent(layer, CONVOLUTION, xBTC, xBTC.type(), kept, config.heads().channels());
-    var history = Tensor.concatenate(histories, 0);
+    var history = together(histories, FusedOp.recording(List.of(xBTC), List.of(convolution)));
     var mixed = ShortConvolution.apply(xBTC, convolution, history);
     leave(histories, ShortConvolution.history(xBTC, convolution, history));
     return mixed;
@@ -98,9 +98,8 @@ public final class GatedDeltaNet {
             heads.valueHeads(),
             heads.keyWidth(),
             heads.valueWidth());
-    if (mixed.size(1) == 1
-        && mixed.isOnCpu()
-        && !FusedOp.recording(List.of(mixed, g, beta), List.of())) {
+    boolean recorded = FusedOp.recording(List.of(mixed, g, beta), List.of());
+    if (mixed.size(1) == 1 && mixed.isOnCpu() && !recorded) {
       return past.byRow(
           row ->
               DeltaRule.step(
@@ -110,9 +109,16 @@ public final class GatedDeltaNet {
                   memories.get(row),
                   heads));
     }
-    var result = DeltaRule.apply(mixed, g, beta, Tensor.concatenate(memories, 0), heads);
+    var result = DeltaRule.apply(mixed, g, beta, together(memories, recorded), heads);
     leave(memories, result.state());
     return result.yBTNV();
+  }
+
+  /// The states of all rows.
+  ///
+  /// @param recorded whether they must stay as they are until a backward pass
+  private static Tensor together(List<Tensor> states, boolean recorded) {
+    return states.size() == 1 && !recorded ? states.getFirst() : Tensor.concatenate(states, 0);
   }
 
   /// Puts what the rows of a batch leave in place of what they left before.

@@ -28,6 +28,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
+import java.util.Objects;
 import java.util.Random;
 import java.util.SplittableRandom;
 import java.util.stream.Collectors;
@@ -438,6 +439,34 @@ class SequencesTest {
         text.assertClose(0, reading.logits(), "after a failure");
       }
     }
+  }
+
+  /// What a pass has recorded does not change with the state that it left behind.
+  @ParameterizedTest
+  @EnumSource(Model.class)
+  void laterPassesChangeNoGradient(Model model) {
+    scope.close();
+    scope = Scope.open(); // which records gradients
+    var gradients = new ArrayList<float[]>();
+    for (boolean later : new boolean[] {false, true}) {
+      try (var decoder = model.decoder(Precision.FLOAT32);
+          var state = new SequenceState(1, TOKENS)) {
+        var ids = Tensor.of(TinyDecoders.tokens(30, 4), 1, 30);
+        var past = state.past(state.take());
+        try (var _ = Scope.withoutGradient()) {
+          decoder.hiddenStates(ids.narrow(1, 0, 11), past, Probe.NONE);
+        }
+        var logits = decoder.logits(decoder.hiddenStates(ids.narrow(1, 11, 9), past, Probe.NONE));
+        if (later) {
+          decoder.hiddenStates(ids.narrow(1, 20, 10), past, Probe.NONE);
+        }
+        logits.square().sum().backward();
+        var weight = decoder.parameters().get("model.layers.0.mlp.down_proj.weight");
+        gradients.add(Objects.requireNonNull(weight.gradient()).floats());
+      }
+    }
+    assertArrayEquals(gradients.getFirst(), gradients.getLast());
+    assertTrue(gradients.getFirst()[0] != 0);
   }
 
   /// Weights of sequences of different lengths are no tensor that a probe could be given.
