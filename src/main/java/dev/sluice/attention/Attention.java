@@ -11,7 +11,7 @@ import dev.sluice.gate.Gate;
 import dev.sluice.gate.GatePosition;
 import dev.sluice.gate.GateProjection;
 import dev.sluice.probe.Probe;
-import dev.sluice.state.SequenceState;
+import dev.sluice.state.Past;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Parameters;
@@ -147,11 +147,11 @@ public final class Attention {
   /// Attends over these tokens and those before.
   ///
   /// @param xBTD the layer's pre-normed input
-  /// @param rotation of the T positions; null where the layer turns nothing
+  /// @param rotation of the T positions of each row; null where the layer turns nothing
   /// @param past the tokens before, or null when there are none
   /// @return `[B, T, D]`, to be added to the residual stream
   public Tensor forward(
-      Tensor xBTD, @Nullable Rotation rotation, @Nullable SequenceState past, Probe probe) {
+      Tensor xBTD, @Nullable Rotation rotation, @Nullable Past past, Probe probe) {
     var projected = precision.linear(xBTD, projections).iterator();
     var qBTNH = heads(biased(projected.next(), queryBias), config.attentionHeads());
     var kBTMH = heads(biased(projected.next(), keyBias), keyHeads(config));

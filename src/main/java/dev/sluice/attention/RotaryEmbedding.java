@@ -4,6 +4,7 @@ import dev.sluice.kernel.Rotations;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
+import java.util.Arrays;
 
 /// Rotary position embedding on the first R of H dimensions, in half-split pairs (i, i + R/2) as in
 /// Qwen3.
@@ -20,30 +21,47 @@ public final class RotaryEmbedding {
     this.attentionFactor = rotary.scaling().scale();
   }
 
-  /// Cosines and sines of `tokens` positions from `start`, each `[T, 1, R/2]`.
+  /// The rotation of `tokens` positions from `start`, the same in each row of a batch.
   public Rotation rotation(int start, int tokens, Device device) {
+    return rotation(new int[] {start}, tokens, device);
+  }
+
+  /// The rotation of `tokens` positions.
+  ///
+  /// @param starts the first position of each row of a batch, or one for all
+  public Rotation rotation(int[] starts, int tokens, Device device) {
+    boolean alike = Arrays.stream(starts).distinct().count() == 1;
+    int rows = alike ? 1 : starts.length;
     int half = inverseFrequencies.length;
-    float[] cos = new float[tokens * half];
-    float[] sin = new float[tokens * half];
-    for (int t = 0; t < tokens; t++) {
+    float[] cos = new float[rows * tokens * half];
+    float[] sin = new float[rows * tokens * half];
+    for (int p = 0; p < rows * tokens; p++) {
+      int position = starts[p / tokens] + p % tokens;
       for (int i = 0; i < half; i++) {
-        float angle = (start + t) * inverseFrequencies[i]; // a float32 product, as in the reference
-        cos[t * half + i] = (float) (Math.cos(angle) * attentionFactor);
-        sin[t * half + i] = (float) (Math.sin(angle) * attentionFactor);
+        float angle = position * inverseFrequencies[i]; // a float32 product, as in the reference
+        cos[p * half + i] = (float) (Math.cos(angle) * attentionFactor);
+        sin[p * half + i] = (float) (Math.sin(angle) * attentionFactor);
       }
     }
     return new Rotation(
-        Tensor.of(cos, tokens, 1, half).to(device), Tensor.of(sin, tokens, 1, half).to(device));
+        Tensor.of(cos, rows, tokens, 1, half).to(device),
+        Tensor.of(sin, rows, tokens, 1, half).to(device));
   }
 
-  /// The rotation of consecutive positions.
+  /// The rotation of the positions of a batch.
+  ///
+  /// @param cosines `[B, T, 1, R/2]`, or `[1, T, 1, R/2]` where all rows are alike
+  /// @param sines likewise
   public record Rotation(Tensor cosines, Tensor sines) {
     /// As kernels take it.
     ///
     /// @param tokens T
     Rotations ofPositions(long tokens) {
       return new Rotations(
-          cosines.memory(), sines.memory(), Math.toIntExact(cosines.size(-1)), tokens);
+          cosines.memory(),
+          sines.memory(),
+          Math.toIntExact(cosines.size(-1)),
+          cosines.size(0) * tokens);
     }
 
     /// Rotates queries or keys `[B, T, heads, H]`.

@@ -2,12 +2,13 @@ package dev.sluice.attention;
 
 import dev.sluice.gate.SigmoidGate;
 import dev.sluice.probe.Probe;
-import dev.sluice.state.SequenceState;
+import dev.sluice.state.Past;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -41,7 +42,9 @@ final class ScaledDotProductAttention {
   /// @param sinksN float32, or null for plain softmax
   /// @param gateLogits as in [SigmoidGate#composed], or null for no gate
   /// @param window as in [Positions#window]
-  /// @param past the keys and values before these, which takes these up; null when there are none
+  /// @param past the keys and values before these, which takes these up; null when there are none.
+  ///   Its rows may have different lengths, so each is attended by itself, as if it were alone; but
+  ///   for a probe, which is given the weights of all at once, they must have one length
   /// @return `[B, T, N, H]`
   static Tensor attend(
       Tensor qBTNH,
@@ -50,13 +53,19 @@ final class ScaledDotProductAttention {
       @Nullable Tensor sinksN,
       @Nullable Tensor gateLogits,
       int window,
-      @Nullable SequenceState past,
+      @Nullable Past past,
       int layer,
       Probe probe) {
     boolean inTiles = qBTNH.isOnCpu() && !probe.wantsAttention(layer);
     Tensor yBTNH;
-    if (past != null) {
-      yBTNH = attendCached(qBTNH, kBTMH, vBTMH, sinksN, window, past, inTiles, layer, probe);
+    if (past != null && probe.wantsAttention(layer)) {
+      yBTNH = attendWatched(qBTNH, kBTMH, vBTMH, sinksN, window, past, layer, probe);
+    } else if (past != null) {
+      yBTNH =
+          past.byRow(
+              row ->
+                  attendCached(
+                      qBTNH, kBTMH, vBTMH, sinksN, window, past, row, inTiles, layer, probe));
     } else if (!inTiles) {
       yBTNH = withoutTiles(qBTNH, kBTMH, vBTMH, sinksN, window, layer, probe);
     } else if (sinksN != null) {
@@ -67,23 +76,29 @@ final class ScaledDotProductAttention {
     return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
   }
 
+  /// Attends over one row's tokens and those before.
   private static Tensor attendCached(
       Tensor qBTNH,
       Tensor kBTMH,
       Tensor vBTMH,
       @Nullable Tensor sinksN,
       int window,
-      SequenceState past,
+      Past past,
+      int row,
       boolean inTiles,
       int layer,
       Probe probe) {
-    var query = qBTNH.to(ElementType.FLOAT32);
-    var kBSMH = past.keys(layer, kBTMH.transpose(1, 2)).transpose(1, 2);
-    var vBSMH = past.values(layer, vBTMH.transpose(1, 2)).transpose(1, 2);
-    if (!probe.wantsAttention(layer)) { // who watches sees all keys, also those without weight
-      kBSMH = lastSeen(kBSMH, query.size(1), window);
-      vBSMH = lastSeen(vBSMH, query.size(1), window);
-    }
+    var query = Past.row(qBTNH, row).to(ElementType.FLOAT32);
+    var kBSMH =
+        lastSeen(
+            past.keys(layer, row, Past.row(kBTMH, row).transpose(1, 2)).transpose(1, 2),
+            query.size(1),
+            window);
+    var vBSMH =
+        lastSeen(
+            past.values(layer, row, Past.row(vBTMH, row).transpose(1, 2)).transpose(1, 2),
+            query.size(1),
+            window);
     long keys = kBSMH.size(1);
     boolean maskless = sinksN == null && query.size(1) == keys && within(window, keys);
     if (!inTiles
@@ -106,6 +121,28 @@ final class ScaledDotProductAttention {
     long keys = tensorBSMH.size(1);
     long seen = window == 0 ? keys : Math.min(keys, window + queries - 1);
     return seen == keys ? tensorBSMH : tensorBSMH.narrow(1, keys - seen, seen);
+  }
+
+  /// Attends over all rows' tokens and those before, at once; who watches sees all keys, also those
+  /// that a window hides.
+  private static Tensor attendWatched(
+      Tensor qBTNH,
+      Tensor kBTMH,
+      Tensor vBTMH,
+      @Nullable Tensor sinksN,
+      int window,
+      Past past,
+      int layer,
+      Probe probe) {
+    if (Arrays.stream(past.lengths()).distinct().count() > 1) {
+      throw new IllegalStateException(
+          "attention over sequences of %s tokens has no weights of one shape; watch them one by one"
+              .formatted(Arrays.toString(past.lengths())));
+    }
+    var kBMSH = past.byRow(row -> past.keys(layer, row, Past.row(kBTMH, row).transpose(1, 2)));
+    var vBMSH = past.byRow(row -> past.values(layer, row, Past.row(vBTMH, row).transpose(1, 2)));
+    return withoutTiles(
+        qBTNH, kBMSH.transpose(1, 2), vBMSH.transpose(1, 2), sinksN, window, layer, probe);
   }
 
   private static Tensor withoutTiles(

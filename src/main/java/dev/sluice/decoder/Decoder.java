@@ -3,7 +3,7 @@ package dev.sluice.decoder;
 import dev.sluice.attention.RotaryEmbedding;
 import dev.sluice.attention.RotaryEmbedding.Rotation;
 import dev.sluice.probe.Probe;
-import dev.sluice.state.SequenceState;
+import dev.sluice.state.Past;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.ParameterSpec;
@@ -137,16 +137,20 @@ public final class Decoder implements AutoCloseable {
   /// The hidden states `[B, T, D]` after the final norm.
   ///
   /// @param idsBT token ids, int64
-  /// @param past the tokens before, which grows by these; null when there are none
-  public Tensor hiddenStates(Tensor idsBT, @Nullable SequenceState past, Probe probe) {
+  /// @param past what the tokens continue, a sequence for each row, which grow by these; null when
+  ///   there are no tokens before and will be none after
+  public Tensor hiddenStates(Tensor idsBT, @Nullable Past past, Probe probe) {
     return hiddenStates(idsBT, past, probe, null);
   }
 
   private Tensor hiddenStates(
-      Tensor idsBT, @Nullable SequenceState past, Probe probe, @Nullable ExpertLoad load) {
+      Tensor idsBT, @Nullable Past past, Probe probe, @Nullable ExpertLoad load) {
     try (var scope = Scope.open()) {
-      int start = past == null ? 0 : past.length();
       int tokens = Math.toIntExact(idsBT.size(1));
+      int[] starts = past == null ? new int[1] : past.lengths();
+      if (past != null) {
+        past.begin(idsBT.size(0), tokens);
+      }
       Map<RotaryEmbedding, Rotation> rotations = new HashMap<>();
       var x = new DecoderBlock.Residual(embedded(idsBT), null);
       for (int layer = 0; layer < blocks.size(); layer++) {
@@ -156,7 +160,7 @@ public final class Decoder implements AutoCloseable {
                 .map(
                     embedding ->
                         rotations.computeIfAbsent(
-                            embedding, each -> each.rotation(start, tokens, device)))
+                            embedding, each -> each.rotation(starts, tokens, device)))
                 .orElse(null);
         try (var block = Scope.open()) {
           x = blocks.get(layer).forward(x, rotation, past, probe, load);

@@ -4,7 +4,7 @@ import dev.sluice.attention.Attention;
 import dev.sluice.attention.RotaryEmbedding.Rotation;
 import dev.sluice.deltanet.GatedDeltaNet;
 import dev.sluice.probe.Probe;
-import dev.sluice.state.SequenceState;
+import dev.sluice.state.Past;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
@@ -60,7 +60,7 @@ final class DecoderBlock {
   Residual forward(
       Residual x,
       @Nullable Rotation rotation,
-      @Nullable SequenceState past,
+      @Nullable Past past,
       Probe probe,
       @Nullable ExpertLoad load) {
     var before = attentionNorm.apply(x.streamBTD, x.addedBTD);
@@ -73,8 +73,7 @@ final class DecoderBlock {
 
   /// A block's first sublayer.
   private interface Mixer {
-    Tensor forward(
-        Tensor xBTD, @Nullable Rotation rotation, @Nullable SequenceState past, Probe probe);
+    Tensor forward(Tensor xBTD, @Nullable Rotation rotation, @Nullable Past past, Probe probe);
   }
 
   private static Mixer mixer(

@@ -73,15 +73,19 @@ public final class Decoders {
     BY_NAME.put("paper-1b-baseline", PAPER_1B_BASELINE);
     BY_NAME.put("paper-1b-gate-headwise", PAPER_1B_GATE_HEADWISE);
     BY_NAME.put("paper-1b-gate-elementwise", PAPER_1B_GATE_ELEMENTWISE);
-    BY_NAME.put("qwen3-next-80b", qwen(151_936, 2048, 512, experts(512, 10, 512), 48, 16, 2, 32, false));
+    BY_NAME.put(
+        "qwen3-next-80b", qwen(151_936, 2048, 512, experts(512, 10, 512), 48, 16, 2, 32, false));
     BY_NAME.put("qwen3.5-0.8b", qwen(248_320, 1024, 3584, Experts.NONE, 24, 8, 2, 16, true));
     BY_NAME.put("qwen3.5-2b", qwen(248_320, 2048, 6144, Experts.NONE, 24, 8, 2, 16, true));
     BY_NAME.put("qwen3.5-4b", qwen(248_320, 2560, 9216, Experts.NONE, 32, 16, 4, 32, true));
     BY_NAME.put("qwen3.5-9b", qwen(248_320, 4096, 12_288, Experts.NONE, 32, 16, 4, 32, false));
     BY_NAME.put("qwen3.5-27b", qwen(248_320, 5120, 17_408, Experts.NONE, 64, 24, 4, 48, false));
-    BY_NAME.put("qwen3.5-35b", qwen(248_320, 2048, 512, experts(256, 8, 512), 40, 16, 2, 32, false));
-    BY_NAME.put("qwen3.5-122b", qwen(248_320, 3072, 1024, experts(256, 8, 1024), 48, 32, 2, 64, false));
-    BY_NAME.put("qwen3.5-397b", qwen(248_320, 4096, 1024, experts(512, 10, 1024), 60, 32, 2, 64, false));
+    BY_NAME.put(
+        "qwen3.5-35b", qwen(248_320, 2048, 512, experts(256, 8, 512), 40, 16, 2, 32, false));
+    BY_NAME.put(
+        "qwen3.5-122b", qwen(248_320, 3072, 1024, experts(256, 8, 1024), 48, 32, 2, 64, false));
+    BY_NAME.put(
+        "qwen3.5-397b", qwen(248_320, 4096, 1024, experts(512, 10, 1024), 60, 32, 2, 64, false));
   }
 
   private Decoders() {}
@@ -134,12 +138,7 @@ public final class Decoders {
 
   private static Experts experts(int count, int perToken, int shared) {
     return new Experts(
-        count,
-        perToken,
-        Router.SOFTMAX,
-        new SharedExpert(shared, true, new Glu.Swish()),
-        1e-3,
-        0);
+        count, perToken, Router.SOFTMAX, new SharedExpert(shared, true, new Glu.Swish()), 1e-3, 0);
   }
 
   /// The configuration of that name.

@@ -55,8 +55,8 @@ public sealed interface MixerConfig {
     };
   }
 
-  /// How many numbers the mixer keeps of a sequence: keys and values, which grow with it, or a state
-  /// of fixed size with the tokens that the convolution still needs.
+  /// How many numbers the mixer keeps of a sequence: keys and values, which grow with it, or a
+  /// state of fixed size with the tokens that the convolution still needs.
   ///
   /// @param tokens of the sequence
   default long stateElements(long tokens) {

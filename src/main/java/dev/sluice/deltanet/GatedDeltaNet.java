@@ -1,9 +1,11 @@
 package dev.sluice.deltanet;
 
-import dev.sluice.state.SequenceState;
+import dev.sluice.state.Past;
+import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
+import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
@@ -56,14 +58,9 @@ public final class GatedDeltaNet {
   /// @param xBTD the layer's pre-normed input
   /// @param past what the tokens before left, or null when there are none
   /// @return `[B, T, D]`, to be added to the residual stream
-  public Tensor forward(Tensor xBTD, @Nullable SequenceState past) {
+  public Tensor forward(Tensor xBTD, @Nullable Past past) {
     var projected = precision.linear(xBTD, projections);
-    var history = past == null ? null : past.recurrent(layer, CONVOLUTION);
-    var mixed = ShortConvolution.apply(projected.get(0), convolution, history);
-    if (past != null) {
-      past.leave(
-          layer, CONVOLUTION, ShortConvolution.history(projected.get(0), convolution, history));
-    }
+    var mixed = convolved(projected.get(0), past);
     var rates = DeltaRates.of(projected.get(3), projected.get(2), logA, bias);
     var yBTNV = remembered(mixed, rates, past);
     var zBTNV = projected.get(1).reshape(yBTNV.shape());
@@ -72,20 +69,64 @@ public final class GatedDeltaNet {
         gated.reshape(xBTD.size(0), xBTD.size(1), config.resultWidth()), output);
   }
 
-  private Tensor remembered(Tensor mixed, DeltaRates rates, @Nullable SequenceState past) {
-    var memory = past == null ? null : past.recurrent(layer, MEMORY);
-    var inputs = List.of(mixed, rates.decaysBTN(), rates.ratesBTN());
-    if (memory != null
-        && mixed.size(1) == 1
-        && mixed.isOnCpu()
-        && !FusedOp.recording(inputs, List.of())) {
-      return DeltaRule.step(mixed, rates.decaysBTN(), rates.ratesBTN(), memory, config.heads());
+  private Tensor convolved(Tensor xBTC, @Nullable Past past) {
+    if (past == null) {
+      return ShortConvolution.apply(xBTC, convolution, null);
     }
-    var result =
-        DeltaRule.apply(mixed, rates.decaysBTN(), rates.ratesBTN(), memory, config.heads());
-    if (past != null) {
-      past.leave(layer, MEMORY, result.state());
+    long kept = config.convolutionWidth() - 1L;
+    var histories =
+        past.recurrent(layer, CONVOLUTION, xBTC, xBTC.type(), kept, config.heads().channels());
+    var history = together(histories, FusedOp.recording(List.of(xBTC), List.of(convolution)));
+    var mixed = ShortConvolution.apply(xBTC, convolution, history);
+    leave(histories, ShortConvolution.history(xBTC, convolution, history));
+    return mixed;
+  }
+
+  private Tensor remembered(Tensor mixed, DeltaRates rates, @Nullable Past past) {
+    var g = rates.decaysBTN();
+    var beta = rates.ratesBTN();
+    var heads = config.heads();
+    if (past == null) {
+      return DeltaRule.apply(mixed, g, beta, null, heads).yBTNV();
     }
+    var memories =
+        past.recurrent(
+            layer,
+            MEMORY,
+            mixed,
+            ElementType.FLOAT32,
+            heads.valueHeads(),
+            heads.keyWidth(),
+            heads.valueWidth());
+    boolean recorded = FusedOp.recording(List.of(mixed, g, beta), List.of());
+    if (mixed.size(1) == 1 && mixed.isOnCpu() && !recorded) {
+      return past.byRow(
+          row ->
+              DeltaRule.step(
+                  Past.row(mixed, row),
+                  Past.row(g, row),
+                  Past.row(beta, row),
+                  memories.get(row),
+                  heads));
+    }
+    var result = DeltaRule.apply(mixed, g, beta, together(memories, recorded), heads);
+    leave(memories, result.state());
     return result.yBTNV();
+  }
+
+  /// The states of all rows.
+  ///
+  /// @param recorded whether they must stay as they are until a backward pass
+  private static Tensor together(List<Tensor> states, boolean recorded) {
+    return states.size() == 1 && !recorded ? states.getFirst() : Tensor.concatenate(states, 0);
+  }
+
+  /// Puts what the rows of a batch leave in place of what they left before.
+  private static void leave(List<Tensor> states, Tensor batch) {
+    try (var _ = Scope.withoutGradient()) {
+      for (int row = 0; row < states.size(); row++) {
+        states.get(row).copyFrom(Past.row(batch, row));
+      }
+    }
   }
 }

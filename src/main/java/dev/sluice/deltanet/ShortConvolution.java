@@ -55,14 +55,13 @@ public final class ShortConvolution {
   }
 
   /// What the tokens after x need to know: the last W − 1 tokens of x, and of the history where x
-  /// is shorter. A copy, cut off from the gradient's path.
+  /// is shorter. Cut off from the gradient's path; for a W above 1 in memory of its own.
   public static Tensor history(Tensor xBTC, Tensor weightCW, @Nullable Tensor historyBHC) {
     expect(xBTC, weightCW, historyBHC);
     try (var scope = Scope.withoutGradient()) {
       long kept = weightCW.size(1) - 1;
       var all = withHistory(xBTC.detach(), historyBHC, kept + 1);
-      var last = all.narrow(1, all.size(1) - kept, kept);
-      return scope.keep(Tensor.uninitialized(last, last.type(), last.shape()).copyFrom(last));
+      return scope.keep(all.narrow(1, all.size(1) - kept, kept));
     }
   }
 

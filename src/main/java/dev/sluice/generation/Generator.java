@@ -4,6 +4,7 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.generation.Generation.Ending;
 import dev.sluice.probe.Probe;
+import dev.sluice.state.Past;
 import dev.sluice.state.SequenceState;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
@@ -19,7 +20,7 @@ import org.jspecify.annotations.Nullable;
 ///
 /// @param decoder the model; it stays its owner's
 public record Generator(Decoder decoder) {
-  /// Tokens of a text, whatever context a model claims: room for all is taken at once.
+  /// Tokens of a text, whatever context a model claims: a limit of memory.
   private static final int MOST_TOKENS = 1 << 20;
 
   /// Generates without watching.
@@ -40,7 +41,8 @@ public record Generator(Decoder decoder) {
     List<Integer> tokens = new ArrayList<>();
     // The last token is chosen but never fed.
     int capacity = prompt.length + maxNewTokens - 1;
-    try (var past = new SequenceState(decoder.config().layers().size(), capacity)) {
+    try (var state = new SequenceState(1, capacity)) {
+      var past = state.past(state.take());
       float[] logits = next(prompt, past);
       while (true) {
         int token = sampler.choose(logits, random);
@@ -74,7 +76,7 @@ public record Generator(Decoder decoder) {
   }
 
   /// The logits after the last of `tokens`.
-  private float[] next(int[] tokens, @Nullable SequenceState past) {
+  private float[] next(int[] tokens, @Nullable Past past) {
     long[] ids = Arrays.stream(tokens).asLongStream().toArray();
     try (var _ = Scope.withoutGradient()) {
       var hidden =

@@ -1,118 +1,172 @@
 package dev.sluice.state;
 
-import dev.sluice.tensor.ElementType;
-import dev.sluice.tensor.Scope;
-import dev.sluice.tensor.Tensor;
-import java.util.ArrayList;
-import java.util.HashMap;
+import java.util.Arrays;
 import java.util.List;
-import java.util.Map;
+import java.util.Objects;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
-/// What the layers of a model keep of the tokens that went before: keys and values, which grow with
-/// every token, or recurrent states, which do not. Keys are stored after norm and rotation.
+/// What the layers of a model keep of the tokens that went before, of several sequences at a time:
+/// keys and values, which grow with every token, or recurrent states, which do not.
+///
+/// A sequence stands in a [Slot]. Slots are taken and released while others go on; each has a
+/// length of its own. A forward pass continues some of them, its [Past]: row i of its batch is the
+/// next piece of the sequence in slot i of the past.
+///
+/// ```java
+/// try (var state = new SequenceState(1, capacity)) {
+///   var past = state.past(state.take());
+///   decoder.hiddenStates(prompt, past, Probe.NONE);
+///   decoder.hiddenStates(nextToken, past, Probe.NONE);
+/// }
+/// ```
+///
+/// A slot takes no memory before its first token. The room of its keys and values doubles as the
+/// sequence grows, up to the capacity, so that a slot holds at most twice of what it needs and a
+/// token is moved once on the average. What a layer reads is a view of that room.
+///
+/// For one thread. A wrong use is an [IllegalStateException] or an [IllegalArgumentException], and
+/// changes nothing.
 public final class SequenceState implements AutoCloseable {
   private final int capacity;
-  private final @Nullable Tensor[] keys;
-  private final @Nullable Tensor[] values;
-  private final List<Map<String, Tensor>> recurrent = new ArrayList<>();
-  private int length;
+  private final @Nullable Slot[] slots;
+  private boolean closed;
 
-  /// @param layers layers of the model
-  /// @param capacity the most tokens that it can hold
-  public SequenceState(int layers, int capacity) {
+  /// @param slots the most sequences at a time
+  /// @param capacity the most tokens of each
+  public SequenceState(int slots, int capacity) {
+    if (slots < 1 || capacity < 0) {
+      throw new IllegalArgumentException(
+          "a state needs at least one slot and no negative capacity, not %d slots of %d tokens"
+              .formatted(slots, capacity));
+    }
     this.capacity = capacity;
-    this.keys = new @Nullable Tensor[layers];
-    this.values = new @Nullable Tensor[layers];
-    for (int layer = 0; layer < layers; layer++) {
-      recurrent.add(new HashMap<>());
-    }
+    this.slots = new @Nullable Slot[slots];
   }
 
-  /// How many tokens it holds.
-  public int length() {
-    return length;
+  /// The most sequences at a time.
+  public int slots() {
+    return slots.length;
   }
 
-  /// Notes that every layer has taken `tokens` more.
-  public void advance(int tokens) {
-    length += tokens;
+  /// The most tokens of a sequence.
+  public int capacity() {
+    return capacity;
   }
 
-  /// Stores new keys `[B, M, T, H]` of a layer and gives all of them, `[B, M, S, H]`.
-  public Tensor keys(int layer, Tensor added) {
-    return append(keys, layer, added);
+  /// How many more sequences can be taken.
+  public int free() {
+    return closed ? 0 : Math.toIntExact(Arrays.stream(slots).filter(Objects::isNull).count());
   }
 
-  /// Stores new values `[B, M, T, H]` of a layer and gives all of them, `[B, M, S, H]`.
-  public Tensor values(int layer, Tensor added) {
-    return append(values, layer, added);
+  /// Takes a free slot for a sequence without tokens.
+  public Slot take() {
+    return take(LayerStates::new, 0);
   }
 
-  /// What a layer left under a name; null before the first token. It may be changed in place.
-  public @Nullable Tensor recurrent(int layer, String name) {
-    return recurrent.get(layer).get(name);
+  /// Frees a slot and its memory. The handle cannot be used any more, also when another sequence
+  /// stands there.
+  public void release(Slot slot) {
+    require(slot);
+    slots[slot.number()] = null;
+    slot.states.close();
   }
 
-  /// Puts what a layer leaves in place of what it left before.
-  public void leave(int layer, String name, Tensor state) {
-    var before = recurrent.get(layer).get(name);
-    if (before == state) {
-      return;
-    }
-    recurrent.get(layer).put(name, state.detach().retain());
-    if (before != null) {
-      before.close();
-    }
+  /// A copy of a sequence as it is now, which may be restored many times.
+  public Snapshot snapshot(Slot slot) {
+    requireWhole(slot);
+    return new Snapshot(slot.states.copy(slot.length(), slot.length()), slot.length());
   }
 
-  private Tensor append(@Nullable Tensor[] stored, int layer, Tensor added) {
-    int tokens = Math.toIntExact(added.size(2));
-    if (length + tokens > capacity) {
+  /// Takes a free slot for a copy of the sequence that a snapshot holds. The snapshot may be of
+  /// another state, of the same model.
+  public Slot restore(Snapshot snapshot) {
+    if (snapshot.length() > capacity) {
       throw new IllegalStateException(
-          "the cache holds " + capacity + " tokens, not " + (length + tokens));
+          "a snapshot of %d tokens does not fit into a slot of %d"
+              .formatted(snapshot.length(), capacity));
     }
-    var all = stored[layer];
-    if (all == null) {
-      try (var scope = Scope.withoutGradient()) {
-        all =
-            scope
-                .keep(
-                    Tensor.uninitialized(
-                        added,
-                        ElementType.FLOAT32,
-                        added.size(0),
-                        added.size(1),
-                        capacity,
-                        added.size(3)))
-                .retain();
-      }
-      stored[layer] = all;
-    }
-    if (added.size(0) != all.size(0)) {
-      throw new IllegalStateException(
-          "the cache holds a batch of " + all.size(0) + ", not " + added.size(0));
-    }
-    try (var _ = Scope.withoutGradient()) { // else every step would hang its graph on the cache
-      all.narrow(2, length, tokens).copyFrom(added);
-    }
-    return all.narrow(2, 0, length + tokens);
+    return take(() -> snapshot.states().copy(snapshot.length(), capacity), snapshot.length());
   }
 
+  /// Takes a free slot for a copy of a sequence's first tokens. A recurrent state is of all tokens
+  /// and cannot be cut: where there is one, `tokens` must be the whole length.
+  public Slot copyPrefix(Slot from, int tokens) {
+    requireWhole(from);
+    if (tokens < 0 || tokens > from.length()) {
+      throw new IllegalArgumentException("%s has no prefix of %d tokens".formatted(from, tokens));
+    }
+    if (tokens < from.length()) {
+      from.states.requireCuttable(from, tokens);
+    }
+    return take(() -> from.states.copy(tokens, capacity), tokens);
+  }
+
+  /// What a forward pass continues.
+  ///
+  /// @param slots one for each row of its batch, in that order, none twice
+  public Past past(Slot... slots) {
+    return past(List.of(slots));
+  }
+
+  /// What a forward pass continues.
+  ///
+  /// @param slots one for each row of its batch, in that order, none twice
+  public Past past(List<Slot> slots) {
+    if (slots.isEmpty()) {
+      throw new IllegalArgumentException("a pass over no slots");
+    }
+    slots.forEach(this::require);
+    if (slots.stream().distinct().count() < slots.size()) {
+      throw new IllegalArgumentException("a slot is there twice: " + slots);
+    }
+    return new Past(this, List.copyOf(slots));
+  }
+
+  /// Releases all slots.
   @Override
   public void close() {
-    for (var states : recurrent) {
-      states.values().forEach(Tensor::close);
-      states.clear();
-    }
-    for (int layer = 0; layer < keys.length; layer++) {
-      for (var stored : new @Nullable Tensor[][] {keys, values}) {
-        var tensor = stored[layer];
-        if (tensor != null) {
-          tensor.close();
-          stored[layer] = null;
-        }
+    closed = true;
+    for (var slot : slots.clone()) {
+      if (slot != null) {
+        release(slot);
       }
+    }
+  }
+
+  private Slot take(Supplier<LayerStates> states, int length) {
+    if (closed) {
+      throw new IllegalStateException("the state is closed");
+    }
+    for (int number = 0; number < slots.length; number++) {
+      if (slots[number] == null) {
+        var slot = new Slot(number, states.get(), length);
+        slots[number] = slot;
+        return slot;
+      }
+    }
+    throw new IllegalStateException(
+        "all %d slots are taken; release one first".formatted(slots.length));
+  }
+
+  /// Refuses a slot that does not stand here.
+  void require(Slot slot) {
+    if (slots[Math.min(slot.number(), slots.length - 1)] != slot) {
+      throw new IllegalStateException(
+          closed
+              ? "the state is closed"
+              : slot + " was released, or belongs to another state; take one anew");
+    }
+  }
+
+  /// Refuses a slot whose recurrent states may stand between two lengths, too.
+  void requireWhole(Slot slot) {
+    require(slot);
+    if (slot.underWay && slot.states.firstRecurrentLayer().isPresent()) {
+      throw new IllegalStateException(
+          ("a pass over %s did not end, so that its recurrent states may hold a part of the tokens;"
+                  + " release it")
+              .formatted(slot));
     }
   }
 }

@@ -190,13 +190,14 @@ class AttentionTest {
   /// The logits `[2, T, V]` of a pass in chunks of these lengths.
   private static float[] cached(Decoder decoder, Tensor ids, Probe probe, int... chunks) {
     var parts = new ArrayList<Tensor>();
-    try (var cache = new SequenceState(2, TOKENS)) {
+    try (var state = new SequenceState(2, TOKENS)) {
+      var cache = state.past(state.take(), state.take());
       int start = 0;
       for (int chunk : chunks) {
         var hidden = decoder.hiddenStates(ids.narrow(1, start, chunk), cache, probe);
         parts.add(decoder.logits(hidden));
         start += chunk;
-        assertEquals(start, cache.length());
+        assertArrayEquals(new int[] {start, start}, cache.lengths());
       }
       assertEquals(TOKENS, start);
       return Tensor.concatenate(parts, 1).floats();
@@ -567,24 +568,29 @@ class AttentionTest {
       scope.close();
       scope = Scope.open();
       assertClose(expected, cached(decoder, ids(), Probe.NONE, 5, 1, 3), "with gradients");
-      try (var cache = new SequenceState(2, TOKENS)) {
+      try (var state = new SequenceState(2, TOKENS)) {
+        var cache = state.past(state.take(), state.take());
         decoder.hiddenStates(ids(), cache, Probe.NONE);
-        var added = Tensor.zeros(ElementType.FLOAT32, 2, 2, 0, 6);
-        assertFalse(cache.keys(0, added).requiresGradient());
-        assertFalse(cache.values(1, added).requiresGradient());
+        cache.begin(2, 0);
+        var added = Tensor.zeros(ElementType.FLOAT32, 1, 2, 0, 6);
+        assertFalse(cache.keys(0, 0, added).requiresGradient());
+        assertFalse(cache.values(1, 1, added).requiresGradient());
       }
     }
   }
 
   @Test
   void cacheRefusesWhatDoesNotFit() {
-    try (var cache = new SequenceState(1, 4)) {
-      var two = Tensor.zeros(ElementType.FLOAT32, 3, 1, 3, 2);
-      cache.keys(0, two);
+    try (var state = new SequenceState(1, 4)) {
+      var cache = state.past(state.take());
+      var two = Tensor.zeros(ElementType.FLOAT32, 1, 1, 3, 2);
+      cache.begin(1, 3);
+      cache.keys(0, 0, two);
       cache.advance(3);
-      assertThrows(IllegalStateException.class, () -> cache.keys(0, two));
-      var otherBatch = Tensor.zeros(ElementType.FLOAT32, 1, 1, 1, 2);
-      assertThrows(RuntimeException.class, () -> cache.keys(0, otherBatch));
+      cache.begin(1, 1);
+      assertThrows(IllegalStateException.class, () -> cache.keys(0, 0, two));
+      var otherBatch = Tensor.zeros(ElementType.FLOAT32, 3, 1, 1, 2);
+      assertThrows(RuntimeException.class, () -> cache.keys(0, 0, otherBatch));
     }
   }
 }

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.sluice.gate.Granularity;
 import dev.sluice.kernel.Threads;
 import dev.sluice.probe.Probe;
+import dev.sluice.state.Past;
 import dev.sluice.state.SequenceState;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
@@ -19,6 +20,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
+import java.util.stream.Stream;
 import jdk.jfr.Recording;
 import jdk.jfr.consumer.RecordingFile;
 import org.jspecify.annotations.Nullable;
@@ -99,8 +101,9 @@ class CachedAttentionTest {
     }
 
     /// The tokens `from … to`, with those before in the cache.
-    Tensor chunk(int from, int to, SequenceState past, Probe probe) {
-      assertEquals(from, past.length());
+    Tensor chunk(int from, int to, Past past, Probe probe) {
+      assertTrue(Arrays.stream(past.lengths()).allMatch(length -> length == from));
+      past.begin(qBTNH.size(0), to - from);
       var y =
           ScaledDotProductAttention.attend(
               qBTNH.narrow(1, from, to - from),
@@ -119,7 +122,9 @@ class CachedAttentionTest {
     /// Chunk by chunk; the lengths begin anew when they are used up.
     Tensor chunks(List<Integer> lengths, Probe probe) {
       var parts = new ArrayList<Tensor>();
-      try (var past = new SequenceState(1, tokens() + 13)) {
+      int batch = Math.toIntExact(qBTNH.size(0));
+      try (var state = new SequenceState(batch, tokens() + 13)) {
+        var past = state.past(Stream.generate(state::take).limit(batch).toList());
         for (int from = 0; from < tokens(); ) {
           int to = Math.min(tokens(), from + lengths.get(parts.size() % lengths.size()));
           parts.add(chunk(from, to, past, probe));
@@ -334,11 +339,14 @@ class CachedAttentionTest {
     var file = Files.createTempFile("allocations", ".jfr");
     try (var recording = new Recording();
         var _ = recorded ? Scope.open() : Scope.withoutGradient();
-        var past = new SequenceState(1, keys)) {
+        var state = new SequenceState(1, keys)) {
+      var past = state.past(state.take());
+      past.begin(1, keys - tokens);
       var before = Tensor.zeros(ElementType.FLOAT32, 1, 1, keys - tokens, 2);
-      past.keys(0, before);
-      past.values(0, before);
+      past.keys(0, 0, before);
+      past.values(0, 0, before);
       past.advance(keys - tokens);
+      past.begin(1, tokens);
       var sequence = Sequence.random(1, 1, 1, tokens, 2, ElementType.FLOAT32, null, false);
       sequence.qBTNH.requireGradient(recorded);
       recording.enable(LARGE_OBJECT);

@@ -263,9 +263,11 @@ class PublishedLayersTest {
       List<Integer> lengths,
       boolean cached) {
     var parts = new ArrayList<Tensor>();
-    try (var past = new SequenceState(1, TOKENS)) {
+    try (var state = new SequenceState(1, TOKENS)) {
+      var past = state.past(state.take());
       for (int from = 0; from < TOKENS; ) {
         int length = Math.min(TOKENS - from, lengths.get(parts.size() % lengths.size()));
+        past.begin(1, length);
         parts.add(
             attention.forward(
                 x.narrow(1, from, length),

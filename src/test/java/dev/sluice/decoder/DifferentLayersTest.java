@@ -121,7 +121,8 @@ class DifferentLayersTest {
   void chunksOverACacheEqualOnePass(int chunk) {
     try (var _ = Scope.withoutGradient();
         var decoder = decoder(Precision.FLOAT32);
-        var past = new SequenceState(decoder.config().layers().size(), TOKENS)) {
+        var state = new SequenceState(2, TOKENS)) {
+      var past = state.past(state.take(), state.take());
       float[] expected = decoder.logits(decoder.hiddenStates(ids(), null, Probe.NONE)).floats();
       var parts = new ArrayList<Tensor>();
       for (int from = 0; from < TOKENS; from += chunk) {

@@ -267,7 +267,8 @@ class MixtureOfExpertsTest {
       var ids = Tensor.of(tokens, 1, 9);
       float[] expected = decoder.logits(decoder.hiddenStates(ids, null, Probe.NONE)).floats();
       var parts = new ArrayList<Tensor>();
-      try (var cache = new SequenceState(TinyDecoders.LAYERS, 9)) {
+      try (var state = new SequenceState(1, 9)) {
+        var cache = state.past(state.take());
         for (int[] chunk : new int[][] {{0, 4}, {4, 1}, {5, 4}}) {
           parts.add(
               decoder.logits(

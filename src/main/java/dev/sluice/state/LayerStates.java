@@ -1,0 +1,169 @@
+package dev.sluice.state;
+
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Scope;
+import dev.sluice.tensor.Tensor;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.OptionalInt;
+import java.util.stream.Stream;
+
+/// What all layers keep of one sequence.
+final class LayerStates implements AutoCloseable {
+  /// Tokens for which there is room at first.
+  private static final int SMALLEST_ROOM = 64;
+
+  /// @param name of what the layer keeps
+  private record Key(int layer, String name) {
+    @Override
+    public String toString() {
+      return "the " + name + " of layer " + layer;
+    }
+  }
+
+  /// Keys and values, `[1, M, room, H]`, float32.
+  private final Map<Key, Tensor> growing = new LinkedHashMap<>();
+
+  private final Map<Key, Tensor> recurrent = new LinkedHashMap<>();
+
+  /// Stores what the next tokens of a slot add, and gives all, as a view.
+  ///
+  /// @param added `[1, M, T, H]`
+  Tensor append(Slot slot, int layer, String name, Tensor added, int capacity) {
+    var key = new Key(layer, name);
+    int tokens = Math.addExact(slot.length(), Math.toIntExact(added.size(2)));
+    if (tokens > capacity) {
+      throw new IllegalStateException(
+          "%s has no room for %d more; a slot holds %d".formatted(slot, added.size(2), capacity));
+    }
+    var all = growing.get(key);
+    expect(slot, key, all == null, all != null && fits(all, added), added);
+    try (var _ = Scope.withoutGradient()) { // else every step would hang its graph on the state
+      if (all == null || all.size(2) < tokens) {
+        var larger =
+            Tensor.uninitialized(
+                added,
+                ElementType.FLOAT32,
+                1,
+                added.size(1),
+                room(tokens, capacity),
+                added.size(3));
+        if (all != null) {
+          larger.narrow(2, 0, slot.length()).copyFrom(all.narrow(2, 0, slot.length()));
+          all.close();
+        }
+        all = larger.retain();
+        growing.put(key, all);
+      }
+      all.narrow(2, slot.length(), added.size(2)).copyFrom(added);
+    }
+    return all.narrow(2, 0, tokens);
+  }
+
+  private static boolean fits(Tensor all, Tensor added) {
+    return added.size(0) == 1 && added.size(1) == all.size(1) && added.size(3) == all.size(3);
+  }
+
+  /// A recurrent state, `[1, …]`; zeros before the first token.
+  Tensor recurrent(
+      Slot slot, int layer, String name, Tensor like, ElementType type, long... shape) {
+    var key = new Key(layer, name);
+    var state = recurrent.get(key);
+    long[] whole = new long[shape.length + 1];
+    whole[0] = 1;
+    System.arraycopy(shape, 0, whole, 1, shape.length);
+    expect(
+        slot,
+        key,
+        state == null,
+        state != null && state.type() == type && Arrays.equals(state.shape(), whole),
+        like);
+    if (state == null) {
+      try (var _ = Scope.withoutGradient()) {
+        state = Tensor.uninitialized(like, type, whole).fill(0).retain();
+      }
+      recurrent.put(key, state);
+    }
+    return state;
+  }
+
+  /// A layer finds nothing before the first token, and what it left itself after it.
+  private static void expect(Slot slot, Key key, boolean absent, boolean fits, Tensor added) {
+    if (absent ? slot.length() > 0 : !fits) {
+      throw new IllegalStateException(
+          "%s does not hold %s as this model has them (%s)".formatted(slot, key, added));
+    }
+  }
+
+  /// How many tokens there is to be room for when there are `tokens`.
+  private static int room(int tokens, int capacity) {
+    long doubled = SMALLEST_ROOM;
+    while (doubled < tokens) {
+      doubled *= 2;
+    }
+    return (int) Math.min(doubled, capacity);
+  }
+
+  /// The first layer that has a recurrent state.
+  OptionalInt firstRecurrentLayer() {
+    return recurrent.keySet().stream().mapToInt(Key::layer).min();
+  }
+
+  /// Refuses to leave tokens out where there is a recurrent state.
+  void requireCuttable(Slot slot, int tokens) {
+    firstRecurrentLayer()
+        .ifPresent(
+            layer -> {
+              throw new IllegalStateException(
+                  ("%s has no prefix of %d: layer %d has a recurrent state, which is of all tokens"
+                          + " and cannot be cut; take a snapshot when the sequence has %d")
+                      .formatted(slot, tokens, layer, tokens));
+            });
+  }
+
+  /// A copy of what belongs to the first `tokens`.
+  ///
+  /// @param capacity the most tokens that the copy will have
+  LayerStates copy(int tokens, int capacity) {
+    var copy = new LayerStates();
+    try (var _ = Scope.withoutGradient()) {
+      if (tokens > 0) {
+        growing.forEach(
+            (key, all) -> {
+              var fresh =
+                  Tensor.uninitialized(
+                      all, all.type(), 1, all.size(1), room(tokens, capacity), all.size(3));
+              copy.growing.put(key, fresh.retain());
+              fresh.narrow(2, 0, tokens).copyFrom(all.narrow(2, 0, tokens));
+            });
+        recurrent.forEach(
+            (key, all) -> {
+              var fresh = Tensor.uninitialized(all, all.type(), all.shape());
+              copy.recurrent.put(key, fresh.retain().copyFrom(all));
+            });
+      }
+      return copy;
+    } catch (RuntimeException | Error e) {
+      copy.close();
+      throw e;
+    }
+  }
+
+  /// Bytes of the tensors.
+  long bytes() {
+    return tensors().mapToLong(tensor -> tensor.elements() * tensor.type().bytes()).sum();
+  }
+
+  /// All that is held, keys and values first.
+  Stream<Tensor> tensors() {
+    return Stream.concat(growing.values().stream(), recurrent.values().stream());
+  }
+
+  @Override
+  public void close() {
+    tensors().forEach(Tensor::close);
+    growing.clear();
+    recurrent.clear();
+  }
+}
