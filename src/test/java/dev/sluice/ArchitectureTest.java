@@ -27,6 +27,7 @@ class ArchitectureTest {
   private static final List<String> ORDER =
       List.of(
           "files",
+          "settings",
           "statistics",
           "provenance",
           "kernel",

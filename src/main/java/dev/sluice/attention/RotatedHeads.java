@@ -20,7 +20,9 @@ final class RotatedHeads {
   /// The definition.
   static Tensor composed(Tensor xBTNH, @Nullable Tensor weight, RmsNorm norm, Rotation rotation) {
     var wide = xBTNH.to(ElementType.FLOAT32);
-    return rotation.rotate(weight == null ? wide : wide.rmsNorm(norm.factors(weight), norm.epsilon())).to(xBTNH.type());
+    return rotation
+        .rotate(weight == null ? wide : wide.rmsNorm(norm.factors(weight), norm.epsilon()))
+        .to(xBTNH.type());
   }
 
   /// @param xBTNH `[B, T, heads, H]`

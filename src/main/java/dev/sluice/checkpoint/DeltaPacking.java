@@ -5,8 +5,8 @@ import java.util.ArrayList;
 import java.util.List;
 
 /// Where Qwen3-Next stores the rows of a DeltaNet layer's projections (`modeling_qwen3_next.py`,
-/// `fix_query_key_value_ordering`): each key head has, in `in_proj_qkvz`, the rows of its query, its
-/// key, the values of its value heads and their gates; in `in_proj_ba` the rates' and then the
+/// `fix_query_key_value_ordering`): each key head has, in `in_proj_qkvz`, the rows of its query,
+/// its key, the values of its value heads and their gates; in `in_proj_ba` the rates' and then the
 /// decays' rows of its value heads.
 final class DeltaPacking {
   private DeltaPacking() {}

@@ -14,9 +14,9 @@ import dev.sluice.decoder.Experts;
 import dev.sluice.decoder.FeedForwardConfig;
 import dev.sluice.decoder.LayerConfig;
 import dev.sluice.decoder.MixerConfig;
+import dev.sluice.decoder.ResidualVariant;
 import dev.sluice.deltanet.DeltaHeads;
 import dev.sluice.deltanet.GatedDeltaNetConfig;
-import dev.sluice.decoder.ResidualVariant;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.RmsNorm;
 import java.util.ArrayList;
@@ -196,9 +196,7 @@ final class ModelConfigReader {
     int layers = size("num_hidden_layers", type.layers);
     int heads = size("num_attention_heads", type.attentionHeads);
     int keyValueHeads =
-        !type.isMixture()
-                && keys.names("num_key_value_heads")
-                && !keys.has("num_key_value_heads")
+        !type.isMixture() && keys.names("num_key_value_heads") && !keys.has("num_key_value_heads")
             ? heads
             : size("num_key_value_heads", type.keyValueHeads);
     int headDim =
@@ -251,8 +249,7 @@ final class ModelConfigReader {
     var feedForward = new FeedForwardConfig(hiddenSize, width, experts);
     var full = new LayerConfig(softmax, feedForward, residual);
     var decoder =
-        DecoderConfig.uniform(
-            vocabSize, layers, full, longest, norm, tied, initializerRange);
+        DecoderConfig.uniform(vocabSize, layers, full, longest, norm, tied, initializerRange);
     if (kinds.contains(LINEAR)) {
       var other = new LayerConfig(linear, feedForward, residual);
       decoder =
@@ -385,7 +382,9 @@ final class ModelConfigReader {
       return new Rope(top != null ? top : defaultTheta(taken), new RopeScaling.None(), share);
     }
     var used = rope(chosen, top, share, original, longest, notes, taken);
-    if (isScaled && hasParameters && !used.equals(quietly(parameters, top, share, original, longest))) {
+    if (isScaled
+        && hasParameters
+        && !used.equals(quietly(parameters, top, share, original, longest))) {
       notes.add(
           "rope_scaling %s and rope_parameters %s differ; the former is used with rope_theta %s, as transformers does"
               .formatted(scaling, parameters, used.theta));

@@ -1,9 +1,9 @@
 package dev.sluice.decoder;
 
-import dev.sluice.state.SequenceState;
 import dev.sluice.attention.RotaryEmbedding;
 import dev.sluice.attention.RotaryEmbedding.Rotation;
 import dev.sluice.probe.Probe;
+import dev.sluice.state.SequenceState;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.ParameterSpec;

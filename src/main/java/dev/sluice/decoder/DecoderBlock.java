@@ -1,10 +1,10 @@
 package dev.sluice.decoder;
 
 import dev.sluice.attention.Attention;
-import dev.sluice.state.SequenceState;
 import dev.sluice.attention.RotaryEmbedding.Rotation;
 import dev.sluice.deltanet.GatedDeltaNet;
 import dev.sluice.probe.Probe;
+import dev.sluice.state.SequenceState;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
@@ -15,8 +15,8 @@ import java.util.Objects;
 import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
-/// x ← x + Mixer(norm(x)); x ← x + FeedForward(norm(x)); what is added is normed or clipped
-/// first where the model says so.
+/// x ← x + Mixer(norm(x)); x ← x + FeedForward(norm(x)); what is added is normed or clipped first
+/// where the model says so.
 final class DecoderBlock {
   /// The residual stream between blocks: the sum of both, which the next norm takes.
   ///

@@ -244,13 +244,7 @@ public record DecoderConfig(
   /// The same model with or without an output matrix of its own.
   public DecoderConfig withTieWordEmbeddings(boolean changed) {
     return new DecoderConfig(
-        vocabSize,
-        hiddenSize,
-        layers,
-        maxPositionEmbeddings,
-        norm,
-        changed,
-        initializerRange);
+        vocabSize, hiddenSize, layers, maxPositionEmbeddings, norm, changed, initializerRange);
   }
 
   /// This model with the feed-forward width, a multiple of `multiple`, whose parameter count comes
@@ -288,7 +282,10 @@ public record DecoderConfig(
     var parameters = new LinkedHashMap<>(embedding());
     for (int layer = 0; layer < layers.size(); layer++) {
       String prefix = "model.layers." + layer + ".";
-      layers.get(layer).parameters(norm).forEach((name, spec) -> parameters.put(prefix + name, spec));
+      layers
+          .get(layer)
+          .parameters(norm)
+          .forEach((name, spec) -> parameters.put(prefix + name, spec));
     }
     parameters.putAll(output());
     return parameters;

@@ -10,8 +10,7 @@ import dev.sluice.InvalidInputException;
 /// @param sharedWidth the width of the expert that all tokens go through besides, 0 for none
 /// @param balance weight of the load-balancing loss in training
 /// @param routerZ weight of the router's z-loss in training
-public record Experts(
-    int count, int perToken, int sharedWidth, double balance, double routerZ) {
+public record Experts(int count, int perToken, int sharedWidth, double balance, double routerZ) {
   /// A dense model.
   public static final Experts NONE = new Experts(0, 0, 0, 0, 0);
 

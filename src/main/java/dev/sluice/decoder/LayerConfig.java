@@ -56,8 +56,7 @@ public record LayerConfig(
     return parameters;
   }
 
-  private void norm(
-      Map<String, ParameterSpec> parameters, RmsNorm norm, String prefix) {
+  private void norm(Map<String, ParameterSpec> parameters, RmsNorm norm, String prefix) {
     GatedNorm.parameters(mixer.hiddenSize(), norm, residual)
         .forEach((name, spec) -> parameters.put(prefix + name, spec));
   }

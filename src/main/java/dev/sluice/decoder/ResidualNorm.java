@@ -44,10 +44,7 @@ record ResidualNorm(Tensor sumBTD, Tensor normedBTD) {
     }
     var both =
         FusedOp.apply(
-            "residual and norm",
-            inputs,
-            List.of(weight),
-            () -> forward(x, y, weight, norm, type));
+            "residual and norm", inputs, List.of(weight), () -> forward(x, y, weight, norm, type));
     return new ResidualNorm(both.getFirst(), both.getLast());
   }
 
@@ -74,7 +71,13 @@ record ResidualNorm(Tensor sumBTD, Tensor normedBTD) {
         List.of(saved, factors),
         upstreams ->
             backward(
-                saved, weight, factors, epsilon, addedType, upstreams.getFirst(), upstreams.getLast()));
+                saved,
+                weight,
+                factors,
+                epsilon,
+                addedType,
+                upstreams.getFirst(),
+                upstreams.getLast()));
   }
 
   private static Tensor[] backward(

@@ -79,8 +79,7 @@ public final class GatedDeltaNet {
         && mixed.size(1) == 1
         && mixed.isOnCpu()
         && !FusedOp.recording(inputs, List.of())) {
-      return DeltaRule.step(
-          mixed, rates.decaysBTN(), rates.ratesBTN(), memory, config.heads());
+      return DeltaRule.step(mixed, rates.decaysBTN(), rates.ratesBTN(), memory, config.heads());
     }
     var result =
         DeltaRule.apply(mixed, rates.decaysBTN(), rates.ratesBTN(), memory, config.heads());

@@ -156,6 +156,11 @@ public record Gate(
               + NUMBER
               + ")))?");
 
+  /// Gates' names joined by `+`, or `none`.
+  public static String names(List<Gate> gates) {
+    return gates.isEmpty() ? "none" : String.join("+", gates.stream().map(Gate::name).toList());
+  }
+
   /// Reads a gate's name: POSITION-GRANULARITY, then any of `-shared`, `-additive`, an activation,
   /// an input, a start, in this order.
   public static Gate parse(String name) {

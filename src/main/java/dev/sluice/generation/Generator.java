@@ -1,10 +1,10 @@
 package dev.sluice.generation;
 
 import dev.sluice.InvalidInputException;
-import dev.sluice.state.SequenceState;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.generation.Generation.Ending;
 import dev.sluice.probe.Probe;
+import dev.sluice.state.SequenceState;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;

@@ -90,7 +90,7 @@ public final class StudyReport {
         figures.sinks().values().stream().mapToInt(sink -> sink.longestWindow()).max().orElse(0);
     int trained =
         study.arms().stream()
-            .mapToInt(arm -> study.config(arm).sequenceLength())
+            .mapToInt(arm -> study.config(arm).batch().sequenceLength())
             .min()
             .orElse(window);
     return window > trained + 1 // a window has one token more than a sequence
@@ -107,13 +107,13 @@ public final class StudyReport {
         configs.stream()
             .mapToLong(
                 config ->
-                    (long) config.steps()
-                        * config.batchSize()
-                        * config.sequenceLength()
-                        * config.gradientAccumulation())
+                    (long) config.optimization().steps()
+                        * config.batch().batchSize()
+                        * config.batch().sequenceLength()
+                        * config.batch().gradientAccumulation())
             .summaryStatistics();
     List<String> sentences = new ArrayList<>();
-    if (configs.stream().map(config -> config.sequenceLength()).distinct().count() > 1) {
+    if (configs.stream().map(config -> config.batch().sequenceLength()).distinct().count() > 1) {
       sentences.add(
           "The sequence length differs: held-out losses are of windows of different lengths, and a"
               + " longer one is easier on average.");

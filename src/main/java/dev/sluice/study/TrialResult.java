@@ -162,7 +162,8 @@ public record TrialResult(
   }
 
   private static int spikes(Trial trial, RunMetrics.Curve curve) {
-    return LossSpikes.events(curve.steps(), curve.values(), trial.config().warmupSteps(), SPIKE);
+    return LossSpikes.events(
+        curve.steps(), curve.values(), trial.config().optimization().warmupSteps(), SPIKE);
   }
 
   static boolean exists(Path directory) {

@@ -58,8 +58,7 @@ class RotatedHeadsTest {
   }
 
   private static Operation composed(Rotation rotation) {
-    return given ->
-        List.of(RotatedHeads.composed(given.getFirst(), weight(given), NORM, rotation));
+    return given -> List.of(RotatedHeads.composed(given.getFirst(), weight(given), NORM, rotation));
   }
 
   /// [RotatedHeads#composed] but for its casts to float32.

@@ -6,9 +6,9 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
-import dev.sluice.state.SequenceState;
 import dev.sluice.gate.Gate;
 import dev.sluice.probe.Probe;
+import dev.sluice.state.SequenceState;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;

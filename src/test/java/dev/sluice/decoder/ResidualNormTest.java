@@ -51,8 +51,7 @@ class ResidualNormTest {
 
   /// A way to compute it.
   private interface Way {
-    ResidualNorm apply(
-        Tensor x, @Nullable Tensor y, Tensor weight, RmsNorm norm, ElementType type);
+    ResidualNorm apply(Tensor x, @Nullable Tensor y, Tensor weight, RmsNorm norm, ElementType type);
   }
 
   /// @param given x, y if it is there, and the weight
@@ -194,9 +193,7 @@ class ResidualNormTest {
     var upstream = gaussian(random, ElementType.FLOAT32, 3, 43, 7).detach();
     float[] once = new float[7];
     for (int pass = 1; pass <= 2; pass++) {
-      ResidualNorm.apply(x, null, weight, NORM, ElementType.FLOAT32)
-          .normedBTD()
-          .backward(upstream);
+      ResidualNorm.apply(x, null, weight, NORM, ElementType.FLOAT32).normedBTD().backward(upstream);
       float[] sum = Objects.requireNonNull(weight.gradient()).floats();
       once = pass == 1 ? sum : once;
       for (int j = 0; j < 7; j++) {

@@ -245,8 +245,8 @@ class StudyTest {
       assertEquals(4.0 * tokens, Arrays.stream(layer).sum());
     }
     var loaded = study.trials(place).get(2).config();
-    assertEquals(2, loaded.keyValueHeads());
-    assertEquals(1e-3, loaded.learningRate());
+    assertEquals(2, loaded.shape().keyValueHeads());
+    assertEquals(1e-3, loaded.optimization().learningRate());
   }
 
   @Test
