@@ -6,6 +6,7 @@ import dev.sluice.distributed.GradientExchange;
 import dev.sluice.distributed.Heartbeat;
 import dev.sluice.distributed.Ranks;
 import dev.sluice.distributed.Replicas;
+import dev.sluice.pages.RunReport;
 import dev.sluice.report.Numbers;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ProcessGroup.Store;

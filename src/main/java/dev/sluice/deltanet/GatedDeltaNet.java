@@ -1,5 +1,6 @@
 package dev.sluice.deltanet;
 
+import dev.sluice.probe.Probe;
 import dev.sluice.state.SequenceState;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Parameters;
@@ -56,7 +57,7 @@ public final class GatedDeltaNet {
   /// @param xBTD the layer's pre-normed input
   /// @param past what the tokens before left, or null when there are none
   /// @return `[B, T, D]`, to be added to the residual stream
-  public Tensor forward(Tensor xBTD, @Nullable SequenceState past) {
+  public Tensor forward(Tensor xBTD, @Nullable SequenceState past, Probe probe) {
     var projected = precision.linear(xBTD, projections);
     var history = past == null ? null : past.recurrent(layer, CONVOLUTION);
     var mixed = ShortConvolution.apply(projected.get(0), convolution, history);
@@ -65,19 +66,21 @@ public final class GatedDeltaNet {
           layer, CONVOLUTION, ShortConvolution.history(projected.get(0), convolution, history));
     }
     var rates = DeltaRates.of(projected.get(3), projected.get(2), logA, bias);
-    var yBTNV = remembered(mixed, rates, past);
+    var yBTNV = remembered(mixed, rates, past, probe);
     var zBTNV = projected.get(1).reshape(yBTNV.shape());
     var gated = GatedHeadNorm.apply(yBTNV, zBTNV, norm, config.rmsNormEps());
     return precision.linear(
         gated.reshape(xBTD.size(0), xBTD.size(1), config.resultWidth()), output);
   }
 
-  private Tensor remembered(Tensor mixed, DeltaRates rates, @Nullable SequenceState past) {
+  private Tensor remembered(
+      Tensor mixed, DeltaRates rates, @Nullable SequenceState past, Probe probe) {
     var memory = past == null ? null : past.recurrent(layer, MEMORY);
     var inputs = List.of(mixed, rates.decaysBTN(), rates.ratesBTN());
     if (memory != null
         && mixed.size(1) == 1
         && mixed.isOnCpu()
+        && !probe.wantsRecurrence(layer)
         && !FusedOp.recording(inputs, List.of())) {
       return DeltaRule.step(mixed, rates.decaysBTN(), rates.ratesBTN(), memory, config.heads());
     }
@@ -85,6 +88,9 @@ public final class GatedDeltaNet {
         DeltaRule.apply(mixed, rates.decaysBTN(), rates.ratesBTN(), memory, config.heads());
     if (past != null) {
       past.leave(layer, MEMORY, result.state());
+    }
+    if (probe.wantsRecurrence(layer)) {
+      probe.recurrence(layer, rates.decaysBTN(), rates.ratesBTN(), result.state());
     }
     return result.yBTNV();
   }

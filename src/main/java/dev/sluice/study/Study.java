@@ -269,7 +269,7 @@ public record Study(
   }
 
   /// The settings of an arm's trials, with the study's first seed.
-  RunConfig config(Arm arm) {
+  public RunConfig config(Arm arm) {
     return armConfig(base, matching, variants, arm);
   }
 
@@ -294,7 +294,7 @@ public record Study(
   /// Where a trial is.
   ///
   /// @param study the study's directory
-  static Path directory(Path study, Arm arm, long seed) {
+  public static Path directory(Path study, Arm arm, long seed) {
     return study.resolve("trials").resolve(directoryName(arm, seed));
   }
 
@@ -308,6 +308,11 @@ public record Study(
       var config = config(base, arm);
       var baseline = config(base, new Arm(variants.getFirst(), arm.point()));
       var decoder = config.decoder(ANY_VOCABULARY);
+      if (decoder.layers().stream().allMatch(layer -> layer.attention().isEmpty())) {
+        throw new InvalidInputException(
+            "layers_pattern %s leaves no layer with attention, and a study measures attention's sinks; add attention to the pattern"
+                .formatted(config.shape().layersPattern()));
+      }
       if (matching == Matching.NONE) {
         return config;
       }
@@ -315,9 +320,11 @@ public record Study(
       int width =
           matching
               .match(decoder, baseline.decoder(ANY_VOCABULARY), baseline.batch().sequenceLength())
+              .layers()
+              .getFirst()
               .feedForward()
               .intermediateSize();
-      return width == decoder.feedForward().intermediateSize()
+      return width == decoder.layers().getFirst().feedForward().intermediateSize()
           ? config
           : config.with(null, Map.of("intermediate_size", String.valueOf(width)));
     } catch (InvalidInputException e) {
