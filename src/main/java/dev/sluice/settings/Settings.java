@@ -50,9 +50,7 @@ public final class Settings<R extends Record> {
           return Long.valueOf(text);
         }
         if (type == Double.class) {
-          double number = Double.parseDouble(text);
-          requireNumber(number, text, "", shown);
-          return number;
+          return number(name, Double.parseDouble(text), text, shown);
         }
       } catch (NumberFormatException e) {
         throw new InvalidInputException("%s must be %s, not %s".formatted(name, kind(), shown), e);
@@ -78,9 +76,7 @@ public final class Settings<R extends Record> {
         return value.longValue();
       }
       if (type == Double.class && value.isNumber()) {
-        double number = value.asDouble(Double.NaN);
-        requireNumber(number, value.asString(), where, shown);
-        return number;
+        return number(where + name, value.asDouble(Double.NaN), value.asString(), shown);
       }
       if (type == Boolean.class && value.isBoolean()) {
         return value.booleanValue();
@@ -91,19 +87,6 @@ public final class Settings<R extends Record> {
       throw new InvalidInputException(
           "%s%s must be %s, not %s"
               .formatted(where, name, type == String.class ? "text in quotes" : kind(), shown));
-    }
-
-    /// Refuses a number that cannot be computed with: another one would take its place.
-    private void requireNumber(double number, String text, String where, String shown) {
-      if (!Double.isFinite(number)) {
-        throw new InvalidInputException(
-            "%s%s must be %s, not %s".formatted(where, name, kind(), shown));
-      }
-      if (number == 0 && !isZero(text)) {
-        throw new InvalidInputException(
-            "%s%s cannot be %s, which is too near to zero to be told from it; give 0 or a larger number"
-                .formatted(where, name, shown));
-      }
     }
 
     private String kind() {
@@ -287,6 +270,29 @@ public final class Settings<R extends Record> {
       throw new InvalidInputException(
           "%s cannot be %s; %s".formatted(name, Printable.brief(value, LONGEST_VALUE), wayOut));
     }
+  }
+
+  /// The number that a text stands for.
+  ///
+  /// @param what it is of, which a message begins with
+  /// @param text of a number in decimal digits
+  /// @throws InvalidInputException if it cannot be computed with, so that 0 or infinity would take
+  ///   its place
+  public static double number(String what, String text) {
+    return number(
+        what, Double.parseDouble(text), text, "'" + Printable.brief(text, LONGEST_VALUE) + "'");
+  }
+
+  private static double number(String what, double number, String text, String shown) {
+    if (!Double.isFinite(number)) {
+      throw new InvalidInputException("%s must be a finite number, not %s".formatted(what, shown));
+    }
+    if (number == 0 && !isZero(text)) {
+      throw new InvalidInputException(
+          "%s cannot be %s, which is too near to zero to be told from it; give 0 or a larger number"
+              .formatted(what, shown));
+    }
+    return number;
   }
 
   /// Whether a text that is read as the number 0 says 0: all digits before an exponent are zero.
