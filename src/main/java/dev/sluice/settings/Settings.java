@@ -85,8 +85,11 @@ public final class Settings<R extends Record> {
         return value.stringValue();
       }
       throw new InvalidInputException(
-          "%s%s must be %s, not %s"
-              .formatted(where, name, type == String.class ? "text in quotes" : kind(), shown));
+          "%s%s must be %s, not %s".formatted(where, name, kindInFile(), shown));
+    }
+
+    private String kindInFile() {
+      return type == String.class ? "text in quotes" : type == Double.class ? "a number" : kind();
     }
 
     private String kind() {
