@@ -12,7 +12,7 @@ module dev.sluice {
   requires jdk.management;
   requires info.picocli;
   requires org.apache.commons.statistics.distribution;
-  requires tools.jackson.databind;
+  requires transitive tools.jackson.databind;
   requires tools.jackson.dataformat.toml;
   requires com.aayushatharva.brotli4j;
   requires com.github.luben.zstd_jni;
@@ -34,6 +34,7 @@ module dev.sluice {
   exports dev.sluice.probe;
   exports dev.sluice.provenance;
   exports dev.sluice.report;
+  exports dev.sluice.settings;
   exports dev.sluice.sink;
   exports dev.sluice.state;
   exports dev.sluice.statistics;

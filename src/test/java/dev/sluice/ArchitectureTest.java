@@ -27,6 +27,7 @@ class ArchitectureTest {
   private static final List<String> ORDER =
       List.of(
           "files",
+          "settings",
           "statistics",
           "provenance",
           "kernel",
@@ -48,6 +49,7 @@ class ArchitectureTest {
           "training",
           "report",
           "study",
+          "pages",
           "cli");
 
   /// What only some packages may use: the start of a class's internal name, or CLASS.MEMBER.

@@ -244,8 +244,8 @@ final class BenchTrainCommand implements Callable<Integer> {
               new Experts(
                   count,
                   expertsPerToken,
-                  RunConfig.DEFAULTS.expertBalance(),
-                  RunConfig.DEFAULTS.routerZ());
+                  RunConfig.DEFAULTS.shape().expertBalance(),
+                  RunConfig.DEFAULTS.shape().routerZ());
           arms.add(arm(name.strip(), precision, sizes, mixture));
         }
       }

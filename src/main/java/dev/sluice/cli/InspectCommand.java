@@ -3,11 +3,14 @@ package dev.sluice.cli;
 import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.ModelConfig;
+import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.evaluation.HeldOutLoss;
 import dev.sluice.files.DirectoryLock;
 import dev.sluice.files.Failures;
 import dev.sluice.files.Trees;
 import dev.sluice.files.WholeFile;
+import dev.sluice.pages.InspectReport;
+import dev.sluice.pages.InspectResult;
 import dev.sluice.probe.Probe;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Progress;
@@ -27,6 +30,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.OptionalDouble;
 import java.util.concurrent.Callable;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -135,7 +139,7 @@ final class InspectCommand implements Callable<Integer> {
       var text =
           InspectedText.read(loaded.source(), loaded.tokenizer(), data, textField, windows, length);
       text.windows().forEach(decoder.config()::requireInVocabulary);
-      if (forced != null && decoder.config().attention().gates().isEmpty()) {
+      if (forced != null && gatedLayers(decoder.config()).isEmpty()) {
         throw new InvalidInputException(
             "--force-gate %s needs a model with gates; %s has none"
                 .formatted(forced, loaded.source().name()));
@@ -158,6 +162,15 @@ final class InspectCommand implements Callable<Integer> {
       Console.print("Report: " + page);
     }
     return 0;
+  }
+
+  private static List<Integer> gatedLayers(DecoderConfig model) {
+    return IntStream.range(0, model.layers().size())
+        .filter(
+            layer ->
+                model.layers().get(layer).attention().filter(a -> !a.gates().isEmpty()).isPresent())
+        .boxed()
+        .toList();
   }
 
   /// T: what the user asks for, else what the model was trained with, as far as its context goes.
@@ -222,9 +235,9 @@ final class InspectCommand implements Callable<Integer> {
   private InspectResult measure(ModelOptions.Loaded loaded, InspectedText text, int length) {
     var began = System.nanoTime();
     var remaining = new RemainingTime();
-    int layers = loaded.decoder().config().layers().size();
+    var gated = gatedLayers(loaded.decoder().config());
     int count = text.windows().size();
-    long all = (forced == null ? 2L : layers + 3L) * count;
+    long all = (forced == null ? 2L : gated.size() + 3L) * count;
     var sinks =
         SinkReport.measure(
             loaded.decoder(),
@@ -240,33 +253,34 @@ final class InspectCommand implements Callable<Integer> {
     }
     List<InspectResult.Intervention> interventions = new ArrayList<>();
     if (forced != null) {
-      for (int layer = -1; layer < layers; layer++) { // all of them first
-        var loss = forcedLoss(loaded, text, layer, forced);
-        interventions.add(
-            new InspectResult.Intervention(
-                layer < 0 ? null : (Integer) layer, forced, loss.bitsPerByte()));
-        progress((layer + 4L) * count, all, began, remaining);
+      List<@Nullable Integer> alone = new ArrayList<>();
+      alone.add(null); // all of them first
+      alone.addAll(gated);
+      for (int i = 0; i < alone.size(); i++) {
+        var loss = forcedLoss(loaded, text, alone.get(i), forced);
+        interventions.add(new InspectResult.Intervention(alone.get(i), forced, loss.bitsPerByte()));
+        progress((i + 3L) * count, all, began, remaining);
       }
     }
     return new InspectResult(
         loaded.source().name(),
         loaded.source().checkpoint().toString(),
         loaded.decoder().config(),
-        text,
+        new InspectResult.Text(text.name(), text.tokens(), text.warnings()),
         new HeldOutLoss(nats, predicted, text.bytes()),
         sinks,
         interventions,
         manifest(loaded, text, length));
   }
 
-  /// The loss with the gates of one layer, or of all for a negative one, forced to a score.
+  /// The loss with the gates of one layer, or of all for null, forced to a score.
   private static HeldOutLoss forcedLoss(
-      ModelOptions.Loaded loaded, InspectedText text, int layer, double score) {
+      ModelOptions.Loaded loaded, InspectedText text, @Nullable Integer layer, double score) {
     var probe =
         new Probe() {
           @Override
           public OptionalDouble forcedScore(int at, String position) {
-            return layer < 0 || at == layer ? OptionalDouble.of(score) : OptionalDouble.empty();
+            return layer == null || at == layer ? OptionalDouble.of(score) : OptionalDouble.empty();
           }
         };
     return HeldOutLoss.measure(loaded.decoder(), text.windows(), text.bytes(), 1, probe);

@@ -96,7 +96,8 @@ record InspectedText(
   static OptionalInt trainedTokens(ModelSource source) {
     Path run = source.run();
     if (run != null) {
-      return OptionalInt.of(RunConfig.from(run.resolve(RunConfig.FILE), Map.of()).sequenceLength());
+      return OptionalInt.of(
+          RunConfig.from(run.resolve(RunConfig.FILE), Map.of()).batch().sequenceLength());
     }
     Path manifest = source.checkpoint().resolve(RunManifest.FILE_NAME);
     if (!Files.isRegularFile(manifest)) {

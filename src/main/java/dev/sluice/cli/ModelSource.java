@@ -98,7 +98,10 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
     // A run has its tokenizer's files beside the weights; without them it was trained on bytes.
     boolean trainedOnBytes =
         run != null
-            && RunConfig.from(run.resolve(RunConfig.FILE), Map.of()).tokenizer().equals("bytes");
+            && RunConfig.from(run.resolve(RunConfig.FILE), Map.of())
+                .text()
+                .tokenizer()
+                .equals("bytes");
     if (trainedOnBytes || vocabulary == 256) {
       return Tokenizers.load("bytes", eosToken);
     }

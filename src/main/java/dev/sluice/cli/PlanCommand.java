@@ -51,6 +51,7 @@ final class PlanCommand implements Callable<Integer> {
           "hidden_size",
           "intermediate_size",
           "layers",
+          "layers_pattern",
           "attention_heads",
           "key_value_heads",
           "head_dim",
@@ -151,7 +152,9 @@ final class PlanCommand implements Callable<Integer> {
     }
     var base = defaults().with(null, SettingFlags.given(spec.commandLine().getParseResult()));
     int vocabulary =
-        base.vocabSize() > 0 ? base.vocabSize() : Decoders.named(base.model()).vocabSize();
+        base.shape().vocabSize() > 0
+            ? base.shape().vocabSize()
+            : Decoders.named(base.shape().model()).vocabSize();
     var variants = variants(base, vocabulary);
     if (gpus != null) {
       var cluster =
@@ -167,7 +170,7 @@ final class PlanCommand implements Callable<Integer> {
           new TextTable(clusterTable(base, vocabulary, variants, cluster), 116).toString());
       return 0;
     }
-    boolean paper = table != null && base.model().equals("paper-moe-15b");
+    boolean paper = table != null && base.shape().model().equals("paper-moe-15b");
     Console.print(new TextTable(table(base, vocabulary, variants, paper), 116).toString());
     return 0;
   }
@@ -207,7 +210,9 @@ final class PlanCommand implements Callable<Integer> {
         Table.titled(
                 "%s, %s, sequences of %s tokens"
                     .formatted(
-                        base.model(), base.precision(), Numbers.count(base.sequenceLength())))
+                        base.shape().model(),
+                        base.computing().precision(),
+                        Numbers.count(base.batch().sequenceLength())))
             .columns(columns.toArray(String[]::new));
     long baseline = 0;
     for (Variant variant : variants) {
@@ -240,11 +245,11 @@ final class PlanCommand implements Callable<Integer> {
         Table.titled(
                 "%s on %s GPUs, %s, a step of %s sequences of %s tokens"
                     .formatted(
-                        base.model(),
+                        base.shape().model(),
                         Numbers.count(cluster.devices()),
-                        base.precision(),
+                        base.computing().precision(),
                         Numbers.count(globalBatch),
-                        Numbers.count(base.sequenceLength())))
+                        Numbers.count(base.batch().sequenceLength())))
             .columns(
                 "variant",
                 "zero",
@@ -264,8 +269,8 @@ final class PlanCommand implements Callable<Integer> {
         var plan =
             ClusterPlan.of(
                 decoder,
-                base.precisionOf().elementType(),
-                base.sequenceLength(),
+                base.computing().precisionOf().elementType(),
+                base.batch().sequenceLength(),
                 globalBatch,
                 zero,
                 cluster);
@@ -312,13 +317,14 @@ final class PlanCommand implements Callable<Integer> {
   private static List<Cell> row(
       RunConfig base, Variant variant, DecoderConfig decoder, long baseline) {
     double added = (decoder.parameterCount() - baseline) / 1e6;
-    double activations = ActivationMemory.bytesPerToken(decoder, base.precisionOf().elementType());
+    double activations =
+        ActivationMemory.bytesPerToken(decoder, base.computing().precisionOf().elementType());
     return List.of(
         Cell.of(variant.name()),
         Cell.of(decoder.parameterCount()),
         Cell.of(added, Math.abs(added) < 10 ? 2 : 1),
         Cell.of(decoder.activeParameterCount()),
-        Cell.of(decoder.trainingFlopsPerToken(base.sequenceLength()) / 1e6, 0),
+        Cell.of(decoder.trainingFlopsPerToken(base.batch().sequenceLength()) / 1e6, 0),
         Cell.of(activations / 1024, 1));
   }
 
@@ -329,7 +335,8 @@ final class PlanCommand implements Callable<Integer> {
 
   /// The settings that this command does not take.
   static Set<String> others() {
-    return SettingFlags.HELP.keySet().stream()
+    return RunConfig.declared().stream()
+        .map(setting -> setting.name())
         .filter(name -> !SETTINGS.contains(name))
         .collect(Collectors.toUnmodifiableSet());
   }

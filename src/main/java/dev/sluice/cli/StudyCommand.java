@@ -3,6 +3,7 @@ package dev.sluice.cli;
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.decoder.Decoders;
+import dev.sluice.pages.StudyReport;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Numbers;
 import dev.sluice.report.Progress;
@@ -14,7 +15,6 @@ import dev.sluice.study.PaperTables;
 import dev.sluice.study.Shard;
 import dev.sluice.study.Study;
 import dev.sluice.study.StudyFile;
-import dev.sluice.study.StudyReport;
 import dev.sluice.study.Trial;
 import dev.sluice.study.TrialResult;
 import dev.sluice.study.Variant;
@@ -299,7 +299,7 @@ final class StudyCommand implements Callable<Integer> {
       for (int i = 0; i < trials.size(); i++) {
         if (shard.has(i)) {
           stepsBefore.put(trials.get(i).directory(), steps);
-          steps += trials.get(i).config().steps();
+          steps += trials.get(i).config().optimization().steps();
         }
       }
       total = steps;
@@ -312,7 +312,7 @@ final class StudyCommand implements Callable<Integer> {
           "%d trials of %d steps: %s, seeds %d to %d, in %s"
               .formatted(
                   study.arms().size() * study.seeds().size(),
-                  study.base().steps(),
+                  study.base().optimization().steps(),
                   Printable.brief(
                       String.join(" and ", study.arms().stream().map(Arm::name).toList()), SHOWN),
                   study.seeds().getFirst(),

@@ -6,12 +6,15 @@ import dev.sluice.distributed.GradientExchange;
 import dev.sluice.distributed.Heartbeat;
 import dev.sluice.distributed.Ranks;
 import dev.sluice.distributed.Replicas;
+import dev.sluice.pages.RunReport;
 import dev.sluice.report.Numbers;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ProcessGroup.Store;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.training.RunConfig;
+import dev.sluice.training.RunCorpus;
 import dev.sluice.training.RunDirectory;
+import dev.sluice.training.Trainable;
 import dev.sluice.training.TrainingRun;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -161,7 +164,7 @@ final class TrainCommand implements Callable<Integer> {
 
   /// Meets the other ranks and trains; what ends one ends all.
   private int trainAsRank(RunConfig settings, Ranks ranks) throws IOException {
-    boolean cuda = !Device.parse(settings.device()).equals(Device.CPU);
+    boolean cuda = !Device.parse(settings.computing().device()).equals(Device.CPU);
     var config =
         cuda && ranks.localRank() > 0
             ? settings.with(null, Map.of("device", "cuda:" + ranks.localRank()))
@@ -222,9 +225,9 @@ final class TrainCommand implements Callable<Integer> {
       }
     }
     directory = place;
-    var tokenizer = TrainingRun.tokenizer(config, place.resolve("corpus"), resume != null);
-    TrainingRun.requireTrainable(config, tokenizer, replicas.size());
-    GradientExchange.requireEven(config.batchSize(), replicas.size());
+    var tokenizer = RunCorpus.tokenizer(config, place.resolve("corpus"), resume != null);
+    Trainable.require(config, tokenizer, replicas.size());
+    GradientExchange.requireEven(config.batch().batchSize(), replicas.size());
     var origin = new TrainingRun.Origin(Version.commit(), commandLine());
     String doing = "sluice " + String.join(" ", commandLine());
     // From before the corpus is prepared: a second process must not wait for that to be told.
@@ -244,9 +247,9 @@ final class TrainCommand implements Callable<Integer> {
   private Corpus corpus(Replicas replicas, RunConfig config, Tokenizer tokenizer, Path place) {
     if (!replicas.isFirst()) {
       replicas.barrier();
-      return TrainingRun.prepareCorpus(config, tokenizer, place, true, _ -> {});
+      return RunCorpus.prepare(config, tokenizer, place, true, _ -> {});
     }
-    var corpus = TrainingRun.prepareCorpus(config, tokenizer, place, resume != null, Console::note);
+    var corpus = RunCorpus.prepare(config, tokenizer, place, resume != null, Console::note);
     replicas.barrier();
     return corpus;
   }
@@ -276,7 +279,7 @@ final class TrainCommand implements Callable<Integer> {
       case STOPPED -> {
         Console.note(
             "Stopped after step %d of %d; everything is saved. Go on with: ./sluice train --resume %s"
-                .formatted(outcome.steps(), config.steps(), directory));
+                .formatted(outcome.steps(), config.optimization().steps(), directory));
         return 130;
       }
       case DIVERGED -> {

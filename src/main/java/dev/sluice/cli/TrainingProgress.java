@@ -34,7 +34,7 @@ final class TrainingProgress implements TrainingRun.Listener {
                 config.gateNames(),
                 Numbers.count(corpus.train().length()),
                 Numbers.count(corpus.heldOut().length()),
-                config.precision(),
+                config.computing().precision(),
                 decoder.device()));
     if (firstStep > 0) {
       Console.note("Going on after step " + firstStep + ".");
@@ -49,7 +49,7 @@ final class TrainingProgress implements TrainingRun.Listener {
           "%d ranks, zero %d: this one holds %s MB of moments and, after a backward pass, %s MB of gradients."
               .formatted(
                   size,
-                  config.zero(),
+                  config.batch().zero(),
                   Numbers.fixed(2 * exchange.ownedBytes() / 1e6, 1),
                   Numbers.fixed(exchange.keptGradientBytes() / 1e6, 1)));
     }
@@ -63,9 +63,9 @@ final class TrainingProgress implements TrainingRun.Listener {
         new Progress(
             "step",
             step.number(),
-            config.steps(),
+            config.optimization().steps(),
             elapsed,
-            remaining.remaining(config.steps()).orElse(null),
+            remaining.remaining(config.optimization().steps()).orElse(null),
             List.of(
                 "loss " + Numbers.fixed(step.loss(), 3),
                 Numbers.count(Math.round(tokensPerSecond)) + " tokens/s")));

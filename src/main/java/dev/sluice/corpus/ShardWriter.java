@@ -11,7 +11,6 @@ import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.security.MessageDigest;
 
 /// Writes one shard beside its final place, counting and hashing on the way. Nothing is visible
@@ -87,8 +86,7 @@ final class ShardWriter implements AutoCloseable {
   CorpusSummary.Split publish() throws IOException {
     flush();
     try {
-      channel.force(true);
-      Files.move(partial, target, StandardCopyOption.ATOMIC_MOVE);
+      WholeFile.publish(channel, partial, target);
     } catch (IOException e) {
       throw Failures.notWritten(target, e);
     }

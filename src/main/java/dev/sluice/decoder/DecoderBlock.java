@@ -86,7 +86,7 @@ final class DecoderBlock {
       }
       case MixerConfig.DeltaNet(var shape) -> {
         var net = new GatedDeltaNet(shape, precision, layer, parameters, prefix);
-        yield (x, _, past, _) -> net.forward(x, past);
+        yield (x, _, past, probe) -> net.forward(x, past, probe);
       }
     };
   }

@@ -1,5 +1,6 @@
 package dev.sluice.deltanet;
 
+import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
@@ -58,11 +59,11 @@ public final class GatedDeltaNet {
   /// @param xBTD the layer's pre-normed input
   /// @param past what the tokens before left, or null when there are none
   /// @return `[B, T, D]`, to be added to the residual stream
-  public Tensor forward(Tensor xBTD, @Nullable Past past) {
+  public Tensor forward(Tensor xBTD, @Nullable Past past, Probe probe) {
     var projected = precision.linear(xBTD, projections);
     var mixed = convolved(projected.get(0), past);
     var rates = DeltaRates.of(projected.get(3), projected.get(2), logA, bias);
-    var yBTNV = remembered(mixed, rates, past);
+    var yBTNV = remembered(mixed, rates, past, probe);
     var zBTNV = projected.get(1).reshape(yBTNV.shape());
     var gated = GatedHeadNorm.apply(yBTNV, zBTNV, norm, config.rmsNormEps());
     return precision.linear(
@@ -82,12 +83,17 @@ public final class GatedDeltaNet {
     return mixed;
   }
 
-  private Tensor remembered(Tensor mixed, DeltaRates rates, @Nullable Past past) {
+  private Tensor remembered(Tensor mixed, DeltaRates rates, @Nullable Past past, Probe probe) {
     var g = rates.decaysBTN();
     var beta = rates.ratesBTN();
     var heads = config.heads();
+    boolean watched = probe.wantsRecurrence(layer);
     if (past == null) {
-      return DeltaRule.apply(mixed, g, beta, null, heads).yBTNV();
+      var result = DeltaRule.apply(mixed, g, beta, null, heads);
+      if (watched) {
+        probe.recurrence(layer, g, beta, result.state());
+      }
+      return result.yBTNV();
     }
     var memories =
         past.recurrent(
@@ -99,7 +105,7 @@ public final class GatedDeltaNet {
             heads.keyWidth(),
             heads.valueWidth());
     boolean recorded = FusedOp.recording(List.of(mixed, g, beta), List.of());
-    if (mixed.size(1) == 1 && mixed.isOnCpu() && !recorded) {
+    if (mixed.size(1) == 1 && mixed.isOnCpu() && !recorded && !watched) {
       return past.byRow(
           row ->
               DeltaRule.step(
@@ -110,6 +116,9 @@ public final class GatedDeltaNet {
                   heads));
     }
     var result = DeltaRule.apply(mixed, g, beta, together(memories, recorded), heads);
+    if (watched) {
+      probe.recurrence(layer, g, beta, result.state());
+    }
     leave(memories, result.state());
     return result.yBTNV();
   }

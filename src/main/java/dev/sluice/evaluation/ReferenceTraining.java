@@ -5,6 +5,7 @@ import dev.sluice.Printable;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.files.JsonFile;
 import dev.sluice.optimizer.AdamW;
+import dev.sluice.settings.Settings;
 import dev.sluice.tensor.Scope;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -131,7 +132,7 @@ record ReferenceTraining(
     if (!Double.isFinite(number)) {
       throw wrong(file, what + "." + key, value, "a finite number");
     }
-    return number;
+    return Settings.number("%s: %s.%s".formatted(file, what, key), value.asString());
   }
 
   /// From `least` to below `limit`.

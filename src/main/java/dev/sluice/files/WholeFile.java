@@ -46,9 +46,8 @@ public final class WholeFile {
         var out = Channels.newOutputStream(channel);
         contents.writeTo(out);
         out.flush();
-        channel.force(true);
+        publish(channel, partial, target);
       }
-      Files.move(partial, target, StandardCopyOption.ATOMIC_MOVE);
     } catch (IOException e) {
       removeAfter(e, partial);
       throw Failures.notWritten(target, e);
@@ -56,6 +55,14 @@ public final class WholeFile {
       removeAfter(e, partial);
       throw e;
     }
+  }
+
+  /// Syncs a file that was written under its partial name and gives it its own.
+  ///
+  /// @param channel that it was written through
+  public static void publish(FileChannel channel, Path partial, Path target) throws IOException {
+    channel.force(true);
+    Files.move(partial, target, StandardCopyOption.ATOMIC_MOVE);
   }
 
   /// Refuses a name that a device, a pipe or a directory has, or a link to one: `/dev/stdout` is.

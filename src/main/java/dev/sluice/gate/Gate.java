@@ -2,6 +2,7 @@ package dev.sluice.gate;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
+import dev.sluice.settings.Settings;
 import java.util.List;
 import java.util.Locale;
 import java.util.regex.Matcher;
@@ -156,6 +157,11 @@ public record Gate(
               + NUMBER
               + ")))?");
 
+  /// Gates' names joined by `+`, or `none`.
+  public static String names(List<Gate> gates) {
+    return gates.isEmpty() ? "none" : String.join("+", gates.stream().map(Gate::name).toList());
+  }
+
   /// Reads a gate's name: POSITION-GRANULARITY, then any of `-shared`, `-additive`, an activation,
   /// an input, a start, in this order.
   public static Gate parse(String name) {
@@ -178,7 +184,7 @@ public record Gate(
   private static Activation activation(Matcher parts) {
     String factor = parts.group("factor");
     if (factor != null) {
-      return new Activation.ScaledSigmoid(Double.parseDouble(factor));
+      return new Activation.ScaledSigmoid(Settings.number("a sigmoid's factor", factor));
     }
     return switch (word(parts, "activation")) {
       case "ns-sigmoid" -> new Activation.NonSparseSigmoid();
@@ -221,7 +227,7 @@ public record Gate(
   private static GateInit init(Matcher parts) {
     String bias = parts.group("bias");
     if (bias != null) {
-      return new GateInit.Bias(Double.parseDouble(bias));
+      return new GateInit.Bias(Settings.number("a gate's bias", bias));
     }
     return word(parts, "init").isEmpty() ? new GateInit.Normal() : new GateInit.Zeros();
   }

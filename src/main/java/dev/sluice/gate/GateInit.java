@@ -16,7 +16,7 @@ public sealed interface GateInit {
   /// probability p with logit(p) (arXiv 2306.12929), and with σ/p then as if it were not there.
   record Bias(double bias) implements GateInit {
     public Bias {
-      if (!Float.isFinite((float) bias)) {
+      if (!Float.isFinite((float) bias) || (bias != 0 && (float) bias == 0)) {
         throw new InvalidInputException(
             "a gate's bias must be a number that float32 has, not " + bias);
       }

@@ -8,7 +8,7 @@ import java.util.OptionalDouble;
 ///
 /// The tensors belong to the pass and are freed after the call: take numbers out of them, or retain
 /// them. Layers count from 0. Legend: B batch, T queries, R queries of a block, S keys, N query
-/// heads, H head size, D hidden size.
+/// heads, H head size, D hidden size, K and V the widths of a key and a value.
 public interface Probe {
   Probe NONE = new Probe() {};
 
@@ -39,6 +39,19 @@ public interface Probe {
 
   /// The output of scaled dot-product attention before and after its gate, both `[B, T, N, H]`.
   default void sdpaOutput(int layer, Tensor beforeBTNH, Tensor afterBTNH) {}
+
+  /// Whether [#recurrence] is to be called for this layer.
+  default boolean wantsRecurrence(int layer) {
+    return false;
+  }
+
+  /// How a linear attention's heads forget and learn at each token of the pass, and what they hold
+  /// after the last.
+  ///
+  /// @param decaysBTN natural logarithms of what the state is multiplied by
+  /// @param ratesBTN β, from 0 to 1
+  /// @param stateBNKV keys down, values across
+  default void recurrence(int layer, Tensor decaysBTN, Tensor ratesBTN, Tensor stateBNKV) {}
 
   /// The residual stream `[B, T, D]`: index 0 after the embedding, i after block i − 1, and last +
   /// 1 after the final norm.

@@ -3,13 +3,12 @@ package dev.sluice.report;
 import static java.nio.charset.StandardCharsets.UTF_8;
 
 import dev.sluice.Printable;
+import dev.sluice.files.Sha256;
 import dev.sluice.files.WholeFile;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
 import java.nio.file.Path;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 import java.time.Instant;
 import java.time.ZoneOffset;
 import java.time.format.DateTimeFormatter;
@@ -291,12 +290,8 @@ public final class HtmlReport {
   }
 
   private static String hash(String script) {
-    try {
-      byte[] digest = MessageDigest.getInstance("SHA-256").digest(script.getBytes(UTF_8));
-      return "'sha256-" + Base64.getEncoder().encodeToString(digest) + "'";
-    } catch (NoSuchAlgorithmException e) {
-      throw new IllegalStateException("every Java platform has SHA-256", e);
-    }
+    byte[] digest = Sha256.digest().digest(script.getBytes(UTF_8));
+    return "'sha256-" + Base64.getEncoder().encodeToString(digest) + "'";
   }
 
   private static String own(String name) {

@@ -18,6 +18,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
 import java.util.function.IntConsumer;
+import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.DeserializationFeature;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.PropertyNamingStrategies;
@@ -31,6 +32,7 @@ import tools.jackson.databind.node.ObjectNode;
 /// @param shortestWindow tokens of the shortest
 /// @param longestWindow tokens of the longest
 /// @param warnings what a reader must know before comparing these numbers; empty if nothing
+/// @param deltaStatistics of Gated DeltaNet layers; null for a model of attention alone
 public record SinkReport(
     int windows,
     int shortestWindow,
@@ -39,7 +41,8 @@ public record SinkReport(
     FirstTokenAttention.Result firstTokenAttention,
     MassiveActivation.Result massiveActivation,
     GateStatistics.Result gateStatistics,
-    AttentionMap.Result attentionMap) {
+    AttentionMap.Result attentionMap,
+    DeltaStatistics.@Nullable Result deltaStatistics) {
   /// Tokens that a window should have at least: below, first-token attention is mostly mask bias.
   public static final int RECOMMENDED_TOKENS = 512;
 
@@ -57,29 +60,39 @@ public record SinkReport(
     Objects.requireNonNull(massiveActivation, "massive_activation");
     Objects.requireNonNull(gateStatistics, "gate_statistics");
     Objects.requireNonNull(attentionMap, "attention_map");
-    int layers = firstTokenAttention.layers().size();
-    require(layers > 0, "first_token_attention has no layers");
-    int heads = firstTokenAttention.layers().getFirst().heads().size();
+    int layers = massiveActivation.residuals().size() - 2;
+    Map<Integer, Integer> heads = new LinkedHashMap<>();
     for (var layer : firstTokenAttention.layers()) {
       require(
-          heads > 0 && layer.heads().size() == heads && layer.headsExcluding().size() == heads,
-          "first_token_attention has layers with different numbers of heads");
+          layer.layer() >= 0 && layer.layer() < layers,
+          "first_token_attention has a layer %d of %d".formatted(layer.layer(), layers));
+      require(
+          !layer.heads().isEmpty() && layer.headsExcluding().size() == layer.heads().size(),
+          "first_token_attention has a layer with different numbers of heads");
+      require(
+          heads.put(layer.layer(), layer.heads().size()) == null,
+          "first_token_attention has layer %d twice".formatted(layer.layer()));
     }
-    int residuals = massiveActivation.residuals().size();
-    require(
-        residuals == layers + 2,
-        "massive_activation has %d residuals for %d layers".formatted(residuals, layers));
+    require(!heads.isEmpty(), "first_token_attention has no layers");
     for (var gate : gateStatistics.gates()) {
       require(
-          gate.layer() >= 0
-              && gate.layer() < layers
+          heads.containsKey(gate.layer())
               && gate.scores().histogram().size() == GateStatistics.BINS
-              && (gate.heads().isEmpty() || gate.heads().size() == heads),
+              && (gate.heads().isEmpty()
+                  || Objects.equals(gate.heads().size(), heads.get(gate.layer()))),
           "gate_statistics has a gate that no layer has");
     }
+    for (var layer : deltaLayers(deltaStatistics)) {
+      require(
+          layer.layer() >= 0 && layer.layer() < layers && !heads.containsKey(layer.layer()),
+          "delta_statistics has a layer that is none of Gated DeltaNet");
+    }
     require(
-        attentionMap.layers().size() == layers,
-        "attention_map has %d layers of %d".formatted(attentionMap.layers().size(), layers));
+        attentionMap.layers().stream()
+            .map(AttentionMap.Layer::layer)
+            .toList()
+            .equals(List.copyOf(heads.keySet())),
+        "attention_map has other layers than first_token_attention");
     for (var layer : attentionMap.layers()) {
       int side = layer.cells().size();
       require(
@@ -88,6 +101,21 @@ public record SinkReport(
               && layer.cells().stream().allMatch(row -> row.size() == side),
           "attention_map has cells that make no square");
     }
+  }
+
+  private static List<DeltaStatistics.Layer> deltaLayers(
+      DeltaStatistics.@Nullable Result statistics) {
+    return statistics == null ? List.of() : statistics.layers();
+  }
+
+  /// The Gated DeltaNet layers.
+  public List<DeltaStatistics.Layer> deltaLayers() {
+    return deltaLayers(deltaStatistics);
+  }
+
+  /// How many layers the model has. Those with softmax attention are in the parts about attention.
+  public int layers() {
+    return massiveActivation.residuals().size() - 2;
   }
 
   private static void require(boolean holds, String problem) {
@@ -121,6 +149,11 @@ public record SinkReport(
       throw new InvalidInputException(
           "there are no windows to measure sinks on; give a longer text or shorter windows");
     }
+    if (decoder.config().layers().stream().allMatch(layer -> layer.attention().isEmpty())) {
+      throw new InvalidInputException(
+          "no layer of the model has softmax attention, so it has no sinks to measure; choose a"
+              + " model with some");
+    }
     var lengths = windows.stream().mapToInt(window -> window.length).summaryStatistics();
     if (lengths.getMin() <= FirstTokenAttention.EXCLUDED_QUERIES) {
       throw new InvalidInputException(
@@ -134,7 +167,8 @@ public record SinkReport(
     var massive = new MassiveActivation();
     var gates = new GateStatistics();
     var map = new AttentionMap();
-    var all = new Together(List.of(first, massive, gates, map));
+    var delta = new DeltaStatistics();
+    var all = new Together(List.of(first, massive, gates, map, delta));
     int done = 0;
     for (long[] window : windows) {
       try (var _ = Scope.withoutGradient()) {
@@ -151,7 +185,8 @@ public record SinkReport(
         first.result(),
         massive.result(),
         gates.result(),
-        map.result());
+        map.result(),
+        delta.result().layers().isEmpty() ? null : delta.result());
   }
 
   /// The report in a few numbers, as they are recorded during training: `first_token_attention`
@@ -228,6 +263,20 @@ public record SinkReport(
     }
 
     @Override
+    public boolean wantsRecurrence(int layer) {
+      return probes.stream().anyMatch(probe -> probe.wantsRecurrence(layer));
+    }
+
+    @Override
+    public void recurrence(int layer, Tensor decaysBTN, Tensor ratesBTN, Tensor stateBNKV) {
+      for (Probe probe : probes) {
+        if (probe.wantsRecurrence(layer)) {
+          measure(() -> probe.recurrence(layer, decaysBTN, ratesBTN, stateBNKV));
+        }
+      }
+    }
+
+    @Override
     public void residual(int index, Tensor xBTD) {
       for (Probe probe : probes) {
         measure(() -> probe.residual(index, xBTD));
@@ -242,9 +291,18 @@ public record SinkReport(
     }
   }
 
+  /// The report as JSON; a model of attention alone has no `delta_statistics`.
+  public ObjectNode json() {
+    ObjectNode json = JSON.valueToTree(this);
+    if (deltaStatistics == null) {
+      json.remove("delta_statistics");
+    }
+    return json;
+  }
+
   /// Writes the report as JSON.
   public void write(Path file) throws IOException {
-    WholeFile.write(file, JSON.writeValueAsString(this) + "\n");
+    WholeFile.write(file, JSON.writeValueAsString(json()) + "\n");
   }
 
   /// Reads what [#write] wrote, in this version or an earlier one. Fields that a later version
@@ -259,6 +317,7 @@ public record SinkReport(
         }
       }
     }
+    read.putIfAbsent("delta_statistics", NullNode.getInstance());
     return JsonFile.bound(file, read, JSON, SinkReport.class, WAY_OUT);
   }
 }

@@ -15,45 +15,45 @@ import java.util.function.Function;
 import java.util.function.ToDoubleFunction;
 import java.util.stream.Stream;
 
-/// What a study's trials say, as numbers; [StudyReport] makes words, tables and pictures of them.
+/// What a study's trials say, as numbers; `pages` makes words, tables and pictures of them.
 ///
 /// Arms are compared over the seeds that they share and no other: a seed that one of them has not
 /// done, or on which it diverged, is left out for the other too.
-final class Comparisons {
+public final class Comparisons {
   /// The grid's setting whose sweep has a sensitivity.
-  static final String LEARNING_RATE = "learning_rate";
+  public static final String LEARNING_RATE = "learning_rate";
 
   /// The level of the tests.
   private static final double LEVEL = 0.05;
 
   /// Measurements of an arm and of the one that it is compared with, on the seeds that both have.
   @SuppressWarnings("ArrayRecordComponent") // nobody compares pairs
-  record Pairs(List<Long> seeds, double[] ofArm, double[] ofBaseline) {
-    Pairs {
+  public record Pairs(List<Long> seeds, double[] ofArm, double[] ofBaseline) {
+    public Pairs {
       seeds = List.copyOf(seeds);
     }
 
-    int count() {
+    public int count() {
       return seeds.size();
     }
 
     /// Arm minus baseline, seed by seed.
-    double[] differences() {
+    public double[] differences() {
       return Statistics.differences(ofArm, ofBaseline);
     }
 
     /// The mean difference; NaN without pairs.
-    double mean() {
+    public double mean() {
       return Statistics.mean(differences());
     }
 
     /// Half the width of its 95 % interval; NaN for fewer than two pairs.
-    double half() {
+    public double half() {
       return Statistics.interval95(differences());
     }
 
     /// The mean difference over the baseline's mean on the same seeds.
-    double relative() {
+    public double relative() {
       return mean() / Statistics.mean(ofBaseline);
     }
   }
@@ -62,13 +62,13 @@ final class Comparisons {
   ///
   /// @param corrected p-value of no difference, with Holm's correction over all comparisons; NaN
   ///   for fewer than two pairs
-  record Comparison(Arm arm, Pairs pairs, double corrected) {
+  public record Comparison(Arm arm, Pairs pairs, double corrected) {
     /// Whether two pairs or more let it be tested.
-    boolean tested() {
+    public boolean tested() {
       return !Double.isNaN(corrected);
     }
 
-    boolean shown() {
+    public boolean shown() {
       return corrected <= LEVEL;
     }
   }
@@ -79,9 +79,9 @@ final class Comparisons {
   /// @param bySeed for each seed on which all learning rates are done and not all diverged
   /// @param pairs with the baseline variant's; none for itself
   /// @param corrected as a comparison's, over all sensitivities
-  record Sensitivity(
+  public record Sensitivity(
       Variant variant, SequencedMap<Long, Double> bySeed, Pairs pairs, double corrected) {
-    double mean() {
+    public double mean() {
       return Statistics.mean(bySeed.values().stream().mapToDouble(value -> value).toArray());
     }
   }
@@ -91,12 +91,12 @@ final class Comparisons {
   /// @param seeds that all of them have; empty where no seed is common, and each arm then has its
   ///   own
   /// @param trials of each arm that has any, in the order of the seeds
-  record Shown(List<Long> seeds, SequencedMap<Arm, List<TrialResult>> trials) {}
+  public record Shown(List<Long> seeds, SequencedMap<Arm, List<TrialResult>> trials) {}
 
   /// A point of the grid.
   ///
   /// @param best whether the baseline's loss is known to be lowest there
-  record Point(Map<String, String> settings, boolean best) {}
+  public record Point(Map<String, String> settings, boolean best) {}
 
   private static final SequencedMap<Long, TrialResult> NONE = Collections.emptySortedMap();
 
@@ -108,7 +108,7 @@ final class Comparisons {
   private final List<Sensitivity> sensitivities;
 
   /// @param results what there is of the study's trials, in any order
-  Comparisons(Study study, List<TrialResult> results) {
+  public Comparisons(Study study, List<TrialResult> results) {
     this.study = study;
     this.arms = study.arms();
     Map<Trial.Name, TrialResult> byName = new HashMap<>();
@@ -133,17 +133,17 @@ final class Comparisons {
   // ---------------------------------------------------------------- trials
 
   /// The arm's trials that are done, by seed.
-  SequencedMap<Long, TrialResult> done(Arm arm) {
+  public SequencedMap<Long, TrialResult> done(Arm arm) {
     return done.getOrDefault(arm, NONE);
   }
 
   /// Those that did not diverge.
-  SequencedMap<Long, TrialResult> finished(Arm arm) {
+  public SequencedMap<Long, TrialResult> finished(Arm arm) {
     return finished.getOrDefault(arm, NONE);
   }
 
   /// What may be shown side by side of the trials that did not diverge.
-  Shown finished(List<Arm> some) {
+  public Shown finished(List<Arm> some) {
     return shown(some, this::finished);
   }
 
@@ -179,7 +179,7 @@ final class Comparisons {
   // ---------------------------------------------------------------- losses
 
   /// Every arm but the baselines against the baseline at its point of the grid.
-  List<Comparison> comparisons() {
+  public List<Comparison> comparisons() {
     return comparisons;
   }
 
@@ -198,7 +198,7 @@ final class Comparisons {
   }
 
   /// A measure of two arms on the seeds that both finished.
-  Pairs pairs(Arm arm, Arm baseline, ToDoubleFunction<TrialResult> measure) {
+  public Pairs pairs(Arm arm, Arm baseline, ToDoubleFunction<TrialResult> measure) {
     return pairs(measured(arm, measure), measured(baseline, measure), study.seeds());
   }
 
@@ -215,7 +215,7 @@ final class Comparisons {
 
   /// The median over the comparisons of the differences' standard deviation: what decides how small
   /// a difference the study can show. Empty without two pairs.
-  Optional<Double> deviation() {
+  public Optional<Double> deviation() {
     double[] deviations =
         comparisons.stream()
             .filter(comparison -> comparison.pairs().count() >= 2)
@@ -227,13 +227,13 @@ final class Comparisons {
   // ---------------------------------------------------------------- grids
 
   /// Whether the grid is one of learning rates.
-  boolean sweepsLearningRates() {
+  public boolean sweepsLearningRates() {
     return study.grid().size() == 1
         && study.grid().getOrDefault(LEARNING_RATE, List.of()).size() > 1;
   }
 
   /// Of all variants that have any, the baseline's first; empty without a sweep.
-  List<Sensitivity> sensitivities() {
+  public List<Sensitivity> sensitivities() {
     return sensitivities;
   }
 
@@ -278,7 +278,7 @@ final class Comparisons {
 
   /// Held-out loss in nats, at most that of a new model, which stands for a diverged one; NaN where
   /// the very first step had none.
-  static double boundedLoss(TrialResult result) {
+  public static double boundedLoss(TrialResult result) {
     return result.diverged()
         ? result.initialLoss()
         : Double.isNaN(result.initialLoss())
@@ -287,13 +287,13 @@ final class Comparisons {
   }
 
   /// The bounded losses of all arms that have trials, over the same seeds.
-  Shown sweep() {
+  public Shown sweep() {
     return shown(arms, this::done);
   }
 
   /// Where the baseline's bounded loss is lowest over the seeds that are done at all points at
   /// which it has a finished trial; without such seeds, the first such point.
-  Point shownPoint() {
+  public Point shownPoint() {
     var baselines =
         arms.stream()
             .filter(arm -> arm.equals(study.baseline(arm)) && !finished(arm).isEmpty())

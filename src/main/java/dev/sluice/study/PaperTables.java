@@ -73,34 +73,39 @@ public final class PaperTables {
 
   /// 15A2B mixture of experts, 400 B tokens.
   private static List<Variant> table1(DecoderConfig base) {
+    var attention =
+        base.layers().stream()
+            .flatMap(layer -> layer.attention().stream())
+            .findFirst()
+            .orElseThrow(
+                () ->
+                    new InvalidInputException(
+                        "the paper's table 1 varies attention, which no layer of this model has;"
+                            + " add attention to layers_pattern"));
+    var experts = base.layers().getLast().feedForward().experts();
     var variants = new ArrayList<Variant>();
     variants.add(BASELINE);
-    if (base.attention().attentionHeads() % (2 * base.attention().keyValueHeads()) == 0) {
-      int heads = 2 * base.attention().keyValueHeads();
+    if (attention.attentionHeads() % (2 * attention.keyValueHeads()) == 0) {
+      int heads = 2 * attention.keyValueHeads();
       variants.add(
           new Variant(
               "more key/value heads",
               Map.of("gate", "none", "key_value_heads", String.valueOf(heads)),
               5.979));
     }
-    int more = base.attention().attentionHeads() * 3 / 2;
-    if (base.attention().attentionHeads() % 2 == 0
-        && more % base.attention().keyValueHeads() == 0) {
+    int more = attention.attentionHeads() * 3 / 2;
+    if (attention.attentionHeads() % 2 == 0 && more % attention.keyValueHeads() == 0) {
       variants.add(
           new Variant(
               "more query heads",
               Map.of("gate", "none", "attention_heads", String.valueOf(more)),
               5.953));
     }
-    if (base.feedForward().experts().count() > 0) {
+    if (experts.count() > 0) {
       variants.add(
           new Variant(
               "four more experts",
-              Map.of(
-                  "gate",
-                  "none",
-                  "experts",
-                  String.valueOf(base.feedForward().experts().count() + 4)),
+              Map.of("gate", "none", "experts", String.valueOf(experts.count() + 4)),
               5.964));
     }
     variants.add(ELEMENTWISE);

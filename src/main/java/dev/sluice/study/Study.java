@@ -11,7 +11,9 @@ import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.training.RunConfig;
+import dev.sluice.training.RunCorpus;
 import dev.sluice.training.RunDirectory;
+import dev.sluice.training.Trainable;
 import dev.sluice.training.TrainingRun;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -171,7 +173,7 @@ public record Study(
         }
       }
     }
-    if (base.matchParameters() && matching != Matching.NONE) {
+    if (base.variation().matchParameters() && matching != Matching.NONE) {
       throw new InvalidInputException(
           "a study matches variants with the baseline by itself; leave out match_parameters");
     }
@@ -267,7 +269,7 @@ public record Study(
   }
 
   /// The settings of an arm's trials, with the study's first seed.
-  RunConfig config(Arm arm) {
+  public RunConfig config(Arm arm) {
     return armConfig(base, matching, variants, arm);
   }
 
@@ -292,7 +294,7 @@ public record Study(
   /// Where a trial is.
   ///
   /// @param study the study's directory
-  static Path directory(Path study, Arm arm, long seed) {
+  public static Path directory(Path study, Arm arm, long seed) {
     return study.resolve("trials").resolve(directoryName(arm, seed));
   }
 
@@ -306,16 +308,23 @@ public record Study(
       var config = config(base, arm);
       var baseline = config(base, new Arm(variants.getFirst(), arm.point()));
       var decoder = config.decoder(ANY_VOCABULARY);
+      if (decoder.layers().stream().allMatch(layer -> layer.attention().isEmpty())) {
+        throw new InvalidInputException(
+            "layers_pattern %s leaves no layer with attention, and a study measures attention's sinks; add attention to the pattern"
+                .formatted(config.shape().layersPattern()));
+      }
       if (matching == Matching.NONE) {
         return config;
       }
       requireMatchable(config, baseline);
       int width =
           matching
-              .match(decoder, baseline.decoder(ANY_VOCABULARY), baseline.sequenceLength())
+              .match(decoder, baseline.decoder(ANY_VOCABULARY), baseline.batch().sequenceLength())
+              .layers()
+              .getFirst()
               .feedForward()
               .intermediateSize();
-      return width == decoder.feedForward().intermediateSize()
+      return width == decoder.layers().getFirst().feedForward().intermediateSize()
           ? config
           : config.with(null, Map.of("intermediate_size", String.valueOf(width)));
     } catch (InvalidInputException e) {
@@ -328,8 +337,9 @@ public record Study(
     boolean sameTies =
         config.decoder(ANY_VOCABULARY).tieWordEmbeddings()
             == baseline.decoder(ANY_VOCABULARY).tieWordEmbeddings();
-    boolean isOfBytes = config.tokenizer().equals("bytes") && config.vocabSize() == 0;
-    if (config.vocabSize() != baseline.vocabSize() || !(sameTies || isOfBytes)) {
+    boolean isOfBytes =
+        config.text().tokenizer().equals("bytes") && config.shape().vocabSize() == 0;
+    if (config.shape().vocabSize() != baseline.shape().vocabSize() || !(sameTies || isOfBytes)) {
       throw new InvalidInputException(
           "it differs from the baseline in its vocabulary's weights (%s), which cannot be matched; use match = \"none\""
               .formatted(sameTies ? "vocab_size" : "tie_word_embeddings"));
@@ -385,11 +395,11 @@ public record Study(
       BooleanSupplier stop)
       throws IOException {
     boolean known = Files.exists(directory.resolve(StudyFile.NAME));
-    var tokenizer = TrainingRun.tokenizer(base, directory.resolve("corpus"), known);
+    var tokenizer = RunCorpus.tokenizer(base, directory.resolve("corpus"), known);
     var trials = trials(directory);
     trials
         .subList(0, arms().size()) // the first seed's; others differ in nothing that is judged
-        .forEach(trial -> TrainingRun.requireTrainable(trial.config(), tokenizer, 1));
+        .forEach(trial -> Trainable.require(trial.config(), tokenizer, 1));
     if (Files.exists(directory) && !Files.isDirectory(directory)) {
       throw new InvalidInputException(directory + " is not a directory; choose another --output");
     }
@@ -407,8 +417,7 @@ public record Study(
       }
       boolean begun = Files.exists(directory.resolve(StudyFile.NAME));
       var corpus =
-          TrainingRun.prepareCorpus(
-              base, tokenizer, directory.resolve("corpus"), begun, listener::noted);
+          RunCorpus.prepare(base, tokenizer, directory.resolve("corpus"), begun, listener::noted);
       if (!begun) {
         StudyFile.write(this, directory);
       }
@@ -451,7 +460,8 @@ public record Study(
       Tokenizer tokenizer)
       throws IOException {
     var sinkWindows =
-        SinkReport.windows(corpus.heldOut(), base.sequenceLength(), tokenizer, SINK_WINDOWS);
+        SinkReport.windows(
+            corpus.heldOut(), base.batch().sequenceLength(), tokenizer, SINK_WINDOWS);
     List<TrialResult> results = new ArrayList<>();
     for (int i = 0; i < trials.size(); i++) {
       Trial trial = trials.get(i);
@@ -536,8 +546,8 @@ public record Study(
     try (var decoder =
         ModelDirectory.load(
             Objects.requireNonNull(outcome.checkpoint()),
-            trial.config().precisionOf(),
-            Device.parse(trial.config().device()),
+            trial.config().computing().precisionOf(),
+            Device.parse(trial.config().computing().device()),
             false)) {
       var sinks = SinkReport.measure(decoder, windows);
       sinks.write(trial.directory().resolve(TrialResult.SINKS));

@@ -72,9 +72,7 @@ public final class StudyFile {
     var matching = matching(content.remove("match"));
     var grid = new LinkedHashMap<>(grid(content.remove("grid")));
     var variants = variants(content.remove("variant"));
-    var settings = new LinkedHashMap<String, Object>();
-    content.properties().forEach(entry -> settings.put(entry.getKey(), entry.getValue()));
-    var base = defaults.with(settings, file, flags);
+    var base = defaults.with(content, file, flags);
     grid.putAll(pointsGiven);
     try {
       return new Study(

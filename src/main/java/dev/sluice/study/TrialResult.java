@@ -26,7 +26,7 @@ import tools.jackson.databind.json.JsonMapper;
 /// @param diverged whether training broke off; the measures of the trained model are then NaN
 /// @param steps how many steps were taken
 /// @param parameters of the model
-/// @param intermediateSize its feed-forward width
+/// @param intermediateSize the feed-forward width of its first layer
 /// @param initialLoss the first step's loss in nats per token: that of a new model
 /// @param heldOutLoss held-out loss in nats per token
 /// @param bitsPerByte the same in bits per byte
@@ -121,7 +121,7 @@ public record TrialResult(
         false,
         outcome.steps(),
         decoder.parameterCount(),
-        decoder.feedForward().intermediateSize(),
+        decoder.layers().getFirst().feedForward().intermediateSize(),
         first(curve),
         heldOut.nats(),
         heldOut.bitsPerByte(),
@@ -162,7 +162,8 @@ public record TrialResult(
   }
 
   private static int spikes(Trial trial, RunMetrics.Curve curve) {
-    return LossSpikes.events(curve.steps(), curve.values(), trial.config().warmupSteps(), SPIKE);
+    return LossSpikes.events(
+        curve.steps(), curve.values(), trial.config().optimization().warmupSteps(), SPIKE);
   }
 
   static boolean exists(Path directory) {
@@ -193,7 +194,7 @@ public record TrialResult(
   /// Reads what the model was measured on, and refuses what is of another trial.
   ///
   /// @param directory of the trial
-  SinkReport sinks(Path directory) {
+  public SinkReport sinks(Path directory) {
     Path file = directory.resolve(SINKS);
     var sinks = SinkReport.read(file);
     if (sinks.firstTokenAttention().meanExcluding() != firstTokenAttention

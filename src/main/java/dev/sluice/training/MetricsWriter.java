@@ -1,16 +1,11 @@
 package dev.sluice.training;
 
 import dev.sluice.InvalidInputException;
-import dev.sluice.files.Failures;
+import dev.sluice.files.AppendedFile;
 import dev.sluice.files.WholeFile;
 import java.io.IOException;
-import java.nio.ByteBuffer;
-import java.nio.channels.FileChannel;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
-import java.nio.file.LinkOption;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.TreeMap;
@@ -31,12 +26,10 @@ public final class MetricsWriter implements AutoCloseable {
 
   private static final JsonMapper JSON = JsonMapper.builder().build();
 
-  private final Path directory;
-  private final FileChannel metrics;
-  private final FileChannel timings;
+  private final AppendedFile metrics;
+  private final AppendedFile timings;
 
-  private MetricsWriter(Path directory, FileChannel metrics, FileChannel timings) {
-    this.directory = directory;
+  private MetricsWriter(AppendedFile metrics, AppendedFile timings) {
     this.metrics = metrics;
     this.timings = timings;
   }
@@ -62,43 +55,26 @@ public final class MetricsWriter implements AutoCloseable {
   }
 
   private static MetricsWriter append(Path runDirectory) throws IOException {
-    var metrics = append(runDirectory, METRICS);
+    var metrics = AppendedFile.open(runDirectory.resolve(METRICS));
     try {
-      return new MetricsWriter(runDirectory, metrics, append(runDirectory, TIMINGS));
+      return new MetricsWriter(metrics, AppendedFile.open(runDirectory.resolve(TIMINGS)));
     } catch (IOException e) {
       metrics.close();
       throw e;
     }
   }
 
-  private static FileChannel append(Path runDirectory, String name) throws IOException {
-    return FileChannel.open(
-        runDirectory.resolve(name),
-        StandardOpenOption.CREATE,
-        StandardOpenOption.APPEND,
-        LinkOption.NOFOLLOW_LINKS);
-  }
-
   /// Appends values that depend on the seed alone.
   public void metrics(long step, Map<String, ? extends Number> values) throws IOException {
-    try {
-      write(metrics, step, values);
-    } catch (IOException e) {
-      throw Failures.notWritten(directory.resolve(METRICS), e);
-    }
+    metrics.line(line(step, values));
   }
 
   /// Appends values that depend on the machine.
   public void timings(long step, Map<String, ? extends Number> values) throws IOException {
-    try {
-      write(timings, step, values);
-    } catch (IOException e) {
-      throw Failures.notWritten(directory.resolve(TIMINGS), e);
-    }
+    timings.line(line(step, values));
   }
 
-  private static void write(FileChannel file, long step, Map<String, ? extends Number> values)
-      throws IOException {
+  private static String line(long step, Map<String, ? extends Number> values) {
     if (values.containsKey("step")) {
       throw new IllegalArgumentException("step is given apart from the values " + values);
     }
@@ -106,27 +82,20 @@ public final class MetricsWriter implements AutoCloseable {
     line.put("step", step);
     // Sorted, because the order of `Map.of` changes from one JVM to the next.
     line.putAll(new TreeMap<>(values));
-    WholeFile.writeAll(
-        file,
-        ByteBuffer.wrap((JSON.writeValueAsString(line) + "\n").getBytes(StandardCharsets.UTF_8)));
+    return JSON.writeValueAsString(line);
   }
 
   /// Waits until everything is on the disk. Call it before a checkpoint is saved: a resumed run
   /// does not write again what came before its checkpoint.
   public void sync() throws IOException {
-    try {
-      metrics.force(true);
-      timings.force(true);
-    } catch (IOException e) {
-      throw Failures.notWritten(directory.resolve(METRICS), e);
-    }
+    metrics.sync();
+    timings.sync();
   }
 
   @Override
   public void close() throws IOException {
-    try (metrics;
-        timings) {
-      sync();
+    try (timings) {
+      metrics.close();
     }
   }
 

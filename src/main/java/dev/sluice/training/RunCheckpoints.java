@@ -112,17 +112,13 @@ final class RunCheckpoints {
   /// Refuses another text, tokenizer or shape than the checkpoint's, and tells of other settings
   /// that differ.
   void requireSameRun(
-      Path checkpoint,
-      Corpus corpus,
-      Tokenizer tokenizer,
-      int vocabulary,
-      TrainingRun.Listener listener)
+      Path checkpoint, Corpus corpus, Tokenizer tokenizer, TrainingRun.Listener listener)
       throws IOException {
     var state = TrainingCheckpoint.state(checkpoint);
-    if (state.step() > config.steps()) {
+    if (state.step() > config.optimization().steps()) {
       throw new InvalidInputException(
           "%s is of step %d and the run has %d steps; go on with --steps %d or more"
-              .formatted(checkpoint, state.step(), config.steps(), state.step()));
+              .formatted(checkpoint, state.step(), config.optimization().steps(), state.step()));
     }
     String before = state.dataFingerprint();
     String now = corpus.summary().dataFingerprint();
@@ -132,7 +128,7 @@ final class RunCheckpoints {
               .formatted(checkpoint, before, now));
     }
     requireTokenizer(checkpoint, tokenizer);
-    var shape = ModelConfig.of(config.decoder(vocabulary));
+    var shape = ModelConfig.of(config.decoder(config.shape().vocabulary(tokenizer)));
     var differences = ModelConfig.read(checkpoint).differences(shape);
     if (!differences.isEmpty()) {
       throw new InvalidInputException(
@@ -170,7 +166,7 @@ final class RunCheckpoints {
   /// Sets aside what is newer than the newest checkpoint that the run may go back to.
   void setAsideAfterLastGood() throws IOException {
     for (Path checkpoint : CheckpointDirectory.complete(checkpoints).reversed()) {
-      if (Retention.isGood(checkpoint, config.saveEvery())
+      if (Retention.isGood(checkpoint, config.checkpoints().saveEvery())
           && CheckpointDirectory.isWhole(checkpoint)) {
         return;
       }

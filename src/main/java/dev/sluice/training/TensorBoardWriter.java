@@ -1,5 +1,6 @@
 package dev.sluice.training;
 
+import dev.sluice.files.WholeFile;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -8,7 +9,6 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.time.Instant;
 import java.time.InstantSource;
 import java.util.zip.CRC32C;
@@ -60,10 +60,7 @@ public final class TensorBoardWriter implements AutoCloseable {
     Files.createDirectories(directory);
     for (long second = now.getEpochSecond(); ; second++) {
       try {
-        return FileChannel.open(
-            directory.resolve("events.out.tfevents." + second + ".sluice"),
-            StandardOpenOption.CREATE_NEW,
-            StandardOpenOption.WRITE);
+        return WholeFile.create(directory.resolve("events.out.tfevents." + second + ".sluice"));
       } catch (FileAlreadyExistsException e) {
         // Taken: try the next second.
       }
@@ -99,9 +96,7 @@ public final class TensorBoardWriter implements AutoCloseable {
     record.putLong(event.length);
     record.putInt(maskedCrc(record.array(), Long.BYTES));
     record.put(event).putInt(maskedCrc(event, event.length)).flip();
-    while (record.hasRemaining()) {
-      file.write(record);
-    }
+    WholeFile.writeAll(file, record);
   }
 
   /// TFRecord's mask, so that the checksum of bytes that contain checksums stays sound: rotate

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.files.DirectoryLock;
+import dev.sluice.pages.RunReport;
 import dev.sluice.training.RunConfig;
 import java.io.IOException;
 import java.nio.file.Files;

@@ -26,6 +26,30 @@ class PlanTest {
     SIZES.put("--head-dim", 128);
   }
 
+  /// Counted by hand: Gated DeltaNet takes the place of attention in three of four blocks.
+  @Test
+  void aPatternOfLayersIsCounted() {
+    String plain = plan("--model", "tiny", "--gates", "none");
+    String hybrid =
+        plan("--model", "tiny", "--gates", "none", "--layers-pattern", "gdn,gdn,gdn,attention");
+    long attention = 2 * 128 * 128 + 2 * 64 * 128 + 2 * 32;
+    long channels = 2 * 2 * 32 + 4 * 32;
+    long net = channels * 128 + 128 * 128 + 2 * 4 * 128 + channels * 4 + 4 + 4 + 32 + 128 * 128;
+    assertTrue(plain.contains("759,168"), plain);
+    assertTrue(
+        hybrid.contains("%,d".formatted(759_168 + 3 * (net - attention))), hybrid + " " + net);
+    String refused = Cli.run("plan", "--layers-pattern", "gnd,attention").refusal();
+    assertTrue(refused.contains("'gnd'; use attention and gdn"), refused);
+    refused = Cli.run("plan", "--layers-pattern", "gdn", "--gates", "sdpa-headwise").refusal();
+    assertTrue(refused.contains("add attention to layers_pattern"), refused);
+  }
+
+  private static String plan(Object... arguments) {
+    var all = new ArrayList<Object>(List.of("plan"));
+    all.addAll(List.of(arguments));
+    return Cli.run(all.toArray()).succeeded().out();
+  }
+
   @Test
   void sizesThatDoNotFitIntoAnIntegerAreCountedOrRefused() {
     var random = new Random(17);

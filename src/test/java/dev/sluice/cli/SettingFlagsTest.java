@@ -1,6 +1,8 @@
 package dev.sluice.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.training.RunConfig;
 import java.util.ArrayList;
@@ -11,6 +13,11 @@ class SettingFlagsTest {
   void everySettingHasAFlagWithHelp() {
     assertEquals(
         new ArrayList<>(RunConfig.DEFAULTS.settings().keySet()),
-        new ArrayList<>(SettingFlags.HELP.keySet()));
+        RunConfig.declared().stream().map(setting -> setting.name()).toList());
+    String help = Cli.run("train", "--help").out();
+    for (var setting : RunConfig.declared()) {
+      assertFalse(setting.about().help().isBlank(), setting.name());
+      assertTrue(help.contains("--" + setting.name().replace('_', '-')), setting.name());
+    }
   }
 }

@@ -5,7 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.sluice.study.StudyFile;
 import dev.sluice.tokenizer.Tokenizers;
 import dev.sluice.training.RunConfig;
-import dev.sluice.training.TrainingRun;
+import dev.sluice.training.Trainable;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -31,8 +31,8 @@ class SettingsFuzzTest {
               Files.write(file, input);
               var config = RunConfig.from(file, Map.of());
               var _ = config.notes();
-              if (config.tokenizer().equals("bytes")) {
-                TrainingRun.requireTrainable(config, Tokenizers.load("bytes"), 1);
+              if (config.text().tokenizer().equals("bytes")) {
+                Trainable.require(config, Tokenizers.load("bytes"), 1);
               }
             });
     assertTrue(outcome.refused() > Fuzz.inputs() / 4 && outcome.read() > 0, outcome::toString);

@@ -257,4 +257,19 @@ class GateTest {
           activation::word);
     }
   }
+
+  /// Neither 0 nor infinity takes the place of the number in a name.
+  @Test
+  void numbersBeyondFloat32AreRefused() {
+    for (String number : List.of("1e-400", "-2e-999", "1e-60", "1e400", "1e60")) {
+      for (String word : List.of("bias", "sigmoid")) {
+        var e =
+            assertThrows(
+                InvalidInputException.class,
+                () -> Gate.parse("sdpa-headwise-" + word + "*" + number));
+        assertEquals(1, e.getMessage().lines().count(), e::getMessage);
+      }
+    }
+    assertEquals(new GateInit.Bias(0), Gate.parse("sdpa-headwise-bias*0e-400").init());
+  }
 }

@@ -7,6 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.pages.StudyFigures;
+import dev.sluice.pages.StudyReport;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.RunMetrics;
 import java.nio.file.Path;

@@ -264,4 +264,25 @@ class StudyFileTest {
     assertEquals("mine", Files.readString(precious));
     assertFalse(Files.isSymbolicLink(there.resolve(StudyFile.NAME)));
   }
+
+  /// Layers are a setting of a variant like any other, if there are sinks to measure.
+  @Test
+  void variantsMayDifferInTheirLayers() throws Exception {
+    String hybrid = "[[variant]]\nname = \"hybrid\"\nlayers_pattern = \"gdn,gdn,gdn,attention\"\n";
+    String gated = hybrid.replace("hybrid", "gated hybrid") + "gate = \"sdpa-headwise\"\n";
+    var study = read(PLAIN + hybrid + gated);
+    var arms = study.arms();
+    long baseline = study.config(arms.getFirst()).decoder(256).parameterCount();
+    for (int arm = 1; arm < arms.size(); arm++) {
+      var decoder = study.config(arms.get(arm)).decoder(256);
+      if (arm >= arms.size() - 2) {
+        assertEquals(1, decoder.layers().stream().filter(l -> l.attention().isPresent()).count());
+      }
+      // a step of the width changes 3 × 128 numbers in each of four blocks
+      assertEquals(baseline, decoder.parameterCount(), 3 * 128 * 4, arms.get(arm).name());
+    }
+    assertRefused(
+        PLAIN + "[[variant]]\nname = \"linear\"\nlayers_pattern = \"gdn\"\ngate = \"none\"\n",
+        "leaves no layer with attention");
+  }
 }

@@ -3,6 +3,8 @@ package dev.sluice.study;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.fuzz.Fuzz;
+import dev.sluice.pages.StudyFigures;
+import dev.sluice.pages.StudyReport;
 import dev.sluice.report.TextTable;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.TrainingRun;

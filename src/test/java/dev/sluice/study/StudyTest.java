@@ -7,6 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.sluice.InvalidInputException;
 import dev.sluice.TestData;
 import dev.sluice.decoder.Decoders;
+import dev.sluice.pages.StudyFigures;
+import dev.sluice.pages.StudyReport;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.RunMetrics;
 import dev.sluice.training.Trainer;
@@ -245,8 +247,8 @@ class StudyTest {
       assertEquals(4.0 * tokens, Arrays.stream(layer).sum());
     }
     var loaded = study.trials(place).get(2).config();
-    assertEquals(2, loaded.keyValueHeads());
-    assertEquals(1e-3, loaded.learningRate());
+    assertEquals(2, loaded.shape().keyValueHeads());
+    assertEquals(1e-3, loaded.optimization().learningRate());
   }
 
   @Test

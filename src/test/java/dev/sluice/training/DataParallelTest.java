@@ -179,7 +179,7 @@ class DataParallelTest {
                   new Trainer(
                       decoder,
                       new AdamW.Settings(0.9, 0.95, 1e-8, 0.1),
-                      config().scheduleOf(),
+                      config().optimization().scheduleOf(),
                       1e-3,
                       1,
                       exchange)) {

@@ -63,7 +63,9 @@ class ExactResumeTest {
     if (kind.equals("guarded")) {
       assertTrue(heard.guarded.toString().contains("going back"), heard.guarded::toString);
     }
-    for (int step = 0; step < config.steps(); step += config.saveEvery()) {
+    for (int step = 0;
+        step < config.optimization().steps();
+        step += config.checkpoints().saveEvery()) {
       Path part = Runs.after(whole, step, directory.resolve("after-" + step));
       var again = new Runs.Heard();
       Runs.run(config, part, Runs.Fault.NONE, again, () -> false).resume(corpus, tokenizer);
@@ -88,11 +90,11 @@ class ExactResumeTest {
     Path parts = directory.resolve("parts");
     var again = new Runs.Heard();
     boolean begun = false;
-    for (int stops = 0, steps = 0; steps < config.steps(); stops++) {
+    for (int stops = 0, steps = 0; steps < config.optimization().steps(); stops++) {
       var run = Runs.run(config, parts, Runs.Fault.NONE, again, () -> true);
       steps = (begun ? run.resume(corpus, tokenizer) : run.start(corpus, tokenizer)).steps();
       begun = true;
-      assertTrue(stops < 10 * config.steps(), "it does not get on");
+      assertTrue(stops < 10 * config.optimization().steps(), "it does not get on");
     }
     assertEquals(Runs.result(whole), Runs.result(parts));
     assertEquals(heard.samples, again.samples);

@@ -36,8 +36,8 @@ class RunConfigTest {
   void flagsWinOverTheFile() throws Exception {
     Path file = Files.writeString(directory.resolve("run.toml"), "steps = 7\nbatch_size = 3\n");
     var config = RunConfig.from(file, Map.of("steps", "9"));
-    assertEquals(9, config.steps());
-    assertEquals(3, config.batchSize());
+    assertEquals(9, config.optimization().steps());
+    assertEquals(3, config.batch().batchSize());
     assertEquals(RunConfig.DEFAULTS.seed(), config.seed());
   }
 
@@ -52,6 +52,94 @@ class RunConfigTest {
         assertThrows(InvalidInputException.class, () -> RunConfig.from(null, Map.of("steps", "x")))
             .getMessage()
             .contains("'x'"));
+  }
+
+  /// Neither 0 nor infinity takes the place of what was meant, whoever says it.
+  @Test
+  void numbersBeyondWhatCanBeComputedAreRefused() throws Exception {
+    for (var setting : RunConfig.declared()) {
+      if (setting.type() != Double.class) {
+        continue;
+      }
+      String name = setting.name();
+      for (String tiny : List.of("1e-500", "-3e-400", "0.01E-999", "1e-99999")) {
+        refused(name + " = " + tiny, name + " cannot be");
+        refused(name + " = " + tiny, "too near to zero");
+        flagRefused(name, tiny, "too near to zero");
+      }
+      flagRefused(name, "0x0.01p-2000", "too near to zero");
+      for (String huge : List.of("1e400", "-7e999")) {
+        refused(name + " = " + huge, name + " must be a finite number");
+        flagRefused(name, huge, "must be a finite number");
+      }
+    }
+    for (String zero : List.of("0", "0.0", "0e-999", "-0.0", "0x0p3")) {
+      assertEquals(
+          0.0, Math.abs(RunConfig.from(null, Map.of("router_z", zero)).shape().routerZ()), zero);
+    }
+    Path file = Files.writeString(directory.resolve("zero.toml"), "router_z = 0e-999\n");
+    assertEquals(0, RunConfig.from(file, Map.of()).shape().routerZ());
+    assertEquals(1e-300, RunConfig.from(null, Map.of("router_z", "1e-300")).shape().routerZ());
+  }
+
+  private static void flagRefused(String name, String value, String reason) {
+    var e =
+        assertThrows(InvalidInputException.class, () -> RunConfig.from(null, Map.of(name, value)));
+    assertTrue(e.getMessage().startsWith(name) && e.getMessage().contains(reason), e::getMessage);
+  }
+
+  /// A record without a new setting is one of before there was that setting.
+  @Test
+  void aFileOfBeforeASettingIsReadWithItsFirstValue() throws Exception {
+    RunConfig.DEFAULTS.write(directory);
+    Path file = directory.resolve(RunConfig.FILE);
+    for (var setting : RunConfig.declared()) {
+      RunConfig.DEFAULTS.write(directory);
+      var lines =
+          Files.readAllLines(file).stream()
+              .filter(line -> !line.startsWith(setting.name() + " = "))
+              .toList();
+      assertEquals(RunConfig.declared().size() - 1, lines.size(), setting.name());
+      Files.write(file, lines);
+      assertEquals(RunConfig.DEFAULTS, RunConfig.from(file, Map.of()));
+    }
+  }
+
+  @Test
+  void layersFollowThePattern() {
+    var config =
+        RunConfig.from(
+            null,
+            Map.of("layers", "6", "layers_pattern", "gdn, gdn,attention", "gate", "sdpa-headwise"));
+    var layers = config.decoder(256).layers();
+    assertEquals(
+        List.of(false, false, true, false, false, true),
+        layers.stream().map(layer -> layer.attention().isPresent()).toList());
+    assertEquals(List.of(Gate.SDPA_HEADWISE), layers.getLast().attention().orElseThrow().gates());
+    var plain = RunConfig.from(null, Map.of("layers_pattern", "attention")).decoder(256);
+    assertEquals(RunConfig.DEFAULTS.decoder(256), plain);
+    for (String wrong : List.of("gdn,attn", "", "gdn,,attention", "model,gdn")) {
+      var e =
+          assertThrows(
+              InvalidInputException.class,
+              () -> RunConfig.from(null, Map.of("layers_pattern", wrong)));
+      assertTrue(e.getMessage().contains("use attention and gdn"), e::getMessage);
+    }
+    var ungated = RunConfig.from(null, Map.of("layers_pattern", "gdn"));
+    assertEquals(4, ungated.decoder(256).layers().size());
+    for (var one :
+        Map.of(
+                "gate",
+                "sdpa-elementwise",
+                "softmax_sink",
+                "learned",
+                "switch_head",
+                "value-2-choose-1")
+            .entrySet()) {
+      var gated = ungated.with(null, Map.of(one.getKey(), one.getValue()));
+      var e = assertThrows(InvalidInputException.class, () -> gated.decoder(256));
+      assertTrue(e.getMessage().contains("layers_pattern"), e::getMessage);
+    }
   }
 
   /// No file in UTF-8 holds half a character; every other is read back.

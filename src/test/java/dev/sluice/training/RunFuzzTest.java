@@ -62,7 +62,8 @@ class RunFuzzTest {
     run = directory.resolve("run");
     Path text = Files.writeString(directory.resolve("log.txt"), text());
     var corpus =
-        Corpus.prepare(text, "text", tokenizer, CONFIG.heldOutShare(), good.resolve("corpus"));
+        Corpus.prepare(
+            text, "text", tokenizer, CONFIG.text().heldOutShare(), good.resolve("corpus"));
     Runs.run(CONFIG, good, Runs.Fault.NONE, new Runs.Heard(), () -> false).start(corpus, tokenizer);
     Trees.remove(good.resolve("checkpoints/step-00000003"));
     renew();

@@ -34,15 +34,14 @@ class RunTokenizerTest {
 
   @Test
   void nothingIsTrainedWithoutOne() {
-    var tokenizer = TrainingRun.tokenizer(config(""), folder.resolve("corpus"), false);
+    var tokenizer = RunCorpus.tokenizer(config(""), folder.resolve("corpus"), false);
     var e =
         assertThrows(
-            InvalidInputException.class,
-            () -> TrainingRun.requireTrainable(config(""), tokenizer, 1));
+            InvalidInputException.class, () -> Trainable.require(config(""), tokenizer, 1));
     assertTrue(e.getMessage().contains("choose one with --eos-token TEXT"), e.getMessage());
-    var chosen = TrainingRun.tokenizer(config("[SEP]"), folder.resolve("corpus"), false);
+    var chosen = RunCorpus.tokenizer(config("[SEP]"), folder.resolve("corpus"), false);
     assertEquals(3, chosen.endOfText());
-    TrainingRun.requireTrainable(config("[SEP]"), chosen, 1);
+    Trainable.require(config("[SEP]"), chosen, 1);
   }
 
   /// The corpus of a run that began before the end token could be chosen is separated by the id 0.
@@ -54,10 +53,10 @@ class RunTokenizerTest {
     var made = Corpus.prepare(documents, before, 0, corpus);
     assertEquals(0, made.train().at(made.train().length() - 1));
     Files.writeString(folder.resolve("tokenizer_config.json"), "{\"eos_token\": \"[SEP]\"}");
-    assertEquals(3, TrainingRun.tokenizer(config(""), corpus, false).endOfText());
-    var again = TrainingRun.tokenizer(config(""), corpus, true);
+    assertEquals(3, RunCorpus.tokenizer(config(""), corpus, false).endOfText());
+    var again = RunCorpus.tokenizer(config(""), corpus, true);
     assertEquals(0, again.endOfText());
     assertEquals(made.summary().tokenizerFingerprint(), again.fingerprint());
-    assertEquals(2, TrainingRun.tokenizer(config("[CLS]"), corpus, true).endOfText());
+    assertEquals(2, RunCorpus.tokenizer(config("[CLS]"), corpus, true).endOfText());
   }
 }

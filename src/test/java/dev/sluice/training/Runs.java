@@ -58,7 +58,7 @@ final class Runs {
   }
 
   static Corpus corpus(Path directory) {
-    return TrainingRun.prepareCorpus(config(), Tokenizers.load("bytes"), directory, false, _ -> {});
+    return RunCorpus.prepare(config(), Tokenizers.load("bytes"), directory, false, _ -> {});
   }
 
   /// What a listener heard.
@@ -130,11 +130,14 @@ final class Runs {
         return new Trainer(
             decoder,
             new AdamW.Settings(
-                config.beta1(), config.beta2(), config.epsilon(), config.weightDecay()),
-            config.scheduleOf(),
-            config.learningRate(),
-            config.clipNorm(),
-            new GradientExchange(replicas, decoder.parameters(), config.zero())) {
+                config.optimization().beta1(),
+                config.optimization().beta2(),
+                config.optimization().epsilon(),
+                config.optimization().weightDecay()),
+            config.optimization().scheduleOf(),
+            config.optimization().learningRate(),
+            config.optimization().clipNorm(),
+            new GradientExchange(replicas, decoder.parameters(), config.batch().zero())) {
           @Override
           Tensor differentiable(int number, Tensor total, double weight) {
             return fault.differentiable(number, super.differentiable(number, total, weight));

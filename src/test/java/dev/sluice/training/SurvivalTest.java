@@ -127,14 +127,15 @@ class SurvivalTest {
   /// The loss of step 4's weights, which are those after the checkpoint of step 3, on a batch.
   private double firstLossOn(long[] batch, RunConfig config) {
     Path checkpoint = run.resolve("checkpoints").resolve(CheckpointDirectory.name(3));
-    try (var decoder = ModelDirectory.load(checkpoint, config.precisionOf(), Device.CPU, true);
+    try (var decoder =
+            ModelDirectory.load(checkpoint, config.computing().precisionOf(), Device.CPU, true);
         var trainer =
             new Trainer(
                 decoder,
                 new AdamW.Settings(0.9, 0.95, 1e-8, 0.1),
-                config.scheduleOf(),
-                config.learningRate(),
-                config.clipNorm())) {
+                config.optimization().scheduleOf(),
+                config.optimization().learningRate(),
+                config.optimization().clipNorm())) {
       return trainer.step(4, List.of(batch), 2, 32).loss();
     }
   }
@@ -351,8 +352,7 @@ class SurvivalTest {
           assertThrows(
               InvalidInputException.class,
               () ->
-                  TrainingRun.prepareCorpus(
-                      config, tokenizer, directory.resolve("corpus"), true, _ -> {}));
+                  RunCorpus.prepare(config, tokenizer, directory.resolve("corpus"), true, _ -> {}));
       assertTrue(refused.getMessage().contains(shard), refused.getMessage());
       Files.write(file, bytes);
     }
@@ -504,14 +504,14 @@ class SurvivalTest {
     }
     var config = Runs.config("data", texts.toString());
     Path place = directory.resolve("own");
-    TrainingRun.prepareCorpus(config, tokenizer, place, false, _ -> {});
+    RunCorpus.prepare(config, tokenizer, place, false, _ -> {});
     Files.writeString(texts.resolve("b.txt"), "other");
     Files.delete(texts.resolve("c.txt"));
     Files.writeString(texts.resolve("d.txt"), "more");
     String refused =
         assertThrows(
                 InvalidInputException.class,
-                () -> TrainingRun.prepareCorpus(config, tokenizer, place, true, _ -> {}))
+                () -> RunCorpus.prepare(config, tokenizer, place, true, _ -> {}))
             .getMessage();
     assertTrue(refused.contains("(b.txt changed, c.txt is gone, d.txt is new)"), refused);
   }

@@ -15,6 +15,7 @@ import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Precision;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -39,6 +40,33 @@ class TrainerTest {
         assertEquals(a.loss(), b.loss(), 1e-5 * a.loss());
         assertEquals(a.gradientNorm(), b.gradientNorm(), 1e-4 * a.gradientNorm());
       }
+    }
+  }
+
+  /// Attention and Gated DeltaNet in turn, with the default heads of a small model.
+  @ParameterizedTest
+  @EnumSource(Precision.class)
+  void hybridsLearnABatchByHeart(Precision precision) {
+    long[] batch = batch(4);
+    var settings =
+        Map.of(
+            "hidden_size", "32",
+            "intermediate_size", "64",
+            "attention_heads", "3",
+            "key_value_heads", "1",
+            "head_dim", "16",
+            "layers_pattern", "gdn,attention",
+            "gate", "sdpa-elementwise",
+            "match_parameters", "true");
+    var shape = RunConfig.from(null, settings).decoder(64);
+    try (var decoder = Decoder.initialize(shape, precision, Device.CPU, 5);
+        var trainer = trainer(decoder, 1e-2)) {
+      double first = trainer.step(1, List.of(batch), 4, T).loss();
+      double last = first;
+      for (int step = 2; step <= 25; step++) {
+        last = trainer.step(step, List.of(batch), 4, T).loss();
+      }
+      assertTrue(last < 0.5 * first, precision + ": " + first + " → " + last);
     }
   }
 

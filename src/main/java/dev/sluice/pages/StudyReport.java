@@ -1,13 +1,18 @@
-package dev.sluice.study;
+package dev.sluice.pages;
 
 import dev.sluice.report.Cell;
 import dev.sluice.report.HtmlReport;
 import dev.sluice.report.Numbers;
 import dev.sluice.report.Table;
 import dev.sluice.statistics.Statistics;
+import dev.sluice.study.Arm;
+import dev.sluice.study.Comparisons;
 import dev.sluice.study.Comparisons.Comparison;
 import dev.sluice.study.Comparisons.Pairs;
 import dev.sluice.study.Comparisons.Sensitivity;
+import dev.sluice.study.Study;
+import dev.sluice.study.TrialResult;
+import dev.sluice.study.Variant;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Instant;
@@ -72,7 +77,7 @@ public final class StudyReport {
   }
 
   /// What the statistics say.
-  List<String> conclusions() {
+  public List<String> conclusions() {
     List<String> sentences = new ArrayList<>();
     if (comparisons.comparisons().size() <= 4) {
       comparisons.comparisons().forEach(comparison -> sentences.add(sentence(comparison)));
@@ -90,7 +95,7 @@ public final class StudyReport {
         figures.sinks().values().stream().mapToInt(sink -> sink.longestWindow()).max().orElse(0);
     int trained =
         study.arms().stream()
-            .mapToInt(arm -> study.config(arm).sequenceLength())
+            .mapToInt(arm -> study.config(arm).batch().sequenceLength())
             .min()
             .orElse(window);
     return window > trained + 1 // a window has one token more than a sequence
@@ -107,13 +112,13 @@ public final class StudyReport {
         configs.stream()
             .mapToLong(
                 config ->
-                    (long) config.steps()
-                        * config.batchSize()
-                        * config.sequenceLength()
-                        * config.gradientAccumulation())
+                    (long) config.optimization().steps()
+                        * config.batch().batchSize()
+                        * config.batch().sequenceLength()
+                        * config.batch().gradientAccumulation())
             .summaryStatistics();
     List<String> sentences = new ArrayList<>();
-    if (configs.stream().map(config -> config.sequenceLength()).distinct().count() > 1) {
+    if (configs.stream().map(config -> config.batch().sequenceLength()).distinct().count() > 1) {
       sentences.add(
           "The sequence length differs: held-out losses are of windows of different lengths, and a"
               + " longer one is easier on average.");
@@ -532,9 +537,10 @@ public final class StudyReport {
     var point = figures.point();
     page.section("Where attention goes")
         .prose(
-            "Attention of the models of %s on the first held-out window, mean over heads. A bright first column is an attention sink. Compare the panels of one layer: the colour scale is the same.%s"
+            "Attention of the models of %s on the first held-out window, mean over heads. A bright first column is an attention sink. Compare the panels of one layer: the colour scale is the same. %s%s"
                 .formatted(
                     figures.whose(),
+                    LayerFigures.COUNTED,
                     study.grid().isEmpty()
                         ? ""
                         : " Of the grid, %s: %s."
@@ -567,7 +573,7 @@ public final class StudyReport {
   }
 
   /// `seed 4`, or `seeds 1 to 3, 5`.
-  static String seeds(List<Long> seeds) {
+  public static String seeds(List<Long> seeds) {
     return (seeds.size() == 1 ? "seed " : "seeds ") + ranges(seeds);
   }
 

@@ -1,4 +1,4 @@
-package dev.sluice.cli;
+package dev.sluice.pages;
 
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Axis;
@@ -14,11 +14,11 @@ import java.time.Instant;
 import java.util.List;
 
 /// The page of a single training run.
-final class RunReport {
+public final class RunReport {
   private RunReport() {}
 
   /// Writes `report.html` into the run directory.
-  static Path write(Path directory, RunConfig config) throws IOException {
+  public static Path write(Path directory, RunConfig config) throws IOException {
     var metrics = RunMetrics.read(directory);
     var heldOut = metrics.curve("held_out_bits_per_byte");
     var manifest = RunManifest.read(directory.resolve(RunManifest.FILE_NAME));

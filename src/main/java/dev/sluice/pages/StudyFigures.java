@@ -1,11 +1,16 @@
-package dev.sluice.study;
+package dev.sluice.pages;
 
 import dev.sluice.report.Axis;
 import dev.sluice.report.BarChart;
 import dev.sluice.report.HeatMaps;
 import dev.sluice.report.Histograms;
 import dev.sluice.report.LineChart;
+import dev.sluice.sink.AttentionMap;
 import dev.sluice.sink.SinkReport;
+import dev.sluice.study.Arm;
+import dev.sluice.study.Comparisons;
+import dev.sluice.study.Study;
+import dev.sluice.study.Variant;
 import dev.sluice.training.RunMetrics;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -17,13 +22,16 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.SequencedMap;
 import java.util.TreeMap;
+import java.util.TreeSet;
 import java.util.function.Function;
+import java.util.function.ToDoubleFunction;
+import java.util.function.ToIntFunction;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
 /// The pictures of a study's report. Lines are means over the seeds that all lines of a picture
 /// have, and maps are of one seed, wherever there is such a seed; the caption says which.
-final class StudyFigures {
+public final class StudyFigures {
   private final Study study;
   private final Path directory;
   private final Comparisons comparisons;
@@ -31,7 +39,7 @@ final class StudyFigures {
   private final Comparisons.Shown shown;
   private @Nullable SequencedMap<String, SinkReport> sinks;
 
-  StudyFigures(Study study, Path directory, Comparisons comparisons) {
+  public StudyFigures(Study study, Path directory, Comparisons comparisons) {
     this.study = study;
     this.directory = directory;
     this.comparisons = comparisons;
@@ -44,12 +52,12 @@ final class StudyFigures {
   }
 
   /// The point of the grid whose models are shown.
-  Comparisons.Point point() {
+  public Comparisons.Point point() {
     return point;
   }
 
   /// What was measured of one model of each variant at the shown point; empty before any is done.
-  SequencedMap<String, SinkReport> sinks() {
+  public SequencedMap<String, SinkReport> sinks() {
     var read = sinks;
     if (read == null) {
       read = new LinkedHashMap<>();
@@ -63,12 +71,12 @@ final class StudyFigures {
     return read;
   }
 
-  boolean hasGates() {
+  public boolean hasGates() {
     return sinks().values().stream().anyMatch(report -> !report.gateStatistics().gates().isEmpty());
   }
 
   /// Whose models are shown: `seed 1`, or without a common seed `seed 1 of plain, seed 2 of gated`.
-  String whose() {
+  public String whose() {
     return shown.seeds().isEmpty()
         ? String.join(
             ", ",
@@ -85,7 +93,7 @@ final class StudyFigures {
   // ---------------------------------------------------------------- lines
 
   /// Loss over learning rates.
-  LineChart sweep() {
+  public LineChart sweep() {
     var swept = comparisons.sweep();
     List<LineChart.Series> series = new ArrayList<>();
     for (Variant variant : study.variants()) {
@@ -134,14 +142,14 @@ final class StudyFigures {
   }
 
   /// Curves of the models at the shown point.
-  LineChart curves(String title, String field, String unit) {
+  public LineChart curves(String title, String field, String unit) {
     return curves(title, point.settings(), field, unit, 0);
   }
 
   /// Curves of the models at a point of the grid.
   ///
   /// @param smoothing weight of the past in a moving average
-  LineChart curves(
+  public LineChart curves(
       String title, Map<String, String> settings, String field, String unit, double smoothing) {
     var there = comparisons.finished(arms(settings));
     List<LineChart.Series> series = new ArrayList<>();
@@ -177,7 +185,7 @@ final class StudyFigures {
 
   /// The mean of curves, and around it the lowest and the highest, at the steps that all of them
   /// have; empty where there are none.
-  static Optional<LineChart.Series> band(String name, List<RunMetrics.Curve> curves) {
+  public static Optional<LineChart.Series> band(String name, List<RunMetrics.Curve> curves) {
     List<Map<Double, Double>> all = new ArrayList<>();
     for (var curve : curves) {
       var values = new TreeMap<Double, Double>();
@@ -212,18 +220,22 @@ final class StudyFigures {
 
   // ---------------------------------------------------------------- attention
 
-  /// Attention maps of at most four layers that all models have, from the first to the last.
-  List<HeatMaps> attentionMaps() {
-    int layers =
-        sinks().values().stream()
-            .mapToInt(report -> report.attentionMap().layers().size())
-            .min()
-            .orElse(0);
-    int maps = Math.min(4, layers);
+  /// Attention maps of at most four layers that have attention in all models, from the first to the
+  /// last.
+  public List<HeatMaps> attentionMaps() {
+    var common = new TreeSet<Integer>();
+    sinks().values().stream().findFirst().ifPresent(one -> common.addAll(attentionLayers(one)));
+    sinks().values().forEach(one -> common.retainAll(attentionLayers(one)));
+    var layers = List.copyOf(common);
+    int maps = Math.min(4, layers.size());
     return IntStream.range(0, maps)
-        .map(i -> maps == 1 ? 0 : i * (layers - 1) / (maps - 1))
-        .mapToObj(this::attentionMap)
+        .map(i -> maps == 1 ? 0 : i * (layers.size() - 1) / (maps - 1))
+        .mapToObj(at -> attentionMap(layers.get(at)))
         .toList();
+  }
+
+  private static List<Integer> attentionLayers(SinkReport report) {
+    return report.attentionMap().layers().stream().map(AttentionMap.Layer::layer).toList();
   }
 
   private HeatMaps attentionMap(int layer) {
@@ -231,94 +243,70 @@ final class StudyFigures {
     int step = 1;
     for (var sink : sinks().entrySet()) {
       var map = sink.getValue().attentionMap();
-      var cells = map.layers().get(layer).cells();
-      step = Math.max(1, map.tokens() / cells.size());
-      float[][] values = new float[cells.size()][];
-      for (int row = 0; row < values.length; row++) {
-        values[row] = new float[cells.get(row).size()];
-        for (int column = 0; column < values[row].length; column++) {
-          values[row][column] = column > row ? Float.NaN : cells.get(row).get(column);
+      for (var one : map.layers()) {
+        if (one.layer() == layer) {
+          step = Math.max(1, map.tokens() / one.cells().size());
+          panels.add(HeatMaps.Panel.of(sink.getKey(), LayerFigures.cells(one)));
         }
       }
-      panels.add(HeatMaps.Panel.of(sink.getKey(), values));
     }
     return HeatMaps.attention(
-        "Attention, layer " + (layer + 1),
+        "Attention, " + LayerFigures.name(layer),
         "Each cell is the mean weight of " + step + " × " + step + " query–key pairs.",
         step,
         panels);
   }
 
-  HeatMaps sinkMaps() {
-    return byHead(
-        "Attention to the first token, by head",
-        "Mean over queries but the first 4, %s.".formatted(whose()),
-        sinks(),
-        report ->
-            report.firstTokenAttention().layers().stream()
-                .map(layer -> layer.headsExcluding())
-                .toList());
-  }
-
-  /// Where a model has a gate after attention.
-  Optional<HeatMaps> gateMaps() {
-    var gated = new LinkedHashMap<String, SinkReport>();
+  public HeatMaps sinkMaps() {
+    var panels = new LinkedHashMap<String, Map<Integer, List<Double>>>();
     sinks()
         .forEach(
             (name, report) -> {
-              if (!gateMeans(report).isEmpty()) {
-                gated.put(name, report);
+              var heads = new TreeMap<Integer, List<Double>>();
+              report
+                  .firstTokenAttention()
+                  .layers()
+                  .forEach(layer -> heads.put(layer.layer(), layer.headsExcluding()));
+              panels.put(name, heads);
+            });
+    return LayerFigures.byHead(
+        "Attention to the first token, by head",
+        "Mean over queries but the first 4, %s.".formatted(whose()),
+        layers(),
+        panels);
+  }
+
+  /// Where a model has a gate after attention.
+  public Optional<HeatMaps> gateMaps() {
+    var panels = new LinkedHashMap<String, Map<Integer, List<Double>>>();
+    sinks()
+        .forEach(
+            (name, report) -> {
+              var heads = new TreeMap<Integer, List<Double>>();
+              for (var gate : report.gateStatistics().gates()) {
+                if (!gate.heads().isEmpty()) {
+                  heads.put(
+                      gate.layer(), gate.heads().stream().map(scores -> scores.mean()).toList());
+                }
+              }
+              if (!heads.isEmpty()) {
+                panels.put(name, heads);
               }
             });
-    return gated.isEmpty()
+    return panels.isEmpty()
         ? Optional.empty()
         : Optional.of(
-            byHead(
+            LayerFigures.byHead(
                 "Gate scores, by head",
                 "Mean score of the gate after attention over all held-out tokens, %s."
                     .formatted(whose()),
-                gated,
-                StudyFigures::gateMeans));
-  }
-
-  /// A layer's row of heads each; empty for a model without a gate after attention.
-  private static List<List<Double>> gateMeans(SinkReport report) {
-    return report.gateStatistics().gates().stream()
-        .filter(gate -> !gate.heads().isEmpty())
-        .map(gate -> gate.heads().stream().map(scores -> scores.mean()).toList())
-        .toList();
-  }
-
-  private static HeatMaps byHead(
-      String title,
-      String caption,
-      Map<String, SinkReport> sinks,
-      Function<SinkReport, List<List<Double>>> values) {
-    List<HeatMaps.Panel> panels = new ArrayList<>();
-    sinks.forEach(
-        (name, report) -> {
-          var rows = values.apply(report);
-          float[][] matrix = new float[rows.size()][];
-          for (int row = 0; row < matrix.length; row++) {
-            matrix[row] = new float[rows.get(row).size()];
-            for (int column = 0; column < matrix[row].length; column++) {
-              matrix[row][column] = rows.get(row).get(column).floatValue();
-            }
-          }
-          panels.add(HeatMaps.Panel.of(name, matrix));
-        });
-    return new HeatMaps(
-        title,
-        caption,
-        HeatMaps.Side.of("layer"),
-        HeatMaps.Side.of("head"),
-        HeatMaps.ColourScale.LINEAR,
-        panels);
+                layers(),
+                panels));
   }
 
   // ---------------------------------------------------------------- bars
 
-  BarChart firstTokenBars() {
+  public BarChart firstTokenBars() {
     double floor =
         sinks().values().stream()
             .mapToDouble(report -> report.firstTokenAttention().uniformFloorExcluding())
@@ -328,22 +316,23 @@ final class StudyFigures {
         "Attention to the first token",
         "Mean over heads and queries but the first 4, %s.".formatted(whose()),
         "layer",
-        layerNames(),
+        LayerFigures.numbers(layers()),
         Axis.linear("share of attention"),
         bars(
             report ->
-                report.firstTokenAttention().layers().stream()
-                    .mapToDouble(layer -> layer.meanExcluding())
-                    .toArray()),
+                byLayer(
+                    report.firstTokenAttention().layers(),
+                    layer -> layer.layer(),
+                    layer -> layer.meanExcluding())),
         List.of(new BarChart.Reference("uniform attention", floor)));
   }
 
-  BarChart activationBars() {
+  public BarChart activationBars() {
     return new BarChart(
         "Largest activation",
         "Largest |x| of the residual stream after each block, %s.".formatted(whose()),
         "layer",
-        layerNames(),
+        LayerFigures.numbers(layers()),
         Axis.linear("largest |x|"),
         bars(
             report -> {
@@ -355,56 +344,45 @@ final class StudyFigures {
         List.of());
   }
 
-  /// A model with fewer layers than another has no bars for the others.
+  /// What a model does not have has no bar.
   private List<BarChart.Arm> bars(Function<SinkReport, double[]> values) {
-    int layers = layerNames().size();
     return sinks().entrySet().stream()
         .map(
             sink -> {
               double[] there = values.apply(sink.getValue());
-              double[] all = Arrays.copyOf(there, layers);
-              Arrays.fill(all, there.length, layers, Double.NaN);
+              double[] all = Arrays.copyOf(there, layers());
+              Arrays.fill(all, there.length, all.length, Double.NaN);
               return BarChart.Arm.of(sink.getKey(), all);
             })
         .toList();
   }
 
-  private List<String> layerNames() {
-    int layers =
-        sinks().values().stream()
-            .mapToInt(report -> report.firstTokenAttention().layers().size())
-            .max()
-            .orElse(0);
-    return IntStream.rangeClosed(1, layers).mapToObj(String::valueOf).toList();
+  private <T> double[] byLayer(List<T> some, ToIntFunction<T> layer, ToDoubleFunction<T> value) {
+    double[] all = new double[layers()];
+    Arrays.fill(all, Double.NaN);
+    some.forEach(one -> all[layer.applyAsInt(one)] = value.applyAsDouble(one));
+    return all;
   }
 
-  Histograms gateHistograms() {
-    var names = layerNames();
+  /// Of the deepest model.
+  private int layers() {
+    return sinks().values().stream().mapToInt(SinkReport::layers).max().orElse(0);
+  }
+
+  public Histograms gateHistograms() {
     List<Histograms.Arm> arms = new ArrayList<>();
-    for (var sink : sinks().entrySet()) {
-      var gates = sink.getValue().gateStatistics().gates();
-      if (gates.isEmpty()) {
-        continue;
-      }
-      double[][] counts = new double[names.size()][0];
-      for (var gate : gates) { // of one layer together
-        double[] one = gate.scores().histogram().stream().mapToDouble(n -> (double) n).toArray();
-        double[] before = counts[gate.layer()];
-        for (int bin = 0; bin < before.length; bin++) {
-          one[bin] += before[bin];
-        }
-        counts[gate.layer()] = one;
-      }
-      arms.add(new Histograms.Arm(sink.getKey(), counts));
-    }
-    return new Histograms(
-        "Gate scores",
+    sinks()
+        .forEach(
+            (name, report) -> {
+              var gates = report.gateStatistics().gates();
+              if (!gates.isEmpty()) {
+                arms.add(new Histograms.Arm(name, LayerFigures.counts(layers(), gates)));
+              }
+            });
+    return LayerFigures.gateScores(
         "Scores over all held-out tokens, %s; 0 is closed, 1 is open, a new gate starts near ½."
             .formatted(whose()),
-        "score",
-        0,
-        1,
-        names.stream().map(name -> "layer " + name).toList(),
+        layers(),
         arms);
   }
 }

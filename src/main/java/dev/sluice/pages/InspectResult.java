@@ -1,4 +1,4 @@
-package dev.sluice.cli;
+package dev.sluice.pages;
 
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.evaluation.HeldOutLoss;
@@ -27,20 +27,26 @@ import tools.jackson.databind.json.JsonMapper;
 /// @param sinks sinks, massive activations, gates and attention maps
 /// @param interventions losses with gates forced to a constant; empty unless asked for
 /// @param manifest where the numbers come from
-record InspectResult(
+public record InspectResult(
     String name,
     String checkpoint,
     DecoderConfig model,
-    InspectedText text,
+    Text text,
     HeldOutLoss loss,
     SinkReport sinks,
     List<Intervention> interventions,
     RunManifest manifest) {
+  /// What it was measured on.
+  ///
+  /// @param tokens how long the whole text is
+  /// @param warnings what a reader must know of it
+  public record Text(String name, long tokens, List<String> warnings) {}
+
   /// What became of the loss when gates were forced.
   ///
   /// @param layer whose gates; null for all layers'
   /// @param score the constant
-  record Intervention(@Nullable Integer layer, double score, double bitsPerByte) {}
+  public record Intervention(@Nullable Integer layer, double score, double bitsPerByte) {}
 
   private static final JsonMapper JSON =
       JsonMapper.builder()
@@ -50,13 +56,17 @@ record InspectResult(
 
   /// The gates' names, such as `sdpa-headwise`, or `none`.
   String gates() {
-    return model.attention().gates().isEmpty()
-        ? "none"
-        : String.join("+", model.attention().gates().stream().map(Gate::name).toList());
+    var gates =
+        model.layers().stream()
+            .flatMap(layer -> layer.attention().stream())
+            .map(attention -> Gate.names(attention.gates()))
+            .distinct()
+            .toList();
+    return gates.isEmpty() ? "none" : String.join(", ", gates);
   }
 
   /// What a reader must know before comparing these numbers.
-  List<String> warnings() {
+  public List<String> warnings() {
     return Stream.concat(text.warnings().stream(), sinks.warnings().stream()).toList();
   }
 
@@ -65,7 +75,7 @@ record InspectResult(
   }
 
   /// Writes everything as JSON.
-  void write(Path file) throws IOException {
+  public void write(Path file) throws IOException {
     Map<String, Object> json = new LinkedHashMap<>();
     json.put("name", name);
     json.put("checkpoint", checkpoint);
@@ -84,7 +94,7 @@ record InspectResult(
       json.put("interventions", interventions);
     }
     json.put("warnings", warnings());
-    json.put("sinks", sinks);
+    json.put("sinks", sinks.json());
     json.put("manifest", manifest);
     WholeFile.write(file, JSON.writeValueAsString(json) + "\n");
   }

@@ -1,5 +1,6 @@
-package dev.sluice.cli;
+package dev.sluice.pages;
 
+import dev.sluice.decoder.MixerConfig;
 import dev.sluice.report.Axis;
 import dev.sluice.report.BarChart;
 import dev.sluice.report.Cell;
@@ -8,7 +9,8 @@ import dev.sluice.report.Histograms;
 import dev.sluice.report.HtmlReport;
 import dev.sluice.report.Numbers;
 import dev.sluice.report.Table;
-import dev.sluice.sink.AttentionMap;
+import dev.sluice.sink.DeltaStatistics;
+import dev.sluice.sink.DeltaStatistics.Head;
 import dev.sluice.sink.FirstTokenAttention;
 import dev.sluice.sink.GateStatistics;
 import dev.sluice.sink.GateStatistics.LayerGate;
@@ -16,19 +18,21 @@ import dev.sluice.sink.MassiveActivation;
 import dev.sluice.sink.MassiveActivation.Residual;
 import java.time.Instant;
 import java.util.ArrayList;
-import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
 import java.util.function.ToDoubleFunction;
 
 /// What `sluice inspect` shows: tables for the terminal, and a page with the same tables and
 /// figures.
-record InspectReport(InspectResult result) {
+public record InspectReport(InspectResult result) {
   private static final int NAMED_CHANNELS = 4;
 
   // ---------------------------------------------------------------- words
 
   /// The result in a few lines.
-  List<String> summary() {
+  public List<String> summary() {
     var loss = result.loss();
     var attention = attention();
     List<String> lines = new ArrayList<>();
@@ -91,15 +95,29 @@ record InspectReport(InspectResult result) {
                   Numbers.percent(
                       scores.stream().mapToDouble(s -> s.belowTenth()).average().orElse(0), 1)));
     }
+    if (!deltaLayers().isEmpty()) {
+      var heads = deltaLayers().stream().flatMap(layer -> layer.heads().stream()).toList();
+      lines.add(
+          "Gated DeltaNet in %d of %d layers: a token leaves %s of the state on average (the head that forgets most %s), β is %s."
+              .formatted(
+                  deltaLayers().size(),
+                  result.sinks().layers(),
+                  Numbers.percent(heads.stream().mapToDouble(Head::decay).average().orElse(0), 1),
+                  Numbers.percent(heads.stream().mapToDouble(Head::decay).min().orElse(0), 1),
+                  Numbers.fixed(heads.stream().mapToDouble(Head::rate).average().orElse(0), 3)));
+    }
     return lines;
   }
 
   // ---------------------------------------------------------------- tables
 
-  List<Table> tables() {
+  public List<Table> tables() {
     List<Table> tables = new ArrayList<>(List.of(attentionTable(), activationTable()));
     if (!gates().isEmpty()) {
       tables.add(gateTable());
+    }
+    if (!deltaLayers().isEmpty()) {
+      tables.add(deltaTable());
     }
     if (!result.interventions().isEmpty()) {
       tables.add(interventionTable());
@@ -228,6 +246,50 @@ record InspectReport(InspectResult result) {
     return table;
   }
 
+  private Table deltaTable() {
+    var table =
+        Table.titled("Gated DeltaNet by layer, mean over heads and their range")
+            .columns(
+                "layer",
+                "decay",
+                "lowest",
+                "highest",
+                "β",
+                "lowest",
+                "highest",
+                "state norm",
+                "lowest",
+                "highest");
+    for (var layer : deltaLayers()) {
+      List<Cell> row = new ArrayList<>(List.of(Cell.of(layer.layer())));
+      ranges(row, layer.heads(), Head::decay);
+      ranges(row, layer.heads(), Head::rate);
+      ranges(row, layer.heads(), Head::stateNorm);
+      table = table.row(row);
+    }
+    return table.footnote(
+        "Decay: what a token leaves of the state before it, e^g; 1 forgets nothing. β: how much of"
+            + " a token's value is learned. State norm: Frobenius norm after a window's last"
+            + " token.");
+  }
+
+  private static void ranges(List<Cell> row, List<Head> heads, ToDoubleFunction<Head> value) {
+    var all = heads.stream().mapToDouble(value).summaryStatistics();
+    row.add(Cell.significant(all.getAverage(), 4));
+    row.add(Cell.significant(all.getMin(), 4));
+    row.add(Cell.significant(all.getMax(), 4));
+  }
+
+  private HeatMaps deltaMap(String title, String caption, ToDoubleFunction<Head> value) {
+    var heads = new TreeMap<Integer, List<Double>>();
+    for (var layer : deltaLayers()) {
+      heads.put(
+          layer.layer(), layer.heads().stream().map(head -> value.applyAsDouble(head)).toList());
+    }
+    return LayerFigures.byHead(
+        title, caption, result.sinks().layers(), Map.of("mean over tokens", heads));
+  }
+
   private Table outputTable() {
     var table =
         Table.titled("Attention output |y| before and after the gate")
@@ -247,7 +309,7 @@ record InspectReport(InspectResult result) {
   // ---------------------------------------------------------------- page
 
   /// The page.
-  HtmlReport page(String commandLine) {
+  public HtmlReport page(String commandLine) {
     var page =
         HtmlReport.titled("Inside " + result.name())
             .written(Instant.now())
@@ -255,7 +317,7 @@ record InspectReport(InspectResult result) {
             .manifest(result.manifestJson());
     summary().forEach(page::summary);
     result.warnings().forEach(warning -> page.summary("Warning: " + warning));
-    page.section("Model and text").table(modelTable());
+    page.section("Model and text").prose(LayerFigures.COUNTED).table(modelTable());
     page.section("Attention sinks")
         .figure(attentionBars())
         .table(attentionTable())
@@ -263,6 +325,24 @@ record InspectReport(InspectResult result) {
     page.section("Massive activations").figure(activationBars()).table(activationTable());
     if (!gates().isEmpty()) {
       page.section("Gates").figure(gateHistograms()).table(gateTable()).table(outputTable());
+    }
+    if (!deltaLayers().isEmpty()) {
+      page.section("Gated DeltaNet")
+          .prose(
+              "These layers have no attention and no sinks: a state of fixed size takes up each"
+                  + " token. Layers with attention stay blank.")
+          .table(deltaTable())
+          .figure(
+              deltaMap(
+                  "Decay by head",
+                  "What a token leaves of the state before it; 1 forgets nothing.",
+                  Head::decay))
+          .figure(deltaMap("β by head", "How much of a token's value is learned.", Head::rate))
+          .figure(
+              deltaMap(
+                  "State norm by head",
+                  "Frobenius norm after a window's last token, mean over windows.",
+                  Head::stateNorm));
     }
     page.section("Attention maps").figure(attentionMaps());
     return page;
@@ -276,13 +356,7 @@ record InspectReport(InspectResult result) {
         .row(Cell.of("parameters"), Cell.of(Numbers.count(model.parameterCount())))
         .row(Cell.of("gates"), Cell.of(result.gates()))
         .row(
-            Cell.of("layers × query heads (key/value heads)"),
-            Cell.of(
-                "%d × %d (%d)"
-                    .formatted(
-                        model.layers().size(),
-                        model.attention().attentionHeads(),
-                        model.attention().keyValueHeads())))
+            Cell.of("layers × query heads (key/value heads)"), Cell.of(String.join(", ", mixers())))
         .row(Cell.of("text"), Cell.of(result.text().name()))
         .row(
             Cell.of("predicted tokens (bytes)"),
@@ -293,6 +367,23 @@ record InspectReport(InspectResult result) {
                     + ")"))
         .row(Cell.of("nats per token"), Cell.of(Numbers.fixed(result.loss().nats(), 4)))
         .row(Cell.of("bits per byte"), Cell.of(Numbers.fixed(result.loss().bitsPerByte(), 4)));
+  }
+
+  /// `4 × 4 (2)`, and so of each kind of layer that the model has, in order.
+  private List<String> mixers() {
+    var kinds = new LinkedHashMap<String, Integer>();
+    for (var layer : result.model().layers()) {
+      String kind =
+          switch (layer.mixer()) {
+            case MixerConfig.SoftmaxAttention(var attention) ->
+                "%d (%d)".formatted(attention.attentionHeads(), attention.keyValueHeads());
+            case MixerConfig.DeltaNet(var net) ->
+                "%d value heads (%d of keys) of Gated DeltaNet"
+                    .formatted(net.heads().valueHeads(), net.heads().keyHeads());
+          };
+      kinds.merge(kind, 1, Integer::sum);
+    }
+    return kinds.entrySet().stream().map(kind -> kind.getValue() + " × " + kind.getKey()).toList();
   }
 
   private BarChart attentionBars() {
@@ -319,22 +410,13 @@ record InspectReport(InspectResult result) {
   }
 
   private HeatMaps headMap() {
-    var layers = attention().layers();
-    float[][] heads = new float[layers.size()][];
-    for (int i = 0; i < heads.length; i++) {
-      var means = layers.get(i).heads();
-      heads[i] = new float[means.size()];
-      for (int head = 0; head < means.size(); head++) {
-        heads[i][head] = means.get(head).floatValue();
-      }
-    }
-    return new HeatMaps(
+    var heads = new TreeMap<Integer, List<Double>>();
+    attention().layers().forEach(layer -> heads.put(layer.layer(), layer.heads()));
+    return LayerFigures.byHead(
         "First-token attention by head",
         "A sink is often the work of a few heads.",
-        HeatMaps.Side.of("layer"),
-        HeatMaps.Side.of("head"),
-        HeatMaps.ColourScale.LINEAR,
-        List.of(HeatMaps.Panel.of("all queries", heads)));
+        result.sinks().layers(),
+        Map.of("all queries", heads));
   }
 
   private BarChart activationBars() {
@@ -362,24 +444,9 @@ record InspectReport(InspectResult result) {
   }
 
   private Histograms gateHistograms() {
-    int layers = attention().layers().size();
-    List<Histograms.Arm> arms = new ArrayList<>();
-    for (String position : positions()) {
-      double[][] counts = new double[layers][];
-      Arrays.fill(counts, new double[0]);
-      for (var gate : layers(position)) {
-        counts[gate.layer()] =
-            gate.scores().histogram().stream().mapToDouble(Long::doubleValue).toArray();
-      }
-      arms.add(new Histograms.Arm(position, counts));
-    }
-    List<String> panels = new ArrayList<>();
-    for (int layer = 0; layer < layers; layer++) {
-      panels.add("layer " + layer);
-    }
+    int layers = result.sinks().layers();
     long outside = gates().stream().mapToLong(gate -> gate.scores().outside()).sum();
-    return new Histograms(
-        "Gate scores",
+    return LayerFigures.gateScores(
         "How the scores of each layer are distributed over %d bins; near 0 a gate is shut.%s"
             .formatted(
                 GateStatistics.BINS,
@@ -387,11 +454,12 @@ record InspectReport(InspectResult result) {
                     ? ""
                     : " %s scores lie outside of 0 … 1 and are counted in the outer bins."
                         .formatted(Numbers.count(outside))),
-        "score",
-        0,
-        1,
-        panels,
-        arms);
+        layers,
+        positions().stream()
+            .map(
+                position ->
+                    new Histograms.Arm(position, LayerFigures.counts(layers, layers(position))))
+            .toList());
   }
 
   private HeatMaps attentionMaps() {
@@ -403,18 +471,11 @@ record InspectReport(InspectResult result) {
         "The first window, mean over heads. A cell is the mean over its queries and keys, %d × %d tokens: a sink shows as a bright first column, thinned by the keys that share it."
             .formatted(step, step),
         step,
-        map.layers().stream().map(InspectReport::panel).toList());
-  }
-
-  private static HeatMaps.Panel panel(AttentionMap.Layer layer) {
-    int side = layer.cells().size();
-    float[][] cells = new float[side][side];
-    for (int row = 0; row < side; row++) {
-      for (int column = 0; column < side; column++) {
-        cells[row][column] = column > row ? Float.NaN : layer.cells().get(row).get(column);
-      }
-    }
-    return HeatMaps.Panel.of("layer " + layer.layer(), cells);
+        map.layers().stream()
+            .map(
+                layer ->
+                    HeatMaps.Panel.of(LayerFigures.name(layer.layer()), LayerFigures.cells(layer)))
+            .toList());
   }
 
   // ---------------------------------------------------------------- numbers
@@ -429,6 +490,10 @@ record InspectReport(InspectResult result) {
 
   private List<LayerGate> gates() {
     return result.sinks().gateStatistics().gates();
+  }
+
+  private List<DeltaStatistics.Layer> deltaLayers() {
+    return result.sinks().deltaLayers();
   }
 
   private List<String> positions() {

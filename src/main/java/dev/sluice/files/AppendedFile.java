@@ -1,0 +1,55 @@
+package dev.sluice.files;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.LinkOption;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+
+/// A file that grows line by line, each handed to the system before the call returns. A failure's
+/// message names the file.
+public final class AppendedFile implements AutoCloseable {
+  private final Path path;
+  private final FileChannel channel;
+
+  private AppendedFile(Path path, FileChannel channel) {
+    this.path = path;
+    this.channel = channel;
+  }
+
+  /// Opens a file for more lines, a new one where there is none; never through a link.
+  public static AppendedFile open(Path path) throws IOException {
+    return new AppendedFile(
+        path,
+        FileChannel.open(
+            path, StandardOpenOption.CREATE, StandardOpenOption.APPEND, LinkOption.NOFOLLOW_LINKS));
+  }
+
+  /// Appends a line.
+  public void line(String text) throws IOException {
+    try {
+      WholeFile.writeAll(channel, ByteBuffer.wrap((text + "\n").getBytes(StandardCharsets.UTF_8)));
+    } catch (IOException e) {
+      throw Failures.notWritten(path, e);
+    }
+  }
+
+  /// Waits until everything is on the disk.
+  public void sync() throws IOException {
+    try {
+      channel.force(true);
+    } catch (IOException e) {
+      throw Failures.notWritten(path, e);
+    }
+  }
+
+  /// Syncs and closes.
+  @Override
+  public void close() throws IOException {
+    try (channel) {
+      sync();
+    }
+  }
+}

@@ -1,0 +1,37 @@
+package dev.sluice.training;
+
+import dev.sluice.settings.Setting;
+import dev.sluice.settings.Settings;
+
+/// The tokens of a step, and what ranks share of the work.
+public record BatchSettings(
+    @Setting(initial = "512", least = 2, help = "Tokens per sequence.") int sequenceLength,
+    @Setting(initial = "8", least = 1, help = "Sequences per micro-batch, of all ranks together.")
+        int batchSize,
+    @Setting(initial = "1", least = 1, help = "Micro-batches per step.") int gradientAccumulation,
+    @Setting(
+            initial = "0",
+            least = 0,
+            most = 2,
+            use = "0, 1 or 2",
+            help =
+                "What ranks share besides the batch: 0 nothing, 1 the optimizer's state, 2"
+                    + " gradients too.")
+        int zero) {
+  /// What a step's batches may hold; they are read at once.
+  private static final long MOST_IDS_OF_A_STEP = 1L << 28;
+
+  public BatchSettings {
+    double ids = (double) batchSize * gradientAccumulation * (sequenceLength + 1.0);
+    Settings.require(
+        ids <= MOST_IDS_OF_A_STEP,
+        "batch_size × gradient_accumulation × sequence_length",
+        "%d × %d × %d".formatted(batchSize, gradientAccumulation, sequenceLength),
+        "a step may have " + MOST_IDS_OF_A_STEP + " tokens");
+  }
+
+  /// Of a step.
+  public long tokens() {
+    return (long) batchSize * sequenceLength * gradientAccumulation;
+  }
+}

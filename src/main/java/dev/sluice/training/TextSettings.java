@@ -1,0 +1,34 @@
+package dev.sluice.training;
+
+import dev.sluice.settings.Setting;
+import dev.sluice.settings.Settings;
+
+/// The text that is learned, and how it becomes tokens.
+public record TextSettings(
+    @Setting(
+            initial = "moby-dick",
+            help =
+                "A .txt, .jsonl (also .gz, .zst) or Parquet file or a folder of them; moby-dick is"
+                    + " the bundled book.")
+        String data,
+    @Setting(initial = "text", help = "The JSON field or Parquet column that holds the text.")
+        String textField,
+    @Setting(initial = "bytes", help = "bytes, or the path of a Hugging Face tokenizer.json.")
+        String tokenizer,
+    @Setting(
+            initial = "",
+            help =
+                "The token that ends documents, as the vocabulary has it; empty for the one that"
+                    + " the files beside tokenizer.json name.")
+        String eosToken,
+    @Setting(
+            initial = "0.1",
+            above = 0,
+            below = 1,
+            use = "a share between 0 and 1",
+            help = "The share of the text kept from training.")
+        double heldOutShare) {
+  public TextSettings {
+    Settings.require(!data.isBlank(), "data", data, "name a file or folder");
+  }
+}

@@ -1,0 +1,60 @@
+package dev.sluice.training;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.decoder.ActivationMemory;
+import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.provenance.RunManifest;
+import dev.sluice.tensor.Device;
+import dev.sluice.tokenizer.Tokenizer;
+import java.util.Locale;
+
+/// Whether a run can be trained here, which is asked before anything is written.
+public final class Trainable {
+  private Trainable() {}
+
+  /// Refuses what cannot be trained, before anything is written: a gate, shape, schedule, precision
+  /// or device that is not known or not there, a tokenizer without a token that ends documents, a
+  /// model or batch that this machine cannot hold, and a last sample that would not fit.
+  ///
+  /// @param ranks that share the batch
+  public static void require(RunConfig config, Tokenizer tokenizer, int ranks) {
+    var shape = config.decoder(config.shape().vocabulary(tokenizer));
+    var _ = config.optimization().scheduleOf();
+    var _ = tokenizer.endOfText(); // a corpus needs it
+    if (config.computing().deviceOf().equals(Device.CPU)) {
+      requireMemory(config, shape, ranks);
+    }
+    int longest = shape.maxPositionEmbeddings();
+    long sample =
+        (long) config.samples().prompt(tokenizer).length + config.samples().sampleTokens();
+    if (config.samples().sampleTokens() > 0 && sample > longest) {
+      throw new InvalidInputException(
+          "sample_prompt and sample_tokens come to %d tokens, more than the model's context of %d; ask for fewer"
+              .formatted(sample, longest));
+    }
+  }
+
+  /// A system that promises more memory than it has ends the process when that is used, without a
+  /// word; so what is needed in any case is counted before.
+  private static void requireMemory(RunConfig config, DecoderConfig shape, int ranks) {
+    // weights and gradients, and the moments where no other rank has a share of them
+    double model = shape.parameterCount() * (ranks == 1 || config.batch().zero() == 0 ? 16.0 : 8.0);
+    double activations =
+        ActivationMemory.bytesPerToken(shape, config.computing().precisionOf().elementType())
+            * config.batch().sequenceLength()
+            * Math.ceilDiv(config.batch().batchSize(), ranks);
+    double there = RunManifest.Machine.current().memoryBytes();
+    if (model + activations > there) {
+      throw new InvalidInputException(
+          String.format(
+              Locale.ROOT,
+              "training takes at least %.3g GB (model %.3g GB, activations %.3g GB) and this"
+                  + " machine has %.3g GB; make the model, batch_size or sequence_length smaller,"
+                  + " as ./sluice plan counts",
+              (model + activations) / 1e9,
+              model / 1e9,
+              activations / 1e9,
+              there / 1e9));
+    }
+  }
+}
