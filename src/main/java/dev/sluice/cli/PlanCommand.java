@@ -52,6 +52,7 @@ final class PlanCommand implements Callable<Integer> {
           "intermediate_size",
           "layers",
           "layers_pattern",
+          "sliding_window",
           "attention_heads",
           "key_value_heads",
           "head_dim",
@@ -202,7 +203,8 @@ final class PlanCommand implements Callable<Integer> {
                 "added, M",
                 "active",
                 "training, MFLOP/token",
-                "activations, KB/token"));
+                "activations, KB/token",
+                "state, MB"));
     if (paper) {
       columns.add(3, "paper, M");
     }
@@ -230,7 +232,8 @@ final class PlanCommand implements Callable<Integer> {
     result =
         result.footnote(
             "Active: parameters that a token goes through. Operations: forwards and backwards."
-                + " Activations: kept for the backward pass, without weights and optimizer state.");
+                + " Activations: kept for the backward pass, without weights and optimizer state."
+                + " State: what one such sequence takes while text is made, float32.");
     return paper
         ? result.footnote(
             "The paper prints 400 for four more experts, where its own shapes give 453. Of switched"
@@ -325,7 +328,9 @@ final class PlanCommand implements Callable<Integer> {
         Cell.of(added, Math.abs(added) < 10 ? 2 : 1),
         Cell.of(decoder.activeParameterCount()),
         Cell.of(decoder.trainingFlopsPerToken(base.batch().sequenceLength()) / 1e6, 0),
-        Cell.of(activations / 1024, 1));
+        Cell.of(activations / 1024, 1),
+        Cell.of(
+            Float.BYTES * (double) decoder.stateElements(base.batch().sequenceLength()) / 1e6, 1));
   }
 
   /// A number with as many digits as the paper prints.

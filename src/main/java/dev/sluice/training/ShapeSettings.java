@@ -54,10 +54,20 @@ public record ShapeSettings(
     @Setting(
             initial = "model",
             help =
-                "What mixes tokens in each block: model (the named model's own), or attention and"
-                    + " gdn (Gated DeltaNet) joined by commas and repeated over the blocks, such as"
-                    + " gdn,gdn,gdn,attention.")
+                "What mixes tokens in each block: model (the named model's own), or attention,"
+                    + " sliding (attention with a window) and gdn (Gated DeltaNet) joined by commas"
+                    + " and repeated over the blocks, such as gdn,gdn,gdn,attention.")
         String layersPattern,
+    @Setting(
+            initial = "0",
+            called = "the model's",
+            least = 0,
+            use = "0 for the named model's",
+            help =
+                "How many keys a query sees, its own and those just before it; in the blocks that"
+                    + " the pattern calls sliding, or in all blocks of attention where it calls"
+                    + " none so.")
+        int slidingWindow,
     @Setting(
             initial = "0",
             called = "the model's",
@@ -111,18 +121,28 @@ public record ShapeSettings(
   private static final int CONVOLUTION = 4;
 
   private static final String ATTENTION = "attention";
+  private static final String SLIDING = "sliding";
   private static final String DELTA_NET = "gdn";
+  private static final List<String> WORDS = List.of(ATTENTION, SLIDING, DELTA_NET);
   private static final String NAMED = "model";
 
   public ShapeSettings {
     if (!layersPattern.equals(NAMED)) {
       for (String word : words(layersPattern)) {
-        if (!word.equals(ATTENTION) && !word.equals(DELTA_NET)) {
+        if (!WORDS.contains(word)) {
           throw new InvalidInputException(
-              "layers_pattern '%s' has the word '%s'; use attention and gdn joined by commas, such as gdn,gdn,gdn,attention, or model"
-                  .formatted(Printable.brief(layersPattern, 100), Printable.brief(word, 40)));
+              "layers_pattern '%s' has the word '%s'; use %s joined by commas, such as gdn,gdn,gdn,attention, or model"
+                  .formatted(
+                      Printable.brief(layersPattern, 100),
+                      Printable.brief(word, 40),
+                      String.join(", ", WORDS)));
         }
       }
+    }
+    if (words(layersPattern).contains(SLIDING) && slidingWindow == 0) {
+      throw new InvalidInputException(
+          "layers_pattern '%s' has blocks that are sliding, but sliding_window is 0; give the window"
+              .formatted(Printable.brief(layersPattern, 100)));
     }
   }
 
@@ -170,6 +190,9 @@ public record ShapeSettings(
     String word = words.get(index % words.size());
     boolean linear = word.equals(NAMED) ? layer.attention().isEmpty() : word.equals(DELTA_NET);
     var attention = attention(layer.attention().orElseGet(() -> firstAttention(named)), named);
+    if (slidingWindow > 0 && (word.equals(SLIDING) || !words.contains(SLIDING))) {
+      attention = attention.with(attention.positions().withWindow(slidingWindow));
+    }
     return linear
         ? new MixerConfig.DeltaNet(deltaNet(named, layer, attention))
         : new MixerConfig.SoftmaxAttention(attention);
