@@ -23,7 +23,8 @@ final class ConfigWriter {
   /// All that Qwen3 and [Sluice] say besides gates and variants, in the order in which older
   /// versions wrote it.
   static void sizes(ObjectNode json, DecoderConfig decoder) {
-    var attention = attention(decoder);
+    var attention =
+        decoder.layers().stream().flatMap(layer -> layer.attention().stream()).findFirst();
     var sparse = sparse(decoder);
     json.put("vocab_size", decoder.vocabSize());
     json.put("hidden_size", decoder.hiddenSize());
@@ -38,28 +39,36 @@ final class ConfigWriter {
       json.put("router_z_loss_coef", experts.routerZ());
     }
     json.put("num_hidden_layers", decoder.layers().size());
-    json.put("num_attention_heads", attention.attentionHeads());
-    json.put("num_key_value_heads", attention.keyValueHeads());
-    json.put("head_dim", attention.headDim());
+    attention.ifPresent(each -> heads(json, each));
     json.put("max_position_embeddings", decoder.maxPositionEmbeddings());
     json.put("hidden_act", "silu");
     json.put("rms_norm_eps", decoder.norm().epsilon());
-    var rotary = attention.positions().rotary().orElseThrow();
-    json.put("rope_theta", rotary.theta());
-    switch (rotary.scaling()) {
-      case RopeScaling.None() -> json.putNull("rope_scaling");
-      case RopeScaling.Yarn yarn -> yarn(json.putObject("rope_scaling"), yarn);
-      case RopeScaling.Llama3 llama -> llama3(json.putObject("rope_scaling"), llama);
-    }
+    attention.ifPresent(each -> rotation(json, each.positions().rotary().orElseThrow()));
     json.put("attention_bias", false);
     json.put("qkv_bias", false); // the paper's code reads this undeclared key
-    json.put("use_qk_norm", attention.qkNorm());
+    attention.ifPresent(each -> json.put("use_qk_norm", each.qkNorm()));
     var windows = windows(decoder);
     json.put("use_sliding_window", windows.isPresent());
     windows.ifPresent(window -> json.put("sliding_window", window));
     json.put("tie_word_embeddings", decoder.tieWordEmbeddings());
     json.put("initializer_range", decoder.initializerRange());
     json.put("torch_dtype", "float32");
+  }
+
+  private static void heads(ObjectNode json, AttentionConfig attention) {
+    json.put("num_attention_heads", attention.attentionHeads());
+    json.put("num_key_value_heads", attention.keyValueHeads());
+    json.put("head_dim", attention.headDim());
+  }
+
+  /// In the older spelling.
+  private static void rotation(ObjectNode json, Rotary rotary) {
+    json.put("rope_theta", rotary.theta());
+    switch (rotary.scaling()) {
+      case RopeScaling.None() -> json.putNull("rope_scaling");
+      case RopeScaling.Yarn yarn -> yarn(json.putObject("rope_scaling"), yarn);
+      case RopeScaling.Llama3 llama -> llama3(json.putObject("rope_scaling"), llama);
+    }
   }
 
   /// What every model of `transformers` 5 says.
@@ -78,9 +87,7 @@ final class ConfigWriter {
   /// The heads of models whose attention layers are alike.
   static void attention(ObjectNode json, DecoderConfig decoder) {
     var attention = attention(decoder);
-    json.put("num_attention_heads", attention.attentionHeads());
-    json.put("num_key_value_heads", attention.keyValueHeads());
-    json.put("head_dim", attention.headDim());
+    heads(json, attention);
     json.put("attention_bias", attention.biases().queryKeyValue());
   }
 

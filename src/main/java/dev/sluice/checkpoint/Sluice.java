@@ -77,35 +77,28 @@ final class Sluice implements Family {
     int hiddenSize = config.size("hidden_size", null);
     int width = config.size(mixture ? "moe_intermediate_size" : "intermediate_size", null);
     int layers = config.size("num_hidden_layers", null);
-    int heads = config.size("num_attention_heads", null);
-    int keyValueHeads =
-        keys.names("num_key_value_heads") && !keys.has("num_key_value_heads")
-            ? heads
-            : config.size("num_key_value_heads", null);
-    int headDim = config.size("head_dim", null);
     int longest = config.longest();
-    var rotary = config.rotary(longest, RotaryDefaults.WHOLE);
     var norm = new RmsNorm(config.epsilon(1e-6), false);
-    boolean qkNorm = config.flag("use_qk_norm", true);
     boolean tied = config.flag("tie_word_embeddings", false);
     double range = config.number("initializer_range", 0.02);
-    var gates = gates(config);
     var residual = residual(config);
     var experts = mixture ? config.experts(null, null, SharedExpert.NONE, false) : Experts.NONE;
-    var attention =
-        new AttentionConfig(hiddenSize, heads, keyValueHeads, headDim, qkNorm, norm, rotary)
-            .with(gates)
-            .with(variant(config));
     List<String> kinds = kinds(config, layers);
     int window = config.window(kinds, null);
     var _ = config.flag("use_sliding_window", false); // told by the layers
     Map<String, MixerConfig> mixers = new HashMap<>();
-    mixers.put(ConfigReader.FULL, new MixerConfig.SoftmaxAttention(attention));
-    mixers.put(
-        ConfigReader.SLIDING,
-        new MixerConfig.SoftmaxAttention(attention.with(attention.positions().withWindow(window))));
     if (kinds.contains(ConfigReader.LINEAR)) {
       mixers.put(ConfigReader.LINEAR, config.deltaNet(hiddenSize, norm));
+    }
+    var gates = gates(config);
+    var variant = variant(config);
+    if (kinds.stream().anyMatch(kind -> !kind.equals(ConfigReader.LINEAR))) {
+      var attention = attention(config, hiddenSize, longest, norm).with(gates).with(variant);
+      mixers.put(ConfigReader.FULL, new MixerConfig.SoftmaxAttention(attention));
+      mixers.put(
+          ConfigReader.SLIDING,
+          new MixerConfig.SoftmaxAttention(
+              attention.with(attention.positions().withWindow(window))));
     }
     var packing = keys.word(GatePacking.KEY);
     IntPredicate isSparse = mixture ? config.sparseLayers() : _ -> true;
@@ -127,6 +120,24 @@ final class Sluice implements Family {
             range),
         this,
         packing == null ? GatePacking.SEPARATE : GatePacking.parse(packing));
+  }
+
+  private static AttentionConfig attention(
+      ConfigReader config, int hiddenSize, int longest, RmsNorm norm) {
+    var keys = config.keys();
+    int heads = config.size("num_attention_heads", null);
+    int keyValueHeads =
+        keys.names("num_key_value_heads") && !keys.has("num_key_value_heads")
+            ? heads
+            : config.size("num_key_value_heads", null);
+    return new AttentionConfig(
+        hiddenSize,
+        heads,
+        keyValueHeads,
+        config.size("head_dim", null),
+        config.flag("use_qk_norm", true),
+        norm,
+        config.rotary(longest, RotaryDefaults.WHOLE));
   }
 
   private static List<String> kinds(ConfigReader config, int layers) {
@@ -178,7 +189,6 @@ final class Sluice implements Family {
   @Override
   public void write(ModelConfig model, ObjectNode json) {
     var decoder = model.decoder();
-    var attention = ConfigWriter.attention(decoder);
     ConfigWriter.head(json, "SluiceForCausalLM", TYPE);
     ConfigWriter.sizes(json, decoder);
     if (decoder.layers().stream().anyMatch(layer -> layer.attention().isEmpty())
@@ -186,12 +196,15 @@ final class Sluice implements Family {
       ConfigWriter.layerTypes(json, decoder);
       ConfigWriter.deltaNet(json, decoder);
     }
+    var attention =
+        decoder.layers().stream().flatMap(layer -> layer.attention().stream()).findFirst();
     var gates = json.putArray("gates");
-    attention.gates().forEach(gate -> gates.add(gate.name()));
-    json.put("softmax_sink", attention.variant().sink().word());
-    json.put("exclusive_attention", attention.variant().exclusive());
-    json.put("sdpa_nonlinearity", attention.variant().nonlinearity().word());
-    json.put("switch_head", attention.variant().switchHead().word());
+    attention.ifPresent(each -> each.gates().forEach(gate -> gates.add(gate.name())));
+    var variant = attention.map(AttentionConfig::variant).orElse(AttentionVariant.PLAIN);
+    json.put("softmax_sink", variant.sink().word());
+    json.put("exclusive_attention", variant.exclusive());
+    json.put("sdpa_nonlinearity", variant.nonlinearity().word());
+    json.put("switch_head", variant.switchHead().word());
     json.put("sandwich_norm", decoder.residual().sandwichNorm());
     json.put("residual_clip", decoder.residual().residualClip());
     json.put("gated_norm_rank", decoder.residual().gatedNormRank());

@@ -70,6 +70,8 @@ import tools.jackson.databind.json.JsonMapper;
           + " 30",
       "  ./sluice bench train --experts 8,32,128 --experts-per-token 2 --shape"
           + " 256,4,4,2,256,256,512,8",
+      "  ./sluice bench train --layers-pattern gdn,gdn,gdn,attention --shape"
+          + " 384,8,6,2,1024,256,2048,4",
       "  ./sluice bench train --profile --json bench.json"
     })
 final class BenchTrainCommand implements Callable<Integer> {
@@ -113,6 +115,21 @@ final class BenchTrainCommand implements Callable<Integer> {
       paramLabel = "K",
       description = "How many experts a token goes through. Default: ${DEFAULT-VALUE}.")
   private int expertsPerToken = 2;
+
+  @Option(
+      names = "--layers-pattern",
+      paramLabel = "WORDS",
+      description =
+          "What mixes tokens in each block, as in train: attention, sliding, gdn. Default:"
+              + " ${DEFAULT-VALUE}.")
+  private String layersPattern = "attention";
+
+  @Option(
+      names = "--sliding-window",
+      paramLabel = "KEYS",
+      description =
+          "How many keys a query sees, as in train; 0 for all. Default: ${DEFAULT-VALUE}.")
+  private int slidingWindow;
 
   @Option(
       names = "--match-parameters",
@@ -255,7 +272,7 @@ final class BenchTrainCommand implements Callable<Integer> {
 
   private Arm arm(String name, String precision, Shape sizes, Experts mixture) {
     boolean gated = !name.equals("none");
-    var ungated = sizes.decoder(List.of()).with(mixture);
+    var ungated = sizes.decoder(layersPattern, slidingWindow).with(mixture);
     var config =
         gated ? ungated.with(Arrays.stream(name.split("\\+")).map(Gate::parse).toList()) : ungated;
     return new Arm(

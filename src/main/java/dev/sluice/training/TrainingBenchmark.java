@@ -1,10 +1,8 @@
 package dev.sluice.training;
 
 import dev.sluice.InvalidInputException;
-import dev.sluice.attention.RopeScaling;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
-import dev.sluice.gate.Gate;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.optimizer.LearningRateSchedule;
 import dev.sluice.statistics.Statistics;
@@ -16,6 +14,7 @@ import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Random;
 
@@ -64,24 +63,24 @@ public final class TrainingBenchmark implements AutoCloseable {
               + "'");
     }
 
-    /// The model, with tied embeddings and QK-norm.
-    public DecoderConfig decoder(List<Gate> gates) {
-      return DecoderConfig.uniform(
-          vocabSize,
-          hiddenSize,
-          intermediateSize,
-          layers,
-          attentionHeads,
-          keyValueHeads,
-          hiddenSize / attentionHeads,
-          sequenceLength,
-          10_000,
-          new RopeScaling.None(),
-          1e-6,
-          true,
-          true,
-          0.02,
-          gates);
+    /// The model without gates, with tied embeddings and QK-norm.
+    ///
+    /// @param layersPattern as in [ShapeSettings]
+    /// @param slidingWindow likewise
+    public DecoderConfig decoder(String layersPattern, int slidingWindow) {
+      var settings = new LinkedHashMap<String, String>();
+      settings.put("model", "tiny"); // all whose sizes are given
+      settings.put("hidden_size", "" + hiddenSize);
+      settings.put("layers", "" + layers);
+      settings.put("attention_heads", "" + attentionHeads);
+      settings.put("key_value_heads", "" + keyValueHeads);
+      settings.put("head_dim", "" + hiddenSize / attentionHeads);
+      settings.put("intermediate_size", "" + intermediateSize);
+      settings.put("sequence_length", "" + sequenceLength);
+      settings.put("layers_pattern", layersPattern);
+      settings.put("sliding_window", "" + slidingWindow);
+      settings.put("gate", "none");
+      return RunConfig.from(null, settings).decoder(vocabSize);
     }
 
     public long tokensPerStep() {

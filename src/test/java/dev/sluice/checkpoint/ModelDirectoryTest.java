@@ -24,6 +24,7 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.training.RunConfig;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -140,6 +141,48 @@ class ModelDirectoryTest {
       }
       assertTrue(Files.readString(place.resolve("config.json")).contains("\"sluice\""));
     }
+  }
+
+  /// Hybrids and windows as settings make them.
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "gdn,attention sdpa-headwise 0 sluice",
+        "gdn,sliding,gdn,attention none 5 sluice",
+        "sliding,attention sdpa-elementwise 6 qwen3",
+        "attention none 7 qwen3",
+        "gdn none 0 sluice"
+      })
+  void everyPatternSurvives(String words) throws Exception {
+    String[] word = words.split(" ");
+    var settings =
+        Map.of(
+            "layers_pattern",
+            word[0],
+            "gate",
+            word[1],
+            "sliding_window",
+            word[2],
+            "hidden_size",
+            "32",
+            "intermediate_size",
+            "40",
+            "head_dim",
+            "8");
+    var config = RunConfig.from(null, settings).decoder(101);
+    float[] logits;
+    try (var decoder = Decoder.initialize(config, Precision.FLOAT32, Device.CPU, 3)) {
+      ModelDirectory.write(directory, decoder);
+      logits = logits(decoder);
+    }
+    var read = ModelConfig.read(directory);
+    assertEquals(config, read.decoder());
+    assertEquals(List.of(), read.notes());
+    try (var decoder = load(directory)) {
+      assertArrayEquals(logits, logits(decoder));
+    }
+    String json = Files.readString(directory.resolve("config.json"));
+    assertTrue(json.contains("\"model_type\" : \"" + word[3] + "\""), json);
   }
 
   /// All packings of the same weights are the same model; mixed up, they are not.

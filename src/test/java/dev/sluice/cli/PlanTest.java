@@ -39,7 +39,7 @@ class PlanTest {
     assertTrue(
         hybrid.contains("%,d".formatted(759_168 + 3 * (net - attention))), hybrid + " " + net);
     String refused = Cli.run("plan", "--layers-pattern", "gnd,attention").refusal();
-    assertTrue(refused.contains("'gnd'; use attention and gdn"), refused);
+    assertTrue(refused.contains("'gnd'; use attention, sliding, gdn"), refused);
     refused = Cli.run("plan", "--layers-pattern", "gdn", "--gates", "sdpa-headwise").refusal();
     assertTrue(refused.contains("add attention to layers_pattern"), refused);
   }

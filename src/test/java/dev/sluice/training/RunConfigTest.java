@@ -123,7 +123,7 @@ class RunConfigTest {
           assertThrows(
               InvalidInputException.class,
               () -> RunConfig.from(null, Map.of("layers_pattern", wrong)));
-      assertTrue(e.getMessage().contains("use attention and gdn"), e::getMessage);
+      assertTrue(e.getMessage().contains("use attention, sliding, gdn"), e::getMessage);
     }
     var ungated = RunConfig.from(null, Map.of("layers_pattern", "gdn"));
     assertEquals(4, ungated.decoder(256).layers().size());
@@ -140,6 +140,28 @@ class RunConfigTest {
       var e = assertThrows(InvalidInputException.class, () -> gated.decoder(256));
       assertTrue(e.getMessage().contains("layers_pattern"), e::getMessage);
     }
+  }
+
+  @Test
+  void windowsStandWhereThePatternPutsThem() {
+    assertEquals(List.of(9, 9, 9, 9), windows(Map.of("sliding_window", "9")));
+    assertEquals(
+        List.of(9, 0, 9, 0),
+        windows(Map.of("sliding_window", "9", "layers_pattern", "sliding,attention")));
+    assertEquals(
+        List.of(9, 9), windows(Map.of("sliding_window", "9", "layers_pattern", "gdn,attention")));
+    var e =
+        assertThrows(
+            InvalidInputException.class,
+            () -> RunConfig.from(null, Map.of("layers_pattern", "sliding,attention")));
+    assertTrue(e.getMessage().contains("sliding_window is 0"), e::getMessage);
+  }
+
+  private static List<Integer> windows(Map<String, String> settings) {
+    return RunConfig.from(null, settings).decoder(256).layers().stream()
+        .flatMap(layer -> layer.attention().stream())
+        .map(attention -> attention.positions().window())
+        .toList();
   }
 
   /// No file in UTF-8 holds half a character; every other is read back.
