@@ -21,17 +21,26 @@ final class ConfigWriter {
   /// versions wrote it.
   static void sizes(ObjectNode json, DecoderConfig decoder) {
     var attention = decoder.attention();
-    var feedForward = decoder.feedForward();
+    var feedForward =
+        decoder.layers().stream()
+            .map(LayerConfig::feedForward)
+            .filter(layer -> layer.experts().count() > 0)
+            .findFirst()
+            .orElse(decoder.layers().getFirst().feedForward());
+    var dense =
+        decoder.layers().stream()
+            .map(LayerConfig::feedForward)
+            .filter(layer -> layer.experts().count() == 0)
+            .findFirst()
+            .orElse(feedForward);
     json.put("vocab_size", decoder.vocabSize());
     json.put("hidden_size", decoder.hiddenSize());
-    json.put("intermediate_size", feedForward.intermediateSize());
+    json.put("intermediate_size", dense.intermediateSize());
     if (feedForward.experts().count() > 0) {
       json.put("moe_intermediate_size", feedForward.intermediateSize());
       json.put("num_experts", feedForward.experts().count());
       json.put("num_experts_per_tok", feedForward.experts().perToken());
-      json.put("norm_topk_prob", true);
-      json.put("decoder_sparse_step", 1);
-      json.putArray("mlp_only_layers");
+      sparseLayers(json, decoder);
       json.put("router_aux_loss_coef", feedForward.experts().balance());
       json.put("router_z_loss_coef", feedForward.experts().routerZ());
     }

@@ -28,6 +28,8 @@ import org.jspecify.annotations.Nullable;
 /// A model as a Hugging Face directory: `config.json` and `model.safetensors` (or shards).
 public final class ModelDirectory {
   static final String QUERY = "self_attn.q_proj.weight";
+  static final String KEY = "self_attn.k_proj.weight";
+  static final String VALUE = "self_attn.v_proj.weight";
   static final String GATE = "self_attn." + Attention.gateName(GatePosition.SDPA_OUTPUT) + "weight";
 
   private ModelDirectory() {}

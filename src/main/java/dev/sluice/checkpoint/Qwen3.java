@@ -164,7 +164,8 @@ final class Qwen3 implements Family {
       return GatePacking.KEY_VALUE_GROUP;
     }
     var parsed = GatePacking.parse(packing);
-    if (parsed != GatePacking.SEPARATE && gates.isEmpty()) {
+    boolean packsGates = parsed == GatePacking.KEY_VALUE_GROUP || parsed == GatePacking.QUERY_HEAD;
+    if (packsGates && gates.isEmpty()) {
       config.note("gate_packing %s has no effect, since no gate is packed".formatted(packing));
     }
     return parsed;
@@ -243,16 +244,17 @@ final class Qwen3 implements Family {
   @Override
   public void write(ModelConfig model, ObjectNode json) {
     var decoder = model.decoder();
-    boolean mixture = decoder.feedForward().experts().count() > 0;
+    boolean mixture =
+        decoder.layers().stream().anyMatch(layer -> layer.feedForward().experts().count() > 0);
     ConfigWriter.head(
         json, mixture ? "Qwen3MoeForCausalLM" : "Qwen3ForCausalLM", mixture ? MIXTURE : DENSE);
     ConfigWriter.sizes(json, decoder);
-    Gate packed = model.packedGate();
-    if (!mixture) {
-      json.put(HEADWISE, packed != null && packed.granularity() == Granularity.HEADWISE);
-      json.put(ELEMENTWISE, packed != null && packed.granularity() == Granularity.ELEMENTWISE);
+    Gate gate = paperGate(decoder.attention().gates());
+    if (!mixture || gate != null) {
+      json.put(HEADWISE, gate != null && gate.granularity() == Granularity.HEADWISE);
+      json.put(ELEMENTWISE, gate != null && gate.granularity() == Granularity.ELEMENTWISE);
     }
-    if (packed != null) {
+    if (gate != null || model.packing() == GatePacking.MEGATRON_QKV) {
       json.put(GatePacking.KEY, model.packing().word());
     }
   }
