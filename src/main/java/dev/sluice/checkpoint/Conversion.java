@@ -34,7 +34,6 @@ import java.util.SplittableRandom;
 import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.concurrent.CancellationException;
-import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.node.ObjectNode;
 
@@ -63,9 +62,6 @@ public final class Conversion {
           "generation_config.json");
 
   private static final long LARGEST_COMPANION = 1L << 28;
-
-  private static final Pattern WEIGHTS =
-      Pattern.compile("(?:model.*\\.safetensors)(?:\\.index\\.json)?");
 
   /// As many as a reader of a sharded model opens.
   private static final int MOST_SHARDS = 10_000;
@@ -207,13 +203,13 @@ public final class Conversion {
   /// The target's place, through no link.
   private static Path place(Path source, Path target) throws IOException {
     Path absolute = target.toAbsolutePath();
-    if (Files.isSymbolicLink(absolute)) {
-      throw new InvalidInputException(
-          target + " is a link; name the directory itself, or one that is not there yet");
-    }
     Path existing = absolute;
-    while (!Files.exists(existing) && existing.getParent() != null) {
+    while (!Files.exists(existing, LinkOption.NOFOLLOW_LINKS) && existing.getParent() != null) {
       existing = existing.getParent();
+    }
+    if (Files.isSymbolicLink(existing) && (existing.equals(absolute) || !Files.exists(existing))) {
+      throw new InvalidInputException(
+          existing + " is a link; name the directory itself, or one that is not there yet");
     }
     if (!Files.isDirectory(existing)) {
       throw new InvalidInputException(
@@ -320,7 +316,7 @@ public final class Conversion {
     }
     if (types.contains(ElementType.FLOAT64)) {
       throw new InvalidInputException(
-          "%s is stored as F64, which Sluice rounds to float32 when it reads; ask for float32 to have it so"
+          "%s is stored as F64, which Sluice rounds to float32 when it reads; pass --dtype float32 to have it so"
               .formatted(Listing.quoted(name)));
     }
     return types.size() == 1 ? types.iterator().next() : ElementType.FLOAT32;
@@ -342,7 +338,7 @@ public final class Conversion {
     }
     if (wanted.type == null && words.size() > 1) {
       notes.add(
-          "the weights are of several types (%s), and each tensor keeps its own; ask for a type to have one"
+          "the weights are of several types (%s), and each tensor keeps its own; pass --dtype to have one"
               .formatted(String.join(", ", words)));
     }
     if (wanted.packing != null
@@ -421,10 +417,14 @@ public final class Conversion {
         files);
   }
 
-  private void advance(String doing, Parameter parameter) {
+  private void requireGoingOn(String doing) {
     if (listener.isStopping()) {
-      throw new CancellationException("stopped while " + doing + " " + parameter.name());
+      throw new CancellationException("stopped while " + doing);
     }
+  }
+
+  private void advance(String doing, Parameter parameter) {
+    requireGoingOn(doing);
     done += bytes(parameter);
     listener.advanced(doing, done, total);
   }
@@ -439,6 +439,7 @@ public final class Conversion {
     copyCompanions(directory);
     compareParameters(directory);
     Double[] differences = wanted.comparesLogits ? compareLogits(directory) : new Double[2];
+    requireGoingOn("ending");
     return new Result(
         side(modelType(json()), config, from(), files.shards().size()),
         side(modelType(target.json()), target, to(), shards.size()),
@@ -512,7 +513,7 @@ public final class Conversion {
       long other = FiniteNumbers.firstOther(stored.memory(), tensor.type());
       if (other >= 0) {
         throw new InvalidInputException(
-            "%s holds a number at %s that is too large for %s; ask for bfloat16 or float32"
+            "%s holds a number at %s that is too large for %s; pass another --dtype"
                 .formatted(
                     Listing.quoted(tensor.name()),
                     StoredWeights.index(other, tensor.shape()),
@@ -531,7 +532,9 @@ public final class Conversion {
     List<String> left = new ArrayList<>();
     for (Path file : Trees.children(source)) {
       String name = String.valueOf(file.getFileName());
-      if (name.equals(ModelConfig.FILE) || WEIGHTS.matcher(name).matches() || isShard(file)) {
+      boolean isModel =
+          name.equals(ModelConfig.FILE) || name.equals(SafetensorsDirectory.INDEX) || isShard(file);
+      if (isModel) {
         continue;
       }
       if (!COMPANIONS.contains(name) || !Files.isRegularFile(file)) {

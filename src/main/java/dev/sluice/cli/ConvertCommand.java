@@ -186,7 +186,7 @@ final class ConvertCommand implements Callable<Integer> {
             .footnote(
                 result.isRounded()
                     ? "Every weight of the target is the source's, rounded to the target's type:"
-                          + " compared bit for bit."
+                        + " compared bit for bit."
                     : "Every weight of the target is the source's: compared bit for bit.");
     if (result.mirrored() != null) {
       table =
