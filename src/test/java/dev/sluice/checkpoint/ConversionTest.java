@@ -151,6 +151,27 @@ class ConversionTest {
     assertSameWeights(source, back(target, GatePacking.SEPARATE));
   }
 
+  /// Among layers of another kind those of attention alone are packed.
+  @ParameterizedTest
+  @EnumSource(GatePacking.class)
+  void ourOwnHybridsAreConvertedToo(GatePacking packing) throws IOException {
+    Path source =
+        hybrid(
+            "source",
+            "{\"model_type\": \"sluice\","
+                + LINEAR
+                    .replace("\"partial_rotary_factor\": 0.25", "\"rope_theta\": 50000.0")
+                    .replace("\"rope_theta\": 50000.0,", "")
+                + """
+                "intermediate_size": 40, "gates": ["sdpa-elementwise"], "layer_types":
+                ["linear_attention", "full_attention", "linear_attention", "full_attention"]}
+                """);
+    Path target = directory.resolve("target");
+    assertEquals(0.0, convert(source, target, packing, null).difference());
+    assertEquals(packing == GatePacking.SEPARATE, haveSameWeights(source, target));
+    assertSameWeights(source, back(target, GatePacking.SEPARATE));
+  }
+
   @Test
   void aPackingThatAFamilyDoesNotHaveIsRefused() throws IOException {
     Path source = hybrid("source", NEXT);

@@ -85,6 +85,29 @@ class ConvertTest {
     assertEquals(List.of(source), Trees.children(directory));
   }
 
+  /// A run stands for its newest checkpoint, and nothing is put into it.
+  @Test
+  void aRunIsConverted() throws IOException {
+    Path run = directory.resolve("run");
+    Path data = Cli.text(directory.resolve("log.txt"));
+    Cli.run(Cli.tiny(data, run, "--steps", 2, "--gate", "sdpa-headwise")).succeeded();
+    assertTrue(Cli.run("convert", run, run.resolve("converted")).refusal().contains("; name"));
+    Path target = directory.resolve("target");
+    var answer =
+        Cli.run("convert", run, target, "--packing", "separate", "--dtype", "float16").succeeded();
+    assertTrue(answer.err().contains("'SHA256SUMS'"), answer::toString);
+    Cli.run(
+            "inspect",
+            target,
+            "--data",
+            data,
+            "--tokens",
+            32,
+            "--output",
+            directory.resolve("seen"))
+        .succeeded();
+  }
+
   @ParameterizedTest
   @CsvSource({
     "2GB,2000000000",
