@@ -152,8 +152,11 @@ public final class Conversion {
   private boolean isRounded;
 
   private Conversion(
-      Path source, Wanted wanted, Listener listener, ModelConfig config, SafetensorsDirectory files)
-      throws IOException {
+      Path source,
+      Wanted wanted,
+      Listener listener,
+      ModelConfig config,
+      SafetensorsDirectory files) {
     this.source = source;
     this.wanted = wanted;
     this.listener = listener;
@@ -164,8 +167,7 @@ public final class Conversion {
     this.target = wanted.packing == null ? own : own.packed(wanted.packing);
     requireWritable();
     long bytes = parameters().stream().mapToLong(Conversion::bytes).sum();
-    int models = !wanted.comparesLogits ? 0 : 2;
-    this.total = (3 + models) * bytes;
+    this.total = (wanted.comparesLogits ? 5 : 3) * bytes; // checked, written, compared; two models
   }
 
   /// Converts a model directory.

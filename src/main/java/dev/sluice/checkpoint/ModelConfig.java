@@ -2,7 +2,6 @@ package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
-import dev.sluice.attention.SwitchHead;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.files.JsonFile;
 import dev.sluice.gate.Gate;
@@ -99,22 +98,13 @@ public final class ModelConfig {
 
   /// The same model with the gate stored elsewhere.
   ///
-  /// @throws InvalidInputException if its family, or the model, cannot have it there
+  /// @throws InvalidInputException if its family cannot have it there
   ModelConfig packed(GatePacking wanted) {
     String type = json().path("model_type").asString();
     if (!family.packings().contains(wanted)) {
       throw new InvalidInputException(
           "model_type %s stores its gates as %s, not as %s; ask for that, or for no packing"
               .formatted(type, GatePacking.words(family.packings()), wanted.word()));
-    }
-    boolean switches =
-        decoder.layers().stream()
-            .flatMap(layer -> layer.attention().stream())
-            .anyMatch(attention -> !attention.variant().switchHead().equals(SwitchHead.NONE));
-    if (wanted == GatePacking.MEGATRON_QKV && switches) {
-      throw new InvalidInputException(
-          "the model chooses among experts of its keys or values (switch_head), which have no place"
-              + " in megatron_qkv; ask for another packing");
     }
     return new ModelConfig(decoder, family, wanted, notes);
   }

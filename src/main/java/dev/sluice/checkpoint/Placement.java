@@ -1,5 +1,6 @@
 package dev.sluice.checkpoint;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.attention.AttentionConfig;
 import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
@@ -94,13 +95,20 @@ record Placement(
                   ? packing.gateRows(config, granularity)
                   : null;
         };
-    return rows == null
-        ? null
-        : ofRows(
-            parameter.beside(isMegatron ? GatePacking.QKV : ModelDirectory.QUERY),
-            packing.storedRows(config, granularity),
-            config.hiddenSize(),
-            rows);
+    if (rows == null) {
+      return null;
+    }
+    long own = parameter.spec().shape()[0];
+    if (own != rows.length) {
+      throw new InvalidInputException(
+          "%s has %d rows where gate_packing %s has place for %d, as in a model with switch_head; use another packing"
+              .formatted(parameter.name(), own, packing.word(), rows.length));
+    }
+    return ofRows(
+        parameter.beside(isMegatron ? GatePacking.QKV : ModelDirectory.QUERY),
+        packing.storedRows(config, granularity),
+        config.hiddenSize(),
+        rows);
   }
 
   /// One expert's matrix in a layer's tensor of all, `gate_up_proj` `[E, 2I, D]` (gate before up)

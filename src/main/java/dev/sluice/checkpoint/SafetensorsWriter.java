@@ -103,7 +103,7 @@ public final class SafetensorsWriter {
       numbers.writeTo(tensor, bytes -> write(channel, bytes));
       if (channel.position() != end) {
         throw new IllegalStateException(
-            "%d bytes too many were written of %s".formatted(channel.position() - end, tensor));
+            "%s ends at %d, not at %d".formatted(tensor, channel.position(), end));
       }
     }
     channel.force(true);

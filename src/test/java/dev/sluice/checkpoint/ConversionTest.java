@@ -9,6 +9,8 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.attention.AttentionVariant;
+import dev.sluice.attention.SwitchHead;
 import dev.sluice.checkpoint.Conversion.Wanted;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.decoder.Decoder;
@@ -149,6 +151,20 @@ class ConversionTest {
     assertEquals("sluice", result.to().modelType());
     assertEquals(0.0, result.difference());
     assertSameWeights(source, back(target, GatePacking.SEPARATE));
+  }
+
+  /// Experts of keys and values have more rows than a group has place for.
+  @Test
+  void switchedHeadsHaveNoPlaceInAGroup() throws IOException {
+    var switching = AttentionVariant.PLAIN.with(new SwitchHead(true, 4, 2));
+    Path source = write("source", paper("none").with(switching));
+    String sentence = "rows where gate_packing megatron_qkv has place for 32";
+    var asked =
+        assertThrows(
+            InvalidInputException.class,
+            () -> convert(source, directory.resolve("t"), GatePacking.MEGATRON_QKV, null));
+    assertTrue(asked.getMessage().contains(sentence), asked.getMessage());
+    assertUntouched("t");
   }
 
   /// Among layers of another kind those of attention alone are packed.
