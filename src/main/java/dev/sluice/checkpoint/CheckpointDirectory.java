@@ -6,19 +6,16 @@ import dev.sluice.files.Failures;
 import dev.sluice.files.RegularFile;
 import dev.sluice.files.Sha256;
 import dev.sluice.files.Trees;
+import dev.sluice.files.WholeDirectory;
 import dev.sluice.files.WholeFile;
 import java.io.IOException;
 import java.io.UncheckedIOException;
-import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
-import java.nio.file.SimpleFileVisitor;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
-import java.nio.file.attribute.BasicFileAttributes;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
@@ -29,7 +26,6 @@ import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
-import org.jspecify.annotations.Nullable;
 
 /// Directories that exist complete or not at all.
 ///
@@ -87,21 +83,15 @@ public final class CheckpointDirectory {
       throw new InvalidInputException(
           target + " exists already; remove it first or choose another directory");
     }
-    Path partial = WholeFile.partial(place);
     try {
-      Files.createDirectories(parent);
-      Files.createDirectory(partial);
-      contents.writeTo(partial);
-      writeChecksums(partial);
-      syncTree(partial);
-      Files.move(partial, place, StandardCopyOption.ATOMIC_MOVE);
-      sync(parent);
+      WholeDirectory.write(
+          place,
+          directory -> {
+            contents.writeTo(directory);
+            writeChecksums(directory);
+          });
     } catch (IOException | UncheckedIOException e) {
-      removeAfter(e, partial);
       throw notSaved(target, parent, e);
-    } catch (RuntimeException | Error e) {
-      removeAfter(e, partial);
-      throw e;
     }
   }
 
@@ -112,15 +102,6 @@ public final class CheckpointDirectory {
             .orElse("there is no earlier checkpoint beside it");
     return new IOException(
         "%s was not saved (%s); %s".formatted(target, Failures.words(failure), kept), failure);
-  }
-
-  /// Removing is a kindness: what failed before is what must be reported.
-  private static void removeAfter(Throwable failure, Path partial) {
-    try {
-      Trees.remove(partial);
-    } catch (IOException e) {
-      failure.addSuppressed(e);
-    }
   }
 
   /// Checks every file of a checkpoint against its checksum; the exception names the first that is
@@ -286,36 +267,6 @@ public final class CheckpointDirectory {
     names.remove(CHECKSUMS);
     names.sort(Comparator.naturalOrder());
     return names;
-  }
-
-  /// Syncs files before the directory that names them.
-  private static void syncTree(Path directory) throws IOException {
-    Files.walkFileTree(
-        directory,
-        new SimpleFileVisitor<>() {
-          @Override
-          public FileVisitResult visitFile(Path file, BasicFileAttributes attributes)
-              throws IOException {
-            sync(file);
-            return FileVisitResult.CONTINUE;
-          }
-
-          @Override
-          public FileVisitResult postVisitDirectory(Path visited, @Nullable IOException e)
-              throws IOException {
-            if (e != null) {
-              throw e;
-            }
-            sync(visited);
-            return FileVisitResult.CONTINUE;
-          }
-        });
-  }
-
-  private static void sync(Path fileOrDirectory) throws IOException {
-    try (var channel = FileChannel.open(fileOrDirectory, StandardOpenOption.READ)) {
-      channel.force(true);
-    }
   }
 
   private static Path parent(Path place) {

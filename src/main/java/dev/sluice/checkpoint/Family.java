@@ -29,6 +29,11 @@ interface Family {
   /// Where it stores the gate of a model that is made here.
   GatePacking packing(DecoderConfig decoder);
 
+  /// Where it can store the gate: not everything else reads what Sluice does.
+  default List<GatePacking> packings() {
+    return List.of(GatePacking.values());
+  }
+
   /// Whether a model can be written so that it reads as the same one.
   default boolean writes(DecoderConfig decoder) {
     try {

@@ -5,15 +5,18 @@ import dev.sluice.Printable;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.files.JsonFile;
 import dev.sluice.gate.Gate;
+import dev.sluice.tensor.ElementType;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Objects;
 import java.util.Set;
 import java.util.TreeSet;
 import org.jspecify.annotations.Nullable;
+import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.SerializationFeature;
 import tools.jackson.databind.json.JsonMapper;
 import tools.jackson.databind.node.ObjectNode;
@@ -93,7 +96,20 @@ public final class ModelConfig {
     return new ModelConfig(changed, family, packing, notes);
   }
 
-  /// The gate whose rows are packed into `q_proj`, or null.
+  /// The same model with the gate stored elsewhere.
+  ///
+  /// @throws InvalidInputException if its family cannot have it there
+  ModelConfig packed(GatePacking wanted) {
+    String type = json().path("model_type").asString();
+    if (!family.packings().contains(wanted)) {
+      throw new InvalidInputException(
+          "model_type %s stores its gates as %s, not as %s; ask for that, or for no packing"
+              .formatted(type, GatePacking.words(family.packings()), wanted.word()));
+    }
+    return new ModelConfig(decoder, family, wanted, notes);
+  }
+
+  /// The gate whose rows are packed among those of the queries, or null.
   @Nullable Gate packedGate() {
     return packing == GatePacking.SEPARATE
         ? null
@@ -133,6 +149,27 @@ public final class ModelConfig {
     if (endToken != null) {
       json.put("eos_token_id", endToken);
     }
+    write(directory, json);
+  }
+
+  /// Writes `config.json` into a directory, with all that another one says and that has no effect
+  /// on the model, such as tokens by their numbers.
+  ///
+  /// @param type of the stored weights
+  void write(Path directory, ElementType type, ObjectNode other) throws IOException {
+    ObjectNode json = json();
+    json.put(json.has("dtype") ? "dtype" : "torch_dtype", type.name().toLowerCase(Locale.ROOT));
+    for (JsonNode part : List.of(other.path("text_config"), other)) {
+      for (var field : part.properties()) {
+        if (ConfigNames.isHarmless(field.getKey()) && !json.has(field.getKey())) {
+          json.set(field.getKey(), field.getValue());
+        }
+      }
+    }
+    write(directory, json);
+  }
+
+  private static void write(Path directory, ObjectNode json) throws IOException {
     Files.writeString(
         directory.resolve(FILE), JSON.writeValueAsString(json).replace("\r\n", "\n") + "\n");
   }

@@ -29,6 +29,8 @@ import org.jspecify.annotations.Nullable;
 /// A model as a Hugging Face directory: `config.json` and `model.safetensors` (or shards).
 public final class ModelDirectory {
   static final String QUERY = "self_attn.q_proj.weight";
+  static final String KEY = "self_attn.k_proj.weight";
+  static final String VALUE = "self_attn.v_proj.weight";
   static final String GATE = "self_attn." + Attention.gateName(GatePosition.SDPA_OUTPUT) + "weight";
 
   private ModelDirectory() {}
@@ -165,8 +167,7 @@ public final class ModelDirectory {
   /// The same as another configuration has it.
   ///
   /// @param names that are taken where there is a choice
-  private static Map<String, Tensor> packed(
-      Parameters parameters, ModelConfig model, Set<String> names) {
+  static Map<String, Tensor> packed(Parameters parameters, ModelConfig model, Set<String> names) {
     Map<String, Tensor> packed = new LinkedHashMap<>();
     Map<String, Long> filled = new HashMap<>();
     var specs = model.decoder().parameters();

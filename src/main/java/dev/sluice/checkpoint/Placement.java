@@ -1,17 +1,19 @@
 package dev.sluice.checkpoint;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.attention.AttentionConfig;
 import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.gate.Gate;
+import dev.sluice.gate.Granularity;
 import dev.sluice.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import java.util.List;
 import java.util.function.LongUnaryOperator;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.LongStream;
+import org.jspecify.annotations.Nullable;
 
 /// Where the numbers of a parameter stand in a stored tensor: row by row, where a row is any number
 /// of elements that stand equally far apart.
@@ -50,11 +52,9 @@ record Placement(
   /// @param name the parameter's in the file
   static List<Placement> usual(ModelConfig model, Parameter parameter, String name) {
     long[] shape = parameter.spec().shape();
-    Gate gate = model.packedGate();
-    if (gate != null
-        && (parameter.part().equals(ModelDirectory.QUERY)
-            || parameter.part().equals(ModelDirectory.GATE))) {
-      return List.of(packed(model, parameter, gate));
+    var packed = packed(model, parameter);
+    if (packed != null) {
+      return List.of(packed);
     }
     if (parameter.part().equals("linear_attn.conv1d.weight")) {
       return List.of(whole(name, shape[0], 1, shape[1]));
@@ -69,17 +69,45 @@ record Placement(
     return List.of(own, together, withSuffix);
   }
 
-  private static Placement packed(ModelConfig model, Parameter parameter, Gate gate) {
-    AttentionConfig attention =
-        model.decoder().layers().get(parameter.layer()).attention().orElseThrow();
+  /// The rows of a matrix that holds several parameters of attention; null for one that stands by
+  /// itself.
+  private static @Nullable Placement packed(ModelConfig model, Parameter parameter) {
+    Gate gate = model.packedGate();
     var packing = model.packing();
+    boolean isMegatron = packing == GatePacking.MEGATRON_QKV;
+    if (parameter.layer() < 0 || (gate == null && !isMegatron)) {
+      return null;
+    }
+    var attention = model.decoder().layers().get(parameter.layer()).attention();
+    if (attention.isEmpty()) {
+      return null;
+    }
+    AttentionConfig config = attention.get();
+    Granularity granularity = gate == null ? null : gate.granularity();
+    long[] rows =
+        switch (parameter.part()) {
+          case ModelDirectory.QUERY -> packing.queryRows(config, granularity);
+          case ModelDirectory.KEY -> isMegatron ? packing.keyRows(config, granularity) : null;
+          case ModelDirectory.VALUE -> isMegatron ? packing.valueRows(config, granularity) : null;
+          default ->
+              granularity != null && parameter.part().equals(ModelDirectory.GATE)
+                  ? packing.gateRows(config, granularity)
+                  : null;
+        };
+    if (rows == null) {
+      return null;
+    }
+    long own = parameter.spec().shape()[0];
+    if (own != rows.length) {
+      throw new InvalidInputException(
+          "%s has %d rows where gate_packing %s has place for %d, as in a model with switch_head; use another packing"
+              .formatted(parameter.name(), own, packing.word(), rows.length));
+    }
     return ofRows(
-        parameter.beside(ModelDirectory.QUERY),
-        packing.queryProjectionRows(attention, gate.granularity()),
-        attention.hiddenSize(),
-        parameter.part().equals(ModelDirectory.QUERY)
-            ? packing.queryRows(attention, gate.granularity())
-            : packing.gateRowsPacked(attention, gate.granularity()));
+        parameter.beside(isMegatron ? GatePacking.QKV : ModelDirectory.QUERY),
+        packing.storedRows(config, granularity),
+        config.hiddenSize(),
+        rows);
   }
 
   /// One expert's matrix in a layer's tensor of all, `gate_up_proj` `[E, 2I, D]` (gate before up)
@@ -131,22 +159,22 @@ record Placement(
     }
   }
 
-  /// Puts a parameter into a tensor to be stored; both float32 on the CPU.
+  /// Puts a parameter, float32 on the CPU, into a tensor to be stored, rounded to its type.
   void write(Tensor parameter, Tensor stored) {
     long width = parameter.elements() / rows;
-    for (long row = 0; row < rows; row++) {
+    int bytes = stored.type().bytes();
+    for (long row = 0; row < rows; row += together(row, width)) {
+      long count = together(row, width) * width;
       long first = start.applyAsLong(row);
+      var from = slice(parameter.memory(), row * width, count, Float.BYTES);
       if (step == 1) {
-        slice(stored.memory(), first, width, Float.BYTES)
-            .copyFrom(slice(parameter.memory(), row * width, width, Float.BYTES));
+        Float32Rounding.copy(from, slice(stored.memory(), first, count, bytes), stored.type());
       } else {
-        for (long i = 0; i < width; i++) {
-          stored
-              .memory()
-              .setAtIndex(
-                  ValueLayout.JAVA_FLOAT,
-                  first + i * step,
-                  parameter.memory().getAtIndex(ValueLayout.JAVA_FLOAT, row * width + i));
+        for (long i = 0; i < count; i++) {
+          Float32Rounding.copy(
+              slice(from, i, 1, Float.BYTES),
+              slice(stored.memory(), first + i * step, 1, bytes),
+              stored.type());
         }
       }
     }

@@ -143,7 +143,8 @@ final class Qwen3 implements Family {
       return GatePacking.KEY_VALUE_GROUP;
     }
     var parsed = GatePacking.parse(packing);
-    if (parsed != GatePacking.SEPARATE && gates.isEmpty()) {
+    boolean packsGates = parsed == GatePacking.KEY_VALUE_GROUP || parsed == GatePacking.QUERY_HEAD;
+    if (packsGates && gates.isEmpty()) {
       config.note("gate_packing %s has no effect, since no gate is packed".formatted(packing));
     }
     return parsed;
@@ -241,12 +242,12 @@ final class Qwen3 implements Family {
     if (!mixture && ConfigWriter.windows(decoder).isPresent()) {
       ConfigWriter.layerTypes(json, decoder);
     }
-    Gate packed = model.packedGate();
-    if (!mixture) {
-      json.put(HEADWISE, packed != null && packed.granularity() == Granularity.HEADWISE);
-      json.put(ELEMENTWISE, packed != null && packed.granularity() == Granularity.ELEMENTWISE);
+    Gate gate = paperGate(ConfigWriter.attention(decoder).gates());
+    if (!mixture || gate != null) {
+      json.put(HEADWISE, gate != null && gate.granularity() == Granularity.HEADWISE);
+      json.put(ELEMENTWISE, gate != null && gate.granularity() == Granularity.ELEMENTWISE);
     }
-    if (packed != null) {
+    if (gate != null || model.packing() == GatePacking.MEGATRON_QKV) {
       json.put(GatePacking.KEY, model.packing().word());
     }
   }

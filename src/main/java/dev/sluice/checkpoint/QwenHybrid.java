@@ -146,6 +146,11 @@ abstract class QwenHybrid implements Family {
     return GatePacking.QUERY_HEAD;
   }
 
+  @Override
+  public List<GatePacking> packings() {
+    return List.of(GatePacking.QUERY_HEAD);
+  }
+
   void write(DecoderConfig decoder, ObjectNode json) {
     ConfigWriter.common(json, decoder);
     ConfigWriter.attention(json, decoder);

@@ -3,6 +3,7 @@ package dev.sluice.checkpoint;
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.files.JsonFile;
+import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
@@ -14,6 +15,8 @@ import java.util.Map;
 import java.util.SequencedMap;
 import java.util.Set;
 import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.SerializationFeature;
+import tools.jackson.databind.json.JsonMapper;
 
 /// All tensors of a model directory in Hugging Face's layout: one `model.safetensors`, or
 /// `model.safetensors.index.json` and the shards that it lists. Where both exist the single file
@@ -35,6 +38,9 @@ public final class SafetensorsDirectory implements AutoCloseable {
   private static final int LONGEST_FILE_NAME = 255;
 
   private static final String AGAIN = "fetch it again";
+
+  private static final JsonMapper JSON =
+      JsonMapper.builder().enable(SerializationFeature.INDENT_OUTPUT).build();
 
   private final Path path;
   private final List<SafetensorsFile> shards;
@@ -175,6 +181,21 @@ public final class SafetensorsDirectory implements AutoCloseable {
         && !name.equals(".")
         && !name.equals("..")
         && name.chars().noneMatch(c -> c == '/' || c == '\\' || c == 0);
+  }
+
+  /// Writes the index of shards, as `save_pretrained` does.
+  ///
+  /// @param parameters how many numbers the model has
+  /// @param bytes of all tensors
+  /// @param shardOf a shard's file name by tensor, in order
+  static void writeIndex(Path directory, long parameters, long bytes, Map<String, String> shardOf)
+      throws IOException {
+    var json = JSON.createObjectNode();
+    json.putObject("metadata").put("total_parameters", parameters).put("total_size", bytes);
+    var map = json.putObject("weight_map");
+    shardOf.forEach(map::put);
+    Files.writeString(
+        directory.resolve(INDEX), JSON.writeValueAsString(json).replace("\r\n", "\n") + "\n");
   }
 
   public Path path() {

@@ -55,36 +55,16 @@ record SafetensorsHeader(Map<String, String> metadata, List<Slot> slots) {
   }
 
   /// Lays the tensors out as the reference implementation does, so that its file and ours have the
-  /// same bytes: element types in the reverse of its declaration order (which never leaves a tensor
-  /// less aligned than its elements need), within one type by the UTF-8 bytes of the name.
-  static SafetensorsHeader layOut(
-      Map<String, String> metadata, List<SafetensorsFile.Entry> entries) {
+  /// same bytes: in [StoredTensor#REFERENCE_ORDER].
+  static SafetensorsHeader layOut(Map<String, String> metadata, List<StoredTensor> tensors) {
     List<Slot> slots = new ArrayList<>();
     long begin = 0;
-    for (var entry : entries.stream().sorted(REFERENCE_ORDER).toList()) {
-      long end = begin + entry.data().byteSize();
-      slots.add(new Slot(entry.name(), entry.type(), entry.shape(), begin, end));
+    for (var tensor : tensors.stream().sorted(StoredTensor.REFERENCE_ORDER).toList()) {
+      long end = begin + tensor.bytes();
+      slots.add(new Slot(tensor.name(), tensor.type(), tensor.shape(), begin, end));
       begin = end;
     }
     return new SafetensorsHeader(metadata, slots);
-  }
-
-  static final Comparator<SafetensorsFile.Entry> REFERENCE_ORDER =
-      Comparator.comparingInt((SafetensorsFile.Entry entry) -> -referenceRank(entry.type()))
-          .thenComparing(
-              entry -> entry.name().getBytes(StandardCharsets.UTF_8), Arrays::compareUnsigned);
-
-  private static int referenceRank(ElementType type) {
-    return switch (type) {
-      case BOOL -> 0;
-      case UINT8 -> 1;
-      case FLOAT16 -> 2;
-      case BFLOAT16 -> 3;
-      case INT32 -> 4;
-      case FLOAT32 -> 5;
-      case FLOAT64 -> 6;
-      case INT64 -> 7;
-    };
   }
 
   /// The header as bytes: compact JSON, metadata first, padded with spaces to a multiple of eight.

@@ -13,9 +13,11 @@ import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
 
 /// Writes safetensors files with the bytes that the reference implementation writes for the same
@@ -26,6 +28,18 @@ public final class SafetensorsWriter {
 
   private SafetensorsWriter() {}
 
+  /// Gives a tensor's bytes, as many as it has, when it is their turn to be written.
+  @FunctionalInterface
+  interface Numbers {
+    void writeTo(StoredTensor tensor, Data out) throws IOException;
+  }
+
+  /// Takes a tensor's bytes.
+  @FunctionalInterface
+  interface Data {
+    void write(MemorySegment bytes) throws IOException;
+  }
+
   /// Writes a new file and returns when it is on the disk. An existing file is refused rather than
   /// overwritten: it may be mapped, and truncating a mapped file kills whoever reads it. What a
   /// failure leaves is removed.
@@ -34,11 +48,24 @@ public final class SafetensorsWriter {
   public static void write(
       Path path, Map<String, String> metadata, List<SafetensorsFile.Entry> entries)
       throws IOException {
-    checkNames(entries);
+    Map<String, MemorySegment> data = new HashMap<>();
+    entries.forEach(entry -> data.put(entry.name(), entry.data()));
+    write(
+        path,
+        metadata,
+        entries.stream().map(StoredTensor::of).toList(),
+        (tensor, out) -> out.write(Objects.requireNonNull(data.get(tensor.name()))));
+  }
+
+  /// The same of tensors whose numbers need not be there at one time.
+  static void write(
+      Path path, Map<String, String> metadata, List<StoredTensor> tensors, Numbers numbers)
+      throws IOException {
+    checkNames(tensors);
     if (Files.isDirectory(path) || Files.isRegularFile(path)) {
       throw new InvalidInputException(path + " exists already; name a new file or remove it first");
     }
-    byte[] header = SafetensorsHeader.layOut(metadata, entries).toBytes();
+    byte[] header = SafetensorsHeader.layOut(metadata, tensors).toBytes();
     boolean created = Files.notExists(path, LinkOption.NOFOLLOW_LINKS);
     try (var channel =
         FileChannel.open(
@@ -46,7 +73,7 @@ public final class SafetensorsWriter {
             Set.of(
                 StandardOpenOption.WRITE,
                 created ? StandardOpenOption.CREATE_NEW : LinkOption.NOFOLLOW_LINKS))) {
-      write(channel, header, entries);
+      write(channel, header, tensors, numbers);
     } catch (IOException e) {
       if (created) {
         Files.deleteIfExists(path);
@@ -55,23 +82,29 @@ public final class SafetensorsWriter {
     }
   }
 
-  private static void checkNames(List<SafetensorsFile.Entry> entries) {
+  private static void checkNames(List<StoredTensor> tensors) {
     Set<String> names = new HashSet<>();
-    for (var entry : entries) {
-      if (!names.add(entry.name()) || entry.name().equals("__metadata__")) {
+    for (var tensor : tensors) {
+      if (!names.add(tensor.name()) || tensor.name().equals("__metadata__")) {
         throw new IllegalArgumentException(
-            "tensor name %s is reserved or given twice".formatted(Listing.quoted(entry.name())));
+            "tensor name %s is reserved or given twice".formatted(Listing.quoted(tensor.name())));
       }
     }
   }
 
-  private static void write(FileChannel channel, byte[] header, List<SafetensorsFile.Entry> entries)
+  private static void write(
+      FileChannel channel, byte[] header, List<StoredTensor> tensors, Numbers numbers)
       throws IOException {
     var length = ByteBuffer.allocate(Long.BYTES).order(ByteOrder.LITTLE_ENDIAN);
     WholeFile.writeAll(channel, length.putLong(header.length).flip());
     WholeFile.writeAll(channel, ByteBuffer.wrap(header));
-    for (var entry : entries.stream().sorted(SafetensorsHeader.REFERENCE_ORDER).toList()) {
-      write(channel, entry.data());
+    for (var tensor : tensors.stream().sorted(StoredTensor.REFERENCE_ORDER).toList()) {
+      long end = channel.position() + tensor.bytes();
+      numbers.writeTo(tensor, bytes -> write(channel, bytes));
+      if (channel.position() != end) {
+        throw new IllegalStateException(
+            "%s ends at %d, not at %d".formatted(tensor, channel.position(), end));
+      }
     }
     channel.force(true);
   }

@@ -208,7 +208,7 @@ final class Sluice implements Family {
     json.put("sandwich_norm", decoder.residual().sandwichNorm());
     json.put("residual_clip", decoder.residual().residualClip());
     json.put("gated_norm_rank", decoder.residual().gatedNormRank());
-    if (model.packedGate() != null) {
+    if (model.packedGate() != null || model.packing() == GatePacking.MEGATRON_QKV) {
       json.put(GatePacking.KEY, model.packing().word());
     }
   }

@@ -133,17 +133,11 @@ final class WeightReader {
 
   // ---------------------------------------------------------------- parameters
 
-  private Tensor read(Parameter parameter) {
-    long[] shape = parameter.spec().shape();
+  /// One parameter, on the CPU.
+  Tensor read(Parameter parameter) {
     var place = place(parameter);
-    boolean fromHead =
-        parameter.name().equals(EMBEDDING)
-            && decoder.tieWordEmbeddings()
-            && !stored.has(EMBEDDING)
-            && stored.has(HEAD);
-    String name = fromHead ? HEAD : place.tensor();
-    Entry entry = stored.take(name, place.shape(), place.hint() + gateHint(name, place.shape()));
-    var tensor = uninitialized(shape);
+    Entry entry = entry(parameter);
+    var tensor = uninitialized(parameter.spec().shape());
     place.read(entry, tensor);
     requireFinite(entry, tensor);
     if (place.isWhole(tensor.elements())) {
@@ -152,12 +146,31 @@ final class WeightReader {
     return tensor;
   }
 
+  /// The stored tensor that a parameter is read from, once it is known to be what the model needs.
+  Entry entry(Parameter parameter) {
+    var place = place(parameter);
+    boolean fromHead =
+        parameter.name().equals(EMBEDDING)
+            && decoder.tieWordEmbeddings()
+            && !stored.has(EMBEDDING)
+            && stored.has(HEAD);
+    String name = fromHead ? HEAD : place.tensor();
+    return stored.take(name, place.shape(), place.hint() + gateHint(name, place.shape()));
+  }
+
   private Placement place(Parameter parameter) {
+    return config.family().places(config, parameter).get(form(parameter));
+  }
+
+  /// At which of its places a parameter stands.
+  int form(Parameter parameter) {
     var places = config.family().places(config, parameter);
-    return places.stream()
-        .filter(place -> stored.has(place.tensor()))
-        .findFirst()
-        .orElse(places.getFirst());
+    for (int i = 0; i < places.size(); i++) {
+      if (stored.has(places.get(i).tensor())) {
+        return i;
+      }
+    }
+    return 0;
   }
 
   private static Tensor float32(Entry entry) {
@@ -191,7 +204,8 @@ final class WeightReader {
 
   // ---------------------------------------------------------------- what no parameter is
 
-  private void judgeTheRest() {
+  /// Refuses or tells what is left once all parameters are read.
+  void judgeTheRest() {
     List<String> unknown = new ArrayList<>();
     List<String> frequencies = new ArrayList<>();
     for (String name : stored.left()) {

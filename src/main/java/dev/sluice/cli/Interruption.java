@@ -13,10 +13,18 @@ final class Interruption {
   private static final AtomicBoolean REQUESTED = new AtomicBoolean();
   private static final CountDownLatch FINISHED = new CountDownLatch(1);
 
+  private static volatile String says = "";
+
   private Interruption() {}
 
   /// From now on an interruption waits for [#finished].
   static void watch() {
+    watch("Stopping at the next step; what was done is saved first.");
+  }
+
+  /// @param note what the user reads meanwhile
+  static void watch(String note) {
+    says = note;
     if (WATCHED.compareAndSet(false, true)) {
       Runtime.getRuntime().addShutdownHook(new Thread(Interruption::stop, "sluice-interruption"));
     }
@@ -27,7 +35,7 @@ final class Interruption {
       return; // the process ends by itself
     }
     REQUESTED.set(true);
-    Console.note("Stopping at the next step; what was done is saved first.");
+    Console.note(says);
     try {
       var _ = FINISHED.await(LONGEST_WAIT_SECONDS, TimeUnit.SECONDS);
     } catch (InterruptedException e) {

@@ -40,6 +40,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       VerifyCommand.class,
       InspectCommand.class,
       GenerateCommand.class,
+      ConvertCommand.class,
       ParityCommand.class,
       PlanCommand.class,
       BenchCommand.class

@@ -231,7 +231,7 @@ class MainTest {
     String help = Cli.run().succeeded().out();
     for (String command :
         new String[] {
-          "train", "verify", "study", "inspect", "generate", "parity", "plan", "bench"
+          "train", "verify", "study", "inspect", "generate", "convert", "parity", "plan", "bench"
         }) {
       assertTrue(help.contains("  " + command), help);
       assertTrue(Cli.run(command, "--help").succeeded().out().contains("Example"), command);

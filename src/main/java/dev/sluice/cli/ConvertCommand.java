@@ -1,0 +1,242 @@
+package dev.sluice.cli;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
+import dev.sluice.checkpoint.Conversion;
+import dev.sluice.checkpoint.GatePacking;
+import dev.sluice.checkpoint.ModelConfig;
+import dev.sluice.provenance.RunManifest;
+import dev.sluice.report.Cell;
+import dev.sluice.report.Numbers;
+import dev.sluice.report.Progress;
+import dev.sluice.report.RemainingTime;
+import dev.sluice.report.Table;
+import dev.sluice.report.TextTable;
+import dev.sluice.tensor.ElementType;
+import java.io.IOException;
+import java.math.BigDecimal;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
+import java.util.Locale;
+import java.util.Objects;
+import java.util.concurrent.Callable;
+import java.util.concurrent.CancellationException;
+import java.util.regex.Pattern;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+
+/// `sluice convert`: writes a model anew in another packing, type or size of files.
+@Command(
+    name = "convert",
+    customSynopsis = "sluice convert SOURCE TARGET [OPTIONS]",
+    description = {
+      "Writes a model directory anew: with its gates packed elsewhere, in another number type, in"
+          + " files of another size.",
+      "",
+      "Every weight is read back and compared bit for bit, and both models compute logits. TARGET"
+          + " appears when all of that is done, or not at all. The tokenizer's files are copied."
+    },
+    mixinStandardHelpOptions = true,
+    sortOptions = false,
+    footer = {
+      "",
+      "Examples:",
+      "  ./sluice convert runs/NAME model-bf16 --dtype bfloat16",
+      "  ./sluice convert path/to/paper-model per-head --packing query_head",
+      "  ./sluice convert path/to/qwen3 megatron --packing megatron_qkv --shard-size 2GB"
+    })
+final class ConvertCommand implements Callable<Integer> {
+  private static final long QUIET_NANOS = 2_000_000_000L;
+
+  /// As `huggingface_hub` reads them; a unit with an i is a power of 1024.
+  private static final Pattern SIZE =
+      Pattern.compile("(\\d{1,6}(?:\\.\\d{1,9})?)\\s*([KMGT])(I?)B", Pattern.CASE_INSENSITIVE);
+
+  @Parameters(
+      index = "0",
+      paramLabel = "SOURCE",
+      description =
+          "A directory with config.json and weights, or a run directory, which stands for its"
+              + " newest checkpoint. It stays as it is.")
+  private @Nullable Path source;
+
+  @Parameters(
+      index = "1",
+      paramLabel = "TARGET",
+      description = "A directory that is not there yet, or is empty.")
+  private @Nullable Path target;
+
+  @Option(
+      names = "--packing",
+      paramLabel = "P",
+      description =
+          "Where the gate's rows stand: key_value_group (q_proj, as the paper has it), query_head"
+              + " (q_proj, as Qwen3-Next has it), separate, or megatron_qkv (one matrix with"
+              + " queries, keys and values). Default: as in SOURCE.")
+  private @Nullable String packing;
+
+  @Option(
+      names = "--dtype",
+      paramLabel = "TYPE",
+      description = "float32, bfloat16 or float16. Default: each tensor's own.")
+  private @Nullable String type;
+
+  @Option(
+      names = "--shard-size",
+      paramLabel = "SIZE",
+      description =
+          "How much one file may hold, such as 500MB, 2GB or 2GiB. Default: ${DEFAULT-VALUE}.")
+  private String shardSize = Conversion.USUAL_SHARD / 1_000_000_000 + "GB";
+
+  @Option(
+      names = "--without-logits",
+      description =
+          "Compare all weights but no logits, which needs memory for one model in float32.")
+  private boolean withoutLogits;
+
+  @Mixin private ThreadsOption threads = new ThreadsOption();
+
+  @Override
+  public Integer call() throws IOException {
+    var wanted =
+        new Conversion.Wanted(
+            packing == null ? null : GatePacking.parse(packing),
+            type == null ? null : type(type),
+            bytes(shardSize),
+            !withoutLogits);
+    threads.apply();
+    Path named = Objects.requireNonNull(source);
+    Path place = Objects.requireNonNull(target);
+    Path checkpoint = ModelSource.at(named).checkpoint();
+    Conversion.requirePlace(named, place);
+    if (!withoutLogits) {
+      requireMemory(checkpoint);
+    }
+    Interruption.watch("Stopping; what was written is removed first.");
+    Conversion.Result result;
+    try {
+      result = Conversion.convert(checkpoint, place, wanted, new Reporting());
+    } catch (CancellationException _) {
+      Console.note("Stopped; there is no " + place + ".");
+      return 130;
+    }
+    result.notes().forEach(Console::note);
+    Console.print(TextTable.of(table(result)).toString());
+    Console.print("Written: " + place);
+    return 0;
+  }
+
+  private static void requireMemory(Path checkpoint) {
+    long needed = 4 * ModelConfig.read(checkpoint).decoder().parameterCount();
+    long there = RunManifest.Machine.current().memoryBytes();
+    if (needed > there) {
+      throw new InvalidInputException(
+          "comparing logits needs %s for one model in float32, and the machine has %s; pass --without-logits, which compares all weights"
+              .formatted(Numbers.bytes(needed), Numbers.bytes(there)));
+    }
+  }
+
+  private static ElementType type(String word) {
+    return switch (word) {
+      case "float32" -> ElementType.FLOAT32;
+      case "bfloat16" -> ElementType.BFLOAT16;
+      case "float16" -> ElementType.FLOAT16;
+      default ->
+          throw new InvalidInputException(
+              "unknown --dtype '%s'; use float32, bfloat16 or float16"
+                  .formatted(Printable.brief(word, 60)));
+    };
+  }
+
+  /// Bytes of a size with its unit.
+  static long bytes(String size) {
+    var matcher = SIZE.matcher(size.strip());
+    if (!matcher.matches()) {
+      throw new InvalidInputException(
+          "--shard-size '%s' is no size; give one such as 500MB, 2GB or 2GiB"
+              .formatted(Printable.brief(size, 60)));
+    }
+    int power = 1 + "KMGT".indexOf(matcher.group(2).toUpperCase(Locale.ROOT));
+    var unit = BigDecimal.valueOf(matcher.group(3).isEmpty() ? 1000 : 1024).pow(power);
+    long bytes = new BigDecimal(matcher.group(1)).multiply(unit).longValue();
+    if (bytes < 1) {
+      throw new InvalidInputException(
+          "--shard-size '%s' is less than a byte; give one such as 500MB".formatted(size));
+    }
+    return bytes;
+  }
+
+  private static Table table(Conversion.Result result) {
+    var from = result.from();
+    var to = result.to();
+    var table =
+        Table.titled("What was converted")
+            .columns("what", "from", "to")
+            .row(Cell.of("model_type"), Cell.of(from.modelType()), Cell.of(to.modelType()))
+            .row(Cell.of("gate packing"), packing(from), packing(to))
+            .row(Cell.of("type"), types(from), types(to))
+            .row(Cell.of("tensors"), count(from.tensors()), count(to.tensors()))
+            .row(Cell.of("bytes"), count(from.bytes()), count(to.bytes()))
+            .row(Cell.of("shards"), count(from.files()), count(to.files()))
+            .row(Cell.of("largest difference of logits"), Cell.missing(), difference(result))
+            .footnote(
+                result.isRounded()
+                    ? "Every weight of the target is the source's, rounded to the target's type:"
+                        + " compared bit for bit."
+                    : "Every weight of the target is the source's: compared bit for bit.");
+    if (result.mirrored() != null) {
+      table =
+          table.footnote(
+              "The same roundings the other way change the logits by %s."
+                  .formatted(Numbers.significant(result.mirrored(), 3)));
+    }
+    return table;
+  }
+
+  private static Cell packing(Conversion.Side side) {
+    return side.packing().isEmpty() ? Cell.of("no gate is packed") : Cell.of(side.packing());
+  }
+
+  private static Cell types(Conversion.Side side) {
+    return Cell.of(String.join(", ", side.types()));
+  }
+
+  private static Cell count(long count) {
+    return Cell.of(Numbers.count(count));
+  }
+
+  private static Cell difference(Conversion.Result result) {
+    Double difference = result.difference();
+    return Cell.of(difference == null ? "not compared" : Numbers.significant(difference, 3));
+  }
+
+  private static final class Reporting implements Conversion.Listener {
+    private final long began = System.nanoTime();
+    private final RemainingTime remaining = new RemainingTime();
+
+    @Override
+    public void advanced(String doing, long done, long total) {
+      var elapsed = Duration.ofNanos(System.nanoTime() - began);
+      remaining.observe((double) done, elapsed);
+      if (elapsed.toNanos() > QUIET_NANOS && done < total) {
+        Console.progress(
+            new Progress(
+                "MB",
+                done / 1_000_000,
+                total / 1_000_000,
+                elapsed,
+                remaining.remaining((double) total).orElse(null),
+                List.of(doing)));
+      }
+    }
+
+    @Override
+    public boolean isStopping() {
+      return Interruption.requested();
+    }
+  }
+}

@@ -1,0 +1,205 @@
+package dev.sluice.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.attention.RopeScaling;
+import dev.sluice.checkpoint.ModelDirectory;
+import dev.sluice.decoder.Decoder;
+import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.files.Trees;
+import dev.sluice.gate.Gate;
+import dev.sluice.tensor.Device;
+import dev.sluice.tensor.Precision;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.EnabledOnOs;
+import org.junit.jupiter.api.condition.OS;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class ConvertTest {
+  @TempDir Path directory;
+
+  @Test
+  void theTableSaysWhatWasConverted() throws IOException {
+    Path source = model("source", 48);
+    Path target = directory.resolve("target");
+    var answer =
+        Cli.run("convert", source, target, "--packing", "megatron_qkv", "--shard-size", "50KB")
+            .succeeded();
+    for (String expected :
+        List.of(
+            "gate packing +key_value_group +megatron_qkv",
+            "type +float32 +float32",
+            "shards +1 +13",
+            "largest difference of logits +– +0",
+            "Written: " + target)) {
+      assertTrue(answer.out().matches("(?s).*" + expected + ".*"), answer::toString);
+    }
+    assertTrue(answer.err().contains("linear_qkv"), answer::toString);
+    Path narrow = directory.resolve("narrow");
+    answer = Cli.run("convert", target, narrow, "--dtype", "bfloat16").succeeded();
+    assertTrue(answer.out().contains("The same roundings the other way"), answer::toString);
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "--packing, group, 'use key_value_group, query_head, separate or megatron_qkv'",
+    "--dtype, float8, 'use float32, bfloat16 or float16'",
+    "--dtype, BF16, 'use float32, bfloat16 or float16'",
+    "--shard-size, 2, 'give one such as 500MB, 2GB or 2GiB'",
+    "--shard-size, -2GB, 'give one such as'",
+    "--shard-size, 2 PB, 'give one such as'",
+    "--shard-size, 0GB, 'less than a byte'",
+    "--shard-size, 0.0000001KB, 'less than a byte'"
+  })
+  void whatCannotBeIsRefused(String option, String value, String words) throws IOException {
+    Path source = model("source", 48);
+    String sentence =
+        Cli.run("convert", source, directory.resolve("target"), option, value).refusal();
+    assertTrue(sentence.contains(words) && sentence.contains(value), sentence);
+    assertFalse(Files.exists(directory.resolve("target")));
+  }
+
+  @Test
+  void placesThatCannotBeAreRefused() throws IOException {
+    Path source = model("source", 48);
+    for (Path target : List.of(source, source.resolve("in"), directory)) {
+      assertTrue(Cli.run("convert", source, target).refusal().contains("; name"));
+    }
+    assertTrue(
+        Cli.run("convert", directory.resolve("no"), directory.resolve("t"))
+            .refusal()
+            .contains("does not exist"));
+    assertEquals(List.of(source), Trees.children(directory));
+  }
+
+  /// A run stands for its newest checkpoint, and nothing is put into it.
+  @Test
+  void aRunIsConverted() throws IOException {
+    Path run = directory.resolve("run");
+    Path data = Cli.text(directory.resolve("log.txt"));
+    Cli.run(Cli.tiny(data, run, "--steps", 2, "--gate", "sdpa-headwise")).succeeded();
+    assertTrue(Cli.run("convert", run, run.resolve("converted")).refusal().contains("; name"));
+    Path target = directory.resolve("target");
+    var answer =
+        Cli.run("convert", run, target, "--packing", "separate", "--dtype", "float16").succeeded();
+    assertTrue(answer.err().contains("'SHA256SUMS'"), answer::toString);
+    Cli.run(
+            "inspect",
+            target,
+            "--data",
+            data,
+            "--tokens",
+            32,
+            "--output",
+            directory.resolve("seen"))
+        .succeeded();
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "2GB,2000000000",
+    "2GiB,2147483648",
+    "500mb,500000000",
+    "1.5 KiB,1536",
+    "0.5KB,500",
+    "3TB,3000000000000",
+    "999999TiB,1099510528264372224"
+  })
+  void sizesAreThoseOfHuggingFace(String size, long bytes) {
+    assertEquals(bytes, ConvertCommand.bytes(size));
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"", "GB", "1,5GB", "1e3GB", "2G", "2B", "1234567GB", "２GB"})
+  void whatIsNoSizeIsRefused(String size) {
+    assertThrows(InvalidInputException.class, () -> ConvertCommand.bytes(size));
+  }
+
+  /// A disk that is full while the weights are written.
+  @Test
+  @EnabledOnOs(OS.LINUX)
+  void aFullDiskLeavesNothing() throws IOException {
+    Path source = model("source", 256);
+    Path errors = directory.resolve("errors.txt");
+    var process =
+        SluiceProcess.start(
+            errors,
+            Map.of(),
+            "ulimit -f 300; ",
+            SluiceProcess.BRIEF,
+            "convert",
+            source,
+            directory.resolve("target"));
+    assertEquals(Main.FAILED, SluiceProcess.end(process), () -> SluiceProcess.read(errors));
+    String said = SluiceProcess.read(errors);
+    assertTrue(said.contains("model.safetensors cannot be written"), said);
+    assertFalse(said.contains("Exception"), said);
+    assertEquals(List.of(errors, source), Trees.children(directory));
+  }
+
+  /// Ctrl-C as soon as something is written.
+  @Test
+  @EnabledOnOs(OS.LINUX)
+  void anInterruptionLeavesNothing() throws Exception {
+    Path source = model("source", 512);
+    Path errors = directory.resolve("errors.txt");
+    var process =
+        SluiceProcess.start(
+            errors,
+            Map.of(),
+            "",
+            SluiceProcess.BRIEF,
+            "convert",
+            source,
+            directory.resolve("target"),
+            "--dtype",
+            "bfloat16");
+    while (process.isAlive() && Trees.children(directory).size() < 3) {
+      TimeUnit.MILLISECONDS.sleep(1);
+    }
+    new ProcessBuilder("kill", "-INT", String.valueOf(process.pid())).start().waitFor();
+    assertEquals(130, SluiceProcess.end(process), () -> SluiceProcess.read(errors));
+    String said = SluiceProcess.read(errors);
+    assertTrue(said.contains("Stopping; what was written is removed first."), said);
+    assertTrue(said.contains("there is no " + directory.resolve("target")), said);
+    assertEquals(List.of(errors, source), Trees.children(directory));
+  }
+
+  private Path model(String name, int hiddenSize) throws IOException {
+    Path place = Files.createDirectory(directory.resolve(name));
+    var config =
+        DecoderConfig.uniform(
+            101,
+            hiddenSize,
+            2 * hiddenSize,
+            4,
+            4,
+            2,
+            16,
+            128,
+            10_000,
+            new RopeScaling.None(),
+            1e-6,
+            true,
+            true,
+            0.2,
+            List.of(Gate.SDPA_ELEMENTWISE));
+    try (var decoder = Decoder.initialize(config, Precision.FLOAT32, Device.CPU, 3)) {
+      ModelDirectory.write(place, decoder);
+    }
+    return place;
+  }
+}
