@@ -103,6 +103,11 @@ public final class Decoder implements AutoCloseable {
           case Initial.Constant(double value) -> () -> value;
           case Initial.LogOfUniform(double least, double most) ->
               () -> Math.log(random.nextDouble(least, most));
+          case Initial.SoftplusOfLogUniform(double least, double most) ->
+              () -> {
+                double value = Math.exp(random.nextDouble(Math.log(least), Math.log(most)));
+                return value + Math.log(-Math.expm1(-value)); // softplus, inverted
+              };
         };
     for (long i = 0; i < values.elements(); i++) {
       memory.setAtIndex(ValueLayout.JAVA_FLOAT, i, (float) next.getAsDouble());

@@ -24,8 +24,10 @@ public record GatedDeltaNetConfig(
     return (long) heads.valueHeads() * heads.valueWidth();
   }
 
-  /// The layer's parameters by their names without prefix, in order; the names and first values of
-  /// `transformers`' `modeling_qwen3_5.py`.
+  /// The layer's parameters by their names without prefix, in order; the names are those of
+  /// `transformers`' `modeling_qwen3_5.py`, the first values those of the paper's code (`fla`,
+  /// `gated_deltanet.py`): where a model begins with `transformers`' own dt_bias of one, most heads
+  /// forget all before at every token.
   public Map<String, ParameterSpec> parameters() {
     var parameters = new LinkedHashMap<String, ParameterSpec>();
     parameters.put("in_proj_qkv.weight", ParameterSpec.drawn(heads.channels(), hiddenSize));
@@ -36,7 +38,10 @@ public record GatedDeltaNetConfig(
     parameters.put(
         "A_log",
         new ParameterSpec(new long[] {heads.valueHeads()}, new Initial.LogOfUniform(1e-3, 16)));
-    parameters.put("dt_bias", ParameterSpec.constant(1, heads.valueHeads()));
+    parameters.put(
+        "dt_bias",
+        new ParameterSpec(
+            new long[] {heads.valueHeads()}, new Initial.SoftplusOfLogUniform(1e-3, 0.1)));
     parameters.put("norm.weight", ParameterSpec.constant(1, heads.valueWidth()));
     parameters.put("out_proj.weight", ParameterSpec.drawn(hiddenSize, resultWidth()));
     return parameters;

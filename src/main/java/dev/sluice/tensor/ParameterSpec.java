@@ -24,6 +24,9 @@ public record ParameterSpec(long[] shape, Initial initial, boolean trained) {
 
     /// Natural logarithms of numbers that are uniform between two bounds.
     record LogOfUniform(double least, double most) implements Initial {}
+
+    /// Numbers whose softplus is between two bounds, with logarithms that are uniform.
+    record SoftplusOfLogUniform(double least, double most) implements Initial {}
   }
 
   /// One whose elements are N(0, σ²).
