@@ -11,7 +11,7 @@ import dev.sluice.decoder.LayerConfig;
 import dev.sluice.decoder.MixerConfig;
 import dev.sluice.decoder.Router;
 import dev.sluice.decoder.SharedExpert;
-import dev.sluice.deltanet.DeltaHeads;
+import dev.sluice.operations.DeltaHeads;
 import dev.sluice.deltanet.GatedDeltaNetConfig;
 import dev.sluice.tensor.RmsNorm;
 import java.util.ArrayList;

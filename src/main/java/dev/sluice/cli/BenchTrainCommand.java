@@ -14,7 +14,7 @@ import dev.sluice.report.Table;
 import dev.sluice.report.TextTable;
 import dev.sluice.statistics.Statistics;
 import dev.sluice.tensor.Libtorch;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import dev.sluice.training.ResidentMemory;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.StepProfile;

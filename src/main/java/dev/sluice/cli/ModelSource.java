@@ -7,7 +7,7 @@ import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.files.JsonFile;
 import dev.sluice.tensor.Device;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import dev.sluice.training.RunConfig;

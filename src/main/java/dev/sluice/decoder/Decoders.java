@@ -4,7 +4,7 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.attention.AttentionConfig;
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.attention.Rotary;
-import dev.sluice.deltanet.DeltaHeads;
+import dev.sluice.operations.DeltaHeads;
 import dev.sluice.deltanet.GatedDeltaNetConfig;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.RmsNorm;

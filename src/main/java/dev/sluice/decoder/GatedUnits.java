@@ -1,9 +1,11 @@
 package dev.sluice.decoder;
 
+import dev.sluice.operations.Operations;
+import dev.sluice.operations.SwiGlu;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Parameters;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.List;
@@ -55,7 +57,7 @@ final class GatedUnits {
   /// @return of x's shape and the precision's element type
   Tensor forward(Tensor x) {
     return isSwiGlu
-        ? SwiGlu.apply(x, weights.getFirst(), precision)
+        ? Operations.of(x).swiGlu(x, weights.getFirst(), precision)
         : composed(x, weights.getFirst(), biases.getFirst());
   }
 
@@ -64,7 +66,7 @@ final class GatedUnits {
   /// @param x `[rows, D]`
   /// @param starts where each unit's rows start, and behind them how many rows there are
   Tensor forward(Tensor x, long[] starts) {
-    return isSwiGlu ? SwiGlu.apply(x, starts, weights, precision) : composed(x, starts);
+    return isSwiGlu ? Operations.of(x).swiGlu(x, starts, weights, precision) : composed(x, starts);
   }
 
   /// Where a backward pass is recorded, units without rows take part, so that it gives all weights

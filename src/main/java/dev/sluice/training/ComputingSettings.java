@@ -2,7 +2,7 @@ package dev.sluice.training;
 
 import dev.sluice.settings.Setting;
 import dev.sluice.tensor.Device;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 
 /// What computes, and in which numbers.
 public record ComputingSettings(

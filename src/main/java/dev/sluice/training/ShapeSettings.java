@@ -12,7 +12,7 @@ import dev.sluice.decoder.LayerConfig;
 import dev.sluice.decoder.MixerConfig;
 import dev.sluice.decoder.ResidualVariant;
 import dev.sluice.decoder.Router;
-import dev.sluice.deltanet.DeltaHeads;
+import dev.sluice.operations.DeltaHeads;
 import dev.sluice.deltanet.GatedDeltaNetConfig;
 import dev.sluice.settings.Setting;
 import dev.sluice.tokenizer.Tokenizer;

@@ -11,7 +11,7 @@ import dev.sluice.statistics.Statistics;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.MatrixProduct;
 import dev.sluice.tensor.MatrixProduct.Matrix;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;

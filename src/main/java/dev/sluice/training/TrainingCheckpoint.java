@@ -16,7 +16,7 @@ import dev.sluice.provenance.RunManifest;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Parameters;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tokenizer.Tokenizer;

@@ -22,7 +22,7 @@ import dev.sluice.state.SequenceState;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;

@@ -14,7 +14,7 @@ import dev.sluice.decoder.Router.Weighting;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import java.math.BigInteger;
 import java.util.ArrayList;
 import java.util.Arrays;

@@ -17,7 +17,7 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Parameters;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;

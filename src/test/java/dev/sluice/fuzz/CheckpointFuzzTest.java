@@ -12,7 +12,7 @@ import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.Device;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.ByteBuffer;

@@ -14,7 +14,7 @@ import dev.sluice.decoder.TinyDecoders;
 import dev.sluice.gate.Gate;
 import dev.sluice.generation.Generation.Ending;
 import dev.sluice.tensor.Device;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Scope;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;

@@ -11,7 +11,7 @@ import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.TextTable;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Device;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import dev.sluice.training.RunConfig;
 import java.time.Instant;
 import java.util.List;

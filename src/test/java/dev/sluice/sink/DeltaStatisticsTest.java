@@ -8,7 +8,7 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.TinyDecoders;
 import dev.sluice.tensor.Device;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.training.RunConfig;

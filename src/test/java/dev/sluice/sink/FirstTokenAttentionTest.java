@@ -13,7 +13,7 @@ import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.TinyDecoders;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.Device;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.List;

@@ -11,7 +11,7 @@ import dev.sluice.distributed.GradientExchange;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Parameters;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tokenizer.Tokenizer;

@@ -21,7 +21,7 @@ import dev.sluice.decoder.TinyDecoders;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.optimizer.LearningRateSchedule.Cosine;
 import dev.sluice.tensor.Device;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.Arrays;

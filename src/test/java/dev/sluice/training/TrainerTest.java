@@ -12,7 +12,7 @@ import dev.sluice.gate.Gate;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.optimizer.LearningRateSchedule;
 import dev.sluice.tensor.Device;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
