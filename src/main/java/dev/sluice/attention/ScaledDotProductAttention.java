@@ -50,8 +50,7 @@ final class ScaledDotProductAttention {
       yBTNH = attendWatched(qBTNH, kBTMH, vBTMH, sinksN, window, past, layer, probe);
     } else {
       yBTNH =
-          past.byRow(
-              row -> attendCached(qBTNH, kBTMH, vBTMH, sinksN, window, past, row, layer));
+          past.byRow(row -> attendCached(qBTNH, kBTMH, vBTMH, sinksN, window, past, row, layer));
     }
     return gateLogits == null ? yBTNH : operations.sigmoidGate(yBTNH, gateLogits);
   }

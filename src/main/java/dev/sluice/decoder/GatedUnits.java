@@ -1,11 +1,11 @@
 package dev.sluice.decoder;
 
 import dev.sluice.operations.Operations;
+import dev.sluice.operations.Precision;
 import dev.sluice.operations.SwiGlu;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Parameters;
-import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.List;

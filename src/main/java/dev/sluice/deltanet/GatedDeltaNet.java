@@ -1,13 +1,13 @@
 package dev.sluice.deltanet;
 
 import dev.sluice.operations.Operations;
+import dev.sluice.operations.Precision;
 import dev.sluice.operations.ShortConvolution;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Parameters;
-import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.List;

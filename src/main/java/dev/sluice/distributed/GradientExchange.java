@@ -57,7 +57,7 @@ public final class GradientExchange {
   private final Parameters parameters;
   private final int zero;
   private final Map<String, Integer> owners;
-  private final Map<Tensor, String> names = new IdentityHashMap<>();
+  private final IdentityHashMap<Tensor, String> names = new IdentityHashMap<>();
 
   private final Map<String, Integer> contributions = new HashMap<>();
   private @Nullable List<Bucket> buckets;

@@ -1,10 +1,10 @@
 package dev.sluice.gate;
 
 import dev.sluice.operations.Operations;
+import dev.sluice.operations.Precision;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.ParameterSpec;
-import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Tensor;
 import java.util.Iterator;
 import java.util.LinkedHashMap;

@@ -30,8 +30,8 @@ import org.jspecify.annotations.Nullable;
 /// Products take the inputs' element type and sum in float32, the softmax is float32. Backwards,
 /// the weights are computed again from the rows' log-sum-exp.
 ///
-/// The gate y ⊙ σ(z) of [SigmoidGate] is applied where a block's result is written, and its gradient
-/// taken where the result's is read: it has no pass over memory of its own.
+/// The gate y ⊙ σ(z) of [SigmoidGate] is applied where a block's result is written, and its
+/// gradient taken where the result's is read: it has no pass over memory of its own.
 ///
 /// The definition is [ComposedAttention].
 final class CausalAttention {

@@ -14,7 +14,8 @@ class ComposedOperations implements Operations {
   }
 
   @Override
-  public ResidualNorm residualNorm(Tensor xBTD, @Nullable Tensor yBTD, Tensor weight, RmsNorm norm, ElementType type) {
+  public ResidualNorm residualNorm(
+      Tensor xBTD, @Nullable Tensor yBTD, Tensor weight, RmsNorm norm, ElementType type) {
     return ResidualNorm.composed(xBTD, yBTD, weight, norm, type);
   }
 
@@ -39,18 +40,26 @@ class ComposedOperations implements Operations {
   }
 
   @Override
-  public Tensor rotatedHeads(Tensor xBTNH, @Nullable Tensor weight, RmsNorm norm, @Nullable Rotation rotation) {
+  public Tensor rotatedHeads(
+      Tensor xBTNH, @Nullable Tensor weight, RmsNorm norm, @Nullable Rotation rotation) {
     return RotatedHeads.composed(xBTNH, weight, norm, rotation);
   }
 
   @Override
-  public Tensor attention(Tensor qBTNH, Tensor kBTMH, Tensor vBTMH, @Nullable Tensor sinksN, @Nullable Tensor gateLogits, int window) {
+  public Tensor attention(
+      Tensor qBTNH,
+      Tensor kBTMH,
+      Tensor vBTMH,
+      @Nullable Tensor sinksN,
+      @Nullable Tensor gateLogits,
+      int window) {
     var yBTNH = ComposedAttention.apply(qBTNH, kBTMH, vBTMH, sinksN, window);
     return gateLogits == null ? yBTNH : sigmoidGate(yBTNH, gateLogits);
   }
 
   @Override
-  public Tensor cachedAttention(Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window) {
+  public Tensor cachedAttention(
+      Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window) {
     return ComposedAttention.apply(qBTNH, kBSMH, vBSMH, sinksN, window);
   }
 
@@ -60,12 +69,18 @@ class ComposedOperations implements Operations {
   }
 
   @Override
-  public DeltaRule.Result deltaRule(Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, @Nullable Tensor state, DeltaHeads heads) {
+  public DeltaRule.Result deltaRule(
+      Tensor mixedBTC,
+      Tensor decaysBTN,
+      Tensor ratesBTN,
+      @Nullable Tensor state,
+      DeltaHeads heads) {
     return DeltaRule.composed(mixedBTC, decaysBTN, ratesBTN, state, heads);
   }
 
   @Override
-  public Tensor deltaStep(Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, List<Tensor> states, DeltaHeads heads) {
+  public Tensor deltaStep(
+      Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, List<Tensor> states, DeltaHeads heads) {
     return DeltaRule.composedStep(mixedBTC, decaysBTN, ratesBTN, states, heads);
   }
 

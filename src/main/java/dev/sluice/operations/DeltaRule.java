@@ -802,11 +802,7 @@ public final class DeltaRule {
 
   /// The definition of a step.
   static Tensor composedStep(
-      Tensor mixedBTC,
-      Tensor decaysBTN,
-      Tensor ratesBTN,
-      List<Tensor> states,
-      DeltaHeads heads) {
+      Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, List<Tensor> states, DeltaHeads heads) {
     var before = states.size() == 1 ? states.getFirst() : Tensor.concatenate(states, 0);
     var result = composed(mixedBTC, decaysBTN, ratesBTN, before, heads);
     try (var _ = Scope.withoutGradient()) {
@@ -821,11 +817,7 @@ public final class DeltaRule {
   ///
   /// @param states of each row, `[1, N, K, V]`, changed in place
   static Tensor step(
-      Tensor mixedBTC,
-      Tensor decaysBTN,
-      Tensor ratesBTN,
-      List<Tensor> states,
-      DeltaHeads heads) {
+      Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, List<Tensor> states, DeltaHeads heads) {
     if (states.size() == 1) {
       return step(mixedBTC, decaysBTN, ratesBTN, states.getFirst(), heads);
     }

@@ -14,7 +14,8 @@ final class FusedOperations implements Operations {
   }
 
   @Override
-  public ResidualNorm residualNorm(Tensor xBTD, @Nullable Tensor yBTD, Tensor weight, RmsNorm norm, ElementType type) {
+  public ResidualNorm residualNorm(
+      Tensor xBTD, @Nullable Tensor yBTD, Tensor weight, RmsNorm norm, ElementType type) {
     return ResidualNorm.apply(xBTD, yBTD, weight, norm, type);
   }
 
@@ -43,17 +44,25 @@ final class FusedOperations implements Operations {
   }
 
   @Override
-  public Tensor rotatedHeads(Tensor xBTNH, @Nullable Tensor weight, RmsNorm norm, @Nullable Rotation rotation) {
+  public Tensor rotatedHeads(
+      Tensor xBTNH, @Nullable Tensor weight, RmsNorm norm, @Nullable Rotation rotation) {
     return RotatedHeads.apply(xBTNH, weight, norm, rotation);
   }
 
   @Override
-  public Tensor attention(Tensor qBTNH, Tensor kBTMH, Tensor vBTMH, @Nullable Tensor sinksN, @Nullable Tensor gateLogits, int window) {
+  public Tensor attention(
+      Tensor qBTNH,
+      Tensor kBTMH,
+      Tensor vBTMH,
+      @Nullable Tensor sinksN,
+      @Nullable Tensor gateLogits,
+      int window) {
     return CausalAttention.apply(qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window);
   }
 
   @Override
-  public Tensor cachedAttention(Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window) {
+  public Tensor cachedAttention(
+      Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window) {
     return CausalAttention.applyCached(qBTNH, kBSMH, vBSMH, sinksN, window);
   }
 
@@ -63,12 +72,18 @@ final class FusedOperations implements Operations {
   }
 
   @Override
-  public DeltaRule.Result deltaRule(Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, @Nullable Tensor state, DeltaHeads heads) {
+  public DeltaRule.Result deltaRule(
+      Tensor mixedBTC,
+      Tensor decaysBTN,
+      Tensor ratesBTN,
+      @Nullable Tensor state,
+      DeltaHeads heads) {
     return DeltaRule.apply(mixedBTC, decaysBTN, ratesBTN, state, heads);
   }
 
   @Override
-  public Tensor deltaStep(Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, List<Tensor> states, DeltaHeads heads) {
+  public Tensor deltaStep(
+      Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, List<Tensor> states, DeltaHeads heads) {
     return DeltaRule.step(mixedBTC, decaysBTN, ratesBTN, states, heads);
   }
 

@@ -1,14 +1,14 @@
 package dev.sluice.operations;
 
-import dev.sluice.tensor.ElementType;
-import dev.sluice.tensor.FusedOp;
-import dev.sluice.tensor.MatrixProduct;
-import dev.sluice.tensor.Scratch;
-import dev.sluice.tensor.Tensor;
 import dev.sluice.kernel.Floats;
 import dev.sluice.kernel.Kernels;
 import dev.sluice.kernel.Threads;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.FusedOp;
+import dev.sluice.tensor.MatrixProduct;
 import dev.sluice.tensor.MatrixProduct.Matrix;
+import dev.sluice.tensor.Scratch;
+import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;

@@ -64,8 +64,7 @@ public interface Operations {
   /// @param head float32 leaf `[V, D]`
   /// @param targets token ids, int64, as many as hidden states
   /// @param type in which the product is computed
-  Tensor nextTokenLoss(
-      Tensor hidden, Tensor head, Tensor targets, ElementType type);
+  Tensor nextTokenLoss(Tensor hidden, Tensor head, Tensor targets, ElementType type);
 
   // ---------------------------------------------------------------- of attention and gates
 
@@ -116,8 +115,7 @@ public interface Operations {
   /// @param weightCW a float32 leaf
   /// @param historyBHC the H = W − 1 tokens before the first one, of x's type, without a gradient;
   ///   null for zeros
-  Tensor shortConvolution(
-      Tensor xBTC, Tensor weightCW, @Nullable Tensor historyBHC);
+  Tensor shortConvolution(Tensor xBTC, Tensor weightCW, @Nullable Tensor historyBHC);
 
   /// The gated delta rule over all tokens, see [DeltaRule].
   ///
@@ -155,8 +153,7 @@ public interface Operations {
   ///
   /// @param x `[rows, D]`
   /// @param starts where each expert's rows start, and behind them how many rows there are
-  Tensor swiGlu(
-      Tensor x, long[] starts, List<SwiGlu.Weights> weights, Precision precision);
+  Tensor swiGlu(Tensor x, long[] starts, List<SwiGlu.Weights> weights, Precision precision);
 
   // ---------------------------------------------------------------- of the optimizer
 

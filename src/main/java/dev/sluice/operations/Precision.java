@@ -1,8 +1,8 @@
 package dev.sluice.operations;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Tensor;
-import dev.sluice.InvalidInputException;
 import java.util.List;
 import java.util.Locale;
 

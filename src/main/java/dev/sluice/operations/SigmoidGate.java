@@ -30,8 +30,8 @@ final class SigmoidGate {
         .to(logits.type());
   }
 
-  /// The same in one pass over memory, forwards and backwards; for another element type than float32
-  /// and bfloat16 the definition. The result has the element type of `logits`.
+  /// The same in one pass over memory, forwards and backwards; for another element type than
+  /// float32 and bfloat16 the definition. The result has the element type of `logits`.
   static Tensor apply(Tensor yBTNH, Tensor logits) {
     if (!fusable(yBTNH.type()) || !fusable(logits.type())) {
       return composed(yBTNH, logits);

@@ -209,10 +209,12 @@ class GatedDeltaNetTest {
     var rates = rates(tokens);
     var convolved = Operations.COMPOSED.shortConvolution(mixed, convolution, carried.history);
     var result =
-        Operations.COMPOSED.deltaRule(convolved, rates.decaysBTN(), rates.ratesBTN(), carried.state, HEADS);
+        Operations.COMPOSED.deltaRule(
+            convolved, rates.decaysBTN(), rates.ratesBTN(), carried.state, HEADS);
     carried.history = ShortConvolution.history(mixed, convolution, carried.history);
     carried.state = result.state();
-    return projected(Operations.COMPOSED.gatedHeadNorm(result.yBTNV(), gate(tokens), norm, EPSILON));
+    return projected(
+        Operations.COMPOSED.gatedHeadNorm(result.yBTNV(), gate(tokens), norm, EPSILON));
   }
 
   private Tensor fused(Tensor tokens, Carried carried) {

@@ -10,13 +10,13 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.tensor.Differentiated;
+import dev.sluice.tensor.Differentiated.Operation;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
-import dev.sluice.tensor.Differentiated.Operation;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;

@@ -119,7 +119,8 @@ class OperationsTest {
 
   @Test
   void norm() {
-    var tensors = List.of(numbers(7), numbers(300, 301), numbers(1, 1), numbers(5, 3).transpose(0, 1));
+    var tensors =
+        List.of(numbers(7), numbers(300, 301), numbers(1, 1), numbers(5, 3).transpose(0, 1));
     double fused = Operations.FUSED.norm(tensors);
     assertEquals(Operations.COMPOSED.norm(tensors), fused, 1e-5 * fused);
     assertEquals(5, Operations.FUSED.norm(List.of(Tensor.of(new float[] {3, 4}, 2))), 1e-6);

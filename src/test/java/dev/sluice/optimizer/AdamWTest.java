@@ -37,8 +37,14 @@ class AdamWTest {
         parameter.clearGradient();
         parameter.times(g).sum().backward();
         adamW.step(step, 1e-2, 0.5);
-        Operations.COMPOSED.adamW(List.of(new AdamWUpdate(
-            composed, g, first, second, new AdamWStep(1e-2, 0.9, 0.95, 1e-8, 0.1, step, 0.5))));
+        Operations.COMPOSED.adamW(
+            List.of(
+                new AdamWUpdate(
+                    composed,
+                    g,
+                    first,
+                    second,
+                    new AdamWStep(1e-2, 0.9, 0.95, 1e-8, 0.1, step, 0.5))));
         assertArrayEquals(composed.floats(), parameter.detach().floats(), 1e-6f);
         assertArrayEquals(first.floats(), adamW.firstMoments().get("w").floats(), 1e-7f);
         assertArrayEquals(second.floats(), adamW.secondMoments().get("w").floats(), 1e-7f);
@@ -105,12 +111,14 @@ class AdamWTest {
     assertArrayEquals(first.floats(), together.firstMoments().get(name).floats(), what);
     assertArrayEquals(second.floats(), together.secondMoments().get(name).floats(), what);
     var composed = Tensor.of(before, parameter.shape());
-    Operations.COMPOSED.adamW(List.of(new AdamWUpdate(
-        composed,
-        gradient,
-        Tensor.zeros(ElementType.FLOAT32, parameter.shape()),
-        Tensor.zeros(ElementType.FLOAT32, parameter.shape()),
-        step)));
+    Operations.COMPOSED.adamW(
+        List.of(
+            new AdamWUpdate(
+                composed,
+                gradient,
+                Tensor.zeros(ElementType.FLOAT32, parameter.shape()),
+                Tensor.zeros(ElementType.FLOAT32, parameter.shape()),
+                step)));
     assertArrayEquals(composed.floats(), parameter.detach().floats(), 1e-6f, what);
   }
 
