@@ -61,6 +61,8 @@ class ArchitectureTest {
       Map.of(
           "org/bytedeco/", Set.of("tensor"),
           "jdk/incubator/vector/", Set.of("kernel"),
+          // All others ask for an operation, which other devices have too.
+          "dev/sluice/kernel/Kernels.FASTEST", Set.of("kernel", "tensor", "operations"),
           "java/lang/System.out", Set.of("cli"),
           "java/lang/System.err", Set.of("cli"),
           "java/lang/System.exit", Set.of("cli"),
@@ -283,6 +285,9 @@ class ArchitectureTest {
         List.of("evaluation is below training"),
         violations("evaluation", "dev/sluice/training/Trainer"));
     assertEquals(List.of("sink is below report"), violations("sink", "dev/sluice/report/Page"));
+    assertEquals(
+        List.of("dev/sluice/kernel/Kernels.FASTEST is for [kernel, operations, tensor]"),
+        violations("decoder", "dev/sluice/kernel/Kernels.FASTEST"));
     assertEquals(List.of(" is below kernel"), violations("", "dev/sluice/kernel/Kernels"));
     assertEquals(
         List.of("the package 'utils' has no place in the order"),

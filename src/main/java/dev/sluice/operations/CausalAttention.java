@@ -93,9 +93,9 @@ final class CausalAttention {
       @Nullable Tensor gateLogits,
       int window) {
     if (sinksN == null) {
-      return apply(qBTNH, kBTMH, vBTMH, gateLogits, window).yBTNH();
+      return inTiles(qBTNH, kBTMH, vBTMH, gateLogits, window).yBTNH();
     }
-    var yBTNH = drained(apply(qBTNH, kBTMH, vBTMH, null, window), sinksN);
+    var yBTNH = drained(inTiles(qBTNH, kBTMH, vBTMH, null, window), sinksN);
     return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
   }
 
@@ -109,7 +109,7 @@ final class CausalAttention {
         || FusedOp.recording(List.of(qBTNH), List.of())) {
       return ComposedAttention.apply(qBTNH, kBSMH, vBSMH, sinksN, window);
     }
-    var attended = applyCached(qBTNH, kBSMH, vBSMH, window);
+    var attended = cachedInTiles(qBTNH, kBSMH, vBSMH, window);
     return sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
   }
 
@@ -122,7 +122,7 @@ final class CausalAttention {
     return SigmoidGate.apply(y, logSumExpBTN.minus(sinksN)).to(y.type());
   }
 
-  /// Attends over whole sequences on the CPU.
+  /// Attends over whole sequences, without sinks.
   ///
   /// @param qBTNH queries, float32 or bfloat16
   /// @param kBTMH keys of the same type, N a multiple of M
@@ -130,9 +130,9 @@ final class CausalAttention {
   /// @param gateLogits z of the gate, `[B, T, N, H]` (elementwise) or `[B, T, N]` (headwise),
   ///   float32 or bfloat16; null for no gate
   /// @param window 0 for none
-  static Attended apply(
+  static Attended inTiles(
       Tensor qBTNH, Tensor kBTMH, Tensor vBTMH, @Nullable Tensor gateLogits, int window) {
-    return apply(
+    return inTiles(
         new CausalAttention(
             qBTNH.contiguous(),
             kBTMH.contiguous(),
@@ -141,20 +141,20 @@ final class CausalAttention {
             window));
   }
 
-  /// Attends on the CPU over a cache, which is read where it stands.
+  /// Attends over a cache, without sinks, which is read where it stands.
   ///
   /// @param qBTNH queries, float32 or bfloat16, T ≤ S; none of the three with a gradient
   /// @param kBSMH keys of the same type, N a multiple of M; a view whose vectors are contiguous
   /// @param vBSMH values, as the keys
   /// @param window 0 for none
-  static Attended applyCached(Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, int window) {
+  static Attended cachedInTiles(Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, int window) {
     if (FusedOp.recording(List.of(qBTNH, kBSMH, vBSMH), List.of())) {
       throw new IllegalArgumentException("attention over a cache has no gradients");
     }
-    return apply(new CausalAttention(qBTNH.contiguous(), kBSMH, vBSMH, null, window));
+    return inTiles(new CausalAttention(qBTNH.contiguous(), kBSMH, vBSMH, null, window));
   }
 
-  private static Attended apply(CausalAttention attention) {
+  private static Attended inTiles(CausalAttention attention) {
     var logSumExp =
         Tensor.uninitialized(
             attention.query,

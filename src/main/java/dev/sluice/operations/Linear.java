@@ -44,7 +44,7 @@ final class Linear {
     return apply(x, weights, type, type);
   }
 
-  /// @param x `[…, in]`, on the CPU
+  /// @param x `[…, in]`
   /// @param weights float32 leaves `[outᵢ, in]`
   /// @param type float32 or bfloat16, in which the products' inputs are stored
   /// @param resultType in which their results are

@@ -20,6 +20,9 @@ final class RotatedHeads {
   /// The definition.
   static Tensor composed(
       Tensor xBTNH, @Nullable Tensor weight, RmsNorm norm, @Nullable Rotation rotation) {
+    if (weight == null && rotation == null) {
+      return xBTNH;
+    }
     var wide = xBTNH.to(ElementType.FLOAT32);
     var normed = weight == null ? wide : wide.rmsNorm(norm.factors(weight), norm.epsilon());
     return (rotation == null ? normed : rotation.rotate(normed)).to(xBTNH.type());

@@ -55,7 +55,7 @@ class CausalAttentionTest {
                   keyValueHeads,
                   headSize)
               .to(type);
-      var attended = CausalAttention.apply(query, key, key, null, 0);
+      var attended = CausalAttention.inTiles(query, key, key, null, 0);
       double[] q = query.doubles();
       double[] k = key.doubles();
       int group = heads / keyValueHeads;
@@ -94,7 +94,7 @@ class CausalAttentionTest {
       var q = Tensor.of(floats(random, tokens * 2 * 6), 1, tokens, 2, 6).requireGradient(true);
       var k = Tensor.of(floats(random, tokens * 6), 1, tokens, 1, 6).requireGradient(true);
       var weights = Tensor.of(floats(random, tokens * 2), 1, 1, tokens, 2);
-      CausalAttention.apply(q, k, k.detach(), null, 0)
+      CausalAttention.inTiles(q, k, k.detach(), null, 0)
           .logSumExpBMTG()
           .times(weights)
           .sum()
@@ -106,7 +106,7 @@ class CausalAttentionTest {
           float[] moved = q.detach().floats();
           moved[i] += side == 0 ? -1e-2f : 1e-2f;
           var logSumExp =
-              CausalAttention.apply(
+              CausalAttention.inTiles(
                       Tensor.of(moved, 1, tokens, 2, 6), k.detach(), k.detach(), null, 0)
                   .logSumExpBMTG();
           sums[side] =
@@ -125,10 +125,10 @@ class CausalAttentionTest {
     var q = Tensor.of(floats(random, 2 * 150 * 4 * 16), 2, 150, 4, 16);
     var k = Tensor.of(floats(random, 2 * 150 * 2 * 16), 2, 150, 2, 16);
     var v = Tensor.of(floats(random, 2 * 150 * 2 * 16), 2, 150, 2, 16);
-    float[] once = CausalAttention.apply(q, k, v, null, 0).yBTNH().floats();
+    float[] once = CausalAttention.inTiles(q, k, v, null, 0).yBTNH().floats();
     Threads.count(1);
     try {
-      assertArrayEquals(once, CausalAttention.apply(q, k, v, null, 0).yBTNH().floats());
+      assertArrayEquals(once, CausalAttention.inTiles(q, k, v, null, 0).yBTNH().floats());
     } finally {
       Threads.count(Runtime.getRuntime().availableProcessors());
     }
@@ -139,7 +139,7 @@ class CausalAttentionTest {
     try (var _ = Scope.open()) {
       var q = Tensor.zeros(ElementType.FLOAT32, 1, 2, 1, 4).requireGradient(true);
       var k = Tensor.zeros(ElementType.FLOAT32, 1, 5, 1, 4);
-      assertThrows(IllegalArgumentException.class, () -> CausalAttention.applyCached(q, k, k, 0));
+      assertThrows(IllegalArgumentException.class, () -> CausalAttention.cachedInTiles(q, k, k, 0));
     }
   }
 
