@@ -13,8 +13,8 @@ import org.jspecify.annotations.Nullable;
 
 /// Gated linear units with the products around them, `glu(x W_gateᵀ + b_gate, x W_upᵀ + b_up)
 /// W_downᵀ + b_down`, each with weights of its own: the one of a dense layer, or the experts of a
-/// mixture. SwiGLU without biases is one operation, [SwiGlu]; the others are products and
-/// what libtorch computes between them.
+/// mixture. SwiGLU without biases is one operation, [SwiGlu]; the others are products and what
+/// libtorch computes between them.
 final class GatedUnits {
   /// What is added to the products of a unit.
   ///
