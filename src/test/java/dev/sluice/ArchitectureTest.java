@@ -1,8 +1,10 @@
 package dev.sluice;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.sluice.tensor.Tensor;
 import java.io.IOException;
 import java.lang.classfile.ClassFile;
 import java.lang.classfile.constantpool.MemberRefEntry;
@@ -17,6 +19,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.function.Predicate;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 
@@ -32,6 +35,7 @@ class ArchitectureTest {
           "provenance",
           "kernel",
           "tensor",
+          "operations",
           "probe",
           "gate",
           "state",
@@ -57,6 +61,8 @@ class ArchitectureTest {
       Map.of(
           "org/bytedeco/", Set.of("tensor"),
           "jdk/incubator/vector/", Set.of("kernel"),
+          // All others ask for an operation, which other devices have too.
+          "dev/sluice/kernel/Kernels.FASTEST", Set.of("kernel", "tensor", "operations"),
           "java/lang/System.out", Set.of("cli"),
           "java/lang/System.err", Set.of("cli"),
           "java/lang/System.exit", Set.of("cli"),
@@ -175,6 +181,49 @@ class ArchitectureTest {
     assertTrue(seen.containsAll(List.of("", "kernel", "tensor", "gate", "attention", "decoder")));
   }
 
+  /// Where a tensor is, is asked by the tensor itself and by what chooses a device's operations.
+  /// All else says what is to be computed, so that a device is added in one place.
+  private static boolean mayAskForTheDevice(String name) {
+    return Set.of("dev/sluice/tensor/Tensor", "dev/sluice/operations/Operations").contains(name);
+  }
+
+  private static boolean asksForTheDevice(byte[] bytes) {
+    return uses(bytes).contains("dev/sluice/tensor/Tensor.isOnCpu");
+  }
+
+  @Test
+  void onlyOnePlaceChoosesByDevice() throws IOException {
+    var asking = new TreeSet<String>();
+    everyClass(
+        (name, bytes) -> {
+          if (asksForTheDevice(bytes)) {
+            asking.add(name);
+          }
+        });
+    assertTrue(asking.remove("dev/sluice/operations/Operations"), asking::toString);
+    asking.removeIf(ArchitectureTest::mayAskForTheDevice);
+    assertEquals(Set.of(), asking);
+  }
+
+  @Test
+  void askingForTheDeviceIsFound() throws IOException {
+    byte[] bytes;
+    try (var in = Asking.class.getResourceAsStream("ArchitectureTest$Asking.class")) {
+      bytes = in.readAllBytes();
+    }
+    assertTrue(asksForTheDevice(bytes));
+    assertFalse(mayAskForTheDevice("dev/sluice/tensor/Weight"));
+  }
+
+  /// Names the method without a call, as a stream does.
+  static final class Asking {
+    private Asking() {}
+
+    static Predicate<Tensor> question() {
+      return Tensor::isOnCpu;
+    }
+  }
+
   /// A rule that nothing could break would pass as well: the same classes, put into other packages,
   /// break it.
   @Test
@@ -236,6 +285,9 @@ class ArchitectureTest {
         List.of("evaluation is below training"),
         violations("evaluation", "dev/sluice/training/Trainer"));
     assertEquals(List.of("sink is below report"), violations("sink", "dev/sluice/report/Page"));
+    assertEquals(
+        List.of("dev/sluice/kernel/Kernels.FASTEST is for [kernel, operations, tensor]"),
+        violations("decoder", "dev/sluice/kernel/Kernels.FASTEST"));
     assertEquals(List.of(" is below kernel"), violations("", "dev/sluice/kernel/Kernels"));
     assertEquals(
         List.of("the package 'utils' has no place in the order"),

@@ -5,9 +5,11 @@ import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.gate.Gate;
 import dev.sluice.kernel.AdamWStep;
+import dev.sluice.operations.AdamWUpdate;
+import dev.sluice.operations.Operations;
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.FusedOp;
-import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.TimedBenchmark;
@@ -66,19 +68,21 @@ public class AdamWBenchmark extends TimedBenchmark {
 
   private void composed(String name, Tensor parameter) {
     try (var _ = Scope.withoutGradient()) {
-      AdamW.composed(
-          parameter,
-          Objects.requireNonNull(parameter.gradient()),
-          optimizer.firstMoments().get(name),
-          optimizer.secondMoments().get(name),
-          new AdamWStep(
-              LEARNING_RATE,
-              SETTINGS.beta1(),
-              SETTINGS.beta2(),
-              SETTINGS.epsilon(),
-              parameter.shape().length < 2 ? 0 : SETTINGS.weightDecay(),
-              STEP,
-              1));
+      Operations.COMPOSED.adamW(
+          List.of(
+              new AdamWUpdate(
+                  parameter,
+                  Objects.requireNonNull(parameter.gradient()),
+                  optimizer.firstMoments().get(name),
+                  optimizer.secondMoments().get(name),
+                  new AdamWStep(
+                      LEARNING_RATE,
+                      SETTINGS.beta1(),
+                      SETTINGS.beta2(),
+                      SETTINGS.epsilon(),
+                      parameter.shape().length < 2 ? 0 : SETTINGS.weightDecay(),
+                      STEP,
+                      1))));
     }
   }
 

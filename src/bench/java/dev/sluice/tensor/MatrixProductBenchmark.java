@@ -1,5 +1,6 @@
 package dev.sluice.tensor;
 
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.MatrixProduct.Matrix;
 import java.util.List;
 import org.openjdk.jmh.annotations.Benchmark;

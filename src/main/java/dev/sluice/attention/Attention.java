@@ -6,16 +6,17 @@ import static dev.sluice.gate.GatePosition.QUERY;
 import static dev.sluice.gate.GatePosition.SDPA_OUTPUT;
 import static dev.sluice.gate.GatePosition.VALUE;
 
-import dev.sluice.attention.RotaryEmbedding.Rotation;
 import dev.sluice.gate.Gate;
 import dev.sluice.gate.GatePosition;
 import dev.sluice.gate.GateProjection;
+import dev.sluice.operations.Operations;
+import dev.sluice.operations.Precision;
+import dev.sluice.operations.Rotation;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Parameters;
-import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.EnumMap;
@@ -165,8 +166,9 @@ public final class Attention {
     kBTMH = gated(KEY, kBTMH, logits, probe);
     vBTMH = gated(VALUE, vBTMH, logits, probe);
 
-    qBTNH = RotatedHeads.apply(qBTNH, queryNorm, config.norm(), rotation);
-    kBTMH = RotatedHeads.apply(kBTMH, keyNorm, config.norm(), rotation);
+    var operations = Operations.of(xBTD);
+    qBTNH = operations.rotatedHeads(qBTNH, queryNorm, config.norm(), rotation);
+    kBTMH = operations.rotatedHeads(kBTMH, keyNorm, config.norm(), rotation);
 
     var fusedLogits = fusedLogits(logits, probe);
     var yBTNH =

@@ -1,7 +1,7 @@
 package dev.sluice.attention;
 
 import dev.sluice.InvalidInputException;
-import dev.sluice.gate.SigmoidGate;
+import dev.sluice.operations.Operations;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Tensor;
 import java.util.Locale;
@@ -84,7 +84,7 @@ public record SwitchHead(boolean keys, int experts, int chosen) {
         chosen == experts
             ? logitsBTE
             : logitsBTE.plus(mask(logitsBTE, 0, Float.NEGATIVE_INFINITY)).to(logitsBTE.type());
-    return sum(SigmoidGate.apply(yBTEH, logits)).to(logitsBTE.type());
+    return sum(Operations.of(yBTEH).sigmoidGate(yBTEH, logits)).to(logitsBTE.type());
   }
 
   /// Over a head's experts.

@@ -12,7 +12,7 @@ import dev.sluice.files.WholeFile;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.io.IOException;

@@ -1,6 +1,6 @@
 package dev.sluice.checkpoint;
 
-import dev.sluice.deltanet.DeltaHeads;
+import dev.sluice.operations.DeltaHeads;
 import java.util.ArrayList;
 import java.util.List;
 

@@ -1,8 +1,8 @@
 package dev.sluice.cli;
 
 import dev.sluice.decoder.Decoder;
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Device;
-import dev.sluice.tensor.Precision;
 import dev.sluice.tokenizer.Tokenizer;
 import java.nio.file.Path;
 import java.util.Set;

@@ -1,7 +1,9 @@
 package dev.sluice.decoder;
 
 import dev.sluice.attention.RotaryEmbedding;
-import dev.sluice.attention.RotaryEmbedding.Rotation;
+import dev.sluice.operations.Operations;
+import dev.sluice.operations.Precision;
+import dev.sluice.operations.Rotation;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
 import dev.sluice.tensor.Device;
@@ -9,7 +11,6 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.ParameterSpec.Initial;
 import dev.sluice.tensor.Parameters;
-import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.lang.foreign.ValueLayout;
@@ -183,7 +184,8 @@ public final class Decoder implements AutoCloseable {
   }
 
   private Tensor embedded(Tensor idsBT) {
-    var rowsBTD = TokenEmbedding.apply(parameters.get("model.embed_tokens.weight"), idsBT);
+    var rowsBTD =
+        Operations.of(idsBT).embedding(parameters.get("model.embed_tokens.weight"), idsBT);
     double multiplier = config.embeddingMultiplier();
     return multiplier == 1 ? rowsBTD : rowsBTD.times(multiplier);
   }
@@ -219,7 +221,8 @@ public final class Decoder implements AutoCloseable {
   public Loss loss(Tensor idsBT, Tensor targetsBT, ExpertLoad load) {
     try (var scope = Scope.open()) {
       var hidden = hiddenStates(idsBT, null, Probe.NONE, load);
-      var crossEntropy = NextTokenLoss.apply(hidden, head(), targetsBT, precision.elementType());
+      var crossEntropy =
+          Operations.of(hidden).nextTokenLoss(hidden, head(), targetsBT, precision.elementType());
       var balance = load.takeLoss();
       var kept = scope.keep(crossEntropy);
       return new Loss(kept, balance == null ? kept : scope.keep(kept.plus(balance)));

@@ -1,13 +1,13 @@
 package dev.sluice.decoder;
 
 import dev.sluice.attention.Attention;
-import dev.sluice.attention.RotaryEmbedding.Rotation;
 import dev.sluice.deltanet.GatedDeltaNet;
+import dev.sluice.operations.Precision;
+import dev.sluice.operations.Rotation;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Parameters;
-import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;

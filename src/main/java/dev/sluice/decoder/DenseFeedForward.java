@@ -1,7 +1,7 @@
 package dev.sluice.decoder;
 
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Parameters;
-import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Tensor;
 import java.util.List;
 import org.jspecify.annotations.Nullable;

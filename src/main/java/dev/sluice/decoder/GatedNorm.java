@@ -1,10 +1,11 @@
 package dev.sluice.decoder;
 
-import dev.sluice.gate.SigmoidGate;
+import dev.sluice.operations.Operations;
+import dev.sluice.operations.Precision;
+import dev.sluice.operations.ResidualNorm;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Parameters;
-import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Tensor;
 import java.util.LinkedHashMap;
@@ -45,7 +46,8 @@ final class GatedNorm {
   /// @param xBTD the residual stream, float32
   /// @param yBTD what is added to it, or null
   ResidualNorm apply(Tensor xBTD, @Nullable Tensor yBTD) {
-    var normed = ResidualNorm.apply(xBTD, yBTD, weight, norm, precision.elementType());
+    var normed =
+        Operations.of(xBTD).residualNorm(xBTD, yBTD, weight, norm, precision.elementType());
     return down == null || up == null
         ? normed
         : new ResidualNorm(normed.sumBTD(), gated(normed.normedBTD(), down, up));
@@ -54,7 +56,8 @@ final class GatedNorm {
   private Tensor gated(Tensor normedBTD, Tensor toRank, Tensor fromRank) {
     var inner = precision.linear(normedBTD, toRank);
     var logits = precision.linear(inner.to(ElementType.FLOAT32).silu(), fromRank);
-    return SigmoidGate.apply(asOneHead(normedBTD), asOneHead(logits))
+    return Operations.of(normedBTD)
+        .sigmoidGate(asOneHead(normedBTD), asOneHead(logits))
         .times(2)
         .reshape(normedBTD.shape());
   }

@@ -1,9 +1,11 @@
 package dev.sluice.decoder;
 
+import dev.sluice.operations.Operations;
+import dev.sluice.operations.Precision;
+import dev.sluice.operations.SwiGlu;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Parameters;
-import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.List;
@@ -11,7 +13,8 @@ import org.jspecify.annotations.Nullable;
 
 /// Gated linear units with the products around them, `glu(x W_gateᵀ + b_gate, x W_upᵀ + b_up)
 /// W_downᵀ + b_down`, each with weights of its own: the one of a dense layer, or the experts of a
-/// mixture. SwiGLU without biases is one operation, [SwiGlu]; the others are composed.
+/// mixture. SwiGLU without biases is one operation, [SwiGlu]; the others are products and what
+/// libtorch computes between them.
 final class GatedUnits {
   /// What is added to the products of a unit.
   ///
@@ -55,7 +58,7 @@ final class GatedUnits {
   /// @return of x's shape and the precision's element type
   Tensor forward(Tensor x) {
     return isSwiGlu
-        ? SwiGlu.apply(x, weights.getFirst(), precision)
+        ? Operations.of(x).swiGlu(x, weights.getFirst(), precision)
         : composed(x, weights.getFirst(), biases.getFirst());
   }
 
@@ -64,7 +67,7 @@ final class GatedUnits {
   /// @param x `[rows, D]`
   /// @param starts where each unit's rows start, and behind them how many rows there are
   Tensor forward(Tensor x, long[] starts) {
-    return isSwiGlu ? SwiGlu.apply(x, starts, weights, precision) : composed(x, starts);
+    return isSwiGlu ? Operations.of(x).swiGlu(x, starts, weights, precision) : composed(x, starts);
   }
 
   /// Where a backward pass is recorded, units without rows take part, so that it gives all weights

@@ -1,9 +1,9 @@
 package dev.sluice.decoder;
 
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Parameters;
-import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Tensor;
 import java.util.List;
 import java.util.stream.IntStream;

@@ -1,6 +1,5 @@
 package dev.sluice.deltanet;
 
-import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Tensor;
 
 /// How fast each value head forgets and learns at each token. These are as few numbers as there are
@@ -17,12 +16,7 @@ public record DeltaRates(Tensor decaysBTN, Tensor ratesBTN) {
   /// @param logA `[N]`, A
   /// @param bias `[N]`, b
   public static DeltaRates of(Tensor aBTN, Tensor bBTN, Tensor logA, Tensor bias) {
-    var softplus = wide(aBTN).plus(wide(bias)).softplus();
-    return new DeltaRates(wide(logA).exp().times(-1).times(softplus), wide(bBTN).sigmoid());
-  }
-
-  /// In float32, unless it is float64.
-  static Tensor wide(Tensor x) {
-    return x.type() == ElementType.FLOAT64 ? x : x.to(ElementType.FLOAT32);
+    var softplus = aBTN.wide().plus(bias.wide()).softplus();
+    return new DeltaRates(logA.wide().exp().times(-1).times(softplus), bBTN.wide().sigmoid());
   }
 }

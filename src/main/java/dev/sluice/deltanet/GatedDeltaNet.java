@@ -1,11 +1,13 @@
 package dev.sluice.deltanet;
 
+import dev.sluice.operations.Operations;
+import dev.sluice.operations.Precision;
+import dev.sluice.operations.ShortConvolution;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Parameters;
-import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.List;
@@ -65,20 +67,21 @@ public final class GatedDeltaNet {
     var rates = DeltaRates.of(projected.get(3), projected.get(2), logA, bias);
     var yBTNV = remembered(mixed, rates, past, probe);
     var zBTNV = projected.get(1).reshape(yBTNV.shape());
-    var gated = GatedHeadNorm.apply(yBTNV, zBTNV, norm, config.rmsNormEps());
+    var gated = Operations.of(yBTNV).gatedHeadNorm(yBTNV, zBTNV, norm, config.rmsNormEps());
     return precision.linear(
         gated.reshape(xBTD.size(0), xBTD.size(1), config.resultWidth()), output);
   }
 
   private Tensor convolved(Tensor xBTC, @Nullable Past past) {
+    var operations = Operations.of(xBTC);
     if (past == null) {
-      return ShortConvolution.apply(xBTC, convolution, null);
+      return operations.shortConvolution(xBTC, convolution, null);
     }
     long kept = config.convolutionWidth() - 1L;
     var histories =
         past.recurrent(layer, CONVOLUTION, xBTC, xBTC.type(), kept, config.heads().channels());
     var history = together(histories, FusedOp.recording(List.of(xBTC), List.of(convolution)));
-    var mixed = ShortConvolution.apply(xBTC, convolution, history);
+    var mixed = operations.shortConvolution(xBTC, convolution, history);
     leave(histories, ShortConvolution.history(xBTC, convolution, history));
     return mixed;
   }
@@ -87,9 +90,10 @@ public final class GatedDeltaNet {
     var g = rates.decaysBTN();
     var beta = rates.ratesBTN();
     var heads = config.heads();
+    var operations = Operations.of(mixed);
     boolean watched = probe.wantsRecurrence(layer);
     if (past == null) {
-      var result = DeltaRule.apply(mixed, g, beta, null, heads);
+      var result = operations.deltaRule(mixed, g, beta, null, heads);
       if (watched) {
         probe.recurrence(layer, g, beta, result.state());
       }
@@ -105,17 +109,10 @@ public final class GatedDeltaNet {
             heads.keyWidth(),
             heads.valueWidth());
     boolean recorded = FusedOp.recording(List.of(mixed, g, beta), List.of());
-    if (mixed.size(1) == 1 && mixed.isOnCpu() && !recorded && !watched) {
-      return past.byRow(
-          row ->
-              DeltaRule.step(
-                  Past.row(mixed, row),
-                  Past.row(g, row),
-                  Past.row(beta, row),
-                  memories.get(row),
-                  heads));
+    if (mixed.size(1) == 1 && !recorded && !watched) {
+      return operations.deltaStep(mixed, g, beta, memories, heads);
     }
-    var result = DeltaRule.apply(mixed, g, beta, together(memories, recorded), heads);
+    var result = operations.deltaRule(mixed, g, beta, together(memories, recorded), heads);
     if (watched) {
       probe.recurrence(layer, g, beta, result.state());
     }

@@ -1,5 +1,6 @@
 package dev.sluice.deltanet;
 
+import dev.sluice.operations.DeltaHeads;
 import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.ParameterSpec.Initial;
 import java.util.LinkedHashMap;

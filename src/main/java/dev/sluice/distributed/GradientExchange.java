@@ -12,6 +12,7 @@ import java.util.Arrays;
 import java.util.Comparator;
 import java.util.Deque;
 import java.util.HashMap;
+import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -56,7 +57,7 @@ public final class GradientExchange {
   private final Parameters parameters;
   private final int zero;
   private final Map<String, Integer> owners;
-  private final Map<Long, String> names = new HashMap<>();
+  private final IdentityHashMap<Tensor, String> names = new IdentityHashMap<>();
 
   private final Map<String, Integer> contributions = new HashMap<>();
   private @Nullable List<Bucket> buckets;
@@ -79,14 +80,7 @@ public final class GradientExchange {
     parameters.all().forEach((name, parameter) -> sizes.put(name, parameter.elements()));
     this.owners = owners(sizes, replicas.size());
     if (replicas.size() > 1) {
-      parameters
-          .all()
-          .forEach(
-              (name, parameter) -> {
-                if (parameter.isOnCpu()) {
-                  names.put(parameter.memory().address(), name);
-                }
-              });
+      parameters.all().forEach((name, parameter) -> names.put(parameter, name));
     }
   }
 
@@ -203,7 +197,7 @@ public final class GradientExchange {
   }
 
   private void added(Tensor weight) {
-    String name = names.get(weight.memory().address());
+    String name = names.get(weight);
     if (name == null) {
       return;
     }

@@ -91,8 +91,8 @@ public record Gate(
     return new Gate(position, granularity, sharing, combination, activation, input, changed);
   }
 
-  /// Whether this is y ⊙ σ(z) with scores of each head's and token's own, which [SigmoidGate]
-  /// computes in one operation.
+  /// Whether this is y ⊙ σ(z) with scores of each head's and token's own, which
+  /// [dev.sluice.operations.SigmoidGate] computes in one operation.
   public boolean isPlainSigmoid() {
     return activation instanceof Activation.Sigmoid
         && combination == Combination.MULTIPLICATIVE

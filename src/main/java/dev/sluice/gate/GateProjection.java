@@ -1,9 +1,10 @@
 package dev.sluice.gate;
 
+import dev.sluice.operations.Operations;
+import dev.sluice.operations.Precision;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.ParameterSpec;
-import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Tensor;
 import java.util.Iterator;
 import java.util.LinkedHashMap;
@@ -101,7 +102,7 @@ public record GateProjection(
     var type = ofOutput ? yBTNH.type() : logits.type();
     var z = z(ofOutput ? ofOutput(yBTNH, logits) : logits, yBTNH.size(2));
     if (gate.isPlainSigmoid() && !isProbed(layer, probe)) {
-      return SigmoidGate.apply(yBTNH, z).to(type);
+      return Operations.of(yBTNH).sigmoidGate(yBTNH, z).to(type);
     }
     var scores = scores(z);
     var forced = probe.forcedScore(layer, gate.position().word());

@@ -1,8 +1,8 @@
 package dev.sluice.optimizer;
 
 import dev.sluice.kernel.AdamWStep;
-import dev.sluice.kernel.Kernels;
-import dev.sluice.kernel.Threads;
+import dev.sluice.operations.AdamWUpdate;
+import dev.sluice.operations.Operations;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Operation;
 import dev.sluice.tensor.Parameters;
@@ -17,8 +17,6 @@ import java.util.function.Predicate;
 /// AdamW (Loshchilov and Hutter 2019) with float32 state. Decay applies to tensors of two or more
 /// dimensions only: not to norms.
 public final class AdamW implements AutoCloseable {
-  private static final long GRAIN = 1 << 14;
-
   /// The constants of the optimizer.
   ///
   /// @param beta1 decay of the first moment
@@ -71,14 +69,6 @@ public final class AdamW implements AutoCloseable {
     return secondMoments;
   }
 
-  /// One parameter with what its step needs.
-  private record Update(
-      Tensor parameter, Tensor gradient, Tensor first, Tensor second, AdamWStep step) {
-    boolean isOnCpu() {
-      return parameter.isOnCpu();
-    }
-  }
-
   /// Moves every parameter that has a gradient, all in one pass.
   ///
   /// @param number the step's number, from 1
@@ -87,16 +77,14 @@ public final class AdamW implements AutoCloseable {
     try (var _ = Scope.withoutGradient();
         var _ = Operation.begin("AdamW", Operation.UPDATE)) {
       var updates = updates(number, learningRate, gradientScale);
-      if (updates.stream().allMatch(Update::isOnCpu)) {
-        step(updates);
-      } else {
-        updates.forEach(u -> composed(u.parameter, u.gradient, u.first, u.second, u.step));
+      if (!updates.isEmpty()) {
+        Operations.of(updates.getFirst().parameter()).adamW(updates);
       }
     }
   }
 
-  private List<Update> updates(int number, double learningRate, double gradientScale) {
-    var updates = new ArrayList<Update>();
+  private List<AdamWUpdate> updates(int number, double learningRate, double gradientScale) {
+    var updates = new ArrayList<AdamWUpdate>();
     parameters
         .all()
         .forEach(
@@ -117,48 +105,9 @@ public final class AdamW implements AutoCloseable {
                       decay,
                       number,
                       gradientScale);
-              updates.add(new Update(parameter, gradient.contiguous(), first, second, step));
+              updates.add(new AdamWUpdate(parameter, gradient.contiguous(), first, second, step));
             });
     return updates;
-  }
-
-  /// All elements of all parameters, one after the other, shared among the threads.
-  private static void step(List<Update> updates) {
-    long all = updates.stream().mapToLong(update -> update.parameter.elements()).sum();
-    Threads.split(
-        all,
-        GRAIN,
-        (from, to) -> {
-          long start = 0;
-          for (var update : updates) {
-            long elements = update.parameter.elements();
-            long first = Math.max(from - start, 0);
-            long last = Math.min(to - start, elements);
-            if (first < last) {
-              Kernels.FASTEST.adamW(
-                  update.parameter.memory(),
-                  update.gradient.memory(),
-                  update.first.memory(),
-                  update.second.memory(),
-                  update.step,
-                  first,
-                  last);
-            }
-            start += elements;
-          }
-        });
-  }
-
-  /// The same step by libtorch's operations, for other devices than the CPU.
-  static void composed(
-      Tensor parameter, Tensor gradient, Tensor first, Tensor second, AdamWStep step) {
-    var g = gradient.times(step.gradientScale());
-    first.scaleInPlace(step.beta1()).addInPlace(g, 1 - step.beta1());
-    second.scaleInPlace(step.beta2()).addInPlace(g.square(), 1 - step.beta2());
-    var root = second.squareRoot().times(1 / step.rootCorrection2()).plus(step.epsilon());
-    parameter
-        .scaleInPlace(1 - step.learningRate() * step.weightDecay())
-        .addInPlace(first.dividedBy(root), -step.learningRate() / step.correction1());
   }
 
   @Override

@@ -213,6 +213,11 @@ public final class Tensor implements AutoCloseable {
     return type == type() ? this : new Tensor(raw.to(scalarType(type)));
   }
 
+  /// In float32, unless it is float64.
+  public Tensor wide() {
+    return type() == ElementType.FLOAT64 ? this : to(ElementType.FLOAT32);
+  }
+
   /// This tensor itself when it is there already.
   public Tensor to(Device device) {
     return device.equals(device()) ? this : new Tensor(raw.to(device.raw(), raw.scalar_type()));
@@ -427,6 +432,11 @@ public final class Tensor implements AutoCloseable {
     return this;
   }
 
+  /// Whether this is no operation's result, and its elements lie one after the other.
+  public boolean isContiguousLeaf() {
+    return raw.is_leaf() && raw.is_contiguous();
+  }
+
   public boolean requiresGradient() {
     return raw.requires_grad();
   }
@@ -478,7 +488,7 @@ public final class Tensor implements AutoCloseable {
   }
 
   /// This tensor in another type, made by `copy` unless it is kept from before.
-  Tensor cast(ElementType type, Supplier<Tensor> copy) {
+  public Tensor cast(ElementType type, Supplier<Tensor> copy) {
     if (type == type()) {
       return this;
     }

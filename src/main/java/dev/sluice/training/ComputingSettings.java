@@ -1,8 +1,8 @@
 package dev.sluice.training;
 
+import dev.sluice.operations.Precision;
 import dev.sluice.settings.Setting;
 import dev.sluice.tensor.Device;
-import dev.sluice.tensor.Precision;
 
 /// What computes, and in which numbers.
 public record ComputingSettings(

@@ -3,15 +3,15 @@ package dev.sluice.attention;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
-import dev.sluice.attention.RotaryEmbedding.Rotation;
 import dev.sluice.gate.Gate;
+import dev.sluice.operations.Precision;
+import dev.sluice.operations.Rotation;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.SequenceState;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Parameters;
-import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;

@@ -13,7 +13,7 @@ import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.files.Trees;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.Device;
-import dev.sluice.tensor.Precision;
+import dev.sluice.operations.Precision;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;

@@ -2,8 +2,8 @@ package dev.sluice.decoder;
 
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.gate.Gate;
+import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Device;
-import dev.sluice.tensor.Precision;
 import java.util.List;
 import java.util.SplittableRandom;
 

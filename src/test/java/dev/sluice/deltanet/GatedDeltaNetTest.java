@@ -2,6 +2,9 @@ package dev.sluice.deltanet;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
+import dev.sluice.operations.DeltaHeads;
+import dev.sluice.operations.Operations;
+import dev.sluice.operations.ShortConvolution;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
@@ -204,12 +207,14 @@ class GatedDeltaNetTest {
   private Tensor composed(Tensor tokens, Carried carried) {
     var mixed = asSequence(tokens.linear(mixedWeight()));
     var rates = rates(tokens);
-    var convolved = ShortConvolution.composed(mixed, convolution, carried.history);
+    var convolved = Operations.COMPOSED.shortConvolution(mixed, convolution, carried.history);
     var result =
-        DeltaRule.composed(convolved, rates.decaysBTN(), rates.ratesBTN(), carried.state, HEADS);
+        Operations.COMPOSED.deltaRule(
+            convolved, rates.decaysBTN(), rates.ratesBTN(), carried.state, HEADS);
     carried.history = ShortConvolution.history(mixed, convolution, carried.history);
     carried.state = result.state();
-    return projected(GatedHeadNorm.composed(result.yBTNV(), gate(tokens), norm, EPSILON));
+    return projected(
+        Operations.COMPOSED.gatedHeadNorm(result.yBTNV(), gate(tokens), norm, EPSILON));
   }
 
   private Tensor fused(Tensor tokens, Carried carried) {
@@ -218,18 +223,18 @@ class GatedDeltaNetTest {
     var weight = convolution.to(ElementType.FLOAT32);
     var decays = rates.decaysBTN().to(ElementType.FLOAT32);
     var learned = rates.ratesBTN().to(ElementType.FLOAT32);
-    var convolved = ShortConvolution.apply(mixed, weight, carried.history);
+    var convolved = Operations.FUSED.shortConvolution(mixed, weight, carried.history);
     Tensor y;
     if (tokens.size(0) == 1 && carried.state != null) {
-      y = DeltaRule.step(convolved, decays, learned, carried.state, HEADS);
+      y = Operations.FUSED.deltaStep(convolved, decays, learned, List.of(carried.state), HEADS);
     } else {
-      var result = DeltaRule.apply(convolved, decays, learned, carried.state, HEADS);
+      var result = Operations.FUSED.deltaRule(convolved, decays, learned, carried.state, HEADS);
       y = result.yBTNV();
       carried.state = result.state();
     }
     carried.history = ShortConvolution.history(mixed, weight, carried.history);
     var gated =
-        GatedHeadNorm.apply(
+        Operations.FUSED.gatedHeadNorm(
             y, gate(tokens).to(ElementType.FLOAT32), norm.to(ElementType.FLOAT32), EPSILON);
     return projected(gated.to(ElementType.FLOAT64));
   }

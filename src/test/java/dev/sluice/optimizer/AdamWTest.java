@@ -5,11 +5,14 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import dev.sluice.kernel.AdamWStep;
 import dev.sluice.kernel.Kernels;
 import dev.sluice.kernel.Threads;
+import dev.sluice.operations.AdamWUpdate;
+import dev.sluice.operations.Operations;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Random;
@@ -34,8 +37,14 @@ class AdamWTest {
         parameter.clearGradient();
         parameter.times(g).sum().backward();
         adamW.step(step, 1e-2, 0.5);
-        AdamW.composed(
-            composed, g, first, second, new AdamWStep(1e-2, 0.9, 0.95, 1e-8, 0.1, step, 0.5));
+        Operations.COMPOSED.adamW(
+            List.of(
+                new AdamWUpdate(
+                    composed,
+                    g,
+                    first,
+                    second,
+                    new AdamWStep(1e-2, 0.9, 0.95, 1e-8, 0.1, step, 0.5))));
         assertArrayEquals(composed.floats(), parameter.detach().floats(), 1e-6f);
         assertArrayEquals(first.floats(), adamW.firstMoments().get("w").floats(), 1e-7f);
         assertArrayEquals(second.floats(), adamW.secondMoments().get("w").floats(), 1e-7f);
@@ -102,12 +111,14 @@ class AdamWTest {
     assertArrayEquals(first.floats(), together.firstMoments().get(name).floats(), what);
     assertArrayEquals(second.floats(), together.secondMoments().get(name).floats(), what);
     var composed = Tensor.of(before, parameter.shape());
-    AdamW.composed(
-        composed,
-        gradient,
-        Tensor.zeros(ElementType.FLOAT32, parameter.shape()),
-        Tensor.zeros(ElementType.FLOAT32, parameter.shape()),
-        step);
+    Operations.COMPOSED.adamW(
+        List.of(
+            new AdamWUpdate(
+                composed,
+                gradient,
+                Tensor.zeros(ElementType.FLOAT32, parameter.shape()),
+                Tensor.zeros(ElementType.FLOAT32, parameter.shape()),
+                step)));
     assertArrayEquals(composed.floats(), parameter.detach().floats(), 1e-6f, what);
   }
 

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.sluice.operations.Precision;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
@@ -163,7 +164,7 @@ class MemoryPoolTest {
       try (var inner = Scope.open()) {
         product = inner.keep(tensor(ELEMENTS).fill(3).times(factor).sum());
         var x = tensor(ELEMENTS).fill(2).reshape(ELEMENTS, 1);
-        linear = inner.keep(Linear.apply(x, List.of(weight), ElementType.FLOAT32).getFirst());
+        linear = inner.keep(Precision.FLOAT32.linear(x, weight));
       }
       for (int i = 0; i < 6; i++) {
         tensor(ELEMENTS).fill(Double.NaN);

@@ -1,0 +1,111 @@
+package dev.sluice.operations;
+
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.RmsNorm;
+import dev.sluice.tensor.Tensor;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/// [Operations] made of libtorch's, on any device: each the definition, `composed`, of its class.
+class ComposedOperations implements Operations {
+  @Override
+  public Tensor embedding(Tensor table, Tensor idsBT) {
+    return TokenEmbedding.composed(table, idsBT);
+  }
+
+  @Override
+  public ResidualNorm residualNorm(
+      Tensor xBTD, @Nullable Tensor yBTD, Tensor weight, RmsNorm norm, ElementType type) {
+    return ResidualNorm.composed(xBTD, yBTD, weight, norm, type);
+  }
+
+  @Override
+  public List<Tensor> linear(Tensor x, List<Tensor> weights, ElementType type) {
+    return Linear.composed(x, weights, type);
+  }
+
+  @Override
+  public Tensor logits(Tensor x, Tensor weight, ElementType type) {
+    return Linear.composed(x, List.of(weight), type).getFirst().to(ElementType.FLOAT32);
+  }
+
+  @Override
+  public Tensor nextTokenLoss(Tensor hidden, Tensor head, Tensor targets, ElementType type) {
+    return NextTokenLoss.composed(hidden, head, targets, type);
+  }
+
+  @Override
+  public Tensor sigmoidGate(Tensor yBTNH, Tensor logits) {
+    return SigmoidGate.composed(yBTNH, logits);
+  }
+
+  @Override
+  public Tensor rotatedHeads(
+      Tensor xBTNH, @Nullable Tensor weight, RmsNorm norm, @Nullable Rotation rotation) {
+    return RotatedHeads.composed(xBTNH, weight, norm, rotation);
+  }
+
+  @Override
+  public Tensor attention(
+      Tensor qBTNH,
+      Tensor kBTMH,
+      Tensor vBTMH,
+      @Nullable Tensor sinksN,
+      @Nullable Tensor gateLogits,
+      int window) {
+    var yBTNH = ComposedAttention.apply(qBTNH, kBTMH, vBTMH, sinksN, window);
+    return gateLogits == null ? yBTNH : sigmoidGate(yBTNH, gateLogits);
+  }
+
+  @Override
+  public Tensor cachedAttention(
+      Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window) {
+    return ComposedAttention.apply(qBTNH, kBSMH, vBSMH, sinksN, window);
+  }
+
+  @Override
+  public Tensor shortConvolution(Tensor xBTC, Tensor weightCW, @Nullable Tensor historyBHC) {
+    return ShortConvolution.composed(xBTC, weightCW, historyBHC);
+  }
+
+  @Override
+  public DeltaRule.Result deltaRule(
+      Tensor mixedBTC,
+      Tensor decaysBTN,
+      Tensor ratesBTN,
+      @Nullable Tensor state,
+      DeltaHeads heads) {
+    return DeltaRule.composed(mixedBTC, decaysBTN, ratesBTN, state, heads);
+  }
+
+  @Override
+  public Tensor deltaStep(
+      Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, List<Tensor> states, DeltaHeads heads) {
+    return DeltaRule.composedStep(mixedBTC, decaysBTN, ratesBTN, states, heads);
+  }
+
+  @Override
+  public Tensor gatedHeadNorm(Tensor xBTNV, Tensor zBTNV, Tensor weight, double epsilon) {
+    return GatedHeadNorm.composed(xBTNV, zBTNV, weight, epsilon);
+  }
+
+  @Override
+  public Tensor swiGlu(Tensor x, SwiGlu.Weights weights, Precision precision) {
+    return SwiGlu.composed(x, weights, precision);
+  }
+
+  @Override
+  public Tensor swiGlu(Tensor x, long[] starts, List<SwiGlu.Weights> weights, Precision precision) {
+    return SwiGlu.composed(x, starts, weights, precision);
+  }
+
+  @Override
+  public double norm(List<Tensor> gradients) {
+    return GradientNorm.composed(gradients);
+  }
+
+  @Override
+  public void adamW(List<AdamWUpdate> updates) {
+    updates.forEach(AdamWUpdate::composed);
+  }
+}

@@ -1,0 +1,114 @@
+package dev.sluice.operations;
+
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.RmsNorm;
+import dev.sluice.tensor.Tensor;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/// [Operations] over our own kernels, on the CPU: each the `apply` of its class.
+final class FusedOperations implements Operations {
+  @Override
+  public Tensor embedding(Tensor table, Tensor idsBT) {
+    return TokenEmbedding.apply(table, idsBT);
+  }
+
+  @Override
+  public ResidualNorm residualNorm(
+      Tensor xBTD, @Nullable Tensor yBTD, Tensor weight, RmsNorm norm, ElementType type) {
+    return ResidualNorm.apply(xBTD, yBTD, weight, norm, type);
+  }
+
+  @Override
+  public List<Tensor> linear(Tensor x, List<Tensor> weights, ElementType type) {
+    return weights.stream().allMatch(Linear::takes)
+        ? Linear.apply(x, weights, type)
+        : Linear.composed(x, weights, type);
+  }
+
+  @Override
+  public Tensor logits(Tensor x, Tensor weight, ElementType type) {
+    return Linear.takes(weight)
+        ? Linear.apply(x, List.of(weight), type, ElementType.FLOAT32).getFirst()
+        : COMPOSED.logits(x, weight, type);
+  }
+
+  @Override
+  public Tensor nextTokenLoss(Tensor hidden, Tensor head, Tensor targets, ElementType type) {
+    return NextTokenLoss.apply(hidden, head, targets, type);
+  }
+
+  @Override
+  public Tensor sigmoidGate(Tensor yBTNH, Tensor logits) {
+    return SigmoidGate.apply(yBTNH, logits);
+  }
+
+  @Override
+  public Tensor rotatedHeads(
+      Tensor xBTNH, @Nullable Tensor weight, RmsNorm norm, @Nullable Rotation rotation) {
+    return RotatedHeads.apply(xBTNH, weight, norm, rotation);
+  }
+
+  @Override
+  public Tensor attention(
+      Tensor qBTNH,
+      Tensor kBTMH,
+      Tensor vBTMH,
+      @Nullable Tensor sinksN,
+      @Nullable Tensor gateLogits,
+      int window) {
+    return CausalAttention.apply(qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window);
+  }
+
+  @Override
+  public Tensor cachedAttention(
+      Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window) {
+    return CausalAttention.applyCached(qBTNH, kBSMH, vBSMH, sinksN, window);
+  }
+
+  @Override
+  public Tensor shortConvolution(Tensor xBTC, Tensor weightCW, @Nullable Tensor historyBHC) {
+    return ShortConvolution.apply(xBTC, weightCW, historyBHC);
+  }
+
+  @Override
+  public DeltaRule.Result deltaRule(
+      Tensor mixedBTC,
+      Tensor decaysBTN,
+      Tensor ratesBTN,
+      @Nullable Tensor state,
+      DeltaHeads heads) {
+    return DeltaRule.apply(mixedBTC, decaysBTN, ratesBTN, state, heads);
+  }
+
+  @Override
+  public Tensor deltaStep(
+      Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, List<Tensor> states, DeltaHeads heads) {
+    return DeltaRule.step(mixedBTC, decaysBTN, ratesBTN, states, heads);
+  }
+
+  @Override
+  public Tensor gatedHeadNorm(Tensor xBTNV, Tensor zBTNV, Tensor weight, double epsilon) {
+    return GatedHeadNorm.apply(xBTNV, zBTNV, weight, epsilon);
+  }
+
+  @Override
+  public Tensor swiGlu(Tensor x, SwiGlu.Weights weights, Precision precision) {
+    return SwiGlu.apply(x, weights, precision);
+  }
+
+  @Override
+  public Tensor swiGlu(Tensor x, long[] starts, List<SwiGlu.Weights> weights, Precision precision) {
+    return SwiGlu.apply(x, starts, weights, precision);
+  }
+
+  @Override
+  public double norm(List<Tensor> gradients) {
+    return GradientNorm.apply(gradients);
+  }
+
+  @Override
+  public void adamW(List<AdamWUpdate> updates) {
+    AdamWUpdate.apply(updates);
+  }
+}

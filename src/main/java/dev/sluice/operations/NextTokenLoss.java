@@ -1,0 +1,149 @@
+package dev.sluice.operations;
+
+import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.Threads;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.FusedOp;
+import dev.sluice.tensor.MatrixProduct;
+import dev.sluice.tensor.MatrixProduct.Matrix;
+import dev.sluice.tensor.Scratch;
+import dev.sluice.tensor.Tensor;
+import java.lang.foreign.ValueLayout;
+import java.util.List;
+import java.util.Objects;
+
+/// Mean next-token cross-entropy straight from hidden states: logits exist for a block of tokens at
+/// a time. Where gradients are recorded they are computed along with the loss, while the block's
+/// logits are there, and scaled in the backward pass.
+final class NextTokenLoss {
+  /// Tokens whose logits a thread holds at a time.
+  private static final long BLOCK = 64;
+
+  /// Gradients of logits that are held at a time, unless the vocabulary is too large for it.
+  private static final long HELD = 1 << 23;
+
+  private NextTokenLoss() {}
+
+  /// The definition.
+  ///
+  /// @param type in which the product is computed
+  static Tensor composed(Tensor hidden, Tensor head, Tensor targets, ElementType type) {
+    var rows = hidden.reshape(-1, hidden.size(-1));
+    var logits = rows.to(type).linear(head.to(type)).to(ElementType.FLOAT32);
+    return logits.crossEntropy(targets.reshape(-1));
+  }
+
+  /// @param hidden `[…, D]`
+  /// @param head float32 leaf `[V, D]`
+  /// @param targets token ids, int64, as many as hidden states
+  static Tensor apply(Tensor hidden, Tensor head, Tensor targets, ElementType type) {
+    var x = hidden.to(type).contiguous();
+    requireInVocabulary(targets, head.size(0));
+    boolean recording = FusedOp.recording(List.of(x), List.of(head));
+    return FusedOp.apply(
+            "logits and loss",
+            List.of(x),
+            List.of(head),
+            () -> forward(x, head, targets.contiguous(), type, recording))
+        .getFirst();
+  }
+
+  /// The kernel would read another token's logits, or beyond all of them.
+  private static void requireInVocabulary(Tensor targets, long vocabulary) {
+    for (long target : targets.longs()) {
+      if (target < 0 || target >= vocabulary) {
+        throw new IllegalArgumentException(
+            "the target " + target + " is outside the vocabulary of " + vocabulary);
+      }
+    }
+  }
+
+  private static FusedOp.Forward forward(
+      Tensor x, Tensor head, Tensor targets, ElementType type, boolean recording) {
+    long width = x.size(-1);
+    long tokens = x.elements() / width;
+    long vocabulary = head.size(0);
+    boolean bfloat16 = type == ElementType.BFLOAT16;
+    var states = Matrix.of(x);
+    var weight = Matrix.of(head.to(type));
+    var losses = Tensor.uninitialized(x, ElementType.FLOAT32, tokens);
+    var dx = recording ? Tensor.uninitialized(x, type, x.shape()) : x;
+    var dHead =
+        recording && head.requiresGradient()
+            ? Tensor.uninitialized(head, head.type(), head.shape())
+            : head;
+    var loss = losses.memory();
+    var target = targets.memory();
+    var dStates = Matrix.of(dx);
+    long most = Math.max(HELD / vocabulary, 2 * BLOCK * Threads.count()); // work for every thread
+    long held = Math.min(most, Math.ceilDiv(tokens, BLOCK) * BLOCK);
+    for (long start = 0; start < tokens; start += held) {
+      long end = Math.min(tokens, start + held);
+      long first = start;
+      var dLogits =
+          Matrix.of(
+              Scratch.numbers("dLogits", recording ? held * vocabulary : 0, bfloat16),
+              end - start,
+              vocabulary);
+      Threads.split(
+          Math.ceilDiv(end - start, BLOCK),
+          1,
+          (fromBlock, toBlock) -> {
+            var logits = Scratch.numbers("logits", BLOCK * vocabulary, false);
+            for (long block = fromBlock; block < toBlock; block++) {
+              long from = first + block * BLOCK;
+              long to = Math.min(end, from + BLOCK);
+              MatrixProduct.multiply(
+                  states.rows(from, to),
+                  weight.transposed(),
+                  Matrix.of(logits, to - from, vocabulary),
+                  false);
+              var gradients = dLogits.rows(from - first, to - first);
+              Kernels.FASTEST.crossEntropy(
+                  logits.memory(),
+                  target.asSlice(8 * from),
+                  loss.asSlice(4 * from),
+                  recording ? gradients.elements().from(gradients.start()) : null,
+                  1.0 / tokens,
+                  Math.toIntExact(vocabulary),
+                  0,
+                  to - from);
+              if (recording) {
+                MatrixProduct.multiply(gradients, weight, dStates.rows(from, to), false);
+              }
+            }
+          });
+      if (dHead != head) {
+        MatrixProduct.split(
+            dLogits.transposed(), states.rows(start, end), Matrix.of(dHead), start > 0);
+      }
+    }
+    return new FusedOp.Forward(
+        List.of(mean(losses)),
+        recording ? List.of(dx, dHead) : List.of(),
+        upstreams -> {
+          double scale = Objects.requireNonNull(upstreams.getFirst()).item();
+          if (dHead != head) {
+            FusedOp.gradientOf(
+                head,
+                (sum, add) -> {
+                  if (add) {
+                    sum.addInPlace(dHead, scale);
+                  } else {
+                    sum.copyFrom(dHead).scaleInPlace(scale);
+                  }
+                });
+          }
+          return new Tensor[] {scale == 1 ? dx : dx.scaleInPlace(scale)};
+        });
+  }
+
+  private static Tensor mean(Tensor losses) {
+    double sum = 0;
+    var memory = losses.memory();
+    for (long i = 0; i < losses.elements(); i++) {
+      sum += memory.getAtIndex(ValueLayout.JAVA_FLOAT, i);
+    }
+    return Tensor.of(new float[] {(float) (sum / losses.elements())}, 1);
+  }
+}

@@ -1,0 +1,165 @@
+package dev.sluice.operations;
+
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.RmsNorm;
+import dev.sluice.tensor.Tensor;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/// Everything that a device computes in a way of its own. The model says what is computed, and asks
+/// [#of] for who does; only that method asks where a tensor is.
+///
+/// It is one flat list, in a package of its own below all layers, and not a list for each kind of
+/// layer: who adds a device sees at once what there is to do, the compiler names what is missing,
+/// and a layer needs no second version. So the operations stand here and not beside the layers that
+/// use them. A device that has kernels for some operations only extends [ComposedOperations], which
+/// is the definition of each and runs wherever libtorch does.
+///
+/// All tensors of a call are on one device. Gradients of all inputs and weights are recorded, if
+/// nothing else is said.
+public interface Operations {
+  /// Over our own kernels, on the CPU.
+  Operations FUSED = new FusedOperations();
+
+  /// The definitions, made of libtorch's operations, on any device.
+  Operations COMPOSED = new ComposedOperations();
+
+  /// Those of the device that a tensor is on.
+  static Operations of(Tensor x) {
+    return x.isOnCpu() ? FUSED : COMPOSED;
+  }
+
+  // ---------------------------------------------------------------- of every layer
+
+  /// The rows of a table at `ids`.
+  ///
+  /// @param table float32 leaf `[V, D]`
+  /// @param idsBT int64
+  /// @return `[B, T, D]`
+  Tensor embedding(Tensor table, Tensor idsBT);
+
+  /// The residual stream with what is added to it, and RMSNorm of the sum, see [ResidualNorm].
+  ///
+  /// @param xBTD the residual stream, float32
+  /// @param yBTD what is added to it, or null
+  /// @param weight `[D]`, a float32 leaf
+  /// @param type of the normed result
+  ResidualNorm residualNorm(
+      Tensor xBTD, @Nullable Tensor yBTD, Tensor weight, RmsNorm norm, ElementType type);
+
+  /// `x Wᵢᵀ` for several weights of one input: one backward pass has to go through all results that
+  /// are used. For a model, [Precision#linear].
+  ///
+  /// @param x `[…, in]`
+  /// @param weights `[outᵢ, in]`
+  /// @param type in which the products' inputs and results are
+  List<Tensor> linear(Tensor x, List<Tensor> weights, ElementType type);
+
+  /// `x Wᵀ` with inputs of `type` and the result in float32. For a model, [Precision#logits].
+  Tensor logits(Tensor x, Tensor weight, ElementType type);
+
+  /// The mean next-token cross-entropy of hidden states.
+  ///
+  /// @param hidden `[…, D]`
+  /// @param head float32 leaf `[V, D]`
+  /// @param targets token ids, int64, as many as hidden states
+  /// @param type in which the product is computed
+  Tensor nextTokenLoss(Tensor hidden, Tensor head, Tensor targets, ElementType type);
+
+  // ---------------------------------------------------------------- of attention and gates
+
+  /// y ⊙ σ(z).
+  ///
+  /// @param yBTNH what is gated
+  /// @param logits z, `[B, T, N, H]` (elementwise) or `[B, T, N]` (headwise)
+  /// @return of the element type of `logits`
+  Tensor sigmoidGate(Tensor yBTNH, Tensor logits);
+
+  /// RMSNorm of each head, where there is a weight, and then the rotation, where there is one.
+  ///
+  /// @param xBTNH queries or keys
+  /// @param weight of the norm, a float32 leaf `[H]`
+  Tensor rotatedHeads(
+      Tensor xBTNH, @Nullable Tensor weight, RmsNorm norm, @Nullable Rotation rotation);
+
+  /// Causal attention of whole sequences, `softmax(q kᵀ / √H + mask) v`, and its gate.
+  ///
+  /// @param qBTNH queries, float32 or bfloat16
+  /// @param kBTMH keys of the same type, N a multiple of M
+  /// @param vBTMH values of the same type
+  /// @param sinksN float32 scores that join each softmax's denominator, or null
+  /// @param gateLogits as in [#sigmoidGate], or null for no gate
+  /// @param window how many keys a query sees, its own included; 0 for all before it
+  /// @return `[B, T, N, H]`
+  Tensor attention(
+      Tensor qBTNH,
+      Tensor kBTMH,
+      Tensor vBTMH,
+      @Nullable Tensor sinksN,
+      @Nullable Tensor gateLogits,
+      int window);
+
+  /// [#attention] of the last T of S tokens over all of them, without a gate.
+  ///
+  /// @param qBTNH float32
+  /// @param kBSMH float32, a view whose vectors are contiguous
+  /// @param vBSMH likewise
+  Tensor cachedAttention(
+      Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window);
+
+  // ---------------------------------------------------------------- of Gated DeltaNet
+
+  /// A causal convolution of each channel and SiLU, see [ShortConvolution].
+  ///
+  /// @param xBTC float32 or bfloat16
+  /// @param weightCW a float32 leaf
+  /// @param historyBHC the H = W − 1 tokens before the first one, of x's type, without a gradient;
+  ///   null for zeros
+  Tensor shortConvolution(Tensor xBTC, Tensor weightCW, @Nullable Tensor historyBHC);
+
+  /// The gated delta rule over all tokens, see [DeltaRule].
+  ///
+  /// @param mixedBTC queries, keys and values, float32 or bfloat16
+  /// @param decaysBTN g ≤ 0, float32
+  /// @param ratesBTN β, float32
+  /// @param state `[B, N, K, V]` before the first token, float32, left as it is; null for zeros
+  DeltaRule.Result deltaRule(
+      Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, @Nullable Tensor state, DeltaHeads heads);
+
+  /// One token after others, without gradients.
+  ///
+  /// @param mixedBTC T = 1; the others as in [#deltaRule]
+  /// @param states of each row, `[1, N, K, V]`, float32 and contiguous, changed in place
+  /// @return `[B, 1, N, V]`
+  Tensor deltaStep(
+      Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, List<Tensor> states, DeltaHeads heads);
+
+  /// RMSNorm of each head and then a SiLU gate, see [GatedHeadNorm].
+  ///
+  /// @param xBTNV float32 or bfloat16, any shape whose last dimension is normed
+  /// @param zBTNV logits of the gate, of the same shape
+  /// @param weight `[V]`, a float32 leaf
+  Tensor gatedHeadNorm(Tensor xBTNV, Tensor zBTNV, Tensor weight, double epsilon);
+
+  // ---------------------------------------------------------------- of feed-forward layers
+
+  /// `(silu(x W_gateᵀ) ⊙ x W_upᵀ) W_downᵀ`, see [SwiGlu].
+  ///
+  /// @param x `[…, D]`
+  /// @return of x's shape and the precision's element type
+  Tensor swiGlu(Tensor x, SwiGlu.Weights weights, Precision precision);
+
+  /// The same for groups of rows, each with weights of its own.
+  ///
+  /// @param x `[rows, D]`
+  /// @param starts where each expert's rows start, and behind them how many rows there are
+  Tensor swiGlu(Tensor x, long[] starts, List<SwiGlu.Weights> weights, Precision precision);
+
+  // ---------------------------------------------------------------- of the optimizer
+
+  /// The Euclidean norm of float32 tensors as one vector; without gradients.
+  double norm(List<Tensor> gradients);
+
+  /// Moves parameters in place; without gradients.
+  void adamW(List<AdamWUpdate> updates);
+}

@@ -1,0 +1,288 @@
+package dev.sluice.operations;
+
+import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.Threads;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.FusedOp;
+import dev.sluice.tensor.MatrixProduct;
+import dev.sluice.tensor.MatrixProduct.Matrix;
+import dev.sluice.tensor.Parameters;
+import dev.sluice.tensor.Scratch;
+import dev.sluice.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Objects;
+import java.util.stream.Stream;
+
+/// The feed-forward layer `(silu(x W_gateᵀ) ⊙ x W_upᵀ) W_downᵀ` as one operation: a block of tokens
+/// passes all three products while it is in a core's cache.
+///
+/// Groups of tokens may have weights of their own, the experts of a mixture. A group is worked on
+/// in pieces of 256, 128, … 1 tokens (of 128 at most in float32), so that there are few different
+/// products however many tokens an expert has; each of them is compiled.
+///
+/// For the backward pass the two inner products' results are kept, and their gradients are written
+/// over them.
+public final class SwiGlu {
+  /// Tokens of a block times the bytes of a number.
+  private static final long BLOCK_BYTES = 512;
+
+  /// The weights of one expert.
+  ///
+  /// @param gate `[F, D]`, a float32 leaf
+  /// @param up `[F, D]`
+  /// @param down `[D, F]`
+  public record Weights(Tensor gate, Tensor up, Tensor down) {
+    /// @param prefix of the names, such as `model.layers.0.mlp.`
+    public static Weights of(Parameters parameters, String prefix) {
+      return new Weights(
+          parameters.get(prefix + "gate_proj.weight"),
+          parameters.get(prefix + "up_proj.weight"),
+          parameters.get(prefix + "down_proj.weight"));
+    }
+
+    private Stream<Tensor> all() {
+      return Stream.of(gate, up, down);
+    }
+
+    private Weights cast(Precision precision) {
+      return new Weights(precision.cast(gate), precision.cast(up), precision.cast(down));
+    }
+  }
+
+  /// Rows `from … to`, all of one expert.
+  private record Piece(int expert, long from, long to) {}
+
+  private final Tensor x;
+  private final List<Piece> pieces;
+  private final List<Weights> weights;
+  private final List<Weights> cast;
+  private final long width;
+  private final ElementType type;
+
+  /// Rows of a piece at most.
+  private final long block;
+
+  private SwiGlu(Tensor x, List<Piece> pieces, List<Weights> weights, Precision precision) {
+    this.x = x;
+    this.pieces = pieces;
+    this.weights = weights;
+    this.cast = weights.stream().map(expert -> expert.cast(precision)).toList();
+    this.width = weights.getFirst().gate.size(0);
+    this.type = precision.elementType();
+    this.block = block(type);
+  }
+
+  /// The definition.
+  static Tensor composed(Tensor x, Weights weights, Precision precision) {
+    var type = precision.elementType();
+    var input = x.to(type);
+    var inner = input.linear(weights.gate.to(type)).silu().times(input.linear(weights.up.to(type)));
+    return inner.linear(weights.down.to(type));
+  }
+
+  /// The definition for groups of rows.
+  ///
+  /// @param starts where each expert's rows start, and behind them how many rows there are
+  static Tensor composed(Tensor x, long[] starts, List<Weights> weights, Precision precision) {
+    var parts = new ArrayList<Tensor>();
+    for (int expert = 0; expert < weights.size(); expert++) {
+      var rows = x.narrow(0, starts[expert], starts[expert + 1] - starts[expert]);
+      parts.add(composed(rows, weights.get(expert), precision));
+    }
+    return Tensor.concatenate(parts, 0);
+  }
+
+  /// @param x `[…, D]`
+  /// @return of x's shape and the precision's element type
+  static Tensor apply(Tensor x, Weights weights, Precision precision) {
+    long rows = x.elements() / x.size(-1);
+    return apply(x, new long[] {0, rows}, List.of(weights), precision);
+  }
+
+  /// @param x `[rows, D]`
+  /// @param starts where each expert's rows start, and behind them how many rows there are
+  static Tensor apply(Tensor x, long[] starts, List<Weights> weights, Precision precision) {
+    var input = x.to(precision.elementType()).contiguous();
+    var all = weights.stream().flatMap(Weights::all).toList();
+    boolean recording = FusedOp.recording(List.of(input), all);
+    return FusedOp.apply(
+            "feed-forward",
+            List.of(input),
+            all,
+            () ->
+                new SwiGlu(input, pieces(starts, precision.elementType()), weights, precision)
+                    .forward(recording))
+        .getFirst();
+  }
+
+  private FusedOp.Forward forward(boolean recording) {
+    long rows = x.elements() / x.size(-1);
+    var y = Tensor.uninitialized(x, type, x.shape());
+    var kept = new ArrayList<Tensor>();
+    if (recording) {
+      kept.add(Tensor.uninitialized(x, type, rows, width));
+      kept.add(Tensor.uninitialized(x, type, rows, width));
+    }
+    var xs = Matrix.of(x);
+    var ys = Matrix.of(y);
+    each(
+        piece -> {
+          var expert = cast.get(piece.expert);
+          var input = xs.rows(piece.from, piece.to);
+          var gate = recording ? rows(kept.getFirst(), piece) : scratch("gate", piece);
+          var up = recording ? rows(kept.getLast(), piece) : scratch("up", piece);
+          MatrixProduct.multiply(input, Matrix.of(expert.gate).transposed(), gate, false);
+          MatrixProduct.multiply(input, Matrix.of(expert.up).transposed(), up, false);
+          var inner = scratch("inner", piece);
+          Kernels.FASTEST.swiGlu(
+              gate.elements().from(gate.start()),
+              up.elements().from(up.start()),
+              inner.elements(),
+              0,
+              inner.rows() * width);
+          MatrixProduct.multiply(
+              inner, Matrix.of(expert.down).transposed(), ys.rows(piece.from, piece.to), false);
+        });
+    var saved = new ArrayList<>(kept);
+    saved.add(x);
+    cast.stream().flatMap(Weights::all).forEach(saved::add);
+    return new FusedOp.Forward(
+        List.of(y),
+        saved,
+        upstreams ->
+            backward(
+                Objects.requireNonNull(upstreams.getFirst()), kept.getFirst(), kept.getLast()));
+  }
+
+  /// @param gate the gate product's results; ∂L/∂ of them afterwards
+  /// @param up likewise
+  private Tensor[] backward(Tensor upstream, Tensor gate, Tensor up) {
+    var dx = Tensor.uninitialized(x, type, x.shape());
+    var innerAgain = Tensor.uninitialized(x, type, gate.shape());
+    var dy = Matrix.of(upstream);
+    var dxs = Matrix.of(dx);
+    each(
+        piece -> {
+          var expert = cast.get(piece.expert);
+          var dInner = scratch("inner", piece);
+          var gates = rows(gate, piece);
+          var ups = rows(up, piece);
+          MatrixProduct.multiply(
+              dy.rows(piece.from, piece.to), Matrix.of(expert.down), dInner, false);
+          Kernels.FASTEST.swiGluBackward(
+              dInner.elements(),
+              gates.elements().from(gates.start()),
+              ups.elements().from(ups.start()),
+              innerAgain.numbers().from(piece.from * width),
+              gates.elements().from(gates.start()),
+              ups.elements().from(ups.start()),
+              0,
+              dInner.rows() * width);
+          inputGradient(gates, ups, expert, dxs.rows(piece.from, piece.to));
+        });
+    var xs = Matrix.of(x);
+    addGradients(weights.stream().map(Weights::gate).toList(), Matrix.of(gate), xs);
+    addGradients(weights.stream().map(Weights::up).toList(), Matrix.of(up), xs);
+    addGradients(weights.stream().map(Weights::down).toList(), dy, Matrix.of(innerAgain));
+    return new Tensor[] {dx};
+  }
+
+  /// dx ← dGate W_gate + dUp W_up, summed in float32.
+  private void inputGradient(Matrix dGate, Matrix dUp, Weights expert, Matrix dx) {
+    boolean direct = type == ElementType.FLOAT32;
+    long elements = dx.rows() * dx.columns();
+    var scratch = direct ? null : Scratch.numbers("dx", block * dx.columns(), false);
+    var sum = scratch == null ? dx : Matrix.of(scratch, dx.rows(), dx.columns());
+    MatrixProduct.multiply(dGate, Matrix.of(expert.gate), sum, false);
+    MatrixProduct.multiply(dUp, Matrix.of(expert.up), sum, true);
+    if (scratch != null) {
+      Kernels.FASTEST.copy(scratch, dx.elements().from(dx.start()), 0, elements);
+    }
+  }
+
+  /// dW ← dW + dyᵀ x for every expert's weight; without rows its gradient is zero.
+  private void addGradients(List<Tensor> all, Matrix dy, Matrix x) {
+    if (all.size() == 1) {
+      if (all.getFirst().requiresGradient()) {
+        FusedOp.gradientOf(
+            all.getFirst(),
+            (sum, add) -> MatrixProduct.split(dy.transposed(), x, Matrix.of(sum), add));
+      }
+      return;
+    }
+    var sums = new Matrix[all.size()];
+    boolean[] add = new boolean[all.size()];
+    for (int expert = 0; expert < sums.length; expert++) {
+      int at = expert;
+      if (all.get(expert).requiresGradient()) {
+        FusedOp.gradientOf(
+            all.get(expert),
+            (sum, there) -> {
+              sums[at] = Matrix.of(sum);
+              add[at] = there;
+              if (!there && pieces.stream().noneMatch(piece -> piece.expert == at)) {
+                sum.fill(0);
+              }
+            });
+      }
+    }
+    Threads.split(
+        sums.length,
+        1,
+        (from, to) -> {
+          for (var piece : pieces) {
+            var sum = sums[piece.expert];
+            if (piece.expert >= from && piece.expert < to && sum != null) {
+              MatrixProduct.multiply(
+                  dy.rows(piece.from, piece.to).transposed(),
+                  x.rows(piece.from, piece.to),
+                  sum,
+                  add[piece.expert]);
+              add[piece.expert] = true;
+            }
+          }
+        });
+  }
+
+  private static Matrix rows(Tensor tensor, Piece piece) {
+    return Matrix.of(tensor).rows(piece.from, piece.to);
+  }
+
+  /// A thread's own rows of the inner width.
+  private Matrix scratch(String purpose, Piece piece) {
+    var numbers = Scratch.numbers(purpose, block * width, type == ElementType.BFLOAT16);
+    return Matrix.of(numbers, piece.to - piece.from, width);
+  }
+
+  private interface Work {
+    void on(Piece piece);
+  }
+
+  private void each(Work work) {
+    Threads.split(
+        pieces.size(),
+        1,
+        (from, to) -> {
+          for (int i = (int) from; i < to; i++) {
+            work.on(pieces.get(i));
+          }
+        });
+  }
+
+  private static long block(ElementType type) {
+    return BLOCK_BYTES / type.bytes();
+  }
+
+  private static List<Piece> pieces(long[] starts, ElementType type) {
+    var pieces = new ArrayList<Piece>();
+    for (int expert = 0; expert + 1 < starts.length; expert++) {
+      for (long from = starts[expert]; from < starts[expert + 1]; ) {
+        long rows = Math.min(block(type), Long.highestOneBit(starts[expert + 1] - from));
+        pieces.add(new Piece(expert, from, from + rows));
+        from += rows;
+      }
+    }
+    return pieces;
+  }
+}

@@ -1,0 +1,215 @@
+package dev.sluice.operations;
+
+import static dev.sluice.tensor.Differentiated.gaussian;
+import static dev.sluice.tensor.Differentiated.rounded;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import dev.sluice.kernel.Threads;
+import dev.sluice.tensor.Differentiated;
+import dev.sluice.tensor.Differentiated.Operation;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Libtorch;
+import dev.sluice.tensor.Scope;
+import dev.sluice.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.SplittableRandom;
+import org.jspecify.annotations.Nullable;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.EnumSource;
+
+/// The loss straight from hidden states against the definition in float64 from the same rounded
+/// numbers.
+///
+/// Tolerance: 1e-6 of the largest number. In bfloat16 the gradients of logits are rounded, by up to
+/// 2⁻⁸ of each, and those of hidden states once more when the loss is scaled: 2⁻⁷ of the largest
+/// number, and half a bfloat16 ulp for the first rounding of hidden states' gradients.
+class NextTokenLossTest {
+  private final SplittableRandom random = new SplittableRandom(41);
+  private Scope scope;
+
+  @BeforeEach
+  void open() {
+    Libtorch.poisonUninitialized(true);
+    scope = Scope.open();
+  }
+
+  @AfterEach
+  void close() {
+    scope.close();
+    Libtorch.poisonUninitialized(false);
+    Threads.count(Runtime.getRuntime().availableProcessors());
+  }
+
+  private static Operation fused(ElementType type) {
+    return given -> List.of(NextTokenLoss.apply(given.get(0), given.get(1), given.get(2), type));
+  }
+
+  private static Operation composed(ElementType type) {
+    return given -> List.of(NextTokenLoss.composed(given.get(0), given.get(1), given.get(2), type));
+  }
+
+  /// [NextTokenLoss#composed] but for its cast of logits to float32.
+  private static List<Tensor> definition(List<Tensor> given) {
+    var rows = given.get(0).reshape(-1, given.get(0).size(-1));
+    return List.of(rows.linear(given.get(1)).crossEntropy(given.get(2).reshape(-1)));
+  }
+
+  /// The first and the last token of the vocabulary are among them.
+  private Tensor targets(int vocabulary, long... shape) {
+    int count = 1;
+    for (long length : shape) {
+      count *= (int) length;
+    }
+    long[] targets = random.longs(count, 0, vocabulary).toArray();
+    targets[0] = vocabulary - 1;
+    targets[count / 2] = 0;
+    return Tensor.of(targets, shape);
+  }
+
+  /// Hidden states that make logits of size 1, as a larger logit's rounding changes its power more.
+  private Tensor hidden(ElementType type, long... shape) {
+    var hidden = gaussian(random, ElementType.FLOAT32, shape).detach();
+    double size = 1 / Math.sqrt((double) shape[shape.length - 1]);
+    return hidden.times(size).to(type).detach().requireGradient(true);
+  }
+
+  private static List<@Nullable Tensor> upstream(double scale) {
+    var upstreams = new ArrayList<@Nullable Tensor>();
+    upstreams.add(Tensor.of(new double[] {scale}, 1));
+    return upstreams;
+  }
+
+  private static double tolerance(ElementType type) {
+    return type == ElementType.FLOAT32 ? 1e-6 : 0x1p-7;
+  }
+
+  /// With several blocks of 64 tokens, and with a vocabulary so large that no more than one block's
+  /// gradients are held at a time. The loss is alone, or a part of what is minimized.
+  @ParameterizedTest
+  @CsvSource({"1,1,1,1", "1,7,5,17", "2,65,7,63", "3,43,16,65", "1,200,65,257", "1,70,3,131101"})
+  void valueAndGradients(int batch, int tokens, int width, int vocabulary) {
+    for (var precision : Precision.values()) {
+      var type = precision.elementType();
+      var given =
+          List.of(
+              hidden(type, batch, tokens, width),
+              rounded(random, vocabulary, width),
+              targets(vocabulary, batch, tokens));
+      for (double scale : vocabulary > 1000 ? new double[] {-3} : new double[] {1, 0.37, -3}) {
+        String what = type + " " + batch + " × " + tokens + " of " + vocabulary + " by " + scale;
+        var exact = Differentiated.exact(NextTokenLossTest::definition, given, upstream(scale));
+        var actual = Differentiated.of(fused(type), given, upstream(scale));
+        actual.assertClose(exact, tolerance(type), what);
+        assertLoss(exact, actual, 1e-6);
+        if (type == ElementType.FLOAT32) {
+          Differentiated.of(composed(type), given, upstream(scale))
+              .assertClose(exact, tolerance(type), what + ", composed");
+        }
+      }
+    }
+  }
+
+  /// The loss itself is float32 whatever goes into the products.
+  private static void assertLoss(Differentiated exact, Differentiated actual, double relative) {
+    double expected = loss(exact);
+    assertEquals(expected, loss(actual), relative * Math.abs(expected) + 0x1p-23);
+  }
+
+  private static double loss(Differentiated differentiated) {
+    double[] values = differentiated.parts().getFirst().values();
+    assert values != null;
+    return values[0];
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void onlyOneGradientIsWanted(Precision precision) {
+    var type = precision.elementType();
+    var given = List.of(hidden(type, 2, 65, 7), rounded(random, 63, 7), targets(63, 2, 65));
+    Differentiated.assertEachGradientAlone(fused(type), given, upstream(0.37));
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void transposedHiddenStatesAndTargets(Precision precision) {
+    var type = precision.elementType();
+    var given = List.of(hidden(type, 65, 2, 7), rounded(random, 63, 7), targets(63, 65, 2));
+    Operation fused =
+        tensors ->
+            fused(type)
+                .apply(
+                    List.of(
+                        tensors.get(0).transpose(0, 1),
+                        tensors.get(1),
+                        tensors.get(2).transpose(0, 1)));
+    // a mean has no order
+    var exact = Differentiated.exact(NextTokenLossTest::definition, given, upstream(1));
+    Differentiated.of(fused, given, upstream(1)).assertClose(exact, tolerance(type), "transposed");
+  }
+
+  /// In mixed precision hidden states may be float32; they are rounded, and so is their gradient.
+  @Test
+  void wideHiddenStates() {
+    var narrow = gaussian(random, ElementType.BFLOAT16, 1, 65, 7);
+    var wide = narrow.detach().to(ElementType.FLOAT32).requireGradient(true);
+    var head = rounded(random, 63, 7);
+    var targets = targets(63, 1, 65);
+    var fused = fused(ElementType.BFLOAT16);
+    var expected = Differentiated.of(fused, List.of(narrow, head, targets), upstream(0.5));
+    Differentiated.of(fused, List.of(wide, head, targets), upstream(0.5))
+        .assertEqualTo(expected, "wide");
+  }
+
+  /// One table gives the embedding and the logits; both passes add to one gradient, twice.
+  @Test
+  void tiedTable() {
+    var table = rounded(random, 63, 7);
+    var ids = targets(63, 2, 65);
+    var targets = targets(63, 2, 65);
+    Operation fused =
+        given -> {
+          var table1 = given.getFirst();
+          var once =
+              NextTokenLoss.apply(
+                  TokenEmbedding.apply(table1, ids), table1, targets, ElementType.FLOAT32);
+          once.times(2).backward();
+          var again =
+              NextTokenLoss.apply(
+                  TokenEmbedding.apply(table1, targets), table1, ids, ElementType.FLOAT32);
+          return List.of(again);
+        };
+    Operation composed =
+        given -> {
+          var table1 = given.getFirst();
+          definition(List.of(table1.embedding(ids), table1, targets))
+              .getFirst()
+              .times(2)
+              .backward();
+          return definition(List.of(table1.embedding(targets), table1, ids));
+        };
+    Differentiated.of(fused, List.of(table), upstream(0.37))
+        .assertClose(Differentiated.exact(composed, List.of(table), upstream(0.37)), 1e-6, "tied");
+  }
+
+  /// Neither what is recorded nor the number of threads changes a bit of the loss.
+  @Test
+  void lossIsTheSameHoweverItIsComputed() {
+    var hidden = gaussian(random, ElementType.FLOAT32, 2, 165, 7);
+    var head = rounded(random, 63, 7);
+    var targets = targets(63, 2, 165);
+    Threads.count(1);
+    double loss = NextTokenLoss.apply(hidden, head, targets, ElementType.FLOAT32).item();
+    for (int threads = 1; threads <= 3; threads++) {
+      Threads.count(threads);
+      assertEquals(loss, NextTokenLoss.apply(hidden, head, targets, ElementType.FLOAT32).item());
+      try (var _ = Scope.withoutGradient()) {
+        assertEquals(loss, NextTokenLoss.apply(hidden, head, targets, ElementType.FLOAT32).item());
+      }
+    }
+  }
+}

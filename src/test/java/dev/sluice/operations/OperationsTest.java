@@ -1,0 +1,128 @@
+package dev.sluice.operations;
+
+import static dev.sluice.tensor.Differentiated.gaussian;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotSame;
+import static org.junit.jupiter.api.Assertions.assertSame;
+
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Libtorch;
+import dev.sluice.tensor.Scope;
+import dev.sluice.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.SplittableRandom;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/// That the fused operations are the composed ones, where an operation's own test does not say so.
+class OperationsTest {
+  private final SplittableRandom random = new SplittableRandom(31);
+  private Scope scope;
+
+  @BeforeEach
+  void open() {
+    Libtorch.poisonUninitialized(true);
+    scope = Scope.open();
+  }
+
+  @AfterEach
+  void close() {
+    scope.close();
+    Libtorch.poisonUninitialized(false);
+  }
+
+  private Tensor numbers(long... shape) {
+    return gaussian(random, ElementType.FLOAT32, shape).detach();
+  }
+
+  @Test
+  void theCpuHasTheFusedOnes() {
+    assertSame(Operations.FUSED, Operations.of(numbers(1)));
+    assertNotSame(Operations.FUSED, Operations.COMPOSED);
+  }
+
+  @ParameterizedTest(name = "T{0} window {1} sinks {2} gate {3}")
+  @CsvSource({
+    "1,0,false,none",
+    "7,0,true,none",
+    "65,0,false,headwise",
+    "65,9,false,elementwise",
+    "63,9,true,headwise",
+    "33,40,true,elementwise"
+  })
+  void attention(int tokens, int window, boolean withSinks, String gate) {
+    var q = numbers(2, tokens, 4, 6);
+    var k = numbers(2, tokens, 2, 6);
+    var v = numbers(2, tokens, 2, 6);
+    var sinks = withSinks ? numbers(4) : null;
+    var logits =
+        switch (gate) {
+          case "headwise" -> numbers(2, tokens, 4);
+          case "elementwise" -> numbers(2, tokens, 4, 6);
+          default -> null;
+        };
+    assertArrayEquals(
+        Operations.COMPOSED.attention(q, k, v, sinks, logits, window).floats(),
+        Operations.FUSED.attention(q, k, v, sinks, logits, window).floats(),
+        4e-6f);
+  }
+
+  @ParameterizedTest(name = "{0} of {1} window {2} sinks {3}")
+  @CsvSource({
+    "1,70,0,false",
+    "1,70,9,true",
+    "5,70,0,false",
+    "5,5,0,false",
+    "5,5,0,true",
+    "7,70,9,false",
+    "7,70,9,true"
+  })
+  void cachedAttention(int tokens, int keys, int window, boolean withSinks) {
+    var q = numbers(1, tokens, 4, 6);
+    var k = numbers(1, keys, 2, 6);
+    var v = numbers(1, keys, 2, 6);
+    var sinks = withSinks ? numbers(4) : null;
+    assertArrayEquals(
+        Operations.COMPOSED.cachedAttention(q, k, v, sinks, window).floats(),
+        Operations.FUSED.cachedAttention(q, k, v, sinks, window).floats(),
+        4e-6f);
+  }
+
+  /// A step changes each row's own state, whatever way it is computed.
+  @ParameterizedTest
+  @ValueSource(ints = {1, 3})
+  void deltaStep(int rows) {
+    var heads = new DeltaHeads(1, 2, 5, 7);
+    var mixed = numbers(rows, 1, heads.channels());
+    var decays = numbers(rows, 1, 2).absolute().times(-1);
+    var rates = numbers(rows, 1, 2).sigmoid();
+    var fused = new ArrayList<Tensor>();
+    var composed = new ArrayList<Tensor>();
+    for (int row = 0; row < rows; row++) {
+      fused.add(numbers(1, 2, 5, 7));
+      composed.add(fused.getLast().times(1));
+    }
+    assertArrayEquals(
+        Operations.COMPOSED.deltaStep(mixed, decays, rates, composed, heads).floats(),
+        Operations.FUSED.deltaStep(mixed, decays, rates, fused, heads).floats(),
+        4e-6f);
+    for (int row = 0; row < rows; row++) {
+      assertArrayEquals(composed.get(row).floats(), fused.get(row).floats(), 4e-6f, "row " + row);
+    }
+  }
+
+  @Test
+  void norm() {
+    var tensors =
+        List.of(numbers(7), numbers(300, 301), numbers(1, 1), numbers(5, 3).transpose(0, 1));
+    double fused = Operations.FUSED.norm(tensors);
+    assertEquals(Operations.COMPOSED.norm(tensors), fused, 1e-5 * fused);
+    assertEquals(5, Operations.FUSED.norm(List.of(Tensor.of(new float[] {3, 4}, 2))), 1e-6);
+  }
+}
