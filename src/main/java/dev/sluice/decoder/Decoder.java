@@ -12,9 +12,11 @@ import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Precision;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -44,7 +46,7 @@ public final class Decoder implements AutoCloseable {
     this.precision = precision;
     this.device = device;
     this.parameters = parameters;
-    config.parameters().forEach(this::leaveAlone);
+    config.parameters().forEach(this::requireDeclared);
     this.finalNorm = new GatedNorm(config.norm(), precision, parameters, "model.norm.");
     Map<Object, RotaryEmbedding> embeddings = new HashMap<>();
     for (int layer = 0; layer < config.layers().size(); layer++) {
@@ -66,13 +68,13 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
-  /// No gradient is computed for what is not trained, whatever is asked for all.
-  private void leaveAlone(String name, ParameterSpec spec) {
-    if (!spec.trained()) {
-      var tensor = parameters.get(name);
-      if (tensor.requiresGradient()) {
-        tensor.requireGradient(false);
-      }
+  /// Else what is to be left alone would be trained.
+  private void requireDeclared(String name, ParameterSpec spec) {
+    var given = parameters.weight(name).spec();
+    if (given.trained() != spec.trained() || !Arrays.equals(given.shape(), spec.shape())) {
+      throw new IllegalArgumentException(
+          "the parameter %s is declared as %s by the model, and made as %s"
+              .formatted(name, spec, given));
     }
   }
 
@@ -83,11 +85,10 @@ public final class Decoder implements AutoCloseable {
       DecoderConfig config, Precision precision, Device device, long seed) {
     Map<String, Tensor> tensors = new LinkedHashMap<>();
     try (var _ = Scope.open()) {
-      config
-          .parameters()
-          .forEach((name, spec) -> tensors.put(name, initial(config, name, spec, seed)));
+      var declared = config.parameters();
+      declared.forEach((name, spec) -> tensors.put(name, initial(config, name, spec, seed)));
       tensors.replaceAll((_, tensor) -> tensor.to(device));
-      var parameters = new Parameters(tensors);
+      var parameters = new Parameters(declared, tensors);
       parameters.requireGradients(true);
       return new Decoder(config, precision, device, parameters);
     }
@@ -188,8 +189,8 @@ public final class Decoder implements AutoCloseable {
     return precision.logits(hidden, head());
   }
 
-  private Tensor head() {
-    return parameters.get(
+  private Weight head() {
+    return parameters.weight(
         config.tieWordEmbeddings() ? "model.embed_tokens.weight" : "lm_head.weight");
   }
 

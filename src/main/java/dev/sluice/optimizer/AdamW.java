@@ -8,7 +8,9 @@ import dev.sluice.tensor.Operation;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -29,8 +31,8 @@ public final class AdamW implements AutoCloseable {
 
   private final Settings settings;
   private final Parameters parameters;
-  private final Parameters firstMoments;
-  private final Parameters secondMoments;
+  private final Map<String, Tensor> firstMoments;
+  private final Map<String, Tensor> secondMoments;
 
   public AdamW(Settings settings, Parameters parameters) {
     this(settings, parameters, _ -> true);
@@ -44,7 +46,7 @@ public final class AdamW implements AutoCloseable {
     this.secondMoments = zerosLike(parameters, owned);
   }
 
-  private static Parameters zerosLike(Parameters parameters, Predicate<String> owned) {
+  private static Map<String, Tensor> zerosLike(Parameters parameters, Predicate<String> owned) {
     try (var _ = Scope.withoutGradient()) {
       Map<String, Tensor> zeros = new LinkedHashMap<>();
       parameters
@@ -54,28 +56,34 @@ public final class AdamW implements AutoCloseable {
                 if (owned.test(name)) {
                   zeros.put(
                       name,
-                      Tensor.zeros(ElementType.FLOAT32, parameter.shape()).to(parameter.device()));
+                      Tensor.zeros(ElementType.FLOAT32, parameter.shape())
+                          .to(parameter.device())
+                          .retain());
                 }
               });
-      return new Parameters(zeros);
+      return Collections.unmodifiableMap(zeros);
     }
   }
 
   /// The running means of gradients by parameter name, for saving and restoring.
-  public Parameters firstMoments() {
+  public Map<String, Tensor> firstMoments() {
     return firstMoments;
   }
 
   /// The running means of squared gradients by parameter name, for saving and restoring.
-  public Parameters secondMoments() {
+  public Map<String, Tensor> secondMoments() {
     return secondMoments;
   }
 
   /// One parameter with what its step needs.
   private record Update(
-      Tensor parameter, Tensor gradient, Tensor first, Tensor second, AdamWStep step) {
+      Weight weight, Tensor gradient, Tensor first, Tensor second, AdamWStep step) {
+    Tensor parameter() {
+      return weight.leaf();
+    }
+
     boolean isOnCpu() {
-      return parameter.isOnCpu();
+      return parameter().isOnCpu();
     }
   }
 
@@ -90,7 +98,7 @@ public final class AdamW implements AutoCloseable {
       if (updates.stream().allMatch(Update::isOnCpu)) {
         step(updates);
       } else {
-        updates.forEach(u -> composed(u.parameter, u.gradient, u.first, u.second, u.step));
+        updates.forEach(u -> composed(u.parameter(), u.gradient, u.first, u.second, u.step));
       }
     }
   }
@@ -98,12 +106,13 @@ public final class AdamW implements AutoCloseable {
   private List<Update> updates(int number, double learningRate, double gradientScale) {
     var updates = new ArrayList<Update>();
     parameters
-        .all()
+        .weights()
         .forEach(
-            (name, parameter) -> {
+            (name, weight) -> {
+              var parameter = weight.leaf();
               var gradient = parameter.gradient();
-              var first = firstMoments.find(name);
-              var second = secondMoments.find(name);
+              var first = firstMoments.get(name);
+              var second = secondMoments.get(name);
               if (gradient == null || first == null || second == null) {
                 return;
               }
@@ -117,32 +126,34 @@ public final class AdamW implements AutoCloseable {
                       decay,
                       number,
                       gradientScale);
-              updates.add(new Update(parameter, gradient.contiguous(), first, second, step));
+              updates.add(new Update(weight, gradient.contiguous(), first, second, step));
             });
     return updates;
   }
 
   /// All elements of all parameters, one after the other, shared among the threads.
   private static void step(List<Update> updates) {
-    long all = updates.stream().mapToLong(update -> update.parameter.elements()).sum();
+    long all = updates.stream().mapToLong(update -> update.parameter().elements()).sum();
     Threads.split(
         all,
         GRAIN,
         (from, to) -> {
           long start = 0;
           for (var update : updates) {
-            long elements = update.parameter.elements();
+            long elements = update.parameter().elements();
             long first = Math.max(from - start, 0);
             long last = Math.min(to - start, elements);
             if (first < last) {
-              Kernels.FASTEST.adamW(
-                  update.parameter.memory(),
-                  update.gradient.memory(),
-                  update.first.memory(),
-                  update.second.memory(),
-                  update.step,
-                  first,
-                  last);
+              update.weight.write(
+                  numbers ->
+                      Kernels.FASTEST.adamW(
+                          numbers,
+                          update.gradient.memory(),
+                          update.first.memory(),
+                          update.second.memory(),
+                          update.step,
+                          first,
+                          last));
             }
             start += elements;
           }
@@ -163,7 +174,7 @@ public final class AdamW implements AutoCloseable {
 
   @Override
   public void close() {
-    firstMoments.close();
-    secondMoments.close();
+    firstMoments.values().forEach(Tensor::close);
+    secondMoments.values().forEach(Tensor::close);
   }
 }

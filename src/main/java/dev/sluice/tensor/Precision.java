@@ -34,15 +34,15 @@ public enum Precision {
     };
   }
 
-  /// `x Wᵀ` for a float32 weight `[out, in]`; the result has this precision's element type.
-  public Tensor linear(Tensor x, Tensor weight) {
+  /// `x Wᵀ` for a weight `[out, in]`; the result has this precision's element type.
+  public Tensor linear(Tensor x, Weight weight) {
     return linear(x, List.of(weight)).getFirst();
   }
 
   /// `x Wᵢᵀ` for several weights of the same input, whose gradient is then computed at once: one
   /// backward pass has to go through all results that are used.
-  public List<Tensor> linear(Tensor x, List<Tensor> weights) {
-    boolean fused = x.isOnCpu() && weights.stream().allMatch(Linear::takes);
+  public List<Tensor> linear(Tensor x, List<Weight> weights) {
+    boolean fused = x.isOnCpu() && weights.stream().allMatch(Weight::takesGradient);
     return fused
         ? Linear.apply(x, weights, elementType())
         : Linear.composed(x, weights, elementType());
@@ -50,14 +50,9 @@ public enum Precision {
 
   /// `x Wᵀ` with the result in float32, for what is not multiplied again. On the CPU no bit is lost
   /// on the way; elsewhere the product is rounded to this precision's element type first.
-  public Tensor logits(Tensor x, Tensor weight) {
-    return x.isOnCpu() && Linear.takes(weight)
+  public Tensor logits(Tensor x, Weight weight) {
+    return x.isOnCpu() && weight.takesGradient()
         ? Linear.apply(x, List.of(weight), elementType(), ElementType.FLOAT32).getFirst()
         : linear(x, weight).to(ElementType.FLOAT32);
-  }
-
-  /// A float32 weight in the element type in which products take it.
-  public Tensor cast(Tensor weight) {
-    return Linear.cast(weight, elementType());
   }
 }

@@ -163,7 +163,9 @@ class MemoryPoolTest {
       try (var inner = Scope.open()) {
         product = inner.keep(tensor(ELEMENTS).fill(3).times(factor).sum());
         var x = tensor(ELEMENTS).fill(2).reshape(ELEMENTS, 1);
-        linear = inner.keep(Linear.apply(x, List.of(weight), ElementType.FLOAT32).getFirst());
+        linear =
+            inner.keep(
+                Linear.apply(x, List.of(new Weight("w", weight)), ElementType.FLOAT32).getFirst());
       }
       for (int i = 0; i < 6; i++) {
         tensor(ELEMENTS).fill(Double.NaN);
