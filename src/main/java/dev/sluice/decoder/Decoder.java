@@ -73,7 +73,7 @@ public final class Decoder implements AutoCloseable {
     var given = parameters.weight(name).spec();
     if (given.trained() != spec.trained() || !Arrays.equals(given.shape(), spec.shape())) {
       throw new IllegalArgumentException(
-          "the parameter %s is declared as %s by the model, and made as %s"
+          "the model declares the parameter %s as %s and was given %s"
               .formatted(name, spec, given));
     }
   }

@@ -39,6 +39,9 @@ public final class Weight implements AutoCloseable {
     this.spec = spec;
     this.leaf = leaf.retain();
     leaf.onlyRead();
+    if (!spec.trained() && leaf.requiresGradient()) {
+      leaf.requireGradient(false);
+    }
   }
 
   /// One of which nothing is declared but what the leaf shows.
