@@ -3,6 +3,7 @@ package dev.sluice.operations;
 import dev.sluice.tensor.FusedBenchmark;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.TrainingShape;
+import dev.sluice.tensor.Weight;
 import java.util.List;
 import org.openjdk.jmh.annotations.Param;
 
@@ -11,7 +12,7 @@ public class LinearBenchmark extends FusedBenchmark {
   @Param private Precision precision;
 
   private Tensor x;
-  private List<Tensor> weights;
+  private List<Weight> weights;
 
   @Override
   protected void prepare() {
@@ -20,10 +21,10 @@ public class LinearBenchmark extends FusedBenchmark {
     x = tensors.input(precision.elementType(), shape.batch, shape.tokens, shape.hidden);
     weights =
         List.of(
-            tensors.weight(wide, shape.hidden),
-            tensors.weight(narrow, shape.hidden),
-            tensors.weight(narrow, shape.hidden),
-            tensors.weight(wide, shape.hidden));
+            new Weight("q", tensors.weight(wide, shape.hidden)),
+            new Weight("k", tensors.weight(narrow, shape.hidden)),
+            new Weight("v", tensors.weight(narrow, shape.hidden)),
+            new Weight("gate", tensors.weight(wide, shape.hidden)));
   }
 
   @Override

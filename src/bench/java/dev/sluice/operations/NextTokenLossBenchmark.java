@@ -2,6 +2,7 @@ package dev.sluice.operations;
 
 import dev.sluice.tensor.FusedBenchmark;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.List;
 import org.openjdk.jmh.annotations.Param;
 
@@ -10,13 +11,13 @@ public class NextTokenLossBenchmark extends FusedBenchmark {
   @Param private Precision precision;
 
   private Tensor hidden;
-  private Tensor head;
+  private Weight head;
   private Tensor targets;
 
   @Override
   protected void prepare() {
     hidden = tensors.input(precision.elementType(), shape.batch, shape.tokens, shape.hidden);
-    head = tensors.weight(shape.vocabulary, shape.hidden);
+    head = new Weight("head", tensors.weight(shape.vocabulary, shape.hidden));
     targets = tensors.ids(shape.vocabulary, shape.batch, shape.tokens);
   }
 

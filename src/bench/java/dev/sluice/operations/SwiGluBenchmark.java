@@ -2,6 +2,7 @@ package dev.sluice.operations;
 
 import dev.sluice.tensor.FusedBenchmark;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.List;
 import org.openjdk.jmh.annotations.Param;
 
@@ -17,9 +18,9 @@ public class SwiGluBenchmark extends FusedBenchmark {
     x = tensors.input(precision.elementType(), shape.batch, shape.tokens, shape.hidden);
     weights =
         new SwiGlu.Weights(
-            tensors.weight(shape.feedForward, shape.hidden),
-            tensors.weight(shape.feedForward, shape.hidden),
-            tensors.weight(shape.hidden, shape.feedForward));
+            new Weight("gate", tensors.weight(shape.feedForward, shape.hidden)),
+            new Weight("up", tensors.weight(shape.feedForward, shape.hidden)),
+            new Weight("down", tensors.weight(shape.hidden, shape.feedForward)));
   }
 
   @Override

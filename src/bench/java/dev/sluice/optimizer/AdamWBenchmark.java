@@ -11,9 +11,9 @@ import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Scope;
-import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.TimedBenchmark;
 import dev.sluice.tensor.TrainingShape;
+import dev.sluice.tensor.Weight;
 import java.util.List;
 import java.util.Objects;
 import org.openjdk.jmh.annotations.Benchmark;
@@ -63,15 +63,16 @@ public class AdamWBenchmark extends TimedBenchmark {
 
   @Benchmark
   public void composed() {
-    decoder.parameters().all().forEach(this::composed);
+    decoder.parameters().weights().forEach(this::composed);
   }
 
-  private void composed(String name, Tensor parameter) {
+  private void composed(String name, Weight weight) {
+    var parameter = weight.leaf();
     try (var _ = Scope.withoutGradient()) {
       Operations.COMPOSED.adamW(
           List.of(
               new AdamWUpdate(
-                  parameter,
+                  weight,
                   Objects.requireNonNull(parameter.gradient()),
                   optimizer.firstMoments().get(name),
                   optimizer.secondMoments().get(name),

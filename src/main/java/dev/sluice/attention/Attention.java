@@ -18,6 +18,7 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
 import java.util.EnumMap;
 import java.util.Iterator;
@@ -36,9 +37,9 @@ public final class Attention {
 
   /// The weights that the hidden state is multiplied with: query, key, value, routers', then the
   /// gates'.
-  private final List<Tensor> projections = new ArrayList<>();
+  private final List<Weight> projections = new ArrayList<>();
 
-  private final Tensor output;
+  private final Weight output;
   private final @Nullable Tensor queryBias;
   private final @Nullable Tensor keyBias;
   private final @Nullable Tensor valueBias;
@@ -59,16 +60,16 @@ public final class Attention {
     this.config = config;
     this.precision = precision;
     this.layer = layer;
-    projections.add(parameters.get(prefix + "q_proj.weight"));
-    projections.add(parameters.get(prefix + "k_proj.weight"));
-    projections.add(parameters.get(prefix + "v_proj.weight"));
+    projections.add(parameters.weight(prefix + "q_proj.weight"));
+    projections.add(parameters.weight(prefix + "k_proj.weight"));
+    projections.add(parameters.weight(prefix + "v_proj.weight"));
     for (String router : List.of("k_router.weight", "v_router.weight")) {
-      var weight = parameters.find(prefix + router);
+      var weight = parameters.findWeight(prefix + router);
       if (weight != null) {
         projections.add(weight);
       }
     }
-    this.output = parameters.get(prefix + "o_proj.weight");
+    this.output = parameters.weight(prefix + "o_proj.weight");
     this.queryBias = parameters.find(prefix + "q_proj.bias");
     this.keyBias = parameters.find(prefix + "k_proj.bias");
     this.valueBias = parameters.find(prefix + "v_proj.bias");
@@ -82,8 +83,8 @@ public final class Attention {
       var projection =
           new GateProjection(
               gate,
-              parameters.get(name + "weight"),
-              parameters.find(name + "down.weight"),
+              parameters.weight(name + "weight"),
+              parameters.findWeight(name + "down.weight"),
               parameters.find(name + "bias"));
       gates.put(gate.position(), projection);
     }

@@ -69,12 +69,8 @@ public final class ModelDirectory {
         var _ = Scope.withoutGradient()) {
       var reader = new WeightReader(directory, config, StoredWeights.of(files, config.family()));
       Map<String, Tensor> tensors = reader.read(device);
-      var parameters = new Parameters(tensors);
-      if (requireGradients) {
-        parameters.requireGradients(true);
-      } else {
-        parameters.freeze();
-      }
+      var parameters = new Parameters(reader.decoder().parameters(), tensors);
+      parameters.requireGradients(requireGradients);
       var notes = new ArrayList<>(config.notes());
       notes.addAll(files.notes());
       notes.addAll(reader.notes());

@@ -13,9 +13,11 @@ import dev.sluice.tensor.ParameterSpec.Initial;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -45,7 +47,7 @@ public final class Decoder implements AutoCloseable {
     this.precision = precision;
     this.device = device;
     this.parameters = parameters;
-    config.parameters().forEach(this::leaveAlone);
+    config.parameters().forEach(this::requireDeclared);
     this.finalNorm = new GatedNorm(config.norm(), precision, parameters, "model.norm.");
     Map<Object, RotaryEmbedding> embeddings = new HashMap<>();
     for (int layer = 0; layer < config.layers().size(); layer++) {
@@ -67,13 +69,13 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
-  /// No gradient is computed for what is not trained, whatever is asked for all.
-  private void leaveAlone(String name, ParameterSpec spec) {
-    if (!spec.trained()) {
-      var tensor = parameters.get(name);
-      if (tensor.requiresGradient()) {
-        tensor.requireGradient(false);
-      }
+  /// Else what is to be left alone would be trained.
+  private void requireDeclared(String name, ParameterSpec spec) {
+    var given = parameters.weight(name).spec();
+    if (given.trained() != spec.trained() || !Arrays.equals(given.shape(), spec.shape())) {
+      throw new IllegalArgumentException(
+          "the model declares the parameter %s as %s and was given %s"
+              .formatted(name, spec, given));
     }
   }
 
@@ -84,11 +86,10 @@ public final class Decoder implements AutoCloseable {
       DecoderConfig config, Precision precision, Device device, long seed) {
     Map<String, Tensor> tensors = new LinkedHashMap<>();
     try (var _ = Scope.open()) {
-      config
-          .parameters()
-          .forEach((name, spec) -> tensors.put(name, initial(config, name, spec, seed)));
+      var declared = config.parameters();
+      declared.forEach((name, spec) -> tensors.put(name, initial(config, name, spec, seed)));
       tensors.replaceAll((_, tensor) -> tensor.to(device));
-      var parameters = new Parameters(tensors);
+      var parameters = new Parameters(declared, tensors);
       parameters.requireGradients(true);
       return new Decoder(config, precision, device, parameters);
     }
@@ -195,8 +196,8 @@ public final class Decoder implements AutoCloseable {
     return precision.logits(hidden, head());
   }
 
-  private Tensor head() {
-    return parameters.get(
+  private Weight head() {
+    return parameters.weight(
         config.tieWordEmbeddings() ? "model.embed_tokens.weight" : "lm_head.weight");
   }
 

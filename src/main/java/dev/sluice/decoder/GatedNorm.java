@@ -8,6 +8,7 @@ import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
@@ -18,16 +19,16 @@ final class GatedNorm {
   private final RmsNorm norm;
   private final Precision precision;
   private final Tensor weight;
-  private final @Nullable Tensor down;
-  private final @Nullable Tensor up;
+  private final @Nullable Weight down;
+  private final @Nullable Weight up;
 
   /// @param prefix of the norm's names, such as `model.norm.`
   GatedNorm(RmsNorm norm, Precision precision, Parameters parameters, String prefix) {
     this.norm = norm;
     this.precision = precision;
     this.weight = parameters.get(prefix + "weight");
-    this.down = parameters.find(prefix + "gate_down.weight");
-    this.up = parameters.find(prefix + "gate_up.weight");
+    this.down = parameters.findWeight(prefix + "gate_down.weight");
+    this.up = parameters.findWeight(prefix + "gate_up.weight");
   }
 
   /// A norm's parameters by their names without prefix, in order.
@@ -53,7 +54,7 @@ final class GatedNorm {
         : new ResidualNorm(normed.sumBTD(), gated(normed.normedBTD(), down, up));
   }
 
-  private Tensor gated(Tensor normedBTD, Tensor toRank, Tensor fromRank) {
+  private Tensor gated(Tensor normedBTD, Weight toRank, Weight fromRank) {
     var inner = precision.linear(normedBTD, toRank);
     var logits = precision.linear(inner.to(ElementType.FLOAT32).silu(), fromRank);
     return Operations.of(normedBTD)

@@ -73,7 +73,7 @@ final class GatedUnits {
   /// Where a backward pass is recorded, units without rows take part, so that it gives all weights
   /// gradients.
   private Tensor composed(Tensor x, long[] starts) {
-    var all = weights.stream().map(SwiGlu.Weights::gate).toList();
+    var all = weights.stream().map(unit -> unit.gate().leaf()).toList();
     boolean recording = FusedOp.recording(List.of(x), all);
     var parts = new ArrayList<Tensor>();
     for (int unit = 0; unit < weights.size(); unit++) {

@@ -5,6 +5,7 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.List;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
@@ -17,12 +18,12 @@ final class MixtureOfExperts implements FeedForward {
   private final Experts experts;
   private final Precision precision;
   private final int layer;
-  private final Tensor router;
+  private final Weight router;
   private final @Nullable Tensor logitBias;
   private final @Nullable Tensor selectionBias;
   private final GatedUnits units;
   private final @Nullable GatedUnits shared;
-  private final @Nullable Tensor sharedGate;
+  private final @Nullable Weight sharedGate;
 
   MixtureOfExperts(
       FeedForwardConfig config,
@@ -33,7 +34,7 @@ final class MixtureOfExperts implements FeedForward {
     this.experts = config.experts();
     this.precision = precision;
     this.layer = layer;
-    this.router = parameters.get(prefix + "gate.weight");
+    this.router = parameters.weight(prefix + "gate.weight");
     this.logitBias = parameters.find(prefix + "gate.bias");
     this.selectionBias = parameters.find(prefix + "gate.e_score_correction_bias");
     var prefixes =
@@ -42,7 +43,7 @@ final class MixtureOfExperts implements FeedForward {
             .toList();
     this.units = new GatedUnits(config.glu(), config.biases(), precision, parameters, prefixes);
     this.shared = shared(experts.shared(), precision, parameters, prefix + "shared_expert.");
-    this.sharedGate = parameters.find(prefix + "shared_expert_gate.weight");
+    this.sharedGate = parameters.findWeight(prefix + "shared_expert_gate.weight");
   }
 
   private static @Nullable GatedUnits shared(

@@ -10,6 +10,7 @@ import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -25,13 +26,13 @@ public final class GatedDeltaNet {
   private final int layer;
 
   /// Of the hidden state: queries, keys and values; the gate; rates; decays.
-  private final List<Tensor> projections;
+  private final List<Weight> projections;
 
   private final Tensor convolution;
   private final Tensor logA;
   private final Tensor bias;
   private final Tensor norm;
-  private final Tensor output;
+  private final Weight output;
 
   /// @param prefix of the layer's names, such as `model.layers.0.linear_attn.`
   public GatedDeltaNet(
@@ -45,15 +46,15 @@ public final class GatedDeltaNet {
     this.layer = layer;
     this.projections =
         List.of(
-            parameters.get(prefix + "in_proj_qkv.weight"),
-            parameters.get(prefix + "in_proj_z.weight"),
-            parameters.get(prefix + "in_proj_b.weight"),
-            parameters.get(prefix + "in_proj_a.weight"));
+            parameters.weight(prefix + "in_proj_qkv.weight"),
+            parameters.weight(prefix + "in_proj_z.weight"),
+            parameters.weight(prefix + "in_proj_b.weight"),
+            parameters.weight(prefix + "in_proj_a.weight"));
     this.convolution = parameters.get(prefix + "conv1d.weight");
     this.logA = parameters.get(prefix + "A_log");
     this.bias = parameters.get(prefix + "dt_bias");
     this.norm = parameters.get(prefix + "norm.weight");
-    this.output = parameters.get(prefix + "out_proj.weight");
+    this.output = parameters.weight(prefix + "out_proj.weight");
   }
 
   /// Mixes these tokens with those before.

@@ -356,9 +356,9 @@ public final class GradientExchange {
   /// that does not depend on the number of ranks. The caller's scope holds it.
   ///
   /// @param owned float32, of the parameters' shapes
-  public Map<String, Tensor> gathered(Parameters owned) {
+  public Map<String, Tensor> gathered(Map<String, Tensor> owned) {
     if (zero == 0) {
-      return owned.all();
+      return owned;
     }
     Map<String, Tensor> all = new LinkedHashMap<>();
     parameters
@@ -366,7 +366,7 @@ public final class GradientExchange {
         .forEach(
             (name, parameter) -> {
               int owner = owner(name);
-              var own = owned.find(name);
+              var own = owned.get(name);
               if (owner == 0) {
                 if (own != null) {
                   all.put(name, own);

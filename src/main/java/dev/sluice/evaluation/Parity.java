@@ -476,15 +476,17 @@ public final class Parity {
   /// Moves every weight by a random part of the distance to its neighbour in float32.
   private static void move(Decoder decoder, int run) {
     var random = new SplittableRandom(run);
-    for (var weights : decoder.parameters().all().values()) {
-      var memory = weights.memory();
-      for (long i = 0; i < weights.elements(); i++) {
-        float value = memory.getAtIndex(ValueLayout.JAVA_FLOAT, i);
-        memory.setAtIndex(
-            ValueLayout.JAVA_FLOAT,
-            i,
-            (float) (value * (1 + random.nextDouble(-ROUNDING, ROUNDING))));
-      }
+    for (var weight : decoder.parameters().weights().values()) {
+      weight.write(
+          memory -> {
+            for (long i = 0; i < weight.spec().elements(); i++) {
+              float value = memory.getAtIndex(ValueLayout.JAVA_FLOAT, i);
+              memory.setAtIndex(
+                  ValueLayout.JAVA_FLOAT,
+                  i,
+                  (float) (value * (1 + random.nextDouble(-ROUNDING, ROUNDING))));
+            }
+          });
     }
   }
 

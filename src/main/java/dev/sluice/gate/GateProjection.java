@@ -6,6 +6,7 @@ import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.Map;
@@ -19,7 +20,7 @@ import org.jspecify.annotations.Nullable;
 /// @param down `[rank, D]`, of a low-rank gate
 /// @param bias `[logits]`, of a gate that starts with one
 public record GateProjection(
-    Gate gate, Tensor weight, @Nullable Tensor down, @Nullable Tensor bias) {
+    Gate gate, Weight weight, @Nullable Weight down, @Nullable Tensor bias) {
   /// The gate's weights by their names within the gate.
   ///
   /// @param logits how many logits a token has
@@ -52,7 +53,7 @@ public record GateProjection(
   }
 
   /// The weight that the layer's hidden state is multiplied with, along with the layer's others.
-  public Optional<Tensor> ofHiddenState() {
+  public Optional<Weight> ofHiddenState() {
     return switch (gate.input()) {
       case GateInput.HiddenState() -> Optional.of(weight);
       case GateInput.LowRank _ -> Optional.ofNullable(down);
@@ -80,7 +81,7 @@ public record GateProjection(
         var v = vBTMH.detach();
         yield precision.linear(v.reshape(v.size(0), v.size(1), v.size(2) * v.size(3)), weight);
       }
-      case GateInput.None(), GateInput.HeadOutput() -> weight;
+      case GateInput.None(), GateInput.HeadOutput() -> weight.leaf();
     };
   }
 

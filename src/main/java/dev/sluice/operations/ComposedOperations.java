@@ -3,6 +3,7 @@ package dev.sluice.operations;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -20,17 +21,17 @@ class ComposedOperations implements Operations {
   }
 
   @Override
-  public List<Tensor> linear(Tensor x, List<Tensor> weights, ElementType type) {
+  public List<Tensor> linear(Tensor x, List<Weight> weights, ElementType type) {
     return Linear.composed(x, weights, type);
   }
 
   @Override
-  public Tensor logits(Tensor x, Tensor weight, ElementType type) {
+  public Tensor logits(Tensor x, Weight weight, ElementType type) {
     return Linear.composed(x, List.of(weight), type).getFirst().to(ElementType.FLOAT32);
   }
 
   @Override
-  public Tensor nextTokenLoss(Tensor hidden, Tensor head, Tensor targets, ElementType type) {
+  public Tensor nextTokenLoss(Tensor hidden, Weight head, Tensor targets, ElementType type) {
     return NextTokenLoss.composed(hidden, head, targets, type);
   }
 

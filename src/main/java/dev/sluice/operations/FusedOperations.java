@@ -3,6 +3,7 @@ package dev.sluice.operations;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -20,21 +21,21 @@ final class FusedOperations implements Operations {
   }
 
   @Override
-  public List<Tensor> linear(Tensor x, List<Tensor> weights, ElementType type) {
-    return weights.stream().allMatch(Linear::takes)
+  public List<Tensor> linear(Tensor x, List<Weight> weights, ElementType type) {
+    return weights.stream().allMatch(Weight::takesGradient)
         ? Linear.apply(x, weights, type)
         : Linear.composed(x, weights, type);
   }
 
   @Override
-  public Tensor logits(Tensor x, Tensor weight, ElementType type) {
-    return Linear.takes(weight)
+  public Tensor logits(Tensor x, Weight weight, ElementType type) {
+    return weight.takesGradient()
         ? Linear.apply(x, List.of(weight), type, ElementType.FLOAT32).getFirst()
         : COMPOSED.logits(x, weight, type);
   }
 
   @Override
-  public Tensor nextTokenLoss(Tensor hidden, Tensor head, Tensor targets, ElementType type) {
+  public Tensor nextTokenLoss(Tensor hidden, Weight head, Tensor targets, ElementType type) {
     return NextTokenLoss.apply(hidden, head, targets, type);
   }
 

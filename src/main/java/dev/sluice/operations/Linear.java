@@ -1,6 +1,5 @@
 package dev.sluice.operations;
 
-import dev.sluice.kernel.Floats;
 import dev.sluice.kernel.Kernels;
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.ElementType;
@@ -9,6 +8,7 @@ import dev.sluice.tensor.MatrixProduct;
 import dev.sluice.tensor.MatrixProduct.Matrix;
 import dev.sluice.tensor.Scratch;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
@@ -16,47 +16,39 @@ import org.jspecify.annotations.Nullable;
 /// Products of one input with several weights, `yᵢ = x Wᵢᵀ`, as one operation. The input's gradient
 /// `Σ dyᵢ Wᵢ` is summed in float32, the weights' gradients `dyᵢᵀ x` are added where they belong.
 final class Linear {
-  private static final long GRAIN = 1 << 14;
-
   /// Rows of dx that are summed at a time, so that the float32 sum stays in a core's cache.
   private static final long BLOCK = 256;
 
   private Linear() {}
 
-  /// Whether the gradient of a weight can be added where it belongs.
-  static boolean takes(Tensor weight) {
-    return weight.type() == ElementType.FLOAT32 && weight.isContiguousLeaf();
-  }
-
   /// The definition, by libtorch; with `float32` in the type that the tensors have.
-  static List<Tensor> composed(Tensor x, List<Tensor> weights, ElementType type) {
+  static List<Tensor> composed(Tensor x, List<Weight> weights, ElementType type) {
     if (type == ElementType.FLOAT32) {
-      return weights.stream().map(x::linear).toList();
+      return weights.stream().map(weight -> x.linear(weight.leaf())).toList();
     }
     var input = x.to(type);
-    return weights.stream()
-        .map(weight -> input.linear(weight.cast(type, () -> weight.to(type))))
-        .toList();
+    return weights.stream().map(weight -> input.linear(weight.recorded(type))).toList();
   }
 
   /// [#apply(Tensor, List, ElementType, ElementType)] with inputs and results of one type.
-  static List<Tensor> apply(Tensor x, List<Tensor> weights, ElementType type) {
+  static List<Tensor> apply(Tensor x, List<Weight> weights, ElementType type) {
     return apply(x, weights, type, type);
   }
 
   /// @param x `[…, in]`
-  /// @param weights float32 leaves `[outᵢ, in]`
+  /// @param weights `[outᵢ, in]`
   /// @param type float32 or bfloat16, in which the products' inputs are stored
   /// @param resultType in which their results are
   static List<Tensor> apply(
-      Tensor x, List<Tensor> weights, ElementType type, ElementType resultType) {
+      Tensor x, List<Weight> weights, ElementType type, ElementType resultType) {
     var input = x.to(type).contiguous();
+    var leaves = weights.stream().map(Weight::leaf).toList();
     return FusedOp.apply(
         "linear",
         List.of(input),
-        weights,
+        leaves,
         () -> {
-          var cast = weights.stream().map(weight -> cast(weight, type)).toList();
+          var cast = weights.stream().map(weight -> weight.of(type)).toList();
           var xs = Matrix.of(input);
           var outputs = new ArrayList<Tensor>();
           for (var weight : cast) {
@@ -69,7 +61,7 @@ final class Linear {
           var saved = new ArrayList<>(cast);
           saved.add(input);
           return new FusedOp.Forward(
-              outputs, saved, upstreams -> gradients(input, weights, cast, upstreams));
+              outputs, saved, upstreams -> gradients(input, leaves, cast, upstreams));
         });
   }
 
@@ -101,17 +93,17 @@ final class Linear {
   }
 
   private static Tensor[] gradients(
-      Tensor x, List<Tensor> weights, List<Tensor> cast, List<@Nullable Tensor> upstreams) {
+      Tensor x, List<Tensor> leaves, List<Tensor> cast, List<@Nullable Tensor> upstreams) {
     var dy = new ArrayList<Matrix>();
     var by = new ArrayList<Matrix>();
-    for (int i = 0; i < weights.size(); i++) {
+    for (int i = 0; i < leaves.size(); i++) {
       var upstream = upstreams.get(i);
       if (upstream == null) {
         continue;
       }
       dy.add(Matrix.of(upstream.to(x.type())));
       by.add(Matrix.of(cast.get(i)));
-      addGradient(weights.get(i), dy.getLast(), Matrix.of(x));
+      addGradient(leaves.get(i), dy.getLast(), Matrix.of(x));
     }
     if (!x.requiresGradient()) {
       return new Tensor[1];
@@ -142,19 +134,5 @@ final class Linear {
             Kernels.FASTEST.copy(scratch, dx.elements().from(rows.start()), 0, elements);
           }
         });
-  }
-
-  /// A copy of a weight on the CPU in another type, or itself.
-  static Tensor cast(Tensor weight, ElementType type) {
-    return weight.cast(type, () -> copy(weight, type));
-  }
-
-  private static Tensor copy(Tensor weight, ElementType type) {
-    var copy = Tensor.uninitialized(weight, type, weight.shape());
-    Floats from = weight.numbers();
-    Floats to = copy.numbers();
-    Threads.split(
-        weight.elements(), GRAIN, (first, last) -> Kernels.FASTEST.copy(from, to, first, last));
-    return copy;
   }
 }

@@ -8,6 +8,7 @@ import dev.sluice.tensor.MatrixProduct;
 import dev.sluice.tensor.MatrixProduct.Matrix;
 import dev.sluice.tensor.Scratch;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.lang.foreign.ValueLayout;
 import java.util.List;
 import java.util.Objects;
@@ -27,24 +28,25 @@ final class NextTokenLoss {
   /// The definition.
   ///
   /// @param type in which the product is computed
-  static Tensor composed(Tensor hidden, Tensor head, Tensor targets, ElementType type) {
+  static Tensor composed(Tensor hidden, Weight head, Tensor targets, ElementType type) {
     var rows = hidden.reshape(-1, hidden.size(-1));
-    var logits = rows.to(type).linear(head.to(type)).to(ElementType.FLOAT32);
+    var logits = rows.to(type).linear(head.recorded(type)).to(ElementType.FLOAT32);
     return logits.crossEntropy(targets.reshape(-1));
   }
 
   /// @param hidden `[…, D]`
-  /// @param head float32 leaf `[V, D]`
+  /// @param head `[V, D]`
   /// @param targets token ids, int64, as many as hidden states
-  static Tensor apply(Tensor hidden, Tensor head, Tensor targets, ElementType type) {
+  static Tensor apply(Tensor hidden, Weight head, Tensor targets, ElementType type) {
     var x = hidden.to(type).contiguous();
-    requireInVocabulary(targets, head.size(0));
-    boolean recording = FusedOp.recording(List.of(x), List.of(head));
+    var leaf = head.leaf();
+    requireInVocabulary(targets, leaf.size(0));
+    boolean recording = FusedOp.recording(List.of(x), List.of(leaf));
     return FusedOp.apply(
             "logits and loss",
             List.of(x),
-            List.of(head),
-            () -> forward(x, head, targets.contiguous(), type, recording))
+            List.of(leaf),
+            () -> forward(x, leaf, head.of(type), targets.contiguous(), recording))
         .getFirst();
   }
 
@@ -59,19 +61,19 @@ final class NextTokenLoss {
   }
 
   private static FusedOp.Forward forward(
-      Tensor x, Tensor head, Tensor targets, ElementType type, boolean recording) {
+      Tensor x, Tensor leaf, Tensor head, Tensor targets, boolean recording) {
     long width = x.size(-1);
     long tokens = x.elements() / width;
     long vocabulary = head.size(0);
-    boolean bfloat16 = type == ElementType.BFLOAT16;
+    boolean bfloat16 = x.type() == ElementType.BFLOAT16;
     var states = Matrix.of(x);
-    var weight = Matrix.of(head.to(type));
+    var weight = Matrix.of(head);
     var losses = Tensor.uninitialized(x, ElementType.FLOAT32, tokens);
-    var dx = recording ? Tensor.uninitialized(x, type, x.shape()) : x;
+    var dx = recording ? Tensor.uninitialized(x, x.type(), x.shape()) : x;
     var dHead =
-        recording && head.requiresGradient()
-            ? Tensor.uninitialized(head, head.type(), head.shape())
-            : head;
+        recording && leaf.requiresGradient()
+            ? Tensor.uninitialized(leaf, leaf.type(), leaf.shape())
+            : leaf;
     var loss = losses.memory();
     var target = targets.memory();
     var dStates = Matrix.of(dx);
@@ -113,7 +115,7 @@ final class NextTokenLoss {
               }
             }
           });
-      if (dHead != head) {
+      if (dHead != leaf) {
         MatrixProduct.split(
             dLogits.transposed(), states.rows(start, end), Matrix.of(dHead), start > 0);
       }
@@ -123,9 +125,9 @@ final class NextTokenLoss {
         recording ? List.of(dx, dHead) : List.of(),
         upstreams -> {
           double scale = Objects.requireNonNull(upstreams.getFirst()).item();
-          if (dHead != head) {
+          if (dHead != leaf) {
             FusedOp.gradientOf(
-                head,
+                leaf,
                 (sum, add) -> {
                   if (add) {
                     sum.addInPlace(dHead, scale);

@@ -3,6 +3,7 @@ package dev.sluice.operations;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -53,18 +54,18 @@ public interface Operations {
   /// @param x `[…, in]`
   /// @param weights `[outᵢ, in]`
   /// @param type in which the products' inputs and results are
-  List<Tensor> linear(Tensor x, List<Tensor> weights, ElementType type);
+  List<Tensor> linear(Tensor x, List<Weight> weights, ElementType type);
 
   /// `x Wᵀ` with inputs of `type` and the result in float32. For a model, [Precision#logits].
-  Tensor logits(Tensor x, Tensor weight, ElementType type);
+  Tensor logits(Tensor x, Weight weight, ElementType type);
 
   /// The mean next-token cross-entropy of hidden states.
   ///
   /// @param hidden `[…, D]`
-  /// @param head float32 leaf `[V, D]`
+  /// @param head `[V, D]`
   /// @param targets token ids, int64, as many as hidden states
   /// @param type in which the product is computed
-  Tensor nextTokenLoss(Tensor hidden, Tensor head, Tensor targets, ElementType type);
+  Tensor nextTokenLoss(Tensor hidden, Weight head, Tensor targets, ElementType type);
 
   // ---------------------------------------------------------------- of attention and gates
 

@@ -3,6 +3,7 @@ package dev.sluice.operations;
 import dev.sluice.InvalidInputException;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.List;
 import java.util.Locale;
 
@@ -36,25 +37,20 @@ public enum Precision {
     };
   }
 
-  /// `x Wᵀ` for a float32 weight `[out, in]`; the result has this precision's element type.
-  public Tensor linear(Tensor x, Tensor weight) {
+  /// `x Wᵀ` for a weight `[out, in]`; the result has this precision's element type.
+  public Tensor linear(Tensor x, Weight weight) {
     return linear(x, List.of(weight)).getFirst();
   }
 
   /// `x Wᵢᵀ` for several weights of the same input, whose gradient is then computed at once: one
   /// backward pass has to go through all results that are used.
-  public List<Tensor> linear(Tensor x, List<Tensor> weights) {
+  public List<Tensor> linear(Tensor x, List<Weight> weights) {
     return Operations.of(x).linear(x, weights, elementType());
   }
 
   /// `x Wᵀ` with the result in float32, for what is not multiplied again. On the CPU no bit is lost
   /// on the way; elsewhere the product is rounded to this precision's element type first.
-  public Tensor logits(Tensor x, Tensor weight) {
+  public Tensor logits(Tensor x, Weight weight) {
     return Operations.of(x).logits(x, weight, elementType());
-  }
-
-  /// A float32 weight in the element type in which products take it.
-  public Tensor cast(Tensor weight) {
-    return Linear.cast(weight, elementType());
   }
 }

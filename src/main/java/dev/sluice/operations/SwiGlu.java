@@ -9,9 +9,11 @@ import dev.sluice.tensor.MatrixProduct.Matrix;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scratch;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
+import java.util.function.Function;
 import java.util.stream.Stream;
 
 /// The feed-forward layer `(silu(x W_gateᵀ) ⊙ x W_upᵀ) W_downᵀ` as one operation: a block of tokens
@@ -29,24 +31,31 @@ public final class SwiGlu {
 
   /// The weights of one expert.
   ///
-  /// @param gate `[F, D]`, a float32 leaf
+  /// @param gate `[F, D]`
   /// @param up `[F, D]`
   /// @param down `[D, F]`
-  public record Weights(Tensor gate, Tensor up, Tensor down) {
+  public record Weights(Weight gate, Weight up, Weight down) {
     /// @param prefix of the names, such as `model.layers.0.mlp.`
     public static Weights of(Parameters parameters, String prefix) {
       return new Weights(
-          parameters.get(prefix + "gate_proj.weight"),
-          parameters.get(prefix + "up_proj.weight"),
-          parameters.get(prefix + "down_proj.weight"));
+          parameters.weight(prefix + "gate_proj.weight"),
+          parameters.weight(prefix + "up_proj.weight"),
+          parameters.weight(prefix + "down_proj.weight"));
     }
 
+    private Stream<Tensor> leaves() {
+      return Stream.of(gate.leaf(), up.leaf(), down.leaf());
+    }
+
+    private Matrices of(ElementType type) {
+      return new Matrices(gate.of(type), up.of(type), down.of(type));
+    }
+  }
+
+  /// What products take of the weights of one expert.
+  private record Matrices(Tensor gate, Tensor up, Tensor down) {
     private Stream<Tensor> all() {
       return Stream.of(gate, up, down);
-    }
-
-    private Weights cast(Precision precision) {
-      return new Weights(precision.cast(gate), precision.cast(up), precision.cast(down));
     }
   }
 
@@ -56,7 +65,7 @@ public final class SwiGlu {
   private final Tensor x;
   private final List<Piece> pieces;
   private final List<Weights> weights;
-  private final List<Weights> cast;
+  private final List<Matrices> matrices;
   private final long width;
   private final ElementType type;
 
@@ -67,9 +76,9 @@ public final class SwiGlu {
     this.x = x;
     this.pieces = pieces;
     this.weights = weights;
-    this.cast = weights.stream().map(expert -> expert.cast(precision)).toList();
-    this.width = weights.getFirst().gate.size(0);
     this.type = precision.elementType();
+    this.matrices = weights.stream().map(expert -> expert.of(type)).toList();
+    this.width = matrices.getFirst().gate.size(0);
     this.block = block(type);
   }
 
@@ -77,8 +86,8 @@ public final class SwiGlu {
   static Tensor composed(Tensor x, Weights weights, Precision precision) {
     var type = precision.elementType();
     var input = x.to(type);
-    var inner = input.linear(weights.gate.to(type)).silu().times(input.linear(weights.up.to(type)));
-    return inner.linear(weights.down.to(type));
+    var gate = input.linear(weights.gate.recorded(type)).silu();
+    return gate.times(input.linear(weights.up.recorded(type))).linear(weights.down.recorded(type));
   }
 
   /// The definition for groups of rows.
@@ -104,7 +113,7 @@ public final class SwiGlu {
   /// @param starts where each expert's rows start, and behind them how many rows there are
   static Tensor apply(Tensor x, long[] starts, List<Weights> weights, Precision precision) {
     var input = x.to(precision.elementType()).contiguous();
-    var all = weights.stream().flatMap(Weights::all).toList();
+    var all = weights.stream().flatMap(Weights::leaves).toList();
     boolean recording = FusedOp.recording(List.of(input), all);
     return FusedOp.apply(
             "feed-forward",
@@ -128,7 +137,7 @@ public final class SwiGlu {
     var ys = Matrix.of(y);
     each(
         piece -> {
-          var expert = cast.get(piece.expert);
+          var expert = matrices.get(piece.expert);
           var input = xs.rows(piece.from, piece.to);
           var gate = recording ? rows(kept.getFirst(), piece) : scratch("gate", piece);
           var up = recording ? rows(kept.getLast(), piece) : scratch("up", piece);
@@ -146,7 +155,7 @@ public final class SwiGlu {
         });
     var saved = new ArrayList<>(kept);
     saved.add(x);
-    cast.stream().flatMap(Weights::all).forEach(saved::add);
+    matrices.stream().flatMap(Matrices::all).forEach(saved::add);
     return new FusedOp.Forward(
         List.of(y),
         saved,
@@ -164,7 +173,7 @@ public final class SwiGlu {
     var dxs = Matrix.of(dx);
     each(
         piece -> {
-          var expert = cast.get(piece.expert);
+          var expert = matrices.get(piece.expert);
           var dInner = scratch("inner", piece);
           var gates = rows(gate, piece);
           var ups = rows(up, piece);
@@ -182,14 +191,14 @@ public final class SwiGlu {
           inputGradient(gates, ups, expert, dxs.rows(piece.from, piece.to));
         });
     var xs = Matrix.of(x);
-    addGradients(weights.stream().map(Weights::gate).toList(), Matrix.of(gate), xs);
-    addGradients(weights.stream().map(Weights::up).toList(), Matrix.of(up), xs);
-    addGradients(weights.stream().map(Weights::down).toList(), dy, Matrix.of(innerAgain));
+    addGradients(Weights::gate, Matrix.of(gate), xs);
+    addGradients(Weights::up, Matrix.of(up), xs);
+    addGradients(Weights::down, dy, Matrix.of(innerAgain));
     return new Tensor[] {dx};
   }
 
   /// dx ← dGate W_gate + dUp W_up, summed in float32.
-  private void inputGradient(Matrix dGate, Matrix dUp, Weights expert, Matrix dx) {
+  private void inputGradient(Matrix dGate, Matrix dUp, Matrices expert, Matrix dx) {
     boolean direct = type == ElementType.FLOAT32;
     long elements = dx.rows() * dx.columns();
     var scratch = direct ? null : Scratch.numbers("dx", block * dx.columns(), false);
@@ -202,7 +211,8 @@ public final class SwiGlu {
   }
 
   /// dW ← dW + dyᵀ x for every expert's weight; without rows its gradient is zero.
-  private void addGradients(List<Tensor> all, Matrix dy, Matrix x) {
+  private void addGradients(Function<Weights, Weight> which, Matrix dy, Matrix x) {
+    var all = weights.stream().map(which).map(Weight::leaf).toList();
     if (all.size() == 1) {
       if (all.getFirst().requiresGradient()) {
         FusedOp.gradientOf(

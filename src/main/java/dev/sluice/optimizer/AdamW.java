@@ -9,6 +9,7 @@ import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -27,8 +28,8 @@ public final class AdamW implements AutoCloseable {
 
   private final Settings settings;
   private final Parameters parameters;
-  private final Parameters firstMoments;
-  private final Parameters secondMoments;
+  private final Map<String, Tensor> firstMoments;
+  private final Map<String, Tensor> secondMoments;
 
   public AdamW(Settings settings, Parameters parameters) {
     this(settings, parameters, _ -> true);
@@ -42,7 +43,7 @@ public final class AdamW implements AutoCloseable {
     this.secondMoments = zerosLike(parameters, owned);
   }
 
-  private static Parameters zerosLike(Parameters parameters, Predicate<String> owned) {
+  private static Map<String, Tensor> zerosLike(Parameters parameters, Predicate<String> owned) {
     try (var _ = Scope.withoutGradient()) {
       Map<String, Tensor> zeros = new LinkedHashMap<>();
       parameters
@@ -52,20 +53,22 @@ public final class AdamW implements AutoCloseable {
                 if (owned.test(name)) {
                   zeros.put(
                       name,
-                      Tensor.zeros(ElementType.FLOAT32, parameter.shape()).to(parameter.device()));
+                      Tensor.zeros(ElementType.FLOAT32, parameter.shape())
+                          .to(parameter.device())
+                          .retain());
                 }
               });
-      return new Parameters(zeros);
+      return Collections.unmodifiableMap(zeros);
     }
   }
 
   /// The running means of gradients by parameter name, for saving and restoring.
-  public Parameters firstMoments() {
+  public Map<String, Tensor> firstMoments() {
     return firstMoments;
   }
 
   /// The running means of squared gradients by parameter name, for saving and restoring.
-  public Parameters secondMoments() {
+  public Map<String, Tensor> secondMoments() {
     return secondMoments;
   }
 
@@ -86,12 +89,13 @@ public final class AdamW implements AutoCloseable {
   private List<AdamWUpdate> updates(int number, double learningRate, double gradientScale) {
     var updates = new ArrayList<AdamWUpdate>();
     parameters
-        .all()
+        .weights()
         .forEach(
-            (name, parameter) -> {
+            (name, weight) -> {
+              var parameter = weight.leaf();
               var gradient = parameter.gradient();
-              var first = firstMoments.find(name);
-              var second = secondMoments.find(name);
+              var first = firstMoments.get(name);
+              var second = secondMoments.get(name);
               if (gradient == null || first == null || second == null) {
                 return;
               }
@@ -105,14 +109,14 @@ public final class AdamW implements AutoCloseable {
                       decay,
                       number,
                       gradientScale);
-              updates.add(new AdamWUpdate(parameter, gradient.contiguous(), first, second, step));
+              updates.add(new AdamWUpdate(weight, gradient.contiguous(), first, second, step));
             });
     return updates;
   }
 
   @Override
   public void close() {
-    firstMoments.close();
-    secondMoments.close();
+    firstMoments.values().forEach(Tensor::close);
+    secondMoments.values().forEach(Tensor::close);
   }
 }

@@ -58,6 +58,6 @@ public record ParameterSpec(long[] shape, Initial initial, boolean trained) {
 
   @Override
   public String toString() {
-    return Arrays.toString(shape) + " " + initial;
+    return Arrays.toString(shape) + " " + initial + (trained ? "" : ", not trained");
   }
 }

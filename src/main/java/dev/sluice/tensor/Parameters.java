@@ -3,52 +3,85 @@ package dev.sluice.tensor;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
-/// A model's learned tensors by name, in a fixed order. Owns them: they outlive scopes until
-/// [#close].
+/// A model's weights by name, in a fixed order. Owns them: they outlive scopes until [#close].
 public final class Parameters implements AutoCloseable {
-  private final Map<String, Tensor> tensors;
+  private final Map<String, Weight> weights = new LinkedHashMap<>();
+  private final Map<String, Tensor> leaves = new LinkedHashMap<>();
 
-  /// Takes over the tensors of `tensors`, in its order.
-  public Parameters(Map<String, Tensor> tensors) {
-    this.tensors = new LinkedHashMap<>(tensors);
-    tensors.values().forEach(Tensor::retain);
+  /// Takes over the tensors of `tensors`, in the order of what is declared.
+  ///
+  /// @param declared of each of them
+  public Parameters(Map<String, ParameterSpec> declared, Map<String, Tensor> tensors) {
+    if (!declared.keySet().equals(tensors.keySet())) {
+      throw new IllegalArgumentException(
+          "the tensors are %s, and what is declared %s"
+              .formatted(tensors.keySet(), declared.keySet()));
+    }
+    declared.forEach(
+        (name, spec) ->
+            add(name, new Weight(name, spec, Objects.requireNonNull(tensors.get(name)))));
   }
 
-  /// The tensor of that name.
-  public Tensor get(String name) {
-    var tensor = find(name);
-    if (tensor == null) {
+  /// Takes over the tensors of `tensors`, in its order, of which nothing is declared: all are
+  /// trained.
+  public Parameters(Map<String, Tensor> tensors) {
+    tensors.forEach((name, tensor) -> add(name, new Weight(name, tensor)));
+  }
+
+  private void add(String name, Weight weight) {
+    weights.put(name, weight);
+    leaves.put(name, weight.leaf());
+  }
+
+  /// The weight of that name, for products.
+  public Weight weight(String name) {
+    var weight = findWeight(name);
+    if (weight == null) {
       throw new IllegalArgumentException("no parameter is called " + name);
     }
-    return tensor;
+    return weight;
   }
 
-  /// The tensor of that name, or null where the model has none.
+  /// The weight of that name, or null where the model has none.
+  public @Nullable Weight findWeight(String name) {
+    return weights.get(name);
+  }
+
+  /// The numbers of the weight of that name, float32.
+  public Tensor get(String name) {
+    return weight(name).leaf();
+  }
+
+  /// The numbers of the weight of that name, or null where the model has none.
   public @Nullable Tensor find(String name) {
-    return tensors.get(name);
+    return leaves.get(name);
   }
 
-  /// Names and tensors in order; unmodifiable.
+  /// Names and numbers in order; unmodifiable.
   public Map<String, Tensor> all() {
-    return Collections.unmodifiableMap(tensors);
+    return Collections.unmodifiableMap(leaves);
   }
 
+  /// Names and weights in order; unmodifiable.
+  public Map<String, Weight> weights() {
+    return Collections.unmodifiableMap(weights);
+  }
+
+  /// Says whether gradients are to be computed for the weights that training moves; for others they
+  /// never are.
   public void requireGradients(boolean required) {
-    tensors.values().forEach(tensor -> tensor.requireGradient(required));
-  }
-
-  /// For a model that is not trained: the elements do not change any more, so that a copy of a
-  /// weight in the type that products take is made once, not at every call.
-  public void freeze() {
-    tensors.values().forEach(Tensor::freeze);
+    weights
+        .values()
+        .forEach(weight -> weight.leaf().requireGradient(required && weight.spec().trained()));
   }
 
   @Override
   public void close() {
-    tensors.values().forEach(Tensor::unfreeze);
-    tensors.values().forEach(Tensor::close);
-    tensors.clear();
+    weights.values().forEach(Weight::close);
+    weights.clear();
+    leaves.clear();
   }
 }

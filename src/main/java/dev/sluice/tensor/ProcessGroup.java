@@ -105,6 +105,7 @@ public final class ProcessGroup implements AutoCloseable {
       try {
         var _ = exchanged(raw::_wait);
       } finally {
+        tensors.get(0).unsafeGetTensorImpl().bump_version(); // the processes write past libtorch
         raw.releaseReference();
         tensors.releaseReference();
       }

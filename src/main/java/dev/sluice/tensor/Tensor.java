@@ -1,13 +1,12 @@
 package dev.sluice.tensor;
 
 import dev.sluice.kernel.Floats;
+import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.Threads;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
-import java.util.EnumMap;
 import java.util.List;
-import java.util.Map;
-import java.util.function.Supplier;
 import org.bytedeco.pytorch.BoolOptional;
 import org.bytedeco.pytorch.DeviceOptional;
 import org.bytedeco.pytorch.DoubleOptional;
@@ -27,11 +26,14 @@ import org.jspecify.annotations.Nullable;
 /// A tensor lives until the innermost [Scope] at its making closes, unless kept; made outside any
 /// scope it belongs to the caller, who closes it.
 public final class Tensor implements AutoCloseable {
+  /// Elements for which a thread is worth its start.
+  private static final long COPY_GRAIN = 1 << 14;
+
   final org.bytedeco.pytorch.Tensor raw;
   final FusedOp.@Nullable Origin origin;
 
-  /// What products take of a frozen tensor; null while it is not frozen.
-  private @Nullable Map<ElementType, Tensor> casts;
+  /// Whether [#memory] can only be read, as that of a [Weight].
+  private boolean onlyRead;
 
   Tensor(org.bytedeco.pytorch.Tensor raw) {
     this(raw, null);
@@ -140,9 +142,13 @@ public final class Tensor implements AutoCloseable {
   }
 
   /// The elements' memory; the tensor must be contiguous and on the CPU. Valid as long as the
-  /// tensor.
-  @SuppressWarnings("restricted")
+  /// tensor. That of a [Weight] can only be read, see [Weight#write].
   public MemorySegment memory() {
+    return onlyRead ? writable().asReadOnly() : writable();
+  }
+
+  @SuppressWarnings("restricted")
+  MemorySegment writable() {
     if (!raw.is_contiguous() || !isOnCpu()) {
       throw new IllegalStateException("memory() needs a contiguous tensor on the CPU, not " + this);
     }
@@ -176,8 +182,9 @@ public final class Tensor implements AutoCloseable {
     for (int i = 0; i < raw.dim(); i++) {
       span += (size(i) - 1) * stride(i);
     }
-    return numbers(
-        MemorySegment.ofAddress(raw.data_ptr().address()).reinterpret(span * type().bytes()));
+    var memory =
+        MemorySegment.ofAddress(raw.data_ptr().address()).reinterpret(span * type().bytes());
+    return numbers(onlyRead ? memory.asReadOnly() : memory);
   }
 
   /// A copy of the elements as floats, row-major.
@@ -233,16 +240,16 @@ public final class Tensor implements AutoCloseable {
   }
 
   public Tensor reshape(long... shape) {
-    return new Tensor(raw.reshape(shape), origin);
+    return alias(raw.reshape(shape), origin);
   }
 
   public Tensor transpose(int first, int second) {
-    return new Tensor(raw.transpose(first, second));
+    return alias(raw.transpose(first, second), null);
   }
 
   /// The elements `start … start + length − 1` along `dimension`, as a view.
   public Tensor narrow(int dimension, long start, long length) {
-    return new Tensor(raw.narrow(dimension, start, length));
+    return alias(raw.narrow(dimension, start, length), null);
   }
 
   /// The slices at `indices` along the first dimension.
@@ -427,14 +434,8 @@ public final class Tensor implements AutoCloseable {
 
   /// Says whether gradients are to be computed for this leaf.
   public Tensor requireGradient(boolean required) {
-    expectNotFrozen();
     raw.set_requires_grad(required);
     return this;
-  }
-
-  /// Whether this is no operation's result, and its elements lie one after the other.
-  public boolean isContiguousLeaf() {
-    return raw.is_leaf() && raw.is_contiguous();
   }
 
   public boolean requiresGradient() {
@@ -443,7 +444,7 @@ public final class Tensor implements AutoCloseable {
 
   /// The same elements, cut off from the gradient's path.
   public Tensor detach() {
-    return new Tensor(raw.variable_data());
+    return alias(raw.detach(), null);
   }
 
   /// The gradient that [#backward] has summed up, or null.
@@ -471,51 +472,46 @@ public final class Tensor implements AutoCloseable {
         () -> raw.backward(upstream.raw, new BoolOptional(), false, new TensorArrayRefOptional()));
   }
 
-  // ---------------------------------------------------------------- frozen
-
-  /// From now on the elements do not change and need no gradient, so that [#cast] may keep what it
-  /// gives. The tensor must be retained; [#unfreeze] frees the copies.
-  void freeze() {
-    raw.set_requires_grad(false);
-    casts = new EnumMap<>(ElementType.class);
+  /// The elements in another type, without a gradient; on the CPU by our own threads.
+  Tensor copied(ElementType type) {
+    if (!isOnCpu() || type() != ElementType.FLOAT32 || !raw.is_contiguous()) {
+      return to(type);
+    }
+    var copy = uninitialized(this, type, shape());
+    Floats from = numbers();
+    Floats to = copy.numbers();
+    Threads.split(
+        elements(), COPY_GRAIN, (first, last) -> Kernels.FASTEST.copy(from, to, first, last));
+    return copy;
   }
 
-  void unfreeze() {
-    if (casts != null) {
-      casts.values().forEach(Tensor::close);
-      casts = null;
-    }
+  // ---------------------------------------------------------------- changes
+
+  /// How often libtorch's operations have written to these elements, by whatever view, and
+  /// [#changed] has been called.
+  long version() {
+    return raw._version();
   }
 
-  /// This tensor in another type, made by `copy` unless it is kept from before.
-  public Tensor cast(ElementType type, Supplier<Tensor> copy) {
-    if (type == type()) {
-      return this;
-    }
-    if (casts == null) {
-      return copy.get();
-    }
-    synchronized (this) {
-      return casts.computeIfAbsent(
-          type,
-          _ -> {
-            try (var _ = Scope.withoutGradient()) {
-              return copy.get().retain();
-            }
-          });
-    }
+  /// Counts what was written past libtorch.
+  void changed() {
+    raw.unsafeGetTensorImpl().bump_version();
   }
 
-  private void expectNotFrozen() {
-    if (casts != null) {
-      throw new IllegalStateException("the elements of a frozen " + this + " do not change");
-    }
+  /// From now on [#memory] can only be read, and that of views that are made of this.
+  void onlyRead() {
+    onlyRead = true;
+  }
+
+  private Tensor alias(org.bytedeco.pytorch.Tensor view, FusedOp.@Nullable Origin ofView) {
+    var alias = new Tensor(view, ofView);
+    alias.onlyRead = onlyRead;
+    return alias;
   }
 
   // ---------------------------------------------------------------- in place
 
   public Tensor fill(double value) {
-    expectNotFrozen();
     raw.fill_(new Scalar(value));
     return this;
   }
@@ -533,21 +529,18 @@ public final class Tensor implements AutoCloseable {
   }
 
   public Tensor copyFrom(Tensor source) {
-    expectNotFrozen();
     raw.copy_(source.raw);
     return this;
   }
 
   /// this ← this · factor.
   public Tensor scaleInPlace(double factor) {
-    expectNotFrozen();
     raw.mul_(new Scalar(factor));
     return this;
   }
 
   /// this ← this + factor · other.
   public Tensor addInPlace(Tensor other, double factor) {
-    expectNotFrozen();
     raw.add_(other.raw, new Scalar(factor));
     return this;
   }

@@ -16,7 +16,6 @@ import dev.sluice.optimizer.AdamW;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
-import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tokenizer.Tokenizer;
@@ -76,9 +75,9 @@ final class TrainingCheckpoint {
   static final class Snapshot implements AutoCloseable {
     private final DecoderConfig config;
     private final State state;
-    private final Parameters weights;
-    private final Parameters firstMoments;
-    private final Parameters secondMoments;
+    private final Map<String, Tensor> weights;
+    private final Map<String, Tensor> firstMoments;
+    private final Map<String, Tensor> secondMoments;
 
     /// @param first moments of all parameters by name
     /// @param second likewise
@@ -92,16 +91,16 @@ final class TrainingCheckpoint {
       }
     }
 
-    private static Parameters copies(Map<String, Tensor> tensors) {
+    private static Map<String, Tensor> copies(Map<String, Tensor> tensors) {
       Map<String, Tensor> copies = new LinkedHashMap<>();
       tensors.forEach(
           (name, tensor) -> {
             var here = tensor.to(Device.CPU).contiguous();
             var copy = Tensor.uninitialized(here, ElementType.FLOAT32, here.shape());
             copy.memory().copyFrom(here.memory());
-            copies.put(name, copy);
+            copies.put(name, copy.retain());
           });
-      return new Parameters(copies);
+      return copies;
     }
 
     /// Saves into `directory`, which appears when it is complete.
@@ -116,9 +115,9 @@ final class TrainingCheckpoint {
       CheckpointDirectory.save(
           directory,
           partial -> {
-            ModelDirectory.write(partial, config, weights.all(), tokenizer.endOfText());
-            var moments = new ArrayList<>(ModelDirectory.entries(FIRST, firstMoments.all()));
-            moments.addAll(ModelDirectory.entries(SECOND, secondMoments.all()));
+            ModelDirectory.write(partial, config, weights, tokenizer.endOfText());
+            var moments = new ArrayList<>(ModelDirectory.entries(FIRST, firstMoments));
+            moments.addAll(ModelDirectory.entries(SECOND, secondMoments));
             SafetensorsWriter.write(partial.resolve(OPTIMIZER), Map.of(), moments);
             WholeFile.write(partial.resolve(STATE), JSON.writeValueAsString(state));
             Files.copy(manifest, partial.resolve(RunManifest.FILE_NAME));
@@ -126,8 +125,9 @@ final class TrainingCheckpoint {
           });
     }
 
-    private static void requireFinite(Parameters tensors, String prefix) throws IOException {
-      for (var named : tensors.all().entrySet()) {
+    private static void requireFinite(Map<String, Tensor> tensors, String prefix)
+        throws IOException {
+      for (var named : tensors.entrySet()) {
         var tensor = named.getValue();
         long other = FiniteNumbers.firstOther(tensor.memory(), tensor.type());
         if (other >= 0) {
@@ -140,9 +140,9 @@ final class TrainingCheckpoint {
 
     @Override
     public void close() {
-      weights.close();
-      firstMoments.close();
-      secondMoments.close();
+      for (var copies : List.of(weights, firstMoments, secondMoments)) {
+        copies.values().forEach(Tensor::close);
+      }
     }
   }
 
@@ -206,15 +206,13 @@ final class TrainingCheckpoint {
     }
   }
 
-  private static void read(SafetensorsFile file, String prefix, Parameters moments) {
-    moments
-        .all()
-        .forEach(
-            (name, moment) -> {
-              var entry = file.entry(prefix + name);
-              requireMoment(file, entry, moment.shape());
-              moment.copyFrom(Tensor.of(entry.data(), entry.type(), moment.shape()));
-            });
+  private static void read(SafetensorsFile file, String prefix, Map<String, Tensor> moments) {
+    moments.forEach(
+        (name, moment) -> {
+          var entry = file.entry(prefix + name);
+          requireMoment(file, entry, moment.shape());
+          moment.copyFrom(Tensor.of(entry.data(), entry.type(), moment.shape()));
+        });
   }
 
   private static void requireMoment(

@@ -19,7 +19,6 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.io.IOException;
-import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -459,7 +458,7 @@ class StoredWeightsTest {
             DENSE,
             tensors -> {
               var weight = tensors.get("model.layers.1.mlp.up_proj.weight");
-              weight.memory().setAtIndex(ValueLayout.JAVA_FLOAT, 5 * 16 + 3, value);
+              weight.narrow(0, 5, 1).narrow(1, 3, 1).fill(value);
               tensors.replaceAll((_, tensor) -> tensor.to(type));
               return tensors;
             });
@@ -495,8 +494,10 @@ class StoredWeightsTest {
         decoder
             .parameters()
             .get("model.layers.1.self_attn.q_proj.weight")
-            .memory()
-            .setAtIndex(ValueLayout.JAVA_FLOAT, 0, Float.NaN);
+            .detach()
+            .narrow(0, 0, 1)
+            .narrow(1, 0, 1)
+            .fill(Double.NaN);
         var e =
             assertThrows(
                 IllegalStateException.class, () -> ModelDirectory.write(directory, decoder));

@@ -294,7 +294,8 @@ class FeedForwardReferenceTest {
     var config = afmoe(tied);
     var weights = weights(reference, config.parameters());
     try (var decoder =
-        new Decoder(config, Precision.FLOAT32, Device.CPU, new Parameters(weights))) {
+        new Decoder(
+            config, Precision.FLOAT32, Device.CPU, new Parameters(config.parameters(), weights))) {
       long[] ids = new long[reference.path("ids").size()];
       Arrays.setAll(ids, i -> reference.path("ids").path(i).asInt());
       var all = Tensor.of(ids, 1, ids.length);

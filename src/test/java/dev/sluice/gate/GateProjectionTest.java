@@ -11,6 +11,7 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
@@ -113,10 +114,11 @@ class GateProjectionTest {
   private record Case(
       Gate gate, int heads, int size, Tensor y, Tensor x, Tensor v, Map<String, Tensor> weights) {
     GateProjection projection(UnaryOperator<Tensor> each) {
+      var down = orNull("down.weight", each);
       return new GateProjection(
           gate,
-          each.apply(Objects.requireNonNull(weights.get("weight"))),
-          orNull("down.weight", each),
+          new Weight("weight", each.apply(Objects.requireNonNull(weights.get("weight")))),
+          down == null ? null : new Weight("down.weight", down),
           orNull("bias", each));
     }
 
@@ -468,7 +470,7 @@ class GateProjectionTest {
           c.projection(weight -> weight.to(ElementType.BFLOAT16).to(ElementType.FLOAT32));
       applied(projection, c.y.to(ElementType.BFLOAT16), x, c.v, Precision.BFLOAT16, probe);
       double[] rounded =
-          x.to(ElementType.BFLOAT16).linear(projection.weight().to(ElementType.BFLOAT16)).doubles();
+          x.to(ElementType.BFLOAT16).linear(projection.weight().of(ElementType.BFLOAT16)).doubles();
       double[] scores = Objects.requireNonNull(probe.scores);
       for (int i = 0; i < scores.length; i++) {
         assertEquals(score(gate.activation(), rounded[i]), scores[i], 1e-6, gate.name());

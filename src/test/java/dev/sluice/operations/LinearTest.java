@@ -5,8 +5,6 @@ import static dev.sluice.tensor.Differentiated.rounded;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
-import static org.junit.jupiter.api.Assertions.assertSame;
-import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.tensor.Differentiated;
@@ -14,12 +12,11 @@ import dev.sluice.tensor.Differentiated.Operation;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Libtorch;
-import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
 import java.util.Objects;
 import java.util.SplittableRandom;
 import org.jspecify.annotations.Nullable;
@@ -51,13 +48,23 @@ class LinearTest {
     Libtorch.poisonUninitialized(false);
   }
 
+  private static Weight weight(Tensor leaf) {
+    return new Weight("w", leaf);
+  }
+
+  private static List<Weight> weights(List<Tensor> leaves) {
+    return leaves.stream().map(LinearTest::weight).toList();
+  }
+
   /// The first input with all others as weights.
   private static Operation fused(ElementType type) {
-    return inputs -> Linear.apply(inputs.getFirst(), inputs.subList(1, inputs.size()), type);
+    return inputs ->
+        Linear.apply(inputs.getFirst(), weights(inputs.subList(1, inputs.size())), type);
   }
 
   private static Operation composed(ElementType type) {
-    return inputs -> Linear.composed(inputs.getFirst(), inputs.subList(1, inputs.size()), type);
+    return inputs ->
+        Linear.composed(inputs.getFirst(), weights(inputs.subList(1, inputs.size())), type);
   }
 
   private static List<Tensor> magnitudes(List<Tensor> tensors) {
@@ -121,7 +128,7 @@ class LinearTest {
     var weight = rounded(random, 33, 63);
     var upstream = List.<@Nullable Tensor>of(rounded(random, 65, 33).requireGradient(false));
     Operation logits =
-        inputs -> List.of(Precision.BFLOAT16.logits(inputs.getFirst(), inputs.getLast()));
+        inputs -> List.of(Precision.BFLOAT16.logits(inputs.getFirst(), weight(inputs.getLast())));
     var exact = Differentiated.exact(composed(ElementType.FLOAT64), List.of(x, weight), upstream);
     var terms =
         Differentiated.exact(
@@ -165,7 +172,8 @@ class LinearTest {
     var weight = rounded(random, 5, 7);
     var upstream = gaussian(random, type, 43, 3, 5).transpose(0, 1).contiguous().transpose(0, 1);
     Operation fused =
-        inputs -> Linear.apply(inputs.getFirst().transpose(0, 1), List.of(inputs.getLast()), type);
+        inputs ->
+            Linear.apply(inputs.getFirst().transpose(0, 1), weights(inputs.subList(1, 2)), type);
     Operation composed =
         inputs -> List.of(inputs.getFirst().transpose(0, 1).contiguous().linear(inputs.getLast()));
     assertArrayEquals(
@@ -188,11 +196,13 @@ class LinearTest {
     var x = gaussian(random, ElementType.FLOAT32, 65, 7);
     var weight = gaussian(random, ElementType.FLOAT32, 5, 7);
     var upstream = gaussian(random, ElementType.BFLOAT16, 65, 5).requireGradient(false);
-    Linear.apply(x, List.of(weight), ElementType.BFLOAT16).getFirst().backward(upstream);
+    Linear.apply(x, weights(List.of(weight)), ElementType.BFLOAT16).getFirst().backward(upstream);
     var narrow = x.detach().to(ElementType.BFLOAT16).requireGradient(true);
     var rounded = weight.detach().to(ElementType.BFLOAT16).to(ElementType.FLOAT32);
     rounded.requireGradient(true);
-    Linear.apply(narrow, List.of(rounded), ElementType.BFLOAT16).getFirst().backward(upstream);
+    Linear.apply(narrow, weights(List.of(rounded)), ElementType.BFLOAT16)
+        .getFirst()
+        .backward(upstream);
     var dx = Objects.requireNonNull(x.gradient());
     assertEquals(ElementType.FLOAT32, dx.type());
     assertArrayEquals(gradient(narrow), dx.floats());
@@ -216,8 +226,8 @@ class LinearTest {
       var upstreams =
           List.of(
               gaussian(random, type, 130, 3).detach(), gaussian(random, type, 130, 65).detach());
-      loss(Linear.apply(x, weights, type), upstreams).backward();
-      loss(Linear.apply(x, alone, type), upstreams).backward();
+      loss(Linear.apply(x, weights(weights), type), upstreams).backward();
+      loss(Linear.apply(x, weights(alone), type), upstreams).backward();
       for (int i = 0; i < 2; i++) {
         double[] more = Objects.requireNonNull(alone.get(i).gradient()).doubles();
         var gradient = Objects.requireNonNull(weights.get(i).gradient());
@@ -253,7 +263,7 @@ class LinearTest {
       var told = new ArrayList<Tensor>();
       FusedOp.watchGradients(told::add);
       var sum = Tensor.zeros(ElementType.FLOAT32, 1);
-      for (var result : precision.linear(none, weights)) {
+      for (var result : precision.linear(none, weights(weights))) {
         assertEquals(0, result.elements());
         assertEquals(2, result.shape().length);
         sum = sum.plus(result.to(ElementType.FLOAT32).sum());
@@ -268,59 +278,31 @@ class LinearTest {
     }
     // and what there is stays
     precision
-        .linear(gaussian(random, precision.elementType(), 2, 7), first)
+        .linear(gaussian(random, precision.elementType(), 2, 7), weight(first))
         .to(ElementType.FLOAT32)
         .sum()
         .backward();
     float[] before = Objects.requireNonNull(first.gradient()).floats();
-    precision.linear(none, first).sum().backward();
+    precision.linear(none, weight(first)).sum().backward();
     assertArrayEquals(before, Objects.requireNonNull(first.gradient()).floats());
   }
 
   @Test
   void weightsThatAreNoLeavesTakeTheDefinition() {
     var leaf = gaussian(random, ElementType.FLOAT32, 5, 7);
-    assertTrue(Linear.takes(leaf));
-    assertFalse(Linear.takes(leaf.times(2)));
-    assertFalse(Linear.takes(gaussian(random, ElementType.BFLOAT16, 5, 7)));
-    assertFalse(Linear.takes(gaussian(random, ElementType.FLOAT32, 7, 5).transpose(0, 1)));
+    assertTrue(weight(leaf).takesGradient());
+    assertFalse(weight(leaf.times(2)).takesGradient());
+    assertFalse(weight(gaussian(random, ElementType.BFLOAT16, 5, 7)).takesGradient());
+    assertFalse(
+        weight(gaussian(random, ElementType.FLOAT32, 7, 5).transpose(0, 1)).takesGradient());
     var x = gaussian(random, ElementType.FLOAT32, 3, 7);
     var inputs = List.of(x, leaf);
     var upstreams = upstreams(ElementType.FLOAT32, 3, 5);
     Operation byPrecision =
-        given -> List.of(Precision.FLOAT32.linear(given.getFirst(), given.getLast().times(2)));
+        given ->
+            List.of(Precision.FLOAT32.linear(given.getFirst(), weight(given.getLast().times(2))));
     Operation definition = given -> List.of(given.getFirst().linear(given.getLast().times(2)));
     Differentiated.of(byPrecision, inputs, upstreams)
         .assertEqualTo(Differentiated.of(definition, inputs, upstreams), "no leaf");
-  }
-
-  /// What products take of a weight that does not change is made once, and is what they took
-  /// before.
-  @ParameterizedTest
-  @EnumSource(
-      value = ElementType.class,
-      names = {"FLOAT32", "BFLOAT16"})
-  void frozenWeightsAreCastOnce(ElementType type) {
-    var weight = gaussian(random, ElementType.FLOAT32, 5, 7);
-    var x = gaussian(random, ElementType.FLOAT32, 3, 7);
-    float[] changing =
-        Linear.apply(x, List.of(weight), type, ElementType.FLOAT32).getFirst().floats();
-    float[] composed = Linear.composed(x, List.of(weight), type).getFirst().floats();
-    try (var parameters = new Parameters(Map.of("w", weight))) {
-      assertEquals(
-          type == ElementType.FLOAT32, Linear.cast(weight, type) == Linear.cast(weight, type));
-      parameters.freeze();
-      Tensor once;
-      try (var _ = Scope.open()) {
-        once = Linear.cast(weight, type);
-      }
-      assertSame(once, Linear.cast(weight, type));
-      assertArrayEquals(
-          changing,
-          Linear.apply(x, List.of(weight), type, ElementType.FLOAT32).getFirst().floats());
-      assertArrayEquals(composed, Linear.composed(x, List.of(weight), type).getFirst().floats());
-      assertThrows(IllegalStateException.class, () -> weight.fill(1));
-      assertThrows(IllegalStateException.class, () -> weight.requireGradient(true));
-    }
   }
 }

@@ -11,6 +11,7 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.SplittableRandom;
@@ -45,12 +46,18 @@ class NextTokenLossTest {
     Threads.count(Runtime.getRuntime().availableProcessors());
   }
 
+  private static Weight head(Tensor leaf) {
+    return new Weight("head", leaf);
+  }
+
   private static Operation fused(ElementType type) {
-    return given -> List.of(NextTokenLoss.apply(given.get(0), given.get(1), given.get(2), type));
+    return given ->
+        List.of(NextTokenLoss.apply(given.get(0), head(given.get(1)), given.get(2), type));
   }
 
   private static Operation composed(ElementType type) {
-    return given -> List.of(NextTokenLoss.composed(given.get(0), given.get(1), given.get(2), type));
+    return given ->
+        List.of(NextTokenLoss.composed(given.get(0), head(given.get(1)), given.get(2), type));
   }
 
   /// [NextTokenLoss#composed] but for its cast of logits to float32.
@@ -176,11 +183,11 @@ class NextTokenLossTest {
           var table1 = given.getFirst();
           var once =
               NextTokenLoss.apply(
-                  TokenEmbedding.apply(table1, ids), table1, targets, ElementType.FLOAT32);
+                  TokenEmbedding.apply(table1, ids), head(table1), targets, ElementType.FLOAT32);
           once.times(2).backward();
           var again =
               NextTokenLoss.apply(
-                  TokenEmbedding.apply(table1, targets), table1, ids, ElementType.FLOAT32);
+                  TokenEmbedding.apply(table1, targets), head(table1), ids, ElementType.FLOAT32);
           return List.of(again);
         };
     Operation composed =
@@ -203,12 +210,14 @@ class NextTokenLossTest {
     var head = rounded(random, 63, 7);
     var targets = targets(63, 2, 165);
     Threads.count(1);
-    double loss = NextTokenLoss.apply(hidden, head, targets, ElementType.FLOAT32).item();
+    double loss = NextTokenLoss.apply(hidden, head(head), targets, ElementType.FLOAT32).item();
     for (int threads = 1; threads <= 3; threads++) {
       Threads.count(threads);
-      assertEquals(loss, NextTokenLoss.apply(hidden, head, targets, ElementType.FLOAT32).item());
+      assertEquals(
+          loss, NextTokenLoss.apply(hidden, head(head), targets, ElementType.FLOAT32).item());
       try (var _ = Scope.withoutGradient()) {
-        assertEquals(loss, NextTokenLoss.apply(hidden, head, targets, ElementType.FLOAT32).item());
+        assertEquals(
+            loss, NextTokenLoss.apply(hidden, head(head), targets, ElementType.FLOAT32).item());
       }
     }
   }

@@ -11,6 +11,7 @@ import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
@@ -182,7 +183,7 @@ class ResidualNormTest {
   }
 
   private static Tensor linear(@Nullable Precision precision, Tensor x, Tensor weight) {
-    return precision == null ? x.linear(weight) : precision.linear(x, weight);
+    return precision == null ? x.linear(weight) : precision.linear(x, new Weight("w", weight));
   }
 
   @Test

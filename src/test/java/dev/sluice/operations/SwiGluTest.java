@@ -10,6 +10,7 @@ import dev.sluice.tensor.Differentiated.Operation;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
@@ -41,7 +42,10 @@ class SwiGluTest {
 
   private static SwiGlu.Weights weights(List<Tensor> given, int expert) {
     int at = 1 + 3 * expert;
-    return new SwiGlu.Weights(given.get(at), given.get(at + 1), given.get(at + 2));
+    return new SwiGlu.Weights(
+        new Weight("gate", given.get(at)),
+        new Weight("up", given.get(at + 1)),
+        new Weight("down", given.get(at + 2)));
   }
 
   /// @return of x, gate, up and down
@@ -50,7 +54,7 @@ class SwiGluTest {
   }
 
   private static Tensor definition(Tensor x, SwiGlu.Weights w) {
-    return x.linear(w.gate()).silu().times(x.linear(w.up())).linear(w.down());
+    return x.linear(w.gate().leaf()).silu().times(x.linear(w.up().leaf())).linear(w.down().leaf());
   }
 
   private static Operation exactly() {

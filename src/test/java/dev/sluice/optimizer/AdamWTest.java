@@ -11,6 +11,7 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -40,7 +41,7 @@ class AdamWTest {
         Operations.COMPOSED.adamW(
             List.of(
                 new AdamWUpdate(
-                    composed,
+                    new Weight("w", composed),
                     g,
                     first,
                     second,
@@ -114,7 +115,7 @@ class AdamWTest {
     Operations.COMPOSED.adamW(
         List.of(
             new AdamWUpdate(
-                composed,
+                new Weight("w", composed),
                 gradient,
                 Tensor.zeros(ElementType.FLOAT32, parameter.shape()),
                 Tensor.zeros(ElementType.FLOAT32, parameter.shape()),

@@ -164,7 +164,7 @@ class MemoryPoolTest {
       try (var inner = Scope.open()) {
         product = inner.keep(tensor(ELEMENTS).fill(3).times(factor).sum());
         var x = tensor(ELEMENTS).fill(2).reshape(ELEMENTS, 1);
-        linear = inner.keep(Precision.FLOAT32.linear(x, weight));
+        linear = inner.keep(Precision.FLOAT32.linear(x, new Weight("w", weight)));
       }
       for (int i = 0; i < 6; i++) {
         tensor(ELEMENTS).fill(Double.NaN);

@@ -110,12 +110,14 @@ class ScopeTest {
   @Test
   void tensorsOfNoScopeOutliveTheGraph() {
     var x = Tensor.of(new float[] {1, 2, 3}, 1, 3).requireGradient(true);
-    var weight = Tensor.of(new float[] {4, 5, 6}, 1, 3).requireGradient(true);
+    var leaf = Tensor.of(new float[] {4, 5, 6}, 1, 3).requireGradient(true);
+    var weight = new Weight("w", leaf);
+    leaf.close();
     for (int i = 1; i <= 3; i++) {
       try (var _ = Scope.open()) {
         Precision.FLOAT32.linear(x, weight).backward(Tensor.of(new float[] {1}, 1, 1));
         assertArrayEquals(new float[] {4f * i, 5f * i, 6f * i}, x.gradient().floats());
-        assertArrayEquals(new float[] {1f * i, 2f * i, 3f * i}, weight.gradient().floats());
+        assertArrayEquals(new float[] {1f * i, 2f * i, 3f * i}, leaf.gradient().floats());
       }
     }
     assertArrayEquals(new float[] {1, 2, 3}, x.floats());
@@ -129,7 +131,9 @@ class ScopeTest {
   @CsvSource({"0,1,2", "2,1,0", "1,0,2", "1,2,0"})
   void viewsOfAResultOfNoScopeAreClosedByThemselves(int first, int second, int third) {
     var x = Tensor.of(new float[100_000], 1, 100_000).fill(2).requireGradient(true);
-    var weight = Tensor.of(new float[] {3}, 1, 1).requireGradient(true);
+    var leaf = Tensor.of(new float[] {3}, 1, 1).requireGradient(true);
+    var weight = new Weight("w", leaf);
+    leaf.close();
     long[] addresses = new long[3];
     for (int pass = 0; pass < addresses.length; pass++) {
       var rows = x.reshape(100_000, 1);
@@ -145,11 +149,14 @@ class ScopeTest {
       all.get(second).close();
       try (var _ = Scope.open()) { // the last one still leads the gradient to the leaves
         var last = all.get(third).reshape(100_000, 1);
-        Precision.FLOAT32.linear(last, Tensor.of(new float[] {1}, 1, 1)).sum().backward();
-        assertArrayEquals(new float[] {2 * 100_000}, weight.gradient().floats());
+        Precision.FLOAT32
+            .linear(last, new Weight("one", Tensor.of(new float[] {1}, 1, 1)))
+            .sum()
+            .backward();
+        assertArrayEquals(new float[] {2 * 100_000}, leaf.gradient().floats());
         assertEquals(3, x.gradient().max().item());
         x.clearGradient();
-        weight.clearGradient();
+        leaf.clearGradient();
       }
       all.get(third).close();
       assertThrows(RuntimeException.class, all.get(third)::elements);

@@ -1,5 +1,6 @@
 package dev.sluice.training;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -11,6 +12,7 @@ import dev.sluice.distributed.GradientExchange;
 import dev.sluice.operations.Precision;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.tensor.Device;
+import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
@@ -215,10 +217,38 @@ class DataParallelTest {
     }
   }
 
-  private static long bytes(Parameters parameters) {
-    return parameters.all().values().stream()
-        .mapToLong(tensor -> tensor.elements() * Float.BYTES)
-        .sum();
+  /// What another rank has moved comes past libtorch; the next product takes it.
+  @Test
+  void productsTakeTheWeightsThatOtherRanksMoved() throws Exception {
+    var shape = Runs.config().decoder(256);
+    TwoRanks.run(
+        replicas -> {
+          try (var decoder = Decoder.initialize(shape, Precision.BFLOAT16, Device.CPU, 1)) {
+            var exchange = new GradientExchange(replicas, decoder.parameters(), 1);
+            try (var trainer =
+                new Trainer(
+                    decoder,
+                    new AdamW.Settings(0.9, 0.95, 1e-8, 0.1),
+                    config().optimization().scheduleOf(),
+                    1e-2,
+                    1,
+                    exchange)) {
+              var random = new Random(replicas.rank());
+              for (int step = 1; step <= 2; step++) {
+                trainer.step(step, List.of(random.longs(2 * 33, 0, 256).toArray()), 2, 32);
+                for (var weight : decoder.parameters().weights().values()) {
+                  var now = weight.leaf().detach().to(ElementType.BFLOAT16).floats();
+                  assertArrayEquals(now, weight.of(ElementType.BFLOAT16).floats(), weight.name());
+                }
+              }
+            }
+          }
+          return 0;
+        });
+  }
+
+  private static long bytes(Map<String, Tensor> tensors) {
+    return tensors.values().stream().mapToLong(tensor -> tensor.elements() * Float.BYTES).sum();
   }
 
   // ---------------------------------------------------------------- agreement

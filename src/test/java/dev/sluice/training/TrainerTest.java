@@ -85,6 +85,29 @@ class TrainerTest {
     }
   }
 
+  /// A step, also of several micro-batches, is computed with the weights that the step before left:
+  /// a model that is made of copies of them has the same loss, bit for bit.
+  @ParameterizedTest
+  @EnumSource(Precision.class)
+  void everyStepTakesTheWeightsAsTheyAre(Precision precision) {
+    try (var decoder = decoder(precision);
+        var trainer = trainer(decoder, 1e-2)) {
+      for (int step = 1; step <= 3; step++) {
+        long[] batch = batch(3);
+        double expected;
+        try (var copy = decoder(precision);
+            var same = trainer(copy, 0)) {
+          decoder
+              .parameters()
+              .all()
+              .forEach((name, tensor) -> copy.parameters().get(name).detach().copyFrom(tensor));
+          expected = same.step(step, List.of(batch, batch), 3, T).loss();
+        }
+        assertEquals(expected, trainer.step(step, List.of(batch, batch), 3, T).loss());
+      }
+    }
+  }
+
   @Test
   void theSameSeedTakesTheSameSteps() {
     double[] losses = new double[2];
