@@ -641,11 +641,12 @@ public final class Conversion {
     try (var decoder = load(source)) {
       ours = logits(decoder);
       if (isRounded) {
-        var tensors = decoder.parameters().all();
         for (var whole : wholes.values()) {
           for (var part : whole.parts) {
-            var tensor = Objects.requireNonNull(tensors.get(part.parameter.name()));
-            round(tensor.memory(), whole.tensor.type(), true);
+            decoder
+                .parameters()
+                .weight(part.parameter.name())
+                .write(numbers -> round(numbers, whole.tensor.type(), true));
           }
         }
         mirrored = largest(ours, logits(decoder));
