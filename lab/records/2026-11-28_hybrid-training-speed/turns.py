@@ -6,7 +6,7 @@ import json, pathlib, statistics as st, subprocess, sys, tempfile
 
 here = pathlib.Path(__file__).resolve().parent
 SHAPE = "384,8,6,2,1024,256,2048,4"
-WARM = 3
+WARM = 2
 
 
 def start(command):
