@@ -30,7 +30,12 @@ public record Rotary(double theta, RopeScaling scaling, double share) {
   }
 
   /// How many elements of a head turn, as `transformers` rounds it.
-  public int dimensions(int headDim) {
+  int dimensions(int headDim) {
     return (int) (headDim * share);
+  }
+
+  /// The frequencies of a head, one for each pair of elements that turns, in radians a position.
+  public float[] inverseFrequencies(int headDim) {
+    return scaling.inverseFrequencies(theta, dimensions(headDim));
   }
 }

@@ -15,8 +15,7 @@ public final class RotaryEmbedding {
   private final double attentionFactor;
 
   public RotaryEmbedding(Rotary rotary, int headSize) {
-    this.inverseFrequencies =
-        rotary.scaling().inverseFrequencies(rotary.theta(), rotary.dimensions(headSize));
+    this.inverseFrequencies = rotary.inverseFrequencies(headSize);
     this.attentionFactor = rotary.scaling().scale();
   }
 

@@ -4,7 +4,6 @@ import dev.sluice.attention.AttentionConfig;
 import dev.sluice.attention.Biases;
 import dev.sluice.attention.Positions;
 import dev.sluice.checkpoint.ConfigReader.RotaryDefaults;
-import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Experts;
 import dev.sluice.decoder.FeedForwardConfig;
 import dev.sluice.decoder.Glu;
@@ -15,7 +14,6 @@ import dev.sluice.decoder.SharedExpert;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.RmsNorm;
 import java.util.List;
-import java.util.Objects;
 import java.util.Optional;
 import java.util.Set;
 import tools.jackson.databind.node.ObjectNode;
@@ -76,7 +74,7 @@ final class Afmoe implements Family {
     int hiddenSize = config.size("hidden_size", 2048);
     int width = config.size("intermediate_size", 6144);
     int expertWidth = config.size("moe_intermediate_size", 1408);
-    int layers = config.size("num_hidden_layers", 32);
+    int layers = config.layers(32);
     int dense = config.size("num_dense_layers", 1);
     int heads = config.size("num_attention_heads", 16);
     int keyValueHeads =
@@ -87,7 +85,6 @@ final class Afmoe implements Family {
     var norm = new RmsNorm(config.epsilon(1e-5), false);
     boolean tied = config.flag("tie_word_embeddings", false);
     double range = config.number("initializer_range", 0.02);
-    int shared = config.size("num_shared_experts", 2);
     config.require("score_func", "sigmoid");
     config.require("route_norm", true);
     var experts =
@@ -101,18 +98,15 @@ final class Afmoe implements Family {
                 false,
                 true,
                 0),
-            shared == 0
-                ? SharedExpert.NONE
-                : new SharedExpert(Math.multiplyExact(shared, expertWidth), false, new Glu.Swish()),
+            shared(config, expertWidth),
             0,
             0);
-    int every = Objects.requireNonNullElse(keys.integer("global_attn_every_n_layers"), 4);
+    int every = config.interval("global_attn_every_n_layers", 4);
     List<String> kinds =
         config.layerTypes(
             layers,
             List.of(ConfigReader.SLIDING, ConfigReader.FULL),
-            layer ->
-                (layer + 1) % Math.max(1, every) == 0 ? ConfigReader.FULL : ConfigReader.SLIDING);
+            layer -> (layer + 1) % every == 0 ? ConfigReader.FULL : ConfigReader.SLIDING);
     int window = config.window(kinds, 1024);
     boolean scaled = config.flag("mup_enabled", false);
     boolean biases = config.flag("attention_bias", false);
@@ -144,12 +138,16 @@ final class Afmoe implements Family {
         GatePacking.SEPARATE);
   }
 
-  // ---------------------------------------------------------------- writing
-
-  @Override
-  public GatePacking packing(DecoderConfig decoder) {
-    return GatePacking.SEPARATE;
+  /// All shared experts as one.
+  private static SharedExpert shared(ConfigReader config, int expertWidth) {
+    int count = config.size("num_shared_experts", 2);
+    AttentionConfig.requireWidth(
+        "num_shared_experts %d of moe_intermediate_size %d".formatted(count, expertWidth),
+        (double) count * expertWidth);
+    return new SharedExpert(count * expertWidth, false, new Glu.Swish());
   }
+
+  // ---------------------------------------------------------------- writing
 
   @Override
   public void write(ModelConfig model, ObjectNode json) {

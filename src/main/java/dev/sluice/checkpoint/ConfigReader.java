@@ -459,6 +459,23 @@ final class ConfigReader {
     return uniform.withLayers(IntStream.range(0, layers).mapToObj(layer).toList());
   }
 
+  /// `num_hidden_layers`.
+  int layers(@Nullable Integer otherwise) {
+    return requirePositive("num_hidden_layers", size("num_hidden_layers", otherwise));
+  }
+
+  private static int requirePositive(String key, int value) {
+    if (value < 1) {
+      throw new InvalidInputException("%s must be positive, not %d".formatted(key, value));
+    }
+    return value;
+  }
+
+  /// Every how many layers one is of another kind.
+  int interval(String key, int otherwise) {
+    return requirePositive(key, Objects.requireNonNullElse(keys.integer(key), otherwise));
+  }
+
   /// `max_position_embeddings`.
   int longest() {
     return longest(32_768);
@@ -519,11 +536,7 @@ final class ConfigReader {
   /// Which layers have experts (`modeling_qwen3_moe.py`, `Qwen3MoeDecoderLayer`): every
   /// `decoder_sparse_step`-th that is not among `mlp_only_layers`.
   IntPredicate sparseLayers() {
-    Integer given = keys.integer("decoder_sparse_step");
-    int every = given == null ? 1 : given;
-    if (every < 1) {
-      throw new InvalidInputException("decoder_sparse_step must be positive, not " + every);
-    }
+    int every = interval("decoder_sparse_step", 1);
     Set<Integer> dense = new HashSet<>();
     JsonNode named = keys.value("mlp_only_layers");
     if (named != null) {
@@ -560,11 +573,7 @@ final class ConfigReader {
       throw new InvalidInputException(
           "sliding_window is null, but layers are called %s; give the window".formatted(SLIDING));
     }
-    int window = size("sliding_window", otherwise);
-    if (window < 1) {
-      throw new InvalidInputException("sliding_window must be positive, not " + window);
-    }
-    return window;
+    return requirePositive("sliding_window", size("sliding_window", otherwise));
   }
 
   /// Gated DeltaNet (`configuration_qwen3_next.py`, `configuration_qwen3_5.py`).

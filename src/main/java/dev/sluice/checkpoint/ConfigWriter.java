@@ -23,8 +23,7 @@ final class ConfigWriter {
   /// All that Qwen3 and [Sluice] say besides gates and variants, in the order in which older
   /// versions wrote it.
   static void sizes(ObjectNode json, DecoderConfig decoder) {
-    var attention =
-        decoder.layers().stream().flatMap(layer -> layer.attention().stream()).findFirst();
+    var attention = decoder.firstAttention();
     var sparse = sparse(decoder);
     json.put("vocab_size", decoder.vocabSize());
     json.put("hidden_size", decoder.hiddenSize());
@@ -86,7 +85,7 @@ final class ConfigWriter {
 
   /// The heads of models whose attention layers are alike.
   static void attention(ObjectNode json, DecoderConfig decoder) {
-    var attention = attention(decoder);
+    var attention = decoder.firstAttention().orElseThrow();
     heads(json, attention);
     json.put("attention_bias", attention.biases().queryKeyValue());
   }
@@ -123,14 +122,6 @@ final class ConfigWriter {
     if (attentionFactor != null) {
       rope.put("attention_factor", attentionFactor);
     }
-  }
-
-  /// The first layer's of those with softmax attention.
-  static AttentionConfig attention(DecoderConfig decoder) {
-    return decoder.layers().stream()
-        .flatMap(layer -> layer.attention().stream())
-        .findFirst()
-        .orElseThrow();
   }
 
   /// Those of the layers that have a window; empty where none has.

@@ -24,10 +24,16 @@ interface Family {
   ModelConfig read(ConfigReader config);
 
   /// Writes the configuration of a model that it [#writes].
-  void write(ModelConfig model, ObjectNode json);
+  default void write(ModelConfig model, ObjectNode json) {
+    throw new InvalidInputException(
+        "models of the family %s are read, not written; no file would say what they are"
+            .formatted(modelTypes().stream().sorted().findFirst().orElseThrow()));
+  }
 
   /// Where it stores the gate of a model that is made here.
-  GatePacking packing(DecoderConfig decoder);
+  default GatePacking packing(DecoderConfig decoder) {
+    return GatePacking.SEPARATE;
+  }
 
   /// Where it can store the gate: not everything else reads what Sluice does.
   default List<GatePacking> packings() {

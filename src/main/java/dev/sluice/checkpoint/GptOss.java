@@ -8,7 +8,6 @@ import dev.sluice.attention.RopeScaling;
 import dev.sluice.attention.Rotary;
 import dev.sluice.attention.SoftmaxSink;
 import dev.sluice.checkpoint.ConfigReader.RotaryDefaults;
-import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Experts;
 import dev.sluice.decoder.FeedForwardConfig;
 import dev.sluice.decoder.Glu;
@@ -69,7 +68,7 @@ final class GptOss implements Family {
     int vocabSize = config.size("vocab_size", 201_088);
     int hiddenSize = config.size("hidden_size", 2880);
     int width = config.size("intermediate_size", 2880);
-    int layers = config.size("num_hidden_layers", 36);
+    int layers = config.layers(36);
     int heads = config.size("num_attention_heads", 64);
     int keyValueHeads = config.size("num_key_value_heads", 8);
     int headDim = config.size("head_dim", 64);
@@ -141,11 +140,6 @@ final class GptOss implements Family {
   // ---------------------------------------------------------------- writing
 
   @Override
-  public GatePacking packing(DecoderConfig decoder) {
-    return GatePacking.SEPARATE;
-  }
-
-  @Override
   public void write(ModelConfig model, ObjectNode json) {
     var decoder = model.decoder();
     var feedForward = decoder.feedForward();
@@ -154,7 +148,7 @@ final class GptOss implements Family {
     ConfigWriter.attention(json, decoder);
     ConfigWriter.rotary(
         json.putObject("rope_parameters"),
-        ConfigWriter.attention(decoder).positions().rotary().orElseThrow());
+        decoder.firstAttention().orElseThrow().positions().rotary().orElseThrow());
     ConfigWriter.layerTypes(json, decoder);
     ConfigWriter.windows(decoder).ifPresent(window -> json.put("sliding_window", window));
     json.put("intermediate_size", feedForward.intermediateSize());

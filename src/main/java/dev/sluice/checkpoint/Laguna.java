@@ -7,7 +7,6 @@ import dev.sluice.attention.Biases;
 import dev.sluice.attention.Positions;
 import dev.sluice.attention.Rotary;
 import dev.sluice.checkpoint.ConfigReader.RotaryDefaults;
-import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Experts;
 import dev.sluice.decoder.FeedForwardConfig;
 import dev.sluice.decoder.Glu;
@@ -29,7 +28,6 @@ import java.util.Objects;
 import java.util.Optional;
 import java.util.Set;
 import tools.jackson.databind.JsonNode;
-import tools.jackson.databind.node.ObjectNode;
 
 /// Laguna (`configuration_laguna.py`, `modeling_laguna.py`): a softplus gate, headwise or
 /// elementwise, and layers that differ in their heads, windows and rotation. It is read, not
@@ -76,7 +74,7 @@ final class Laguna implements Family {
     int hiddenSize = config.size("hidden_size", 2048);
     int width = config.size("intermediate_size", 8192);
     int expertWidth = config.size("moe_intermediate_size", 512);
-    int layers = config.size("num_hidden_layers", 40);
+    int layers = config.layers(40);
     int heads = config.size("num_attention_heads", 48);
     int keyValueHeads = config.size("num_key_value_heads", 8);
     int headDim = config.size("head_dim", 128);
@@ -188,21 +186,6 @@ final class Laguna implements Family {
               "gating is %s; only true, per-head and per-element are known"
                   .formatted(Printable.brief(Objects.requireNonNull(gating), 60)));
     };
-  }
-
-  @Override
-  public boolean writes(DecoderConfig decoder) {
-    return false;
-  }
-
-  @Override
-  public GatePacking packing(DecoderConfig decoder) {
-    return GatePacking.SEPARATE;
-  }
-
-  @Override
-  public void write(ModelConfig model, ObjectNode json) {
-    throw new InvalidInputException("models of the family laguna are read, not written");
   }
 
   @Override

@@ -113,9 +113,8 @@ public final class ModelConfig {
   @Nullable Gate packedGate() {
     return packing == GatePacking.SEPARATE
         ? null
-        : decoder.layers().stream()
-            .flatMap(layer -> layer.attention().stream())
-            .findFirst()
+        : decoder
+            .firstAttention()
             .map(attention -> Qwen3.paperGate(attention.gates()))
             .orElse(null);
   }

@@ -82,7 +82,7 @@ final class Qwen3 implements Family {
         mixture
             ? config.size("moe_intermediate_size", 768)
             : config.size("intermediate_size", 22_016);
-    int layers = config.size("num_hidden_layers", mixture ? 24 : 32);
+    int layers = config.layers(mixture ? 24 : 32);
     int heads = config.size("num_attention_heads", 32);
     int keyValueHeads =
         !mixture && keys.names("num_key_value_heads") && !keys.has("num_key_value_heads")
@@ -242,7 +242,7 @@ final class Qwen3 implements Family {
     if (!mixture && ConfigWriter.windows(decoder).isPresent()) {
       ConfigWriter.layerTypes(json, decoder);
     }
-    Gate gate = paperGate(ConfigWriter.attention(decoder).gates());
+    Gate gate = paperGate(decoder.firstAttention().orElseThrow().gates());
     if (!mixture || gate != null) {
       json.put(HEADWISE, gate != null && gate.granularity() == Granularity.HEADWISE);
       json.put(ELEMENTWISE, gate != null && gate.granularity() == Granularity.ELEMENTWISE);

@@ -44,6 +44,7 @@ final class Qwen35 extends QwenHybrid {
     boolean mixture = config.type().equals(MIXTURE) || config.type().equals(MIXTURE_WHOLE);
     boolean whole = config.type().equals(DENSE_WHOLE) || config.type().equals(MIXTURE_WHOLE);
     var text = whole ? text(config, mixture ? MIXTURE : DENSE) : config;
+    text.require("norm_topk_prob", true); // its code asks nobody
     var decoder = read(text, mixture ? OF_MIXTURE : OF_DENSE, _ -> true, true);
     if (whole) {
       Boolean tied = config.keys().flag("tie_word_embeddings");

@@ -14,7 +14,6 @@ import dev.sluice.decoder.SharedExpert;
 import dev.sluice.gate.Gate;
 import dev.sluice.tensor.RmsNorm;
 import java.util.List;
-import java.util.Objects;
 import java.util.Set;
 import java.util.function.IntPredicate;
 import org.jspecify.annotations.Nullable;
@@ -81,7 +80,7 @@ abstract class QwenHybrid implements Family {
         config.size(
             defaults.mixture() ? "moe_intermediate_size" : "intermediate_size",
             defaults.intermediateSize);
-    int layers = config.size("num_hidden_layers", defaults.layers);
+    int layers = config.layers(defaults.layers);
     int heads = config.size("num_attention_heads", defaults.heads);
     int keyValueHeads = config.size("num_key_value_heads", defaults.keyValueHeads);
     int headDim = config.size("head_dim", 256);
@@ -102,11 +101,7 @@ abstract class QwenHybrid implements Family {
     var sparse = new FeedForwardConfig(hiddenSize, width, experts);
     var dense = defaults.mixture() ? config.dense(hiddenSize, layers, isSparse, 5632) : sparse;
     List<String> kinds = config.layerTypes(layers, List.of(ConfigReader.FULL, ConfigReader.LINEAR));
-    int interval = Objects.requireNonNullElse(keys.integer("full_attention_interval"), 4);
-    if (interval < 1) {
-      throw new InvalidInputException(
-          "full_attention_interval must be positive, not %d".formatted(interval));
-    }
+    int interval = config.interval("full_attention_interval", 4);
     Boolean gated = keys.flag("attn_output_gate");
     if (gated != null && !gated) {
       throw new InvalidInputException(
@@ -156,7 +151,7 @@ abstract class QwenHybrid implements Family {
     ConfigWriter.attention(json, decoder);
     ConfigWriter.rotary(
         json.putObject("rope_parameters"),
-        ConfigWriter.attention(decoder).positions().rotary().orElseThrow());
+        decoder.firstAttention().orElseThrow().positions().rotary().orElseThrow());
     ConfigWriter.layerTypes(json, decoder);
     ConfigWriter.deltaNet(json, decoder);
     json.put("attn_output_gate", true);

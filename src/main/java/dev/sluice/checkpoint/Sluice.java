@@ -7,7 +7,6 @@ import dev.sluice.attention.SdpaNonlinearity;
 import dev.sluice.attention.SoftmaxSink;
 import dev.sluice.attention.SwitchHead;
 import dev.sluice.checkpoint.ConfigReader.RotaryDefaults;
-import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Experts;
 import dev.sluice.decoder.FeedForwardConfig;
 import dev.sluice.decoder.LayerConfig;
@@ -76,7 +75,7 @@ final class Sluice implements Family {
     int vocabSize = config.size("vocab_size", null);
     int hiddenSize = config.size("hidden_size", null);
     int width = config.size(mixture ? "moe_intermediate_size" : "intermediate_size", null);
-    int layers = config.size("num_hidden_layers", null);
+    int layers = config.layers(null);
     int longest = config.longest();
     var norm = new RmsNorm(config.epsilon(1e-6), false);
     boolean tied = config.flag("tie_word_embeddings", false);
@@ -182,11 +181,6 @@ final class Sluice implements Family {
   // ---------------------------------------------------------------- writing
 
   @Override
-  public GatePacking packing(DecoderConfig decoder) {
-    return GatePacking.SEPARATE;
-  }
-
-  @Override
   public void write(ModelConfig model, ObjectNode json) {
     var decoder = model.decoder();
     ConfigWriter.head(json, "SluiceForCausalLM", TYPE);
@@ -196,8 +190,7 @@ final class Sluice implements Family {
       ConfigWriter.layerTypes(json, decoder);
       ConfigWriter.deltaNet(json, decoder);
     }
-    var attention =
-        decoder.layers().stream().flatMap(layer -> layer.attention().stream()).findFirst();
+    var attention = decoder.firstAttention();
     var gates = json.putArray("gates");
     attention.ifPresent(each -> each.gates().forEach(gate -> gates.add(gate.name())));
     var variant = attention.map(AttentionConfig::variant).orElse(AttentionVariant.PLAIN);

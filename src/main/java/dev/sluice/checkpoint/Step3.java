@@ -32,7 +32,6 @@ import java.util.function.IntUnaryOperator;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import tools.jackson.databind.JsonNode;
-import tools.jackson.databind.node.ObjectNode;
 
 /// Step-3.5 and the text part of Step-3.7 (`configuration_step3p7.py`, `modeling_step3p7.py`): a
 /// headwise gate with a matrix of its own, zero-centred norms, windows in some layers, which have
@@ -126,7 +125,7 @@ final class Step3 implements Family {
     int hiddenSize = config.size("hidden_size", 4096);
     int width = config.size("intermediate_size", 11_264);
     int expertWidth = config.size("moe_intermediate_size", 1280);
-    int layers = config.size("num_hidden_layers", 45);
+    int layers = config.layers(45);
     int heads = config.size("num_attention_heads", 64);
     int keyValueHeads = first(config, 8, "num_attention_groups", "num_key_value_heads");
     int headDim = config.size("head_dim", 128);
@@ -367,22 +366,7 @@ final class Step3 implements Family {
     return rotary;
   }
 
-  // ---------------------------------------------------------------- writing
-
-  @Override
-  public boolean writes(DecoderConfig decoder) {
-    return false;
-  }
-
-  @Override
-  public GatePacking packing(DecoderConfig decoder) {
-    return GatePacking.SEPARATE;
-  }
-
-  @Override
-  public void write(ModelConfig model, ObjectNode json) {
-    throw new InvalidInputException("models of the family step3p5 are read, not written");
-  }
+  // ---------------------------------------------------------------- weights
 
   @Override
   public List<Placement> places(ModelConfig model, Parameter parameter) {

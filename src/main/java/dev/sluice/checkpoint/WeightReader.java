@@ -230,17 +230,16 @@ final class WeightReader {
   /// Whether stored rotary frequencies are those that the configuration gives, within what their
   /// type can hold.
   private boolean areOurFrequencies(Entry entry) {
-    var attention = ConfigWriter.attention(decoder);
-    var turning = attention.positions().rotary();
-    if (turning.isEmpty()) {
-      return false;
-    }
     float[] ours =
-        turning
-            .get()
-            .scaling()
-            .inverseFrequencies(
-                turning.get().theta(), turning.get().dimensions(attention.headDim()));
+        decoder
+            .firstAttention()
+            .flatMap(
+                attention ->
+                    attention
+                        .positions()
+                        .rotary()
+                        .map(rotary -> rotary.inverseFrequencies(attention.headDim())))
+            .orElse(new float[0]);
     if (!entry.type().isFloatingPoint() || !entry.shape().equals(List.of((long) ours.length))) {
       return false;
     }

@@ -13,6 +13,7 @@ import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.function.ToIntFunction;
 import java.util.function.ToLongFunction;
 import java.util.function.UnaryOperator;
@@ -174,6 +175,11 @@ public record DecoderConfig(
   /// The softmax attention of all layers that have one.
   public AttentionConfig attention() {
     return common(layers.stream().flatMap(layer -> layer.attention().stream()));
+  }
+
+  /// The softmax attention of the first layer that has one; empty where none has.
+  public Optional<AttentionConfig> firstAttention() {
+    return layers.stream().flatMap(layer -> layer.attention().stream()).findFirst();
   }
 
   /// The feed-forward layer of all layers.

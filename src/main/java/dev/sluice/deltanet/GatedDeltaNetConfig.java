@@ -1,5 +1,7 @@
 package dev.sluice.deltanet;
 
+import dev.sluice.InvalidInputException;
+import dev.sluice.attention.AttentionConfig;
 import dev.sluice.operations.DeltaHeads;
 import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.ParameterSpec.Initial;
@@ -16,8 +18,18 @@ public record GatedDeltaNetConfig(
     int hiddenSize, DeltaHeads heads, int convolutionWidth, double rmsNormEps) {
   public GatedDeltaNetConfig {
     if (convolutionWidth < 1) {
-      throw new IllegalArgumentException("a convolution over " + convolutionWidth + " tokens");
+      throw new InvalidInputException(
+          "linear_conv_kernel_dim must be positive, not " + convolutionWidth);
     }
+    AttentionConfig.requireWidth("linear_conv_kernel_dim " + convolutionWidth, convolutionWidth);
+    requireWidth("linear_num_key_heads", heads.keyHeads(), "linear_key_head_dim", heads.keyWidth());
+    requireWidth(
+        "linear_num_value_heads", heads.valueHeads(), "linear_value_head_dim", heads.valueWidth());
+  }
+
+  private static void requireWidth(String heads, int count, String head, int width) {
+    AttentionConfig.requireWidth(
+        "%s %d of %s %d".formatted(heads, count, head, width), (double) count * width);
   }
 
   /// N · V.

@@ -1,5 +1,6 @@
 package dev.sluice.operations;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.tensor.Tensor;
 
 /// How the channels of a token are made of queries, keys and values.
@@ -11,14 +12,20 @@ import dev.sluice.tensor.Tensor;
 /// @param valueWidth elements of a value
 public record DeltaHeads(int keyHeads, int valueHeads, int keyWidth, int valueWidth) {
   public DeltaHeads {
-    if (keyHeads < 1 || keyWidth < 1 || valueWidth < 1) {
-      throw new IllegalArgumentException(
-          "key heads, key width and value width must be positive, not %d, %d and %d"
-              .formatted(keyHeads, keyWidth, valueWidth));
+    requirePositive("linear_num_key_heads", keyHeads);
+    requirePositive("linear_num_value_heads", valueHeads);
+    requirePositive("linear_key_head_dim", keyWidth);
+    requirePositive("linear_value_head_dim", valueWidth);
+    if (valueHeads % keyHeads != 0) {
+      throw new InvalidInputException(
+          "linear_num_value_heads (%d) is not a multiple of linear_num_key_heads (%d); choose one that is"
+              .formatted(valueHeads, keyHeads));
     }
-    if (valueHeads < 1 || valueHeads % keyHeads != 0) {
-      throw new IllegalArgumentException(
-          valueHeads + " value heads are no multiple of " + keyHeads + " key heads");
+  }
+
+  private static void requirePositive(String name, int value) {
+    if (value < 1) {
+      throw new InvalidInputException(name + " must be positive, not " + value);
     }
   }
 

@@ -74,9 +74,7 @@ public final class PaperTables {
   /// 15A2B mixture of experts, 400 B tokens.
   private static List<Variant> table1(DecoderConfig base) {
     var attention =
-        base.layers().stream()
-            .flatMap(layer -> layer.attention().stream())
-            .findFirst()
+        base.firstAttention()
             .orElseThrow(
                 () ->
                     new InvalidInputException(

@@ -189,21 +189,13 @@ public record ShapeSettings(
     var words = words(layersPattern);
     String word = words.get(index % words.size());
     boolean linear = word.equals(NAMED) ? layer.attention().isEmpty() : word.equals(DELTA_NET);
-    var attention = attention(layer.attention().orElseGet(() -> firstAttention(named)), named);
+    var attention = attention(layer.attention().or(named::firstAttention).orElseThrow(), named);
     if (slidingWindow > 0 && (word.equals(SLIDING) || !words.contains(SLIDING))) {
       attention = attention.with(attention.positions().withWindow(slidingWindow));
     }
     return linear
         ? new MixerConfig.DeltaNet(deltaNet(named, layer, attention))
         : new MixerConfig.SoftmaxAttention(attention);
-  }
-
-  /// The first attention of a named model, all of which have some.
-  static AttentionConfig firstAttention(DecoderConfig named) {
-    return named.layers().stream()
-        .flatMap(layer -> layer.attention().stream())
-        .findFirst()
-        .orElseThrow();
   }
 
   private AttentionConfig attention(AttentionConfig of, DecoderConfig named) {

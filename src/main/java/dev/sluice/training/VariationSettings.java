@@ -60,7 +60,7 @@ public record VariationSettings(
       return List.of();
     }
     if (gate.equals("model")) {
-      return ShapeSettings.firstAttention(Decoders.named(model)).gates();
+      return Decoders.named(model).firstAttention().orElseThrow().gates();
     }
     return Arrays.stream(gate.split("\\+")).map(Gate::parse).toList();
   }

@@ -27,6 +27,8 @@ import java.util.Map;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// The files of a checkpoint that comes from elsewhere.
 class CheckpointFuzzTest {
@@ -110,22 +112,35 @@ class CheckpointFuzzTest {
     assertTrue(outcome.refused() > 0 && outcome.read() > 0, outcome::toString);
   }
 
-  @Test
-  void configOfTransformers() throws IOException {
-    Path from = TestData.GOLDEN.resolve("qwen3-yarn");
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "qwen3-yarn",
+        "qwen3-next",
+        "qwen3.5-sees",
+        "qwen3.5-moe",
+        "afmoe",
+        "gpt-oss",
+        "laguna-element",
+        "step3.7"
+      })
+  void configOfTransformers(String family) throws IOException {
+    Path from = TestData.GOLDEN.resolve(family);
     Files.copy(
         from.resolve("model.safetensors"),
         model.resolve("model.safetensors"),
         StandardCopyOption.REPLACE_EXISTING);
     Path file = model.resolve("config.json");
     byte[] good = Files.readAllBytes(from.resolve("config.json"));
-    Fuzz.run(
-        "transformers-config",
-        mutations -> mutations.jsonFile(good),
-        input -> {
-          Files.write(file, input);
-          load();
-        });
+    var outcome =
+        Fuzz.run(
+            "config-of-" + family,
+            mutations -> mutations.jsonFile(good),
+            input -> {
+              Files.write(file, input);
+              load();
+            });
+    assertTrue(outcome.refused() > 0 && outcome.read() > 0, outcome::toString);
   }
 
   @Test

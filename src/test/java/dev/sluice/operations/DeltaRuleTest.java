@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.Differentiated;
 import dev.sluice.tensor.Differentiated.Operation;
@@ -530,8 +531,17 @@ class DeltaRuleTest {
     assertRefused(
         "a factor of at most 1, not 0.1",
         () -> DeltaRule.apply(mixed, growing, rates, null, heads));
-    assertRefused("no multiple of 2", () -> new DeltaHeads(2, 3, 4, 4));
-    assertRefused("must be positive", () -> new DeltaHeads(1, 1, 0, 4));
+    assertRefusedAsInput(
+        "linear_num_value_heads (3) is not a multiple of linear_num_key_heads (2)",
+        () -> new DeltaHeads(2, 3, 4, 4));
+    assertRefusedAsInput(
+        "linear_key_head_dim must be positive, not 0", () -> new DeltaHeads(1, 1, 0, 4));
+  }
+
+  private static void assertRefusedAsInput(
+      String words, org.junit.jupiter.api.function.Executable call) {
+    var refusal = assertThrows(InvalidInputException.class, call);
+    assertTrue(refusal.getMessage().contains(words), refusal.getMessage());
   }
 
   private static void assertRefused(String words, org.junit.jupiter.api.function.Executable call) {
