@@ -9,8 +9,8 @@ SHAPE = "384,8,6,2,1024,256,2048,4"
 WARM = 2
 
 
-def start(command):
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+def start(command, place):
+    return subprocess.Popen(command, cwd=place, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
 def step(process):
@@ -23,9 +23,9 @@ pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 8
 mode = sys.argv[2] if len(sys.argv) > 2 else "compile"
 with tempfile.TemporaryDirectory() as work:
     peer = start([sys.executable, str(here / "train_pytorch_hybrid.py"), "--bf16", "--turns", "--shape", SHAPE]
-                 + (["--compile"] if mode == "compile" else []))
+                 + (["--compile"] if mode == "compile" else []), work)
     sluice = start([str(here / "../../../sluice"), "bench", "train", "--turns", "--shape", SHAPE, "--precision", "bfloat16",
-                    "--layers-pattern", "gdn,gdn,gdn,attention", "--gate", "sdpa-elementwise", "--json", work + "/bench.json"])
+                    "--layers-pattern", "gdn,gdn,gdn,attention", "--gate", "sdpa-elementwise", "--json", "bench.json"], work)
     for _ in range(WARM):
         step(peer), step(sluice)
     rows = []
@@ -43,6 +43,7 @@ with tempfile.TemporaryDirectory() as work:
 record = dict(shape=SHAPE, mode=mode, precision="bfloat16", torch_seconds=[a for a, _ in rows], sluice_seconds=[b for _, b in rows],
               torch_parameters=words[words.index("params") + 1], torch_peak_gigabytes=float(words[words.index("peak") + 1]),
               sluice_peak_gigabytes=round(bench["peak_resident_bytes"] / 1024e6, 3), sluice=bench)
+(here / "raw").mkdir(exist_ok=True)
 (here / f"raw/turns-{mode}.jsonl").write_text(json.dumps(record) + "\n")
 *_, t, b = map(int, SHAPE.split(","))
 x, y = st.median(record["torch_seconds"]), st.median(record["sluice_seconds"])
