@@ -3,8 +3,10 @@ package dev.sluice.files;
 import dev.sluice.InvalidInputException;
 import java.io.IOException;
 import java.nio.channels.FileChannel;
+import java.nio.file.FileSystemException;
 import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.SimpleFileVisitor;
 import java.nio.file.StandardCopyOption;
@@ -26,6 +28,9 @@ public final class WholeDirectory {
   /// Makes `target`, which is not there or an empty directory, appear with all of its contents.
   /// Directories above it are made. Whatever fails, what was written is removed; where that fails
   /// too, the message names it.
+  ///
+  /// @throws InvalidInputException if another process filled the target meanwhile; it stays as it
+  ///   is
   public static void write(Path target, Contents contents) throws IOException {
     Path place = target.toAbsolutePath().normalize();
     Path parent = place.getParent();
@@ -38,10 +43,24 @@ public final class WholeDirectory {
       Files.createDirectory(partial);
       contents.writeTo(partial);
       syncTree(partial);
-      Files.move(partial, place, StandardCopyOption.ATOMIC_MOVE);
+      publish(partial, place);
       sync(parent);
     } catch (IOException | RuntimeException | Error e) {
       removeAfter(e, partial);
+      throw e;
+    }
+  }
+
+  private static void publish(Path partial, Path place) throws IOException {
+    try {
+      Files.move(partial, place, StandardCopyOption.ATOMIC_MOVE);
+    } catch (FileSystemException e) {
+      if (Files.exists(place, LinkOption.NOFOLLOW_LINKS)) {
+        throw new InvalidInputException(
+            "%s appeared while it was being written here, so another command wrote it too; it stays, and what was written here is removed"
+                .formatted(place),
+            e);
+      }
       throw e;
     }
   }
