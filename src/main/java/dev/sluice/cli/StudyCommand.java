@@ -3,6 +3,7 @@ package dev.sluice.cli;
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.decoder.Decoders;
+import dev.sluice.evaluation.HeldOutLoss;
 import dev.sluice.pages.StudyReport;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Numbers;
@@ -329,7 +330,13 @@ final class StudyCommand implements Callable<Integer> {
     public TrainingRun.Listener trial(Trial trial) {
       Interruption.watch();
       long before = stepsBefore.getOrDefault(trial.directory(), 0L);
+      var sinks = new ShownSinks();
       return new TrainingRun.Listener() {
+        @Override
+        public void evaluated(int step, HeldOutLoss heldOut, Map<String, Double> measured) {
+          sinks.measured(measured);
+        }
+
         @Override
         public void stepped(Trainer.Step step, double tokensPerSecond) {
           var elapsed = Duration.ofNanos(System.nanoTime() - began);
@@ -342,10 +349,11 @@ final class StudyCommand implements Callable<Integer> {
                   total,
                   elapsed,
                   remaining.remaining((double) total).orElse(null),
-                  List.of(
-                      trial.arm().name() + " seed " + trial.seed(),
-                      "loss " + Numbers.fixed(step.loss(), 3),
-                      Numbers.count(Math.round(tokensPerSecond)) + " tokens/s")));
+                  sinks.beside(
+                      List.of(
+                          trial.arm().name() + " seed " + trial.seed(),
+                          "loss " + Numbers.fixed(step.loss(), 3),
+                          Numbers.count(Math.round(tokensPerSecond)) + " tokens/s"))));
         }
 
         @Override

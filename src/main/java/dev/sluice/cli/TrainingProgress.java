@@ -14,12 +14,14 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
+import java.util.Map;
 
 /// Prints what a training run tells.
 final class TrainingProgress implements TrainingRun.Listener {
   private final RunConfig config;
   private final RemainingTime remaining = new RemainingTime();
   private final long began = System.nanoTime();
+  private final ShownSinks sinks = new ShownSinks();
 
   TrainingProgress(RunConfig config) {
     this.config = config;
@@ -66,13 +68,15 @@ final class TrainingProgress implements TrainingRun.Listener {
             config.optimization().steps(),
             elapsed,
             remaining.remaining(config.optimization().steps()).orElse(null),
-            List.of(
-                "loss " + Numbers.fixed(step.loss(), 3),
-                Numbers.count(Math.round(tokensPerSecond)) + " tokens/s")));
+            sinks.beside(
+                List.of(
+                    "loss " + Numbers.fixed(step.loss(), 3),
+                    Numbers.count(Math.round(tokensPerSecond)) + " tokens/s"))));
   }
 
   @Override
-  public void evaluated(int step, HeldOutLoss heldOut) {
+  public void evaluated(int step, HeldOutLoss heldOut, Map<String, Double> measured) {
+    sinks.measured(measured);
     Console.note(
         "step %d: held-out %s bits per byte"
             .formatted(step, Numbers.fixed(heldOut.bitsPerByte(), 4)));

@@ -1,12 +1,14 @@
 package dev.sluice.corpus;
 
 import dev.sluice.InvalidInputException;
+import org.jspecify.annotations.Nullable;
 
 /// Training batches, each a pure function of its index: resuming a run needs only the step's
 /// number, and a rank of a data-parallel run reads its share by taking every n-th index.
 ///
 /// In an epoch each window of the shard comes once, in an order shuffled by the seed. Each epoch
 /// shifts all windows by another part of a window, so that what stood at a border does not always.
+/// Windows that begin at documents ([WindowRule#DOCUMENTS]) are the same in every epoch.
 public final class BatchReader {
   /// The longest array that every virtual machine makes.
   static final int MOST_IDS = Integer.MAX_VALUE - 8;
@@ -15,11 +17,27 @@ public final class BatchReader {
   private final int batchSize;
   private final int sequenceLength;
   private final long seed;
+  private final @Nullable DocumentWindows documents;
   private final long windows;
 
+  /// Windows by [WindowRule#STREAM].
+  ///
   /// @throws InvalidInputException if the shard is shorter than two windows, or a batch is longer
   ///   than an array can be
   public BatchReader(TokenShard shard, int batchSize, int sequenceLength, long seed) {
+    this(shard, batchSize, sequenceLength, seed, WindowRule.STREAM, 0);
+  }
+
+  /// @param separator the token that ends documents
+  /// @throws InvalidInputException if the shard is shorter than two windows or has none that begins
+  ///   at a document, or a batch is longer than an array can be
+  public BatchReader(
+      TokenShard shard,
+      int batchSize,
+      int sequenceLength,
+      long seed,
+      WindowRule rule,
+      int separator) {
     if (batchSize < 1 || sequenceLength < 1) {
       throw new InvalidInputException(
           "A batch of %d × %d tokens is not possible; both numbers must be at least 1."
@@ -34,6 +52,13 @@ public final class BatchReader {
     this.batchSize = batchSize;
     this.sequenceLength = sequenceLength;
     this.seed = seed;
+    if (rule == WindowRule.DOCUMENTS) {
+      this.documents =
+          new DocumentWindows(shard, separator, sequenceLength + 1).require(1, "The training text");
+      this.windows = documents.count();
+      return;
+    }
+    this.documents = null;
     // One window less than would fit leaves room for every shift from 0 to sequenceLength - 1.
     this.windows = shard.length() / sequenceLength - 1;
     if (windows < 1) {
@@ -60,7 +85,11 @@ public final class BatchReader {
       long sample = index * batchSize + i;
       long epoch = sample / windows;
       long window = order(epoch).at(sample % windows);
-      shard.copy(shift(epoch) + window * sequenceLength, row, ids, i * row);
+      if (documents == null) {
+        shard.copy(shift(epoch) + window * sequenceLength, row, ids, i * row);
+      } else {
+        documents.copy((int) window, ids, i * row);
+      }
     }
     return ids;
   }
@@ -72,6 +101,12 @@ public final class BatchReader {
   private long shift(long epoch) {
     return Long.remainderUnsigned(
         Permutation.mix(Permutation.mix(seed) + Permutation.mix(epoch)), sequenceLength);
+  }
+
+  /// Tokens of the text that no window has, since their documents are longer than one; 0 for
+  /// [WindowRule#STREAM].
+  public long unread() {
+    return documents == null ? 0 : documents.unread();
   }
 
   /// Windows in an epoch.

@@ -54,11 +54,22 @@ public interface Documents {
 
   /// Melville's *Moby-Dick*, 1.2 MB, which comes with Sluice.
   static Documents mobyDick() {
+    return of("Moby-Dick", List.of(bundledBook()));
+  }
+
+  /// The [BigramBackcopy] task, made from that book.
+  ///
+  /// @param length characters of a document, at least 2
+  static BigramBackcopy bigramBackcopy(int length) {
+    return new BigramBackcopy(length, bundledBook());
+  }
+
+  private static String bundledBook() {
     try (InputStream resource =
             Objects.requireNonNull(
                 Documents.class.getResourceAsStream("/dev/sluice/data/moby-dick.txt.gz"));
         InputStream text = new GZIPInputStream(resource)) {
-      return of("Moby-Dick", List.of(new String(text.readAllBytes(), StandardCharsets.UTF_8)));
+      return new String(text.readAllBytes(), StandardCharsets.UTF_8);
     } catch (IOException e) {
       throw new UncheckedIOException(e);
     }

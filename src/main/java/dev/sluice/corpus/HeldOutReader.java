@@ -6,9 +6,10 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
+import org.jspecify.annotations.Nullable;
 
-/// The held-out text in consecutive windows that predict every token once; the rest of less than a
-/// window is left out.
+/// The held-out text in consecutive windows that predict every token once, the rest of less than a
+/// window being left out; or in the windows that begin at documents, by [WindowRule#DOCUMENTS].
 public final class HeldOutReader {
   /// Tokens that [Tokenizer#bytesOf] may look at on either side.
   private static final int CONTEXT = 8;
@@ -18,10 +19,18 @@ public final class HeldOutReader {
   private final TokenShard shard;
   private final int sequenceLength;
   private final Tokenizer tokenizer;
+  private final @Nullable DocumentWindows documents;
   private final int count;
 
+  /// Windows by [WindowRule#STREAM].
+  ///
   /// @throws InvalidInputException if there are fewer than two windows
   public HeldOutReader(TokenShard shard, int sequenceLength, Tokenizer tokenizer) {
+    this(shard, sequenceLength, tokenizer, WindowRule.STREAM);
+  }
+
+  /// @throws InvalidInputException if there are fewer than two windows
+  public HeldOutReader(TokenShard shard, int sequenceLength, Tokenizer tokenizer, WindowRule rule) {
     if (sequenceLength < 1 || sequenceLength > LONGEST) {
       throw new InvalidInputException(
           "A sequence length of %d is not possible; it must be from 1 to %d."
@@ -30,6 +39,14 @@ public final class HeldOutReader {
     this.shard = shard;
     this.sequenceLength = sequenceLength;
     this.tokenizer = tokenizer;
+    if (rule == WindowRule.DOCUMENTS) {
+      this.documents =
+          new DocumentWindows(shard, tokenizer.endOfText(), sequenceLength + 1)
+              .require(2, "The held-out text");
+      this.count = documents.count();
+      return;
+    }
+    this.documents = null;
     long windows = Math.max(0, shard.length() - 1) / sequenceLength;
     if (windows > Integer.MAX_VALUE) {
       throw new InvalidInputException(
@@ -71,11 +88,16 @@ public final class HeldOutReader {
     return count;
   }
 
-  /// Window `index`: `sequenceLength + 1` ids; the last is the first of the next window.
+  /// Window `index`: `sequenceLength + 1` ids; in a stream the last is the first of the next
+  /// window.
   public long[] window(int index) {
     Objects.checkIndex(index, count);
     long[] ids = new long[sequenceLength + 1];
-    shard.copy((long) index * sequenceLength, ids.length, ids, 0);
+    if (documents == null) {
+      shard.copy((long) index * sequenceLength, ids.length, ids, 0);
+    } else {
+      documents.copy(index, ids, 0);
+    }
     return ids;
   }
 
@@ -84,7 +106,7 @@ public final class HeldOutReader {
   /// a character.
   public long bytesOf(int index) {
     Objects.checkIndex(index, count);
-    long first = (long) index * sequenceLength + 1;
+    long first = 1 + (documents == null ? (long) index * sequenceLength : documents.start(index));
     long from = Math.max(0, first - CONTEXT);
     long to = Math.min(shard.length(), first + sequenceLength + CONTEXT);
     long[] around = new long[Math.toIntExact(to - from)];

@@ -257,6 +257,17 @@ public final class StudyFigures {
         panels);
   }
 
+  /// The attention map of the layer in which a head gives the first token most, in any model.
+  public Optional<HeatMaps> strongestMap() {
+    return sinks().values().stream()
+        .flatMap(report -> report.firstTokenAttention().layers().stream())
+        .max(
+            Comparator.comparingDouble(
+                layer ->
+                    layer.headsExcluding().stream().mapToDouble(share -> share).max().orElse(0)))
+        .map(layer -> attentionMap(layer.layer()));
+  }
+
   public HeatMaps sinkMaps() {
     var panels = new LinkedHashMap<String, Map<Integer, List<Double>>>();
     sinks()

@@ -1,5 +1,6 @@
 package dev.sluice.pages;
 
+import dev.sluice.corpus.BigramBackcopy;
 import dev.sluice.report.Cell;
 import dev.sluice.report.HtmlReport;
 import dev.sluice.report.Numbers;
@@ -8,6 +9,7 @@ import dev.sluice.statistics.Statistics;
 import dev.sluice.study.Arm;
 import dev.sluice.study.Comparisons;
 import dev.sluice.study.Comparisons.Comparison;
+import dev.sluice.study.Comparisons.Inside;
 import dev.sluice.study.Comparisons.Pairs;
 import dev.sluice.study.Comparisons.Sensitivity;
 import dev.sluice.study.Study;
@@ -25,12 +27,16 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.function.ToDoubleFunction;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
 /// What a study says: sentences, tables, and a page with pictures.
 public final class StudyReport {
   /// Differences of single pairs that a sentence names.
   private static final int NAMED_DIFFERENCES = 10;
+
+  /// Up to so many comparisons have sentences of their own.
+  private static final int FEW = 4;
 
   private final Study study;
   private final Path directory;
@@ -51,7 +57,8 @@ public final class StudyReport {
 
   /// What can and what cannot be concluded, baseline against each variant.
   public List<String> sentences() {
-    List<String> sentences = new ArrayList<>(conclusions());
+    List<String> sentences = new ArrayList<>(inside());
+    sentences.addAll(conclusions());
     figures.sinks().values().stream()
         .flatMap(sink -> sink.warnings().stream())
         .distinct()
@@ -76,10 +83,113 @@ public final class StudyReport {
     return sentences;
   }
 
+  // ---------------------------------------------------------------- inside the models
+
+  /// What the gates changed inside the models, where few are compared.
+  private List<String> inside() {
+    if (comparisons.comparisons().size() > FEW) {
+      return List.of();
+    }
+    List<String> sentences = new ArrayList<>();
+    for (Arm arm : study.arms()) {
+      var of = comparisons.inside().stream().filter(one -> one.arm().equals(arm)).toList();
+      if (of.isEmpty() || of.getFirst().pairs().count() < 2) {
+        continue;
+      }
+      var shown = of.stream().filter(Inside::shown).toList();
+      var rest = of.stream().filter(one -> !one.shown()).map(one -> one.measure().words()).toList();
+      sentences.add(
+          "%s against %s, inside the models: %s.%s%s"
+              .formatted(
+                  arm.name(),
+                  study.baseline(arm).name(),
+                  shown.isEmpty()
+                      ? "no difference shown in " + String.join("; ", rest)
+                      : String.join("; ", shown.stream().map(StudyReport::change).toList()),
+                  shown.isEmpty() || rest.isEmpty()
+                      ? ""
+                      : " No difference shown in: " + String.join("; ", rest) + ".",
+                  sparsity(arm)));
+    }
+    return sentences;
+  }
+
+  /// `attention to the first token, strongest head: 3.1 %, not 71.0 % (95 % interval of the
+  /// difference -75.2 to -60.4 points)`.
+  private static String change(Inside one) {
+    var pairs = one.pairs();
+    double scale = one.measure().isShare() ? 100 : 1;
+    String unit = one.measure().isShare() ? " %" : "";
+    return "%s: %s%s, not %s%s (95 %% interval of the difference %s to %s%s)"
+        .formatted(
+            one.measure().words(),
+            Numbers.fixed(scale * Statistics.mean(pairs.ofArm()), 1),
+            unit,
+            Numbers.fixed(scale * Statistics.mean(pairs.ofBaseline()), 1),
+            unit,
+            signed(scale * (pairs.mean() - pairs.half()), 1),
+            signed(scale * (pairs.mean() + pairs.half()), 1),
+            one.measure().isShare() ? " points" : "");
+  }
+
+  private String sparsity(Arm arm) {
+    var below =
+        comparisons.finished(arm).values().stream()
+            .map(TrialResult::inside)
+            .flatMap(Stream::ofNullable)
+            .map(TrialResult.Inside::scoresBelowTenth)
+            .flatMap(Stream::ofNullable)
+            .mapToDouble(share -> 100 * share)
+            .toArray();
+    var mean =
+        comparisons.finished(arm).values().stream()
+            .map(TrialResult::meanGate)
+            .flatMap(Stream::ofNullable)
+            .mapToDouble(score -> score)
+            .toArray();
+    return below.length < 2
+        ? ""
+        : " Its gate scores: mean %s ± %s; %s %% ± %s of them are below 0.1 (± 95 %% intervals; a new gate has ½ and none)."
+            .formatted(
+                Numbers.fixed(Statistics.mean(mean), 2),
+                Numbers.fixed(Statistics.interval95(mean), 2),
+                Numbers.fixed(Statistics.mean(below), 0),
+                Numbers.fixed(Statistics.interval95(below), 0));
+  }
+
+  private Table insideTable() {
+    var columns = armColumns();
+    columns.addAll(List.of("measure", "baseline", "variant", "difference, 95 %", "p, corrected"));
+    var table = titled("Inside the models").columns(columns.toArray(String[]::new));
+    for (Inside one : comparisons.inside()) {
+      var pairs = one.pairs();
+      boolean share = one.measure().isShare();
+      double scale = share ? 100 : 1;
+      var row = armCells(one.arm());
+      row.addAll(
+          List.of(
+              Cell.of(one.measure().words() + (share ? ", %" : "")),
+              Cell.of(scale * Statistics.mean(pairs.ofBaseline()), 1),
+              Cell.of(scale * Statistics.mean(pairs.ofArm()), 1),
+              pairs.count() < 2
+                  ? new Cell.Quantity(pairs.mean(), signed(scale * pairs.mean(), 1))
+                  : Cell.interval(scale * pairs.mean(), scale * pairs.half()),
+              Double.isNaN(one.corrected())
+                  ? Cell.missing()
+                  : new Cell.Quantity(one.corrected(), probability(one.corrected()))));
+      table = table.row(row);
+    }
+    return table.footnote(
+        "Differences between models of the same seed; p: paired t-test with Holm's correction over"
+            + " all rows. The first token's largest |x| is that which a later block reads.");
+  }
+
+  // ---------------------------------------------------------------- losses
+
   /// What the statistics say.
   public List<String> conclusions() {
     List<String> sentences = new ArrayList<>();
-    if (comparisons.comparisons().size() <= 4) {
+    if (comparisons.comparisons().size() <= FEW) {
       comparisons.comparisons().forEach(comparison -> sentences.add(sentence(comparison)));
     } else {
       sentences.addAll(manyComparisons());
@@ -123,17 +233,30 @@ public final class StudyReport {
           "The sequence length differs: held-out losses are of windows of different lengths, and a"
               + " longer one is easier on average.");
     }
+    String trained =
+        (tokens.getMin() == tokens.getMax()
+                ? "Each model trained on " + Numbers.count(tokens.getMin())
+                : "The models trained on %s to %s"
+                    .formatted(Numbers.count(tokens.getMin()), Numbers.count(tokens.getMax())))
+            + " tokens.";
     sentences.add(
-        ("%s tokens. The paper's effects are of models with billions of parameters and hundreds of"
+        isMade()
+            ? trained
+                + " The text is made, not language: bigram–backcopy (Guo et al. 2024, arXiv"
+                + " 2410.13835), where attention has work to do after one character in four and"
+                + " nothing to add elsewhere. What carries over to language models is the cause:"
+                + " softmax must give its weight to something, and parks it on the first token,"
+                + " unless a gate can close. What does not carry over are the sizes, and anything"
+                + " about the loss. Give --data for your own text."
+            : trained
+                + " The paper's effects are of models with billions of parameters and hundreds of"
                 + " billions of tokens; in small models the effect of a gate is often smaller than"
-                + " the noise between seeds, and attention sinks are only beginning to form.")
-            .formatted(
-                tokens.getMin() == tokens.getMax()
-                    ? "Each model trained on " + Numbers.count(tokens.getMin())
-                    : "The models trained on %s to %s"
-                        .formatted(
-                            Numbers.count(tokens.getMin()), Numbers.count(tokens.getMax()))));
+                + " the noise between seeds, and attention sinks are only beginning to form.");
     return sentences;
+  }
+
+  private boolean isMade() {
+    return study.base().text().data().equals(BigramBackcopy.NAME);
   }
 
   private String sentence(Comparison c) {
@@ -299,7 +422,9 @@ public final class StudyReport {
 
   /// Losses and what the trained models do, a row per variant and point of the grid.
   public List<Table> tables() {
-    return List.of(losses(), behaviour());
+    return comparisons.inside().isEmpty() || comparisons.comparisons().size() > FEW
+        ? List.of(losses(), behaviour())
+        : List.of(insideTable(), losses(), behaviour());
   }
 
   /// The arms that have trials.
@@ -515,6 +640,10 @@ public final class StudyReport {
             .command(command)
             .manifest(manifest);
     sentences().forEach(page::summary);
+    if (!figures.sinks().isEmpty()) {
+      lead(page);
+    }
+    page.section("The numbers");
     tables().forEach(page::table);
     if (comparisons.sweepsLearningRates()) {
       page.section("Learning rates").figure(figures.sweep());
@@ -531,6 +660,26 @@ public final class StudyReport {
     Path file = directory.resolve("report.html");
     page.writeTo(file);
     return file;
+  }
+
+  /// The pictures that answer first.
+  private void lead(HtmlReport page) {
+    page.section("What the gate changes")
+        .prose(
+            "Each picture in a sentence. Maps: where each query (row) looks; a bright first column"
+                + " is an attention sink. Curve: how much attention the first token gets while the"
+                + " models learn."
+                + (figures.hasGates()
+                    ? " Histogram: how far the gates are open; scores near 0 let a head add nothing"
+                        + " without a sink."
+                    : ""));
+    figures.strongestMap().ifPresent(page::figure);
+    page.figure(
+        figures.curves(
+            "Attention to the first token", "first_token_attention", "share of attention"));
+    if (figures.hasGates()) {
+      page.figure(figures.gateHistograms());
+    }
   }
 
   private void attention(HtmlReport page) {
@@ -554,12 +703,10 @@ public final class StudyReport {
         .figure(figures.firstTokenBars())
         .figure(figures.activationBars());
     page.section("How sinks grow during training")
-        .figure(
-            figures.curves(
-                "Attention to the first token", "first_token_attention", "share of attention"))
+        .figure(figures.curves("Share of heads with a sink", "sink_rate", "share of heads"))
         .figure(figures.curves("Largest activation", "largest_activation", "largest |x|"));
     if (figures.hasGates()) {
-      page.section("What the gates do").figure(figures.gateHistograms());
+      page.section("What the gates do");
       figures.gateMaps().ifPresent(page::figure);
       page.figure(figures.curves("Mean gate score", "mean_gate_score", "mean over all gates"));
     }

@@ -3,6 +3,7 @@ package dev.sluice.sink;
 import dev.sluice.InvalidInputException;
 import dev.sluice.corpus.HeldOutReader;
 import dev.sluice.corpus.TokenShard;
+import dev.sluice.corpus.WindowRule;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.files.JsonFile;
 import dev.sluice.files.WholeFile;
@@ -124,15 +125,18 @@ public record SinkReport(
     }
   }
 
-  /// Held-out windows to measure on: of [#RECOMMENDED_TOKENS] where the text is long enough for two
-  /// of them, else of one token more than a training sequence.
+  /// Held-out windows to measure on: of [#RECOMMENDED_TOKENS], or of a training sequence where that
+  /// is shorter, since models do badly at positions that they were not trained with; of one token
+  /// more than a training sequence where the text is too short for two others.
   ///
-  /// @param most how many windows at most
+  /// @param tokens of all windows together; one window there is at least
   public static List<long[]> windows(
-      TokenShard heldOut, int sequenceLength, Tokenizer tokenizer, int most) {
-    boolean enough = heldOut.length() > 2L * RECOMMENDED_TOKENS;
-    int length = enough ? RECOMMENDED_TOKENS - 1 : sequenceLength;
-    return new HeldOutReader(heldOut, length, tokenizer).sample(most).windows();
+      TokenShard heldOut, int sequenceLength, Tokenizer tokenizer, WindowRule rule, int tokens) {
+    int length = Math.min(RECOMMENDED_TOKENS, sequenceLength);
+    boolean enough = rule == WindowRule.DOCUMENTS || heldOut.length() > 2L * length;
+    return new HeldOutReader(heldOut, enough ? length - 1 : sequenceLength, tokenizer, rule)
+        .sample(Math.max(1, tokens / length))
+        .windows();
   }
 
   /// Runs every window through the model once, one at a time, and measures on the way.
@@ -314,6 +318,7 @@ public record SinkReport(
       for (JsonNode residual : massive.path("residuals")) {
         if (residual instanceof ObjectNode one) {
           one.putIfAbsent("outlier_channels", NullNode.getInstance());
+          one.putIfAbsent("first_token_maximum", NullNode.getInstance());
         }
       }
     }

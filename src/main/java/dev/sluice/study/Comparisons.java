@@ -13,6 +13,7 @@ import java.util.Optional;
 import java.util.SequencedMap;
 import java.util.function.Function;
 import java.util.function.ToDoubleFunction;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 
 /// What a study's trials say, as numbers; `pages` makes words, tables and pictures of them.
@@ -202,10 +203,52 @@ public final class Comparisons {
     return pairs(measured(arm, measure), measured(baseline, measure), study.seeds());
   }
 
+  /// What is not measured, NaN, is left out.
   private Map<Long, Double> measured(Arm arm, ToDoubleFunction<TrialResult> measure) {
     Map<Long, Double> measured = new HashMap<>();
-    finished(arm).forEach((seed, result) -> measured.put(seed, measure.applyAsDouble(result)));
+    finished(arm)
+        .forEach(
+            (seed, result) -> {
+              double value = measure.applyAsDouble(result);
+              if (!Double.isNaN(value)) {
+                measured.put(seed, value);
+              }
+            });
     return measured;
+  }
+
+  // ---------------------------------------------------------------- inside the models
+
+  /// A measure of an arm's models against the baseline's at the same point of the grid.
+  ///
+  /// @param corrected p-value of no difference, with Holm's correction over all such comparisons of
+  ///   the study; NaN for fewer than two pairs
+  public record Inside(Arm arm, Measure measure, Pairs pairs, double corrected) {
+    public boolean shown() {
+      return corrected <= LEVEL;
+    }
+  }
+
+  /// Every arm but the baselines by every measure that both have.
+  public List<Inside> inside() {
+    List<Inside> found = new ArrayList<>();
+    for (Arm arm : arms) {
+      Arm baseline = study.baseline(arm);
+      for (Measure measure :
+          arm.equals(baseline) ? List.<Measure>of() : List.of(Measure.values())) {
+        var pairs = pairs(arm, baseline, measure::of);
+        if (pairs.count() > 0) {
+          found.add(new Inside(arm, measure, pairs, Double.NaN));
+        }
+      }
+    }
+    double[] corrected = corrected(found.stream().map(Inside::pairs).toList());
+    return IntStream.range(0, found.size())
+        .mapToObj(
+            i ->
+                new Inside(
+                    found.get(i).arm(), found.get(i).measure(), found.get(i).pairs(), corrected[i]))
+        .toList();
   }
 
   private static double[] corrected(List<Pairs> pairs) {

@@ -53,8 +53,8 @@ public record Study(
   /// Trials of a study: variants × points of the grid × seeds.
   public static final int MOST_TRIALS = 10_000;
 
-  /// How many windows sinks are measured on.
-  private static final int SINK_WINDOWS = 8;
+  /// On how many tokens sinks are measured.
+  private static final int SINK_TOKENS = 8 * SinkReport.RECOMMENDED_TOKENS;
 
   /// The vocabulary for which widths are matched; it is the same for all variants, so that it makes
   /// no difference.
@@ -62,7 +62,7 @@ public record Study(
 
   /// Settings that all trials share: the text is prepared once, and measured on once.
   private static final Set<String> SHARED =
-      Set.of("data", "text_field", "tokenizer", "held_out_share", "held_out_windows");
+      Set.of("data", "text_field", "tokenizer", "held_out_share", "held_out_windows", "windows");
 
   /// Bytes of a directory's name, less than any file system's limit.
   private static final int LONGEST_DIRECTORY = 240;
@@ -461,7 +461,11 @@ public record Study(
       throws IOException {
     var sinkWindows =
         SinkReport.windows(
-            corpus.heldOut(), base.batch().sequenceLength(), tokenizer, SINK_WINDOWS);
+            corpus.heldOut(),
+            base.batch().sequenceLength(),
+            tokenizer,
+            base.batch().windowRule(),
+            SINK_TOKENS);
     List<TrialResult> results = new ArrayList<>();
     for (int i = 0; i < trials.size(); i++) {
       Trial trial = trials.get(i);

@@ -18,6 +18,7 @@ import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.DeserializationFeature;
 import tools.jackson.databind.PropertyNamingStrategies;
 import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.node.NullNode;
 
 /// What a trial measured; `trial.json` in its directory says that the trial is done.
 ///
@@ -40,6 +41,8 @@ import tools.jackson.databind.json.JsonMapper;
 /// @param meanBlockMaximum M-Act
 /// @param meanGate mean gate score, or null without a gate
 /// @param tokensPerSecond the median over steps
+/// @param inside what a sceptic looks for inside the model; null where it diverged, or an earlier
+///   version measured
 public record TrialResult(
     String variant,
     Map<String, String> point,
@@ -59,7 +62,47 @@ public record TrialResult(
     double largestActivation,
     double meanBlockMaximum,
     @Nullable Double meanGate,
-    double tokensPerSecond) {
+    double tokensPerSecond,
+    @Nullable Inside inside) {
+  /// What is inside a trained model, beyond means over its layers.
+  ///
+  /// @param strongestHead the largest share of attention that a head gives the first token, over
+  ///   the queries that are not excluded
+  /// @param firstTokenActivation the largest |x| at the first token that a later block reads; null
+  ///   for a model of one block
+  /// @param scoresBelowTenth share of gate scores below 0.1; null without gates
+  public record Inside(
+      double strongestHead,
+      @Nullable Double firstTokenActivation,
+      @Nullable Double scoresBelowTenth) {
+    public Inside {
+      requireFinite("strongest_head", strongestHead);
+      if (firstTokenActivation != null) {
+        requireFinite("first_token_activation", firstTokenActivation);
+      }
+      if (scoresBelowTenth != null) {
+        requireFinite("scores_below_tenth", scoresBelowTenth);
+      }
+    }
+
+    static Inside of(SinkReport sinks) {
+      var scores = sinks.gateStatistics().gates();
+      return new Inside(
+          sinks.firstTokenAttention().layers().stream()
+              .flatMap(layer -> layer.headsExcluding().stream())
+              .mapToDouble(share -> share)
+              .max()
+              .orElseThrow(),
+          sinks.massiveActivation().largestOfFirstToken(),
+          scores.isEmpty()
+              ? null
+              : scores.stream()
+                  .mapToDouble(gate -> gate.scores().belowTenth())
+                  .average()
+                  .orElse(0));
+    }
+  }
+
   /// Nats above the local median at which a loss counts as a spike.
   public static final double SPIKE = 0.1;
 
@@ -133,7 +176,8 @@ public record TrialResult(
         sinks.massiveActivation().largest(),
         sinks.massiveActivation().meanBlockMaximum(),
         scalars.get("mean_gate_score"),
-        outcome.tokensPerSecond());
+        outcome.tokensPerSecond(),
+        Inside.of(sinks));
   }
 
   static TrialResult diverged(Trial trial, TrainingRun.Outcome outcome) {
@@ -158,7 +202,8 @@ public record TrialResult(
         none,
         none,
         null,
-        outcome.tokensPerSecond());
+        outcome.tokensPerSecond(),
+        null);
   }
 
   private static int spikes(Trial trial, RunMetrics.Curve curve) {
@@ -182,7 +227,9 @@ public record TrialResult(
   static TrialResult read(Trial trial) {
     Path file = trial.directory().resolve(FILE);
     String wayOut = "remove %s to run the trial again".formatted(trial.directory());
-    var result = JsonFile.bound(file, JsonFile.SMALL, JSON, TrialResult.class, wayOut);
+    var read = JsonFile.object(file, JsonFile.SMALL, wayOut);
+    read.putIfAbsent("inside", NullNode.getInstance()); // before there was one
+    var result = JsonFile.bound(file, read, JSON, TrialResult.class, wayOut);
     if (!result.name().equals(trial.name())) {
       throw new InvalidInputException(
           "%s is of %s, not of %s, so it was copied; %s"

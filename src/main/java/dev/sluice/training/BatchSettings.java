@@ -1,11 +1,19 @@
 package dev.sluice.training;
 
+import dev.sluice.corpus.WindowRule;
 import dev.sluice.settings.Setting;
 import dev.sluice.settings.Settings;
 
 /// The tokens of a step, and what ranks share of the work.
 public record BatchSettings(
     @Setting(initial = "512", least = 2, help = "Tokens per sequence.") int sequenceLength,
+    @Setting(
+            initial = "stream",
+            help =
+                "Where sequences begin: stream (one after the other through the text), or documents"
+                    + " (each with the token that ends documents, as its start token, and the"
+                    + " beginning of one).")
+        String windows,
     @Setting(initial = "8", least = 1, help = "Sequences per micro-batch, of all ranks together.")
         int batchSize,
     @Setting(initial = "1", least = 1, help = "Micro-batches per step.") int gradientAccumulation,
@@ -22,12 +30,17 @@ public record BatchSettings(
   private static final long MOST_IDS_OF_A_STEP = 1L << 28;
 
   public BatchSettings {
+    var _ = WindowRule.parse(windows);
     double ids = (double) batchSize * gradientAccumulation * (sequenceLength + 1.0);
     Settings.require(
         ids <= MOST_IDS_OF_A_STEP,
         "batch_size × gradient_accumulation × sequence_length",
         "%d × %d × %d".formatted(batchSize, gradientAccumulation, sequenceLength),
         "a step may have " + MOST_IDS_OF_A_STEP + " tokens");
+  }
+
+  public WindowRule windowRule() {
+    return WindowRule.parse(windows);
   }
 
   /// Of a step.

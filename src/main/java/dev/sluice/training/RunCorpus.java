@@ -2,6 +2,7 @@ package dev.sluice.training;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.CheckpointDirectory;
+import dev.sluice.corpus.BigramBackcopy;
 import dev.sluice.corpus.Corpus;
 import dev.sluice.corpus.Documents;
 import dev.sluice.files.Failures;
@@ -59,8 +60,7 @@ public final class RunCorpus {
       Path directory,
       boolean fixed,
       Consumer<String> notes) {
-    boolean bundled =
-        config.text().data().equals("moby-dick") && !Files.exists(Path.of("moby-dick"));
+    boolean bundled = isBundled(config);
     if (fixed && Files.exists(directory.resolve("corpus.json"))) {
       var corpus = Corpus.open(directory);
       corpus.verify();
@@ -90,10 +90,20 @@ public final class RunCorpus {
     return corpus;
   }
 
+  /// Unless the user has a file of that name.
+  private static boolean isBundled(RunConfig config) {
+    String data = config.text().data();
+    return (data.equals(TextSettings.BOOK) || data.equals(BigramBackcopy.NAME))
+        && !Files.exists(Path.of(data));
+  }
+
   private static Documents documents(RunConfig config, boolean bundled) {
-    return bundled
+    if (!bundled) {
+      return Documents.at(Path.of(config.text().data()), config.text().textField());
+    }
+    return config.text().data().equals(TextSettings.BOOK)
         ? Documents.mobyDick()
-        : Documents.at(Path.of(config.text().data()), config.text().textField());
+        : Documents.bigramBackcopy(config.batch().sequenceLength());
   }
 
   private static InvalidInputException changed(String what, String difference, Path directory) {

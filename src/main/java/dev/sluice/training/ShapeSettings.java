@@ -90,6 +90,10 @@ public record ShapeSettings(
             help = "Size of a head.")
         int headDim,
     @Setting(
+            initial = "true",
+            help = "Normalise queries and keys of each head, where the named model does.")
+        boolean qkNorm,
+    @Setting(
             initial = "0",
             called = "the model's",
             least = 0,
@@ -204,7 +208,7 @@ public record ShapeSettings(
         attentionHeads > 0 ? attentionHeads : of.attentionHeads(),
         keyValueHeads > 0 ? keyValueHeads : of.keyValueHeads(),
         headDim > 0 ? headDim : of.headDim(),
-        of.qkNorm(),
+        of.qkNorm() && qkNorm,
         of.norm(),
         of.positions(),
         of.biases(),

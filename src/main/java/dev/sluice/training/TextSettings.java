@@ -9,7 +9,8 @@ public record TextSettings(
             initial = "moby-dick",
             help =
                 "A .txt, .jsonl (also .gz, .zst) or Parquet file or a folder of them; moby-dick is"
-                    + " the bundled book.")
+                    + " the bundled book, bigram-backcopy a made task with documents as long as a"
+                    + " sequence.")
         String data,
     @Setting(initial = "text", help = "The JSON field or Parquet column that holds the text.")
         String textField,
@@ -28,6 +29,9 @@ public record TextSettings(
             use = "a share between 0 and 1",
             help = "The share of the text kept from training.")
         double heldOutShare) {
+  /// The bundled book, as `data` calls it.
+  public static final String BOOK = "moby-dick";
+
   public TextSettings {
     Settings.require(!data.isBlank(), "data", data, "name a file or folder");
   }

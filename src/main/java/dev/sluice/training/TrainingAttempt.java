@@ -76,6 +76,7 @@ final class TrainingAttempt {
   TrainingRun.@Nullable Outcome train(boolean again) throws IOException {
     listener.prepared(inputs.corpus(), decoder, number);
     listener.shared(trainer.exchange());
+    inputs.unread().ifPresent(listener::noted);
     writeEvents();
     Ending ending;
     try (var recorder = first ? RunRecorder.open(directory, number, again) : RunRecorder.none();
@@ -209,8 +210,9 @@ final class TrainingAttempt {
     if (first) {
       var loss = heldOutLoss();
       heldOut = loss;
-      recorder.evaluated(number, loss, sinks());
-      listener.evaluated(number, loss);
+      var sinks = sinks();
+      recorder.evaluated(number, loss, sinks);
+      listener.evaluated(number, loss, sinks);
     }
   }
 
@@ -218,11 +220,11 @@ final class TrainingAttempt {
     return HeldOutLoss.measure(decoder, inputs.heldOut().windows(), inputs.heldOut().bytes());
   }
 
-  /// What [SinkReport] measures on one window; nothing where activations are not finite, since that
-  /// run diverges and its loss says so, or where the window is too short to measure on.
+  /// What [SinkReport] measures; nothing where activations are not finite, since that run diverges
+  /// and its loss says so, or where the window is too short to measure on.
   private Map<String, Double> sinks() {
     try {
-      return SinkReport.measure(decoder, List.of(inputs.sinkWindow())).scalars();
+      return SinkReport.measure(decoder, inputs.sinkWindows()).scalars();
     } catch (InvalidInputException _) {
       return Map.of();
     }

@@ -9,6 +9,7 @@ import dev.sluice.distributed.GradientExchange;
 import dev.sluice.distributed.Replicas;
 import dev.sluice.evaluation.HeldOutLoss;
 import dev.sluice.provenance.RunManifest;
+import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tokenizer.Tokenizer;
 import java.io.IOException;
@@ -33,7 +34,8 @@ public class TrainingRun {
 
     default void stepped(Trainer.Step step, double tokensPerSecond) {}
 
-    default void evaluated(int step, HeldOutLoss heldOut) {}
+    /// @param sinks what [SinkReport#scalars] names; empty where it could not be measured
+    default void evaluated(int step, HeldOutLoss heldOut, Map<String, Double> sinks) {}
 
     default void sampled(int step, String text) {}
 

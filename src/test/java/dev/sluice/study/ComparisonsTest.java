@@ -64,7 +64,8 @@ class ComparisonsTest {
         any,
         any,
         null,
-        1000);
+        1000,
+        null);
   }
 
   /// Losses of seeds 1, 2, …; NaN where the trial is not done.

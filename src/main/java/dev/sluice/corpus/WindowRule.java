@@ -1,0 +1,38 @@
+package dev.sluice.corpus;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Locale;
+
+/// Where the windows begin that a text is cut into.
+public enum WindowRule {
+  /// One after the other through the text, whatever stands there.
+  STREAM,
+  /// At documents: with the token that ends documents, which thereby is the start token too, and
+  /// then the document's first tokens. Shorter documents are followed by those after them; what is
+  /// beyond the window of a longer one is not read.
+  DOCUMENTS;
+
+  /// The name in settings.
+  public String word() {
+    return name().toLowerCase(Locale.ROOT);
+  }
+
+  /// @throws InvalidInputException if there is no such rule
+  public static WindowRule parse(String word) {
+    return Arrays.stream(values())
+        .filter(rule -> rule.word().equals(word))
+        .findFirst()
+        .orElseThrow(
+            () ->
+                new InvalidInputException(
+                    "unknown windows '%s'; use %s"
+                        .formatted(Printable.brief(word, 60), String.join(" or ", words()))));
+  }
+
+  private static List<String> words() {
+    return Arrays.stream(values()).map(WindowRule::word).toList();
+  }
+}
