@@ -100,7 +100,7 @@ public record OptimizationSettings(
   }
 
   /// Whether decay does not grow with the learning rate: θ ← θ − s (ηΔ + λθ) with the schedule's
-  /// share s (arXiv 2309.14322, section 2.1). As the rate of a step is sη, that is a decay of λ/η
+  /// share s (arXiv 2309.14322, section 3.2.2). As the rate of a step is sη, that is a decay of λ/η
   /// by the rate of the step.
   private boolean isIndependent() {
     return switch (weightDecayKind.toLowerCase(Locale.ROOT)) {
