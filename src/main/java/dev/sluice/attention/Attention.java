@@ -97,10 +97,11 @@ public final class Attention {
     long keys = (long) keyHeads(c) * c.headDim();
     long values = (long) valueHeads(c) * c.headDim();
     var parameters = new LinkedHashMap<String, ParameterSpec>();
-    parameters.put("q_proj.weight", ParameterSpec.drawn(queries, c.hiddenSize()));
-    parameters.put("k_proj.weight", ParameterSpec.drawn(keys, c.hiddenSize()));
-    parameters.put("v_proj.weight", ParameterSpec.drawn(values, c.hiddenSize()));
-    parameters.put("o_proj.weight", ParameterSpec.drawn(c.hiddenSize(), queries));
+    parameters.put("q_proj.weight", ParameterSpec.map(queries, c.hiddenSize()));
+    long expert = (long) c.keyValueHeads() * c.headDim(); // where heads are chosen among experts
+    parameters.put("k_proj.weight", ParameterSpec.drawn(keys, c.hiddenSize()).asMapsOf(expert));
+    parameters.put("v_proj.weight", ParameterSpec.drawn(values, c.hiddenSize()).asMapsOf(expert));
+    parameters.put("o_proj.weight", ParameterSpec.map(c.hiddenSize(), queries));
     if (c.biases().queryKeyValue()) {
       parameters.put("q_proj.bias", ParameterSpec.constant(0, queries));
       parameters.put("k_proj.bias", ParameterSpec.constant(0, keys));

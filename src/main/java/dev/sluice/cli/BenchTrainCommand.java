@@ -6,6 +6,7 @@ import dev.sluice.files.WholeFile;
 import dev.sluice.gate.Gate;
 import dev.sluice.kernel.Threads;
 import dev.sluice.operations.Precision;
+import dev.sluice.optimizer.Optimizer;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Cell;
 import dev.sluice.report.Numbers;
@@ -55,9 +56,9 @@ import tools.jackson.databind.json.JsonMapper;
       "Measures training steps on random tokens: tokens per second, their spread, memory, and the"
           + " share of the rate at which this machine multiplies matrices.",
       "",
-      "Several gates, precisions or counts of experts take their steps in turn; each is compared"
-          + " with the first, round by round. Measure one alone for its memory: the peak is the"
-          + " whole process's."
+      "Several gates, precisions, optimizers or counts of experts take their steps in turn; each is"
+          + " compared with the first, round by round. Measure one alone for its memory: the peak"
+          + " is the whole process's."
     },
     mixinStandardHelpOptions = true,
     sortOptions = false,
@@ -102,6 +103,13 @@ final class BenchTrainCommand implements Callable<Integer> {
       paramLabel = "P",
       description = "bfloat16, float32, or both with a comma. Default: ${DEFAULT-VALUE}.")
   private String precisions = "bfloat16";
+
+  @Option(
+      names = "--optimizer",
+      paramLabel = "NAMES",
+      split = ",",
+      description = "adamw, muon, or both with a comma. Default: ${DEFAULT-VALUE}.")
+  private List<String> optimizers = List.of("adamw");
 
   @Option(
       names = "--experts",
@@ -253,7 +261,7 @@ final class BenchTrainCommand implements Callable<Integer> {
     for (String precision : precisions.split(",")) {
       for (String name : gates.split(",")) {
         if (experts == null) {
-          arms.add(arm(name.strip(), precision, sizes, Experts.NONE));
+          arms.addAll(arms(name.strip(), precision, sizes, Experts.NONE));
           continue;
         }
         for (int count : experts) {
@@ -263,22 +271,32 @@ final class BenchTrainCommand implements Callable<Integer> {
                   expertsPerToken,
                   RunConfig.DEFAULTS.shape().expertBalance(),
                   RunConfig.DEFAULTS.shape().routerZ());
-          arms.add(arm(name.strip(), precision, sizes, mixture));
+          arms.addAll(arms(name.strip(), precision, sizes, mixture));
         }
       }
     }
     return arms;
   }
 
-  private Arm arm(String name, String precision, Shape sizes, Experts mixture) {
+  /// One for each optimizer.
+  private List<Arm> arms(String name, String precision, Shape sizes, Experts mixture) {
     boolean gated = !name.equals("none");
     var ungated = sizes.decoder(layersPattern, slidingWindow).with(mixture);
     var config =
         gated ? ungated.with(Arrays.stream(name.split("\\+")).map(Gate::parse).toList()) : ungated;
-    return new Arm(
-        experts == null ? name : name + ", " + mixture.count() + " experts",
-        Precision.parse(precision.strip()),
-        gated && matchParameters ? config.matchingParameters(ungated.parameterCount(), 8) : config);
+    var matched =
+        gated && matchParameters ? config.matchingParameters(ungated.parameterCount(), 8) : config;
+    String gate = experts == null ? name : name + ", " + mixture.count() + " experts";
+    return optimizers.stream()
+        .map(word -> Optimizer.Kind.parse(word.strip()))
+        .map(
+            kind ->
+                new Arm(
+                    kind == Optimizer.Kind.ADAMW ? gate : gate + ", " + kind.word(),
+                    Precision.parse(precision.strip()),
+                    matched,
+                    kind))
+        .toList();
   }
 
   /// Warms up and measures; gives the rounds of the warm-up.
@@ -447,6 +465,7 @@ final class BenchTrainCommand implements Callable<Integer> {
       Map<String, Object> arm = new LinkedHashMap<>();
       arm.put("gate", one.arm().gate());
       arm.put("precision", word(one.arm().precision()));
+      arm.put("optimizer", one.arm().optimizer().word());
       arm.put("intermediate_size", one.arm().config().feedForward().intermediateSize());
       arm.put("parameters", one.arm().config().parameterCount());
       arm.put("tokens_per_second", sizes.tokensPerStep() / one.medianSeconds());

@@ -68,6 +68,7 @@ final class PlanCommand implements Callable<Integer> {
           "gated_norm_rank",
           "match_parameters",
           "precision",
+          "optimizer",
           "sequence_length");
 
   /// What is planned where no flag says otherwise. Not a constant: reading settings takes a library
@@ -273,6 +274,7 @@ final class PlanCommand implements Callable<Integer> {
             ClusterPlan.of(
                 decoder,
                 base.computing().precisionOf().elementType(),
+                base.optimization().optimizerSettings().kind(),
                 base.batch().sequenceLength(),
                 globalBatch,
                 zero,
@@ -304,11 +306,11 @@ final class PlanCommand implements Callable<Integer> {
                     gpusPerNode,
                     Numbers.fixed(networkBandwidth, 0)))
         .footnote(
-            "Weights: float32 and, for bfloat16 products, a copy. Gradients and moments: float32;"
-                + " zero 1 shares the moments by whole parameters, 2 the gradients too (of the GPU"
-                + " that owns most); weights are whole on every GPU."
-                + " Activations: one sequence at a time, as the fused operations keep them;"
-                + " composed operations keep more.")
+            "Weights: float32 and, for bfloat16 products, a copy. Gradients and moments: float32,"
+                + " two moments, or with optimizer muon one of what it moves; zero 1 shares the"
+                + " moments by whole parameters, 2 the gradients too (of the GPU that owns most);"
+                + " weights are whole on every GPU. Activations: one sequence at a time, as the"
+                + " fused operations keep them; composed operations keep more.")
         .footnote(
             "Sent by a GPU in a step: gradients by a ring all-reduce, 2(n−1)/n of their bytes; with"
                 + " zero 2 to their owners, (n−1)/n; with zero 1 and 2 the owners' parameters,"

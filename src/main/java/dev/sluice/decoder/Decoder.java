@@ -69,10 +69,12 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
-  /// Else what is to be left alone would be trained.
+  /// Else what is to be left alone would be trained, or a map be moved as if it were none.
   private void requireDeclared(String name, ParameterSpec spec) {
     var given = parameters.weight(name).spec();
-    if (given.trained() != spec.trained() || !Arrays.equals(given.shape(), spec.shape())) {
+    if (given.trained() != spec.trained()
+        || !Arrays.equals(given.shape(), spec.shape())
+        || !Arrays.equals(given.maps(), spec.maps())) {
       throw new IllegalArgumentException(
           "the model declares the parameter %s as %s and was given %s"
               .formatted(name, spec, given));
@@ -204,29 +206,34 @@ public final class Decoder implements AutoCloseable {
   /// What a training pass gives.
   ///
   /// @param crossEntropy mean next-token cross-entropy in nats
-  /// @param total what is to be minimised: with the losses that balance experts, where there are
-  ///   any
-  public record Loss(Tensor crossEntropy, Tensor total) {}
+  /// @param zLoss what was added of it, or null for nothing
+  /// @param total what is to be minimised: all of it, with the losses that balance experts, where
+  ///   there are any
+  public record Loss(Tensor crossEntropy, @Nullable Tensor zLoss, Tensor total) {}
 
   /// Mean next-token cross-entropy in nats.
   ///
   /// @param idsBT inputs
   /// @param targetsBT the token that follows each input
   public Tensor loss(Tensor idsBT, Tensor targetsBT) {
-    return loss(idsBT, targetsBT, new ExpertLoad()).crossEntropy();
+    return loss(idsBT, targetsBT, new ExpertLoad(), 0).crossEntropy();
   }
 
   /// The losses of a micro-batch in training.
   ///
   /// @param load of the step, which takes this micro-batch up
-  public Loss loss(Tensor idsBT, Tensor targetsBT, ExpertLoad load) {
+  /// @param zLoss weight of the z-loss, or 0 for none
+  public Loss loss(Tensor idsBT, Tensor targetsBT, ExpertLoad load, double zLoss) {
     try (var scope = Scope.open()) {
       var hidden = hiddenStates(idsBT, null, Probe.NONE, load);
-      var crossEntropy =
-          Operations.of(hidden).nextTokenLoss(hidden, head(), targetsBT, precision.elementType());
+      var loss =
+          Operations.of(hidden)
+              .nextTokenLoss(hidden, head(), targetsBT, precision.elementType(), zLoss);
       var balance = load.takeLoss();
-      var kept = scope.keep(crossEntropy);
-      return new Loss(kept, balance == null ? kept : scope.keep(kept.plus(balance)));
+      return new Loss(
+          scope.keep(loss.crossEntropy()),
+          loss.zLoss() == null ? null : scope.keep(loss.zLoss()),
+          scope.keep(balance == null ? loss.total() : loss.total().plus(balance)));
     }
   }
 

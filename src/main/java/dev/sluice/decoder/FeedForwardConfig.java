@@ -75,9 +75,9 @@ public record FeedForwardConfig(
 
   private Map<String, ParameterSpec> unit(int width, boolean hasBiases) {
     var parameters = new LinkedHashMap<String, ParameterSpec>();
-    parameters.put("gate_proj.weight", ParameterSpec.drawn(width, hiddenSize));
-    parameters.put("up_proj.weight", ParameterSpec.drawn(width, hiddenSize));
-    parameters.put("down_proj.weight", ParameterSpec.drawn(hiddenSize, width));
+    parameters.put("gate_proj.weight", ParameterSpec.map(width, hiddenSize));
+    parameters.put("up_proj.weight", ParameterSpec.map(width, hiddenSize));
+    parameters.put("down_proj.weight", ParameterSpec.map(hiddenSize, width));
     if (hasBiases) {
       parameters.put("gate_proj.bias", ParameterSpec.constant(0, width));
       parameters.put("up_proj.bias", ParameterSpec.constant(0, width));

@@ -38,8 +38,9 @@ final class GatedNorm {
     parameters.put("weight", norm.weight(hiddenSize));
     int rank = variant.gatedNormRank();
     if (rank > 0) {
-      parameters.put("gate_down.weight", ParameterSpec.drawn(rank, hiddenSize));
-      parameters.put("gate_up.weight", ParameterSpec.constant(0, hiddenSize, rank));
+      parameters.put("gate_down.weight", ParameterSpec.map(rank, hiddenSize));
+      parameters.put(
+          "gate_up.weight", ParameterSpec.constant(0, hiddenSize, rank).asMaps(hiddenSize));
     }
     return parameters;
   }

@@ -43,8 +43,11 @@ public record GatedDeltaNetConfig(
   /// forget all before at every token.
   public Map<String, ParameterSpec> parameters() {
     var parameters = new LinkedHashMap<String, ParameterSpec>();
-    parameters.put("in_proj_qkv.weight", ParameterSpec.drawn(heads.channels(), hiddenSize));
-    parameters.put("in_proj_z.weight", ParameterSpec.drawn(resultWidth(), hiddenSize));
+    long keys = (long) heads.keyHeads() * heads.keyWidth();
+    parameters.put(
+        "in_proj_qkv.weight",
+        ParameterSpec.drawn(heads.channels(), hiddenSize).asMaps(keys, keys, resultWidth()));
+    parameters.put("in_proj_z.weight", ParameterSpec.map(resultWidth(), hiddenSize));
     parameters.put("in_proj_b.weight", ParameterSpec.drawn(heads.valueHeads(), hiddenSize));
     parameters.put("in_proj_a.weight", ParameterSpec.drawn(heads.valueHeads(), hiddenSize));
     parameters.put("conv1d.weight", ParameterSpec.drawn(heads.channels(), convolutionWidth));
@@ -56,7 +59,7 @@ public record GatedDeltaNetConfig(
         new ParameterSpec(
             new long[] {heads.valueHeads()}, new Initial.SoftplusOfLogUniform(1e-3, 0.1)));
     parameters.put("norm.weight", ParameterSpec.constant(1, heads.valueWidth()));
-    parameters.put("out_proj.weight", ParameterSpec.drawn(hiddenSize, resultWidth()));
+    parameters.put("out_proj.weight", ParameterSpec.map(hiddenSize, resultWidth()));
     return parameters;
   }
 }

@@ -2,6 +2,7 @@ package dev.sluice.distributed;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.tensor.FusedOp;
+import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.ProcessGroup.Work;
 import dev.sluice.tensor.Scope;
@@ -20,6 +21,7 @@ import java.util.Map;
 import java.util.PriorityQueue;
 import java.util.Queue;
 import java.util.SequencedSet;
+import java.util.function.Predicate;
 import org.jspecify.annotations.Nullable;
 
 /// Makes each rank's gradients the mean over all ranks while the backward pass goes on.
@@ -352,11 +354,12 @@ public final class GradientExchange {
     }
   }
 
-  /// State of all parameters, of which each rank has its own: complete on rank 0, for a checkpoint
-  /// that does not depend on the number of ranks. The caller's scope holds it.
+  /// State of parameters, of which each rank has its own: complete on rank 0, for a checkpoint that
+  /// does not depend on the number of ranks. The caller's scope holds it.
   ///
   /// @param owned float32, of the parameters' shapes
-  public Map<String, Tensor> gathered(Map<String, Tensor> owned) {
+  /// @param exists which parameters have such a state, on whatever rank
+  public Map<String, Tensor> gathered(Map<String, Tensor> owned, Predicate<ParameterSpec> exists) {
     if (zero == 0) {
       return owned;
     }
@@ -365,6 +368,9 @@ public final class GradientExchange {
         .all()
         .forEach(
             (name, parameter) -> {
+              if (!exists.test(parameters.weight(name).spec())) {
+                return;
+              }
               int owner = owner(name);
               var own = owned.get(name);
               if (owner == 0) {

@@ -31,7 +31,7 @@ public record GateProjection(
       Gate gate, int logits, int hiddenSize, int valueSize, int headDim) {
     var parameters = new LinkedHashMap<String, ParameterSpec>();
     if (gate.input() instanceof GateInput.LowRank(int rank)) {
-      parameters.put("down.weight", ParameterSpec.drawn(rank, hiddenSize));
+      parameters.put("down.weight", ParameterSpec.map(rank, hiddenSize));
     }
     long[] shape =
         switch (gate.input()) {
@@ -45,7 +45,10 @@ public record GateProjection(
     boolean zero =
         !(gate.init() instanceof GateInit.Normal)
             || gate.input() instanceof GateInput.None; // the paper's control starts at zero
-    parameters.put("weight", zero ? ParameterSpec.constant(0, shape) : ParameterSpec.drawn(shape));
+    var weight = zero ? ParameterSpec.constant(0, shape) : ParameterSpec.drawn(shape);
+    boolean mapsFeatures = gate.granularity() == Granularity.ELEMENTWISE && shape.length == 2;
+    long rows = gate.input() instanceof GateInput.HeadOutput ? headDim : logits; // a head's own
+    parameters.put("weight", mapsFeatures ? weight.asMapsOf(rows) : weight);
     if (gate.init() instanceof GateInit.Bias(double bias)) {
       parameters.put("bias", ParameterSpec.constant(bias, logits));
     }

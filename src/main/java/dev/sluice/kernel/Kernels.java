@@ -315,26 +315,37 @@ public interface Kernels {
       int keyWidth,
       int valueWidth);
 
-  /// The next-token loss of rows of logits and its gradient: `losses[r] = ln Σ_j e^logits[r·v + j]
-  /// − logits[r·v + targets[r]]`, `dLogits[r·v + j] = scale · (softmax_j − [j = targets[r]])`.
+  /// The next-token loss of rows of logits and its gradient: `logSums[r] = ln Σ_j e^logits[r·v +
+  /// j]`, `losses[r] = logSums[r] − logits[r·v + targets[r]]`, `dLogits[r·v + j] = scale ·
+  /// (softmax_j · (1 + 2 · z · logSums[r]) − [j = targets[r]])`, which is that of `losses[r] + z ·
+  /// logSums[r]²`.
   ///
   /// @param logits float32
   /// @param targets int64, each in 0 … v − 1
   /// @param losses float32
+  /// @param logSums float32
   /// @param dLogits null when no gradient is wanted; may share memory with nothing
+  /// @param zLoss z
   /// @param vocabulary v
   void crossEntropy(
       MemorySegment logits,
       MemorySegment targets,
       MemorySegment losses,
+      MemorySegment logSums,
       @Nullable Floats dLogits,
       double scale,
+      double zLoss,
       int vocabulary,
       long from,
       long to);
 
   /// `out[i] = x[i]` in out's element type.
   void copy(Floats x, Floats out, long from, long to);
+
+  /// `out[i] = a · x[i] + b · y[i]` in out's element type, computed in float32.
+  ///
+  /// @param out may be x or y
+  void weightedSum(Floats x, float a, Floats y, float b, Floats out, long from, long to);
 
   /// `Σ x[i]²` of float32 numbers, summed in double precision in an order that depends on `from`
   /// and `to` alone.

@@ -593,8 +593,10 @@ public final class ScalarKernels implements Kernels {
       MemorySegment logits,
       MemorySegment targets,
       MemorySegment losses,
+      MemorySegment logSums,
       @Nullable Floats dLogits,
       double scale,
+      double zLoss,
       int vocabulary,
       long from,
       long to) {
@@ -611,8 +613,10 @@ public final class ScalarKernels implements Kernels {
       double logSumExp = largest + Math.log(sum);
       long target = targets.get(ValueLayout.JAVA_LONG_UNALIGNED, r * 8);
       set(losses, r, (float) (logSumExp - get(logits, row + target)));
+      set(logSums, r, (float) logSumExp);
+      double share = zLoss == 0 ? 1 : 1 + 2 * zLoss * logSumExp; // none of an infinite one
       for (int j = 0; dLogits != null && j < vocabulary; j++) {
-        double p = Math.exp(get(logits, row + j) - largest) / sum;
+        double p = Math.exp(get(logits, row + j) - largest) / sum * share;
         dLogits.set(row + j, (float) (scale * (j == target ? p - 1 : p)));
       }
     }
@@ -622,6 +626,13 @@ public final class ScalarKernels implements Kernels {
   public void copy(Floats x, Floats out, long from, long to) {
     for (long i = from; i < to; i++) {
       out.set(i, x.get(i));
+    }
+  }
+
+  @Override
+  public void weightedSum(Floats x, float a, Floats y, float b, Floats out, long from, long to) {
+    for (long i = from; i < to; i++) {
+      out.set(i, a * x.get(i) + b * y.get(i));
     }
   }
 

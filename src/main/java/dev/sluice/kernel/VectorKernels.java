@@ -329,13 +329,15 @@ public final class VectorKernels implements Kernels {
       MemorySegment logits,
       MemorySegment targets,
       MemorySegment losses,
+      MemorySegment logSums,
       @Nullable Floats dLogits,
       double scale,
+      double zLoss,
       int vocabulary,
       long from,
       long to) {
     VectorSoftmax.crossEntropy(
-        logits, targets, losses, dLogits, (float) scale, vocabulary, from, to);
+        logits, targets, losses, logSums, dLogits, (float) scale, zLoss, vocabulary, from, to);
   }
 
   // ---------------------------------------------------------------- rows and elements
@@ -691,6 +693,25 @@ public final class VectorKernels implements Kernels {
     for (int i = 0; i < padded; i += LANES) {
       var change = at(m, i).mul(rate).div(at(v, i).sqrt().div(root2).add(epsilon));
       at(theta, i).mul(keep).sub(change).intoArray(theta, i);
+    }
+  }
+
+  @Override
+  public void weightedSum(Floats x, float a, Floats y, float b, Floats out, long from, long to) {
+    float[] one = array(CHUNK);
+    float[] other = array(CHUNK);
+    for (long start = from; start < to; start += CHUNK) {
+      int count = (int) Math.min(CHUNK, to - start);
+      read(x, start, one, count);
+      read(y, start, other, count);
+      weightedSum(one, a, other, b, padded(count));
+      write(one, out, start, count);
+    }
+  }
+
+  private static void weightedSum(float[] x, float a, float[] y, float b, int padded) {
+    for (int i = 0; i < padded; i += LANES) {
+      at(x, i).mul(a).add(at(y, i).mul(b)).intoArray(x, i);
     }
   }
 

@@ -164,8 +164,10 @@ final class VectorSoftmax {
       MemorySegment logits,
       MemorySegment targets,
       MemorySegment losses,
+      MemorySegment logSums,
       @Nullable Floats dLogits,
       float scale,
+      double zLoss,
       int vocabulary,
       long from,
       long to) {
@@ -190,8 +192,10 @@ final class VectorSoftmax {
       }
       double logSumExp = largest + Math.log(sum);
       losses.set(FLOAT, r * 4, (float) (logSumExp - logits.get(FLOAT, (start + target) * 4)));
+      logSums.set(FLOAT, r * 4, (float) logSumExp);
       if (dLogits != null) {
-        float factor = (float) (scale / sum);
+        double share = zLoss == 0 ? 1 : 1 + 2 * zLoss * logSumExp; // none of an infinite one
+        float factor = (float) (scale / sum * share);
         for (int at = 0; at < vocabulary; at += CHUNK) {
           int count = Math.min(CHUNK, vocabulary - at);
           exponentials(numbers, start + at, count, chunk, largest, lanes);

@@ -31,8 +31,9 @@ class ComposedOperations implements Operations {
   }
 
   @Override
-  public Tensor nextTokenLoss(Tensor hidden, Weight head, Tensor targets, ElementType type) {
-    return NextTokenLoss.composed(hidden, head, targets, type);
+  public NextTokenLoss nextTokenLoss(
+      Tensor hidden, Weight head, Tensor targets, ElementType type, double zLoss) {
+    return NextTokenLoss.composed(hidden, head, targets, type, zLoss);
   }
 
   @Override
@@ -108,5 +109,10 @@ class ComposedOperations implements Operations {
   @Override
   public void adamW(List<AdamWUpdate> updates) {
     updates.forEach(AdamWUpdate::composed);
+  }
+
+  @Override
+  public void muon(List<MuonUpdate> updates) {
+    updates.forEach(MuonUpdate::composed);
   }
 }

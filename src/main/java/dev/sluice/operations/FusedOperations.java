@@ -35,8 +35,9 @@ final class FusedOperations implements Operations {
   }
 
   @Override
-  public Tensor nextTokenLoss(Tensor hidden, Weight head, Tensor targets, ElementType type) {
-    return NextTokenLoss.apply(hidden, head, targets, type);
+  public NextTokenLoss nextTokenLoss(
+      Tensor hidden, Weight head, Tensor targets, ElementType type, double zLoss) {
+    return NextTokenLoss.apply(hidden, head, targets, type, zLoss);
   }
 
   @Override
@@ -111,5 +112,10 @@ final class FusedOperations implements Operations {
   @Override
   public void adamW(List<AdamWUpdate> updates) {
     AdamWUpdate.apply(updates);
+  }
+
+  @Override
+  public void muon(List<MuonUpdate> updates) {
+    MuonUpdate.apply(updates);
   }
 }

@@ -59,13 +59,15 @@ public interface Operations {
   /// `x Wᵀ` with inputs of `type` and the result in float32. For a model, [Precision#logits].
   Tensor logits(Tensor x, Weight weight, ElementType type);
 
-  /// The mean next-token cross-entropy of hidden states.
+  /// The mean next-token cross-entropy of hidden states, and the z-loss, see [NextTokenLoss].
   ///
   /// @param hidden `[…, D]`
   /// @param head `[V, D]`
   /// @param targets token ids, int64, as many as hidden states
   /// @param type in which the product is computed
-  Tensor nextTokenLoss(Tensor hidden, Weight head, Tensor targets, ElementType type);
+  /// @param zLoss its weight, or 0 for none
+  NextTokenLoss nextTokenLoss(
+      Tensor hidden, Weight head, Tensor targets, ElementType type, double zLoss);
 
   // ---------------------------------------------------------------- of attention and gates
 
@@ -163,4 +165,7 @@ public interface Operations {
 
   /// Moves parameters in place; without gradients.
   void adamW(List<AdamWUpdate> updates);
+
+  /// Moves maps of features in place; without gradients.
+  void muon(List<MuonUpdate> updates);
 }

@@ -17,14 +17,25 @@ import java.util.function.Predicate;
 
 /// AdamW (Loshchilov and Hutter 2019) with float32 state. Decay applies to tensors of two or more
 /// dimensions only: not to norms.
-public final class AdamW implements AutoCloseable {
+public final class AdamW implements Optimizer {
   /// The constants of the optimizer.
   ///
   /// @param beta1 decay of the first moment
   /// @param beta2 decay of the second moment
   /// @param epsilon added to the root of the second moment
   /// @param weightDecay λ, multiplied by the learning rate
-  public record Settings(double beta1, double beta2, double epsilon, double weightDecay) {}
+  public record Settings(double beta1, double beta2, double epsilon, double weightDecay)
+      implements Optimizer.Settings {
+    @Override
+    public Kind kind() {
+      return Kind.ADAMW;
+    }
+
+    @Override
+    public Optimizer over(Parameters parameters, Predicate<String> owned) {
+      return new AdamW(this, parameters, owned);
+    }
+  }
 
   private final Settings settings;
   private final Parameters parameters;
@@ -43,7 +54,7 @@ public final class AdamW implements AutoCloseable {
     this.secondMoments = zerosLike(parameters, owned);
   }
 
-  private static Map<String, Tensor> zerosLike(Parameters parameters, Predicate<String> owned) {
+  static Map<String, Tensor> zerosLike(Parameters parameters, Predicate<String> owned) {
     try (var _ = Scope.withoutGradient()) {
       Map<String, Tensor> zeros = new LinkedHashMap<>();
       parameters
@@ -62,20 +73,23 @@ public final class AdamW implements AutoCloseable {
     }
   }
 
-  /// The running means of gradients by parameter name, for saving and restoring.
+  @Override
+  public Kind kind() {
+    return Kind.ADAMW;
+  }
+
+  @Override
   public Map<String, Tensor> firstMoments() {
     return firstMoments;
   }
 
-  /// The running means of squared gradients by parameter name, for saving and restoring.
+  @Override
   public Map<String, Tensor> secondMoments() {
     return secondMoments;
   }
 
-  /// Moves every parameter that has a gradient, all in one pass.
-  ///
-  /// @param number the step's number, from 1
-  /// @param gradientScale gradients are multiplied by this first
+  /// All in one pass.
+  @Override
   public void step(int number, double learningRate, double gradientScale) {
     try (var _ = Scope.withoutGradient();
         var _ = Operation.begin("AdamW", Operation.UPDATE)) {

@@ -1,2 +1,3 @@
-/// From gradients to new weights: clipping by the global norm, AdamW, learning-rate schedules.
+/// From gradients to new weights: clipping by the global norm, AdamW or Muon, learning-rate
+/// schedules.
 package dev.sluice.optimizer;

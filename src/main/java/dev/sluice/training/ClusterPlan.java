@@ -4,18 +4,21 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.ActivationMemory;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.distributed.GradientExchange;
+import dev.sluice.optimizer.Optimizer;
 import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.ParameterSpec;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.function.ToDoubleFunction;
 
 /// What data-parallel training of a model would take on many devices, by arithmetic alone.
 ///
 /// Memory is what Sluice holds on the device that holds most: float32 weights, for bfloat16
-/// products a copy of them, float32 gradients, and two float32 moments; `zero` 1 shares the moments
-/// by whole parameters, 2 the gradients too. Weights are whole on every device. Activations are
-/// those of one sequence, as the fused operations keep them; the other sequences of a device follow
-/// one after the other.
+/// products a copy of them, float32 gradients, and the optimizer's float32 moments (two, or one of
+/// what Muon moves); `zero` 1 shares the moments by whole parameters, 2 the gradients too. Weights
+/// are whole on every device. Activations are those of one sequence, as the fused operations keep
+/// them; the other sequences of a device follow one after the other.
 ///
 /// A device sends, as a share of the gradients' float32 bytes Ψ with n devices: 2 (n−1)/n by a ring
 /// all-reduce (Patarasuk and Yuan 2009), (n−1)/n by a reduction to owners, and (n−1)/n for the
@@ -93,6 +96,7 @@ public record ClusterPlan(
   public static ClusterPlan of(
       DecoderConfig config,
       ElementType type,
+      Optimizer.Kind optimizer,
       int sequenceLength,
       int sequences,
       int zero,
@@ -104,7 +108,7 @@ public record ClusterPlan(
               .formatted(sequences, n, n));
     }
     double numbers = config.parameterCount();
-    double owned = zero == 0 ? numbers : largestShare(config, n);
+    int owners = zero == 0 ? 1 : n;
     double gradients = Float.BYTES * numbers;
     double others = (n - 1.0) / n;
     double sentGradients = (zero == 2 ? 1 : 2) * others * gradients;
@@ -115,23 +119,29 @@ public record ClusterPlan(
             / (cluster.flops * cluster.share);
     return new ClusterPlan(
         numbers * (Float.BYTES + (type == ElementType.FLOAT32 ? 0 : type.bytes())),
-        Float.BYTES * (zero == 2 ? owned : numbers),
-        2.0 * Float.BYTES * owned,
+        zero == 2
+            ? largestShare(config, n, spec -> (double) spec.elements() * Float.BYTES)
+            : gradients,
+        largestShare(config, owners, optimizer::momentBytes),
         ActivationMemory.bytesPerToken(config, type) * sequenceLength,
         sentGradients + sentParameters,
         perSequence * sequences / n,
         (sentGradients + sentParameters) / cluster.bandwidth());
   }
 
-  /// Elements of the parameters that the rank with most owns.
-  private static double largestShare(DecoderConfig config, int ranks) {
+  /// Bytes that the rank with most has of the parameters that it owns.
+  private static double largestShare(
+      DecoderConfig config, int ranks, ToDoubleFunction<ParameterSpec> bytes) {
+    var parameters = config.parameters();
     Map<String, Long> sizes = new LinkedHashMap<>();
-    config.parameters().forEach((name, spec) -> sizes.put(name, spec.elements()));
-    Map<Integer, Long> loads = new HashMap<>();
+    parameters.forEach((name, spec) -> sizes.put(name, spec.elements()));
     // of more ranks than parameters some own nothing
-    GradientExchange.owners(sizes, Math.min(ranks, sizes.size()))
-        .forEach((name, owner) -> loads.merge(owner, sizes.getOrDefault(name, 0L), Long::sum));
-    return loads.values().stream().mapToLong(Long::longValue).max().orElse(0);
+    var owners = GradientExchange.owners(sizes, Math.min(ranks, sizes.size()));
+    Map<Integer, Double> loads = new HashMap<>();
+    parameters.forEach(
+        (name, spec) ->
+            loads.merge(owners.getOrDefault(name, 0), bytes.applyAsDouble(spec), Double::sum));
+    return loads.values().stream().mapToDouble(Double::doubleValue).max().orElse(0);
   }
 
   public double memoryBytes() {

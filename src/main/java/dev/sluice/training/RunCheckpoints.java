@@ -109,8 +109,8 @@ final class RunCheckpoints {
     }
   }
 
-  /// Refuses another text, tokenizer or shape than the checkpoint's, and tells of other settings
-  /// that differ.
+  /// Refuses another text, tokenizer, optimizer or shape than the checkpoint's, and tells of other
+  /// settings that differ.
   void requireSameRun(
       Path checkpoint, Corpus corpus, Tokenizer tokenizer, TrainingRun.Listener listener)
       throws IOException {
@@ -128,6 +128,16 @@ final class RunCheckpoints {
               .formatted(checkpoint, before, now));
     }
     requireTokenizer(checkpoint, tokenizer);
+    var optimizer = TrainingCheckpoint.optimizer(checkpoint);
+    if (optimizer != config.optimization().optimizerSettings().kind()) {
+      throw new InvalidInputException(
+          "%s holds the state of optimizer %s and the run is to go on with %s, which has another; go on with --optimizer %s or start a new run with another --output"
+              .formatted(
+                  checkpoint,
+                  optimizer.word(),
+                  config.optimization().optimizerSettings().kind().word(),
+                  optimizer.word()));
+    }
     var shape = ModelConfig.of(config.decoder(config.shape().vocabulary(tokenizer)));
     var differences = ModelConfig.read(checkpoint).differences(shape);
     if (!differences.isEmpty()) {

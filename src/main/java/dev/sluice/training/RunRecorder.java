@@ -46,6 +46,9 @@ final class RunRecorder implements AutoCloseable {
     }
     Map<String, Number> values = new HashMap<>();
     values.put("loss", step.loss());
+    if (step.zLoss() != null) {
+      values.put("z_loss", step.zLoss());
+    }
     values.put("gradient_norm", step.gradientNorm());
     values.put("learning_rate", step.learningRate());
     if (!step.updated()) {

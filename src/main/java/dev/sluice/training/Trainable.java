@@ -20,6 +20,7 @@ public final class Trainable {
   public static void require(RunConfig config, Tokenizer tokenizer, int ranks) {
     var shape = config.decoder(config.shape().vocabulary(tokenizer));
     var _ = config.optimization().scheduleOf();
+    var _ = config.optimization().optimizerSettings();
     var _ = tokenizer.endOfText(); // a corpus needs it
     if (config.computing().deviceOf().equals(Device.CPU)) {
       requireMemory(config, shape, ranks);
@@ -38,7 +39,11 @@ public final class Trainable {
   /// word; so what is needed in any case is counted before.
   private static void requireMemory(RunConfig config, DecoderConfig shape, int ranks) {
     // weights and gradients, and the moments where no other rank has a share of them
-    double model = shape.parameterCount() * (ranks == 1 || config.batch().zero() == 0 ? 16.0 : 8.0);
+    double model = shape.parameterCount() * 8.0;
+    if (ranks == 1 || config.batch().zero() == 0) {
+      var optimizer = config.optimization().optimizerSettings().kind();
+      model += shape.parameters().values().stream().mapToDouble(optimizer::momentBytes).sum();
+    }
     double activations =
         ActivationMemory.bytesPerToken(shape, config.computing().precisionOf().elementType())
             * config.batch().sequenceLength()

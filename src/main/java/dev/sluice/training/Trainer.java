@@ -3,20 +3,23 @@ package dev.sluice.training;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.ExpertLoad;
 import dev.sluice.distributed.GradientExchange;
-import dev.sluice.optimizer.AdamW;
 import dev.sluice.optimizer.Gradients;
 import dev.sluice.optimizer.LearningRateSchedule;
+import dev.sluice.optimizer.Optimizer;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.List;
+import org.jspecify.annotations.Nullable;
 
-/// Takes optimizer steps on a decoder: forward, backward, clip, AdamW.
+/// Takes optimizer steps on a decoder: forward, backward, clip, update.
 public class Trainer implements AutoCloseable {
   /// What a step measured.
   ///
   /// @param number from 1
-  /// @param loss mean next-token loss over the step's sequences, in nats, before the update
+  /// @param loss mean next-token loss over the step's sequences, in nats, before the update; the
+  ///   z-loss is no part of it
+  /// @param zLoss what was added to it, or null where nothing is
   /// @param gradientNorm global norm before clipping
   /// @param learningRate used
   /// @param updated whether the weights moved
@@ -24,22 +27,24 @@ public class Trainer implements AutoCloseable {
   public record Step(
       int number,
       double loss,
+      @Nullable Double zLoss,
       double gradientNorm,
       double learningRate,
       boolean updated,
       List<String> notFinite) {}
 
   private final Decoder decoder;
-  private final AdamW optimizer;
+  private final Optimizer optimizer;
   private final LearningRateSchedule schedule;
   private final double maximumLearningRate;
   private final double clipNorm;
+  private final double zLoss;
   private final GradientExchange exchange;
   private int updates;
 
   public Trainer(
       Decoder decoder,
-      AdamW.Settings settings,
+      Optimizer.Settings settings,
       LearningRateSchedule schedule,
       double maximumLearningRate,
       double clipNorm) {
@@ -49,27 +54,31 @@ public class Trainer implements AutoCloseable {
         schedule,
         maximumLearningRate,
         clipNorm,
+        0,
         GradientExchange.none(decoder.parameters()));
   }
 
+  /// @param zLoss weight of the z-loss, or 0 for none
   /// @param exchange with the ranks that train on other rows of the batch
   public Trainer(
       Decoder decoder,
-      AdamW.Settings settings,
+      Optimizer.Settings settings,
       LearningRateSchedule schedule,
       double maximumLearningRate,
       double clipNorm,
+      double zLoss,
       GradientExchange exchange) {
     this.decoder = decoder;
     this.exchange = exchange;
-    this.optimizer = new AdamW(settings, decoder.parameters(), exchange::owns);
+    this.optimizer = settings.over(decoder.parameters(), exchange::owns);
     this.schedule = schedule;
     this.maximumLearningRate = maximumLearningRate;
     this.clipNorm = clipNorm;
+    this.zLoss = zLoss;
   }
 
   /// The optimizer, for its state.
-  public AdamW optimizer() {
+  public Optimizer optimizer() {
     return optimizer;
   }
 
@@ -108,22 +117,26 @@ public class Trainer implements AutoCloseable {
       int number, List<long[]> microBatches, int batchSize, int sequenceLength, Judge judge) {
     var replicas = exchange.replicas();
     double loss = 0;
+    double added = 0;
     var load = new ExpertLoad(replicas::sum);
     for (int i = 0; i < microBatches.size(); i++) {
       try (var _ = Scope.open()) {
         var ids = Tensor.of(microBatches.get(i), batchSize, sequenceLength + 1L);
         ids = ids.to(decoder.device());
         var mean =
-            decoder.loss(ids.narrow(1, 0, sequenceLength), ids.narrow(1, 1, sequenceLength), load);
+            decoder.loss(
+                ids.narrow(1, 0, sequenceLength), ids.narrow(1, 1, sequenceLength), load, zLoss);
         if (i == microBatches.size() - 1) {
           exchange.begin();
         }
         differentiable(number, mean.total(), 1.0 / microBatches.size()).backward();
         loss += mean.crossEntropy().item() / microBatches.size();
+        added += mean.zLoss() == null ? 0 : mean.zLoss().item() / microBatches.size();
       }
     }
     exchange.finish();
     loss = replicas.mean(observed(number, loss, decoder.parameters()));
+    var ofZ = zLoss == 0 ? null : (Double) replicas.mean(added);
     double norm = exchange.norm(Gradients.norm(decoder.parameters()));
     double rate = maximumLearningRate * schedule.at(number - 1);
     var notFinite =
@@ -135,7 +148,7 @@ public class Trainer implements AutoCloseable {
       exchange.publish();
     }
     Gradients.clear(decoder.parameters());
-    return new Step(number, loss, norm, rate, accepted, notFinite);
+    return new Step(number, loss, ofZ, norm, rate, accepted, notFinite);
   }
 
   /// What a micro-batch's backward pass begins at; tests inject faults here.

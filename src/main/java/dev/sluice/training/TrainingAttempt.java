@@ -281,8 +281,10 @@ final class TrainingAttempt {
   private TrainingCheckpoint.@Nullable Snapshot snapshot(@Nullable HeldOutLoss loss) {
     try (var _ = Scope.withoutGradient()) {
       var exchange = trainer.exchange();
-      var firstMoments = exchange.gathered(trainer.optimizer().firstMoments());
-      var secondMoments = exchange.gathered(trainer.optimizer().secondMoments());
+      var optimizer = trainer.optimizer();
+      var firstMoments = exchange.gathered(optimizer.firstMoments(), _ -> true);
+      var secondMoments =
+          exchange.gathered(optimizer.secondMoments(), spec -> optimizer.kind().moments(spec) > 1);
       return first
           ? new TrainingCheckpoint.Snapshot(
               decoder,

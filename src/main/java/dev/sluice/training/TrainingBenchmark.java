@@ -6,6 +6,8 @@ import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.operations.Precision;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.optimizer.LearningRateSchedule;
+import dev.sluice.optimizer.Muon;
+import dev.sluice.optimizer.Optimizer;
 import dev.sluice.statistics.Statistics;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.MatrixProduct;
@@ -91,7 +93,16 @@ public final class TrainingBenchmark implements AutoCloseable {
   /// One of the models that are compared.
   ///
   /// @param gate its gates' names
-  public record Arm(String gate, Precision precision, DecoderConfig config) {}
+  public record Arm(
+      String gate, Precision precision, DecoderConfig config, Optimizer.Kind optimizer) {
+    private Optimizer.Settings settings() {
+      var adamW = new AdamW.Settings(0.9, 0.95, 1e-8, 0.1);
+      return switch (optimizer) {
+        case ADAMW -> adamW;
+        case MUON -> new Muon.Settings(0.95, adamW);
+      };
+    }
+  }
 
   /// What was measured of an arm.
   ///
@@ -135,7 +146,7 @@ public final class TrainingBenchmark implements AutoCloseable {
       var trainer =
           new Trainer(
               decoder,
-              new AdamW.Settings(0.9, 0.95, 1e-8, 0.1),
+              arm.settings(),
               new LearningRateSchedule.Cosine(0, Integer.MAX_VALUE, 1),
               LEARNING_RATE,
               CLIP_NORM);

@@ -12,10 +12,11 @@ import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.files.JsonFile;
 import dev.sluice.files.WholeFile;
 import dev.sluice.operations.Precision;
-import dev.sluice.optimizer.AdamW;
+import dev.sluice.optimizer.Optimizer;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tokenizer.Tokenizer;
@@ -172,15 +173,27 @@ final class TrainingCheckpoint {
   /// Reads the optimizer's state into `optimizer`, which may have a share of it. Each moment is
   /// checked as weights are.
   ///
-  /// @param weights how many the model has
-  static void readMoments(Path directory, AdamW optimizer, int weights) {
+  /// @param parameters all of the model's
+  static void readMoments(Path directory, Optimizer optimizer, Parameters parameters) {
     requireFloat32(directory);
     try (var file = SafetensorsFile.open(directory.resolve(OPTIMIZER));
         var _ = Scope.withoutGradient()) {
       read(file, FIRST, optimizer.firstMoments());
       read(file, SECOND, optimizer.secondMoments());
-      requireCount(file, 2 * weights);
+      requireCount(file, moments(optimizer.kind(), parameters));
     }
+  }
+
+  private static int moments(Optimizer.Kind optimizer, Parameters parameters) {
+    return parameters.weights().values().stream()
+        .mapToInt(weight -> optimizer.moments(weight.spec()))
+        .sum();
+  }
+
+  /// The optimizer whose state a checkpoint holds; runs from before there was a choice had AdamW.
+  static Optimizer.Kind optimizer(Path directory) {
+    var settings = RunManifest.read(directory.resolve(RunManifest.FILE_NAME)).config();
+    return Optimizer.Kind.parse(String.valueOf(settings.getOrDefault("optimizer", "adamw")));
   }
 
   /// Refuses weights that were rounded after a run saved them: it would not go on as it was.
@@ -255,7 +268,7 @@ final class TrainingCheckpoint {
   }
 
   /// Reads a checkpoint through: its checksums, its state, that every weight is finite, and that
-  /// there are two finite moments of the right shape for every weight.
+  /// there are the optimizer's finite moments of the right shape for every weight.
   static void verify(Path directory) {
     CheckpointDirectory.verify(directory);
     var _ = state(directory);
@@ -263,14 +276,18 @@ final class TrainingCheckpoint {
     try (var _ = Scope.withoutGradient();
         var decoder = ModelDirectory.load(directory, Precision.FLOAT32, Device.CPU, false);
         var file = SafetensorsFile.open(directory.resolve(OPTIMIZER))) {
-      for (String prefix : List.of(FIRST, SECOND)) {
-        decoder
-            .parameters()
-            .all()
-            .forEach(
-                (name, weight) -> requireMoment(file, file.entry(prefix + name), weight.shape()));
-      }
-      requireCount(file, 2 * decoder.parameters().all().size());
+      var optimizer = optimizer(directory);
+      var prefixes = List.of(FIRST, SECOND);
+      decoder
+          .parameters()
+          .weights()
+          .forEach(
+              (name, weight) -> {
+                for (String prefix : prefixes.subList(0, optimizer.moments(weight.spec()))) {
+                  requireMoment(file, file.entry(prefix + name), weight.spec().shape());
+                }
+              });
+      requireCount(file, moments(optimizer, decoder.parameters()));
     }
   }
 }

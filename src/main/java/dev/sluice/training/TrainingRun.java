@@ -233,8 +233,7 @@ public class TrainingRun {
       try (var decoder = decoder(from, inputs);
           var trainer = trainer(decoder)) {
         if (from != null) {
-          TrainingCheckpoint.readMoments(
-              from, trainer.optimizer(), decoder.parameters().all().size());
+          TrainingCheckpoint.readMoments(from, trainer.optimizer(), decoder.parameters());
         }
         trainer.goOnAfter(state.step() - state.guard().skips());
         var attempt =
@@ -276,10 +275,11 @@ public class TrainingRun {
   Trainer trainer(Decoder decoder) {
     return new Trainer(
         decoder,
-        config.optimization().adamW(),
+        config.optimization().optimizerSettings(),
         config.optimization().scheduleOf(),
         config.optimization().learningRate(),
         config.optimization().clipNorm(),
+        config.optimization().zLoss(),
         new GradientExchange(replicas, decoder.parameters(), config.batch().zero()));
   }
 

@@ -147,6 +147,7 @@ class MeasuringTest {
         }) {
       assertContains(Cli.run("bench", "train", "--shape", shape).refusal(), "--shape");
     }
+    assertContains(Cli.run("bench", "train", "--optimizer", "adamw,lion").refusal(), "'lion'");
     assertContains(Cli.run("bench", "train", "--experts", Integer.MAX_VALUE).refusal(), "--shape");
   }
 

@@ -40,11 +40,12 @@ class LossKernelsTest implements RangeKernelRules {
         for (int rows : new int[] {1, 7, 65}) {
           var random = new SplittableRandom(31L * rows + vocabulary);
           var logits = gaussian(arena, random, (long) rows * vocabulary, false);
-          cases.add(loss(arena, gradient, "plain", logits, rows, vocabulary));
+          cases.add(loss(arena, gradient, "plain", logits, rows, vocabulary, 0));
+          cases.add(loss(arena, gradient, "z", logits, rows, vocabulary, 0.1));
         }
       }
       for (int vocabulary : new int[] {7, 64, 1100}) {
-        cases.add(loss(arena, gradient, "unlike", unlike(arena, vocabulary), 11, vocabulary));
+        cases.add(loss(arena, gradient, "unlike", unlike(arena, vocabulary), 11, vocabulary, 0));
       }
     }
     return cases;
@@ -55,7 +56,7 @@ class LossKernelsTest implements RangeKernelRules {
     var cases = new ArrayList<KernelCase>();
     for (var gradient : Gradient.values()) {
       var logits = gaussian(arena, new SplittableRandom(3), 65 * 65, false);
-      cases.add(loss(arena, gradient, "sample", logits, 65, 65));
+      cases.add(loss(arena, gradient, "sample", logits, 65, 65, 0.1));
     }
     return cases;
   }
@@ -101,11 +102,18 @@ class LossKernelsTest implements RangeKernelRules {
   }
 
   private static KernelCase loss(
-      Arena arena, Gradient gradient, String what, Floats logits, int rows, int vocabulary) {
+      Arena arena,
+      Gradient gradient,
+      String what,
+      Floats logits,
+      int rows,
+      int vocabulary,
+      double zLoss) {
     var targets = targets(arena, rows, vocabulary);
     boolean wanted = gradient != Gradient.NOT_WANTED;
     var outputs = new ArrayList<Output>();
     outputs.add(Output.written("losses", false, rows, 1));
+    outputs.add(Output.written("logSums", false, rows, 1));
     if (wanted) {
       outputs.add(Output.written("dLogits", gradient == Gradient.BFLOAT16, rows, vocabulary));
     }
@@ -117,25 +125,35 @@ class LossKernelsTest implements RangeKernelRules {
             kernels.crossEntropy(
                 logits.memory(),
                 targets,
-                made.getFirst().memory(),
+                made.get(0).memory(),
+                made.get(1).memory(),
                 wanted ? made.getLast() : null,
                 SCALE,
+                zLoss,
                 vocabulary,
                 from,
                 to),
         () -> {
           var losses = new Expected(rows);
+          var logSums = new Expected(rows);
           var dLogits = new Expected(rows * vocabulary);
           for (int r = 0; r < rows; r++) {
             int target = (int) targets.getAtIndex(ValueLayout.JAVA_LONG, r);
-            formula(logits, r, vocabulary, target, losses, dLogits);
+            formula(logits, r, vocabulary, target, zLoss, losses, logSums, dLogits);
           }
-          return wanted ? List.of(losses, dLogits) : List.of(losses);
+          return wanted ? List.of(losses, logSums, dLogits) : List.of(losses, logSums);
         });
   }
 
   private static void formula(
-      Floats logits, int r, int vocabulary, int target, Expected losses, Expected dLogits) {
+      Floats logits,
+      int r,
+      int vocabulary,
+      int target,
+      double zLoss,
+      Expected losses,
+      Expected logSums,
+      Expected dLogits) {
     int row = r * vocabulary;
     double largest = Double.NEGATIVE_INFINITY;
     for (int j = 0; j < vocabulary; j++) {
@@ -150,12 +168,16 @@ class LossKernelsTest implements RangeKernelRules {
     }
     double loss = Math.log(sum) + largest - logits.get(row + target);
     losses.set(r, loss, 1 + Math.abs(loss) + terms / sum);
+    double logSum = Math.log(sum) + largest;
+    logSums.set(r, logSum, 1 + Math.abs(logSum) + terms / sum);
+    double share = zLoss == 0 ? 1 : 1 + 2 * zLoss * logSum;
+    double size = zLoss == 0 ? 1 : 1 + 2 * zLoss * (Math.abs(logSum) + terms / sum);
     for (int j = 0; j < vocabulary; j++) {
       double exponent = logits.get(row + j) - largest;
       double p = Math.exp(exponent) / sum;
       double one = j == target ? 1 : 0;
       double weight = p == 0 ? 0 : p * (1 + Math.abs(exponent) + terms / sum);
-      dLogits.set(row + j, SCALE * (p - one), SCALE * (weight + one));
+      dLogits.set(row + j, SCALE * (p * share - one), SCALE * (weight * size + one));
     }
   }
 
@@ -172,8 +194,10 @@ class LossKernelsTest implements RangeKernelRules {
                 logits.memory(),
                 targets(arena, 1, vocabulary),
                 loss.memory(),
+                poisoned(arena, 1, false).memory(),
                 null,
                 1,
+                0,
                 vocabulary,
                 0,
                 1);

@@ -403,6 +403,42 @@ class RowKernelsTest {
     }
   }
 
+  /// Two products and their sum, each rounded to float32 and the result once more to its own type;
+  /// in place too.
+  @Test
+  void weightedSums() {
+    float a = 0.95f;
+    float b = -3.4445f;
+    for (int types = 0; types < 8; types++) {
+      for (int elements : ELEMENTS) {
+        try (var arena = Arena.ofConfined()) {
+          var x = gaussian(arena, new SplittableRandom(29), elements, (types & 1) > 0);
+          var y = gaussian(arena, new SplittableRandom(31), elements, (types & 2) > 0);
+          x.set(elements / 2, Float.NaN);
+          y.set(elements - 1, Float.NEGATIVE_INFINITY);
+          int from = elements / 3;
+          int to = elements - elements / 4;
+          var expected = poisoned(arena, elements, (types & 4) > 0);
+          for (int i = from; i < to; i++) {
+            expected.set(i, a * x.get(i) + b * y.get(i));
+          }
+          for (var kernels : BOTH) {
+            var out = poisoned(arena, elements, (types & 4) > 0);
+            kernels.weightedSum(x, a, y, b, out, from, to);
+            assertArrayEquals(bytes(expected), bytes(out), name(kernels, elements));
+            assertPaddingUntouched(out, name(kernels, elements));
+            if (x.bfloat16() == out.bfloat16()) {
+              var same = poisoned(arena, elements, x.bfloat16());
+              kernels.copy(x, same, from, to);
+              kernels.weightedSum(same, a, y, b, same, from, to);
+              assertArrayEquals(bytes(expected), bytes(same), name(kernels, elements));
+            }
+          }
+        }
+      }
+    }
+  }
+
   /// In double precision: 16 of its ulp; a float32 sum would be off by thousands of millions.
   @Test
   void sumOfSquares() {

@@ -3,6 +3,9 @@ package dev.sluice.operations;
 import static dev.sluice.tensor.Differentiated.gaussian;
 import static dev.sluice.tensor.Differentiated.rounded;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertSame;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.Differentiated;
@@ -14,6 +17,7 @@ import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Objects;
 import java.util.SplittableRandom;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
@@ -51,19 +55,36 @@ class NextTokenLossTest {
   }
 
   private static Operation fused(ElementType type) {
-    return given ->
-        List.of(NextTokenLoss.apply(given.get(0), head(given.get(1)), given.get(2), type));
+    return fused(type, 0);
   }
 
-  private static Operation composed(ElementType type) {
+  private static Operation fused(ElementType type, double zLoss) {
+    return given -> List.of(total(given.get(0), given.get(1), given.get(2), type, zLoss));
+  }
+
+  private static Tensor total(
+      Tensor hidden, Tensor table, Tensor targets, ElementType type, double zLoss) {
+    return NextTokenLoss.apply(hidden, head(table), targets, type, zLoss).total();
+  }
+
+  private static Operation composed(ElementType type, double zLoss) {
     return given ->
-        List.of(NextTokenLoss.composed(given.get(0), head(given.get(1)), given.get(2), type));
+        List.of(
+            NextTokenLoss.composed(given.get(0), head(given.get(1)), given.get(2), type, zLoss)
+                .total());
+  }
+
+  private static List<Tensor> definition(List<Tensor> given) {
+    return definition(0).apply(given);
   }
 
   /// [NextTokenLoss#composed] but for its cast of logits to float32.
-  private static List<Tensor> definition(List<Tensor> given) {
-    var rows = given.get(0).reshape(-1, given.get(0).size(-1));
-    return List.of(rows.linear(given.get(1)).crossEntropy(given.get(2).reshape(-1)));
+  private static Operation definition(double zLoss) {
+    return given -> {
+      var rows = given.get(0).reshape(-1, given.get(0).size(-1));
+      var logits = rows.linear(given.get(1));
+      return List.of(NextTokenLoss.ofLogits(logits, given.get(2).reshape(-1), zLoss).total());
+    };
   }
 
   /// The first and the last token of the vocabulary are among them.
@@ -114,10 +135,94 @@ class NextTokenLossTest {
         actual.assertClose(exact, tolerance(type), what);
         assertLoss(exact, actual, 1e-6);
         if (type == ElementType.FLOAT32) {
-          Differentiated.of(composed(type), given, upstream(scale))
+          Differentiated.of(composed(type, 0), given, upstream(scale))
               .assertClose(exact, tolerance(type), what + ", composed");
         }
       }
+    }
+  }
+
+  /// With weights that make it small beside the cross-entropy and large.
+  @ParameterizedTest
+  @CsvSource({"1,1,1,2", "1,7,5,17", "2,65,7,63", "1,200,65,257"})
+  void zLossValueAndGradients(int batch, int tokens, int width, int vocabulary) {
+    for (var precision : Precision.values()) {
+      var type = precision.elementType();
+      var given =
+          List.of(
+              hidden(type, batch, tokens, width),
+              rounded(random, vocabulary, width),
+              targets(vocabulary, batch, tokens));
+      for (double weight : new double[] {1e-4, 0.3}) {
+        for (double scale : new double[] {1, -3}) {
+          String what = "%s %d of %d, z %s by %s".formatted(type, tokens, width, weight, scale);
+          var exact = Differentiated.exact(definition(weight), given, upstream(scale));
+          var actual = Differentiated.of(fused(type, weight), given, upstream(scale));
+          actual.assertClose(exact, tolerance(type), what);
+          assertLoss(exact, actual, 1e-6);
+          if (type == ElementType.FLOAT32) {
+            Differentiated.of(composed(type, weight), given, upstream(scale))
+                .assertClose(exact, tolerance(type), what + ", composed");
+          }
+        }
+      }
+    }
+  }
+
+  /// The definition's own gradients are those of its formula, in float64 against differences.
+  @Test
+  void zLossGradientsAreDifferences() {
+    double step = 1e-5;
+    double weight = 0.3;
+    double[] start = random.doubles(5 * 7, -2, 2).toArray();
+    var targets = Tensor.of(new long[] {0, 6, 3, 3, 1}, 5);
+    var logits = Tensor.of(start, 5, 7).requireGradient(true);
+    NextTokenLoss.ofLogits(logits, targets, weight).total().backward();
+    double[] gradient = Objects.requireNonNull(logits.gradient()).doubles();
+    for (int i = 0; i < start.length; i++) {
+      double[] values = new double[2];
+      for (int side = 0; side < 2; side++) {
+        double[] moved = start.clone();
+        moved[i] += side == 0 ? -step : step;
+        values[side] = zLossByHand(moved, targets.longs(), 7, weight);
+      }
+      assertEquals((values[1] - values[0]) / (2 * step), gradient[i], 1e-9, "logit " + i);
+    }
+  }
+
+  private static double zLossByHand(
+      double[] logits, long[] targets, int vocabulary, double weight) {
+    double sum = 0;
+    for (int r = 0; r < targets.length; r++) {
+      double powers = 0;
+      for (int j = 0; j < vocabulary; j++) {
+        powers += Math.exp(logits[r * vocabulary + j]);
+      }
+      double log = Math.log(powers);
+      sum += log - logits[r * vocabulary + (int) targets[r]] + weight * log * log;
+    }
+    return sum / targets.length;
+  }
+
+  /// The reported cross-entropy is that of a run without it, bit for bit, and the rest is told.
+  @Test
+  void zLossIsToldApart() {
+    var hidden = gaussian(random, ElementType.FLOAT32, 2, 165, 7);
+    var head = rounded(random, 63, 7);
+    var targets = targets(63, 2, 165);
+    var plain = NextTokenLoss.apply(hidden, head(head), targets, ElementType.FLOAT32, 0);
+    assertSame(plain.total(), plain.crossEntropy());
+    assertNull(plain.zLoss());
+    for (boolean fused : new boolean[] {true, false}) {
+      var with =
+          fused
+              ? NextTokenLoss.apply(hidden, head(head), targets, ElementType.FLOAT32, 0.25)
+              : NextTokenLoss.composed(hidden, head(head), targets, ElementType.FLOAT32, 0.25);
+      double z = Objects.requireNonNull(with.zLoss()).item();
+      assertEquals(
+          plain.total().item(), with.crossEntropy().item(), fused ? Double.MIN_VALUE : 1e-6);
+      assertEquals(with.total().item(), with.crossEntropy().item() + z, 1e-6);
+      assertTrue(z > 0.25 * 1e-3, "" + z);
     }
   }
 
@@ -182,12 +287,10 @@ class NextTokenLossTest {
         given -> {
           var table1 = given.getFirst();
           var once =
-              NextTokenLoss.apply(
-                  TokenEmbedding.apply(table1, ids), head(table1), targets, ElementType.FLOAT32);
+              total(TokenEmbedding.apply(table1, ids), table1, targets, ElementType.FLOAT32, 0);
           once.times(2).backward();
           var again =
-              NextTokenLoss.apply(
-                  TokenEmbedding.apply(table1, targets), head(table1), ids, ElementType.FLOAT32);
+              total(TokenEmbedding.apply(table1, targets), table1, ids, ElementType.FLOAT32, 0);
           return List.of(again);
         };
     Operation composed =
@@ -210,14 +313,12 @@ class NextTokenLossTest {
     var head = rounded(random, 63, 7);
     var targets = targets(63, 2, 165);
     Threads.count(1);
-    double loss = NextTokenLoss.apply(hidden, head(head), targets, ElementType.FLOAT32).item();
+    double loss = total(hidden, head, targets, ElementType.FLOAT32, 0).item();
     for (int threads = 1; threads <= 3; threads++) {
       Threads.count(threads);
-      assertEquals(
-          loss, NextTokenLoss.apply(hidden, head(head), targets, ElementType.FLOAT32).item());
+      assertEquals(loss, total(hidden, head, targets, ElementType.FLOAT32, 0).item());
       try (var _ = Scope.withoutGradient()) {
-        assertEquals(
-            loss, NextTokenLoss.apply(hidden, head(head), targets, ElementType.FLOAT32).item());
+        assertEquals(loss, total(hidden, head, targets, ElementType.FLOAT32, 0).item());
       }
     }
   }

@@ -30,6 +30,20 @@ class ExactResumeTest {
       case "bfloat16" -> Runs.config("steps", STEPS, "precision", "bfloat16");
       case "experts" ->
           Runs.config("steps", STEPS, "experts", 4, "experts_per_token", 2, "gate", "none");
+      case "muon" ->
+          Runs.config(
+              "steps",
+              STEPS,
+              "optimizer",
+              "muon",
+              "layers_pattern",
+              "gdn,attention",
+              "z_loss",
+              1e-3,
+              "weight_decay_kind",
+              "independent",
+              "weight_decay",
+              1e-3);
       // passes over steps and goes back once, so that the guard has something to remember
       case "guarded" ->
           Runs.config(
@@ -52,7 +66,7 @@ class ExactResumeTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"gated", "bfloat16", "experts", "guarded"})
+  @ValueSource(strings = {"gated", "bfloat16", "experts", "muon", "guarded"})
   void resumingAfterEveryCheckpointEndsInTheSameBits(String kind) throws IOException {
     var config = config(kind);
     Corpus corpus = Runs.corpus(directory.resolve("corpus"));

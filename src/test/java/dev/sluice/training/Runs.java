@@ -5,7 +5,6 @@ import dev.sluice.corpus.Corpus;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.distributed.GradientExchange;
 import dev.sluice.distributed.Replicas;
-import dev.sluice.optimizer.AdamW;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tokenizer.Tokenizers;
@@ -129,14 +128,11 @@ final class Runs {
       Trainer trainer(Decoder decoder) {
         return new Trainer(
             decoder,
-            new AdamW.Settings(
-                config.optimization().beta1(),
-                config.optimization().beta2(),
-                config.optimization().epsilon(),
-                config.optimization().weightDecay()),
+            config.optimization().optimizerSettings(),
             config.optimization().scheduleOf(),
             config.optimization().learningRate(),
             config.optimization().clipNorm(),
+            config.optimization().zLoss(),
             new GradientExchange(replicas, decoder.parameters(), config.batch().zero())) {
           @Override
           Tensor differentiable(int number, Tensor total, double weight) {
