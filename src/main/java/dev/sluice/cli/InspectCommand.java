@@ -29,6 +29,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.OptionalDouble;
+import java.util.OptionalInt;
 import java.util.concurrent.Callable;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
@@ -283,7 +284,8 @@ final class InspectCommand implements Callable<Integer> {
             return layer == null || at == layer ? OptionalDouble.of(score) : OptionalDouble.empty();
           }
         };
-    return HeldOutLoss.measure(loaded.decoder(), text.windows(), text.bytes(), 1, probe);
+    return HeldOutLoss.measure(
+        loaded.decoder(), text.windows(), text.bytes(), 1, OptionalInt.empty(), probe);
   }
 
   private static void progress(long done, long all, long began, RemainingTime remaining) {

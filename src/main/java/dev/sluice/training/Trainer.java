@@ -3,6 +3,7 @@ package dev.sluice.training;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.ExpertLoad;
 import dev.sluice.distributed.GradientExchange;
+import dev.sluice.operations.DocumentStarts;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.optimizer.Gradients;
 import dev.sluice.optimizer.LearningRateSchedule;
@@ -10,6 +11,7 @@ import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.List;
+import java.util.OptionalInt;
 
 /// Takes optimizer steps on a decoder: forward, backward, clip, AdamW.
 public class Trainer implements AutoCloseable {
@@ -35,6 +37,7 @@ public class Trainer implements AutoCloseable {
   private final double maximumLearningRate;
   private final double clipNorm;
   private final GradientExchange exchange;
+  private final OptionalInt separator;
   private int updates;
 
   public Trainer(
@@ -49,17 +52,22 @@ public class Trainer implements AutoCloseable {
         schedule,
         maximumLearningRate,
         clipNorm,
-        GradientExchange.none(decoder.parameters()));
+        GradientExchange.none(decoder.parameters()),
+        OptionalInt.empty());
   }
 
   /// @param exchange with the ranks that train on other rows of the batch
+  /// @param separator of documents, where a token is to see its own document alone; empty where it
+  ///   sees its whole sequence
   public Trainer(
       Decoder decoder,
       AdamW.Settings settings,
       LearningRateSchedule schedule,
       double maximumLearningRate,
       double clipNorm,
-      GradientExchange exchange) {
+      GradientExchange exchange,
+      OptionalInt separator) {
+    this.separator = separator;
     this.decoder = decoder;
     this.exchange = exchange;
     this.optimizer = new AdamW(settings, decoder.parameters(), exchange::owns);
@@ -111,10 +119,14 @@ public class Trainer implements AutoCloseable {
     var load = new ExpertLoad(replicas::sum);
     for (int i = 0; i < microBatches.size(); i++) {
       try (var _ = Scope.open()) {
-        var ids = Tensor.of(microBatches.get(i), batchSize, sequenceLength + 1L);
-        ids = ids.to(decoder.device());
+        long[] rows = microBatches.get(i);
+        var ids = Tensor.of(rows, batchSize, sequenceLength + 1L).to(decoder.device());
         var mean =
-            decoder.loss(ids.narrow(1, 0, sequenceLength), ids.narrow(1, 1, sequenceLength), load);
+            decoder.loss(
+                ids.narrow(1, 0, sequenceLength),
+                ids.narrow(1, 1, sequenceLength),
+                DocumentStarts.of(rows, batchSize, sequenceLength + 1, sequenceLength, separator),
+                load);
         if (i == microBatches.size() - 1) {
           exchange.begin();
         }

@@ -215,7 +215,11 @@ final class TrainingAttempt {
   }
 
   private HeldOutLoss heldOutLoss() {
-    return HeldOutLoss.measure(decoder, inputs.heldOut().windows(), inputs.heldOut().bytes());
+    return HeldOutLoss.measure(
+        decoder,
+        inputs.heldOut().windows(),
+        inputs.heldOut().bytes(),
+        config.batch().separator(inputs.tokenizer()));
   }
 
   /// What [SinkReport] measures on one window; nothing where activations are not finite, since that

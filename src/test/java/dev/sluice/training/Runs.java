@@ -8,6 +8,7 @@ import dev.sluice.distributed.Replicas;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -18,8 +19,10 @@ import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.SplittableRandom;
 import java.util.TreeMap;
 import java.util.function.BooleanSupplier;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 
 /// Small runs on the bundled book, for tests that break them.
@@ -59,6 +62,28 @@ final class Runs {
 
   static Corpus corpus(Path directory) {
     return RunCorpus.prepare(config(), Tokenizers.load("bytes"), directory, false, _ -> {});
+  }
+
+  /// Short documents of random letters, of which most windows hold several.
+  static Corpus documents(Path directory) throws IOException {
+    var random = new SplittableRandom(3);
+    var lines = new StringBuilder();
+    for (int i = 0; i < 300; i++) {
+      int length = random.nextInt(1, 40);
+      String text =
+          random
+              .ints(length, 'a', 'g')
+              .mapToObj(letter -> String.valueOf((char) letter))
+              .collect(Collectors.joining());
+      lines.append("{\"text\": \"").append(text).append("\"}\n");
+    }
+    Path file = Files.writeString(directory.resolve("documents.jsonl"), lines);
+    return RunCorpus.prepare(
+        config("data", file),
+        Tokenizers.load("bytes"),
+        directory.resolve("corpus"),
+        false,
+        _ -> {});
   }
 
   /// What a listener heard.
@@ -126,7 +151,7 @@ final class Runs {
         stop,
         replicas) {
       @Override
-      Trainer trainer(Decoder decoder) {
+      Trainer trainer(Decoder decoder, Tokenizer tokenizer) {
         return new Trainer(
             decoder,
             new AdamW.Settings(
@@ -137,7 +162,8 @@ final class Runs {
             config.optimization().scheduleOf(),
             config.optimization().learningRate(),
             config.optimization().clipNorm(),
-            new GradientExchange(replicas, decoder.parameters(), config.batch().zero())) {
+            new GradientExchange(replicas, decoder.parameters(), config.batch().zero()),
+            config.batch().separator(tokenizer)) {
           @Override
           Tensor differentiable(int number, Tensor total, double weight) {
             return fault.differentiable(number, super.differentiable(number, total, weight));
