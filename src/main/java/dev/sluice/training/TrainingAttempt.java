@@ -226,7 +226,10 @@ final class TrainingAttempt {
   /// run diverges and its loss says so, or where the window is too short to measure on.
   private Map<String, Double> sinks() {
     try {
-      return SinkReport.measure(decoder, List.of(inputs.sinkWindow())).scalars();
+      var windows =
+          SinkReport.byDocument(
+              List.of(inputs.sinkWindow()), config.batch().separator(inputs.tokenizer()));
+      return SinkReport.measure(decoder, windows).scalars();
     } catch (InvalidInputException _) {
       return Map.of();
     }
