@@ -45,10 +45,11 @@ public record InspectReport(InspectResult result) {
     var attention = attention();
     List<String> lines = new ArrayList<>();
     lines.add(
-        "Loss on %s (%d windows of %d tokens): %s bits per byte, perplexity %s per token."
+        "Loss on %s (%d windows of %s%d tokens): %s bits per byte, perplexity %s per token."
             .formatted(
                 result.text().name(),
                 result.sinks().windows(),
+                result.sinks().shortestWindow() < result.sinks().longestWindow() ? "up to " : "",
                 result.sinks().longestWindow(),
                 Numbers.fixed(loss.bitsPerByte(), 4),
                 Numbers.significant(loss.perplexity(), 4)));
