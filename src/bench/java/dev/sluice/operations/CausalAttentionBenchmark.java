@@ -44,14 +44,14 @@ public class CausalAttentionBenchmark extends FusedBenchmark {
 
   @Override
   protected List<Tensor> composed() {
-    var y = ComposedAttention.watched(queries, keys, values, null, 0, (_, _) -> {});
+    var y = ComposedAttention.watched(queries, keys, values, null, 0, null, (_, _) -> {});
     var gated = logits == null ? y : SigmoidGate.apply(y, logits);
     return List.of(gated.to(precision.elementType()));
   }
 
   @Override
   protected List<Tensor> fused() {
-    return List.of(Operations.FUSED.attention(queries, keys, values, null, logits, 0));
+    return List.of(Operations.FUSED.attention(queries, keys, values, null, logits, 0, null));
   }
 
   private List<Tensor> libtorch() {

@@ -21,11 +21,11 @@ public class ShortConvolutionBenchmark extends FusedBenchmark {
 
   @Override
   protected List<Tensor> composed() {
-    return List.of(ShortConvolution.composed(x, weight, null));
+    return List.of(ShortConvolution.composed(x, weight, null, null));
   }
 
   @Override
   protected List<Tensor> fused() {
-    return List.of(ShortConvolution.apply(x, weight, null));
+    return List.of(ShortConvolution.apply(x, weight, null, null));
   }
 }

@@ -9,6 +9,7 @@ import static dev.sluice.gate.GatePosition.VALUE;
 import dev.sluice.gate.Gate;
 import dev.sluice.gate.GatePosition;
 import dev.sluice.gate.GateProjection;
+import dev.sluice.operations.DocumentStarts;
 import dev.sluice.operations.Operations;
 import dev.sluice.operations.Precision;
 import dev.sluice.operations.Rotation;
@@ -151,10 +152,15 @@ public final class Attention {
   ///
   /// @param xBTD the layer's pre-normed input
   /// @param rotation of the T positions of each row; null where the layer turns nothing
+  /// @param documents of which a token sees its own alone; null where each row is one document
   /// @param past the tokens before, or null when there are none
   /// @return `[B, T, D]`, to be added to the residual stream
   public Tensor forward(
-      Tensor xBTD, @Nullable Rotation rotation, @Nullable Past past, Probe probe) {
+      Tensor xBTD,
+      @Nullable Rotation rotation,
+      @Nullable DocumentStarts documents,
+      @Nullable Past past,
+      Probe probe) {
     var projected = precision.linear(xBTD, projections).iterator();
     var qBTNH = heads(biased(projected.next(), queryBias), config.attentionHeads());
     var kBTMH = heads(biased(projected.next(), keyBias), keyHeads(config));
@@ -181,6 +187,7 @@ public final class Attention {
             sinks(xBTD),
             fusedLogits,
             config.positions().window(),
+            documents,
             past,
             layer,
             probe);

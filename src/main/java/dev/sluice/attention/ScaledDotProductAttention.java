@@ -1,6 +1,7 @@
 package dev.sluice.attention;
 
 import dev.sluice.operations.ComposedAttention;
+import dev.sluice.operations.DocumentStarts;
 import dev.sluice.operations.Operations;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
@@ -24,6 +25,8 @@ final class ScaledDotProductAttention {
   /// @param sinksN float32, or null for plain softmax
   /// @param gateLogits as in [Operations#sigmoidGate], or null for no gate
   /// @param window as in [Positions#window]
+  /// @param documents of which a token sees its own alone; null where each row is one document. Not
+  ///   with a past, which is one document
   /// @param past the keys and values before these, which takes these up; null when there are none.
   ///   Its rows may have different lengths, so each is attended by itself, as if it were alone; but
   ///   for a probe, which is given the weights of all at once, they must have one length
@@ -35,19 +38,20 @@ final class ScaledDotProductAttention {
       @Nullable Tensor sinksN,
       @Nullable Tensor gateLogits,
       int window,
+      @Nullable DocumentStarts documents,
       @Nullable Past past,
       int layer,
       Probe probe) {
     var operations = Operations.of(qBTNH);
     boolean watched = probe.wantsAttention(layer);
     if (past == null && !watched) {
-      return operations.attention(qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window);
+      return operations.attention(qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window, documents);
     }
     Tensor yBTNH;
     if (past == null) {
-      yBTNH = attendWatched(qBTNH, kBTMH, vBTMH, sinksN, window, layer, probe);
+      yBTNH = attendWatched(qBTNH, kBTMH, vBTMH, sinksN, window, documents, layer, probe);
     } else if (watched) {
-      yBTNH = attendWatched(qBTNH, kBTMH, vBTMH, sinksN, window, past, layer, probe);
+      yBTNH = attendCachedWatched(qBTNH, kBTMH, vBTMH, sinksN, window, past, layer, probe);
     } else {
       yBTNH =
           past.byRow(row -> attendCached(qBTNH, kBTMH, vBTMH, sinksN, window, past, row, layer));
@@ -88,7 +92,7 @@ final class ScaledDotProductAttention {
 
   /// Attends over all rows' tokens and those before, at once; who watches sees all keys, also those
   /// that a window hides.
-  private static Tensor attendWatched(
+  private static Tensor attendCachedWatched(
       Tensor qBTNH,
       Tensor kBTMH,
       Tensor vBTMH,
@@ -105,7 +109,7 @@ final class ScaledDotProductAttention {
     var kBMSH = past.byRow(row -> past.keys(layer, row, Past.row(kBTMH, row).transpose(1, 2)));
     var vBMSH = past.byRow(row -> past.values(layer, row, Past.row(vBTMH, row).transpose(1, 2)));
     return attendWatched(
-        qBTNH, kBMSH.transpose(1, 2), vBMSH.transpose(1, 2), sinksN, window, layer, probe);
+        qBTNH, kBMSH.transpose(1, 2), vBMSH.transpose(1, 2), sinksN, window, null, layer, probe);
   }
 
   private static Tensor attendWatched(
@@ -114,6 +118,7 @@ final class ScaledDotProductAttention {
       Tensor vBSMH,
       @Nullable Tensor sinksN,
       int window,
+      @Nullable DocumentStarts documents,
       int layer,
       Probe probe) {
     return ComposedAttention.watched(
@@ -122,6 +127,7 @@ final class ScaledDotProductAttention {
         vBSMH,
         sinksN,
         window,
+        documents,
         (first, weights) -> probe.attention(layer, first, weights));
   }
 }

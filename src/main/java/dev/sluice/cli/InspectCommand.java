@@ -29,6 +29,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.OptionalDouble;
+import java.util.OptionalInt;
 import java.util.concurrent.Callable;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
@@ -238,15 +239,22 @@ final class InspectCommand implements Callable<Integer> {
     var gated = gatedLayers(loaded.decoder().config());
     int count = text.windows().size();
     long all = (forced == null ? 2L : gated.size() + 3L) * count;
+    var separator = InspectedText.separator(loaded.source(), loaded.tokenizer());
+    var watched =
+        SinkReport.byDocument(
+            text.windows().stream().map(window -> Arrays.copyOf(window, length)).toList(),
+            separator);
     var sinks =
         SinkReport.measure(
             loaded.decoder(),
-            text.windows().stream().map(window -> Arrays.copyOf(window, length)).toList(),
-            done -> progress(done, all, began, remaining));
+            watched,
+            loaded.tokenizer(),
+            done -> progress((long) count * done / watched.size(), all, began, remaining));
     double nats = 0;
     long predicted = 0;
     for (int i = 0; i < count; i++) {
-      var loss = HeldOutLoss.measure(loaded.decoder(), List.of(text.windows().get(i)), 1);
+      var loss =
+          HeldOutLoss.measure(loaded.decoder(), List.of(text.windows().get(i)), 1, separator);
       nats += loss.totalNats();
       predicted += loss.tokens();
       progress((long) count + i + 1, all, began, remaining);
@@ -257,7 +265,7 @@ final class InspectCommand implements Callable<Integer> {
       alone.add(null); // all of them first
       alone.addAll(gated);
       for (int i = 0; i < alone.size(); i++) {
-        var loss = forcedLoss(loaded, text, alone.get(i), forced);
+        var loss = forcedLoss(loaded, text, separator, alone.get(i), forced);
         interventions.add(new InspectResult.Intervention(alone.get(i), forced, loss.bitsPerByte()));
         progress((i + 3L) * count, all, began, remaining);
       }
@@ -275,7 +283,11 @@ final class InspectCommand implements Callable<Integer> {
 
   /// The loss with the gates of one layer, or of all for null, forced to a score.
   private static HeldOutLoss forcedLoss(
-      ModelOptions.Loaded loaded, InspectedText text, @Nullable Integer layer, double score) {
+      ModelOptions.Loaded loaded,
+      InspectedText text,
+      OptionalInt separator,
+      @Nullable Integer layer,
+      double score) {
     var probe =
         new Probe() {
           @Override
@@ -283,7 +295,7 @@ final class InspectCommand implements Callable<Integer> {
             return layer == null || at == layer ? OptionalDouble.of(score) : OptionalDouble.empty();
           }
         };
-    return HeldOutLoss.measure(loaded.decoder(), text.windows(), text.bytes(), 1, probe);
+    return HeldOutLoss.measure(loaded.decoder(), text.windows(), text.bytes(), 1, separator, probe);
   }
 
   private static void progress(long done, long all, long began, RemainingTime remaining) {

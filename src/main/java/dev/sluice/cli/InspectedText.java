@@ -63,6 +63,11 @@ record InspectedText(
           "Windows of %d tokens are longer than the %d that the model was trained with, so the loss and the attention at later positions are of a kind that it never learned; leave out --tokens."
               .formatted(length, trained.getAsInt()));
     }
+    if (separator(source, tokenizer).isPresent()) {
+      warnings.add(
+          "The model was trained to see its own document alone, so each document of a window is"
+              + " measured by itself.");
+    }
     Path run = source.run();
     Path corpus = run == null ? null : corpusOf(run);
     if (data == null && corpus != null) {
@@ -99,17 +104,34 @@ record InspectedText(
       return OptionalInt.of(
           RunConfig.from(run.resolve(RunConfig.FILE), Map.of()).batch().sequenceLength());
     }
+    return setting(source, "sequence_length") instanceof Integer tokens && tokens > 1
+        ? OptionalInt.of(tokens)
+        : OptionalInt.empty();
+  }
+
+  /// The token between documents, where a model was trained to see its own document alone; empty
+  /// for others.
+  static OptionalInt separator(ModelSource source, Tokenizer tokenizer) {
+    Path run = source.run();
+    if (run != null) {
+      return RunConfig.from(run.resolve(RunConfig.FILE), Map.of()).batch().separator(tokenizer);
+    }
+    return Boolean.TRUE.equals(setting(source, "document_mask"))
+        ? OptionalInt.of(tokenizer.endOfText())
+        : OptionalInt.empty();
+  }
+
+  /// A setting of the run that a checkpoint was copied from, as the manifest beside its weights has
+  /// it; null where there is none.
+  private static @Nullable Object setting(ModelSource source, String name) {
     Path manifest = source.checkpoint().resolve(RunManifest.FILE_NAME);
     if (!Files.isRegularFile(manifest)) {
-      return OptionalInt.empty();
+      return null;
     }
     try {
-      Object length = RunManifest.read(manifest).config().get("sequence_length");
-      return length instanceof Integer tokens && tokens > 1
-          ? OptionalInt.of(tokens)
-          : OptionalInt.empty();
+      return RunManifest.read(manifest).config().get(name);
     } catch (InvalidInputException _) {
-      return OptionalInt.empty(); // another program's manifest
+      return null; // another program's manifest
     }
   }
 

@@ -1,6 +1,7 @@
 package dev.sluice.decoder;
 
 import dev.sluice.attention.RotaryEmbedding;
+import dev.sluice.operations.DocumentStarts;
 import dev.sluice.operations.Operations;
 import dev.sluice.operations.Precision;
 import dev.sluice.operations.Rotation;
@@ -149,11 +150,24 @@ public final class Decoder implements AutoCloseable {
   /// @param past what the tokens continue, a sequence for each row, which grow by these; null when
   ///   there are no tokens before and will be none after
   public Tensor hiddenStates(Tensor idsBT, @Nullable Past past, Probe probe) {
-    return hiddenStates(idsBT, past, probe, null);
+    return hiddenStates(idsBT, null, past, probe, null);
+  }
+
+  /// The hidden states of rows that hold several documents each, of which a token sees its own
+  /// alone.
+  ///
+  /// @param documents of these ids; null where each row is one document
+  public Tensor hiddenStatesByDocument(
+      Tensor idsBT, @Nullable DocumentStarts documents, Probe probe) {
+    return hiddenStates(idsBT, documents, null, probe, null);
   }
 
   private Tensor hiddenStates(
-      Tensor idsBT, @Nullable Past past, Probe probe, @Nullable ExpertLoad load) {
+      Tensor idsBT,
+      @Nullable DocumentStarts documents,
+      @Nullable Past past,
+      Probe probe,
+      @Nullable ExpertLoad load) {
     try (var scope = Scope.open()) {
       int tokens = Math.toIntExact(idsBT.size(1));
       int[] starts = past == null ? new int[1] : past.lengths();
@@ -172,7 +186,7 @@ public final class Decoder implements AutoCloseable {
                             embedding, each -> each.rotation(starts, tokens, device)))
                 .orElse(null);
         try (var block = Scope.open()) {
-          x = blocks.get(layer).forward(x, rotation, past, probe, load);
+          x = blocks.get(layer).forward(x, rotation, documents, past, probe, load);
           x.keep(block);
         }
       }
@@ -216,16 +230,22 @@ public final class Decoder implements AutoCloseable {
   /// @param idsBT inputs
   /// @param targetsBT the token that follows each input
   public Tensor loss(Tensor idsBT, Tensor targetsBT) {
-    return loss(idsBT, targetsBT, new ExpertLoad(), 0).crossEntropy();
+    return loss(idsBT, targetsBT, null, new ExpertLoad(), 0).crossEntropy();
   }
 
   /// The losses of a micro-batch in training.
   ///
+  /// @param documents as in [#hiddenStatesByDocument]
   /// @param load of the step, which takes this micro-batch up
   /// @param zLoss weight of the z-loss, or 0 for none
-  public Loss loss(Tensor idsBT, Tensor targetsBT, ExpertLoad load, double zLoss) {
+  public Loss loss(
+      Tensor idsBT,
+      Tensor targetsBT,
+      @Nullable DocumentStarts documents,
+      ExpertLoad load,
+      double zLoss) {
     try (var scope = Scope.open()) {
-      var hidden = hiddenStates(idsBT, null, Probe.NONE, load);
+      var hidden = hiddenStates(idsBT, documents, null, Probe.NONE, load);
       var loss =
           Operations.of(hidden)
               .nextTokenLoss(hidden, head(), targetsBT, precision.elementType(), zLoss);

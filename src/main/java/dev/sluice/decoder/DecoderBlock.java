@@ -2,6 +2,7 @@ package dev.sluice.decoder;
 
 import dev.sluice.attention.Attention;
 import dev.sluice.deltanet.GatedDeltaNet;
+import dev.sluice.operations.DocumentStarts;
 import dev.sluice.operations.Precision;
 import dev.sluice.operations.Rotation;
 import dev.sluice.probe.Probe;
@@ -60,12 +61,13 @@ final class DecoderBlock {
   Residual forward(
       Residual x,
       @Nullable Rotation rotation,
+      @Nullable DocumentStarts documents,
       @Nullable Past past,
       Probe probe,
       @Nullable ExpertLoad load) {
     var before = attentionNorm.apply(x.streamBTD, x.addedBTD);
     probe.residual(layer, before.sumBTD());
-    var attendedBTD = mixer.forward(before.normedBTD(), rotation, past, probe);
+    var attendedBTD = mixer.forward(before.normedBTD(), rotation, documents, past, probe);
     var between = feedForwardNorm.apply(before.sumBTD(), added(attendedBTD, attentionOutputNorm));
     var fedBTD = feedForward.forward(between.normedBTD(), load);
     return new Residual(between.sumBTD(), added(fedBTD, feedForwardOutputNorm));
@@ -73,7 +75,12 @@ final class DecoderBlock {
 
   /// A block's first sublayer.
   private interface Mixer {
-    Tensor forward(Tensor xBTD, @Nullable Rotation rotation, @Nullable Past past, Probe probe);
+    Tensor forward(
+        Tensor xBTD,
+        @Nullable Rotation rotation,
+        @Nullable DocumentStarts documents,
+        @Nullable Past past,
+        Probe probe);
   }
 
   private static Mixer mixer(
@@ -86,7 +93,7 @@ final class DecoderBlock {
       }
       case MixerConfig.DeltaNet(var shape) -> {
         var net = new GatedDeltaNet(shape, precision, layer, parameters, prefix);
-        yield (x, _, past, probe) -> net.forward(x, past, probe);
+        yield (x, _, documents, past, probe) -> net.forward(x, documents, past, probe);
       }
     };
   }

@@ -1,5 +1,6 @@
 package dev.sluice.deltanet;
 
+import dev.sluice.operations.DocumentStarts;
 import dev.sluice.operations.Operations;
 import dev.sluice.operations.Precision;
 import dev.sluice.operations.ShortConvolution;
@@ -60,41 +61,50 @@ public final class GatedDeltaNet {
   /// Mixes these tokens with those before.
   ///
   /// @param xBTD the layer's pre-normed input
+  /// @param documents at whose first tokens the state and the convolution start anew; null where
+  ///   each row is one document
   /// @param past what the tokens before left, or null when there are none
   /// @return `[B, T, D]`, to be added to the residual stream
-  public Tensor forward(Tensor xBTD, @Nullable Past past, Probe probe) {
+  public Tensor forward(
+      Tensor xBTD, @Nullable DocumentStarts documents, @Nullable Past past, Probe probe) {
     var projected = precision.linear(xBTD, projections);
-    var mixed = convolved(projected.get(0), past);
+    var mixed = convolved(projected.get(0), documents, past);
     var rates = DeltaRates.of(projected.get(3), projected.get(2), logA, bias);
-    var yBTNV = remembered(mixed, rates, past, probe);
+    var yBTNV = remembered(mixed, rates, documents, past, probe);
     var zBTNV = projected.get(1).reshape(yBTNV.shape());
     var gated = Operations.of(yBTNV).gatedHeadNorm(yBTNV, zBTNV, norm, config.rmsNormEps());
     return precision.linear(
         gated.reshape(xBTD.size(0), xBTD.size(1), config.resultWidth()), output);
   }
 
-  private Tensor convolved(Tensor xBTC, @Nullable Past past) {
+  private Tensor convolved(Tensor xBTC, @Nullable DocumentStarts documents, @Nullable Past past) {
     var operations = Operations.of(xBTC);
     if (past == null) {
-      return operations.shortConvolution(xBTC, convolution, null);
+      return operations.shortConvolution(xBTC, convolution, null, documents);
     }
     long kept = config.convolutionWidth() - 1L;
     var histories =
         past.recurrent(layer, CONVOLUTION, xBTC, xBTC.type(), kept, config.heads().channels());
     var history = together(histories, FusedOp.recording(List.of(xBTC), List.of(convolution)));
-    var mixed = operations.shortConvolution(xBTC, convolution, history);
+    var mixed = operations.shortConvolution(xBTC, convolution, history, null);
     leave(histories, ShortConvolution.history(xBTC, convolution, history));
     return mixed;
   }
 
-  private Tensor remembered(Tensor mixed, DeltaRates rates, @Nullable Past past, Probe probe) {
+  private Tensor remembered(
+      Tensor mixed,
+      DeltaRates rates,
+      @Nullable DocumentStarts documents,
+      @Nullable Past past,
+      Probe probe) {
     var g = rates.decaysBTN();
     var beta = rates.ratesBTN();
     var heads = config.heads();
     var operations = Operations.of(mixed);
     boolean watched = probe.wantsRecurrence(layer);
     if (past == null) {
-      var result = operations.deltaRule(mixed, g, beta, null, heads);
+      var decays = documents == null ? g : documents.forgetting(g);
+      var result = operations.deltaRule(mixed, decays, beta, null, heads);
       if (watched) {
         probe.recurrence(layer, g, beta, result.state());
       }

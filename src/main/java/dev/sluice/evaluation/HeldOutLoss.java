@@ -2,12 +2,14 @@ package dev.sluice.evaluation;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.Decoder;
+import dev.sluice.operations.DocumentStarts;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.Arrays;
 import java.util.List;
+import java.util.OptionalInt;
 
 /// How well a model predicts held-out text: Σ −ln p(token | tokens before it in its window).
 ///
@@ -38,7 +40,16 @@ public record HeldOutLoss(double totalNats, long tokens, long bytes) {
 
   /// Measures with eight windows at a time.
   public static HeldOutLoss measure(Decoder decoder, List<long[]> windows, long bytes) {
-    return measure(decoder, windows, bytes, BATCH_SIZE, Probe.NONE);
+    return measure(decoder, windows, bytes, OptionalInt.empty());
+  }
+
+  /// The same for windows of several documents.
+  ///
+  /// @param separator of documents, where a token is to see its own document alone; empty where it
+  ///   sees its whole window
+  public static HeldOutLoss measure(
+      Decoder decoder, List<long[]> windows, long bytes, OptionalInt separator) {
+    return measure(decoder, windows, bytes, BATCH_SIZE, separator, Probe.NONE);
   }
 
   /// Predicts the tokens 1 … T of every window, each from those before it in the same window.
@@ -49,12 +60,17 @@ public record HeldOutLoss(double totalNats, long tokens, long bytes) {
   /// @param batchSize how many windows of equal length go through the model at a time
   public static HeldOutLoss measure(
       Decoder decoder, List<long[]> windows, long bytes, int batchSize) {
-    return measure(decoder, windows, bytes, batchSize, Probe.NONE);
+    return measure(decoder, windows, bytes, batchSize, OptionalInt.empty(), Probe.NONE);
   }
 
-  /// The same with a probe, which may force gates.
+  /// The same with a mask of documents, and with a probe, which may force gates.
   public static HeldOutLoss measure(
-      Decoder decoder, List<long[]> windows, long bytes, int batchSize, Probe probe) {
+      Decoder decoder,
+      List<long[]> windows,
+      long bytes,
+      int batchSize,
+      OptionalInt separator,
+      Probe probe) {
     if (windows.isEmpty()) {
       throw new InvalidInputException(
           "there are no held-out windows to measure the loss on; give a longer text or shorter"
@@ -68,7 +84,7 @@ public record HeldOutLoss(double totalNats, long tokens, long bytes) {
     long tokens = 0;
     for (int begin = 0; begin < windows.size(); ) {
       int end = sameLength(windows, begin, batchSize);
-      nats += nats(decoder, windows.subList(begin, end), probe);
+      nats += nats(decoder, windows.subList(begin, end), separator, probe);
       tokens += (end - begin) * (windows.get(begin).length - 1L);
       begin = end;
     }
@@ -86,7 +102,8 @@ public record HeldOutLoss(double totalNats, long tokens, long bytes) {
     return end;
   }
 
-  private static double nats(Decoder decoder, List<long[]> windows, Probe probe) {
+  private static double nats(
+      Decoder decoder, List<long[]> windows, OptionalInt separator, Probe probe) {
     int length = windows.getFirst().length;
     if (length < 2) {
       throw new InvalidInputException(
@@ -102,7 +119,8 @@ public record HeldOutLoss(double totalNats, long tokens, long bytes) {
     }
     try (var _ = Scope.withoutGradient()) {
       var ids = Tensor.of(inputs, windows.size(), length - 1).to(decoder.device());
-      var hidden = decoder.hiddenStates(ids, null, probe);
+      var documents = DocumentStarts.of(inputs, windows.size(), length - 1, length - 1, separator);
+      var hidden = decoder.hiddenStatesByDocument(ids, documents, probe);
       return nats(decoder, hidden.reshape(inputs.length, hidden.size(-1)), targets);
     }
   }

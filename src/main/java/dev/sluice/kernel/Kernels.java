@@ -206,7 +206,7 @@ public interface Kernels {
 
   /// The causal convolution of channels over tokens, with SiLU: `u[b, t, c] = Σ_i weight[c, i] ·
   /// x[b, t − w + 1 + i, c]` for i < w and `out[b, t, c] = u · σ(u)`. Tokens before the first one
-  /// are the last ones of the history, or zero.
+  /// are the last ones of the history, or zero; those before a token's start are zero for it.
   ///
   /// @param history `[batch, w − 1, channels]`, or null
   /// @param weight `[channels, w]`

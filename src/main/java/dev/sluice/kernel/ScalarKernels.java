@@ -414,12 +414,14 @@ public final class ScalarKernels implements Kernels {
       for (long token = 0; token < sizes.batch() * sizes.tokens(); token++) {
         double sum = 0;
         for (int i = 0; i < width && token % sizes.tokens() + i < sizes.tokens(); i++) {
-          float d = convolvedSlope(dOut, x, history, weight, sizes, token + i, c);
-          sum += (double) weight.get((long) c * width + width - 1 - i) * d;
+          if (width - 1 - i >= firstFactor(sizes, token + i)) {
+            float d = convolvedSlope(dOut, x, history, weight, sizes, token + i, c);
+            sum += (double) weight.get((long) c * width + width - 1 - i) * d;
+          }
         }
         dx.set(token * sizes.channels() + c, (float) sum);
         float d = convolvedSlope(dOut, x, history, weight, sizes, token, c);
-        for (int i = 0; i < width; i++) {
+        for (int i = firstFactor(sizes, token); i < width; i++) {
           sums[i] += (double) d * before(x, history, sizes, token, width - 1 - i, c);
         }
       }
@@ -430,11 +432,15 @@ public final class ScalarKernels implements Kernels {
     }
   }
 
+  private static int firstFactor(Convolution sizes, long token) {
+    return sizes.firstFactor(token / sizes.tokens(), token % sizes.tokens());
+  }
+
   /// u of a token, counted through all sequences.
   private static float convolved(
       Floats x, @Nullable Floats history, Floats weight, Convolution sizes, long token, int c) {
     double sum = 0;
-    for (int i = 0; i < sizes.width(); i++) {
+    for (int i = firstFactor(sizes, token); i < sizes.width(); i++) {
       float earlier = before(x, history, sizes, token, sizes.width() - 1 - i, c);
       sum += (double) weight.get((long) c * sizes.width() + i) * earlier;
     }

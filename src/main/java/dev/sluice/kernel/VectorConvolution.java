@@ -91,7 +91,7 @@ final class VectorConvolution {
       begin(b);
       for (long t = 0; t < sizes.tokens(); t++) {
         takeUp(b, t);
-        sumTaps(t);
+        sumTaps(b, t);
         silu(sums);
         write(sums, out, place(b, t), count);
       }
@@ -110,10 +110,10 @@ final class VectorConvolution {
       Arrays.fill(dTokens, 0);
       for (long t = 0; t < sizes.tokens(); t++) {
         takeUp(b, t);
-        sumTaps(t);
+        sumTaps(b, t);
         read(dOut, place(b, t), upstream, count);
         slopes(upstream, sums);
-        for (int i = 0; i < width; i++) {
+        for (int i = sizes.firstFactor(b, t); i < width; i++) {
           int earlier = slot(t - width + 1 + i);
           addProducts(upstream, tokens, earlier, dWeights, i * row);
           addProducts(upstream, weights, i * row, dTokens, earlier);
@@ -177,9 +177,9 @@ final class VectorConvolution {
   }
 
   /// sums ← Σ_i weight i · token t − width + 1 + i.
-  private void sumTaps(long t) {
+  private void sumTaps(long sequence, long t) {
     Arrays.fill(sums, 0);
-    for (int i = 0; i < sizes.width(); i++) {
+    for (int i = sizes.firstFactor(sequence, t); i < sizes.width(); i++) {
       addProducts(weights, i * row, tokens, slot(t - sizes.width() + 1 + i), sums, 0, row);
     }
   }

@@ -14,6 +14,7 @@ import dev.sluice.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -21,7 +22,9 @@ import org.jspecify.annotations.Nullable;
 /// attention weights there is never more than one tile per thread.
 ///
 /// With a window w a query sees its own key and the w − 1 before it. Tiles that no query of a block
-/// sees are not computed, so that the work is T · w and not T².
+/// sees are not computed, so that the work is T · w and not T². With a mask of documents a query
+/// sees no key before its document's first one either, and the work is likewise that of the
+/// documents.
 ///
 /// The last of T queries stands at the last of S keys. Whole sequences, S = T, have gradients;
 /// where S − T keys stand before the first query there are none.
@@ -63,11 +66,18 @@ final class CausalAttention {
   /// The most keys that a query sees; at most as many as there are.
   private final long window;
 
+  private final @Nullable DocumentStarts documents;
+
   /// Tokens of a tile's rows; divides [#COLUMNS].
   private final long block;
 
   private CausalAttention(
-      Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor gateLogits, int window) {
+      Tensor qBTNH,
+      Tensor kBSMH,
+      Tensor vBSMH,
+      @Nullable Tensor gateLogits,
+      int window,
+      @Nullable DocumentStarts documents) {
     this.query = qBTNH;
     this.key = kBSMH;
     this.value = vBSMH;
@@ -81,21 +91,26 @@ final class CausalAttention {
     this.bfloat16 = qBTNH.type() == ElementType.BFLOAT16;
     this.scale = 1 / Math.sqrt((double) width);
     this.window = window == 0 ? keys : Math.min(window, keys);
+    this.documents = documents;
+    if (documents != null) {
+      documents.requireShape(qBTNH);
+    }
     this.block = Math.clamp(Integer.highestOneBit(ROWS / group), 16, 128);
   }
 
-  /// Attends over whole sequences, with sinks and a gate where they are given.
+  /// Attends over whole sequences, with sinks, a gate and a mask of documents where they are given.
   static Tensor apply(
       Tensor qBTNH,
       Tensor kBTMH,
       Tensor vBTMH,
       @Nullable Tensor sinksN,
       @Nullable Tensor gateLogits,
-      int window) {
+      int window,
+      @Nullable DocumentStarts documents) {
     if (sinksN == null) {
-      return inTiles(qBTNH, kBTMH, vBTMH, gateLogits, window).yBTNH();
+      return inTiles(qBTNH, kBTMH, vBTMH, gateLogits, window, documents).yBTNH();
     }
-    var yBTNH = drained(inTiles(qBTNH, kBTMH, vBTMH, null, window), sinksN);
+    var yBTNH = drained(inTiles(qBTNH, kBTMH, vBTMH, null, window, documents), sinksN);
     return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
   }
 
@@ -105,9 +120,9 @@ final class CausalAttention {
       Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window) {
     long queries = qBTNH.size(1);
     if (queries == 1
-        || ComposedAttention.needsNoMask(queries, kBSMH.size(1), sinksN, window)
+        || ComposedAttention.needsNoMask(queries, kBSMH.size(1), sinksN, window, null)
         || FusedOp.recording(List.of(qBTNH), List.of())) {
-      return ComposedAttention.apply(qBTNH, kBSMH, vBSMH, sinksN, window);
+      return ComposedAttention.apply(qBTNH, kBSMH, vBSMH, sinksN, window, null);
     }
     var attended = cachedInTiles(qBTNH, kBSMH, vBSMH, window);
     return sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
@@ -130,15 +145,22 @@ final class CausalAttention {
   /// @param gateLogits z of the gate, `[B, T, N, H]` (elementwise) or `[B, T, N]` (headwise),
   ///   float32 or bfloat16; null for no gate
   /// @param window 0 for none
+  /// @param documents of which a query sees its own alone, or null
   static Attended inTiles(
-      Tensor qBTNH, Tensor kBTMH, Tensor vBTMH, @Nullable Tensor gateLogits, int window) {
+      Tensor qBTNH,
+      Tensor kBTMH,
+      Tensor vBTMH,
+      @Nullable Tensor gateLogits,
+      int window,
+      @Nullable DocumentStarts documents) {
     return inTiles(
         new CausalAttention(
             qBTNH.contiguous(),
             kBTMH.contiguous(),
             vBTMH.contiguous(),
             gateLogits == null ? null : gateLogits.contiguous(),
-            window));
+            window,
+            documents));
   }
 
   /// Attends over a cache, without sinks, which is read where it stands.
@@ -151,7 +173,7 @@ final class CausalAttention {
     if (FusedOp.recording(List.of(qBTNH, kBSMH, vBSMH), List.of())) {
       throw new IllegalArgumentException("attention over a cache has no gradients");
     }
-    return inTiles(new CausalAttention(qBTNH.contiguous(), kBSMH, vBSMH, null, window));
+    return inTiles(new CausalAttention(qBTNH.contiguous(), kBSMH, vBSMH, null, window, null));
   }
 
   private static Attended inTiles(CausalAttention attention) {
@@ -220,7 +242,8 @@ final class CausalAttention {
     Kernels.FASTEST.gatherRows(query.numbers(), rows, queries);
     fill(maxima, rows.rows(), Float.NEGATIVE_INFINITY);
     fill(sums, rows.rows(), 0);
-    long start = firstSeen(own);
+    int[] starts = starts(sequence, from, to);
+    long start = firstSeen(own, starts);
     for (long first = start; first < seen; first += COLUMNS) {
       long columns = columns(first, seen);
       MatrixProduct.multiply(
@@ -229,7 +252,7 @@ final class CausalAttention {
           Matrix.of(scores, rows.rows(), columns),
           false);
       Kernels.FASTEST.causalSoftmax(
-          tile(rows, columns, own, first), scores.memory(), weights, maxima, sums, factors);
+          tile(rows, columns, own, first, starts), scores.memory(), weights, maxima, sums, factors);
       if (first > start) {
         Kernels.FASTEST.scaleRows(output.memory(), factors, rows.rows(), width);
       }
@@ -327,9 +350,9 @@ final class CausalAttention {
     var delta = Scratch.numbers("delta", most, false).memory();
     var dKeys = Matrix.of(Scratch.numbers("dKeys", tokens * width, false), tokens, width);
     var dValues = Matrix.of(Scratch.numbers("dValues", tokens * width, false), tokens, width);
-    // The last rows first: without a window they see all keys, so that they write every row of
+    // The last rows first: where nothing hides keys they see all, so that they write every row of
     // dKeys and dValues.
-    boolean all = window == keys;
+    boolean all = window == keys && documents == null;
     if (!all) {
       dKeys.elements().memory().asSlice(0, 4 * tokens * width).fill((byte) 0);
       dValues.elements().memory().asSlice(0, 4 * tokens * width).fill((byte) 0);
@@ -358,7 +381,8 @@ final class CausalAttention {
       var sums = logSumExp.asSlice(4 * logSumExpAt(sequence, head, from), 4L * rows.rows());
       var q = Matrix.of(queries, rows.rows(), width);
       var dOut = Matrix.of(dOutput, rows.rows(), width);
-      long start = firstSeen(from);
+      int[] starts = starts(sequence, from, to);
+      long start = firstSeen(from, starts);
       for (long first = start; first < to; first += COLUMNS) {
         long columns = columns(first, to);
         var seenKeys = k.rows(first, first + columns);
@@ -368,7 +392,7 @@ final class CausalAttention {
         MatrixProduct.multiply(
             dOut, seenValues.transposed(), Matrix.of(dWeights, rows.rows(), columns), false);
         Kernels.FASTEST.causalSoftmaxBackward(
-            tile(rows, columns, from, first),
+            tile(rows, columns, from, first, starts),
             scores.memory(),
             dWeights.memory(),
             sums,
@@ -403,8 +427,14 @@ final class CausalAttention {
   /// [#columns].
   ///
   /// @param own the key at which that query stands
-  private long firstSeen(long own) {
-    return Math.max(0, own + 1 - window) / 64 * 64;
+  /// @param starts of the block's documents, which never fall
+  private long firstSeen(long own, int @Nullable [] starts) {
+    return Math.max(starts == null ? 0 : starts[0], own + 1 - window) / 64 * 64;
+  }
+
+  /// The keys at which the documents of a block's queries begin; null where all are one document.
+  private int @Nullable [] starts(long sequence, long from, long to) {
+    return documents == null ? null : documents.of(sequence, from, to);
   }
 
   /// How many of the keys `first … to` a tile takes, rounded up: products of few different shapes,
@@ -415,8 +445,14 @@ final class CausalAttention {
   }
 
   /// @param own the key at which the first row's query stands
-  private CausalTile tile(HeadRows rows, long columns, long own, long first) {
-    return new CausalTile(rows.rows(), (int) columns, own + 1 - first, window, group, scale);
+  private CausalTile tile(
+      HeadRows rows, long columns, long own, long first, int @Nullable [] starts) {
+    int[] within =
+        starts == null
+            ? null
+            : Arrays.stream(starts).map(start -> (int) Math.max(0, start - first)).toArray();
+    return new CausalTile(
+        rows.rows(), (int) columns, own + 1 - first, window, group, scale, within);
   }
 
   /// The vectors of the queries `from … to`, in a tensor `[B, T, N, H]`.

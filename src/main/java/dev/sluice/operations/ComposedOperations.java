@@ -54,20 +54,25 @@ class ComposedOperations implements Operations {
       Tensor vBTMH,
       @Nullable Tensor sinksN,
       @Nullable Tensor gateLogits,
-      int window) {
-    var yBTNH = ComposedAttention.apply(qBTNH, kBTMH, vBTMH, sinksN, window);
+      int window,
+      @Nullable DocumentStarts documents) {
+    var yBTNH = ComposedAttention.apply(qBTNH, kBTMH, vBTMH, sinksN, window, documents);
     return gateLogits == null ? yBTNH : sigmoidGate(yBTNH, gateLogits);
   }
 
   @Override
   public Tensor cachedAttention(
       Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window) {
-    return ComposedAttention.apply(qBTNH, kBSMH, vBSMH, sinksN, window);
+    return ComposedAttention.apply(qBTNH, kBSMH, vBSMH, sinksN, window, null);
   }
 
   @Override
-  public Tensor shortConvolution(Tensor xBTC, Tensor weightCW, @Nullable Tensor historyBHC) {
-    return ShortConvolution.composed(xBTC, weightCW, historyBHC);
+  public Tensor shortConvolution(
+      Tensor xBTC,
+      Tensor weightCW,
+      @Nullable Tensor historyBHC,
+      @Nullable DocumentStarts documents) {
+    return ShortConvolution.composed(xBTC, weightCW, historyBHC, documents);
   }
 
   @Override

@@ -50,8 +50,9 @@ public final class DeltaRule {
   /// nothing: products of few different shapes, as each is compiled.
   private static final int ROWS = 16;
 
-  /// A smaller decay is taken for this one, which forgets everything too, so that sums stay finite.
-  private static final double SMALLEST = -256;
+  /// A decay that leaves nothing of the state. A smaller one is taken for it, so that sums stay
+  /// finite.
+  static final double FORGETS_EVERYTHING = -256;
 
   /// Elements of states that a thread's piece of a step has at least.
   private static final long GRAIN = 1 << 15;
@@ -556,7 +557,7 @@ public final class DeltaRule {
             throw new IllegalArgumentException(
                 "a decay is the logarithm of a factor of at most 1, not " + decay);
           }
-          sum += Math.max(decay, SMALLEST);
+          sum += Math.max(decay, FORGETS_EVERYTHING);
         }
         this.decay[i] = sum;
         rate[i] = i < count ? beta.getAtIndex(FLOAT, at(i, valueHead)) : 0;

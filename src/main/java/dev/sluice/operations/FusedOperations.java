@@ -58,8 +58,9 @@ final class FusedOperations implements Operations {
       Tensor vBTMH,
       @Nullable Tensor sinksN,
       @Nullable Tensor gateLogits,
-      int window) {
-    return CausalAttention.apply(qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window);
+      int window,
+      @Nullable DocumentStarts documents) {
+    return CausalAttention.apply(qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window, documents);
   }
 
   @Override
@@ -69,8 +70,12 @@ final class FusedOperations implements Operations {
   }
 
   @Override
-  public Tensor shortConvolution(Tensor xBTC, Tensor weightCW, @Nullable Tensor historyBHC) {
-    return ShortConvolution.apply(xBTC, weightCW, historyBHC);
+  public Tensor shortConvolution(
+      Tensor xBTC,
+      Tensor weightCW,
+      @Nullable Tensor historyBHC,
+      @Nullable DocumentStarts documents) {
+    return ShortConvolution.apply(xBTC, weightCW, historyBHC, documents);
   }
 
   @Override

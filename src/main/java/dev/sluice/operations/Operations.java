@@ -93,6 +93,7 @@ public interface Operations {
   /// @param sinksN float32 scores that join each softmax's denominator, or null
   /// @param gateLogits as in [#sigmoidGate], or null for no gate
   /// @param window how many keys a query sees, its own included; 0 for all before it
+  /// @param documents of which a query sees its own alone; null where each row is one document
   /// @return `[B, T, N, H]`
   Tensor attention(
       Tensor qBTNH,
@@ -100,7 +101,8 @@ public interface Operations {
       Tensor vBTMH,
       @Nullable Tensor sinksN,
       @Nullable Tensor gateLogits,
-      int window);
+      int window,
+      @Nullable DocumentStarts documents);
 
   /// [#attention] of the last T of S tokens over all of them, without a gate.
   ///
@@ -118,7 +120,13 @@ public interface Operations {
   /// @param weightCW a float32 leaf
   /// @param historyBHC the H = W − 1 tokens before the first one, of x's type, without a gradient;
   ///   null for zeros
-  Tensor shortConvolution(Tensor xBTC, Tensor weightCW, @Nullable Tensor historyBHC);
+  /// @param documents of which a token sees its own alone; null where each row is one document, or
+  ///   goes on
+  Tensor shortConvolution(
+      Tensor xBTC,
+      Tensor weightCW,
+      @Nullable Tensor historyBHC,
+      @Nullable DocumentStarts documents);
 
   /// The gated delta rule over all tokens, see [DeltaRule].
   ///

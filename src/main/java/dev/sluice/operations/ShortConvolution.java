@@ -16,7 +16,8 @@ import org.jspecify.annotations.Nullable;
 /// silu(Σ_i w[i] · x[t − W + 1 + i])` for i < W. So `w[W − 1]` belongs to the token itself.
 ///
 /// Before the first token there are zeros, or what an earlier call left: the last W − 1 tokens of
-/// its input, which [#history] gives. The history has no gradient.
+/// its input, which [#history] gives. The history has no gradient. With a mask of documents, which
+/// excludes a history, there are zeros before the first token of each document.
 public final class ShortConvolution {
   /// Channels of a thread's piece of work.
   private static final int CHANNELS = 256;
@@ -26,14 +27,22 @@ public final class ShortConvolution {
   /// The definition.
   ///
   /// @param xBTC in float64, the result is float64 too
-  static Tensor composed(Tensor xBTC, Tensor weightCW, @Nullable Tensor historyBHC) {
-    expect(xBTC, weightCW, historyBHC);
+  static Tensor composed(
+      Tensor xBTC,
+      Tensor weightCW,
+      @Nullable Tensor historyBHC,
+      @Nullable DocumentStarts documents) {
+    expect(xBTC, weightCW, historyBHC, documents);
     var all = withHistory(xBTC, historyBHC, weightCW.size(1)).wide();
     var weight = weightCW.wide();
     Tensor sum = null;
     for (long i = 0; i < weight.size(1); i++) {
       var factors = weight.narrow(1, i, 1).reshape(weight.size(0));
       var product = all.narrow(1, i, xBTC.size(1)).times(factors);
+      if (documents != null) {
+        int distance = Math.toIntExact(weight.size(1) - 1 - i);
+        product = product.times(documents.reaches(distance, xBTC.device()));
+      }
       sum = sum == null ? product : sum.plus(product);
     }
     return Objects.requireNonNull(sum).silu().to(xBTC.type());
@@ -42,19 +51,27 @@ public final class ShortConvolution {
   /// @param xBTC float32 or bfloat16
   /// @param weightCW `[C, W]`, a float32 leaf
   /// @param historyBHC the H = W − 1 tokens before the first one, of x's type; null for zeros
-  static Tensor apply(Tensor xBTC, Tensor weightCW, @Nullable Tensor historyBHC) {
-    expect(xBTC, weightCW, historyBHC);
+  /// @param documents of which a token sees its own alone, or null
+  static Tensor apply(
+      Tensor xBTC,
+      Tensor weightCW,
+      @Nullable Tensor historyBHC,
+      @Nullable DocumentStarts documents) {
+    expect(xBTC, weightCW, historyBHC, documents);
     var x = xBTC.contiguous();
     var history = historyBHC == null ? null : historyBHC.contiguous();
     return FusedOp.apply(
-            "short convolution", List.of(x), List.of(weightCW), () -> forward(x, weightCW, history))
+            "short convolution",
+            List.of(x),
+            List.of(weightCW),
+            () -> forward(x, weightCW, history, documents))
         .getFirst();
   }
 
   /// What the tokens after x need to know: the last W − 1 tokens of x, and of the history where x
   /// is shorter. Cut off from the gradient's path; for a W above 1 in memory of its own.
   public static Tensor history(Tensor xBTC, Tensor weightCW, @Nullable Tensor historyBHC) {
-    expect(xBTC, weightCW, historyBHC);
+    expect(xBTC, weightCW, historyBHC, null);
     try (var scope = Scope.withoutGradient()) {
       long kept = weightCW.size(1) - 1;
       var all = withHistory(xBTC.detach(), historyBHC, kept + 1);
@@ -73,7 +90,8 @@ public final class ShortConvolution {
     return Tensor.concatenate(List.of(earlier, x), 1);
   }
 
-  private static void expect(Tensor x, Tensor weight, @Nullable Tensor history) {
+  private static void expect(
+      Tensor x, Tensor weight, @Nullable Tensor history, @Nullable DocumentStarts documents) {
     boolean fits =
         x.shape().length == 3 && weight.shape().length == 2 && weight.size(0) == x.size(2);
     boolean continues =
@@ -88,12 +106,23 @@ public final class ShortConvolution {
     if (history != null && FusedOp.recording(List.of(history), List.of())) {
       throw new IllegalArgumentException("the history of a convolution has no gradient");
     }
+    if (documents != null) {
+      documents.requireShape(x);
+      if (history != null) {
+        throw new IllegalArgumentException("what goes on is one document, without a mask");
+      }
+    }
   }
 
-  private static FusedOp.Forward forward(Tensor x, Tensor weight, @Nullable Tensor history) {
+  private static FusedOp.Forward forward(
+      Tensor x, Tensor weight, @Nullable Tensor history, @Nullable DocumentStarts documents) {
     var sizes =
         new Convolution(
-            x.size(0), x.size(1), Math.toIntExact(x.size(2)), Math.toIntExact(weight.size(1)));
+            x.size(0),
+            x.size(1),
+            Math.toIntExact(x.size(2)),
+            Math.toIntExact(weight.size(1)),
+            documents == null ? null : documents.all());
     var y = Tensor.uninitialized(x, x.type(), x.shape());
     var xs = x.numbers();
     var weights = weight.numbers();

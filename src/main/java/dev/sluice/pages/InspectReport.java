@@ -1,5 +1,6 @@
 package dev.sluice.pages;
 
+import dev.sluice.Printable;
 import dev.sluice.decoder.MixerConfig;
 import dev.sluice.report.Axis;
 import dev.sluice.report.BarChart;
@@ -16,11 +17,13 @@ import dev.sluice.sink.GateStatistics;
 import dev.sluice.sink.GateStatistics.LayerGate;
 import dev.sluice.sink.MassiveActivation;
 import dev.sluice.sink.MassiveActivation.Residual;
+import dev.sluice.sink.TokenAttention;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.TreeMap;
 import java.util.function.ToDoubleFunction;
 
@@ -28,6 +31,11 @@ import java.util.function.ToDoubleFunction;
 /// figures.
 public record InspectReport(InspectResult result) {
   private static final int NAMED_CHANNELS = 4;
+
+  private static final String TOKENS_EXPLAINED =
+      "A sink need not be the first token. For each token that stands often enough, the mean weight"
+          + " that later queries give to it, beside what uniform attention would give: 1 is no"
+          + " preference. The first position of a window is left out.";
 
   // ---------------------------------------------------------------- words
 
@@ -37,10 +45,11 @@ public record InspectReport(InspectResult result) {
     var attention = attention();
     List<String> lines = new ArrayList<>();
     lines.add(
-        "Loss on %s (%d windows of %d tokens): %s bits per byte, perplexity %s per token."
+        "Loss on %s (%d windows of %s%d tokens): %s bits per byte, perplexity %s per token."
             .formatted(
                 result.text().name(),
                 result.sinks().windows(),
+                result.sinks().shortestWindow() < result.sinks().longestWindow() ? "up to " : "",
                 result.sinks().longestWindow(),
                 Numbers.fixed(loss.bitsPerByte(), 4),
                 Numbers.significant(loss.perplexity(), 4)));
@@ -57,6 +66,7 @@ public record InspectReport(InspectResult result) {
             .formatted(
                 Numbers.percent(attention.sinkRate(), 1),
                 Numbers.percent(attention.threshold(), 0)));
+    tokenWords().forEach(lines::add);
     long massive = massive().residuals().stream().filter(Residual::massive).count();
     lines.add(
         "M-Act: the largest |activation| after a block is %s on average; %s."
@@ -109,10 +119,60 @@ public record InspectReport(InspectResult result) {
     return lines;
   }
 
+  /// The start token and other sinks, where they were measured.
+  private List<String> tokenWords() {
+    var tokens = result.sinks().tokenAttention();
+    if (tokens == null) {
+      return List.of();
+    }
+    var lines = new ArrayList<String>();
+    var start = tokens.startToken();
+    lines.add(
+        start == null
+            ? "Start token: no query sees one before it."
+            : "Start token, wherever it stands: %s of the attention of the queries that see one goes to it (uniform: %s)."
+                .formatted(Numbers.percent(start.mean(), 2), Numbers.percent(start.uniform(), 2)));
+    lines.add(
+        tokens.sinks().isEmpty()
+            ? "Sink tokens, first positions apart: none of the %d that stand at least %d times receives %s times its uniform share."
+                .formatted(
+                    tokens.judged(),
+                    TokenAttention.LEAST_COUNT,
+                    Numbers.significant(TokenAttention.SINK_RATIO, 2))
+            : "Sink tokens, first positions apart: %s."
+                .formatted(
+                    String.join(
+                        ", ",
+                        tokens.sinks().stream()
+                            .map(
+                                token ->
+                                    "%s (%s times its uniform share)"
+                                        .formatted(
+                                            shown(token), Numbers.significant(token.times(), 2)))
+                            .toList())));
+    return lines;
+  }
+
+  /// A token's text in quotes, or what it is where it has none.
+  private String shown(TokenAttention.Token token) {
+    var start = tokenAttention().startToken();
+    if (start != null && start.id() == token.id()) {
+      return "the start token";
+    }
+    String text = token.text().replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r");
+    return token.text().isEmpty() || token.text().equals("\uFFFD")
+        ? "token " + token.id()
+        : "\"" + Printable.brief(text, 24) + "\"";
+  }
+
   // ---------------------------------------------------------------- tables
 
   public List<Table> tables() {
-    List<Table> tables = new ArrayList<>(List.of(attentionTable(), activationTable()));
+    List<Table> tables = new ArrayList<>(List.of(attentionTable()));
+    if (result.sinks().tokenAttention() != null) {
+      tables.addAll(tokenTables());
+    }
+    tables.add(activationTable());
     if (!gates().isEmpty()) {
       tables.add(gateTable());
     }
@@ -177,6 +237,101 @@ public record InspectReport(InspectResult result) {
         "Mean over windows, heads and queries. Sink rate: share of windows and heads above "
             + attention.threshold()
             + ".");
+  }
+
+  /// The start token's, the sinks', and those that the heads of each layer prefer.
+  private List<Table> tokenTables() {
+    var tables = new ArrayList<Table>();
+    var tokens = tokenAttention();
+    var start = tokens.startToken();
+    if (start != null) {
+      tables.add(startTable(start));
+    }
+    if (!tokens.sinks().isEmpty()) {
+      tables.add(sinkTable(tokens.sinks()));
+    }
+    if (tokens.judged() > 0) {
+      tables.add(preferredTable(tokens.layers()));
+    }
+    return tables;
+  }
+
+  private static Table startTable(TokenAttention.StartToken start) {
+    var table =
+        Table.titled("Attention to the start token, wherever it stands, by layer")
+            .columns("layer", "mean", "uniform", "highest head");
+    for (var layer : start.layers()) {
+      double highest = layer.heads().stream().mapToDouble(Double::doubleValue).max().orElse(0);
+      table =
+          table.row(
+              Cell.of(layer.layer()),
+              Cell.of(layer.mean(), 4),
+              Cell.of(layer.uniform(), 4),
+              Cell.of(highest, 4));
+    }
+    return table.footnote(
+        "Token %d, with which documents begin and end. Mean over heads and the %d queries that see one before them."
+            .formatted(start.id(), start.queries()));
+  }
+
+  private Table sinkTable(List<TokenAttention.Token> sinks) {
+    var table =
+        Table.titled("Sink tokens, first positions apart")
+            .columns("token", "id", "count", "attention", "uniform", "times uniform");
+    for (var token : sinks) {
+      table =
+          table.row(
+              Cell.of(shown(token)),
+              Cell.of(token.id()),
+              Cell.of(Numbers.count(token.count())),
+              Cell.of(token.attention(), 4),
+              Cell.of(token.uniform(), 4),
+              Cell.significant(token.times(), 3));
+    }
+    return table.footnote(
+        "Attention: mean weight that a later query gives to an occurrence, over all heads. Tokens that stand at least %d times and receive at least %s times their uniform share."
+            .formatted(
+                TokenAttention.LEAST_COUNT, Numbers.significant(TokenAttention.SINK_RATIO, 2)));
+  }
+
+  /// Of each layer the head that prefers a token most.
+  private Table preferredTable(List<TokenAttention.Layer> layers) {
+    var table =
+        Table.titled("Tokens that heads prefer, first positions apart")
+            .columns("layer", "head", "tokens and times their uniform share");
+    for (var layer : layers) {
+      int strongest = 0;
+      for (int head = 1; head < layer.heads().size(); head++) {
+        strongest = times(layer, head) > times(layer, strongest) ? head : strongest;
+      }
+      table = table.row(preferredRow(layer, strongest));
+    }
+    return table.footnote("Of each layer the head with the strongest preference.");
+  }
+
+  private Table everyHeadTable(List<TokenAttention.Layer> layers) {
+    var table =
+        Table.titled("Tokens that each head prefers, first positions apart")
+            .columns("layer", "head", "tokens and times their uniform share");
+    for (var layer : layers) {
+      for (int head = 0; head < layer.heads().size(); head++) {
+        table = table.row(preferredRow(layer, head));
+      }
+    }
+    return table;
+  }
+
+  private static double times(TokenAttention.Layer layer, int head) {
+    var tokens = layer.heads().get(head);
+    return tokens.isEmpty() ? 0 : tokens.getFirst().times();
+  }
+
+  private List<Cell> preferredRow(TokenAttention.Layer layer, int head) {
+    var tokens =
+        layer.heads().get(head).stream()
+            .map(token -> shown(token) + " " + Numbers.significant(token.times(), 2))
+            .toList();
+    return List.of(Cell.of(layer.layer()), Cell.of(head), Cell.of(String.join(", ", tokens)));
   }
 
   private Table activationTable() {
@@ -322,6 +477,11 @@ public record InspectReport(InspectResult result) {
         .figure(attentionBars())
         .table(attentionTable())
         .figure(headMap());
+    if (result.sinks().tokenAttention() != null) {
+      page.section("Start and sink tokens").prose(TOKENS_EXPLAINED);
+      tokenTables().forEach(page::table);
+      page.table(everyHeadTable(tokenAttention().layers()));
+    }
     page.section("Massive activations").figure(activationBars()).table(activationTable());
     if (!gates().isEmpty()) {
       page.section("Gates").figure(gateHistograms()).table(gateTable()).table(outputTable());
@@ -482,6 +642,10 @@ public record InspectReport(InspectResult result) {
 
   private FirstTokenAttention.Result attention() {
     return result.sinks().firstTokenAttention();
+  }
+
+  private TokenAttention.Result tokenAttention() {
+    return Objects.requireNonNull(result.sinks().tokenAttention());
   }
 
   private MassiveActivation.Result massive() {

@@ -13,11 +13,14 @@ import dev.sluice.tensor.Tensor;
 import dev.sluice.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
+import java.util.OptionalInt;
 import java.util.function.IntConsumer;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.DeserializationFeature;
@@ -34,6 +37,8 @@ import tools.jackson.databind.node.ObjectNode;
 /// @param longestWindow tokens of the longest
 /// @param warnings what a reader must know before comparing these numbers; empty if nothing
 /// @param deltaStatistics of Gated DeltaNet layers; null for a model of attention alone
+/// @param tokenAttention which tokens attention goes to; null where no tokenizer was given, and in
+///   files of earlier versions
 public record SinkReport(
     int windows,
     int shortestWindow,
@@ -43,7 +48,8 @@ public record SinkReport(
     MassiveActivation.Result massiveActivation,
     GateStatistics.Result gateStatistics,
     AttentionMap.Result attentionMap,
-    DeltaStatistics.@Nullable Result deltaStatistics) {
+    DeltaStatistics.@Nullable Result deltaStatistics,
+    TokenAttention.@Nullable Result tokenAttention) {
   /// Tokens that a window should have at least: below, first-token attention is mostly mask bias.
   public static final int RECOMMENDED_TOKENS = 512;
 
@@ -94,6 +100,13 @@ public record SinkReport(
             .toList()
             .equals(List.copyOf(heads.keySet())),
         "attention_map has other layers than first_token_attention");
+    if (tokenAttention != null) {
+      for (var layer : tokenAttention.layers()) {
+        require(
+            Objects.equals(layer.heads().size(), heads.get(layer.layer())),
+            "token_attention has a layer that first_token_attention has not");
+      }
+    }
     for (var layer : attentionMap.layers()) {
       int side = layer.cells().size();
       require(
@@ -144,11 +157,43 @@ public record SinkReport(
   /// @param windows token ids; all of a window's tokens go in, and 512 or more of them are
   ///   recommended
   public static SinkReport measure(Decoder decoder, List<long[]> windows) {
-    return measure(decoder, windows, _ -> {});
+    return measure(decoder, windows, null, _ -> {});
   }
 
-  /// The same, telling after each window how many are done.
-  public static SinkReport measure(Decoder decoder, List<long[]> windows, IntConsumer progress) {
+  /// The windows of a model that was trained with an intra-document mask: what it sees at a time is
+  /// one document, so that each document of a window becomes a window by itself. Those too short to
+  /// measure on are left out.
+  ///
+  /// @param separator of documents, empty where the model sees whole windows, which then stay
+  public static List<long[]> byDocument(List<long[]> windows, OptionalInt separator) {
+    if (separator.isEmpty()) {
+      return windows;
+    }
+    var documents = new ArrayList<long[]>();
+    for (long[] window : windows) {
+      int begin = 0;
+      for (int end = 1; end <= window.length; end++) {
+        if (end == window.length || window[end] == separator.getAsInt()) {
+          if (end - begin > FirstTokenAttention.EXCLUDED_QUERIES) {
+            documents.add(Arrays.copyOfRange(window, begin, end));
+          }
+          begin = end;
+        }
+      }
+    }
+    if (documents.isEmpty()) {
+      throw new InvalidInputException(
+          "the windows hold no document of more than %d tokens to measure sinks on; give a text of longer ones"
+              .formatted(FirstTokenAttention.EXCLUDED_QUERIES));
+    }
+    return documents;
+  }
+
+  /// The same, with [#tokenAttention], telling after each window how many are done.
+  ///
+  /// @param tokenizer of the windows; null leaves [#tokenAttention] out
+  public static SinkReport measure(
+      Decoder decoder, List<long[]> windows, @Nullable Tokenizer tokenizer, IntConsumer progress) {
     if (windows.isEmpty()) {
       throw new InvalidInputException(
           "there are no windows to measure sinks on; give a longer text or shorter windows");
@@ -172,9 +217,18 @@ public record SinkReport(
     var gates = new GateStatistics();
     var map = new AttentionMap();
     var delta = new DeltaStatistics();
-    var all = new Together(List.of(first, massive, gates, map, delta));
+    var tokens =
+        tokenizer == null ? null : new TokenAttention(decoder.config(), tokenizer, windows);
+    var probes = new ArrayList<Probe>(List.of(first, massive, gates, map, delta));
+    if (tokens != null) {
+      probes.add(tokens);
+    }
+    var all = new Together(probes);
     int done = 0;
     for (long[] window : windows) {
+      if (tokens != null) {
+        tokens.begin(window);
+      }
       try (var _ = Scope.withoutGradient()) {
         var ids = Tensor.of(window, 1, window.length).to(decoder.device());
         var _ = decoder.hiddenStates(ids, null, all);
@@ -190,7 +244,8 @@ public record SinkReport(
         massive.result(),
         gates.result(),
         map.result(),
-        delta.result().layers().isEmpty() ? null : delta.result());
+        delta.result().layers().isEmpty() ? null : delta.result(),
+        tokens == null ? null : tokens.result());
   }
 
   /// The report in a few numbers, as they are recorded during training: `first_token_attention`
@@ -295,11 +350,15 @@ public record SinkReport(
     }
   }
 
-  /// The report as JSON; a model of attention alone has no `delta_statistics`.
+  /// The report as JSON; a model of attention alone has no `delta_statistics`, and one that was
+  /// measured without a tokenizer no `token_attention`.
   public ObjectNode json() {
     ObjectNode json = JSON.valueToTree(this);
     if (deltaStatistics == null) {
       json.remove("delta_statistics");
+    }
+    if (tokenAttention == null) {
+      json.remove("token_attention");
     }
     return json;
   }
@@ -323,6 +382,7 @@ public record SinkReport(
       }
     }
     read.putIfAbsent("delta_statistics", NullNode.getInstance());
+    read.putIfAbsent("token_attention", NullNode.getInstance());
     return JsonFile.bound(file, read, JSON, SinkReport.class, WAY_OUT);
   }
 }

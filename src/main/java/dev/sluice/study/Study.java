@@ -487,7 +487,11 @@ public record Study(
         var result =
             outcome.ending() == TrainingRun.Ending.DIVERGED || !hasLoss(outcome)
                 ? TrialResult.diverged(trial, outcome)
-                : measure(trial, outcome, sinkWindows);
+                : measure(
+                    trial,
+                    outcome,
+                    SinkReport.byDocument(
+                        sinkWindows, trial.config().batch().separator(tokenizer)));
         result.write(trial.directory());
         results.add(result);
       }

@@ -3,6 +3,8 @@ package dev.sluice.training;
 import dev.sluice.corpus.WindowRule;
 import dev.sluice.settings.Setting;
 import dev.sluice.settings.Settings;
+import dev.sluice.tokenizer.Tokenizer;
+import java.util.OptionalInt;
 
 /// The tokens of a step, and what ranks share of the work.
 public record BatchSettings(
@@ -17,6 +19,12 @@ public record BatchSettings(
     @Setting(initial = "8", least = 1, help = "Sequences per micro-batch, of all ranks together.")
         int batchSize,
     @Setting(initial = "1", least = 1, help = "Micro-batches per step.") int gradientAccumulation,
+    @Setting(
+            initial = "false",
+            help =
+                "Lets a token see its own document alone, from the end-of-text token before it on,"
+                    + " in training and on held-out text; else the whole sequence before it.")
+        boolean documentMask,
     @Setting(
             initial = "0",
             least = 0,
@@ -41,6 +49,11 @@ public record BatchSettings(
 
   public WindowRule windowRule() {
     return WindowRule.parse(windows);
+  }
+
+  /// The token between documents, where a token is to see its own document alone; else empty.
+  public OptionalInt separator(Tokenizer tokenizer) {
+    return documentMask ? OptionalInt.of(tokenizer.endOfText()) : OptionalInt.empty();
   }
 
   /// Of a step.

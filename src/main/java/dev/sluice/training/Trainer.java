@@ -3,6 +3,7 @@ package dev.sluice.training;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.ExpertLoad;
 import dev.sluice.distributed.GradientExchange;
+import dev.sluice.operations.DocumentStarts;
 import dev.sluice.optimizer.Gradients;
 import dev.sluice.optimizer.LearningRateSchedule;
 import dev.sluice.optimizer.Optimizer;
@@ -10,6 +11,7 @@ import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.List;
+import java.util.OptionalInt;
 import org.jspecify.annotations.Nullable;
 
 /// Takes optimizer steps on a decoder: forward, backward, clip, update.
@@ -40,6 +42,7 @@ public class Trainer implements AutoCloseable {
   private final double clipNorm;
   private final double zLoss;
   private final GradientExchange exchange;
+  private final OptionalInt separator;
   private int updates;
 
   public Trainer(
@@ -55,11 +58,14 @@ public class Trainer implements AutoCloseable {
         maximumLearningRate,
         clipNorm,
         0,
-        GradientExchange.none(decoder.parameters()));
+        GradientExchange.none(decoder.parameters()),
+        OptionalInt.empty());
   }
 
   /// @param zLoss weight of the z-loss, or 0 for none
   /// @param exchange with the ranks that train on other rows of the batch
+  /// @param separator of documents, where a token is to see its own document alone; empty where it
+  ///   sees its whole sequence
   public Trainer(
       Decoder decoder,
       Optimizer.Settings settings,
@@ -67,7 +73,9 @@ public class Trainer implements AutoCloseable {
       double maximumLearningRate,
       double clipNorm,
       double zLoss,
-      GradientExchange exchange) {
+      GradientExchange exchange,
+      OptionalInt separator) {
+    this.separator = separator;
     this.decoder = decoder;
     this.exchange = exchange;
     this.optimizer = settings.over(decoder.parameters(), exchange::owns);
@@ -121,11 +129,15 @@ public class Trainer implements AutoCloseable {
     var load = new ExpertLoad(replicas::sum);
     for (int i = 0; i < microBatches.size(); i++) {
       try (var _ = Scope.open()) {
-        var ids = Tensor.of(microBatches.get(i), batchSize, sequenceLength + 1L);
-        ids = ids.to(decoder.device());
+        long[] rows = microBatches.get(i);
+        var ids = Tensor.of(rows, batchSize, sequenceLength + 1L).to(decoder.device());
         var mean =
             decoder.loss(
-                ids.narrow(1, 0, sequenceLength), ids.narrow(1, 1, sequenceLength), load, zLoss);
+                ids.narrow(1, 0, sequenceLength),
+                ids.narrow(1, 1, sequenceLength),
+                DocumentStarts.of(rows, batchSize, sequenceLength + 1, sequenceLength, separator),
+                load,
+                zLoss);
         if (i == microBatches.size() - 1) {
           exchange.begin();
         }

@@ -217,14 +217,21 @@ final class TrainingAttempt {
   }
 
   private HeldOutLoss heldOutLoss() {
-    return HeldOutLoss.measure(decoder, inputs.heldOut().windows(), inputs.heldOut().bytes());
+    return HeldOutLoss.measure(
+        decoder,
+        inputs.heldOut().windows(),
+        inputs.heldOut().bytes(),
+        config.batch().separator(inputs.tokenizer()));
   }
 
   /// What [SinkReport] measures; nothing where activations are not finite, since that run diverges
   /// and its loss says so, or where the window is too short to measure on.
   private Map<String, Double> sinks() {
     try {
-      return SinkReport.measure(decoder, inputs.sinkWindows()).scalars();
+      var windows =
+          SinkReport.byDocument(
+              inputs.sinkWindows(), config.batch().separator(inputs.tokenizer()));
+      return SinkReport.measure(decoder, windows).scalars();
     } catch (InvalidInputException _) {
       return Map.of();
     }

@@ -231,7 +231,7 @@ public class TrainingRun {
     var state = state(from, inputs);
     while (true) {
       try (var decoder = decoder(from, inputs);
-          var trainer = trainer(decoder)) {
+          var trainer = trainer(decoder, inputs.tokenizer())) {
         if (from != null) {
           TrainingCheckpoint.readMoments(from, trainer.optimizer(), decoder.parameters());
         }
@@ -272,7 +272,7 @@ public class TrainingRun {
   }
 
   /// Tests make one that injects faults.
-  Trainer trainer(Decoder decoder) {
+  Trainer trainer(Decoder decoder, Tokenizer tokenizer) {
     return new Trainer(
         decoder,
         config.optimization().optimizerSettings(),
@@ -280,7 +280,8 @@ public class TrainingRun {
         config.optimization().learningRate(),
         config.optimization().clipNorm(),
         config.optimization().zLoss(),
-        new GradientExchange(replicas, decoder.parameters(), config.batch().zero()));
+        new GradientExchange(replicas, decoder.parameters(), config.batch().zero()),
+        config.batch().separator(tokenizer));
   }
 
   private RunManifest manifest(Corpus corpus) {

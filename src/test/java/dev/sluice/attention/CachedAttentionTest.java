@@ -96,7 +96,7 @@ class CachedAttentionTest {
     /// The definition.
     Tensor whole() {
       return ScaledDotProductAttention.attend(
-          qBTNH, kBTMH, vBTMH, sinksN, gate, window, null, 0, EXPLICIT);
+          qBTNH, kBTMH, vBTMH, sinksN, gate, window, null, null, 0, EXPLICIT);
     }
 
     /// The tokens `from … to`, with those before in the cache.
@@ -111,6 +111,7 @@ class CachedAttentionTest {
               sinksN,
               gate == null ? null : gate.narrow(1, from, to - from),
               window,
+              null,
               past,
               0,
               probe);
@@ -292,6 +293,7 @@ class CachedAttentionTest {
                     null,
                     sequence.window,
                     null,
+                    null,
                     0,
                     Probe.NONE);
         y.backward(upstream);
@@ -342,7 +344,7 @@ class CachedAttentionTest {
       recording.enable(LARGE_OBJECT);
       recording.start();
       ScaledDotProductAttention.attend(
-          sequence.qBTNH, sequence.kBTMH, sequence.vBTMH, null, null, 0, past, 0, Probe.NONE);
+          sequence.qBTNH, sequence.kBTMH, sequence.vBTMH, null, null, 0, null, past, 0, Probe.NONE);
       byte[] witness = new byte[4 << 20]; // that large objects are recorded
       recording.stop();
       recording.dump(file);

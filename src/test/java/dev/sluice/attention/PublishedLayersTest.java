@@ -272,6 +272,7 @@ class PublishedLayersTest {
             attention.forward(
                 x.narrow(1, from, length),
                 rotation(config, from, length),
+                null,
                 cached ? past : null,
                 Probe.NONE));
         past.advance(length);

@@ -87,7 +87,16 @@ class ScaledDotProductAttentionTest {
             Tensor.of(v, batch, tokens, keyValueHeads, headSize).to(type).requireGradient(true);
         var y =
             ScaledDotProductAttention.attend(
-                qBTNH, kBTMH, vBTMH, null, null, 0, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
+                qBTNH,
+                kBTMH,
+                vBTMH,
+                null,
+                null,
+                0,
+                null,
+                null,
+                0,
+                way == 0 ? Probe.NONE : EXPLICIT);
         y.backward(Tensor.of(upstream, batch, tokens, heads, headSize).to(type).to(y.type()));
         results[way] =
             new float[][] {
@@ -131,7 +140,16 @@ class ScaledDotProductAttentionTest {
         var sinksN = Tensor.of(s, heads).requireGradient(true);
         var y =
             ScaledDotProductAttention.attend(
-                qBTNH, kBTMH, vBTMH, sinksN, null, 0, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
+                qBTNH,
+                kBTMH,
+                vBTMH,
+                sinksN,
+                null,
+                0,
+                null,
+                null,
+                0,
+                way == 0 ? Probe.NONE : EXPLICIT);
         y.backward(Tensor.of(upstream, batch, tokens, heads, headSize).to(type).to(y.type()));
         results[way] =
             new float[][] {
@@ -201,7 +219,16 @@ class ScaledDotProductAttentionTest {
                 .requireGradient(true);
         var y =
             ScaledDotProductAttention.attend(
-                qBTNH, kBTMH, vBTMH, null, logits, 0, null, 0, way == 0 ? Probe.NONE : EXPLICIT);
+                qBTNH,
+                kBTMH,
+                vBTMH,
+                null,
+                logits,
+                0,
+                null,
+                null,
+                0,
+                way == 0 ? Probe.NONE : EXPLICIT);
         y.backward(Tensor.of(upstream, batch, tokens, heads, headSize).to(type));
         results[way] =
             new float[][] {
@@ -252,6 +279,7 @@ class ScaledDotProductAttentionTest {
                 sinks ? sinksN : null,
                 gate == null ? null : logits,
                 window,
+                null,
                 null,
                 0,
                 probe);
@@ -352,7 +380,8 @@ class ScaledDotProductAttentionTest {
       double[] v = value.doubles();
       for (var probe : List.of(Probe.NONE, EXPLICIT)) {
         double[] y =
-            ScaledDotProductAttention.attend(query, key, value, null, null, window, null, 0, probe)
+            ScaledDotProductAttention.attend(
+                    query, key, value, null, null, window, null, null, 0, probe)
                 .doubles();
         for (int i = 0; i < tokens; i++) {
           double sum = 0;
@@ -387,6 +416,7 @@ class ScaledDotProductAttentionTest {
                 null,
                 null,
                 0,
+                null,
                 null,
                 0,
                 way == 0 ? Probe.NONE : EXPLICIT);

@@ -83,6 +83,35 @@ class MeasuringTest {
     assertFalse(warnsOfLength(inspected(output)));
   }
 
+  /// What it saw in training was one document at a time.
+  @Test
+  void aModelWithAMaskIsMeasuredDocumentByDocument() throws IOException {
+    Path masked = Cli.copy(run, directory.resolve("masked"));
+    Path config = masked.resolve(RunConfig.FILE);
+    Files.writeString(
+        config,
+        Files.readString(config).replaceAll("document_mask *= *false", "document_mask = true"));
+    Path documents =
+        Files.writeString(
+            directory.resolve("documents.jsonl"),
+            "{\"text\": \"twenty bytes of text\"}\n{\"text\": \"and some fifteen\"}\n".repeat(40));
+    Path output = directory.resolve("by-document");
+    var answer =
+        Cli.run("inspect", masked, "--data", documents, "--windows", 3, "--output", output)
+            .succeeded();
+    assertContains(answer.err(), "trained to see its own document alone");
+    var json = inspected(output);
+    assertEquals(21, json.path("sinks").path("longest_window").asInt());
+    assertEquals(3 * 48, json.path("loss").path("tokens").asInt());
+    Path plain = directory.resolve("whole-windows");
+    Cli.run("inspect", run, "--data", documents, "--windows", 3, "--output", plain).succeeded();
+    assertTrue(
+        json.path("loss").path("nats").asDouble()
+            != inspected(plain).path("loss").path("nats").asDouble());
+    assertContains(
+        inspected(plain).path("sinks").path("token_attention").toString(), "\"queries\"");
+  }
+
   /// A model of others: 512, or all that its context has.
   @Test
   void aModelWithoutARunIsMeasuredWithinItsContext() throws IOException {

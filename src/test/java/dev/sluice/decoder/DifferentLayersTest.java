@@ -39,7 +39,7 @@ class DifferentLayersTest {
   private static final int TOKENS = 21;
   private static final RmsNorm NORM = new RmsNorm(1e-6);
 
-  private static DecoderConfig config() {
+  static DecoderConfig config() {
     var none = new RopeScaling.None();
     var yarn = new RopeScaling.Yarn(4, 16);
     var sinks = AttentionVariant.PLAIN.with(SoftmaxSink.LEARNED);
@@ -93,7 +93,11 @@ class DifferentLayersTest {
 
   /// Weights that begin alike are drawn too.
   private static Decoder decoder(Precision precision) {
-    var decoder = Decoder.initialize(config(), precision, Device.CPU, 11);
+    return decoder(config(), precision);
+  }
+
+  static Decoder decoder(DecoderConfig config, Precision precision) {
+    var decoder = Decoder.initialize(config, precision, Device.CPU, 11);
     decoder
         .parameters()
         .all()

@@ -286,7 +286,7 @@ class MixtureOfExpertsTest {
       var ids = Tensor.of(TinyDecoders.tokens(18, 3), 2, 9);
       var targets = Tensor.of(TinyDecoders.tokens(18, 4), 2, 9);
       var load = new ExpertLoad();
-      var loss = decoder.loss(ids, targets, load, 0);
+      var loss = decoder.loss(ids, targets, null, load, 0);
       double added = loss.total().item() - loss.crossEntropy().item();
       assertTrue(added > 2e-3, "balancing adds " + added);
       assertEquals(36, Arrays.stream(load.chosen(2)).sum());

@@ -207,7 +207,7 @@ class GatedDeltaNetTest {
   private Tensor composed(Tensor tokens, Carried carried) {
     var mixed = asSequence(tokens.linear(mixedWeight()));
     var rates = rates(tokens);
-    var convolved = Operations.COMPOSED.shortConvolution(mixed, convolution, carried.history);
+    var convolved = Operations.COMPOSED.shortConvolution(mixed, convolution, carried.history, null);
     var result =
         Operations.COMPOSED.deltaRule(
             convolved, rates.decaysBTN(), rates.ratesBTN(), carried.state, HEADS);
@@ -223,7 +223,7 @@ class GatedDeltaNetTest {
     var weight = convolution.to(ElementType.FLOAT32);
     var decays = rates.decaysBTN().to(ElementType.FLOAT32);
     var learned = rates.ratesBTN().to(ElementType.FLOAT32);
-    var convolved = Operations.FUSED.shortConvolution(mixed, weight, carried.history);
+    var convolved = Operations.FUSED.shortConvolution(mixed, weight, carried.history, null);
     Tensor y;
     if (tokens.size(0) == 1 && carried.state != null) {
       y = Operations.FUSED.deltaStep(convolved, decays, learned, List.of(carried.state), HEADS);

@@ -77,6 +77,12 @@ class DeltaKernelsTest {
       return history == null ? 0 : history.get((b * earlier + earlier + t) * sizes.channels() + c);
     }
 
+    /// Whether a token's result is made of an earlier one.
+    private boolean reaches(long b, long t, long earlier) {
+      var starts = sizes.starts();
+      return starts == null || earlier >= starts[(int) (b * sizes.tokens() + t)];
+    }
+
     /// What out, dx and the growth of dWeight are to be.
     private List<Expected> expected() {
       int width = sizes.width();
@@ -89,6 +95,9 @@ class DeltaKernelsTest {
             double u = 0;
             double terms = 0;
             for (int i = 0; i < width; i++) {
+              if (!reaches(b, t, t - width + 1 + i)) {
+                continue;
+              }
               double product = weight.get((long) c * width + i) * at(b, t - width + 1 + i, c);
               u += product;
               terms += Math.abs(product);
@@ -99,6 +108,9 @@ class DeltaKernelsTest {
             double du = dOut.get(place) * sigmoid(u) * (1 + u * sigmoid(-u));
             double ofDu = Math.abs(dOut.get(place)) * (1.1 + terms);
             for (int i = 0; i < width; i++) {
+              if (!reaches(b, t, t - width + 1 + i)) {
+                continue;
+              }
               int tap = c * width + i;
               double earlier = at(b, t - width + 1 + i, c);
               dWeight.add(tap, du * earlier, ofDu * Math.abs(earlier));
@@ -133,6 +145,11 @@ class DeltaKernelsTest {
       for (int tokens : new int[] {1, 3, 7, 130}) {
         all.add(new Convolution(2, tokens, 17, width));
       }
+    }
+    for (int width : new int[] {1, 2, 5}) { // documents of four, one and two tokens, and of seven
+      all.add(
+          new Convolution(
+              2, 7, 33, width, new int[] {0, 0, 0, 0, 4, 5, 5, /* */ 0, 0, 0, 0, 0, 0, 0}));
     }
     for (int channels : new int[] {1, 16, 63, 255, 257, 600}) {
       all.add(new Convolution(1, 5, channels, 4));

@@ -17,9 +17,11 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.sluice.kernel.KernelNumbers.Values;
 import java.lang.foreign.Arena;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.SplittableRandom;
 import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
 
 /// Attention's softmax, tile after tile, against the softmax of whole rows in float64.
@@ -36,14 +38,22 @@ class SoftmaxKernelsTest {
   /// @param width columns of a tile
   /// @param before tiles before the one that holds the first token's own column
   /// @param window columns that a token sees, its own the last
+  /// @param starts the first column that each token may see; null for all
   private record Strip(
-      List<Floats> scores, int tokens, int group, int width, int before, double scale, int window) {
+      List<Floats> scores,
+      int tokens,
+      int group,
+      int width,
+      int before,
+      double scale,
+      int window,
+      int @Nullable [] starts) {
     static final float UNSEEN = Float.NaN;
 
     /// @param values by number of the score in its row, of those that the row sees
     static Strip of(
         Arena arena, int tokens, int group, int width, int before, double scale, Values values) {
-      return of(arena, tokens, group, width, before, scale, 1 << 20, values);
+      return of(arena, tokens, group, width, before, scale, 1 << 20, null, values);
     }
 
     static Strip of(
@@ -54,9 +64,10 @@ class SoftmaxKernelsTest {
         int before,
         double scale,
         int window,
+        int @Nullable [] starts,
         Values values) {
       var tiles = new ArrayList<Floats>();
-      var strip = new Strip(tiles, tokens, group, width, before, scale, window);
+      var strip = new Strip(tiles, tokens, group, width, before, scale, window, starts);
       for (int t = 0; t <= before; t++) {
         int first = t * width;
         tiles.add(
@@ -75,13 +86,19 @@ class SoftmaxKernelsTest {
     }
 
     CausalTile tile(int t) {
-      return new CausalTile(rows(), width, 1L + (long) (before - t) * width, window, group, scale);
+      int first = t * width;
+      int[] within =
+          starts == null ? null : Arrays.stream(starts).map(start -> start - first).toArray();
+      return new CausalTile(
+          rows(), width, 1L + (long) (before - t) * width, window, group, scale, within);
     }
 
     /// Whether row i sees a column of all tiles' columns.
     boolean sees(int i, int column) {
       int own = before * width + i / group;
-      return column <= own && column > own - window;
+      return column <= own
+          && column > own - window
+          && (starts == null || column >= starts[i / group]);
     }
 
     int columns() {
@@ -130,8 +147,8 @@ class SoftmaxKernelsTest {
 
     @Override
     public String toString() {
-      return "%d tokens of %d, %d tiles of %d, window %d"
-          .formatted(tokens, group, before + 1, width, window);
+      return "%d tokens of %d, %d tiles of %d, window %d, starts %s"
+          .formatted(tokens, group, before + 1, width, window, Arrays.toString(starts));
     }
   }
 
@@ -147,6 +164,17 @@ class SoftmaxKernelsTest {
     }
   }
 
+  /// Of documents of one token and of many, the first before the first tile's end.
+  private static int[] starts(int tokens, int width, int before) {
+    int[] starts = new int[tokens];
+    int start = before * width / 2;
+    for (int t = 0; t < tokens; t++) {
+      start = t % 7 == 3 || t % 7 == 4 ? before * width + t : start;
+      starts[t] = start;
+    }
+    return starts;
+  }
+
   private static void everyStrip(Consumer<Strip> test) {
     double[] scales = {1, 1 / Math.sqrt(10), 0.125};
     for (int width : new int[] {1, 7, 16, 63, 65, 130}) {
@@ -159,7 +187,9 @@ class SoftmaxKernelsTest {
             double scale = scales[(width + group + before) % scales.length];
             int[] windows = {1, 2, Math.max(1, width - 1), width, width + 1, 2 * width + 5};
             int one = windows[(width + tokens + group + before) % windows.length];
-            for (int window : new int[] {1 << 20, one}) {
+            for (int kind = 0; kind < 3; kind++) {
+              int window = kind == 1 ? one : 1 << 20;
+              int[] starts = kind == 2 ? starts(tokens, width, before) : null;
               try (var arena = Arena.ofConfined()) {
                 var random = new SplittableRandom(31L * width + tokens);
                 test.accept(
@@ -171,6 +201,7 @@ class SoftmaxKernelsTest {
                         before,
                         scale,
                         window,
+                        starts,
                         _ -> (float) (5 * random.nextGaussian())));
               }
             }

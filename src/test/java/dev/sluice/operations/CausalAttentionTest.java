@@ -55,7 +55,7 @@ class CausalAttentionTest {
                   keyValueHeads,
                   headSize)
               .to(type);
-      var attended = CausalAttention.inTiles(query, key, key, null, 0);
+      var attended = CausalAttention.inTiles(query, key, key, null, 0, null);
       double[] q = query.doubles();
       double[] k = key.doubles();
       int group = heads / keyValueHeads;
@@ -94,7 +94,7 @@ class CausalAttentionTest {
       var q = Tensor.of(floats(random, tokens * 2 * 6), 1, tokens, 2, 6).requireGradient(true);
       var k = Tensor.of(floats(random, tokens * 6), 1, tokens, 1, 6).requireGradient(true);
       var weights = Tensor.of(floats(random, tokens * 2), 1, 1, tokens, 2);
-      CausalAttention.inTiles(q, k, k.detach(), null, 0)
+      CausalAttention.inTiles(q, k, k.detach(), null, 0, null)
           .logSumExpBMTG()
           .times(weights)
           .sum()
@@ -107,7 +107,7 @@ class CausalAttentionTest {
           moved[i] += side == 0 ? -1e-2f : 1e-2f;
           var logSumExp =
               CausalAttention.inTiles(
-                      Tensor.of(moved, 1, tokens, 2, 6), k.detach(), k.detach(), null, 0)
+                      Tensor.of(moved, 1, tokens, 2, 6), k.detach(), k.detach(), null, 0, null)
                   .logSumExpBMTG();
           sums[side] =
               logSumExp.to(ElementType.FLOAT64).times(weights.to(ElementType.FLOAT64)).sum().item();
@@ -125,10 +125,10 @@ class CausalAttentionTest {
     var q = Tensor.of(floats(random, 2 * 150 * 4 * 16), 2, 150, 4, 16);
     var k = Tensor.of(floats(random, 2 * 150 * 2 * 16), 2, 150, 2, 16);
     var v = Tensor.of(floats(random, 2 * 150 * 2 * 16), 2, 150, 2, 16);
-    float[] once = CausalAttention.inTiles(q, k, v, null, 0).yBTNH().floats();
+    float[] once = CausalAttention.inTiles(q, k, v, null, 0, null).yBTNH().floats();
     Threads.count(1);
     try {
-      assertArrayEquals(once, CausalAttention.inTiles(q, k, v, null, 0).yBTNH().floats());
+      assertArrayEquals(once, CausalAttention.inTiles(q, k, v, null, 0, null).yBTNH().floats());
     } finally {
       Threads.count(Runtime.getRuntime().availableProcessors());
     }

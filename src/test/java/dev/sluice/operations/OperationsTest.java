@@ -68,8 +68,8 @@ class OperationsTest {
           default -> null;
         };
     assertArrayEquals(
-        Operations.COMPOSED.attention(q, k, v, sinks, logits, window).floats(),
-        Operations.FUSED.attention(q, k, v, sinks, logits, window).floats(),
+        Operations.COMPOSED.attention(q, k, v, sinks, logits, window, null).floats(),
+        Operations.FUSED.attention(q, k, v, sinks, logits, window, null).floats(),
         4e-6f);
   }
 

@@ -44,11 +44,13 @@ class ShortConvolutionTest {
 
   /// Of x, the weight and, if there is one, the history, in the tensors' own type.
   private static Operation fused() {
-    return given -> List.of(ShortConvolution.apply(given.get(0), given.get(1), history(given)));
+    return given ->
+        List.of(ShortConvolution.apply(given.get(0), given.get(1), history(given), null));
   }
 
   private static Operation composed() {
-    return given -> List.of(ShortConvolution.composed(given.get(0), given.get(1), history(given)));
+    return given ->
+        List.of(ShortConvolution.composed(given.get(0), given.get(1), history(given), null));
   }
 
   private static @Nullable Tensor history(List<Tensor> given) {
@@ -106,9 +108,9 @@ class ShortConvolutionTest {
   void gradientsOfTheWeightAreSummed() {
     var x = gaussian(random, ElementType.FLOAT32, 1, 5, 3);
     var weight = rounded(random, 3, 4);
-    ShortConvolution.apply(x, weight, null).sum().backward();
+    ShortConvolution.apply(x, weight, null, null).sum().backward();
     double[] once = weight.gradient().doubles();
-    ShortConvolution.apply(x, weight, null).sum().backward();
+    ShortConvolution.apply(x, weight, null, null).sum().backward();
     double[] twice = weight.gradient().doubles();
     for (int i = 0; i < once.length; i++) {
       assertEquals(2 * once[i], twice[i], 1e-6);
@@ -135,13 +137,13 @@ class ShortConvolutionTest {
         var inputs = inputs(ElementType.BFLOAT16, 2, 11, 20, width, false);
         var x = inputs.getFirst();
         var weight = inputs.getLast();
-        double[] whole = ShortConvolution.apply(x, weight, null).doubles();
+        double[] whole = ShortConvolution.apply(x, weight, null, null).doubles();
         for (int piece = 1; piece < 11; piece++) {
           Tensor history = null;
           var parts = new ArrayList<Tensor>();
           for (int from = 0; from < 11; from += piece) {
             var part = x.narrow(1, from, Math.min(piece, 11 - from));
-            parts.add(ShortConvolution.apply(part, weight, history));
+            parts.add(ShortConvolution.apply(part, weight, history, null));
             history = ShortConvolution.history(part, weight, history);
           }
           assertArrayEquals(whole, Tensor.concatenate(parts, 1).doubles());
@@ -184,10 +186,11 @@ class ShortConvolutionTest {
     var history = gaussian(random, ElementType.FLOAT32, 2, 3, 3);
     for (Runnable call :
         List.<Runnable>of(
-            () -> ShortConvolution.apply(x, rounded(random, 4, 4), null),
-            () -> ShortConvolution.apply(x, weight, history.detach().narrow(1, 0, 2)),
-            () -> ShortConvolution.apply(x, weight, history.detach().to(ElementType.BFLOAT16)),
-            () -> ShortConvolution.apply(x, weight, history))) { // which wants a gradient
+            () -> ShortConvolution.apply(x, rounded(random, 4, 4), null, null),
+            () -> ShortConvolution.apply(x, weight, history.detach().narrow(1, 0, 2), null),
+            () ->
+                ShortConvolution.apply(x, weight, history.detach().to(ElementType.BFLOAT16), null),
+            () -> ShortConvolution.apply(x, weight, history, null))) { // which wants a gradient
       assertThrows(IllegalArgumentException.class, call::run);
     }
   }

@@ -12,10 +12,13 @@ import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.TextTable;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Device;
+import dev.sluice.tokenizer.Tokenizer;
+import dev.sluice.tokenizer.Tokenizers;
 import dev.sluice.training.RunConfig;
 import java.time.Instant;
 import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
 
 class InspectReportTest {
@@ -59,7 +62,27 @@ class InspectReportTest {
     assertFalse(report.page("sluice inspect").html().contains("Gated DeltaNet"));
   }
 
+  @Test
+  void tokensThatAttentionGoesToAreShown() {
+    var report = report("attention", Tokenizers.load("bytes"));
+    var tables = report.tables().stream().map(table -> TextTable.of(table).toString()).toList();
+    String all = String.join("\n", tables);
+    assertTrue(all.contains("Attention to the start token, wherever it stands"), all);
+    assertTrue(all.contains("Tokens that heads prefer"), all);
+    String words = String.join("\n", report.summary());
+    assertTrue(words.contains("Start token, wherever it stands: "), words);
+    assertTrue(words.contains("Sink tokens, first positions apart: "), words);
+    String page = report.page("sluice inspect").html();
+    assertTrue(page.contains("Tokens that each head prefers"));
+    assertFalse(report("attention").page("sluice inspect").html().contains("Sink tokens"));
+  }
+
   private static InspectReport report(String pattern) {
+    return report(pattern, null);
+  }
+
+  /// @param tokenizer null to leave out which tokens attention goes to
+  private static InspectReport report(String pattern, @Nullable Tokenizer tokenizer) {
     var config =
         RunConfig.from(
             null,
@@ -78,7 +101,12 @@ class InspectReportTest {
               decoder.config(),
               new InspectResult.Text("a text", 1000, List.of()),
               new HeldOutLoss(100, 39, 80),
-              SinkReport.measure(decoder, List.of(TinyDecoders.tokens(40, 1))),
+              SinkReport.measure(
+                  decoder,
+                  List.of(
+                      tokenizer == null ? TinyDecoders.tokens(40, 1) : TinyDecoders.tokens(200, 1)),
+                  tokenizer,
+                  _ -> {}),
               List.of(),
               new RunManifest(
                   "commit",

@@ -25,6 +25,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.OptionalInt;
 import java.util.Random;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -106,6 +107,13 @@ class DataParallelTest {
             accumulation,
             "softmax_sink",
             sink);
+    assertSame(one(config, "one"), two(config, "two", false), 1e-5);
+  }
+
+  @Test
+  void twoRanksMaskDocumentsAsOneDoes() throws Exception {
+    corpus = Runs.documents(directory.resolve("corpus"));
+    var config = config("document_mask", true, "layers_pattern", "attention,gdn");
     assertSame(one(config, "one"), two(config, "two", false), 1e-5);
   }
 
@@ -214,7 +222,8 @@ class DataParallelTest {
                       1e-3,
                       1,
                       0,
-                      exchange)) {
+                      exchange,
+                      OptionalInt.empty())) {
                 var random = new Random(replicas.rank());
                 for (int step = 1; step <= 3; step++) {
                   long[] ids = random.longs(2 * 33, 0, 256).toArray();
@@ -262,8 +271,9 @@ class DataParallelTest {
                     config().optimization().scheduleOf(),
                     1e-2,
                     1,
-                    0,
-                    exchange)) {
+                      0,
+                      exchange,
+                      OptionalInt.empty())) {
               var random = new Random(replicas.rank());
               for (int step = 1; step <= 2; step++) {
                 trainer.step(step, List.of(random.longs(2 * 33, 0, 256).toArray()), 2, 32);

@@ -1,6 +1,7 @@
 package dev.sluice.training;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.corpus.Corpus;
@@ -8,7 +9,9 @@ import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Map;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -88,6 +91,28 @@ class ExactResumeTest {
           heard.samples.subList(heard.samples.size() - again.samples.size(), heard.samples.size()),
           again.samples,
           "after step " + step);
+    }
+  }
+
+  @Test
+  void aRunWithAMaskResumesInTheSameBits() throws IOException {
+    var config =
+        Runs.config("steps", STEPS, "document_mask", true, "layers_pattern", "gdn,attention");
+    Corpus corpus = Runs.documents(directory);
+    Path whole = directory.resolve("whole");
+    Runs.run(config, whole, Runs.Fault.NONE, new Runs.Heard(), () -> false)
+        .start(corpus, tokenizer);
+    Path part = Runs.after(whole, 7, directory.resolve("part"));
+    Runs.run(config, part, Runs.Fault.NONE, new Runs.Heard(), () -> false)
+        .resume(corpus, tokenizer);
+    assertEquals(Runs.result(whole), Runs.result(part));
+
+    var without = config.with(null, Map.of("document_mask", "false"));
+    Path other = directory.resolve("other");
+    Runs.run(without, other, Runs.Fault.NONE, new Runs.Heard(), () -> false)
+        .start(corpus, tokenizer);
+    for (String curve : List.of("loss", "held_out_loss")) {
+      assertNotEquals(Runs.curve(whole, curve), Runs.curve(other, curve), curve);
     }
   }
 

@@ -119,7 +119,7 @@ class MixedLayersTest {
       var ids = Tensor.of(TinyDecoders.tokens(18, 3), 2, 9);
       var targets = Tensor.of(TinyDecoders.tokens(18, 4), 2, 9);
       var load = new ExpertLoad();
-      var loss = decoder.loss(ids, targets, load, 0);
+      var loss = decoder.loss(ids, targets, null, load, 0);
       assertEquals(0, load.chosen(0).length);
       for (int layer = 1; layer < 3; layer++) {
         assertEquals(36, Arrays.stream(load.chosen(layer)).sum());

@@ -7,6 +7,7 @@ import dev.sluice.distributed.GradientExchange;
 import dev.sluice.distributed.Replicas;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -17,8 +18,10 @@ import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.SplittableRandom;
 import java.util.TreeMap;
 import java.util.function.BooleanSupplier;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 
 /// Small runs on the bundled book, for tests that break them.
@@ -58,6 +61,28 @@ final class Runs {
 
   static Corpus corpus(Path directory) {
     return RunCorpus.prepare(config(), Tokenizers.load("bytes"), directory, false, _ -> {});
+  }
+
+  /// Short documents of random letters, of which most windows hold several.
+  static Corpus documents(Path directory) throws IOException {
+    var random = new SplittableRandom(3);
+    var lines = new StringBuilder();
+    for (int i = 0; i < 300; i++) {
+      int length = random.nextInt(1, 40);
+      String text =
+          random
+              .ints(length, 'a', 'g')
+              .mapToObj(letter -> String.valueOf((char) letter))
+              .collect(Collectors.joining());
+      lines.append("{\"text\": \"").append(text).append("\"}\n");
+    }
+    Path file = Files.writeString(directory.resolve("documents.jsonl"), lines);
+    return RunCorpus.prepare(
+        config("data", file),
+        Tokenizers.load("bytes"),
+        directory.resolve("corpus"),
+        false,
+        _ -> {});
   }
 
   /// What a listener heard.
@@ -125,7 +150,7 @@ final class Runs {
         stop,
         replicas) {
       @Override
-      Trainer trainer(Decoder decoder) {
+      Trainer trainer(Decoder decoder, Tokenizer tokenizer) {
         return new Trainer(
             decoder,
             config.optimization().optimizerSettings(),
@@ -133,7 +158,8 @@ final class Runs {
             config.optimization().learningRate(),
             config.optimization().clipNorm(),
             config.optimization().zLoss(),
-            new GradientExchange(replicas, decoder.parameters(), config.batch().zero())) {
+            new GradientExchange(replicas, decoder.parameters(), config.batch().zero()),
+            config.batch().separator(tokenizer)) {
           @Override
           Tensor differentiable(int number, Tensor total, double weight) {
             return fault.differentiable(number, super.differentiable(number, total, weight));
