@@ -15,6 +15,7 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.function.BooleanSupplier;
 import org.jspecify.annotations.Nullable;
 
@@ -209,7 +210,11 @@ final class TrainingAttempt {
     if (first) {
       var loss = heldOutLoss();
       heldOut = loss;
-      recorder.evaluated(number, loss, sinks());
+      var sinks = sinks();
+      recorder.evaluated(number, loss, sinks.map(SinkReport::scalars).orElse(Map.of()));
+      if (sinks.isPresent()) {
+        new NewestSinks(number, sinks.get()).write(directory);
+      }
       listener.evaluated(number, loss);
     }
   }
@@ -220,11 +225,11 @@ final class TrainingAttempt {
 
   /// What [SinkReport] measures on one window; nothing where activations are not finite, since that
   /// run diverges and its loss says so, or where the window is too short to measure on.
-  private Map<String, Double> sinks() {
+  private Optional<SinkReport> sinks() {
     try {
-      return SinkReport.measure(decoder, List.of(inputs.sinkWindow())).scalars();
+      return Optional.of(SinkReport.measure(decoder, List.of(inputs.sinkWindow())));
     } catch (InvalidInputException _) {
-      return Map.of();
+      return Optional.empty();
     }
   }
 
