@@ -22,7 +22,8 @@ record Standing(State state, boolean trains, String words) {
   /// After so long without a step the page says so.
   private static final Duration QUIET = Duration.ofSeconds(60);
 
-  /// A record that was written so lately is being written.
+  /// Where a record was written so lately and nobody owns the directory, its file system may have
+  /// no locks.
   private static final Duration LATELY = Duration.ofSeconds(10);
 
   /// The longest that a run on another machine is believed to go on without a word.
@@ -48,9 +49,6 @@ record Standing(State state, boolean trains, String words) {
     if (step >= steps && step > 0) {
       return new Standing(State.DONE, false, "Finished: all %,d steps are done".formatted(steps));
     }
-    if (presence == null && silence.compareTo(LATELY) < 0) {
-      return new Standing(State.ACTIVE, true, "Training, as its record grows");
-    }
     var failure = failure(directory, step);
     if (failure.isPresent()) {
       return new Standing(
@@ -69,7 +67,15 @@ record Standing(State state, boolean trains, String words) {
                     false,
                     "Nobody trains this run any more%s: %s has ended without a word"
                         .formatted(resume, one.words())))
-        .orElse(new Standing(State.STOPPED, false, "Stopped" + resume));
+        .orElse(
+            new Standing(
+                State.STOPPED,
+                false,
+                "Stopped"
+                    + (silence.compareTo(LATELY) < 0
+                        ? " just now, unless its file system has no locks,"
+                        : "")
+                    + resume));
   }
 
   private static String after(long step, long steps) {

@@ -27,11 +27,10 @@ import java.util.regex.Pattern;
 /// page from elsewhere can have a browser ask under a name of its own. A request names one of two
 /// things that there are, never a file.
 ///
-/// The page is made anew when it is asked for, at most once in [#FRESH]; while nobody asks, nothing
+/// The page is made anew when it is asked for, at most once in a second; while nobody asks, nothing
 /// is read.
 public final class WatchServer implements AutoCloseable {
   private static final byte[] LOOPBACK = {127, 0, 0, 1};
-  private static final Duration FRESH = Duration.ofSeconds(1);
 
   /// Requests that are answered at the same time; more are refused.
   private static final int MOST_REQUESTS = 32;
@@ -45,6 +44,7 @@ public final class WatchServer implements AutoCloseable {
   private static final Pattern AFTER = Pattern.compile("after=(\\d{1,18})");
 
   private final Watched watched;
+  private final Duration fresh;
   private final LiveReport live = new LiveReport();
   private final HttpServer server;
   private final ScheduledExecutorService clock;
@@ -59,7 +59,13 @@ public final class WatchServer implements AutoCloseable {
   /// @throws InvalidInputException if the port is in use, or not this user's to take, or if there
   ///   is nothing to show
   public WatchServer(Watched watched, int port) throws IOException {
+    this(watched, port, Duration.ofSeconds(1));
+  }
+
+  /// @param fresh for how long a page is given without looking again
+  WatchServer(Watched watched, int port, Duration fresh) throws IOException {
     this.watched = watched;
+    this.fresh = fresh;
     live.show(watched.page());
     refreshed = System.nanoTime();
     server = bound(port);
@@ -174,7 +180,7 @@ public final class WatchServer implements AutoCloseable {
   /// was.
   private void refresh() {
     synchronized (refreshing) {
-      if (System.nanoTime() - refreshed < FRESH.toNanos()) {
+      if (System.nanoTime() - refreshed < fresh.toNanos()) {
         return;
       }
       try {

@@ -29,13 +29,13 @@ class BrowserTest {
     var program = Chromium.installed();
     assumeTrue(program.isPresent(), "no Chromium is installed, so no browser opens the page");
     var run = RunFolder.begin(directory.resolve("run"), 40);
-    run.steps(1, 10);
+    run.steps(1, 20);
     var server = new WatchServer(Watched.in(run.path()), 0);
     var address = server.address();
     try (var browser = new Chromium(program.get())) {
       browser.open(address);
-      assertEquals("10", browser.evaluate(POINTS));
-      assertEquals("0.25", browser.evaluate("document.querySelector('progress').value"));
+      assertEquals("20", browser.evaluate(POINTS));
+      assertEquals("0.5", browser.evaluate("document.querySelector('progress').value"));
       String path = LOSS + ".querySelector('svg path[stroke-width=\"2\"]').getAttribute('d')";
       String before = browser.evaluate(path);
 
@@ -43,7 +43,7 @@ class BrowserTest {
       browser.evaluate(LOSS + ".querySelector('details.values').open = true");
       browser.evaluate("document.querySelector('[data-part^=\"table\"] th button').click()");
       browser.evaluate("document.body.dataset.mine = 'not reloaded'");
-      run.steps(11, 30);
+      run.steps(21, 30);
       browser.await(POINTS, "30");
       assertEquals("0.75", browser.evaluate("document.querySelector('progress').value"));
       assertNotEquals(before, browser.evaluate(path));
@@ -66,8 +66,8 @@ class BrowserTest {
       browser.await(STATE + ".includes('not there any more')", "true");
       assertEquals("12", browser.evaluate(POINTS));
       Files.move(away, run.path());
-      run.steps(13, 20);
-      browser.await(POINTS, "20");
+      run.steps(13, 18);
+      browser.await(POINTS, "18");
 
       browser.prefer("dark");
       browser.await("getComputedStyle(document.body).backgroundColor", "rgb(18, 23, 26)");
@@ -80,7 +80,7 @@ class BrowserTest {
       server = new WatchServer(Watched.in(run.path()), address.getPort());
       browser.await("document.body.dataset.mine", "undefined");
       browser.await(
-          LOST + " && document.readyState === 'complete' && " + POINTS + " === 20", "true");
+          LOST + " && document.readyState === 'complete' && " + POINTS + " === 18", "true");
       for (String request : browser.requests()) {
         assertTrue(request.startsWith(address.toString()) || request.equals("data:,"), request);
       }

@@ -44,6 +44,9 @@ class StandingTest {
     }
     assertTrue(DirectoryLock.owner(directory).isEmpty());
     assertTrue(after(5).words().startsWith("Stopped after step 5 of 100; `./sluice train"));
+    assertFalse(after(5).trains());
+    recorded(Instant.now());
+    assertTrue(after(5).words().startsWith("Stopped just now"), after(5).words());
     assertEquals(State.DONE, after(100).state());
   }
 

@@ -90,7 +90,7 @@ class WatchedStudyTest {
     assertTrue(stopped.contains("1 of 4 trials done, 10 of 24 steps"), stopped);
     assertTrue(stopped.contains("<td>stopped</td>"), stopped);
     // Beside the finished baseline the other one's curve, dashed in a colour of its own.
-    assertTrue(stopped.contains("\"name\":\"sdpa-elementwise, seed 1\",\"colour\":9"), stopped);
+    assertTrue(stopped.contains("\"name\":\"sdpa-elementwise, seed 1\",\"colour\":9"));
     assertTrue(stopped.contains("sdpa-elementwise, seed 1, step 3"), stopped);
 
     var _ = study.run(directory, Shard.ALL, origin, _ -> listener, () -> false);
