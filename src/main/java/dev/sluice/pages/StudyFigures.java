@@ -171,13 +171,14 @@ public final class StudyFigures {
     series.addAll(unfinished);
     return new LineChart(
         settings.isEmpty() ? title : title + ", " + StudyReport.describe(settings),
-        (there.trials().isEmpty()
-                ? ""
-                : "Line: mean over %s; band: lowest to highest seed. ".formatted(over(there)))
-            + (unfinished.isEmpty() ? "" : "Dashed: a trial that is not done, by itself. ")
-            + (smoothing > 0
-                ? "Smoothed: moving average with weight " + smoothing + " on the past."
-                : ""),
+        ((there.trials().isEmpty()
+                    ? ""
+                    : "Line: mean over %s; band: lowest to highest seed.".formatted(over(there)))
+                + (unfinished.isEmpty() ? "" : " Dashed: a trial that is not done, by itself.")
+                + (smoothing > 0
+                    ? " Smoothed: moving average with weight " + smoothing + " on the past."
+                    : ""))
+            .strip(),
         Axis.linear("step"),
         Axis.linear(unit),
         series);

@@ -138,7 +138,7 @@ public final class HtmlReport {
   /// How it stands, in a sentence that changes seldom.
   public HtmlReport state(State kind, String sentence) {
     state =
-        "<p class=\"state\" data-state=\"%s\"><i></i>%s</p>\n"
+        "<p class=\"state\" data-state=\"%s\"><i></i><span>%s</span></p>\n"
             .formatted(kind.name().toLowerCase(Locale.ROOT), prose(sentence, true));
     return this;
   }

@@ -114,7 +114,6 @@ final class WatchedStudy implements Watched {
     }
     var byTrial = new HashMap<String, TrialResult>();
     results.forEach(one -> byTrial.put(key(one.variant(), one.point(), one.seed()), one));
-    followed.keySet().removeAll(done);
     unfinished.clear();
     List<Seen> seen = new ArrayList<>();
     for (Trial trial : trials) {
@@ -123,6 +122,13 @@ final class WatchedStudy implements Watched {
       boolean begun = Files.exists(trial.directory().resolve(RunConfig.FILE));
       seen.add(new Seen(trial, result, result != null || !begun ? null : follow(trial)));
     }
+    followed
+        .keySet()
+        .retainAll(
+            seen.stream()
+                .filter(one -> one.standing() != null)
+                .map(one -> one.trial().directory())
+                .toList());
     return seen;
   }
 
@@ -257,6 +263,7 @@ final class WatchedStudy implements Watched {
                 "of",
                 "bits per byte",
                 "first-token attention",
+                "uniform",
                 "largest |x|");
     var named = seen.size() <= NAMED ? seen : mostTelling(seen);
     for (Seen one : named) {
@@ -264,8 +271,8 @@ final class WatchedStudy implements Watched {
     }
     return named.size() == seen.size()
         ? table.footnote(
-            "Attention and activations while a trial trains: on the window that it is evaluated"
-                + " on.")
+            "Uniform: what attention without preferences would give. Attention and activations"
+                + " while a trial trains: on the window that it is evaluated on.")
         : table.footnote("%,d more are not shown.".formatted(seen.size() - named.size()));
   }
 
@@ -290,11 +297,21 @@ final class WatchedStudy implements Watched {
     double bits = result != null ? result.bitsPerByte() : last(run, "held_out_bits_per_byte");
     double attention =
         result != null ? result.firstTokenAttention() : last(run, "first_token_attention");
+    double uniform = result != null ? result.uniformFloor() : uniformFloor(run);
     double largest = result != null ? result.largestActivation() : last(run, "largest_activation");
     row.add(Double.isNaN(bits) ? Cell.missing() : Cell.of(bits, 4));
     row.add(Double.isNaN(attention) ? Cell.missing() : Cell.percent(attention, 2));
+    row.add(Double.isNaN(uniform) ? Cell.missing() : Cell.percent(uniform, 2));
     row.add(Double.isNaN(largest) ? Cell.missing() : Cell.significant(largest, 3));
     return row;
+  }
+
+  private static double uniformFloor(@Nullable FollowedRun run) {
+    return run == null
+        ? Double.NaN
+        : run.sinks()
+            .map(newest -> newest.sinks().firstTokenAttention().uniformFloorExcluding())
+            .orElse(Double.NaN);
   }
 
   private static double last(@Nullable FollowedRun run, String field) {

@@ -82,7 +82,8 @@
     const drawn = before?.classList.contains('legend');
     if (drawn && before.dataset.names === names) return;
     if (drawn) before.remove();
-    if (arms.length + references.length < 2) return;
+    // One line needs no name, unless it is one of several of its arm.
+    if (arms.length + references.length < 2 && !arms.some(isRepeated)) return;
     const list = element('ul', 'legend');
     list.dataset.names = names;
     for (const arm of arms) {

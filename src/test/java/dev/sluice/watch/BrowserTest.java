@@ -15,10 +15,9 @@ import org.junit.jupiter.api.io.TempDir;
 class BrowserTest {
   private static final String LOSS =
       "document.querySelector('[data-part=\"figure Training loss\"]')";
-  private static final String POINTS =
-      "echarts.getInstanceByDom("
-          + LOSS
-          + ".querySelector('.chart')).getOption().series[0].data.length";
+  private static final String CHART =
+      "echarts.getInstanceByDom(" + LOSS + ".querySelector('.chart'))";
+  private static final String POINTS = CHART + ".getOption().series[0].data.length";
   private static final String STATE = "document.querySelector('.state').textContent.trim()";
   private static final String LOST = "document.querySelector('.lost').textContent === ''";
 
@@ -39,7 +38,8 @@ class BrowserTest {
       String path = LOSS + ".querySelector('svg path[stroke-width=\"2\"]').getAttribute('d')";
       String before = browser.evaluate(path);
 
-      // What the reader did stays: an opened table, a sorted one.
+      // What the reader did stays: an opened table, a sorted one, a chart that was zoomed.
+      browser.evaluate(CHART + ".dispatchAction({ type: 'dataZoom', start: 25, end: 75 })");
       browser.evaluate(LOSS + ".querySelector('details.values').open = true");
       browser.evaluate("document.querySelector('[data-part^=\"table\"] th button').click()");
       browser.evaluate("document.body.dataset.mine = 'not reloaded'");
@@ -52,6 +52,7 @@ class BrowserTest {
           "ascending",
           browser.evaluate(
               "document.querySelector('[data-part^=\"table\"] th').getAttribute('aria-sort')"));
+      assertEquals("25", browser.evaluate(CHART + ".getOption().dataZoom[0].start"));
       assertEquals("not reloaded", browser.evaluate("document.body.dataset.mine"));
       assertTrue(
           browser
