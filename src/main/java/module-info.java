@@ -9,6 +9,7 @@ module dev.sluice {
   requires org.bytedeco.javacpp;
   requires java.management;
   requires transitive jdk.jfr;
+  requires jdk.httpserver;
   requires jdk.management;
   requires info.picocli;
   requires org.apache.commons.statistics.distribution;

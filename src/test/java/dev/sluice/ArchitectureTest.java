@@ -54,6 +54,7 @@ class ArchitectureTest {
           "report",
           "study",
           "pages",
+          "watch",
           "cli");
 
   /// What only some packages may use: the start of a class's internal name, or CLASS.MEMBER.

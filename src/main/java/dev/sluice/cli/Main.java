@@ -37,6 +37,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
     subcommands = {
       StudyCommand.class,
       TrainCommand.class,
+      WatchCommand.class,
       VerifyCommand.class,
       InspectCommand.class,
       GenerateCommand.class,
@@ -53,6 +54,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       "Examples:",
       "  ./sluice study",
       "  ./sluice train --data book.txt --gate sdpa-headwise --steps 500",
+      "  ./sluice watch runs/NAME",
       "  ./sluice inspect runs/NAME --data book.txt",
       "  ./sluice generate runs/NAME --prompt \"It was\"",
       "  ./sluice COMMAND --help"

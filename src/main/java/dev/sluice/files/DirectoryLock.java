@@ -14,11 +14,14 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.time.Duration;
 import java.time.Instant;
+import java.time.format.DateTimeParseException;
 import java.time.temporal.ChronoUnit;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.function.Consumer;
+import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /// Who may change a directory. One process owns it, or several read it and none owns it; the second
@@ -31,6 +34,11 @@ import org.jspecify.annotations.Nullable;
 public final class DirectoryLock implements AutoCloseable {
   private static final String FILE = ".lock";
   private static final int LONGEST_OWNER = 2000;
+
+  /// How an owner's name ends.
+  private static final Pattern OWNER =
+      Pattern.compile("(?s).* \\(process (\\d+) on (.*), since (\\S+)\\)");
+
   private static final Duration BETWEEN_ATTEMPTS = Duration.ofMillis(100);
 
   /// Of this process, by file: the system's lock would be lost when a second channel on the same
@@ -118,6 +126,60 @@ public final class DirectoryLock implements AutoCloseable {
           "the directory %s cannot be made (%s); choose another place, or make room for it there"
               .formatted(directory, Failures.words(e)),
           e);
+    }
+  }
+
+  /// Whether a process runs.
+  public enum Presence {
+    RUNS,
+    ENDED,
+    /// It is on another machine.
+    UNKNOWN
+  }
+
+  /// Who owns a directory, or owned it and was killed.
+  ///
+  /// @param words what for and where, as [#own] tells a second process
+  public record Owner(String words, Presence presence) {}
+
+  /// Who owns a directory, by what he wrote into the lock's file. Nothing is locked, so that
+  /// whoever only watches is in nobody's way; empty when the last owner has left.
+  public static Optional<Owner> owner(Path directory) {
+    Path file = directory.resolve(FILE);
+    if (!Files.isRegularFile(file, LinkOption.NOFOLLOW_LINKS)) {
+      return Optional.empty();
+    }
+    String words;
+    try (var channel = FileChannel.open(file, StandardOpenOption.READ)) {
+      words = text(channel);
+    } catch (IOException _) {
+      return Optional.empty();
+    }
+    var owner = OWNER.matcher(words);
+    return words.isEmpty()
+        ? Optional.empty()
+        : Optional.of(
+            new Owner(
+                words,
+                owner.matches()
+                    ? presence(owner.group(1), owner.group(2), owner.group(3))
+                    : Presence.UNKNOWN));
+  }
+
+  /// A process of the same number that began after the owner wrote his name is another.
+  private static Presence presence(String pid, String host, String since) {
+    if (!host.equals(hostName())) {
+      return Presence.UNKNOWN;
+    }
+    try {
+      var written = Instant.parse(since).plusSeconds(2); // it is told in whole seconds
+      return ProcessHandle.of(Long.parseLong(pid))
+          .filter(ProcessHandle::isAlive)
+          .filter(process -> !process.info().startInstant().orElse(written).isAfter(written))
+          .map(_ -> Presence.RUNS)
+          .orElse(Presence.ENDED);
+    } catch (DateTimeParseException | NumberFormatException _) {
+      return Presence.UNKNOWN;
     }
   }
 
@@ -238,10 +300,14 @@ public final class DirectoryLock implements AutoCloseable {
     }
   }
 
-  private static String owner(FileChannel channel) throws IOException {
+  private static String text(FileChannel channel) throws IOException {
     var bytes = ByteBuffer.allocate(LONGEST_OWNER);
     channel.read(bytes, 0);
-    String owner = new String(bytes.array(), 0, bytes.position(), StandardCharsets.UTF_8).strip();
+    return new String(bytes.array(), 0, bytes.position(), StandardCharsets.UTF_8).strip();
+  }
+
+  private static String owner(FileChannel channel) throws IOException {
+    String owner = text(channel);
     return owner.isEmpty() ? "another process, which reads it" : owner;
   }
 

@@ -39,6 +39,17 @@ public final class WholeFile {
   /// Puts contents in place of what `target` holds. On failure the old file is as it was, nothing
   /// stays beside it, and the message names the file.
   public static void write(Path target, Contents contents) throws IOException {
+    write(target, contents, true);
+  }
+
+  /// The same without waiting for the disk: for what may be lost when the machine fails, such as
+  /// what is written again soon.
+  public static void writeUnsynced(Path target, String text) throws IOException {
+    byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
+    write(target, out -> out.write(bytes), false);
+  }
+
+  private static void write(Path target, Contents contents, boolean synced) throws IOException {
     requireReplaceable(target);
     Path partial = partial(target);
     try {
@@ -46,8 +57,11 @@ public final class WholeFile {
         var out = Channels.newOutputStream(channel);
         contents.writeTo(out);
         out.flush();
-        publish(channel, partial, target);
+        if (synced) {
+          channel.force(true);
+        }
       }
+      Files.move(partial, target, StandardCopyOption.ATOMIC_MOVE);
     } catch (IOException e) {
       removeAfter(e, partial);
       throw Failures.notWritten(target, e);

@@ -5,7 +5,6 @@ import dev.sluice.report.BarChart;
 import dev.sluice.report.HeatMaps;
 import dev.sluice.report.Histograms;
 import dev.sluice.report.LineChart;
-import dev.sluice.sink.AttentionMap;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.study.Arm;
 import dev.sluice.study.Comparisons;
@@ -22,11 +21,9 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.SequencedMap;
 import java.util.TreeMap;
-import java.util.TreeSet;
 import java.util.function.Function;
 import java.util.function.ToDoubleFunction;
 import java.util.function.ToIntFunction;
-import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
 /// The pictures of a study's report. Lines are means over the seeds that all lines of a picture
@@ -35,12 +32,18 @@ public final class StudyFigures {
   private final Study study;
   private final Path directory;
   private final Comparisons comparisons;
+  private final TrialRecords records;
   private final Comparisons.Point point;
   private final Comparisons.Shown shown;
   private @Nullable SequencedMap<String, SinkReport> sinks;
 
   public StudyFigures(Study study, Path directory, Comparisons comparisons) {
+    this(study, directory, comparisons, TrialRecords.OF_FINISHED);
+  }
+
+  public StudyFigures(Study study, Path directory, Comparisons comparisons, TrialRecords records) {
     this.study = study;
+    this.records = records;
     this.directory = directory;
     this.comparisons = comparisons;
     this.point = comparisons.shownPoint();
@@ -160,19 +163,42 @@ public final class StudyFigures {
               var curves =
                   trials.stream()
                       .map(result -> Study.directory(directory, arm, result.seed()))
-                      .map(trial -> smoothed(RunMetrics.read(trial).curve(field), smoothing))
+                      .map(trial -> smoothed(records.finished(trial).curve(field), smoothing))
                       .toList();
               band(arm.variant().name(), curves).ifPresent(series::add);
             });
+    var unfinished = unfinished(settings, field, smoothing);
+    series.addAll(unfinished);
     return new LineChart(
         settings.isEmpty() ? title : title + ", " + StudyReport.describe(settings),
-        "Line: mean over %s; band: lowest to highest seed.".formatted(over(there))
-            + (smoothing > 0
-                ? " Smoothed: moving average with weight " + smoothing + " on the past."
-                : ""),
+        ((there.trials().isEmpty()
+                    ? ""
+                    : "Line: mean over %s; band: lowest to highest seed.".formatted(over(there)))
+                + (unfinished.isEmpty() ? "" : " Dashed: a trial that is not done, by itself.")
+                + (smoothing > 0
+                    ? " Smoothed: moving average with weight " + smoothing + " on the past."
+                    : ""))
+            .strip(),
         Axis.linear("step"),
         Axis.linear(unit),
         series);
+  }
+
+  private List<LineChart.Series> unfinished(
+      Map<String, String> settings, String field, double smoothing) {
+    List<LineChart.Series> series = new ArrayList<>();
+    for (Arm arm : arms(settings)) {
+      for (var trial : records.unfinished(arm).entrySet()) {
+        var curve = smoothed(trial.getValue().curve(field), smoothing);
+        if (curve.steps().length > 0) {
+          String name = arm.variant().name();
+          series.add(
+              LineChart.Series.of(name + ", seed " + trial.getKey(), curve.steps(), curve.values())
+                  .ofArm(name));
+        }
+      }
+    }
+    return series;
   }
 
   private static RunMetrics.Curve smoothed(RunMetrics.Curve curve, double smoothing) {
@@ -220,41 +246,8 @@ public final class StudyFigures {
 
   // ---------------------------------------------------------------- attention
 
-  /// Attention maps of at most four layers that have attention in all models, from the first to the
-  /// last.
   public List<HeatMaps> attentionMaps() {
-    var common = new TreeSet<Integer>();
-    sinks().values().stream().findFirst().ifPresent(one -> common.addAll(attentionLayers(one)));
-    sinks().values().forEach(one -> common.retainAll(attentionLayers(one)));
-    var layers = List.copyOf(common);
-    int maps = Math.min(4, layers.size());
-    return IntStream.range(0, maps)
-        .map(i -> maps == 1 ? 0 : i * (layers.size() - 1) / (maps - 1))
-        .mapToObj(at -> attentionMap(layers.get(at)))
-        .toList();
-  }
-
-  private static List<Integer> attentionLayers(SinkReport report) {
-    return report.attentionMap().layers().stream().map(AttentionMap.Layer::layer).toList();
-  }
-
-  private HeatMaps attentionMap(int layer) {
-    List<HeatMaps.Panel> panels = new ArrayList<>();
-    int step = 1;
-    for (var sink : sinks().entrySet()) {
-      var map = sink.getValue().attentionMap();
-      for (var one : map.layers()) {
-        if (one.layer() == layer) {
-          step = Math.max(1, map.tokens() / one.cells().size());
-          panels.add(HeatMaps.Panel.of(sink.getKey(), LayerFigures.cells(one)));
-        }
-      }
-    }
-    return HeatMaps.attention(
-        "Attention, " + LayerFigures.name(layer),
-        "Each cell is the mean weight of " + step + " × " + step + " query–key pairs.",
-        step,
-        panels);
+    return SinkFigures.attentionMaps(sinks());
   }
 
   /// The attention map of the layer in which a head gives the first token most, in any model.
@@ -265,26 +258,12 @@ public final class StudyFigures {
             Comparator.comparingDouble(
                 layer ->
                     layer.headsExcluding().stream().mapToDouble(share -> share).max().orElse(0)))
-        .map(layer -> attentionMap(layer.layer()));
+        .map(layer -> SinkFigures.attentionMap(sinks(), layer.layer()));
   }
 
   public HeatMaps sinkMaps() {
-    var panels = new LinkedHashMap<String, Map<Integer, List<Double>>>();
-    sinks()
-        .forEach(
-            (name, report) -> {
-              var heads = new TreeMap<Integer, List<Double>>();
-              report
-                  .firstTokenAttention()
-                  .layers()
-                  .forEach(layer -> heads.put(layer.layer(), layer.headsExcluding()));
-              panels.put(name, heads);
-            });
-    return LayerFigures.byHead(
-        "Attention to the first token, by head",
-        "Mean over queries but the first 4, %s.".formatted(whose()),
-        layers(),
-        panels);
+    return SinkFigures.firstTokenByHead(
+        sinks(), "Mean over queries but the first 4, %s.".formatted(whose()));
   }
 
   /// Where a model has a gate after attention.
@@ -377,23 +356,13 @@ public final class StudyFigures {
 
   /// Of the deepest model.
   private int layers() {
-    return sinks().values().stream().mapToInt(SinkReport::layers).max().orElse(0);
+    return SinkFigures.layers(sinks());
   }
 
   public Histograms gateHistograms() {
-    List<Histograms.Arm> arms = new ArrayList<>();
-    sinks()
-        .forEach(
-            (name, report) -> {
-              var gates = report.gateStatistics().gates();
-              if (!gates.isEmpty()) {
-                arms.add(new Histograms.Arm(name, LayerFigures.counts(layers(), gates)));
-              }
-            });
-    return LayerFigures.gateScores(
+    return SinkFigures.gateHistograms(
+        sinks(),
         "Scores over all held-out tokens, %s; 0 is closed, 1 is open, a new gate starts near ½."
-            .formatted(whose()),
-        layers(),
-        arms);
+            .formatted(whose()));
   }
 }

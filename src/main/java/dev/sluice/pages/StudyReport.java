@@ -3,6 +3,7 @@ package dev.sluice.pages;
 import dev.sluice.corpus.BigramBackcopy;
 import dev.sluice.report.Cell;
 import dev.sluice.report.HtmlReport;
+import dev.sluice.report.LineChart;
 import dev.sluice.report.Numbers;
 import dev.sluice.report.Table;
 import dev.sluice.statistics.Statistics;
@@ -32,6 +33,9 @@ import org.jspecify.annotations.Nullable;
 
 /// What a study says: sentences, tables, and a page with pictures.
 public final class StudyReport {
+  /// The page's title.
+  public static final String TITLE = "Does a gate help?";
+
   /// Differences of single pairs that a sentence names.
   private static final int NAMED_DIFFERENCES = 10;
 
@@ -46,10 +50,16 @@ public final class StudyReport {
 
   /// @param results of the trials that are done
   public StudyReport(Study study, Path directory, List<TrialResult> results) {
+    this(study, directory, results, TrialRecords.OF_FINISHED);
+  }
+
+  /// @param results of the trials that are done
+  /// @param records of the trials
+  public StudyReport(Study study, Path directory, List<TrialResult> results, TrialRecords records) {
     this.study = study;
     this.directory = directory;
     this.comparisons = new Comparisons(study, results);
-    this.figures = new StudyFigures(study, directory, comparisons);
+    this.figures = new StudyFigures(study, directory, comparisons, records);
     comparisons.comparisons().forEach(comparison -> ofArm.put(comparison.arm(), comparison));
   }
 
@@ -634,11 +644,15 @@ public final class StudyReport {
   /// @param command as the user gave it
   /// @param manifest what the report carries about its making
   public Path writePage(String command, Map<String, Object> manifest) throws IOException {
-    var page =
-        HtmlReport.titled("Does a gate help?")
-            .written(Instant.now())
-            .command(command)
-            .manifest(manifest);
+    Path file = directory.resolve("report.html");
+    var page = HtmlReport.titled(TITLE).written(Instant.now()).command(command).manifest(manifest);
+    addTo(page);
+    page.writeTo(file);
+    return file;
+  }
+
+  /// Adds sentences, tables and figures to a page.
+  public void addTo(HtmlReport page) {
     sentences().forEach(page::summary);
     if (!figures.sinks().isEmpty()) {
       lead(page);
@@ -648,18 +662,39 @@ public final class StudyReport {
     if (comparisons.sweepsLearningRates()) {
       page.section("Learning rates").figure(figures.sweep());
     }
+    losses(page);
+    if (!figures.sinks().isEmpty()) {
+      attention(page);
+    }
+  }
+
+  /// Adds what there is before any trial is done: the curves of those that have begun.
+  public void addCurves(HtmlReport page) {
+    losses(page);
+    page.figure(firstToken());
+    growth(page);
+    gateScores().ifPresent(page::figure);
+  }
+
+  private void losses(HtmlReport page) {
     page.section("Loss");
     for (var point : study.arms().stream().map(Arm::point).distinct().toList()) {
       page.figure(figures.curves("Training loss", point, "loss", "nats per token", 0.9))
           .figure(
               figures.curves("Held-out loss", point, "held_out_bits_per_byte", "bits per byte", 0));
     }
-    if (!figures.sinks().isEmpty()) {
-      attention(page);
-    }
-    Path file = directory.resolve("report.html");
-    page.writeTo(file);
-    return file;
+  }
+
+  private void growth(HtmlReport page) {
+    page.section("How sinks grow during training")
+        .figure(figures.curves("Share of heads with a sink", "sink_rate", "share of heads"))
+        .figure(figures.curves("Largest activation", "largest_activation", "largest |x|"));
+  }
+
+  /// Empty where no model has gates.
+  private Optional<LineChart> gateScores() {
+    return Optional.of(figures.curves("Mean gate score", "mean_gate_score", "mean over all gates"))
+        .filter(chart -> !chart.series().isEmpty());
   }
 
   /// The pictures that answer first.
@@ -674,12 +709,15 @@ public final class StudyReport {
                         + " without a sink."
                     : ""));
     figures.strongestMap().ifPresent(page::figure);
-    page.figure(
-        figures.curves(
-            "Attention to the first token", "first_token_attention", "share of attention"));
+    page.figure(firstToken());
     if (figures.hasGates()) {
       page.figure(figures.gateHistograms());
     }
+  }
+
+  private LineChart firstToken() {
+    return figures.curves(
+        "Attention to the first token", "first_token_attention", "share of attention");
   }
 
   private void attention(HtmlReport page) {
@@ -702,13 +740,11 @@ public final class StudyReport {
     page.figure(figures.sinkMaps())
         .figure(figures.firstTokenBars())
         .figure(figures.activationBars());
-    page.section("How sinks grow during training")
-        .figure(figures.curves("Share of heads with a sink", "sink_rate", "share of heads"))
-        .figure(figures.curves("Largest activation", "largest_activation", "largest |x|"));
+    growth(page);
     if (figures.hasGates()) {
       page.section("What the gates do");
       figures.gateMaps().ifPresent(page::figure);
-      page.figure(figures.curves("Mean gate score", "mean_gate_score", "mean over all gates"));
+      gateScores().ifPresent(page::figure);
     }
   }
 

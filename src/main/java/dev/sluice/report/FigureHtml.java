@@ -20,6 +20,9 @@ import org.jspecify.annotations.Nullable;
 
 /// A [Figure] as HTML: an element with its data as JSON, which the page's script draws.
 final class FigureHtml {
+  /// As many as the style sheet has.
+  private static final int COLOURS = 8;
+
   private FigureHtml() {}
 
   static void append(StringBuilder page, Figure figure, int number, Map<String, Integer> colours) {
@@ -104,7 +107,7 @@ final class FigureHtml {
             c.series().stream()
                 .map(
                     s -> {
-                      Map<String, Object> series = arm(s.name(), colours);
+                      Map<String, Object> series = line(s, colours);
                       series.put("x", numbers(s.x()));
                       series.put("mean", numbers(s.mean()));
                       putIfPresent(series, "low", s.low());
@@ -159,8 +162,22 @@ final class FigureHtml {
     return data;
   }
 
+  /// The script draws a line in the colour of its number modulo that of the colours, and dashes it
+  /// where the colours are used again.
+  private static Map<String, Object> line(LineChart.Series series, Map<String, Integer> colours) {
+    var line = arm(series.name(), series.arm(), colours);
+    if (!series.name().equals(series.arm()) && line.get("colour") instanceof Integer colour) {
+      line.put("colour", colour % COLOURS + COLOURS);
+    }
+    return line;
+  }
+
   private static Map<String, Object> arm(String name, Map<String, Integer> colours) {
-    int colour = colours.computeIfAbsent(name, _ -> colours.size());
+    return arm(name, name, colours);
+  }
+
+  private static Map<String, Object> arm(String name, String whose, Map<String, Integer> colours) {
+    int colour = colours.computeIfAbsent(whose, _ -> colours.size());
     Map<String, Object> arm = new LinkedHashMap<>();
     arm.put("name", name);
     arm.put("colour", colour);

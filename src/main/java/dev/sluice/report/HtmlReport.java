@@ -15,6 +15,7 @@ import java.time.format.DateTimeFormatter;
 import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
 import java.util.Base64;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -56,6 +57,9 @@ public final class HtmlReport {
       <path d="M4 12.2q2-1.6 4 0t4 0" fill="none" stroke="currentColor" stroke-width="1.6"/></svg>\
       """;
 
+  /// The part that says how it stands.
+  static final String STATE = "state";
+
   private sealed interface Block {
     record Heading(String text, int number) implements Block {}
 
@@ -66,10 +70,29 @@ public final class HtmlReport {
     record Drawn(Figure figure) implements Block {}
   }
 
+  /// A piece of the page that is replaced as a whole when it changes.
+  ///
+  /// @param name by which it is known again; each is on the page once
+  /// @param inHeader whether it stands above the first section's line
+  record Part(String name, boolean inHeader, String html) {}
+
+  /// How it stands with what the report is of, while that goes on.
+  public enum State {
+    /// It makes progress.
+    ACTIVE,
+    DONE,
+    /// It does not go on by itself.
+    STOPPED,
+    /// Something must be seen to.
+    TROUBLED
+  }
+
   private final String title;
   private final List<String> summary = new ArrayList<>();
   private final List<Block> blocks = new ArrayList<>();
   private final List<Block.Heading> headings = new ArrayList<>();
+  private String state = "";
+  private String progress = "";
   private String date = "";
   private String command = "";
   private String manifest = "";
@@ -112,6 +135,25 @@ public final class HtmlReport {
     return this;
   }
 
+  /// How it stands, in a sentence that changes seldom.
+  public HtmlReport state(State kind, String sentence) {
+    state =
+        "<p class=\"state\" data-state=\"%s\"><i></i><span>%s</span></p>\n"
+            .formatted(kind.name().toLowerCase(Locale.ROOT), prose(sentence, true));
+    return this;
+  }
+
+  /// How much of something is done.
+  ///
+  /// @param share from 0 to 1
+  /// @param words the same in words, with what may change at every step
+  public HtmlReport progress(double share, String words) {
+    progress =
+        "<progress max=\"1\" value=\"%s\" aria-label=\"Progress\"></progress>\n<p class=\"done\">%s</p>\n"
+            .formatted(Numbers.fixed(Math.clamp(share, 0, 1), 4), prose(words, true));
+    return this;
+  }
+
   /// A paragraph of the summary, which stands above everything: the result in words.
   public HtmlReport summary(String paragraph) {
     summary.add(paragraph);
@@ -148,24 +190,34 @@ public final class HtmlReport {
 
   /// The whole page.
   public String html() {
-    boolean needsECharts =
-        blocks.stream()
-            .anyMatch(
-                b ->
-                    b instanceof Block.Drawn(var figure)
-                        && (figure instanceof LineChart || figure instanceof BarChart));
-    String script = own("report.js");
-    String echarts = needsECharts ? webJar("dist/echarts.min.js") : "";
-    var page = new StringBuilder(echarts.length() + 100_000);
+    return html(parts(Integer.MAX_VALUE), hasCharts(), null);
+  }
+
+  private boolean hasCharts() {
+    return blocks.stream()
+        .anyMatch(
+            b ->
+                b instanceof Block.Drawn(var figure)
+                    && (figure instanceof LineChart || figure instanceof BarChart));
+  }
+
+  /// What makes a page one that asks a server for news.
+  ///
+  /// @param session of the server
+  /// @param revision of the parts on the page
+  record Live(String session, long revision) {}
+
+  /// @param live null for a page that stays as it is
+  String html(List<Part> parts, boolean needsECharts, @Nullable Live live) {
+    var scripts = scripts(needsECharts, live != null);
+    var page = new StringBuilder(scripts.stream().mapToInt(String::length).sum() + 100_000);
     page.append(
         """
         <!DOCTYPE html>
         <html lang="en">
         <head>
         <meta charset="utf-8">
-        <meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
-        script-src %s %s; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; \
-        form-action 'none'">
+        <meta http-equiv="Content-Security-Policy" content="%s">
         <meta name="viewport" content="width=device-width, initial-scale=1">
         <meta name="color-scheme" content="light dark">
         <meta name="generator" content="Sluice">
@@ -174,73 +226,149 @@ public final class HtmlReport {
         <style>
         %s</style>
         </head>
-        <body>
+        <body%s>
         """
-            .formatted(hash(echarts), hash(script), escape(title), own("report.css")));
-    header(page);
-    page.append("<main>\n");
-    body(page);
+            .formatted(
+                policy(scripts, live != null),
+                escape(title),
+                own("report.css"),
+                live == null
+                    ? ""
+                    : " data-session=\"%s\" data-revision=\"%d\""
+                        .formatted(live.session(), live.revision())));
+    page.append("<header>\n");
+    append(page, parts, true, live != null);
+    page.append("</header>\n<main>\n");
+    if (parts.stream().anyMatch(part -> part.name().startsWith("figure "))) {
+      page.append("<noscript><p class=\"note\">The figures are drawn by JavaScript, which is ")
+          .append("switched off; the text and the tables are complete.</p></noscript>\n");
+    }
+    append(page, parts, false, live != null);
     page.append("</main>\n");
     footer(page, needsECharts);
-    if (needsECharts) {
-      page.append("<script>").append(echarts).append("</script>\n");
-    }
-    page.append("<script>").append(script).append("</script>\n</body>\n</html>\n");
+    scripts.forEach(script -> page.append("<script>").append(script).append("</script>\n"));
+    page.append("</body>\n</html>\n");
     return page.toString();
   }
 
-  private void header(StringBuilder page) {
-    page.append("<header>\n<p class=\"brand\">").append(MARK).append("Sluice</p>\n");
-    page.append("<h1>").append(prose(title, false)).append("</h1>\n");
+  private static void append(StringBuilder page, List<Part> parts, boolean header, boolean live) {
+    for (Part part : parts) {
+      if (part.inHeader() != header) {
+        continue;
+      }
+      if (!live) {
+        page.append(part.html());
+        continue;
+      }
+      page.append("<div data-part=\"")
+          .append(escape(part.name()))
+          .append(part.name().equals(STATE) ? "\" role=\"status\">\n" : "\">\n")
+          .append(part.html())
+          .append("</div>\n");
+    }
+  }
+
+  private static List<String> scripts(boolean withECharts, boolean live) {
+    List<String> scripts = new ArrayList<>();
+    if (withECharts) {
+      scripts.add(webJar("dist/echarts.min.js"));
+    }
+    scripts.add(own("report.js"));
+    if (live) {
+      scripts.add(own("live.js"));
+    }
+    return scripts;
+  }
+
+  /// What the page may do: run these scripts and, if it is live, ask its own server.
+  private static String policy(List<String> scripts, boolean live) {
+    return "default-src 'none'; script-src %s; style-src 'unsafe-inline'; img-src data: blob:;%s base-uri 'none'; form-action 'none'"
+        .formatted(
+            String.join(" ", scripts.stream().map(HtmlReport::hash).toList()),
+            live ? " connect-src 'self';" : "");
+  }
+
+  /// The policy of every live page, for the header of the answer.
+  static String livePolicy() {
+    return policy(scripts(true, true), true) + "; frame-ancestors 'none'";
+  }
+
+  /// The page in pieces, in order.
+  ///
+  /// @param points that a line has at most, or a few more
+  List<Part> parts(int points) {
+    List<Part> parts = new ArrayList<>();
+    addHeader(parts);
+    Map<String, Integer> colours = new LinkedHashMap<>();
+    Map<String, Integer> names = new HashMap<>();
+    int figures = 0;
+    for (Block block : blocks) {
+      var html = new StringBuilder();
+      String name =
+          switch (block) {
+            case Block.Heading(String text, int number) -> {
+              html.append("<h2 id=\"section-%d\">".formatted(number))
+                  .append(prose(text, false))
+                  .append("</h2>\n");
+              yield "heading " + text;
+            }
+            case Block.Prose(String text) -> {
+              html.append("<p>").append(prose(text, true)).append("</p>\n");
+              yield "prose";
+            }
+            case Block.Tabular(Table table) -> {
+              TableHtml.append(html, table);
+              yield "table " + table.caption();
+            }
+            case Block.Drawn(Figure figure) -> {
+              var drawn = figure instanceof LineChart lines ? lines.thinned(points) : figure;
+              FigureHtml.append(html, drawn, ++figures, colours);
+              yield "figure " + figure.title();
+            }
+          };
+      int before = names.merge(name, 1, Integer::sum) - 1;
+      parts.add(new Part(before == 0 ? name : name + " " + before, false, html.toString()));
+    }
+    return parts;
+  }
+
+  private void addHeader(List<Part> parts) {
+    var top = new StringBuilder();
+    top.append("<p class=\"brand\">").append(MARK).append("Sluice</p>\n");
+    top.append("<h1>").append(prose(title, false)).append("</h1>\n");
     if (!date.isEmpty()) {
-      page.append("<p class=\"date\">").append(date).append("</p>\n");
+      top.append("<p class=\"date\">").append(date).append("</p>\n");
     }
     if (!command.isEmpty()) {
-      page.append("<pre class=\"command\" aria-label=\"Command line\"><code>")
+      top.append("<pre class=\"command\" aria-label=\"Command line\"><code>")
           .append(escape(command))
           .append("</code></pre>\n");
     }
     if (!manifest.isEmpty()) {
-      page.append("<details class=\"manifest\"><summary>Manifest</summary><pre><code>")
+      top.append("<details class=\"manifest\"><summary>Manifest</summary><pre><code>")
           .append(escape(manifest))
           .append("</code></pre></details>\n");
     }
+    parts.add(new Part("top", true, top.toString()));
+    if (!state.isEmpty()) {
+      parts.add(new Part(STATE, true, state));
+    }
+    if (!progress.isEmpty()) {
+      parts.add(new Part("progress", true, progress));
+    }
     if (!summary.isEmpty()) {
-      page.append("<section class=\"summary\" aria-label=\"Summary\">\n");
-      summary.forEach(p -> page.append("<p>").append(prose(p, true)).append("</p>\n"));
-      page.append("</section>\n");
+      var words = new StringBuilder("<section class=\"summary\" aria-label=\"Summary\">\n");
+      summary.forEach(p -> words.append("<p>").append(prose(p, true)).append("</p>\n"));
+      parts.add(new Part("summary", true, words.append("</section>\n").toString()));
     }
     if (headings.size() > 2) {
-      page.append("<nav aria-label=\"Sections\"><ol>\n");
+      var list = new StringBuilder("<nav aria-label=\"Sections\"><ol>\n");
       for (Block.Heading heading : headings) {
-        page.append("<li><a href=\"#section-%d\">".formatted(heading.number()))
+        list.append("<li><a href=\"#section-%d\">".formatted(heading.number()))
             .append(prose(heading.text(), false))
             .append("</a></li>\n");
       }
-      page.append("</ol></nav>\n");
-    }
-    page.append("</header>\n");
-  }
-
-  private void body(StringBuilder page) {
-    boolean draws = blocks.stream().anyMatch(Block.Drawn.class::isInstance);
-    if (draws) {
-      page.append("<noscript><p class=\"note\">The figures are drawn by JavaScript, which is ")
-          .append("switched off; the text and the tables are complete.</p></noscript>\n");
-    }
-    Map<String, Integer> colours = new LinkedHashMap<>();
-    int figures = 0;
-    for (Block block : blocks) {
-      switch (block) {
-        case Block.Heading(String text, int number) ->
-            page.append("<h2 id=\"section-%d\">".formatted(number))
-                .append(prose(text, false))
-                .append("</h2>\n");
-        case Block.Prose(String text) ->
-            page.append("<p>").append(prose(text, true)).append("</p>\n");
-        case Block.Tabular(Table table) -> TableHtml.append(page, table);
-        case Block.Drawn(Figure figure) -> FigureHtml.append(page, figure, ++figures, colours);
-      }
+      parts.add(new Part("sections", true, list.append("</ol></nav>\n").toString()));
     }
   }
 

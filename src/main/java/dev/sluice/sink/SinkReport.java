@@ -371,7 +371,13 @@ public record SinkReport(
   /// Reads what [#write] wrote, in this version or an earlier one. Fields that a later version
   /// added are passed over.
   public static SinkReport read(Path file) {
-    var read = JsonFile.object(file, JsonFile.LARGE, WAY_OUT);
+    return of(file, JsonFile.object(file, JsonFile.LARGE, WAY_OUT));
+  }
+
+  /// The report that a file holds among other things.
+  ///
+  /// @param read what was read from the file; missing parts are added to it
+  public static SinkReport of(Path file, ObjectNode read) {
     if (read.get("massive_activation") instanceof ObjectNode massive) {
       massive.putIfAbsent("plateau", NullNode.getInstance());
       for (JsonNode residual : massive.path("residuals")) {

@@ -211,7 +211,10 @@ public record TrialResult(
         curve.steps(), curve.values(), trial.config().optimization().warmupSteps(), SPIKE);
   }
 
-  static boolean exists(Path directory) {
+  /// Whether a trial is done.
+  ///
+  /// @param directory of the trial
+  public static boolean exists(Path directory) {
     return Files.isRegularFile(directory.resolve(FILE));
   }
 

@@ -47,6 +47,11 @@ final class FailureRecord {
 
   private FailureRecord() {}
 
+  /// Where the record of a step is.
+  static Path place(Path run, long step) {
+    return run.resolve(DIRECTORY).resolve("step-%08d".formatted(step));
+  }
+
   /// Writes the record, over an earlier one of the same step; gives its directory.
   ///
   /// @param firstBatch index of the first micro-batch
@@ -59,7 +64,7 @@ final class FailureRecord {
       int sequenceLength,
       Tokenizer tokenizer)
       throws IOException {
-    Path place = run.resolve(DIRECTORY).resolve("step-%08d".formatted(statistics.step()));
+    Path place = place(run, statistics.step());
     Files.createDirectories(place);
     Map<String, Object> batch = new LinkedHashMap<>();
     batch.put("step", statistics.step());

@@ -10,10 +10,10 @@ import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
-import java.util.List;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.Map;
 import org.jspecify.annotations.Nullable;
-import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.node.ObjectNode;
 
 /// What a run recorded in `metrics.jsonl` or `timings.jsonl`.
@@ -21,13 +21,34 @@ public final class RunMetrics {
   /// One quantity over steps.
   public record Curve(double[] steps, double[] values) {}
 
-  private static final int LONGEST_LINE = 1 << 20;
+  static final int LONGEST_LINE = 1 << 20;
 
-  private final List<JsonNode> records;
+  /// A field's values so far.
+  private static final class Column {
+    private double[] steps = new double[16];
+    private double[] values = new double[16];
+    private int size;
 
-  private RunMetrics(List<JsonNode> records) {
-    this.records = records;
+    void add(double step, double value) {
+      if (size == steps.length) {
+        steps = Arrays.copyOf(steps, 2 * size);
+        values = Arrays.copyOf(values, 2 * size);
+      }
+      steps[size] = step;
+      values[size++] = value;
+    }
+
+    Curve curve() {
+      return new Curve(Arrays.copyOf(steps, size), Arrays.copyOf(values, size));
+    }
   }
+
+  private static final Column NOTHING = new Column();
+
+  private final Map<String, Column> columns = new HashMap<>();
+  private long lastStep;
+
+  RunMetrics() {}
 
   /// Reads `metrics.jsonl` of a run directory.
   public static RunMetrics read(Path runDirectory) {
@@ -40,9 +61,9 @@ public final class RunMetrics {
   }
 
   private static RunMetrics readFile(Path file) {
-    List<JsonNode> records = new ArrayList<>();
-    lines(file, (_, object) -> records.add(object));
-    return new RunMetrics(records);
+    var metrics = new RunMetrics();
+    lines(file, (_, object) -> metrics.add(object));
+    return metrics;
   }
 
   /// Hears of each line of a run's record, which is a JSON object.
@@ -88,7 +109,20 @@ public final class RunMetrics {
     }
   }
 
-  private static @Nullable ObjectNode object(Path file, byte[] line) {
+  /// Takes up a line.
+  void add(ObjectNode line) {
+    lastStep = line.path("step").longValue();
+    for (var field : line.properties()) {
+      if (field.getValue().isNumber() && !field.getKey().equals("step")) {
+        columns
+            .computeIfAbsent(field.getKey(), _ -> new Column())
+            .add((double) lastStep, field.getValue().asDouble());
+      }
+    }
+  }
+
+  /// A line of a record, or null where it is no JSON object with a step.
+  static @Nullable ObjectNode object(Path file, byte[] line) {
     try {
       return JsonFile.read(file, line, "") instanceof ObjectNode node
               && node.path("step").isIntegralNumber()
@@ -113,9 +147,11 @@ public final class RunMetrics {
 
   /// A field over the steps that recorded it, such as `loss` or `held_out_bits_per_byte`.
   public Curve curve(String field) {
-    var having = records.stream().filter(line -> line.path(field).isNumber()).toList();
-    return new Curve(
-        having.stream().mapToDouble(line -> line.path("step").asDouble()).toArray(),
-        having.stream().mapToDouble(line -> line.path(field).asDouble()).toArray());
+    return columns.getOrDefault(field, NOTHING).curve();
+  }
+
+  /// The step that was recorded last, 0 before any.
+  public long lastStep() {
+    return lastStep;
   }
 }

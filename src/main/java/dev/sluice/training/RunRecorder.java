@@ -27,6 +27,7 @@ final class RunRecorder implements AutoCloseable {
   /// @param done steps after which it goes on
   /// @param again whether the directory may hold what an earlier attempt recorded
   static RunRecorder open(Path directory, int done, boolean again) throws IOException {
+    NewestSinks.removeAfter(directory, done);
     var metrics = again ? MetricsWriter.resume(directory, done) : MetricsWriter.start(directory);
     try {
       return new RunRecorder(

@@ -15,6 +15,7 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.function.BooleanSupplier;
 import org.jspecify.annotations.Nullable;
 
@@ -211,8 +212,12 @@ final class TrainingAttempt {
       var loss = heldOutLoss();
       heldOut = loss;
       var sinks = sinks();
-      recorder.evaluated(number, loss, sinks);
-      listener.evaluated(number, loss, sinks);
+      var scalars = sinks.map(SinkReport::scalars).orElse(Map.of());
+      recorder.evaluated(number, loss, scalars);
+      if (sinks.isPresent()) {
+        new NewestSinks(number, sinks.get()).write(directory);
+      }
+      listener.evaluated(number, loss, scalars);
     }
   }
 
@@ -226,14 +231,13 @@ final class TrainingAttempt {
 
   /// What [SinkReport] measures; nothing where activations are not finite, since that run diverges
   /// and its loss says so, or where the window is too short to measure on.
-  private Map<String, Double> sinks() {
+  private Optional<SinkReport> sinks() {
     try {
       var windows =
-          SinkReport.byDocument(
-              inputs.sinkWindows(), config.batch().separator(inputs.tokenizer()));
-      return SinkReport.measure(decoder, windows).scalars();
+          SinkReport.byDocument(inputs.sinkWindows(), config.batch().separator(inputs.tokenizer()));
+      return Optional.of(SinkReport.measure(decoder, windows));
     } catch (InvalidInputException _) {
-      return Map.of();
+      return Optional.empty();
     }
   }
 

@@ -1,10 +1,11 @@
 // Draws the figures of a report from the JSON beside them, and makes tables sort. Colours come from
-// the style sheet, so that light, dark and print agree.
+// the style sheet, so that light, dark and print agree. A figure's function draws it and gives what
+// draws it again with other data, and what forgets it: `update` and `dispose`.
 (() => {
   'use strict';
 
   const dark = matchMedia('(prefers-color-scheme: dark)');
-  const redraws = [];
+  const charts = new Set();
   const element = (tag, className, text) => {
     const e = document.createElement(tag);
     if (className) e.className = className;
@@ -74,13 +75,21 @@
   }
 
   // ---- The legend is HTML: it wraps on a narrow screen and can be reached by keyboard.
-  function legend(into, arms, swatch, references, onToggle) {
-    if (arms.length + references.length < 2) return;
+  // `hidden` holds the names of the arms that the reader has switched off.
+  function legend(into, arms, swatch, references, hidden, onToggle) {
+    const before = into.previousElementSibling;
+    const names = JSON.stringify([arms.map(a => [a.name, a.colour]), references]);
+    const drawn = before?.classList.contains('legend');
+    if (drawn && before.dataset.names === names) return;
+    if (drawn) before.remove();
+    // One line needs no name, unless it is one of several of its arm.
+    if (arms.length + references.length < 2 && !arms.some(isRepeated)) return;
     const list = element('ul', 'legend');
+    list.dataset.names = names;
     for (const arm of arms) {
       const button = element('button');
       button.type = 'button';
-      button.setAttribute('aria-pressed', 'true');
+      button.setAttribute('aria-pressed', String(!hidden.has(arm.name)));
       button.title = 'Show or hide';
       const mark = element('i', swatch === 'line' && isRepeated(arm) ? 'dashed' : swatch);
       mark.style.setProperty('--colour', armVariable(arm));
@@ -88,6 +97,7 @@
       button.addEventListener('click', () => {
         const shown = button.getAttribute('aria-pressed') !== 'true';
         button.setAttribute('aria-pressed', String(shown));
+        if (shown) hidden.delete(arm.name); else hidden.add(arm.name);
         onToggle(arm, shown);
       });
       const item = element('li');
@@ -113,14 +123,18 @@
     into.append(holder);
     const drawn = echarts.init(holder, null, { renderer: 'svg' });
     drawn.setOption(option());
-    redraws.push(() => drawn.setOption(option(), { replaceMerge: ['series'] }));
     // In an observer a resize loop is reported as an error; a frame later it is not.
-    new ResizeObserver(() => requestAnimationFrame(() => {
-      if (!document.documentElement.classList.contains('printing')) drawn.resize();
-    })).observe(holder);
-    addEventListener('beforeprint', () => drawn.resize({ width: 660, height: 300 }));
-    addEventListener('afterprint', () => drawn.resize({ width: 'auto', height: 'auto' }));
-    return drawn;
+    const observer = new ResizeObserver(() => requestAnimationFrame(() => {
+      if (!document.documentElement.classList.contains('printing') && !drawn.isDisposed()) drawn.resize();
+    }));
+    observer.observe(holder);
+    const one = {
+      drawn,
+      redraw: () => drawn.setOption(option(), { replaceMerge: ['series'] }),
+      dispose: () => { charts.delete(one); observer.disconnect(); drawn.dispose(); },
+    };
+    charts.add(one);
+    return one;
   }
 
   function axis(spec) {
@@ -189,13 +203,18 @@
   });
 
   function lines(into, data) {
-    const log = { x: data.x.logarithmic, y: data.y.logarithmic };
+    const hidden = new Set();
     const shows = (v, isLog) => isNumber(v) && (!isLog || v > 0);
-    const allX = data.series.flatMap(s => s.x);
-    const allY = data.series.flatMap(s => [...s.mean, ...(s.low || []), ...(s.high || [])]);
-    const [first, final] = extent(allX.filter(v => shows(v, log.x)));
-    const ends = first < final ? { min: first, max: final } : {};
-    const smallest = extent(allY.filter(v => shows(v, log.y)))[0];
+    let log, allX, allY, ends, smallest;
+    const measure = () => {
+      log = { x: data.x.logarithmic, y: data.y.logarithmic };
+      allX = data.series.flatMap(s => s.x);
+      allY = data.series.flatMap(s => [...s.mean, ...(s.low || []), ...(s.high || [])]);
+      const [first, final] = extent(allX.filter(v => shows(v, log.x)));
+      ends = first < final ? { min: first, max: final } : {};
+      smallest = extent(allY.filter(v => shows(v, log.y)))[0];
+    };
+    measure();
 
     const option = () => ({
       ...base(),
@@ -255,15 +274,22 @@
       };
     }
 
-    const drawn = chart(into, option);
-    legend(into, data.series, 'line', [], (arm, shown) =>
-      drawn.dispatchAction({ type: shown ? 'legendSelect' : 'legendUnSelect', name: arm.name }));
+    const one = chart(into, option);
+    const showLegend = () => legend(into, data.series, 'line', [], hidden, (arm, shown) =>
+      one.drawn.dispatchAction({ type: shown ? 'legendSelect' : 'legendUnSelect', name: arm.name }));
+    showLegend();
+    return {
+      update: next => { data = next; measure(); one.redraw(); showLegend(); },
+      dispose: one.dispose,
+    };
   }
 
   function bars(into, data) {
     const layout = { barGap: '12%', barCategoryGap: '34%', barMaxWidth: 34 };
-    const values = data.series.flatMap(s => s.mean).concat(data.references.map(r => r.value));
-    const shown = new Set(data.series.map(s => s.name));
+    const hidden = new Set();
+    let values;
+    const measure = () => { values = data.series.flatMap(s => s.mean).concat(data.references.map(r => r.value)); };
+    measure();
     // On a logarithmic axis bars would hang from 1; they stand on the power below the lowest value.
     const standing = a => {
       if (a.type !== 'log') return a;
@@ -304,7 +330,7 @@
           data: s.mean.map((v, i) => [i, v - s.errors[i], v + s.errors[i]])
             .filter((p, i) => shows(s.mean[i]) && isNumber(s.errors[i]) && shows(p[1])),
           renderItem: (params, api) => {
-            const visible = data.series.filter(o => shown.has(o.name));
+            const visible = data.series.filter(o => !hidden.has(o.name));
             const slot = api.barLayout({ ...layout, count: visible.length })[visible.indexOf(s)];
             if (!slot) return null;
             const at = api.value(0);
@@ -328,11 +354,14 @@
         })),
       ],
     });
-    const drawn = chart(into, option);
-    legend(into, data.series, 'box', data.references, (arm, isShown) => {
-      if (isShown) shown.add(arm.name); else shown.delete(arm.name);
-      drawn.dispatchAction({ type: isShown ? 'legendSelect' : 'legendUnSelect', name: arm.name });
-    });
+    const one = chart(into, option);
+    const showLegend = () => legend(into, data.series, 'box', data.references, hidden, (arm, shown) =>
+      one.drawn.dispatchAction({ type: shown ? 'legendSelect' : 'legendUnSelect', name: arm.name }));
+    showLegend();
+    return {
+      update: next => { data = next; measure(); one.redraw(); showLegend(); },
+      dispose: one.dispose,
+    };
   }
 
   // ---- Histograms: plain SVG, because there is one for every layer.
@@ -342,65 +371,67 @@
       for (const [name, value] of Object.entries(attributes)) e.setAttribute(name, value);
       return e;
     };
-    const { low, high, name: valueName } = data.x;
     const hidden = new Set();
     const share = counts => {
       const total = counts.reduce((sum, c) => sum + (isNumber(c) ? c : 0), 0);
       return counts.map(c => isNumber(c) && total > 0 ? c / total : 0);
     };
-    const mean = shares => shares.reduce((sum, s, i) => sum + s * (low + (i + .5) / shares.length * (high - low)), 0);
-    const minis = element('div', 'minis');
-    into.append(minis);
-    const draws = data.panels.map((title, index) => {
-      const mini = element('div', 'mini');
-      const head = element('div', 'head');
-      const note = element('span');
-      head.append(element('b', '', title), note);
-      const picture = svg('svg', { viewBox: '0 0 100 100', preserveAspectRatio: 'none' });
-      const ends = element('div', 'ends');
-      ends.append(element('span', '', format(low)), element('span', '', format(high)));
-      mini.append(head, picture, ends);
-      minis.append(mini);
-      const arms = data.series.map(s => ({ ...s, shares: share(s.counts[index]) })).filter(s => s.shares.some(v => v > 0));
-      watch(picture, event => {
-        const box = picture.getBoundingClientRect();
-        const at = (event.clientX - box.left) / box.width;
-        const seen = arms.filter(a => !hidden.has(a.name));
-        if (!seen.length || at < 0 || at >= 1) { hideTip(); return; }
-        const bins = seen[0].shares.length;
-        const bin = Math.floor(at * bins);
-        const edge = i => format(low + i / bins * (high - low), 3);
-        showTip(event, `${title}, ${valueName} ${edge(bin)} – ${edge(bin + 1)}`, seen.map(a => ({
-          name: a.name, colour: armVariable(a), value: `${format(100 * (a.shares[Math.floor(at * a.shares.length)] || 0), 3)} %`,
-          more: `mean ${format(mean(a.shares), 3)}` })));
+    let draw;
+    function build() {
+      const { low, high, name: valueName } = data.x;
+      const mean = shares => shares.reduce((sum, s, i) => sum + s * (low + (i + .5) / shares.length * (high - low)), 0);
+      const minis = element('div', 'minis');
+      into.append(minis);
+      const draws = data.panels.map((title, index) => {
+        const mini = element('div', 'mini');
+        const head = element('div', 'head');
+        const note = element('span');
+        head.append(element('b', '', title), note);
+        const picture = svg('svg', { viewBox: '0 0 100 100', preserveAspectRatio: 'none' });
+        const ends = element('div', 'ends');
+        ends.append(element('span', '', format(low)), element('span', '', format(high)));
+        mini.append(head, picture, ends);
+        minis.append(mini);
+        const arms = data.series.map(s => ({ ...s, shares: share(s.counts[index]) })).filter(s => s.shares.some(v => v > 0));
+        watch(picture, event => {
+          const box = picture.getBoundingClientRect();
+          const at = (event.clientX - box.left) / box.width;
+          const seen = arms.filter(a => !hidden.has(a.name));
+          if (!seen.length || at < 0 || at >= 1) { hideTip(); return; }
+          const bins = seen[0].shares.length;
+          const bin = Math.floor(at * bins);
+          const edge = i => format(low + i / bins * (high - low), 3);
+          showTip(event, `${title}, ${valueName} ${edge(bin)} – ${edge(bin + 1)}`, seen.map(a => ({
+            name: a.name, colour: armVariable(a), value: `${format(100 * (a.shares[Math.floor(at * a.shares.length)] || 0), 3)} %`,
+            more: `mean ${format(mean(a.shares), 3)}` })));
+        });
+        return () => {
+          const seen = arms.filter(a => !hidden.has(a.name));
+          const peak = Math.max(...seen.flatMap(a => a.shares), 0);
+          note.textContent = peak > 0 ? `peak ${format(100 * peak, 2)} %` : 'no values';
+          picture.replaceChildren();
+          for (const a of seen) {
+            const bins = a.shares.length;
+            const top = a.shares.map((s, i) => `H${(100 * i / bins).toFixed(2)}V${(100 - 100 * s / peak).toFixed(2)}H${(100 * (i + 1) / bins).toFixed(2)}`).join('');
+            const colour = armVariable(a);
+            const area = svg('path', { d: `M0 100${top}V100Z` });
+            area.style.cssText = `fill:${colour};opacity:.22`;
+            const outline = svg('path', { d: `M0 100${top}V100` });
+            outline.style.cssText = `fill:none;stroke:${colour};stroke-width:1.4${isRepeated(a) ? ';stroke-dasharray:4 2' : ''}`;
+            const x = 100 * (mean(a.shares) - low) / (high - low);
+            const middle = svg('path', { d: `M${x} 100V108` });
+            middle.style.cssText = `stroke:${colour};stroke-width:2.5`;
+            picture.append(area, outline, middle);
+          }
+        };
       });
-      return () => {
-        const seen = arms.filter(a => !hidden.has(a.name));
-        const peak = Math.max(...seen.flatMap(a => a.shares), 0);
-        note.textContent = peak > 0 ? `peak ${format(100 * peak, 2)} %` : 'no values';
-        picture.replaceChildren();
-        for (const a of seen) {
-          const bins = a.shares.length;
-          const top = a.shares.map((s, i) => `H${(100 * i / bins).toFixed(2)}V${(100 - 100 * s / peak).toFixed(2)}H${(100 * (i + 1) / bins).toFixed(2)}`).join('');
-          const colour = armVariable(a);
-          const area = svg('path', { d: `M0 100${top}V100Z` });
-          area.style.cssText = `fill:${colour};opacity:.22`;
-          const outline = svg('path', { d: `M0 100${top}V100` });
-          outline.style.cssText = `fill:none;stroke:${colour};stroke-width:1.4${isRepeated(a) ? ';stroke-dasharray:4 2' : ''}`;
-          const x = 100 * (mean(a.shares) - low) / (high - low);
-          const middle = svg('path', { d: `M${x} 100V108` });
-          middle.style.cssText = `stroke:${colour};stroke-width:2.5`;
-          picture.append(area, outline, middle);
-        }
-      };
-    });
-    const draw = () => draws.forEach(d => d());
-    draw();
-    into.append(element('p', 'axis-name', `${valueName}; ticks below mark the means. Each panel is scaled to its peak, given as the share of one bin.`));
-    legend(into, data.series, 'box', [], (arm, shown) => {
-      if (shown) hidden.delete(arm.name); else hidden.add(arm.name);
+      draw = () => draws.forEach(d => d());
       draw();
-    });
+      into.append(element('p', 'axis-name', `${valueName}; ticks below mark the means. Each panel is scaled to its peak, given as the share of one bin.`));
+      legend(into, data.series, 'box', [], hidden, () => draw());
+    }
+    build();
+    return { update: next => { data = next; into.replaceChildren(); build(); }, dispose: () => {} };
   }
 
   // ---- Heat maps: one canvas pixel for each value, enlarged by the browser without seams.
@@ -445,6 +476,11 @@
   }
 
   function heatmaps(into, data) {
+    drawMaps(into, data);
+    return { update: next => { into.replaceChildren(); drawMaps(into, next); }, dispose: () => {} };
+  }
+
+  function drawMaps(into, data) {
     for (const panel of data.panels) panel.floats = floats(panel.values);
     const scale = colourScale(data.scale, data.panels);
     const table = Array.from({ length: 256 }, (_, i) => colourAt(i / 255));
@@ -542,20 +578,72 @@
     });
   }
 
-  document.querySelectorAll('main table').forEach(sortable);
   const draw = { lines, bars, histograms, heatmaps };
-  for (const figure of document.querySelectorAll('figure[data-kind]')) {
-    const into = figure.querySelector('.drawing');
+  const drawings = new WeakMap(); // of figures
+  const dataOf = figure => JSON.parse(figure.querySelector('script').textContent);
+
+  function failed(figure, problem) {
+    console.error(problem);
+    figure.querySelector('.drawing').replaceChildren(
+      element('p', 'failed', `This figure could not be drawn: ${problem.message}`));
+  }
+
+  function drawFigure(figure) {
     try {
-      draw[figure.dataset.kind](into, JSON.parse(figure.querySelector('script').textContent));
+      drawings.set(figure, draw[figure.dataset.kind](figure.querySelector('.drawing'), dataOf(figure)));
     } catch (problem) {
-      console.error(problem);
-      into.replaceChildren(element('p', 'failed', `This figure could not be drawn: ${problem.message}`));
+      failed(figure, problem);
     }
   }
 
-  const redrawAll = () => redraws.forEach(redraw => redraw());
+  function begin(within) {
+    within.querySelectorAll('table').forEach(sortable);
+    within.querySelectorAll('figure[data-kind]').forEach(drawFigure);
+  }
+
+  function forget(within) {
+    for (const figure of within.querySelectorAll('figure[data-kind]')) drawings.get(figure)?.dispose();
+  }
+
+  // Takes over from a newer figure of the same kind what has changed; what the reader has zoomed,
+  // switched off or opened stays. Gives whether that could be done.
+  function renew(figure, newer) {
+    const drawing = drawings.get(figure);
+    if (!drawing || figure.dataset.kind !== newer.dataset.kind) return false;
+    hideTip();
+    try {
+      drawing.update(dataOf(newer));
+    } catch (problem) {
+      failed(figure, problem);
+      return false;
+    }
+    figure.id = newer.id;
+    const wasOpen = figure.querySelector('details.values')?.open;
+    figure.querySelector('.drawing').setAttribute('aria-label', newer.querySelector('.drawing').getAttribute('aria-label'));
+    for (const part of ['.title', 'script', 'figcaption']) figure.querySelector(part).replaceWith(newer.querySelector(part));
+    figure.querySelector('details.values')?.remove();
+    const values = newer.querySelector('details.values');
+    if (values) {
+      values.open = Boolean(wasOpen);
+      values.querySelectorAll('table').forEach(sortable);
+      figure.append(values);
+    }
+    return true;
+  }
+
+  begin(document.querySelector('main'));
+  window.sluiceReport = { begin, forget, renew };
+
+  const redrawAll = () => charts.forEach(one => one.redraw());
   dark.addEventListener('change', redrawAll);
-  addEventListener('beforeprint', () => { document.documentElement.classList.add('printing'); redrawAll(); });
-  addEventListener('afterprint', () => { document.documentElement.classList.remove('printing'); redrawAll(); });
+  addEventListener('beforeprint', () => {
+    document.documentElement.classList.add('printing');
+    redrawAll();
+    charts.forEach(one => one.drawn.resize({ width: 660, height: 300 }));
+  });
+  addEventListener('afterprint', () => {
+    document.documentElement.classList.remove('printing');
+    redrawAll();
+    charts.forEach(one => one.drawn.resize({ width: 'auto', height: 'auto' }));
+  });
 })();

@@ -271,9 +271,9 @@ class DataParallelTest {
                     config().optimization().scheduleOf(),
                     1e-2,
                     1,
-                      0,
-                      exchange,
-                      OptionalInt.empty())) {
+                    0,
+                    exchange,
+                    OptionalInt.empty())) {
               var random = new Random(replicas.rank());
               for (int step = 1; step <= 2; step++) {
                 trainer.step(step, List.of(random.longs(2 * 33, 0, 256).toArray()), 2, 32);
