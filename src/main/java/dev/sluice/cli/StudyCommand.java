@@ -2,6 +2,8 @@ package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
+import dev.sluice.corpus.BigramBackcopy;
+import dev.sluice.corpus.WindowRule;
 import dev.sluice.decoder.Decoders;
 import dev.sluice.evaluation.HeldOutLoss;
 import dev.sluice.pages.StudyReport;
@@ -50,9 +52,13 @@ import picocli.CommandLine.Spec;
       "Trains variants of one model from paired seeds and says what the gate changed, with its"
           + " uncertainty.",
       "",
-      "Without flags: a small byte-level decoder without a gate and one with the paper's"
-          + " elementwise gate after attention, equal in parameters, two seeds each, on Moby-Dick."
-          + " Takes a few minutes on two cores."
+      "Without --data, --table or a file: a tiny decoder without a gate and one with the paper's"
+          + " elementwise gate after attention, five seeds each, on a made task (bigram-backcopy)"
+          + " on which sinks, massive activations and sparse gates form within minutes. The"
+          + " settings are then those of that task, not the defaults below; flags change them.",
+      "",
+      "With --data your text, or --data moby-dick the bundled book: a small byte-level decoder,"
+          + " variants equal in parameters, two seeds each."
     },
     mixinStandardHelpOptions = true,
     sortOptions = false,
@@ -75,7 +81,8 @@ import picocli.CommandLine.Spec;
       "",
       "Examples:",
       "  ./sluice study",
-      "  ./sluice study --gates none,sdpa-headwise,value-elementwise --seeds 5 --steps 1000",
+      "  ./sluice study --gates none,sdpa-headwise,value-elementwise",
+      "  ./sluice study --data book.txt --gates none,sdpa-headwise --seeds 5 --steps 1000",
       "  ./sluice study --table 1 --seeds 5 --output runs/table1",
       "  ./sluice study study.toml --shard 2/8 --output /shared/mine   (one of eight machines)",
       "  ./sluice study report /shared/mine       (what is there of it)",
@@ -96,6 +103,35 @@ final class StudyCommand implements Callable<Integer> {
             "stop_diverged", "true",
             "sample_tokens", "0"));
   }
+
+  /// The study on the made task: the smallest in which attention sinks and massive activations form
+  /// in minutes. There is one head a layer, since of several some have nothing to do; narrow
+  /// feed-forward layers, since wide ones take away what attention should not have added; neither
+  /// normalised keys nor tied embeddings, which make it easy to look at the own token instead. See
+  /// docs/decisions/0019.
+  static RunConfig madeTask() {
+    Map<String, String> settings = new HashMap<>();
+    settings.put("data", BigramBackcopy.NAME);
+    settings.put("windows", WindowRule.DOCUMENTS.word());
+    settings.put("sequence_length", "128");
+    settings.put("batch_size", "16");
+    settings.put("layers", "2");
+    settings.put("attention_heads", "1");
+    settings.put("key_value_heads", "1");
+    settings.put("head_dim", "64");
+    settings.put("intermediate_size", "8");
+    settings.put("qk_norm", "false");
+    settings.put("tie_word_embeddings", "false");
+    settings.put("steps", "1000");
+    settings.put("schedule", "wsd");
+    settings.put("warmup_steps", "50");
+    settings.put("evaluate_every", "50");
+    settings.put("save_every", "1000");
+    settings.put("held_out_windows", "64");
+    return defaults().with(null, settings);
+  }
+
+  private static final int SEEDS_OF_MADE_TASK = 5;
 
   @Parameters(
       arity = "0..1",
@@ -122,7 +158,9 @@ final class StudyCommand implements Callable<Integer> {
   @Option(
       names = "--seeds",
       paramLabel = "N",
-      description = "Trials per variant, from paired seeds --seed, --seed + 1, … Default: 2.")
+      description =
+          "Trials per variant, from paired seeds --seed, --seed + 1, … Default: 2, of the made task"
+              + " 5.")
   private @Nullable Integer seeds;
 
   @Option(
@@ -130,7 +168,7 @@ final class StudyCommand implements Callable<Integer> {
       paramLabel = "WHAT",
       description =
           "Give variants the feed-forward width that makes them equal to the baseline in"
-              + " parameters or flops; or none. Default: parameters.")
+              + " parameters or flops; or none. Default: parameters, of the made task none.")
   private @Nullable String match;
 
   @Option(
@@ -223,13 +261,16 @@ final class StudyCommand implements Callable<Integer> {
     if (file != null) {
       return StudyFile.read(file, defaults(), flags, seeds, matching, points());
     }
-    var base = defaults().with(null, flags);
+    boolean made = table == null && !flags.containsKey("data");
+    var base = (made ? madeTask() : defaults()).with(null, flags);
+    var matched = made ? Matching.NONE : Matching.PARAMETERS;
+    int trials = made ? SEEDS_OF_MADE_TASK : 2;
     return new Study(
         base,
-        matching == null ? Matching.PARAMETERS : matching,
+        matching == null ? matched : matching,
         variants(base),
         points(),
-        Study.seeds(base.seed(), seeds == null ? 2 : seeds));
+        Study.seeds(base.seed(), seeds == null ? trials : seeds));
   }
 
   /// The settings of `--grid` and their values.

@@ -13,6 +13,8 @@ import dev.sluice.study.Comparisons.Comparison;
 import dev.sluice.study.Comparisons.Inside;
 import dev.sluice.study.Comparisons.Pairs;
 import dev.sluice.study.Comparisons.Sensitivity;
+import dev.sluice.study.Matching;
+import dev.sluice.study.Measure;
 import dev.sluice.study.Study;
 import dev.sluice.study.TrialResult;
 import dev.sluice.study.Variant;
@@ -103,7 +105,7 @@ public final class StudyReport {
     List<String> sentences = new ArrayList<>();
     for (Arm arm : study.arms()) {
       var of = comparisons.inside().stream().filter(one -> one.arm().equals(arm)).toList();
-      if (of.isEmpty() || of.getFirst().pairs().count() < 2) {
+      if (of.isEmpty() || of.getFirst().logarithms().count() < 2) {
         continue;
       }
       var shown = of.stream().filter(Inside::shown).toList();
@@ -124,22 +126,21 @@ public final class StudyReport {
     return sentences;
   }
 
-  /// `attention to the first token, strongest head: 3.1 %, not 71.0 % (95 % interval of the
-  /// difference -75.2 to -60.4 points)`.
+  /// `attention to the first token, strongest head: 3.1 %, not 71.0 % (a ratio of 0.04, 95 %
+  /// interval 0.02 to 0.08)`.
   private static String change(Inside one) {
-    var pairs = one.pairs();
-    double scale = one.measure().isShare() ? 100 : 1;
-    String unit = one.measure().isShare() ? " %" : "";
-    return "%s: %s%s, not %s%s (95 %% interval of the difference %s to %s%s)"
+    return "%s: %s, not %s (a ratio of %s, 95 %% interval %s to %s)"
         .formatted(
             one.measure().words(),
-            Numbers.fixed(scale * Statistics.mean(pairs.ofArm()), 1),
-            unit,
-            Numbers.fixed(scale * Statistics.mean(pairs.ofBaseline()), 1),
-            unit,
-            signed(scale * (pairs.mean() - pairs.half()), 1),
-            signed(scale * (pairs.mean() + pairs.half()), 1),
-            one.measure().isShare() ? " points" : "");
+            inUnit(one.measure(), one.ofArm()),
+            inUnit(one.measure(), one.ofBaseline()),
+            Numbers.significant(one.ratio(0), 2),
+            Numbers.significant(one.ratio(-1), 2),
+            Numbers.significant(one.ratio(1), 2));
+  }
+
+  private static String inUnit(Measure measure, double value) {
+    return measure.isShare() ? Numbers.fixed(100 * value, 1) + " %" : Numbers.fixed(value, 1);
   }
 
   private String sparsity(Arm arm) {
@@ -169,29 +170,33 @@ public final class StudyReport {
 
   private Table insideTable() {
     var columns = armColumns();
-    columns.addAll(List.of("measure", "baseline", "variant", "difference, 95 %", "p, corrected"));
+    columns.addAll(
+        List.of("measure", "baseline's", "variant's", "ratio", "95 % interval", "p, corrected"));
     var table = titled("Inside the models").columns(columns.toArray(String[]::new));
     for (Inside one : comparisons.inside()) {
-      var pairs = one.pairs();
-      boolean share = one.measure().isShare();
-      double scale = share ? 100 : 1;
+      int pairs = one.logarithms().count();
       var row = armCells(one.arm());
       row.addAll(
           List.of(
-              Cell.of(one.measure().words() + (share ? ", %" : "")),
-              Cell.of(scale * Statistics.mean(pairs.ofBaseline()), 1),
-              Cell.of(scale * Statistics.mean(pairs.ofArm()), 1),
-              pairs.count() < 2
-                  ? new Cell.Quantity(pairs.mean(), signed(scale * pairs.mean(), 1))
-                  : Cell.interval(scale * pairs.mean(), scale * pairs.half()),
+              Cell.of(one.measure().words()),
+              new Cell.Quantity(one.ofBaseline(), inUnit(one.measure(), one.ofBaseline())),
+              new Cell.Quantity(one.ofArm(), inUnit(one.measure(), one.ofArm())),
+              Cell.significant(one.ratio(0), 2),
+              pairs < 2
+                  ? Cell.missing()
+                  : Cell.of(
+                      Numbers.significant(one.ratio(-1), 2)
+                          + " to "
+                          + Numbers.significant(one.ratio(1), 2)),
               Double.isNaN(one.corrected())
                   ? Cell.missing()
                   : new Cell.Quantity(one.corrected(), probability(one.corrected()))));
       table = table.row(row);
     }
     return table.footnote(
-        "Differences between models of the same seed; p: paired t-test with Holm's correction over"
-            + " all rows. The first token's largest |x| is that which a later block reads.");
+        "Geometric means, and ratios of models of the same seed, since the scale of these differs"
+            + " from seed to seed; p: paired t-test of the logarithms with Holm's correction over"
+            + " all rows.");
   }
 
   // ---------------------------------------------------------------- losses
@@ -249,6 +254,7 @@ public final class StudyReport {
                 : "The models trained on %s to %s"
                     .formatted(Numbers.count(tokens.getMin()), Numbers.count(tokens.getMax())))
             + " tokens.";
+    parametersAdded().ifPresent(sentences::add);
     sentences.add(
         isMade()
             ? trained
@@ -263,6 +269,26 @@ public final class StudyReport {
                 + " billions of tokens; in small models the effect of a gate is often smaller than"
                 + " the noise between seeds, and attention sinks are only beginning to form.");
     return sentences;
+  }
+
+  /// Where variants were not made equal to the baseline in parameters.
+  private Optional<String> parametersAdded() {
+    if (study.matching() != Matching.NONE) {
+      return Optional.empty();
+    }
+    List<String> different = new ArrayList<>();
+    for (Arm arm : rows()) {
+      var pairs = comparisons.pairs(arm, study.baseline(arm), TrialResult::parameters);
+      if (pairs.count() > 0 && pairs.mean() != 0) {
+        different.add(
+            "%s has %s %% parameters".formatted(arm.name(), signed(100 * pairs.relative(), 1)));
+      }
+    }
+    return different.isEmpty()
+        ? Optional.empty()
+        : Optional.of(
+            "Variants are not made equal in parameters (--match none): against the baseline %s."
+                .formatted(String.join(", ", different)));
   }
 
   private boolean isMade() {

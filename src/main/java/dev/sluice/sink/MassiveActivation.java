@@ -6,7 +6,6 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
-import java.util.Objects;
 import java.util.TreeMap;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
@@ -33,7 +32,6 @@ public final class MassiveActivation implements Probe {
 
   private static final class Peak {
     float maximum = -1;
-    float firstTokenMaximum;
     int channel;
     int token;
     double medians;
@@ -52,8 +50,6 @@ public final class MassiveActivation implements Probe {
   /// @param massive whether the maximum is a massive activation
   /// @param outlierChannels the channels whose mean |x| over all tokens but the sequences' first is
   ///   at least [#OUTLIER_RATIO] times that of the median channel, the largest first
-  /// @param firstTokenMaximum max |x| over the sequences' first tokens; null where an earlier
-  ///   version measured
   public record Residual(
       int index,
       double maximum,
@@ -62,8 +58,7 @@ public final class MassiveActivation implements Probe {
       double median,
       double ratio,
       boolean massive,
-      List<Integer> outlierChannels,
-      @Nullable Double firstTokenMaximum) {
+      List<Integer> outlierChannels) {
     public Residual {
       // a report of before there were outlier channels has none
       outlierChannels = outlierChannels == null ? List.of() : List.copyOf(outlierChannels);
@@ -84,16 +79,6 @@ public final class MassiveActivation implements Probe {
       double meanBlockMaximum, @Nullable Plateau plateau, List<Residual> residuals) {
     public Result {
       residuals = List.copyOf(residuals);
-    }
-
-    /// The largest |x| at the sequences' first token after any block but the last, whose output no
-    /// attention reads; null where it was not measured, or there is one block.
-    public @Nullable Double largestOfFirstToken() {
-      return residuals.subList(1, residuals.size() - 2).stream()
-          .map(Residual::firstTokenMaximum)
-          .filter(Objects::nonNull)
-          .max(Comparator.naturalOrder())
-          .orElse(null);
     }
 
     /// The largest |x| after any block.
@@ -123,8 +108,6 @@ public final class MassiveActivation implements Probe {
         values[i] = size;
         if (token > 0) {
           peak.channelSums[channel] += size;
-        } else {
-          peak.firstTokenMaximum = Math.max(peak.firstTokenMaximum, size);
         }
         if (size > peak.maximum) {
           peak.maximum = size;
@@ -181,8 +164,7 @@ public final class MassiveActivation implements Probe {
                   median,
                   ratio,
                   massive,
-                  outliers(peak.channelSums),
-                  (double) peak.firstTokenMaximum));
+                  outliers(peak.channelSums)));
         });
     if (results.size() < 3) {
       throw new IllegalStateException("no residual stream was seen");

@@ -383,7 +383,6 @@ public record SinkReport(
       for (JsonNode residual : massive.path("residuals")) {
         if (residual instanceof ObjectNode one) {
           one.putIfAbsent("outlier_channels", NullNode.getInstance());
-          one.putIfAbsent("first_token_maximum", NullNode.getInstance());
         }
       }
     }

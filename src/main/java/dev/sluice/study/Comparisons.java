@@ -27,6 +27,10 @@ public final class Comparisons {
   /// The level of the tests.
   private static final double LEVEL = 0.05;
 
+  /// What measures inside models count as at least where they are compared by their logarithm: a
+  /// thousandth, of attention or of |x|.
+  private static final double SMALLEST = 1e-3;
+
   /// Measurements of an arm and of the one that it is compared with, on the seeds that both have.
   @SuppressWarnings("ArrayRecordComponent") // nobody compares pairs
   public record Pairs(List<Long> seeds, double[] ofArm, double[] ofBaseline) {
@@ -219,13 +223,33 @@ public final class Comparisons {
 
   // ---------------------------------------------------------------- inside the models
 
-  /// A measure of an arm's models against the baseline's at the same point of the grid.
+  /// A measure of an arm's models against the baseline's at the same point of the grid. Such
+  /// measures are positive and their scale differs from seed to seed, so that their ratios are
+  /// compared: the pairs are of logarithms.
   ///
+  /// @param logarithms natural, of both
   /// @param corrected p-value of no difference, with Holm's correction over all such comparisons of
   ///   the study; NaN for fewer than two pairs
-  public record Inside(Arm arm, Measure measure, Pairs pairs, double corrected) {
+  public record Inside(Arm arm, Measure measure, Pairs logarithms, double corrected) {
     public boolean shown() {
       return corrected <= LEVEL;
+    }
+
+    /// The geometric mean of the arm's models.
+    public double ofArm() {
+      return Math.exp(Statistics.mean(logarithms.ofArm()));
+    }
+
+    /// The geometric mean of the baseline's models.
+    public double ofBaseline() {
+      return Math.exp(Statistics.mean(logarithms.ofBaseline()));
+    }
+
+    /// Their ratio, or an end of its 95 % interval.
+    ///
+    /// @param at -1 for the lower end, 0 for the middle, 1 for the upper end
+    public double ratio(int at) {
+      return Math.exp(logarithms.mean() + (at == 0 ? 0 : at * logarithms.half()));
     }
   }
 
@@ -236,18 +260,22 @@ public final class Comparisons {
       Arm baseline = study.baseline(arm);
       for (Measure measure :
           arm.equals(baseline) ? List.<Measure>of() : List.of(Measure.values())) {
-        var pairs = pairs(arm, baseline, measure::of);
+        var pairs =
+            pairs(arm, baseline, result -> Math.log(Math.max(SMALLEST, measure.of(result))));
         if (pairs.count() > 0) {
           found.add(new Inside(arm, measure, pairs, Double.NaN));
         }
       }
     }
-    double[] corrected = corrected(found.stream().map(Inside::pairs).toList());
+    double[] corrected = corrected(found.stream().map(Inside::logarithms).toList());
     return IntStream.range(0, found.size())
         .mapToObj(
             i ->
                 new Inside(
-                    found.get(i).arm(), found.get(i).measure(), found.get(i).pairs(), corrected[i]))
+                    found.get(i).arm(),
+                    found.get(i).measure(),
+                    found.get(i).logarithms(),
+                    corrected[i]))
         .toList();
   }
 

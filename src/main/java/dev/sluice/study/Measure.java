@@ -1,12 +1,9 @@
 package dev.sluice.study;
 
-import org.jspecify.annotations.Nullable;
-
 /// What a study tests of trained models beside their loss: what the paper says a gate changes.
 public enum Measure {
   FIRST_TOKEN("attention to the first token, mean of heads"),
   STRONGEST_HEAD("attention to the first token, strongest head"),
-  FIRST_TOKEN_ACTIVATION("largest |x| of the first token"),
   LARGEST_ACTIVATION("largest |x|");
 
   private final String words;
@@ -32,12 +29,6 @@ public enum Measure {
       case FIRST_TOKEN -> result.firstTokenAttention();
       case LARGEST_ACTIVATION -> result.largestActivation();
       case STRONGEST_HEAD -> inside == null ? Double.NaN : inside.strongestHead();
-      case FIRST_TOKEN_ACTIVATION ->
-          inside == null ? Double.NaN : or(inside.firstTokenActivation());
     };
-  }
-
-  private static double or(@Nullable Double value) {
-    return value == null ? Double.NaN : value;
   }
 }

@@ -68,18 +68,10 @@ public record TrialResult(
   ///
   /// @param strongestHead the largest share of attention that a head gives the first token, over
   ///   the queries that are not excluded
-  /// @param firstTokenActivation the largest |x| at the first token that a later block reads; null
-  ///   for a model of one block
   /// @param scoresBelowTenth share of gate scores below 0.1; null without gates
-  public record Inside(
-      double strongestHead,
-      @Nullable Double firstTokenActivation,
-      @Nullable Double scoresBelowTenth) {
+  public record Inside(double strongestHead, @Nullable Double scoresBelowTenth) {
     public Inside {
       requireFinite("strongest_head", strongestHead);
-      if (firstTokenActivation != null) {
-        requireFinite("first_token_activation", firstTokenActivation);
-      }
       if (scoresBelowTenth != null) {
         requireFinite("scores_below_tenth", scoresBelowTenth);
       }
@@ -93,7 +85,6 @@ public record TrialResult(
               .mapToDouble(share -> share)
               .max()
               .orElseThrow(),
-          sinks.massiveActivation().largestOfFirstToken(),
           scores.isEmpty()
               ? null
               : scores.stream()

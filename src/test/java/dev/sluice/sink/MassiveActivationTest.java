@@ -97,7 +97,7 @@ class MassiveActivationTest {
     }
     var result = measured.result();
     assertEquals(
-        new MassiveActivation.Residual(1, 900, 4, 2, 0.25, 3600, true, List.of(4), 0.25),
+        new MassiveActivation.Residual(1, 900, 4, 2, 0.25, 3600, true, List.of(4)),
         result.residuals().get(1));
     assertFalse(result.residuals().get(2).massive());
     assertEquals((900 + 0.25) / 2, result.meanBlockMaximum());
