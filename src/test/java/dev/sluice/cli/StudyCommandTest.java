@@ -77,6 +77,28 @@ class StudyCommandTest {
     }
   }
 
+  // ---------------------------------------------------------------- the made task
+
+  @Test
+  void withoutDataItIsTheMadeTask() throws IOException {
+    Path place = directory.resolve("made");
+    var answer =
+        Cli.run("study", "--steps", 2, "--seeds", 2, "--held-out-windows", 4, "--output", place);
+    answer.succeeded();
+    String config = Files.readString(place.resolve("trials/none-seed2/config.toml"));
+    assertContains(config, "'bigram-backcopy'", "'documents'", "qk_norm = false");
+    assertContains(answer.err(), "made text", "no model can have a loss below");
+    String said = answer.out().replaceAll("\\s+", " ");
+    assertContains(said, "Inside the models over 2 seeds", "made, not language", "has +12.");
+    String page = Files.readString(place.resolve("report.html"));
+    assertTrue(
+        page.indexOf("What the gate changes") < page.indexOf("The numbers"),
+        "pictures come before tables");
+    String other =
+        Cli.run("study", "--data", "moby-dick", "--steps", 2, "--output", place).refusal();
+    assertContains(other, "differs in", "data", "windows");
+  }
+
   // ---------------------------------------------------------------- flags
 
   private static String refusal(Object... arguments) {
@@ -90,7 +112,7 @@ class StudyCommandTest {
     assertContains(refusal("--seeds", Integer.MAX_VALUE), "--seeds", "10000", "2147483647");
     assertContains(refusal("--seeds", 0), "--seeds must be 1 to 10000, not 0");
     assertContains(refusal("--seeds", "9".repeat(50)), "--seeds");
-    assertContains(refusal("--seed", Long.MAX_VALUE), "no 2 seeds");
+    assertContains(refusal("--seed", Long.MAX_VALUE), "no 5 seeds");
     for (String grid :
         new String[] {"", "=", "=3", "layers", "layers=", "layers=1,", "layers=,1"}) {
       assertContains(refusal("--grid", grid), "--grid");
