@@ -258,12 +258,13 @@ public final class StudyReport {
     sentences.add(
         isMade()
             ? trained
-                + " The text is made, not language: bigram–backcopy (Guo et al. 2024, arXiv"
-                + " 2410.13835), where attention has work to do after one character in four and"
-                + " nothing to add elsewhere. What carries over to language models is the cause:"
-                + " softmax must give its weight to something, and parks it on the first token,"
-                + " unless a gate can close. What does not carry over are the sizes, and anything"
-                + " about the loss. Give --data for your own text."
+                + " The text is made, not language, and the models are chosen so that the effect"
+                + " forms in minutes: bigram–backcopy (Guo et al. 2024, arXiv 2410.13835), where"
+                + " attention has work to do after one character in four and nothing to add"
+                + " elsewhere. What carries over to language models is the cause: softmax must give"
+                + " its weight to something, and parks it on the first token, unless a gate can"
+                + " close. What does not carry over are the sizes, and anything about the loss."
+                + " Give --data for your own text."
             : trained
                 + " The paper's effects are of models with billions of parameters and hundreds of"
                 + " billions of tokens; in small models the effect of a gate is often smaller than"

@@ -89,7 +89,8 @@ class StudyCommandTest {
     assertContains(config, "'bigram-backcopy'", "'documents'", "qk_norm = false");
     assertContains(answer.err(), "made text", "no model can have a loss below");
     String said = answer.out().replaceAll("\\s+", " ");
-    assertContains(said, "Inside the models over 2 seeds", "made, not language", "+11.9 % parameters");
+    assertContains(
+        said, "Inside the models over 2 seeds", "made, not language", "+11.9 % parameters");
     String page = Files.readString(place.resolve("report.html"));
     assertTrue(
         page.indexOf("What the gate changes") < page.indexOf("The numbers"),
