@@ -3,6 +3,7 @@ package dev.sluice.attention;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assertions.fail;
 
 import dev.sluice.gate.Granularity;
 import dev.sluice.kernel.Threads;
@@ -328,6 +329,21 @@ class CachedAttentionTest {
   void noArrayOfTheCacheTimesTheChunk(boolean recorded) throws IOException {
     int tokens = 512;
     int keys = 16_384;
+    for (int attempt = 0; attempt < 20; attempt++) {
+      byte[][] witness = new byte[1][];
+      long largest = largestObject(recorded, tokens, keys, witness);
+      // A thread's own piece of the heap may have room for a large object, which is then no event.
+      if (largest >= witness[0].length) {
+        assertTrue(largest < (long) tokens * keys, largest + " bytes");
+        return;
+      }
+    }
+    fail("the witness is not among the events, twenty times");
+  }
+
+  /// Bytes of the largest object that is made, the witness among them.
+  private static long largestObject(boolean recorded, int tokens, int keys, byte[][] witness)
+      throws IOException {
     var file = Files.createTempFile("allocations", ".jfr");
     try (var recording = new Recording();
         var _ = recorded ? Scope.open() : Scope.withoutGradient();
@@ -345,17 +361,14 @@ class CachedAttentionTest {
       recording.start();
       ScaledDotProductAttention.attend(
           sequence.qBTNH, sequence.kBTMH, sequence.vBTMH, null, null, 0, null, past, 0, Probe.NONE);
-      byte[] witness = new byte[4 << 20]; // that large objects are recorded
+      witness[0] = new byte[4 << 20]; // that large objects are recorded
       recording.stop();
       recording.dump(file);
-      long largest =
-          RecordingFile.readAllEvents(file).stream()
-              .filter(event -> event.getEventType().getName().equals(LARGE_OBJECT))
-              .mapToLong(event -> event.getLong("allocationSize"))
-              .max()
-              .orElse(0);
-      assertTrue(largest >= witness.length, "the witness is not among the events");
-      assertTrue(largest < (long) tokens * keys, largest + " bytes");
+      return RecordingFile.readAllEvents(file).stream()
+          .filter(event -> event.getEventType().getName().equals(LARGE_OBJECT))
+          .mapToLong(event -> event.getLong("allocationSize"))
+          .max()
+          .orElse(0);
     } finally {
       Files.delete(file);
     }
