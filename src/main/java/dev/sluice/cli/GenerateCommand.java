@@ -1,10 +1,12 @@
 package dev.sluice.cli;
 
+import dev.sluice.corpus.WindowRule;
 import dev.sluice.generation.Generation;
 import dev.sluice.generation.Generator;
 import dev.sluice.generation.Sampler;
 import dev.sluice.generation.TextStream;
 import dev.sluice.report.Numbers;
+import dev.sluice.training.BatchSettings;
 import java.nio.file.Path;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
@@ -91,8 +93,18 @@ final class GenerateCommand implements Callable<Integer> {
 
   private void continueText(ModelOptions.Loaded loaded, Sampler sampler) {
     var tokenizer = loaded.tokenizer();
-    int[] encoded = tokenizer.encode(prompt);
-    int[] ids = encoded.length > 0 ? encoded : new int[] {tokenizer.endOfText()};
+    var rule =
+        loaded
+            .source()
+            .trainedOnSequences()
+            .map(BatchSettings::windowRule)
+            .orElse(WindowRule.STREAM);
+    if (rule == WindowRule.DOCUMENTS) {
+      Console.note(
+          "The model was trained on sequences that begin with a start token, and so does the"
+              + " prompt.");
+    }
+    int[] ids = rule.prompt(prompt, tokenizer);
     if (loaded.stopIds().isEmpty()) {
       Console.note("No file says which token ends a text, so only --max-tokens ends it.");
     }

@@ -18,6 +18,7 @@ import dev.sluice.report.RemainingTime;
 import dev.sluice.report.TextTable;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Libtorch;
+import dev.sluice.training.BatchSettings;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -179,7 +180,11 @@ final class InspectCommand implements Callable<Integer> {
     int longest = loaded.decoder().config().maxPositionEmbeddings();
     if (tokens == null) {
       int usual =
-          InspectedText.trainedTokens(loaded.source()).orElse(SinkReport.RECOMMENDED_TOKENS);
+          loaded
+              .source()
+              .trainedOnSequences()
+              .map(BatchSettings::sequenceLength)
+              .orElse(SinkReport.RECOMMENDED_TOKENS);
       return Math.min(usual, longest);
     }
     if (tokens > longest) {
@@ -239,7 +244,12 @@ final class InspectCommand implements Callable<Integer> {
     var gated = gatedLayers(loaded.decoder().config());
     int count = text.windows().size();
     long all = (forced == null ? 2L : gated.size() + 3L) * count;
-    var separator = InspectedText.separator(loaded.source(), loaded.tokenizer());
+    var separator =
+        loaded
+            .source()
+            .trainedOnSequences()
+            .map(trained -> trained.separator(loaded.tokenizer()))
+            .orElse(OptionalInt.empty());
     var watched =
         SinkReport.byDocument(
             text.windows().stream().map(window -> Arrays.copyOf(window, length)).toList(),

@@ -5,18 +5,16 @@ import dev.sluice.corpus.Corpus;
 import dev.sluice.corpus.Documents;
 import dev.sluice.corpus.HeldOutReader;
 import dev.sluice.corpus.TokenShard;
+import dev.sluice.corpus.WindowRule;
 import dev.sluice.files.Failures;
 import dev.sluice.files.Trees;
-import dev.sluice.provenance.RunManifest;
 import dev.sluice.tokenizer.Tokenizer;
-import dev.sluice.training.RunConfig;
+import dev.sluice.training.BatchSettings;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
-import java.util.OptionalInt;
 import org.jspecify.annotations.Nullable;
 
 /// What a model is inspected on: windows spread evenly over a text.
@@ -57,13 +55,19 @@ record InspectedText(
       throw new InvalidInputException("--tokens must be at least 2, not " + length);
     }
     List<String> warnings = new ArrayList<>();
-    var trained = trainedTokens(source);
-    if (trained.isPresent() && length > trained.getAsInt()) {
+    var trained = source.trainedOnSequences();
+    if (trained.isPresent() && length > trained.get().sequenceLength()) {
       warnings.add(
           "Windows of %d tokens are longer than the %d that the model was trained with, so the loss and the attention at later positions are of a kind that it never learned; leave out --tokens."
-              .formatted(length, trained.getAsInt()));
+              .formatted(length, trained.get().sequenceLength()));
     }
-    if (separator(source, tokenizer).isPresent()) {
+    var rule = trained.map(BatchSettings::windowRule).orElse(WindowRule.STREAM);
+    if (rule == WindowRule.DOCUMENTS) {
+      warnings.add(
+          "The model was trained on sequences that begin at documents with their start token, and"
+              + " so do the windows.");
+    }
+    if (trained.isPresent() && trained.get().documentMask()) {
       warnings.add(
           "The model was trained to see its own document alone, so each document of a window is"
               + " measured by itself.");
@@ -71,7 +75,7 @@ record InspectedText(
     Path run = source.run();
     Path corpus = run == null ? null : corpusOf(run);
     if (data == null && corpus != null) {
-      return heldOut(Corpus.open(corpus), tokenizer, count, length, warnings);
+      return heldOut(Corpus.open(corpus), tokenizer, rule, count, length, warnings);
     }
     boolean bundled = data == null || (data.equals(MOBY_DICK) && !Files.exists(Path.of(MOBY_DICK)));
     var documents = bundled ? Documents.mobyDick() : Documents.at(Path.of(data), textField);
@@ -82,7 +86,7 @@ record InspectedText(
                   ? "pass another with --data."
                   : "without --data its held-out part is taken."));
     }
-    return whole(documents, tokenizer, count, length, warnings);
+    return whole(documents, tokenizer, rule, count, length, warnings);
   }
 
   /// The run's own corpus, or that of the study whose trial it is; null when there is none.
@@ -96,47 +100,13 @@ record InspectedText(
     return null;
   }
 
-  /// Tokens of the sequences that a model was trained on, as its run says, or the manifest beside
-  /// its weights; empty for a model of others.
-  static OptionalInt trainedTokens(ModelSource source) {
-    Path run = source.run();
-    if (run != null) {
-      return OptionalInt.of(
-          RunConfig.from(run.resolve(RunConfig.FILE), Map.of()).batch().sequenceLength());
-    }
-    return setting(source, "sequence_length") instanceof Integer tokens && tokens > 1
-        ? OptionalInt.of(tokens)
-        : OptionalInt.empty();
-  }
-
-  /// The token between documents, where a model was trained to see its own document alone; empty
-  /// for others.
-  static OptionalInt separator(ModelSource source, Tokenizer tokenizer) {
-    Path run = source.run();
-    if (run != null) {
-      return RunConfig.from(run.resolve(RunConfig.FILE), Map.of()).batch().separator(tokenizer);
-    }
-    return Boolean.TRUE.equals(setting(source, "document_mask"))
-        ? OptionalInt.of(tokenizer.endOfText())
-        : OptionalInt.empty();
-  }
-
-  /// A setting of the run that a checkpoint was copied from, as the manifest beside its weights has
-  /// it; null where there is none.
-  private static @Nullable Object setting(ModelSource source, String name) {
-    Path manifest = source.checkpoint().resolve(RunManifest.FILE_NAME);
-    if (!Files.isRegularFile(manifest)) {
-      return null;
-    }
-    try {
-      return RunManifest.read(manifest).config().get(name);
-    } catch (InvalidInputException _) {
-      return null; // another program's manifest
-    }
-  }
-
   private static InspectedText heldOut(
-      Corpus corpus, Tokenizer tokenizer, int count, int length, List<String> warnings) {
+      Corpus corpus,
+      Tokenizer tokenizer,
+      WindowRule rule,
+      int count,
+      int length,
+      List<String> warnings) {
     var summary = corpus.summary();
     if (!summary.tokenizerFingerprint().equals(tokenizer.fingerprint())) {
       throw new InvalidInputException(
@@ -145,11 +115,23 @@ record InspectedText(
     }
     String name = "held-out part of " + summary.data();
     return spread(
-        name, summary.dataFingerprint(), corpus.heldOut(), tokenizer, count, length, warnings);
+        name,
+        summary.dataFingerprint(),
+        corpus.heldOut(),
+        tokenizer,
+        rule,
+        count,
+        length,
+        warnings);
   }
 
   private static InspectedText whole(
-      Documents documents, Tokenizer tokenizer, int count, int length, List<String> warnings) {
+      Documents documents,
+      Tokenizer tokenizer,
+      WindowRule rule,
+      int count,
+      int length,
+      List<String> warnings) {
     Path directory = null;
     try {
       directory = Files.createTempDirectory("sluice-inspect-");
@@ -159,6 +141,7 @@ record InspectedText(
           documents.fingerprint(),
           corpus.train(),
           tokenizer,
+          rule,
           count,
           length,
           warnings);
@@ -179,6 +162,7 @@ record InspectedText(
       String fingerprint,
       TokenShard shard,
       Tokenizer tokenizer,
+      WindowRule rule,
       int count,
       int length,
       List<String> warnings) {
@@ -187,7 +171,8 @@ record InspectedText(
           "%s has %d tokens, fewer than two windows of %d; give a longer text with --data or a smaller --tokens"
               .formatted(name, shard.length(), length));
     }
-    var reader = new HeldOutReader(shard, length, tokenizer);
+    List<String> all = new ArrayList<>(warnings);
+    var reader = reader(shard, tokenizer, rule, length, all);
     long measured = (long) Math.min(count, reader.count()) * length;
     if (measured > MOST_TOKENS) {
       throw new InvalidInputException(
@@ -195,13 +180,29 @@ record InspectedText(
               .formatted(Math.min(count, reader.count()), length, measured, MOST_TOKENS));
     }
     var sample = reader.sample(count);
-    List<String> all = new ArrayList<>(warnings);
     if (sample.windows().size() < count) {
       all.add(
           "The text has only %d windows of %d tokens.".formatted(sample.windows().size(), length));
     }
     return new InspectedText(
         name, fingerprint, shard.length(), sample.windows(), sample.bytes(), all);
+  }
+
+  /// Windows like those of the training, or where the text has too few documents for that, of
+  /// another kind, and it is said.
+  private static HeldOutReader reader(
+      TokenShard shard, Tokenizer tokenizer, WindowRule rule, int length, List<String> warnings) {
+    try {
+      return new HeldOutReader(shard, length, tokenizer, rule);
+    } catch (InvalidInputException e) {
+      if (rule == WindowRule.STREAM) {
+        throw e;
+      }
+      warnings.add(
+          "The text has fewer than two documents for that, so windows begin anywhere in it, without"
+              + " a start token, as no sequence did that the model was trained on.");
+      return new HeldOutReader(shard, length, tokenizer);
+    }
   }
 
   /// The mapped tokens stay readable until they are let go.

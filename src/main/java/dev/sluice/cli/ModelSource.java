@@ -7,15 +7,19 @@ import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.files.JsonFile;
 import dev.sluice.operations.Precision;
+import dev.sluice.provenance.RunManifest;
 import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
+import dev.sluice.training.BatchSettings;
 import dev.sluice.training.RunConfig;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.HashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
@@ -148,6 +152,32 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
       }
     }
     return ids;
+  }
+
+  /// The sequences that the model was trained on, as its run says, or the manifest beside its
+  /// weights; empty for a model of others.
+  Optional<BatchSettings> trainedOnSequences() {
+    if (run != null) {
+      return Optional.of(RunConfig.from(run.resolve(RunConfig.FILE), Map.of()).batch());
+    }
+    Path manifest = checkpoint.resolve(RunManifest.FILE_NAME);
+    if (!Files.isRegularFile(manifest)) {
+      return Optional.empty();
+    }
+    try {
+      var settings = RunManifest.read(manifest).config();
+      Map<String, String> ofSequences = new HashMap<>();
+      for (String name : List.of("sequence_length", "windows", "document_mask")) {
+        if (settings.containsKey(name)) {
+          ofSequences.put(name, String.valueOf(settings.get(name)));
+        }
+      }
+      return ofSequences.containsKey("sequence_length")
+          ? Optional.of(RunConfig.DEFAULTS.with(null, ofSequences).batch())
+          : Optional.empty();
+    } catch (InvalidInputException _) {
+      return Optional.empty(); // another program's manifest
+    }
   }
 
   /// The fingerprint of the text that the checkpoint was trained on, or null where it does not say.

@@ -32,9 +32,11 @@ import java.time.LocalDateTime;
 import java.time.ZoneId;
 import java.time.format.DateTimeFormatter;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
@@ -332,6 +334,7 @@ final class StudyCommand implements Callable<Integer> {
     private final long total;
     private final RemainingTime remaining = new RemainingTime();
     private final long began = System.nanoTime();
+    private final Set<String> said = new HashSet<>();
 
     Overall(Study study, Shard shard, Path directory) {
       this.study = study;
@@ -398,8 +401,10 @@ final class StudyCommand implements Callable<Integer> {
         }
 
         @Override
-        public void noted(String what) {
-          Console.note(what);
+        public void noted(String what) { // of a trial: most of it is true of all
+          if (said.add(what)) {
+            Console.note(what);
+          }
         }
       };
     }

@@ -1,5 +1,6 @@
 package dev.sluice.corpus;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.files.Sha256;
 import java.io.StringReader;
 import java.security.MessageDigest;
@@ -30,6 +31,8 @@ public final class BigramBackcopy implements Documents {
   /// Of all documents together.
   private static final int CHARACTERS = 3_000_000;
 
+  private static final int LEAST_DOCUMENTS = 100;
+
   private static final int SYMBOLS = 26;
   private static final long KEY = 0x5EEDL;
 
@@ -38,7 +41,10 @@ public final class BigramBackcopy implements Documents {
   private final double[] any; // the same of symbols that are no triggers, whatever precedes
 
   /// @param length characters of each document, at least 2
+  ///
+  /// @throws InvalidInputException if so long ones are too few to hold some out
   BigramBackcopy(int length, String book) {
+    requireLength(length);
     this.length = length;
     double[][] pairs = new double[SYMBOLS][SYMBOLS];
     double[] counts = new double[SYMBOLS];
@@ -63,6 +69,15 @@ public final class BigramBackcopy implements Documents {
     cumulate(counts);
     this.following = pairs;
     this.any = counts;
+  }
+
+  /// Refuses documents that are so long that they are too few to hold some out.
+  public static void requireLength(int length) {
+    if (CHARACTERS / length < LEAST_DOCUMENTS) {
+      throw new InvalidInputException(
+          "%s has %d letters in documents as long as a sequence, and sequences of %d leave fewer than %d; choose a sequence_length of at most %d, or other data"
+              .formatted(NAME, CHARACTERS, length, LEAST_DOCUMENTS, CHARACTERS / LEAST_DOCUMENTS));
+    }
   }
 
   private static void cumulate(double[] counts) {

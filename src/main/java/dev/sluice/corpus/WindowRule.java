@@ -2,9 +2,11 @@ package dev.sluice.corpus;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
+import dev.sluice.tokenizer.Tokenizer;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
+import java.util.stream.IntStream;
 
 /// Where the windows begin that a text is cut into.
 public enum WindowRule {
@@ -30,6 +32,15 @@ public enum WindowRule {
                 new InvalidInputException(
                     "unknown windows '%s'; use %s"
                         .formatted(Printable.brief(word, 60), String.join(" or ", words()))));
+  }
+
+  /// The ids of what a model continues that was trained on such windows: with the start token
+  /// before it where its sequences have one, or where there is no text.
+  public int[] prompt(String text, Tokenizer tokenizer) {
+    int[] ids = tokenizer.encode(text);
+    return this == STREAM && ids.length > 0
+        ? ids
+        : IntStream.concat(IntStream.of(tokenizer.endOfText()), Arrays.stream(ids)).toArray();
   }
 
   private static List<String> words() {

@@ -160,7 +160,7 @@ public final class StudyReport {
             .toArray();
     return below.length < 2
         ? ""
-        : " Its gate scores: mean %s ± %s; %s %% ± %s of them are below 0.1 (± 95 %% intervals; a new gate has ½ and none)."
+        : " Its gate scores: mean %s ± %s; %s %% ± %s of them are below 0.1 (± 95 %% intervals)."
             .formatted(
                 Numbers.fixed(Statistics.mean(mean), 2),
                 Numbers.fixed(Statistics.interval95(mean), 2),
@@ -196,7 +196,7 @@ public final class StudyReport {
     return table.footnote(
         "Geometric means, and ratios of models of the same seed, since the scale of these differs"
             + " from seed to seed; p: paired t-test of the logarithms with Holm's correction over"
-            + " all rows.");
+            + " all rows. What is below a thousandth counts as one.");
   }
 
   // ---------------------------------------------------------------- losses

@@ -110,6 +110,7 @@ public final class Comparisons {
   private final Map<Arm, SequencedMap<Long, TrialResult>> done = new HashMap<>();
   private final Map<Arm, SequencedMap<Long, TrialResult>> finished = new HashMap<>();
   private final List<Comparison> comparisons;
+  private final List<Inside> inside;
   private final List<Sensitivity> sensitivities;
 
   /// @param results what there is of the study's trials, in any order
@@ -132,6 +133,7 @@ public final class Comparisons {
       finished.put(arm, survivors);
     }
     this.comparisons = compared();
+    this.inside = comparedInside();
     this.sensitivities = sweepsLearningRates() ? sensitive() : List.of();
   }
 
@@ -255,6 +257,10 @@ public final class Comparisons {
 
   /// Every arm but the baselines by every measure that both have.
   public List<Inside> inside() {
+    return inside;
+  }
+
+  private List<Inside> comparedInside() {
     List<Inside> found = new ArrayList<>();
     for (Arm arm : arms) {
       Arm baseline = study.baseline(arm);

@@ -71,9 +71,9 @@ public record TrialResult(
   /// @param scoresBelowTenth share of gate scores below 0.1; null without gates
   public record Inside(double strongestHead, @Nullable Double scoresBelowTenth) {
     public Inside {
-      requireFinite("strongest_head", strongestHead);
+      requireShare("strongest_head", strongestHead);
       if (scoresBelowTenth != null) {
-        requireFinite("scores_below_tenth", scoresBelowTenth);
+        requireShare("scores_below_tenth", scoresBelowTenth);
       }
     }
 
@@ -133,6 +133,13 @@ public record TrialResult(
   private static void requireCount(String what, long count) {
     if (count < 0) {
       throw new InvalidInputException("%s cannot be %d".formatted(what, count));
+    }
+  }
+
+  /// A sum of float32 weights may be above one by their rounding.
+  private static void requireShare(String what, double value) {
+    if (!(value >= 0 && value <= 1 + 1e-4)) {
+      throw new InvalidInputException("%s must be a share, not %s".formatted(what, value));
     }
   }
 

@@ -90,6 +90,13 @@ public final class RunCorpus {
     return corpus;
   }
 
+  /// Refuses sequences that are too long for a text which is made to their length.
+  static void requireLength(RunConfig config) {
+    if (isBundled(config) && config.text().data().equals(BigramBackcopy.NAME)) {
+      BigramBackcopy.requireLength(config.batch().sequenceLength());
+    }
+  }
+
   /// Unless the user has a file of that name.
   private static boolean isBundled(RunConfig config) {
     String data = config.text().data();

@@ -1,5 +1,6 @@
 package dev.sluice.training;
 
+import dev.sluice.corpus.WindowRule;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.generation.Generator;
 import dev.sluice.generation.Sampler;
@@ -27,17 +28,15 @@ public record SampleSettings(
     return sampleTokens > 0 && (last || (sampleEvery > 0 && step % sampleEvery == 0));
   }
 
-  /// What samples continue; a text begins after the token that ends one.
-  int[] prompt(Tokenizer tokenizer) {
-    int[] prompt = tokenizer.encode(samplePrompt);
-    return prompt.length > 0 ? prompt : new int[] {tokenizer.endOfText()};
-  }
-
   /// The prompt and how a model continues it.
-  String sample(Decoder decoder, Tokenizer tokenizer, long seed) {
+  ///
+  /// @param rule of the sequences that it is trained on
+  String sample(Decoder decoder, Tokenizer tokenizer, WindowRule rule, long seed) {
     var sampler = new Sampler(0.8, 0, 0.95, seed);
     var continued =
-        new Generator(decoder).generate(prompt(tokenizer), sampler, sampleTokens, Set.of()).ids();
+        new Generator(decoder)
+            .generate(rule.prompt(samplePrompt, tokenizer), sampler, sampleTokens, Set.of())
+            .ids();
     return samplePrompt + tokenizer.decode(continued);
   }
 }

@@ -13,8 +13,9 @@ public final class Trainable {
   private Trainable() {}
 
   /// Refuses what cannot be trained, before anything is written: a gate, shape, schedule, precision
-  /// or device that is not known or not there, a tokenizer without a token that ends documents, a
-  /// model or batch that this machine cannot hold, and a last sample that would not fit.
+  /// or device that is not known or not there, a tokenizer without a token that ends documents,
+  /// sequences too long for a made text, a model or batch that this machine cannot hold, and a last
+  /// sample that would not fit.
   ///
   /// @param ranks that share the batch
   public static void require(RunConfig config, Tokenizer tokenizer, int ranks) {
@@ -22,12 +23,14 @@ public final class Trainable {
     var _ = config.optimization().scheduleOf();
     var _ = config.optimization().optimizerSettings();
     var _ = tokenizer.endOfText(); // a corpus needs it
+    RunCorpus.requireLength(config);
     if (config.computing().deviceOf().equals(Device.CPU)) {
       requireMemory(config, shape, ranks);
     }
     int longest = shape.maxPositionEmbeddings();
     long sample =
-        (long) config.samples().prompt(tokenizer).length + config.samples().sampleTokens();
+        (long) config.batch().windowRule().prompt(config.samples().samplePrompt(), tokenizer).length
+            + config.samples().sampleTokens();
     if (config.samples().sampleTokens() > 0 && sample > longest) {
       throw new InvalidInputException(
           "sample_prompt and sample_tokens come to %d tokens, more than the model's context of %d; ask for fewer"

@@ -132,7 +132,10 @@ final class TrainingAttempt {
       }
       if (first && config.samples().isDue(number, last)) {
         listener.sampled(
-            number, config.samples().sample(decoder, inputs.tokenizer(), config.seed()));
+            number,
+            config
+                .samples()
+                .sample(decoder, inputs.tokenizer(), config.batch().windowRule(), config.seed()));
       }
       if (stopping) {
         return Ending.STOPPED;

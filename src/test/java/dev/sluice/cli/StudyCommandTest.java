@@ -98,6 +98,29 @@ class StudyCommandTest {
     String other =
         Cli.run("study", "--data", "moby-dick", "--steps", 2, "--output", place).refusal();
     assertContains(other, "differs in", "data", "windows");
+    measuredAsTrained(place.resolve("trials/none-seed1"));
+  }
+
+  /// `inspect` and `generate` begin windows and prompts as the training began its sequences.
+  private static void measuredAsTrained(Path trial) throws IOException {
+    Path page = directory.resolve("inspected");
+    var inspected = Cli.run("inspect", trial, "--windows", 32, "--output", page);
+    inspected.succeeded();
+    assertContains(inspected.out() + inspected.err(), "begin at documents");
+    String ofStudy = Files.readString(trial.resolve("sinks.json"));
+    String attention = "\"mean_excluding\":";
+    int at = ofStudy.indexOf(attention);
+    String measured = ofStudy.substring(at, ofStudy.indexOf(',', at));
+    assertContains(Files.readString(page.resolve("inspect.json")).replaceAll("\\s", ""), measured);
+    Path book = directory.resolve("one-document.txt");
+    Files.writeString(book, "word ".repeat(500));
+    var other = Cli.run("inspect", trial, "--data", book, "--output", directory.resolve("other"));
+    other.succeeded();
+    assertContains(other.out() + other.err(), "fewer than two documents");
+    var text = Cli.run("generate", trial, "--prompt", "the", "--max-tokens", 2);
+    text.succeeded();
+    assertContains(text.err(), "begin with a start token", "4 of prompt");
+    assertContains(refusal("--sequence-length", 40_000), "sequences of 40000", "at most 30000");
   }
 
   // ---------------------------------------------------------------- flags

@@ -16,6 +16,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
 
 /// The numbers of a study, on made-up trials. What is expected was computed with SciPy 1.17:
@@ -107,6 +108,88 @@ class ComparisonsTest {
       assertEquals(0.1293487980064804, b.corrected(), 1e-10);
       assertEquals(0.03286737122335372, comparisons.deviation().orElseThrow(), 1e-12);
     }
+  }
+
+  private static TrialResult measured(
+      Arm arm, long seed, double firstToken, double largest, TrialResult.@Nullable Inside inside) {
+    return new TrialResult(
+        arm.variant().name(),
+        arm.point(),
+        seed,
+        false,
+        10,
+        100,
+        8,
+        5.5,
+        2,
+        2,
+        0,
+        NONE,
+        firstToken,
+        0.01,
+        0,
+        largest,
+        largest,
+        null,
+        1000,
+        inside);
+  }
+
+  /// Ratios of geometric means, with what is below a thousandth counted as one; the strongest heads
+  /// of a trial that an earlier version measured are not known.
+  @Test
+  void whatIsInsideModelsIsComparedByRatios() {
+    var study = study(3, List.of(), "plain", "gated");
+    var plain = study.arms().get(0);
+    var gated = study.arms().get(1);
+    var results =
+        List.of(
+            measured(plain, 1, 0.2, 50, new TrialResult.Inside(0.5, null)),
+            measured(plain, 2, 0.4, 100, new TrialResult.Inside(0.6, null)),
+            measured(plain, 3, 0.1, 20, new TrialResult.Inside(0.2, null)),
+            measured(gated, 1, 0.02, 5, new TrialResult.Inside(0.05, 0.8)),
+            measured(gated, 2, 0.03, 20, new TrialResult.Inside(0.08, 0.9)),
+            measured(gated, 3, 0, 4, null));
+    var inside = new Comparisons(study, results).inside();
+    assertEquals(
+        List.of(Measure.values()), inside.stream().map(Comparisons.Inside::measure).toList());
+    var first = inside.get(0);
+    assertRatio(
+        first,
+        0.04217163326508746,
+        0.0018684107128950306,
+        0.9518499546009321,
+        0.08471304120610501,
+        0.008434326653017495,
+        0.2);
+    var strongest = inside.get(1);
+    assertEquals(List.of(1L, 2L), strongest.logarithms().seeds());
+    assertRatio(
+        strongest,
+        0.11547005383792518,
+        0.018566104256728784,
+        0.718154608471566,
+        0.08471304120610501,
+        0.0632455532033676,
+        0.5477225575051662);
+    assertRatio(
+        inside.get(2),
+        0.15874010519681994,
+        0.05874138105445416,
+        0.42897222614732433,
+        0.04618949002603645,
+        7.368062997280772,
+        46.415888336127786);
+  }
+
+  private static void assertRatio(Comparisons.Inside one, double... expected) {
+    assertEquals(expected[0], one.ratio(0), 1e-9);
+    assertEquals(expected[1], one.ratio(-1), 1e-9 * expected[1]);
+    assertEquals(expected[2], one.ratio(1), 1e-7 * expected[2]);
+    assertEquals(expected[3], one.corrected(), 1e-9);
+    assertEquals(expected[4], one.ofArm(), 1e-9);
+    assertEquals(expected[5], one.ofBaseline(), 1e-9);
+    assertEquals(expected[3] <= 0.05, one.shown());
   }
 
   /// A comparison that cannot be tested yet does not cost the others anything.

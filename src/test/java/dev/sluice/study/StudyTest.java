@@ -25,32 +25,13 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 class StudyTest {
-  private static final RunConfig SMALL =
-      RunConfig.DEFAULTS.with(
-          null,
-          Map.ofEntries(
-              Map.entry("hidden_size", "32"),
-              Map.entry("intermediate_size", "48"),
-              Map.entry("layers", "2"),
-              Map.entry("attention_heads", "2"),
-              Map.entry("key_value_heads", "1"),
-              Map.entry("head_dim", "16"),
-              Map.entry("sequence_length", "64"),
-              Map.entry("batch_size", "2"),
-              Map.entry("steps", "6"),
-              Map.entry("evaluate_every", "3"),
-              Map.entry("save_every", "6"),
-              Map.entry("held_out_windows", "2"),
-              Map.entry("sample_tokens", "0"),
-              Map.entry("device", "cpu")));
-
   @TempDir private Path directory;
 
   /// Stopped in its third trial and called again, a study takes up where it was and ends like one
   /// that was not stopped.
   @Test
   void aStoppedStudyGoesOn() throws Exception {
-    var study = study(SMALL, Matching.PARAMETERS, 2, "none", "sdpa-elementwise");
+    var study = study(SmallStudy.CONFIG, Matching.PARAMETERS, 2, "none", "sdpa-elementwise");
     var origin = new TrainingRun.Origin("test", List.of("study"));
     Path stopped = directory.resolve("stopped");
     var steps = new AtomicInteger();
@@ -93,7 +74,7 @@ class StudyTest {
   /// the same.
   @Test
   void seedsArePaired() throws Exception {
-    var config = SMALL.with(null, Map.of("steps", "1"));
+    var config = SmallStudy.CONFIG.with(null, Map.of("steps", "1"));
     var study = study(config, Matching.NONE, 2, "none", "sdpa-headwise-sigmoid*2.0-zero-init");
     study.run(
         directory,
@@ -113,7 +94,7 @@ class StudyTest {
   void aChangedTextIsRefused() throws Exception {
     Path text =
         Files.writeString(directory.resolve("text.txt"), "one two three four\n".repeat(900));
-    var config = SMALL.with(null, Map.of("data", text.toString(), "steps", "1"));
+    var config = SmallStudy.CONFIG.with(null, Map.of("data", text.toString(), "steps", "1"));
     var study = study(config, Matching.NONE, 1, "none", "sdpa-headwise");
     var origin = new TrainingRun.Origin("test", List.of("study"));
     Path place = directory.resolve("study");
@@ -143,13 +124,17 @@ class StudyTest {
 
   @Test
   void mistakesAreRefused() {
-    assertThrows(InvalidInputException.class, () -> study(SMALL, Matching.NONE, 1, "none"));
-    assertThrows(InvalidInputException.class, () -> study(SMALL, Matching.NONE, 1, "none", "none"));
     assertThrows(
-        InvalidInputException.class, () -> study(SMALL, Matching.NONE, 1, "none", "sdpa-sideways"));
+        InvalidInputException.class, () -> study(SmallStudy.CONFIG, Matching.NONE, 1, "none"));
     assertThrows(
         InvalidInputException.class,
-        () -> study(SMALL, Matching.NONE, 0, "none", "query-headwise"));
+        () -> study(SmallStudy.CONFIG, Matching.NONE, 1, "none", "none"));
+    assertThrows(
+        InvalidInputException.class,
+        () -> study(SmallStudy.CONFIG, Matching.NONE, 1, "none", "sdpa-sideways"));
+    assertThrows(
+        InvalidInputException.class,
+        () -> study(SmallStudy.CONFIG, Matching.NONE, 0, "none", "query-headwise"));
     var variants = List.of(Variant.ofGate("none"), Variant.ofGate("sdpa-headwise"));
     for (var grid :
         List.<Map<String, List<String>>>of(
@@ -160,7 +145,7 @@ class StudyTest {
             Map.of("learning_speed", List.of("1")))) {
       assertThrows(
           InvalidInputException.class,
-          () -> new Study(SMALL, Matching.NONE, variants, grid, List.of(1L)),
+          () -> new Study(SmallStudy.CONFIG, Matching.NONE, variants, grid, List.of(1L)),
           grid.toString());
     }
     for (String shard : List.of("", "1", "0/2", "3/2", "1/0", "-1/2", "a/b")) {
@@ -254,7 +239,8 @@ class StudyTest {
   @Test
   void variantsAreMatchedWithTheBaseline() {
     for (var matching : List.of(Matching.PARAMETERS, Matching.FLOPS)) {
-      var study = study(SMALL, matching, 1, "none", "sdpa-elementwise", "dense-elementwise");
+      var study =
+          study(SmallStudy.CONFIG, matching, 1, "none", "sdpa-elementwise", "dense-elementwise");
       var sizes =
           study.trials(directory).stream()
               .map(trial -> trial.config().decoder(256))
@@ -274,7 +260,7 @@ class StudyTest {
   @Test
   void aDivergedTrialIsStopped() throws Exception {
     var config =
-        SMALL.with(
+        SmallStudy.CONFIG.with(
             null,
             Map.of(
                 "learning_rate",

@@ -7,9 +7,9 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.sluice.report.LiveReport;
 import dev.sluice.study.Matching;
 import dev.sluice.study.Shard;
+import dev.sluice.study.SmallStudy;
 import dev.sluice.study.Study;
 import dev.sluice.study.Variant;
-import dev.sluice.training.RunConfig;
 import dev.sluice.training.Trainer;
 import dev.sluice.training.TrainingRun;
 import java.io.IOException;
@@ -22,25 +22,6 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 class WatchedStudyTest {
-  private static final RunConfig SMALL =
-      RunConfig.DEFAULTS.with(
-          null,
-          Map.ofEntries(
-              Map.entry("hidden_size", "32"),
-              Map.entry("intermediate_size", "48"),
-              Map.entry("layers", "2"),
-              Map.entry("attention_heads", "2"),
-              Map.entry("key_value_heads", "1"),
-              Map.entry("head_dim", "16"),
-              Map.entry("sequence_length", "64"),
-              Map.entry("batch_size", "2"),
-              Map.entry("steps", "6"),
-              Map.entry("evaluate_every", "3"),
-              Map.entry("save_every", "6"),
-              Map.entry("held_out_windows", "2"),
-              Map.entry("sample_tokens", "0"),
-              Map.entry("device", "cpu")));
-
   @TempDir private Path directory;
   private final AtomicInteger steps = new AtomicInteger();
   private String during = "";
@@ -60,7 +41,7 @@ class WatchedStudyTest {
   void trialsAreShownBeforeAndAfterTheyAreDone() throws Exception {
     var study =
         new Study(
-            SMALL,
+            SmallStudy.CONFIG,
             Matching.NONE,
             List.of(Variant.ofGate("none"), Variant.ofGate("sdpa-elementwise")),
             Map.of(),
