@@ -44,6 +44,9 @@ public final class StudyReport {
   /// Up to so many comparisons have sentences of their own.
   private static final int FEW = 4;
 
+  /// Up to so many comparisons have rows for each measure inside the models.
+  private static final int SOME = 12;
+
   private final Study study;
   private final Path directory;
   private final Comparisons comparisons;
@@ -459,9 +462,13 @@ public final class StudyReport {
 
   /// Losses and what the trained models do, a row per variant and point of the grid.
   public List<Table> tables() {
-    return comparisons.inside().isEmpty() || comparisons.comparisons().size() > FEW
-        ? List.of(losses(), behaviour())
-        : List.of(insideTable(), losses(), behaviour());
+    int compared = comparisons.comparisons().size();
+    if (comparisons.inside().isEmpty() || compared > SOME) {
+      return List.of(losses(), behaviour());
+    }
+    return compared <= FEW
+        ? List.of(insideTable(), losses(), behaviour())
+        : List.of(losses(), behaviour(), insideTable());
   }
 
   /// The arms that have trials.

@@ -20,7 +20,7 @@ import org.junit.jupiter.api.io.TempDir;
 /// What only a process of its own can show: Ctrl-C, and a disk that takes no more.
 @EnabledOnOs(OS.LINUX)
 class ProcessTest {
-  private static final int STEPS = 300;
+  private static final int STEPS = 100;
 
   @TempDir static Path directory;
 
