@@ -40,6 +40,9 @@ public final class Attention {
   /// gates'.
   private final List<Weight> projections = new ArrayList<>();
 
+  /// Those of them that are no gate's.
+  private final List<Weight> ungatedProjections;
+
   private final Weight output;
   private final @Nullable Tensor queryBias;
   private final @Nullable Tensor keyBias;
@@ -70,6 +73,7 @@ public final class Attention {
         projections.add(weight);
       }
     }
+    this.ungatedProjections = List.copyOf(projections);
     this.output = parameters.weight(prefix + "o_proj.weight");
     this.queryBias = parameters.find(prefix + "q_proj.bias");
     this.keyBias = parameters.find(prefix + "k_proj.bias");
@@ -161,14 +165,15 @@ public final class Attention {
       @Nullable DocumentStarts documents,
       @Nullable Past past,
       Probe probe) {
-    var projected = precision.linear(xBTD, projections).iterator();
+    boolean ungated = probe.passesOverGates();
+    var projected = precision.linear(xBTD, ungated ? ungatedProjections : projections).iterator();
     var qBTNH = heads(biased(projected.next(), queryBias), config.attentionHeads());
     var kBTMH = heads(biased(projected.next(), keyBias), keyHeads(config));
     var vBTMH = heads(biased(projected.next(), valueBias), valueHeads(config));
     var switchHead = config.variant().switchHead();
     kBTMH = switchHead.keys() ? switchHead.apply(kBTMH, projected.next()) : kBTMH;
     vBTMH = switchHead.experts() > 0 ? switchHead.apply(vBTMH, projected.next()) : vBTMH;
-    var logits = gateLogits(xBTD, vBTMH, projected);
+    var logits = ungated ? Map.<GatePosition, Tensor>of() : gateLogits(xBTD, vBTMH, projected);
 
     qBTNH = gated(QUERY, qBTNH, logits, probe);
     kBTMH = gated(KEY, kBTMH, logits, probe);
@@ -221,12 +226,12 @@ public final class Attention {
   /// The logits of the gate on attention's output where attention itself can apply it, else null.
   private @Nullable Tensor fusedLogits(Map<GatePosition, Tensor> logits, Probe probe) {
     var gate = gates.get(SDPA_OUTPUT);
+    var ofGate = logits.get(SDPA_OUTPUT);
     boolean isNext =
         !config.variant().exclusive() && config.variant().nonlinearity() == SdpaNonlinearity.NONE;
-    return gate == null || !isNext
+    return gate == null || ofGate == null || !isNext
         ? null
-        : gate.sigmoidLogits(
-            Objects.requireNonNull(logits.get(SDPA_OUTPUT)), config.attentionHeads(), layer, probe);
+        : gate.sigmoidLogits(ofGate, config.attentionHeads(), layer, probe);
   }
 
   /// The scores that take attention from the keys, one per head; null for plain softmax.
@@ -262,13 +267,13 @@ public final class Attention {
         .to(yBTNH.type());
   }
 
-  /// The gated tensor, or `y` itself where there is no gate at this position.
+  /// The gated tensor, or `y` itself where there is no gate at this position, or all are passed
+  /// over.
   private Tensor gated(
       GatePosition position, Tensor y, Map<GatePosition, Tensor> logits, Probe probe) {
     var gate = gates.get(position);
-    return gate == null
-        ? y
-        : gate.apply(y, Objects.requireNonNull(logits.get(position)), layer, probe);
+    var ofGate = logits.get(position);
+    return gate == null || ofGate == null ? y : gate.apply(y, ofGate, layer, probe);
   }
 
   /// `[B, T, N·H]` as `[B, T, N, H]`.

@@ -115,6 +115,10 @@ public record GateProjection(
           Tensor.uninitialized(scores, ElementType.FLOAT32, scores.shape())
               .fill(forced.getAsDouble());
     }
+    double neutral = probe.neutralShare();
+    if (neutral > 0) {
+      scores = scores.times(1 - neutral).plus(neutral * gate.combination().neutralScore());
+    }
     if (probe.wantsGates(layer)) {
       probe.gate(layer, gate.position().word(), scores);
     }
@@ -135,9 +139,11 @@ public record GateProjection(
     return gate.sharing() == Sharing.HEAD_SHARED ? scores.mean(2) : scores;
   }
 
-  /// Whether somebody watches or forces the scores.
+  /// Whether somebody watches, forces or changes the scores.
   private boolean isProbed(int layer, Probe probe) {
-    return probe.wantsGates(layer) || probe.forcedScore(layer, gate.position().word()).isPresent();
+    return probe.wantsGates(layer)
+        || probe.neutralShare() > 0
+        || probe.forcedScore(layer, gate.position().word()).isPresent();
   }
 
   /// Each head's output times its own rows of the weight, `[B, T, logits]`.
