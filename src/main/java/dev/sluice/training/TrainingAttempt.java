@@ -229,7 +229,8 @@ final class TrainingAttempt {
         decoder,
         inputs.heldOut().windows(),
         inputs.heldOut().bytes(),
-        config.batch().separator(inputs.tokenizer()));
+        config.batch().separator(inputs.tokenizer()),
+        trainer.view(number));
   }
 
   /// What [SinkReport] measures; nothing where activations are not finite, since that run diverges
@@ -238,7 +239,7 @@ final class TrainingAttempt {
     try {
       var windows =
           SinkReport.byDocument(inputs.sinkWindows(), config.batch().separator(inputs.tokenizer()));
-      return Optional.of(SinkReport.measure(decoder, windows));
+      return Optional.of(SinkReport.measure(decoder, windows, trainer.view(number)));
     } catch (InvalidInputException _) {
       return Optional.empty();
     }
@@ -296,9 +297,14 @@ final class TrainingAttempt {
     try (var _ = Scope.withoutGradient()) {
       var exchange = trainer.exchange();
       var optimizer = trainer.optimizer();
-      var firstMoments = exchange.gathered(optimizer.firstMoments(), _ -> true);
+      var moving = Trainable.moving(config, decoder.config());
+      var firstMoments = exchange.gathered(optimizer.firstMoments(), moving);
       var secondMoments =
-          exchange.gathered(optimizer.secondMoments(), spec -> optimizer.kind().moments(spec) > 1);
+          exchange.gathered(
+              optimizer.secondMoments(),
+              name ->
+                  moving.test(name)
+                      && optimizer.kind().moments(decoder.parameters().weight(name).spec()) > 1);
       return first
           ? new TrainingCheckpoint.Snapshot(
               decoder,
