@@ -154,18 +154,19 @@ public final class Attention {
 
   /// Attends over these tokens and those before.
   ///
-  /// @param xBTD the layer's pre-normed input
+  /// @param hiddenBTD the layer's pre-normed input
   /// @param rotation of the T positions of each row; null where the layer turns nothing
   /// @param documents of which a token sees its own alone; null where each row is one document
   /// @param past the tokens before, or null when there are none
   /// @return `[B, T, D]`, to be added to the residual stream
   public Tensor forward(
-      Tensor xBTD,
+      Tensor hiddenBTD,
       @Nullable Rotation rotation,
       @Nullable DocumentStarts documents,
       @Nullable Past past,
       Probe probe) {
     boolean ungated = probe.passesOverGates();
+    var xBTD = probe.productInput(hiddenBTD);
     var projected = precision.linear(xBTD, ungated ? ungatedProjections : projections).iterator();
     var qBTNH = heads(biased(projected.next(), queryBias), config.attentionHeads());
     var kBTMH = heads(biased(projected.next(), keyBias), keyHeads(config));
@@ -205,7 +206,8 @@ public final class Attention {
     if (probe.wantsGates(layer)) {
       probe.sdpaOutput(layer, yBTNH, gatedBTNH);
     }
-    var outBTD = biased(precision.linear(joined(gatedBTNH), output), outputBias);
+    var outBTD =
+        biased(precision.linear(probe.productInput(joined(gatedBTNH)), output), outputBias);
     return joined(gated(DENSE_OUTPUT, heads(outBTD, 1), logits, probe));
   }
 

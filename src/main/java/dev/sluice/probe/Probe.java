@@ -43,6 +43,19 @@ public interface Probe {
     return 0;
   }
 
+  /// Whether [#productInput] is to be asked; products that a layer computes in one operation are
+  /// then computed one by one.
+  default boolean changesProductInputs() {
+    return false;
+  }
+
+  /// What a layer's matrix products take in place of their input `x`, `[…, features]`: of
+  /// attention's and Gated DeltaNet's projections, of experts and of feed-forward layers. Routers
+  /// and the output matrix are not asked about.
+  default Tensor productInput(Tensor x) {
+    return x;
+  }
+
   /// Whether [#gate] and [#sdpaOutput] are to be called for this layer.
   default boolean wantsGates(int layer) {
     return false;

@@ -1,5 +1,6 @@
 package dev.sluice.training;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.files.TomlFile;
 import dev.sluice.files.WholeFile;
@@ -91,7 +92,14 @@ public record RunConfig(
 
   /// The gates' names joined by `+`, or `none`.
   public String gateNames() {
-    return Gate.names(gates());
+    try {
+      return Gate.names(gates());
+    } catch (InvalidInputException e) {
+      if (start.isGiven()) { // the checkpoint is gone, and this is only what a page calls the run
+        return variation.gate();
+      }
+      throw e;
+    }
   }
 
   /// The model for a vocabulary of that size; that of the checkpoint where the training begins with

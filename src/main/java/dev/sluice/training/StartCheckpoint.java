@@ -65,7 +65,7 @@ public final class StartCheckpoint {
   /// The one that a run begins with.
   ///
   /// @throws InvalidInputException if it is not there
-  static StartCheckpoint of(RunConfig config) {
+  public static StartCheckpoint of(RunConfig config) {
     Path directory = Path.of(config.start().start());
     if (!Files.isRegularFile(directory.resolve(ModelConfig.FILE))) {
       throw new InvalidInputException(
@@ -115,7 +115,7 @@ public final class StartCheckpoint {
   /// has not.
   ///
   /// @throws InvalidInputException if a setting contradicts the checkpoint
-  DecoderConfig decoder() {
+  public DecoderConfig decoder() {
     requireNoContradiction();
     requireLength();
     requireLayers("first_token_layers", config.start().layersOfFirstToken(), true);
@@ -131,7 +131,7 @@ public final class StartCheckpoint {
   }
 
   /// The gates of the first layer with attention; of all, where they are not the checkpoint's own.
-  List<Gate> gates() {
+  public List<Gate> gates() {
     var own =
         parent.layers().stream()
             .flatMap(layer -> layer.attention().stream())
@@ -172,7 +172,7 @@ public final class StartCheckpoint {
   }
 
   /// Names of the parameters that the checkpoint has not.
-  Set<String> added(DecoderConfig changed) {
+  public Set<String> added(DecoderConfig changed) {
     Set<String> added = new LinkedHashSet<>(changed.parameters().keySet());
     added.removeAll(parent.parameters().keySet());
     return added;
@@ -354,9 +354,16 @@ public final class StartCheckpoint {
   /// The largest difference of a logit between the checkpoint's model and the one that is trained
   /// before its first step, on the same tokens.
   ///
-  /// @param decoder that [#begin] gave
   /// @param ids tokens of one sequence
-  static double differenceAtStart(Decoder decoder, Decoder parent, long[] ids) {
+  public double differenceAtStart(Precision precision, Device device, long[] ids) {
+    try (var decoder = begin(precision, device);
+        var before = parentDecoder(precision, device)) {
+      return difference(decoder, before, ids);
+    }
+  }
+
+  /// The largest difference of a logit between two models.
+  public static double difference(Decoder decoder, Decoder parent, long[] ids) {
     try (var _ = Scope.withoutGradient()) {
       var tokens = Tensor.of(ids, 1, ids.length).to(decoder.device());
       var probe = Probe.NONE;

@@ -140,7 +140,7 @@ public record StartSettings(
   }
 
   /// Whether the training begins with a checkpoint's weights.
-  boolean isGiven() {
+  public boolean isGiven() {
     return !start.isBlank();
   }
 
@@ -201,7 +201,7 @@ public record StartSettings(
   }
 
   /// Whether what was there before never moves.
-  boolean isAlwaysFrozen() {
+  public boolean isAlwaysFrozen() {
     return frozenSteps < 0;
   }
 
