@@ -111,7 +111,7 @@ public record Gate(
   }
 
   /// Whether a new gate of this kind leaves what it gates as it is, bit for bit: its scores begin
-  /// at the one that does nothing, whatever the token is.
+  /// at the one that does nothing, whatever the token is. σ itself is never one.
   public boolean beginsAsIdentity() {
     double logit =
         switch (init) {
@@ -119,7 +119,7 @@ public record Gate(
           case GateInit.Zeros() -> 0;
           case GateInit.Bias(double bias) -> bias;
         };
-    if (Double.isNaN(logit)) {
+    if (Double.isNaN(logit) || isPlainSigmoid()) {
       return false;
     }
     try (var _ = Scope.open()) {

@@ -97,13 +97,13 @@ public record GateProjection(
   }
 
   /// Gates `y`. The result has the element type that the logits have, or y's where they are
-  /// computed from y.
+  /// computed from y or attention takes the result.
   ///
   /// @param yBTNH what is gated, `[B, T, heads, head size]`
   /// @param logits as [#logits] gives them
   public Tensor apply(Tensor yBTNH, Tensor logits, int layer, Probe probe) {
     boolean ofOutput = gate.input() instanceof GateInput.HeadOutput;
-    var type = ofOutput ? yBTNH.type() : logits.type();
+    var type = ofOutput || entersAttention() ? yBTNH.type() : logits.type();
     var z = z(ofOutput ? ofOutput(yBTNH, logits) : logits, yBTNH.size(2));
     if (gate.isPlainSigmoid() && !isProbed(layer, probe)) {
       return Operations.of(yBTNH).sigmoidGate(yBTNH, z).to(type);
@@ -128,6 +128,15 @@ public record GateProjection(
           case ADDITIVE -> yBTNH.plus(scores);
         };
     return gated.to(type);
+  }
+
+  /// Whether attention takes what is gated, all of it in one element type; logits that are no
+  /// product have their own.
+  private boolean entersAttention() {
+    return switch (gate.position()) {
+      case QUERY, KEY, VALUE -> true;
+      case SDPA_OUTPUT, DENSE_OUTPUT -> false;
+    };
   }
 
   /// `[B, T, N, H]`, with sizes of 1 where scores are shared or do not depend on something.
