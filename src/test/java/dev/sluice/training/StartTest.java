@@ -28,6 +28,7 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
 import org.junit.jupiter.api.BeforeAll;
@@ -395,5 +396,29 @@ class StartTest {
       assertEquals(neutral[step], settings.neutralShare(step), 1e-12);
       assertEquals(penalty[step], settings.penaltyShare(step, STEPS), 1e-12);
     }
+  }
+
+  /// Two ranks do what one does, also when other parameters begin to move, and where most never do.
+  @ParameterizedTest
+  @CsvSource({"2,0", "2,2", "-1,1"})
+  void twoRanks(int frozen, int zero) throws Exception {
+    var config = everything("frozen_steps", frozen, "batch_size", 4, "gradient_accumulation", 1);
+    Path one = run(config, "one");
+    Path two = directory.resolve("two");
+    var shared = config.with(null, Map.of("zero", String.valueOf(zero)));
+    TwoRanks.run(
+        replicas -> {
+          var heard = new Runs.Heard();
+          return new TrainingRun(shared, two, origin(), heard, () -> false, replicas)
+              .start(corpus, BYTES);
+        });
+    for (String curve : List.of("loss", "parent_kl", "first_token_share", "gradient_norm")) {
+      assertArrayEquals(
+          RunMetrics.read(one).curve(curve).values(),
+          RunMetrics.read(two).curve(curve).values(),
+          1e-5,
+          curve);
+    }
+    TrainingCheckpoint.verify(two.resolve("checkpoints/step-00000006"));
   }
 }
