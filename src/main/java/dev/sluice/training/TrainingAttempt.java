@@ -265,7 +265,7 @@ final class TrainingAttempt {
     return directory.resolve(TrainingRun.CHECKPOINTS);
   }
 
-  /// Copies the state and lets it be written while training goes on.
+  /// Lets the state be written, from a copy while training goes on, or while it waits.
   private void save(RunRecorder recorder, @Nullable HeldOutLoss loss) throws IOException {
     long began = System.nanoTime();
     report(recorder, saver.await());
@@ -290,6 +290,9 @@ final class TrainingAttempt {
             config.checkpoints().retention().apply(checkpoints());
           }
         });
+    if (!config.checkpoints().saveWhileTraining()) {
+      report(recorder, saver.await()); // the snapshot is of the weights themselves
+    }
   }
 
   /// Everything, from all ranks, on the first; null on others.
@@ -314,7 +317,8 @@ final class TrainingAttempt {
                   number,
                   inputs.dataFingerprint(),
                   loss == null ? null : loss.nats(),
-                  guard.state()))
+                  guard.state()),
+              config.checkpoints().saveWhileTraining())
           : null;
     }
   }

@@ -73,7 +73,8 @@ final class TrainingCheckpoint {
 
   private TrainingCheckpoint() {}
 
-  /// A copy of all that a checkpoint holds, on the CPU: once it is taken, training may go on.
+  /// All that a checkpoint holds, on the CPU: where it is a copy, training may go on once it is
+  /// taken; else it has to wait until the snapshot is closed.
   static final class Snapshot implements AutoCloseable {
     private final DecoderConfig config;
     private final State state;
@@ -83,21 +84,31 @@ final class TrainingCheckpoint {
 
     /// @param first moments of all parameters by name
     /// @param second likewise
-    Snapshot(Decoder decoder, Map<String, Tensor> first, Map<String, Tensor> second, State state) {
+    /// @param copied whether training is to go on
+    Snapshot(
+        Decoder decoder,
+        Map<String, Tensor> first,
+        Map<String, Tensor> second,
+        State state,
+        boolean copied) {
       try (var _ = Scope.withoutGradient()) {
         this.config = decoder.config();
         this.state = state;
-        this.weights = copies(ModelDirectory.packed(decoder));
-        this.firstMoments = copies(first);
-        this.secondMoments = copies(second);
+        this.weights = held(ModelDirectory.packed(decoder), copied);
+        this.firstMoments = held(first, copied);
+        this.secondMoments = held(second, copied);
       }
     }
 
-    private static Map<String, Tensor> copies(Map<String, Tensor> tensors) {
+    private static Map<String, Tensor> held(Map<String, Tensor> tensors, boolean copied) {
       Map<String, Tensor> copies = new LinkedHashMap<>();
       tensors.forEach(
           (name, tensor) -> {
             var here = tensor.to(Device.CPU).contiguous();
+            if (!copied) {
+              copies.put(name, here.retain());
+              return;
+            }
             var copy = Tensor.uninitialized(here, ElementType.FLOAT32, here.shape());
             copy.memory().copyFrom(here.memory());
             copies.put(name, copy.retain());

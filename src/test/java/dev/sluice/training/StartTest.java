@@ -132,7 +132,8 @@ class StartTest {
     var config =
         switch (kind) {
           case "first frozen" -> everything();
-          case "always frozen" -> everything("frozen_steps", -1, "precision", "bfloat16");
+          case "always frozen" ->
+              everything("frozen_steps", -1, "precision", "bfloat16", "save_while_training", false);
           case "masked" -> everything("document_mask", true, "parent_kl_direction", "from-model");
           default -> throw new IllegalArgumentException(kind);
         };
