@@ -53,6 +53,7 @@ class ArchitectureTest {
           "training",
           "report",
           "study",
+          "retrofit",
           "pages",
           "watch",
           "cli");

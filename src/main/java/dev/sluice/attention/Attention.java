@@ -40,6 +40,9 @@ public final class Attention {
   /// gates'.
   private final List<Weight> projections = new ArrayList<>();
 
+  /// Those of them that are no gate's.
+  private final List<Weight> ungatedProjections;
+
   private final Weight output;
   private final @Nullable Tensor queryBias;
   private final @Nullable Tensor keyBias;
@@ -70,6 +73,7 @@ public final class Attention {
         projections.add(weight);
       }
     }
+    this.ungatedProjections = List.copyOf(projections);
     this.output = parameters.weight(prefix + "o_proj.weight");
     this.queryBias = parameters.find(prefix + "q_proj.bias");
     this.keyBias = parameters.find(prefix + "k_proj.bias");
@@ -150,25 +154,27 @@ public final class Attention {
 
   /// Attends over these tokens and those before.
   ///
-  /// @param xBTD the layer's pre-normed input
+  /// @param hiddenBTD the layer's pre-normed input
   /// @param rotation of the T positions of each row; null where the layer turns nothing
   /// @param documents of which a token sees its own alone; null where each row is one document
   /// @param past the tokens before, or null when there are none
   /// @return `[B, T, D]`, to be added to the residual stream
   public Tensor forward(
-      Tensor xBTD,
+      Tensor hiddenBTD,
       @Nullable Rotation rotation,
       @Nullable DocumentStarts documents,
       @Nullable Past past,
       Probe probe) {
-    var projected = precision.linear(xBTD, projections).iterator();
+    boolean ungated = probe.passesOverGates();
+    var xBTD = probe.productInput(hiddenBTD);
+    var projected = precision.linear(xBTD, ungated ? ungatedProjections : projections).iterator();
     var qBTNH = heads(biased(projected.next(), queryBias), config.attentionHeads());
     var kBTMH = heads(biased(projected.next(), keyBias), keyHeads(config));
     var vBTMH = heads(biased(projected.next(), valueBias), valueHeads(config));
     var switchHead = config.variant().switchHead();
     kBTMH = switchHead.keys() ? switchHead.apply(kBTMH, projected.next()) : kBTMH;
     vBTMH = switchHead.experts() > 0 ? switchHead.apply(vBTMH, projected.next()) : vBTMH;
-    var logits = gateLogits(xBTD, vBTMH, projected);
+    var logits = ungated ? Map.<GatePosition, Tensor>of() : gateLogits(xBTD, vBTMH, projected);
 
     qBTNH = gated(QUERY, qBTNH, logits, probe);
     kBTMH = gated(KEY, kBTMH, logits, probe);
@@ -200,7 +206,8 @@ public final class Attention {
     if (probe.wantsGates(layer)) {
       probe.sdpaOutput(layer, yBTNH, gatedBTNH);
     }
-    var outBTD = biased(precision.linear(joined(gatedBTNH), output), outputBias);
+    var outBTD =
+        biased(precision.linear(probe.productInput(joined(gatedBTNH)), output), outputBias);
     return joined(gated(DENSE_OUTPUT, heads(outBTD, 1), logits, probe));
   }
 
@@ -221,12 +228,12 @@ public final class Attention {
   /// The logits of the gate on attention's output where attention itself can apply it, else null.
   private @Nullable Tensor fusedLogits(Map<GatePosition, Tensor> logits, Probe probe) {
     var gate = gates.get(SDPA_OUTPUT);
+    var ofGate = logits.get(SDPA_OUTPUT);
     boolean isNext =
         !config.variant().exclusive() && config.variant().nonlinearity() == SdpaNonlinearity.NONE;
-    return gate == null || !isNext
+    return gate == null || ofGate == null || !isNext
         ? null
-        : gate.sigmoidLogits(
-            Objects.requireNonNull(logits.get(SDPA_OUTPUT)), config.attentionHeads(), layer, probe);
+        : gate.sigmoidLogits(ofGate, config.attentionHeads(), layer, probe);
   }
 
   /// The scores that take attention from the keys, one per head; null for plain softmax.
@@ -262,13 +269,13 @@ public final class Attention {
         .to(yBTNH.type());
   }
 
-  /// The gated tensor, or `y` itself where there is no gate at this position.
+  /// The gated tensor, or `y` itself where there is no gate at this position, or all are passed
+  /// over.
   private Tensor gated(
       GatePosition position, Tensor y, Map<GatePosition, Tensor> logits, Probe probe) {
     var gate = gates.get(position);
-    return gate == null
-        ? y
-        : gate.apply(y, Objects.requireNonNull(logits.get(position)), layer, probe);
+    var ofGate = logits.get(position);
+    return gate == null || ofGate == null ? y : gate.apply(y, ofGate, layer, probe);
   }
 
   /// `[B, T, N·H]` as `[B, T, N, H]`.

@@ -44,6 +44,13 @@ final class ScaledDotProductAttention {
       Probe probe) {
     var operations = Operations.of(qBTNH);
     boolean watched = probe.wantsAttention(layer);
+    if (past == null && !watched && probe.wantsFirstTokenShare(layer)) {
+      var both =
+          operations.attentionWithFirstToken(
+              qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window, documents);
+      probe.firstTokenShare(layer, both.shareBTN());
+      return both.yBTNH();
+    }
     if (past == null && !watched) {
       return operations.attention(qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window, documents);
     }

@@ -40,6 +40,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       WatchCommand.class,
       VerifyCommand.class,
       InspectCommand.class,
+      RetrofitCommand.class,
       GenerateCommand.class,
       ConvertCommand.class,
       ParityCommand.class,
@@ -56,6 +57,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       "  ./sluice train --data book.txt --gate sdpa-headwise --steps 500",
       "  ./sluice watch runs/NAME",
       "  ./sluice inspect runs/NAME --data book.txt",
+      "  ./sluice retrofit runs/NAME --gate sdpa-headwise --control",
       "  ./sluice generate runs/NAME --prompt \"It was\"",
       "  ./sluice COMMAND --help"
     })
@@ -137,6 +139,9 @@ public final class Main implements Runnable {
       case "study" ->
           SettingFlags.addTo(
               commandLine, "study", StudyCommand.defaults(), Set.of("gate", "match_parameters"));
+      case "retrofit" ->
+          SettingFlags.addTo(
+              commandLine, "retrofit", RetrofitCommand.defaults(), RetrofitCommand.decided());
       case "plan" ->
           SettingFlags.addTo(commandLine, "plan", PlanCommand.defaults(), PlanCommand.others());
       default -> {}

@@ -113,10 +113,6 @@ final class StudyCommand implements Callable<Integer> {
   /// docs/decisions/0019.
   static RunConfig madeTask() {
     Map<String, String> settings = new HashMap<>();
-    settings.put("data", BigramBackcopy.NAME);
-    settings.put("windows", WindowRule.DOCUMENTS.word());
-    settings.put("sequence_length", "128");
-    settings.put("batch_size", "16");
     settings.put("layers", "2");
     settings.put("attention_heads", "1");
     settings.put("key_value_heads", "1");
@@ -124,6 +120,16 @@ final class StudyCommand implements Callable<Integer> {
     settings.put("intermediate_size", "8");
     settings.put("qk_norm", "false");
     settings.put("tie_word_embeddings", "false");
+    return madeText().with(null, settings);
+  }
+
+  /// The made task's text and training, for a model of any shape.
+  private static RunConfig madeText() {
+    Map<String, String> settings = new HashMap<>();
+    settings.put("data", BigramBackcopy.NAME);
+    settings.put("windows", WindowRule.DOCUMENTS.word());
+    settings.put("sequence_length", "128");
+    settings.put("batch_size", "16");
     settings.put("steps", "1000");
     settings.put("schedule", "wsd");
     settings.put("warmup_steps", "50");
@@ -264,8 +270,10 @@ final class StudyCommand implements Callable<Integer> {
       return StudyFile.read(file, defaults(), flags, seeds, matching, points());
     }
     boolean made = table == null && !flags.containsKey("data");
-    var base = (made ? madeTask() : defaults()).with(null, flags);
-    var matched = made ? Matching.NONE : Matching.PARAMETERS;
+    boolean begun = flags.containsKey("start");
+    var text = begun ? madeText() : madeTask();
+    var base = (made ? text : defaults()).with(null, flags).pinned();
+    var matched = made ? Matching.NONE : Matching.usual(base);
     int trials = made ? SEEDS_OF_MADE_TASK : 2;
     return new Study(
         base,

@@ -1,6 +1,7 @@
 package dev.sluice.decoder;
 
 import dev.sluice.attention.RotaryEmbedding;
+import dev.sluice.operations.DistilledLoss;
 import dev.sluice.operations.DocumentStarts;
 import dev.sluice.operations.Operations;
 import dev.sluice.operations.Precision;
@@ -87,10 +88,32 @@ public final class Decoder implements AutoCloseable {
   /// initializer_range²), norms one.
   public static Decoder initialize(
       DecoderConfig config, Precision precision, Device device, long seed) {
+    return initialize(config, precision, device, seed, Map.of());
+  }
+
+  /// The same with weights that are there already, such as those of a model to which something is
+  /// added.
+  ///
+  /// @param given float32 by name, of the declared shapes, on `device`; what is not among them is
+  ///   new
+  /// @throws IllegalArgumentException if one is given that the model does not have
+  public static Decoder initialize(
+      DecoderConfig config,
+      Precision precision,
+      Device device,
+      long seed,
+      Map<String, Tensor> given) {
     Map<String, Tensor> tensors = new LinkedHashMap<>();
     try (var _ = Scope.open()) {
       var declared = config.parameters();
-      declared.forEach((name, spec) -> tensors.put(name, initial(config, name, spec, seed)));
+      if (!declared.keySet().containsAll(given.keySet())) {
+        throw new IllegalArgumentException("weights that the model does not have: " + given);
+      }
+      declared.forEach(
+          (name, spec) -> {
+            var there = given.get(name);
+            tensors.put(name, there == null ? initial(config, name, spec, seed) : there);
+          });
       tensors.replaceAll((_, tensor) -> tensor.to(device));
       var parameters = new Parameters(declared, tensors);
       parameters.requireGradients(true);
@@ -221,9 +244,11 @@ public final class Decoder implements AutoCloseable {
   ///
   /// @param crossEntropy mean next-token cross-entropy in nats
   /// @param zLoss what was added of it, or null for nothing
+  /// @param divergence from another model's answers in nats, or null where there is none
   /// @param total what is to be minimised: all of it, with the losses that balance experts, where
   ///   there are any
-  public record Loss(Tensor crossEntropy, @Nullable Tensor zLoss, Tensor total) {}
+  public record Loss(
+      Tensor crossEntropy, @Nullable Tensor zLoss, @Nullable Tensor divergence, Tensor total) {}
 
   /// Mean next-token cross-entropy in nats.
   ///
@@ -244,16 +269,70 @@ public final class Decoder implements AutoCloseable {
       @Nullable DocumentStarts documents,
       ExpertLoad load,
       double zLoss) {
+    return loss(idsBT, targetsBT, documents, load, Probe.NONE, zLoss);
+  }
+
+  /// The same where a probe watches the pass.
+  public Loss loss(
+      Tensor idsBT,
+      Tensor targetsBT,
+      @Nullable DocumentStarts documents,
+      ExpertLoad load,
+      Probe probe,
+      double zLoss) {
     try (var scope = Scope.open()) {
-      var hidden = hiddenStates(idsBT, documents, null, Probe.NONE, load);
+      var hidden = hiddenStates(idsBT, documents, null, probe, load);
       var loss =
           Operations.of(hidden)
               .nextTokenLoss(hidden, head(), targetsBT, precision.elementType(), zLoss);
-      var balance = load.takeLoss();
-      return new Loss(
-          scope.keep(loss.crossEntropy()),
-          loss.zLoss() == null ? null : scope.keep(loss.zLoss()),
-          scope.keep(balance == null ? loss.total() : loss.total().plus(balance)));
+      return kept(scope, loss.crossEntropy(), loss.zLoss(), null, loss.total(), load);
+    }
+  }
+
+  /// The same together with the divergence from another model's answers.
+  ///
+  /// @param teacher the other model's answers to `idsBT`
+  /// @param shares what each part counts
+  public Loss distilledLoss(
+      Tensor idsBT,
+      Tensor targetsBT,
+      @Nullable DocumentStarts documents,
+      ExpertLoad load,
+      Probe probe,
+      DistilledLoss.Teacher teacher,
+      DistilledLoss.Shares shares) {
+    try (var scope = Scope.open()) {
+      var hidden = hiddenStates(idsBT, documents, null, probe, load);
+      var loss =
+          Operations.of(hidden)
+              .distilledLoss(hidden, head(), targetsBT, teacher, precision.elementType(), shares);
+      return kept(scope, loss.crossEntropy(), loss.zLoss(), loss.divergence(), loss.total(), load);
+    }
+  }
+
+  private static Loss kept(
+      Scope scope,
+      Tensor crossEntropy,
+      @Nullable Tensor zLoss,
+      @Nullable Tensor divergence,
+      Tensor total,
+      ExpertLoad load) {
+    var balance = load.takeLoss();
+    return new Loss(
+        scope.keep(crossEntropy),
+        zLoss == null ? null : scope.keep(zLoss),
+        divergence == null ? null : scope.keep(divergence),
+        scope.keep(balance == null ? total : total.plus(balance)));
+  }
+
+  /// This model's answers for another one to learn from.
+  ///
+  /// @param documents as in [#hiddenStatesByDocument]
+  public DistilledLoss.Teacher teach(
+      Tensor idsBT, @Nullable DocumentStarts documents, Probe probe) {
+    try (var scope = Scope.withoutGradient()) {
+      return new DistilledLoss.Teacher(
+          scope.keep(hiddenStatesByDocument(idsBT, documents, probe)), head());
     }
   }
 

@@ -69,7 +69,7 @@ final class DecoderBlock {
     probe.residual(layer, before.sumBTD());
     var attendedBTD = mixer.forward(before.normedBTD(), rotation, documents, past, probe);
     var between = feedForwardNorm.apply(before.sumBTD(), added(attendedBTD, attentionOutputNorm));
-    var fedBTD = feedForward.forward(between.normedBTD(), load);
+    var fedBTD = feedForward.forward(between.normedBTD(), load, probe);
     return new Residual(between.sumBTD(), added(fedBTD, feedForwardOutputNorm));
   }
 

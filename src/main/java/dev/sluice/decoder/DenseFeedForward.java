@@ -1,6 +1,7 @@
 package dev.sluice.decoder;
 
 import dev.sluice.operations.Precision;
+import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Tensor;
 import java.util.List;
@@ -17,7 +18,7 @@ final class DenseFeedForward implements FeedForward {
   }
 
   @Override
-  public Tensor forward(Tensor xBTD, @Nullable ExpertLoad load) {
-    return unit.forward(xBTD);
+  public Tensor forward(Tensor xBTD, @Nullable ExpertLoad load, Probe probe) {
+    return unit.forward(xBTD, probe);
   }
 }

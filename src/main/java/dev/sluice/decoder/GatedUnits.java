@@ -3,6 +3,7 @@ package dev.sluice.decoder;
 import dev.sluice.operations.Operations;
 import dev.sluice.operations.Precision;
 import dev.sluice.operations.SwiGlu;
+import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Parameters;
@@ -56,23 +57,25 @@ final class GatedUnits {
   ///
   /// @param x `[…, D]`
   /// @return of x's shape and the precision's element type
-  Tensor forward(Tensor x) {
-    return isSwiGlu
+  Tensor forward(Tensor x, Probe probe) {
+    return isSwiGlu && !probe.changesProductInputs()
         ? Operations.of(x).swiGlu(x, weights.getFirst(), precision)
-        : composed(x, weights.getFirst(), biases.getFirst());
+        : composed(x, weights.getFirst(), biases.getFirst(), probe);
   }
 
   /// What each unit makes of its group of rows.
   ///
   /// @param x `[rows, D]`
   /// @param starts where each unit's rows start, and behind them how many rows there are
-  Tensor forward(Tensor x, long[] starts) {
-    return isSwiGlu ? Operations.of(x).swiGlu(x, starts, weights, precision) : composed(x, starts);
+  Tensor forward(Tensor x, long[] starts, Probe probe) {
+    return isSwiGlu && !probe.changesProductInputs()
+        ? Operations.of(x).swiGlu(x, starts, weights, precision)
+        : composed(x, starts, probe);
   }
 
   /// Where a backward pass is recorded, units without rows take part, so that it gives all weights
   /// gradients.
-  private Tensor composed(Tensor x, long[] starts) {
+  private Tensor composed(Tensor x, long[] starts, Probe probe) {
     var all = weights.stream().map(unit -> unit.gate().leaf()).toList();
     boolean recording = FusedOp.recording(List.of(x), all);
     var parts = new ArrayList<Tensor>();
@@ -80,17 +83,18 @@ final class GatedUnits {
       long rows = starts[unit + 1] - starts[unit];
       if (rows > 0 || recording) {
         var ofUnit = x.narrow(0, starts[unit], rows);
-        parts.add(composed(ofUnit, weights.get(unit), biases.get(unit)));
+        parts.add(composed(ofUnit, weights.get(unit), biases.get(unit), probe));
       }
     }
     return Tensor.concatenate(parts, 0);
   }
 
-  private Tensor composed(Tensor x, SwiGlu.Weights unit, Biases added) {
-    var products = precision.linear(x, List.of(unit.gate(), unit.up()));
+  private Tensor composed(Tensor x, SwiGlu.Weights unit, Biases added, Probe probe) {
+    var products = precision.linear(probe.productInput(x), List.of(unit.gate(), unit.up()));
     var inner =
         glu.of(biased(products.getFirst(), added.gate), biased(products.getLast(), added.up));
-    return biased(precision.linear(inner, unit.down()), added.down).to(precision.elementType());
+    return biased(precision.linear(probe.productInput(inner), unit.down()), added.down)
+        .to(precision.elementType());
   }
 
   /// In float32, as the bias is, where there is one.

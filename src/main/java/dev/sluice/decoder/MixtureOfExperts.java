@@ -1,6 +1,7 @@
 package dev.sluice.decoder;
 
 import dev.sluice.operations.Precision;
+import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Parameters;
@@ -54,7 +55,7 @@ final class MixtureOfExperts implements FeedForward {
   }
 
   @Override
-  public Tensor forward(Tensor xBTD, @Nullable ExpertLoad load) {
+  public Tensor forward(Tensor xBTD, @Nullable ExpertLoad load, Probe probe) {
     long width = xBTD.size(-1);
     long tokens = xBTD.elements() / width;
     var x = xBTD.reshape(tokens, width);
@@ -66,7 +67,7 @@ final class MixtureOfExperts implements FeedForward {
     }
 
     var xByExpert = dispatched(x, routing);
-    var yByExpert = units.forward(xByExpert, routing.starts);
+    var yByExpert = units.forward(xByExpert, routing.starts, probe);
 
     long k = experts.perToken();
     var yTKD = returned(yByExpert, routing).reshape(tokens, k, width);
@@ -76,7 +77,7 @@ final class MixtureOfExperts implements FeedForward {
             .rows(indices(routing.score, x))
             .reshape(tokens, k, 1);
     var chosen = yTKD.times(experts.router().weights(chosenTK1)).mean(1).reshape(xBTD.shape());
-    return withShared(xBTD, chosen).to(precision.elementType());
+    return withShared(xBTD, chosen, probe).to(precision.elementType());
   }
 
   private Tensor biased(Tensor logitsTE) {
@@ -89,11 +90,11 @@ final class MixtureOfExperts implements FeedForward {
     return (selectionBias == null ? scores : scores.plus(selectionBias.detach())).floats();
   }
 
-  private Tensor withShared(Tensor xBTD, Tensor chosenBTD) {
+  private Tensor withShared(Tensor xBTD, Tensor chosenBTD, Probe probe) {
     if (shared == null) {
       return chosenBTD;
     }
-    var ofAllBTD = shared.forward(xBTD).to(ElementType.FLOAT32);
+    var ofAllBTD = shared.forward(xBTD, probe).to(ElementType.FLOAT32);
     return gated(xBTD, ofAllBTD).plus(chosenBTD);
   }
 

@@ -67,14 +67,14 @@ public final class GatedDeltaNet {
   /// @return `[B, T, D]`, to be added to the residual stream
   public Tensor forward(
       Tensor xBTD, @Nullable DocumentStarts documents, @Nullable Past past, Probe probe) {
-    var projected = precision.linear(xBTD, projections);
+    var projected = precision.linear(probe.productInput(xBTD), projections);
     var mixed = convolved(projected.get(0), documents, past);
     var rates = DeltaRates.of(projected.get(3), projected.get(2), logA, bias);
     var yBTNV = remembered(mixed, rates, documents, past, probe);
     var zBTNV = projected.get(1).reshape(yBTNV.shape());
     var gated = Operations.of(yBTNV).gatedHeadNorm(yBTNV, zBTNV, norm, config.rmsNormEps());
-    return precision.linear(
-        gated.reshape(xBTD.size(0), xBTD.size(1), config.resultWidth()), output);
+    var joined = gated.reshape(xBTD.size(0), xBTD.size(1), config.resultWidth());
+    return precision.linear(probe.productInput(joined), output);
   }
 
   private Tensor convolved(Tensor xBTC, @Nullable DocumentStarts documents, @Nullable Past past) {

@@ -2,7 +2,6 @@ package dev.sluice.distributed;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.tensor.FusedOp;
-import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.ProcessGroup.Work;
 import dev.sluice.tensor.Scope;
@@ -183,6 +182,14 @@ public final class GradientExchange {
     return buckets == null || buckets.isEmpty() ? 0 : (double) sentEarly / buckets.size();
   }
 
+  /// Call when backward passes will add to other gradients than before: the next one is again the
+  /// first.
+  public void planAnew() {
+    buckets = null;
+    contributions.clear();
+    bucketOf.clear();
+  }
+
   /// Call before the backward pass whose gradients are then whole: that of the last micro-batch.
   public void begin() {
     if (replicas.size() == 1) {
@@ -359,7 +366,7 @@ public final class GradientExchange {
   ///
   /// @param owned float32, of the parameters' shapes
   /// @param exists which parameters have such a state, on whatever rank
-  public Map<String, Tensor> gathered(Map<String, Tensor> owned, Predicate<ParameterSpec> exists) {
+  public Map<String, Tensor> gathered(Map<String, Tensor> owned, Predicate<String> exists) {
     if (zero == 0) {
       return owned;
     }
@@ -368,7 +375,7 @@ public final class GradientExchange {
         .all()
         .forEach(
             (name, parameter) -> {
-              if (!exists.test(parameters.weight(name).spec())) {
+              if (!exists.test(name)) {
                 return;
               }
               int owner = owner(name);

@@ -49,7 +49,13 @@ public record HeldOutLoss(double totalNats, long tokens, long bytes) {
   ///   sees its whole window
   public static HeldOutLoss measure(
       Decoder decoder, List<long[]> windows, long bytes, OptionalInt separator) {
-    return measure(decoder, windows, bytes, BATCH_SIZE, separator, Probe.NONE);
+    return measure(decoder, windows, bytes, separator, Probe.NONE);
+  }
+
+  /// The same with a probe, which may change what gates do.
+  public static HeldOutLoss measure(
+      Decoder decoder, List<long[]> windows, long bytes, OptionalInt separator, Probe probe) {
+    return measure(decoder, windows, bytes, BATCH_SIZE, separator, probe);
   }
 
   /// Predicts the tokens 1 … T of every window, each from those before it in the same window.

@@ -5,5 +5,13 @@ public enum Combination {
   /// y′ = y ⊙ score.
   MULTIPLICATIVE,
   /// y′ = y + score.
-  ADDITIVE
+  ADDITIVE;
+
+  /// The score that leaves y as it is.
+  public double neutralScore() {
+    return switch (this) {
+      case MULTIPLICATIVE -> 1;
+      case ADDITIVE -> 0;
+    };
+  }
 }

@@ -3,6 +3,8 @@ package dev.sluice.gate;
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.settings.Settings;
+import dev.sluice.tensor.Scope;
+import dev.sluice.tensor.Tensor;
 import java.util.List;
 import java.util.Locale;
 import java.util.regex.Matcher;
@@ -106,6 +108,41 @@ public record Gate(
     return isPlainSigmoid()
         && position == GatePosition.SDPA_OUTPUT
         && !(input instanceof GateInput.HeadOutput);
+  }
+
+  /// Whether a new gate of this kind leaves what it gates as it is, bit for bit: its scores begin
+  /// at the one that does nothing, whatever the token is. σ itself is never one.
+  public boolean beginsAsIdentity() {
+    double logit =
+        switch (init) {
+          case GateInit.Normal() -> input instanceof GateInput.None ? 0 : Double.NaN;
+          case GateInit.Zeros() -> 0;
+          case GateInit.Bias(double bias) -> bias;
+        };
+    if (Double.isNaN(logit) || isPlainSigmoid()) {
+      return false;
+    }
+    try (var _ = Scope.open()) {
+      var score = activation.scores(Tensor.of(new float[] {(float) logit}, 1));
+      return score.item() == combination.neutralScore();
+    }
+  }
+
+  /// The gate of this name as it is added to a trained model. Where the name says nothing of how
+  /// its weights start they start at zero, and where it says nothing of the activation either and
+  /// the gate multiplies, that is 2σ: so that it begins as if it were not there. What the name says
+  /// stays.
+  public Gate asAdded() {
+    var starting =
+        init instanceof GateInit.Normal && !(input instanceof GateInput.None)
+            ? with(new GateInit.Zeros())
+            : this;
+    return !starting.beginsAsIdentity()
+            && activation instanceof Activation.Sigmoid
+            && combination == Combination.MULTIPLICATIVE
+            && !(init instanceof GateInit.Bias)
+        ? starting.with(new Activation.ScaledSigmoid(2))
+        : starting;
   }
 
   /// How many logits a token has, for a gated tensor of `heads` heads of `headSize` (the dense

@@ -97,13 +97,13 @@ public record GateProjection(
   }
 
   /// Gates `y`. The result has the element type that the logits have, or y's where they are
-  /// computed from y.
+  /// computed from y or attention takes the result.
   ///
   /// @param yBTNH what is gated, `[B, T, heads, head size]`
   /// @param logits as [#logits] gives them
   public Tensor apply(Tensor yBTNH, Tensor logits, int layer, Probe probe) {
     boolean ofOutput = gate.input() instanceof GateInput.HeadOutput;
-    var type = ofOutput ? yBTNH.type() : logits.type();
+    var type = ofOutput || entersAttention() ? yBTNH.type() : logits.type();
     var z = z(ofOutput ? ofOutput(yBTNH, logits) : logits, yBTNH.size(2));
     if (gate.isPlainSigmoid() && !isProbed(layer, probe)) {
       return Operations.of(yBTNH).sigmoidGate(yBTNH, z).to(type);
@@ -114,6 +114,10 @@ public record GateProjection(
       scores =
           Tensor.uninitialized(scores, ElementType.FLOAT32, scores.shape())
               .fill(forced.getAsDouble());
+    }
+    double neutral = probe.neutralShare();
+    if (neutral > 0) {
+      scores = scores.times(1 - neutral).plus(neutral * gate.combination().neutralScore());
     }
     if (probe.wantsGates(layer)) {
       probe.gate(layer, gate.position().word(), scores);
@@ -126,6 +130,15 @@ public record GateProjection(
     return gated.to(type);
   }
 
+  /// Whether attention takes what is gated, all of it in one element type; logits that are no
+  /// product have their own.
+  private boolean entersAttention() {
+    return switch (gate.position()) {
+      case QUERY, KEY, VALUE -> true;
+      case SDPA_OUTPUT, DENSE_OUTPUT -> false;
+    };
+  }
+
   /// `[B, T, N, H]`, with sizes of 1 where scores are shared or do not depend on something.
   private Tensor scores(Tensor z) {
     var scores = gate.activation().scores(z);
@@ -135,9 +148,11 @@ public record GateProjection(
     return gate.sharing() == Sharing.HEAD_SHARED ? scores.mean(2) : scores;
   }
 
-  /// Whether somebody watches or forces the scores.
+  /// Whether somebody watches, forces or changes the scores.
   private boolean isProbed(int layer, Probe probe) {
-    return probe.wantsGates(layer) || probe.forcedScore(layer, gate.position().word()).isPresent();
+    return probe.wantsGates(layer)
+        || probe.neutralShare() > 0
+        || probe.forcedScore(layer, gate.position().word()).isPresent();
   }
 
   /// Each head's output times its own rows of the weight, `[B, T, logits]`.

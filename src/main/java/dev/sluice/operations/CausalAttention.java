@@ -42,7 +42,11 @@ final class CausalAttention {
   ///
   /// @param yBTNH of the queries' element type, gated where there is a gate
   /// @param logSumExpBMTG float32; G = N / M query heads share a key and value head
-  record Attended(Tensor yBTNH, Tensor logSumExpBMTG) {}
+  record Attended(Tensor yBTNH, Tensor logSumExpBMTG) {
+    Tensor logSumExpBTN() {
+      return logSumExpBMTG.transpose(1, 2).reshape(yBTNH.size(0), yBTNH.size(1), yBTNH.size(2));
+    }
+  }
 
   /// Rows of a tile, about.
   private static final int ROWS = 192;
@@ -130,11 +134,9 @@ final class CausalAttention {
 
   /// What the sinks leave of attention without them: y · σ(LSE − s), since exp(LSE) / (exp(LSE) +
   /// exp(s)) of the weight stays with the keys.
-  private static Tensor drained(Attended attended, Tensor sinksN) {
+  static Tensor drained(Attended attended, Tensor sinksN) {
     var y = attended.yBTNH();
-    var logSumExpBTN =
-        attended.logSumExpBMTG().transpose(1, 2).reshape(y.size(0), y.size(1), y.size(2));
-    return SigmoidGate.apply(y, logSumExpBTN.minus(sinksN)).to(y.type());
+    return SigmoidGate.apply(y, attended.logSumExpBTN().minus(sinksN)).to(y.type());
   }
 
   /// Attends over whole sequences, without sinks.

@@ -37,6 +37,17 @@ class ComposedOperations implements Operations {
   }
 
   @Override
+  public DistilledLoss distilledLoss(
+      Tensor hidden,
+      Weight head,
+      Tensor targets,
+      DistilledLoss.Teacher teacher,
+      ElementType type,
+      DistilledLoss.Shares shares) {
+    return DistilledLoss.composed(hidden, head, targets, teacher, type, shares);
+  }
+
+  @Override
   public Tensor sigmoidGate(Tensor yBTNH, Tensor logits) {
     return SigmoidGate.composed(yBTNH, logits);
   }
@@ -58,6 +69,18 @@ class ComposedOperations implements Operations {
       @Nullable DocumentStarts documents) {
     var yBTNH = ComposedAttention.apply(qBTNH, kBTMH, vBTMH, sinksN, window, documents);
     return gateLogits == null ? yBTNH : sigmoidGate(yBTNH, gateLogits);
+  }
+
+  @Override
+  public FirstTokenShare attentionWithFirstToken(
+      Tensor qBTNH,
+      Tensor kBTMH,
+      Tensor vBTMH,
+      @Nullable Tensor sinksN,
+      @Nullable Tensor gateLogits,
+      int window,
+      @Nullable DocumentStarts documents) {
+    return FirstTokenShare.composed(qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window, documents);
   }
 
   @Override

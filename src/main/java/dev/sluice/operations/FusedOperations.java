@@ -41,6 +41,17 @@ final class FusedOperations implements Operations {
   }
 
   @Override
+  public DistilledLoss distilledLoss(
+      Tensor hidden,
+      Weight head,
+      Tensor targets,
+      DistilledLoss.Teacher teacher,
+      ElementType type,
+      DistilledLoss.Shares shares) {
+    return DistilledLoss.apply(hidden, head, targets, teacher, type, shares);
+  }
+
+  @Override
   public Tensor sigmoidGate(Tensor yBTNH, Tensor logits) {
     return SigmoidGate.apply(yBTNH, logits);
   }
@@ -61,6 +72,18 @@ final class FusedOperations implements Operations {
       int window,
       @Nullable DocumentStarts documents) {
     return CausalAttention.apply(qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window, documents);
+  }
+
+  @Override
+  public FirstTokenShare attentionWithFirstToken(
+      Tensor qBTNH,
+      Tensor kBTMH,
+      Tensor vBTMH,
+      @Nullable Tensor sinksN,
+      @Nullable Tensor gateLogits,
+      int window,
+      @Nullable DocumentStarts documents) {
+    return FirstTokenShare.apply(qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window, documents);
   }
 
   @Override

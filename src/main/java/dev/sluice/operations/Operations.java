@@ -69,6 +69,17 @@ public interface Operations {
   NextTokenLoss nextTokenLoss(
       Tensor hidden, Weight head, Tensor targets, ElementType type, double zLoss);
 
+  /// The same with the divergence from another model's answers, see [DistilledLoss].
+  ///
+  /// @param shares what each part counts, the z-loss among them
+  DistilledLoss distilledLoss(
+      Tensor hidden,
+      Weight head,
+      Tensor targets,
+      DistilledLoss.Teacher teacher,
+      ElementType type,
+      DistilledLoss.Shares shares);
+
   // ---------------------------------------------------------------- of attention and gates
 
   /// y ⊙ σ(z).
@@ -96,6 +107,17 @@ public interface Operations {
   /// @param documents of which a query sees its own alone; null where each row is one document
   /// @return `[B, T, N, H]`
   Tensor attention(
+      Tensor qBTNH,
+      Tensor kBTMH,
+      Tensor vBTMH,
+      @Nullable Tensor sinksN,
+      @Nullable Tensor gateLogits,
+      int window,
+      @Nullable DocumentStarts documents);
+
+  /// [#attention], and how much of its attention each query gives to the first token, see
+  /// [FirstTokenShare].
+  FirstTokenShare attentionWithFirstToken(
       Tensor qBTNH,
       Tensor kBTMH,
       Tensor vBTMH,

@@ -10,7 +10,7 @@ import java.util.Map;
 import java.util.function.Predicate;
 
 /// Moves a model's parameters along their gradients, and owns the state that this takes.
-public sealed interface Optimizer extends AutoCloseable permits AdamW, Muon {
+public sealed interface Optimizer extends AutoCloseable permits AdamW, Muon, OldAndNew {
   /// Which there are.
   enum Kind {
     ADAMW,

@@ -22,6 +22,40 @@ public interface Probe {
   /// blocks of a pass come in order; the last ends with the last query.
   default void attention(int layer, int firstQuery, Tensor weightsBNRS) {}
 
+  /// Whether [#firstTokenShare] is to be called for this layer.
+  default boolean wantsFirstTokenShare(int layer) {
+    return false;
+  }
+
+  /// The share of its attention that each query gives to the first token of its row or document,
+  /// `[B, T, N]`, float32, with gradients where they are recorded.
+  default void firstTokenShare(int layer, Tensor shareBTN) {}
+
+  /// Whether the pass is to go as if the model had no gates.
+  default boolean passesOverGates() {
+    return false;
+  }
+
+  /// The share f of a score that does nothing which is mixed into every score: `f · neutral + (1 −
+  /// f) · score`, where neutral is 1 for a gate that multiplies and 0 for one that adds. 0 leaves
+  /// scores as they are.
+  default double neutralShare() {
+    return 0;
+  }
+
+  /// Whether [#productInput] is to be asked; products that a layer computes in one operation are
+  /// then computed one by one.
+  default boolean changesProductInputs() {
+    return false;
+  }
+
+  /// What a layer's matrix products take in place of their input `x`, `[…, features]`: of
+  /// attention's and Gated DeltaNet's projections, of experts and of feed-forward layers. Routers
+  /// and the output matrix are not asked about.
+  default Tensor productInput(Tensor x) {
+    return x;
+  }
+
   /// Whether [#gate] and [#sdpaOutput] are to be called for this layer.
   default boolean wantsGates(int layer) {
     return false;

@@ -157,7 +157,12 @@ public record SinkReport(
   /// @param windows token ids; all of a window's tokens go in, and 512 or more of them are
   ///   recommended
   public static SinkReport measure(Decoder decoder, List<long[]> windows) {
-    return measure(decoder, windows, null, _ -> {});
+    return measure(decoder, windows, Probe.NONE);
+  }
+
+  /// The same of a model that is looked at through a probe, which may change what gates do.
+  public static SinkReport measure(Decoder decoder, List<long[]> windows, Probe view) {
+    return measure(decoder, windows, null, view, _ -> {});
   }
 
   /// The windows of a model that was trained with an intra-document mask: what it sees at a time is
@@ -194,6 +199,15 @@ public record SinkReport(
   /// @param tokenizer of the windows; null leaves [#tokenAttention] out
   public static SinkReport measure(
       Decoder decoder, List<long[]> windows, @Nullable Tokenizer tokenizer, IntConsumer progress) {
+    return measure(decoder, windows, tokenizer, Probe.NONE, progress);
+  }
+
+  private static SinkReport measure(
+      Decoder decoder,
+      List<long[]> windows,
+      @Nullable Tokenizer tokenizer,
+      Probe view,
+      IntConsumer progress) {
     if (windows.isEmpty()) {
       throw new InvalidInputException(
           "there are no windows to measure sinks on; give a longer text or shorter windows");
@@ -223,7 +237,7 @@ public record SinkReport(
     if (tokens != null) {
       probes.add(tokens);
     }
-    var all = new Together(probes);
+    var all = new Together(probes, view);
     int done = 0;
     for (long[] window : windows) {
       if (tokens != null) {
@@ -283,7 +297,14 @@ public record SinkReport(
   }
 
   /// Several probes in one pass.
-  private record Together(List<Probe> probes) implements Probe {
+  ///
+  /// @param view what changes the gates of the pass
+  private record Together(List<Probe> probes, Probe view) implements Probe {
+    @Override
+    public double neutralShare() {
+      return view.neutralShare();
+    }
+
     @Override
     public boolean wantsAttention(int layer) {
       return probes.stream().anyMatch(probe -> probe.wantsAttention(layer));

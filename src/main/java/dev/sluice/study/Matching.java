@@ -2,6 +2,7 @@ package dev.sluice.study;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.training.RunConfig;
 import java.util.Locale;
 
 /// In what a variant is made equal to the baseline, by its feed-forward width.
@@ -21,6 +22,12 @@ public enum Matching {
     }
     throw new InvalidInputException(
         "variants cannot be matched by '" + word + "'; use parameters, flops or none");
+  }
+
+  /// In what variants are matched where nobody says: in parameters, but where all begin with the
+  /// weights of one checkpoint.
+  public static Matching usual(RunConfig base) {
+    return base.start().isGiven() ? NONE : PARAMETERS;
   }
 
   public String word() {

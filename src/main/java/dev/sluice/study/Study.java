@@ -62,7 +62,14 @@ public record Study(
 
   /// Settings that all trials share: the text is prepared once, and measured on once.
   private static final Set<String> SHARED =
-      Set.of("data", "text_field", "tokenizer", "held_out_share", "held_out_windows", "windows");
+      Set.of(
+          "data",
+          "text_field",
+          "tokenizer",
+          "start",
+          "held_out_share",
+          "held_out_windows",
+          "windows");
 
   /// Bytes of a directory's name, less than any file system's limit.
   private static final int LONGEST_DIRECTORY = 240;
@@ -172,6 +179,11 @@ public record Study(
                   .formatted(whose, setting));
         }
       }
+    }
+    if (base.start().isGiven() && matching != Matching.NONE) {
+      throw new InvalidInputException(
+          "all trials begin with the weights of start %s, whose width nothing can match; use match = \"none\""
+              .formatted(base.start().start()));
     }
     if (base.variation().matchParameters() && matching != Matching.NONE) {
       throw new InvalidInputException(

@@ -69,10 +69,11 @@ public final class StudyFile {
       @Nullable Matching matchingGiven,
       Map<String, List<String>> pointsGiven) {
     int seeds = seeds(content.remove("seeds"));
-    var matching = matching(content.remove("match"));
+    var match = content.remove("match");
     var grid = new LinkedHashMap<>(grid(content.remove("grid")));
     var variants = variants(content.remove("variant"));
-    var base = defaults.with(content, file, flags);
+    var base = defaults.with(content, file, flags).pinned();
+    var matching = match == null ? Matching.usual(base) : matching(match);
     grid.putAll(pointsGiven);
     try {
       return new Study(
@@ -96,10 +97,7 @@ public final class StudyFile {
     return node.intValue();
   }
 
-  private Matching matching(@Nullable JsonNode node) {
-    if (node == null) {
-      return Matching.PARAMETERS;
-    }
+  private Matching matching(JsonNode node) {
     if (!node.isString()) {
       throw wrong("match", "\"parameters\", \"flops\" or \"none\"", node);
     }

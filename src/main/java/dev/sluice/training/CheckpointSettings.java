@@ -14,7 +14,13 @@ public record CheckpointSettings(
             help = "Checkpoints at multiples of so many steps stay too; 0 for none.")
         int keepEvery,
     @Setting(initial = "true", help = "The checkpoint with the lowest held-out loss stays too.")
-        boolean keepBest) {
+        boolean keepBest,
+    @Setting(
+            initial = "true",
+            help =
+                "Write checkpoints from a copy while training goes on; false lets training wait,"
+                    + " and needs no memory for a copy of weights and optimizer.")
+        boolean saveWhileTraining) {
   boolean isDue(int step) {
     return step % saveEvery == 0;
   }

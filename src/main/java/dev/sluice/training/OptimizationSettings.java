@@ -91,7 +91,14 @@ public record OptimizationSettings(
 
   /// The optimizer and its constants.
   public Optimizer.Settings optimizerSettings() {
-    double decay = isIndependent() ? weightDecay / learningRate : weightDecay;
+    return optimizerSettings(weightDecay, learningRate);
+  }
+
+  /// The same for parameters with a decay and a learning rate of their own.
+  ///
+  /// @param rate their maximum
+  Optimizer.Settings optimizerSettings(double weightDecay, double rate) {
+    double decay = isIndependent() ? weightDecay / rate : weightDecay;
     var adamW = new AdamW.Settings(beta1, beta2, epsilon, decay);
     return switch (Optimizer.Kind.parse(optimizer)) {
       case ADAMW -> adamW;

@@ -138,7 +138,7 @@ final class RunCheckpoints {
                   config.optimization().optimizerSettings().kind().word(),
                   optimizer.word()));
     }
-    var shape = ModelConfig.of(config.decoder(config.shape().vocabulary(tokenizer)));
+    var shape = ModelConfig.of(config.decoder(config.vocabulary(tokenizer)));
     var differences = ModelConfig.read(checkpoint).differences(shape);
     if (!differences.isEmpty()) {
       throw new InvalidInputException(

@@ -1,5 +1,6 @@
 package dev.sluice.training;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.files.TomlFile;
 import dev.sluice.files.WholeFile;
@@ -7,8 +8,10 @@ import dev.sluice.gate.Gate;
 import dev.sluice.settings.Setting;
 import dev.sluice.settings.Setting.Heading;
 import dev.sluice.settings.Settings;
+import dev.sluice.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
@@ -23,6 +26,7 @@ public record RunConfig(
     @Heading("Text") TextSettings text,
     @Heading("Model") ShapeSettings shape,
     VariationSettings variation,
+    @Heading("Starting from a checkpoint") StartSettings start,
     @Heading("Computing") ComputingSettings computing,
     @Heading("Training") BatchSettings batch,
     OptimizationSettings optimization,
@@ -83,21 +87,57 @@ public record RunConfig(
 
   /// The gates.
   public List<Gate> gates() {
-    return variation.gates(shape.model());
+    return start.isGiven() ? StartCheckpoint.of(this).gates() : variation.gates(shape.model());
   }
 
   /// The gates' names joined by `+`, or `none`.
   public String gateNames() {
-    return Gate.names(gates());
+    try {
+      return Gate.names(gates());
+    } catch (InvalidInputException e) {
+      if (start.isGiven()) { // the checkpoint is gone, and this is only what a page calls the run
+        return variation.gate();
+      }
+      throw e;
+    }
   }
 
-  /// The model for a vocabulary of that size.
+  /// The model for a vocabulary of that size; that of the checkpoint where the training begins with
+  /// one.
   public DecoderConfig decoder(int vocabSize) {
+    if (start.isGiven()) {
+      return StartCheckpoint.of(this).decoder();
+    }
     return variation.of(shape.decoder(vocabSize, batch.sequenceLength()), gates());
+  }
+
+  /// V: the tokenizer's vocabulary, or what is set or the checkpoint has, which cannot be smaller.
+  int vocabulary(Tokenizer tokenizer) {
+    return start.isGiven()
+        ? StartCheckpoint.of(this).vocabulary(tokenizer)
+        : shape.vocabulary(tokenizer);
+  }
+
+  /// Where the tokenizer is, as [dev.sluice.tokenizer.Tokenizers#load] takes it.
+  String tokenizer() {
+    return start.isGiven() ? StartCheckpoint.of(this).tokenizer() : text.tokenizer();
+  }
+
+  /// The same with the checkpoint that it begins with named by its whole path, a run by its newest
+  /// checkpoint: a run goes on from anywhere, and with the checkpoint that it began with.
+  public RunConfig pinned() {
+    return start.isGiven()
+        ? with(null, Map.of("start", StartCheckpoint.pinned(start.start())))
+        : this;
   }
 
   /// What settings do beside what their names say: nothing is changed without a word.
   public List<String> notes() {
-    return optimization.notes();
+    List<String> notes = new ArrayList<>(optimization.notes());
+    notes.addAll(start.notes());
+    if (start.isGiven()) {
+      notes.addAll(StartCheckpoint.of(this).notes());
+    }
+    return List.copyOf(notes);
   }
 }

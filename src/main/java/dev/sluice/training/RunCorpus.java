@@ -27,12 +27,10 @@ public final class RunCorpus {
   /// @param corpus the directory of the run's tokenized text
   public static Tokenizer tokenizer(RunConfig config, Path corpus, boolean begun) {
     if (!begun || !Files.exists(corpus.resolve("corpus.json"))) {
-      return Tokenizers.load(config.text().tokenizer(), config.text().eosToken());
+      return Tokenizers.load(config.tokenizer(), config.text().eosToken());
     }
     String from =
-        Files.exists(Path.of(config.text().tokenizer()))
-            ? config.text().tokenizer()
-            : copy(config, corpus);
+        Files.exists(Path.of(config.tokenizer())) ? config.tokenizer() : copy(config, corpus);
     return config.text().eosToken().isEmpty()
         ? Tokenizers.restore(from, Corpus.open(corpus).summary().tokenizerFingerprint())
         : Tokenizers.load(from, config.text().eosToken());
@@ -46,7 +44,7 @@ public final class RunCorpus {
     return CheckpointDirectory.latest(corpus.resolveSibling("checkpoints"))
         .filter(checkpoint -> Files.exists(checkpoint.resolve(TOKENIZER)))
         .map(Path::toString)
-        .orElse(config.text().tokenizer());
+        .orElse(config.tokenizer());
   }
 
   /// Tokenizes the run's text into `directory`, or reuses what is there.

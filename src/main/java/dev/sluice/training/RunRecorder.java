@@ -50,6 +50,7 @@ final class RunRecorder implements AutoCloseable {
     if (step.zLoss() != null) {
       values.put("z_loss", step.zLoss());
     }
+    values.putAll(step.parts());
     values.put("gradient_norm", step.gradientNorm());
     values.put("learning_rate", step.learningRate());
     if (!step.updated()) {
@@ -65,6 +66,9 @@ final class RunRecorder implements AutoCloseable {
     board.scalar("train/loss", step.number(), step.loss());
     board.scalar("train/gradient_norm", step.number(), step.gradientNorm());
     board.scalar("train/learning_rate", step.number(), step.learningRate());
+    for (var part : step.parts().entrySet()) {
+      board.scalar("train/" + part.getKey(), step.number(), part.getValue());
+    }
   }
 
   void givenUp(Trainer.Step step) throws IOException {

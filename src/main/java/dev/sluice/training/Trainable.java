@@ -7,6 +7,7 @@ import dev.sluice.provenance.RunManifest;
 import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.Tokenizer;
 import java.util.Locale;
+import java.util.function.Predicate;
 
 /// Whether a run can be trained here, which is asked before anything is written.
 public final class Trainable {
@@ -19,7 +20,11 @@ public final class Trainable {
   ///
   /// @param ranks that share the batch
   public static void require(RunConfig config, Tokenizer tokenizer, int ranks) {
-    var shape = config.decoder(config.shape().vocabulary(tokenizer));
+    var shape = config.decoder(config.vocabulary(tokenizer));
+    if (config.start().isGiven()) {
+      StartCheckpoint.of(config).requireTokenizer(tokenizer);
+    }
+    config.start().require(config.optimization().steps());
     var _ = config.optimization().scheduleOf();
     var _ = config.optimization().optimizerSettings();
     var _ = tokenizer.endOfText(); // a corpus needs it
@@ -38,14 +43,29 @@ public final class Trainable {
     }
   }
 
+  /// Which parameters training ever moves.
+  static Predicate<String> moving(RunConfig config, DecoderConfig shape) {
+    return config.start().isAlwaysFrozen()
+        ? StartCheckpoint.of(config).added(shape)::contains
+        : _ -> true;
+  }
+
   /// A system that promises more memory than it has ends the process when that is used, without a
   /// word; so what is needed in any case is counted before.
   private static void requireMemory(RunConfig config, DecoderConfig shape, int ranks) {
-    // weights and gradients, and the moments where no other rank has a share of them
-    double model = shape.parameterCount() * 8.0;
-    if (ranks == 1 || config.batch().zero() == 0) {
-      var optimizer = config.optimization().optimizerSettings().kind();
-      model += shape.parameters().values().stream().mapToDouble(optimizer::momentBytes).sum();
+    // weights, and what moves: gradients, and the moments where no other rank has a share of them
+    double model = shape.parameterCount() * (double) Float.BYTES;
+    var kind = config.optimization().optimizerSettings().kind();
+    boolean whole = ranks == 1 || config.batch().zero() == 0;
+    var moving = moving(config, shape);
+    for (var named : shape.parameters().entrySet()) {
+      if (moving.test(named.getKey())) {
+        model += named.getValue().elements() * (double) Float.BYTES;
+        model += whole ? kind.momentBytes(named.getValue()) : 0;
+      }
+    }
+    if (config.start().needsParent()) {
+      model += StartCheckpoint.of(config).parent().parameterCount() * (double) Float.BYTES;
     }
     double activations =
         ActivationMemory.bytesPerToken(shape, config.computing().precisionOf().elementType())

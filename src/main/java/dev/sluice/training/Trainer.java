@@ -7,10 +7,14 @@ import dev.sluice.operations.DocumentStarts;
 import dev.sluice.optimizer.Gradients;
 import dev.sluice.optimizer.LearningRateSchedule;
 import dev.sluice.optimizer.Optimizer;
+import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import java.util.Collections;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.OptionalInt;
 import org.jspecify.annotations.Nullable;
 
@@ -24,6 +28,7 @@ public class Trainer implements AutoCloseable {
   /// @param zLoss what was added to it, or null where nothing is
   /// @param gradientNorm global norm before clipping
   /// @param learningRate used
+  /// @param parts the other parts of what is minimised by their names, see [Objective.Terms]
   /// @param updated whether the weights moved
   /// @param notFinite weights whose gradient was not finite
   public record Step(
@@ -32,15 +37,20 @@ public class Trainer implements AutoCloseable {
       @Nullable Double zLoss,
       double gradientNorm,
       double learningRate,
+      Map<String, Double> parts,
       boolean updated,
-      List<String> notFinite) {}
+      List<String> notFinite) {
+    public Step {
+      parts = Collections.unmodifiableMap(new LinkedHashMap<>(parts));
+    }
+  }
 
   private final Decoder decoder;
   private final Optimizer optimizer;
   private final LearningRateSchedule schedule;
   private final double maximumLearningRate;
   private final double clipNorm;
-  private final double zLoss;
+  private final Objective objective;
   private final GradientExchange exchange;
   private final OptionalInt separator;
   private int updates;
@@ -75,14 +85,36 @@ public class Trainer implements AutoCloseable {
       double zLoss,
       GradientExchange exchange,
       OptionalInt separator) {
+    this(
+        decoder,
+        settings.over(decoder.parameters(), exchange::owns),
+        schedule,
+        maximumLearningRate,
+        clipNorm,
+        Objective.nextTokens(zLoss),
+        exchange,
+        separator);
+  }
+
+  /// @param optimizer over the decoder's parameters; the trainer takes it over
+  /// @param objective what is minimised; the trainer takes it over
+  public Trainer(
+      Decoder decoder,
+      Optimizer optimizer,
+      LearningRateSchedule schedule,
+      double maximumLearningRate,
+      double clipNorm,
+      Objective objective,
+      GradientExchange exchange,
+      OptionalInt separator) {
     this.separator = separator;
     this.decoder = decoder;
     this.exchange = exchange;
-    this.optimizer = settings.over(decoder.parameters(), exchange::owns);
+    this.optimizer = optimizer;
     this.schedule = schedule;
     this.maximumLearningRate = maximumLearningRate;
     this.clipNorm = clipNorm;
-    this.zLoss = zLoss;
+    this.objective = objective;
   }
 
   /// The optimizer, for its state.
@@ -125,30 +157,40 @@ public class Trainer implements AutoCloseable {
       int number, List<long[]> microBatches, int batchSize, int sequenceLength, Judge judge) {
     var replicas = exchange.replicas();
     double loss = 0;
-    double added = 0;
+    Double added = null;
+    Map<String, Double> parts = new LinkedHashMap<>();
+    if (objective.choose(decoder, updates)) {
+      exchange.planAnew();
+    }
     var load = new ExpertLoad(replicas::sum);
     for (int i = 0; i < microBatches.size(); i++) {
       try (var _ = Scope.open()) {
         long[] rows = microBatches.get(i);
         var ids = Tensor.of(rows, batchSize, sequenceLength + 1L).to(decoder.device());
-        var mean =
-            decoder.loss(
+        double share = 1.0 / microBatches.size();
+        var terms =
+            objective.terms(
+                decoder,
                 ids.narrow(1, 0, sequenceLength),
                 ids.narrow(1, 1, sequenceLength),
                 DocumentStarts.of(rows, batchSize, sequenceLength + 1, sequenceLength, separator),
                 load,
-                zLoss);
+                number - 1);
         if (i == microBatches.size() - 1) {
           exchange.begin();
         }
-        differentiable(number, mean.total(), 1.0 / microBatches.size()).backward();
-        loss += mean.crossEntropy().item() / microBatches.size();
-        added += mean.zLoss() == null ? 0 : mean.zLoss().item() / microBatches.size();
+        differentiable(number, terms.total(), share).backward();
+        loss += terms.crossEntropy().item() / microBatches.size();
+        if (terms.zLoss() != null) {
+          added = (added == null ? 0 : added) + terms.zLoss().item() / microBatches.size();
+        }
+        terms.parts().forEach((name, part) -> parts.merge(name, part.item() * share, Double::sum));
       }
     }
     exchange.finish();
     loss = replicas.mean(observed(number, loss, decoder.parameters()));
-    var ofZ = zLoss == 0 ? null : (Double) replicas.mean(added);
+    var ofZ = added == null ? null : (Double) replicas.mean(added);
+    parts.replaceAll((_, part) -> replicas.mean(part));
     double norm = exchange.norm(Gradients.norm(decoder.parameters()));
     double rate = maximumLearningRate * schedule.at(number - 1);
     var notFinite =
@@ -160,7 +202,7 @@ public class Trainer implements AutoCloseable {
       exchange.publish();
     }
     Gradients.clear(decoder.parameters());
-    return new Step(number, loss, ofZ, norm, rate, accepted, notFinite);
+    return new Step(number, loss, ofZ, norm, rate, parts, accepted, notFinite);
   }
 
   /// What a micro-batch's backward pass begins at; tests inject faults here.
@@ -173,8 +215,14 @@ public class Trainer implements AutoCloseable {
     return loss;
   }
 
+  /// How the model is to be looked at after so many steps, see [Objective#view].
+  public Probe view(int steps) {
+    return objective.view(steps);
+  }
+
   @Override
   public void close() {
+    objective.close();
     optimizer.close();
   }
 }

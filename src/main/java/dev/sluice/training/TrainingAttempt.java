@@ -229,7 +229,8 @@ final class TrainingAttempt {
         decoder,
         inputs.heldOut().windows(),
         inputs.heldOut().bytes(),
-        config.batch().separator(inputs.tokenizer()));
+        config.batch().separator(inputs.tokenizer()),
+        trainer.view(number));
   }
 
   /// What [SinkReport] measures; nothing where activations are not finite, since that run diverges
@@ -238,7 +239,7 @@ final class TrainingAttempt {
     try {
       var windows =
           SinkReport.byDocument(inputs.sinkWindows(), config.batch().separator(inputs.tokenizer()));
-      return Optional.of(SinkReport.measure(decoder, windows));
+      return Optional.of(SinkReport.measure(decoder, windows, trainer.view(number)));
     } catch (InvalidInputException _) {
       return Optional.empty();
     }
@@ -264,7 +265,7 @@ final class TrainingAttempt {
     return directory.resolve(TrainingRun.CHECKPOINTS);
   }
 
-  /// Copies the state and lets it be written while training goes on.
+  /// Lets the state be written, from a copy while training goes on, or while it waits.
   private void save(RunRecorder recorder, @Nullable HeldOutLoss loss) throws IOException {
     long began = System.nanoTime();
     report(recorder, saver.await());
@@ -289,6 +290,9 @@ final class TrainingAttempt {
             config.checkpoints().retention().apply(checkpoints());
           }
         });
+    if (!config.checkpoints().saveWhileTraining()) {
+      report(recorder, saver.await()); // the snapshot is of the weights themselves
+    }
   }
 
   /// Everything, from all ranks, on the first; null on others.
@@ -296,9 +300,14 @@ final class TrainingAttempt {
     try (var _ = Scope.withoutGradient()) {
       var exchange = trainer.exchange();
       var optimizer = trainer.optimizer();
-      var firstMoments = exchange.gathered(optimizer.firstMoments(), _ -> true);
+      var moving = Trainable.moving(config, decoder.config());
+      var firstMoments = exchange.gathered(optimizer.firstMoments(), moving);
       var secondMoments =
-          exchange.gathered(optimizer.secondMoments(), spec -> optimizer.kind().moments(spec) > 1);
+          exchange.gathered(
+              optimizer.secondMoments(),
+              name ->
+                  moving.test(name)
+                      && optimizer.kind().moments(decoder.parameters().weight(name).spec()) > 1);
       return first
           ? new TrainingCheckpoint.Snapshot(
               decoder,
@@ -308,7 +317,8 @@ final class TrainingAttempt {
                   number,
                   inputs.dataFingerprint(),
                   loss == null ? null : loss.nats(),
-                  guard.state()))
+                  guard.state()),
+              config.checkpoints().saveWhileTraining())
           : null;
     }
   }

@@ -31,6 +31,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.OptionalLong;
+import java.util.function.Predicate;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.DeserializationFeature;
 import tools.jackson.databind.json.JsonMapper;
@@ -65,14 +66,15 @@ final class TrainingCheckpoint {
 
   private static final JsonMapper JSON =
       JsonFile.mapper().enable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES).build();
-  private static final String OPTIMIZER = "optimizer.safetensors";
+  static final String OPTIMIZER = "optimizer.safetensors";
   private static final String STATE = "state.json";
   private static final String FIRST = "first_moment.";
   private static final String SECOND = "second_moment.";
 
   private TrainingCheckpoint() {}
 
-  /// A copy of all that a checkpoint holds, on the CPU: once it is taken, training may go on.
+  /// All that a checkpoint holds, on the CPU: where it is a copy, training may go on once it is
+  /// taken; else it has to wait until the snapshot is closed.
   static final class Snapshot implements AutoCloseable {
     private final DecoderConfig config;
     private final State state;
@@ -82,21 +84,31 @@ final class TrainingCheckpoint {
 
     /// @param first moments of all parameters by name
     /// @param second likewise
-    Snapshot(Decoder decoder, Map<String, Tensor> first, Map<String, Tensor> second, State state) {
+    /// @param copied whether training is to go on
+    Snapshot(
+        Decoder decoder,
+        Map<String, Tensor> first,
+        Map<String, Tensor> second,
+        State state,
+        boolean copied) {
       try (var _ = Scope.withoutGradient()) {
         this.config = decoder.config();
         this.state = state;
-        this.weights = copies(ModelDirectory.packed(decoder));
-        this.firstMoments = copies(first);
-        this.secondMoments = copies(second);
+        this.weights = held(ModelDirectory.packed(decoder), copied);
+        this.firstMoments = held(first, copied);
+        this.secondMoments = held(second, copied);
       }
     }
 
-    private static Map<String, Tensor> copies(Map<String, Tensor> tensors) {
+    private static Map<String, Tensor> held(Map<String, Tensor> tensors, boolean copied) {
       Map<String, Tensor> copies = new LinkedHashMap<>();
       tensors.forEach(
           (name, tensor) -> {
             var here = tensor.to(Device.CPU).contiguous();
+            if (!copied) {
+              copies.put(name, here.retain());
+              return;
+            }
             var copy = Tensor.uninitialized(here, ElementType.FLOAT32, here.shape());
             copy.memory().copyFrom(here.memory());
             copies.put(name, copy.retain());
@@ -174,26 +186,34 @@ final class TrainingCheckpoint {
   /// checked as weights are.
   ///
   /// @param parameters all of the model's
-  static void readMoments(Path directory, Optimizer optimizer, Parameters parameters) {
+  /// @param moving which of them training ever moves; others have no state
+  static void readMoments(
+      Path directory, Optimizer optimizer, Parameters parameters, Predicate<String> moving) {
     requireFloat32(directory);
     try (var file = SafetensorsFile.open(directory.resolve(OPTIMIZER));
         var _ = Scope.withoutGradient()) {
       read(file, FIRST, optimizer.firstMoments());
       read(file, SECOND, optimizer.secondMoments());
-      requireCount(file, moments(optimizer.kind(), parameters));
+      requireCount(file, moments(optimizer.kind(), parameters, moving));
     }
   }
 
-  private static int moments(Optimizer.Kind optimizer, Parameters parameters) {
+  private static int moments(
+      Optimizer.Kind optimizer, Parameters parameters, Predicate<String> moving) {
     return parameters.weights().values().stream()
+        .filter(weight -> moving.test(weight.name()))
         .mapToInt(weight -> optimizer.moments(weight.spec()))
         .sum();
   }
 
   /// The optimizer whose state a checkpoint holds; runs from before there was a choice had AdamW.
   static Optimizer.Kind optimizer(Path directory) {
+    return Optimizer.Kind.parse(setting(directory, "optimizer", "adamw"));
+  }
+
+  private static String setting(Path directory, String name, String initial) {
     var settings = RunManifest.read(directory.resolve(RunManifest.FILE_NAME)).config();
-    return Optimizer.Kind.parse(String.valueOf(settings.getOrDefault("optimizer", "adamw")));
+    return String.valueOf(settings.getOrDefault(name, initial));
   }
 
   /// Refuses weights that were rounded after a run saved them: it would not go on as it was.
@@ -278,16 +298,22 @@ final class TrainingCheckpoint {
         var file = SafetensorsFile.open(directory.resolve(OPTIMIZER))) {
       var optimizer = optimizer(directory);
       var prefixes = List.of(FIRST, SECOND);
+      // Where all but new parameters are frozen, those have a state that have a first moment.
+      boolean someFrozen = setting(directory, "frozen_steps", "0").startsWith("-");
+      Predicate<String> moving = name -> !someFrozen || file.names().contains(FIRST + name);
       decoder
           .parameters()
           .weights()
           .forEach(
               (name, weight) -> {
+                if (!moving.test(name)) {
+                  return;
+                }
                 for (String prefix : prefixes.subList(0, optimizer.moments(weight.spec()))) {
                   requireMoment(file, file.entry(prefix + name), weight.spec().shape());
                 }
               });
-      requireCount(file, moments(optimizer, decoder.parameters()));
+      requireCount(file, moments(optimizer, decoder.parameters(), moving));
     }
   }
 }

@@ -8,6 +8,8 @@ import dev.sluice.decoder.Decoder;
 import dev.sluice.distributed.GradientExchange;
 import dev.sluice.distributed.Replicas;
 import dev.sluice.evaluation.HeldOutLoss;
+import dev.sluice.optimizer.OldAndNew;
+import dev.sluice.optimizer.Optimizer;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Libtorch;
@@ -16,8 +18,10 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Instant;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.function.BooleanSupplier;
 import org.jspecify.annotations.Nullable;
 
@@ -185,6 +189,10 @@ public class TrainingRun {
     try (var _ = own()) {
       config.notes().forEach(listener::noted);
       if (replicas.isFirst()) {
+        if (config.start().isGiven()) {
+          var manifest = RunManifest.read(directory.resolve(RunManifest.FILE_NAME));
+          StartCheckpoint.of(config).requireSame(manifest.config().get(StartCheckpoint.CHECKSUM));
+        }
         var there = new RunCheckpoints(config, directory);
         Path from = there.toResume(name);
         if (from != null) {
@@ -233,7 +241,11 @@ public class TrainingRun {
       try (var decoder = decoder(from, inputs);
           var trainer = trainer(decoder, inputs.tokenizer())) {
         if (from != null) {
-          TrainingCheckpoint.readMoments(from, trainer.optimizer(), decoder.parameters());
+          TrainingCheckpoint.readMoments(
+              from,
+              trainer.optimizer(),
+              decoder.parameters(),
+              Trainable.moving(config, decoder.config()));
         }
         trainer.goOnAfter(state.step() - state.guard().skips());
         var attempt =
@@ -262,10 +274,13 @@ public class TrainingRun {
 
   private Decoder decoder(@Nullable Path checkpoint, RunInputs inputs) {
     var computing = config.computing();
-    return checkpoint != null
-        ? ModelDirectory.load(checkpoint, computing.precisionOf(), computing.deviceOf(), true)
+    if (checkpoint != null) {
+      return ModelDirectory.load(checkpoint, computing.precisionOf(), computing.deviceOf(), true);
+    }
+    return config.start().isGiven()
+        ? StartCheckpoint.of(config).begin(computing.precisionOf(), computing.deviceOf())
         : Decoder.initialize(
-            config.decoder(config.shape().vocabulary(inputs.tokenizer())),
+            config.decoder(config.vocabulary(inputs.tokenizer())),
             computing.precisionOf(),
             computing.deviceOf(),
             config.seed());
@@ -273,22 +288,62 @@ public class TrainingRun {
 
   /// Tests make one that injects faults.
   Trainer trainer(Decoder decoder, Tokenizer tokenizer) {
+    var exchange = new GradientExchange(replicas, decoder.parameters(), config.batch().zero());
     return new Trainer(
         decoder,
-        config.optimization().optimizerSettings(),
+        optimizer(decoder, exchange),
         config.optimization().scheduleOf(),
         config.optimization().learningRate(),
         config.optimization().clipNorm(),
-        config.optimization().zLoss(),
-        new GradientExchange(replicas, decoder.parameters(), config.batch().zero()),
+        objective(decoder),
+        exchange,
         config.batch().separator(tokenizer));
   }
 
+  private Optimizer optimizer(Decoder decoder, GradientExchange exchange) {
+    var settings = config.optimization();
+    if (!config.start().isGiven()) {
+      return settings.optimizerSettings().over(decoder.parameters(), exchange::owns);
+    }
+    double given = config.start().newLearningRate();
+    double rate = given == 0 ? settings.learningRate() : given;
+    return new OldAndNew(
+        settings.optimizerSettings(),
+        settings.optimizerSettings(config.start().newWeightDecay(), rate),
+        StartCheckpoint.of(config).added(decoder.config()),
+        rate / settings.learningRate(),
+        config.start().frozenSteps(),
+        decoder.parameters(),
+        exchange::owns);
+  }
+
+  private Objective objective(Decoder decoder) {
+    double zLoss = config.optimization().zLoss();
+    var settings = config.start();
+    if (!settings.changesSteps()) {
+      return Objective.nextTokens(zLoss);
+    }
+    var computing = config.computing();
+    return new WeightedObjective(
+        settings,
+        config.optimization().steps(),
+        zLoss,
+        settings.isGiven() ? StartCheckpoint.of(config).added(decoder.config()) : Set.of(),
+        settings.needsParent()
+            ? StartCheckpoint.of(config)
+                .parentDecoder(computing.precisionOf(), computing.deviceOf())
+            : null);
+  }
+
   private RunManifest manifest(Corpus corpus) {
+    Map<String, Object> settings = new LinkedHashMap<>(config.settings());
+    if (config.start().isGiven()) {
+      settings.put(StartCheckpoint.CHECKSUM, StartCheckpoint.of(config).checksum());
+    }
     return new RunManifest(
         origin.commit(),
         origin.commandLine(),
-        config.settings(),
+        settings,
         Map.of("seed", config.seed()),
         corpus.summary().dataFingerprint(),
         Libtorch.version(),

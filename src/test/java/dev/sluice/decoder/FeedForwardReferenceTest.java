@@ -220,7 +220,7 @@ class FeedForwardReferenceTest {
     var config = config(name);
     var weights = weights(reference, config.parameters());
     var x = formula(new long[] {2, 5, D}, 51).requireGradient(true);
-    var y = layer(config, Precision.FLOAT32, weights).forward(x, null);
+    var y = layer(config, Precision.FLOAT32, weights).forward(x, null, Probe.NONE);
     y.backward(formula(new long[] {2, 5, D}, 50));
     assertClose(reference.path("y"), y.detach().floats(), 1e-5, name);
     assertClose(
@@ -234,12 +234,13 @@ class FeedForwardReferenceTest {
     try (var _ = Scope.withoutGradient()) { // experts without tokens do no work then
       assertEquals(
           Arrays.toString(recorded),
-          Arrays.toString(layer(config, Precision.FLOAT32, weights).forward(x, null).floats()));
+          Arrays.toString(
+              layer(config, Precision.FLOAT32, weights).forward(x, null, Probe.NONE).floats()));
       // one token at a time as all at once
       for (int t = 0; t < 5; t++) {
         float[] one =
             layer(config, Precision.FLOAT32, weights)
-                .forward(x.narrow(0, 1, 1).narrow(1, t, 1), null)
+                .forward(x.narrow(0, 1, 1).narrow(1, t, 1), null, Probe.NONE)
                 .floats();
         for (int d = 0; d < D; d++) {
           assertEquals(recorded[(5 + t) * D + d], one[d], 1e-5 * 20, name);
@@ -260,7 +261,7 @@ class FeedForwardReferenceTest {
     var found = new ArrayList<float[]>();
     for (var precision : Precision.values()) {
       var input = x.to(ElementType.FLOAT32).detach().requireGradient(true);
-      var y = layer(config, precision, weights).forward(input, null);
+      var y = layer(config, precision, weights).forward(input, null, Probe.NONE);
       assertEquals(precision.elementType(), y.type());
       y.to(ElementType.FLOAT32).backward(formula(new long[] {2, 5, D}, 50));
       found.add(y.detach().floats());

@@ -123,7 +123,7 @@ class MixtureOfExpertsTest {
                 config(experts), Precision.FLOAT32, 0, new Parameters(weights), "");
         var results = new ArrayList<Map<String, float[]>>();
         for (int way = 0; way < 2; way++) {
-          var y = way == 0 ? mixture.forward(x, null) : definition(experts, weights, x);
+          var y = way == 0 ? mixture.forward(x, null, Probe.NONE) : definition(experts, weights, x);
           y.times(upstream).sum().backward();
           var found = new LinkedHashMap<String, float[]>();
           found.put("y", y.detach().floats());
@@ -160,7 +160,8 @@ class MixtureOfExpertsTest {
     var rounded = x.to(ElementType.BFLOAT16);
     float[] expected =
         definition(experts, weights, rounded.to(ElementType.FLOAT32)).detach().floats();
-    float[] actual = mixture.forward(rounded, null).detach().to(ElementType.FLOAT32).floats();
+    float[] actual =
+        mixture.forward(rounded, null, Probe.NONE).detach().to(ElementType.FLOAT32).floats();
     assertArrayEquals(expected, actual, 0.03f);
   }
 
@@ -178,7 +179,7 @@ class MixtureOfExpertsTest {
           var config = new FeedForwardConfig(D, F, glu, false, experts);
           var y =
               new MixtureOfExperts(config, Precision.FLOAT32, 0, new Parameters(weights), "")
-                  .forward(x, null);
+                  .forward(x, null, Probe.NONE);
           y.backward(upstream);
           var results = new LinkedHashMap<String, float[]>();
           results.put("y", y.detach().floats());

@@ -1,0 +1,174 @@
+package dev.sluice.cli;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sluice.checkpoint.CheckpointDirectory;
+import dev.sluice.checkpoint.ModelConfig;
+import dev.sluice.checkpoint.ModelDirectory;
+import dev.sluice.files.JsonFile;
+import dev.sluice.gate.Gate;
+import dev.sluice.operations.Precision;
+import dev.sluice.tensor.Device;
+import dev.sluice.training.RunConfig;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import tools.jackson.databind.JsonNode;
+
+/// The command as a user runs it, on a model of a few thousand parameters.
+class RetrofitTest {
+  @TempDir static Path directory;
+
+  private static Path parent;
+  private static Path text;
+
+  @BeforeAll
+  static void train() throws IOException {
+    text = Cli.text(directory.resolve("log.txt"));
+    parent = directory.resolve("parent");
+    Cli.run(Cli.tiny(text, parent, "--gate", "none", "--sample-tokens", 0)).succeeded();
+  }
+
+  private static Cli.Answer retrofit(Path output, Object... more) {
+    List<Object> arguments =
+        new ArrayList<>(
+            List.of("retrofit", parent, "--output", output, "--steps", 3, "--device", "cpu"));
+    arguments.addAll(List.of("--held-out-windows", 2, "--new-learning-rate", "1e-4"));
+    arguments.addAll(List.of(more));
+    return Cli.run(arguments.toArray());
+  }
+
+  private static Map<String, float[]> weights(Path checkpoint) {
+    try (var decoder = ModelDirectory.load(checkpoint, Precision.FLOAT32, Device.CPU, false)) {
+      var weights = new HashMap<String, float[]>();
+      decoder.parameters().all().forEach((name, tensor) -> weights.put(name, tensor.floats()));
+      return weights;
+    }
+  }
+
+  /// Before, after and control; the model that is written has the paper's gate, the factor of 2σ in
+  /// its output projection, and the same answers; again, what is there is measured again.
+  @Test
+  void saysWhatMovedAndWritesThePapersForm() throws IOException {
+    Path output = directory.resolve("gated");
+    Path json = directory.resolve("numbers.json");
+    var answer =
+        retrofit(
+                output,
+                "--gate",
+                "sdpa-elementwise",
+                "--first-token-penalty",
+                1,
+                "--control",
+                "--packing",
+                "query_head",
+                "--json",
+                json)
+            .succeeded();
+    assertTrue(answer.out().contains("at step 0: exactly 0"), answer::out);
+    assertTrue(answer.out().contains("The gates stayed at their start"), answer::out);
+    assertTrue(answer.err().contains("As the model was trained: {data="), answer::err);
+
+    JsonNode numbers = JsonFile.object(json, JsonFile.LARGE, "");
+    assertEquals(numbers, JsonFile.object(output.resolve("retrofit.json"), JsonFile.LARGE, ""));
+    assertEquals(0, numbers.path("difference_at_start").asDouble());
+    assertTrue(numbers.path("gates_stayed").asBoolean());
+    for (String name : List.of("before", "after", "control")) {
+      JsonNode model = numbers.path("models").path(name);
+      assertTrue(model.path("loss").asDouble() > 1, name);
+      assertEquals(4, model.path("rounded").size(), name);
+      assertEquals(!name.equals("before"), model.path("parent_kl").asDouble(0) > 0, name);
+    }
+    JsonNode manifest = numbers.path("manifest").path("config");
+    assertEquals(64, manifest.path("start_weights_sha256").asString().length());
+
+    Path model = output.resolve("model");
+    CheckpointDirectory.verify(model);
+    assertEquals(
+        List.of(Gate.SDPA_ELEMENTWISE), ModelConfig.read(model).decoder().attention().gates());
+    assertTrue(
+        Files.readString(model.resolve("config.json"))
+            .contains("\"elementwise_attn_output_gate\" : true"));
+    assertTrue(numbers.path("written_difference").asDouble() < 1e-5);
+    var trained = weights(CheckpointDirectory.latest(output.resolve("checkpoints")).orElseThrow());
+    var written = weights(model);
+    trained.forEach(
+        (name, numbersOf) -> {
+          float factor = name.endsWith("o_proj.weight") ? 2 : 1;
+          for (int i = 0; i < numbersOf.length; i++) {
+            assertEquals(factor * numbersOf[i], written.get(name)[i], name);
+          }
+        });
+    assertEquals(trained.keySet(), written.keySet());
+    var packed = weights(output.resolve("model-query_head"));
+    written.forEach((name, numbersOf) -> assertArrayEquals(numbersOf, packed.get(name), name));
+    String page = Files.readString(output.resolve("report.html"));
+    for (String heading : List.of("What moved", "Attention before and after", "Rounding")) {
+      assertTrue(page.contains(heading), heading);
+    }
+
+    var again = Cli.run("retrofit", "--resume", output).succeeded();
+    assertTrue(again.out().contains("What moved"), again::out);
+    String fewer = lastLine(Cli.run("retrofit", "--resume", output, "--steps", 2));
+    assertTrue(fewer.contains("is of step 3 and the run has 2 steps"), fewer);
+  }
+
+  /// Everything frozen but the gates: what was there is written as it was.
+  @Test
+  void frozen() throws IOException {
+    Path output = directory.resolve("frozen");
+    retrofit(output, "--gate", "sdpa-headwise", "--frozen-steps", -1).succeeded();
+    var before = weights(CheckpointDirectory.latest(parent.resolve("checkpoints")).orElseThrow());
+    var after = weights(output.resolve("model"));
+    before.forEach(
+        (name, numbers) -> {
+          float factor = name.endsWith("o_proj.weight") ? 2 : 1;
+          for (int i = 0; i < numbers.length; i++) {
+            assertEquals(factor * numbers[i], after.get(name)[i], name);
+          }
+        });
+    assertTrue(
+        lastLine(retrofit(directory.resolve("x"), "--frozen-steps", -1, "--control"))
+            .contains("the control is the model itself"));
+  }
+
+  @Test
+  void refusals() {
+    Path none = directory.resolve("none");
+    Map<Object[], String> refused =
+        Map.of(
+            new Object[] {"--gate", "sdpa-elementwise-silu"}, "does not begin as if",
+            new Object[] {"--gate", "none", "--frozen-steps", -1}, "add a gate",
+            new Object[] {"--sequence-length", 40_000}, "more than the context",
+            new Object[] {"--packing", "elsewhere"}, "unknown gate_packing",
+            new Object[] {"--gate-anneal-steps", 3}, "the run has 3 steps",
+            new Object[] {"--first-token-layers", "9"}, "names layer 9");
+    refused.forEach(
+        (flags, says) -> {
+          String sentence = lastLine(retrofit(none, flags));
+          assertTrue(sentence.contains(says), sentence);
+          assertFalse(Files.exists(none.resolve(RunConfig.FILE)));
+        });
+    assertTrue(Cli.run("retrofit").refusal().contains("needs a model"));
+    assertTrue(
+        Cli.run("retrofit", directory.resolve("nowhere")).refusal().contains("holds neither"));
+    assertTrue(
+        Cli.run("retrofit", "--resume", parent, "--seed", 2).refusal().contains("leave out"));
+  }
+
+  /// After the note of what the settings are.
+  private static String lastLine(Cli.Answer answer) {
+    assertEquals(Main.BAD_INPUT, answer.code(), answer::toString);
+    return answer.err().lines().toList().getLast();
+  }
+}

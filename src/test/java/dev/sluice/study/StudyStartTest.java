@@ -1,0 +1,124 @@
+package dev.sluice.study;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.tokenizer.Tokenizers;
+import dev.sluice.training.RunConfig;
+import dev.sluice.training.RunCorpus;
+import dev.sluice.training.TrainingRun;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/// A study whose trials all begin with the weights of one checkpoint.
+class StudyStartTest {
+  @TempDir Path directory;
+
+  private static final TrainingRun.Origin ORIGIN = new TrainingRun.Origin("test", List.of("study"));
+
+  private Path parent() throws IOException {
+    var config =
+        SmallStudy.CONFIG.with(
+            null, Map.of("steps", "2", "save_every", "2", "gate", "none", "learning_rate", "0.02"));
+    var bytes = Tokenizers.load("bytes");
+    Path run = directory.resolve("parent");
+    var corpus =
+        RunCorpus.prepare(config, bytes, directory.resolve("parent/corpus"), false, _ -> {});
+    new TrainingRun(config, run, ORIGIN, new TrainingRun.Listener() {}, () -> false)
+        .start(corpus, bytes);
+    return run;
+  }
+
+  /// The file names no shape: sizes are the checkpoint's, variants differ in what drives them, and
+  /// all begin with the same loss, as the gate begins as nothing.
+  @Test
+  void trialsBeginWithOneModel() throws IOException {
+    Path file = directory.resolve("study.toml");
+    Files.writeString(
+        file,
+        """
+        start = "%s"
+        seeds = 1
+        steps = 4
+        sequence_length = 64
+        batch_size = 2
+        held_out_windows = 2
+        new_learning_rate = 1e-2
+        [[variant]]
+        name = "further training"
+        gate = "model"
+        [[variant]]
+        name = "gate"
+        gate = "sdpa-elementwise"
+        [[variant]]
+        name = "gate and penalty"
+        gate = "sdpa-elementwise"
+        first_token_penalty = 1
+        parent_kl = 1
+        """
+            .formatted(parent().toString().replace("\\", "/")));
+    var study = StudyFile.read(file, SmallStudy.CONFIG.with(null, shapeless()), Map.of());
+    assertEquals(Matching.NONE, study.matching());
+    assertTrue(study.base().start().start().contains("step-00000002"));
+    var results =
+        study.run(
+            directory.resolve("study"),
+            Shard.parse("1/1"),
+            ORIGIN,
+            _ -> new TrainingRun.Listener() {},
+            () -> false);
+    assertEquals(3, results.size());
+    for (var result : results) {
+      assertEquals(results.getFirst().initialLoss(), result.initialLoss(), result.variant());
+    }
+    assertNull(results.getFirst().meanGate());
+    assertEquals(1, results.get(1).meanGate(), 0.3);
+    assertNotEquals(results.get(1).heldOutLoss(), results.get(2).heldOutLoss());
+
+    var matched =
+        assertThrows(
+            InvalidInputException.class,
+            () ->
+                StudyFile.read(
+                    file,
+                    SmallStudy.CONFIG.with(null, shapeless()),
+                    Map.of(),
+                    1,
+                    Matching.PARAMETERS,
+                    Map.of()));
+    assertTrue(matched.getMessage().contains("whose width nothing can match"));
+    var own =
+        assertThrows(
+            InvalidInputException.class,
+            () ->
+                StudyFile.read(
+                    file,
+                    SmallStudy.CONFIG.with(null, shapeless()),
+                    Map.of(),
+                    null,
+                    null,
+                    Map.of("start", List.of("a", "b"))));
+    assertTrue(own.getMessage().contains("sets start"), own::getMessage);
+  }
+
+  /// [SmallStudy] without its sizes.
+  private static Map<String, String> shapeless() {
+    var defaults = RunConfig.DEFAULTS.settings();
+    return Map.of(
+        "hidden_size", String.valueOf(defaults.get("hidden_size")),
+        "intermediate_size", "0",
+        "layers", "0",
+        "attention_heads", "0",
+        "key_value_heads", "0",
+        "head_dim", "0");
+  }
+}
