@@ -160,6 +160,11 @@ public record AttentionConfig(
               : "partial_rotary_factor %s turns %d of the %d elements of a head; it must be an even number of at least 2"
                   .formatted(rotary.share(), turning, headDim));
     }
+    if (turning == 2 && rotary.scaling().dependsOnLength()) {
+      throw new InvalidInputException(
+          "rope type dynamic stretches no frequency of a head of which 2 elements turn; it needs 4"
+              + " or more");
+    }
   }
 
   private static void requirePositive(String name, int value) {

@@ -5,8 +5,48 @@ import org.jspecify.annotations.Nullable;
 
 /// How rotary frequencies are stretched beyond the trained context.
 public sealed interface RopeScaling {
+  /// By how much; 1 for not at all.
+  double factor();
+
   /// As trained.
-  record None() implements RopeScaling {}
+  record None() implements RopeScaling {
+    @Override
+    public double factor() {
+      return 1;
+    }
+  }
+
+  /// Positions are divided by a factor (position interpolation, arXiv 2306.15595).
+  ///
+  /// @param factor s, the stretch
+  record Linear(double factor) implements RopeScaling {
+    public Linear {
+      requireFactor("the factor of rope type linear", factor);
+    }
+  }
+
+  /// The base grows with the sequence beyond the trained context, so that the slowest frequency
+  /// turns over it as it did within (`dynamic` of `modeling_rope_utils.py`). The frequencies of a
+  /// token are those of the pass that it came in: keys that are kept stay as they were turned.
+  ///
+  /// @param factor s; a sequence of s · L₀ tokens is stretched by about s
+  /// @param maxPositionEmbeddings L₀, the trained context
+  record Dynamic(double factor, int maxPositionEmbeddings) implements RopeScaling {
+    public Dynamic {
+      requireFactor("the factor of rope type dynamic", factor);
+      if (maxPositionEmbeddings < 1) {
+        throw new InvalidInputException(
+            "rope type dynamic needs a positive max_position_embeddings, not "
+                + maxPositionEmbeddings);
+      }
+    }
+  }
+
+  private static void requireFactor(String what, double factor) {
+    if (!(factor >= 1) || !Float.isFinite((float) factor)) {
+      throw new InvalidInputException(what + " must be a number of at least 1, not " + factor);
+    }
+  }
 
   /// YaRN (arXiv 2309.00071) as `transformers` computes it (`modeling_rope_utils.py`).
   ///
@@ -25,10 +65,7 @@ public sealed interface RopeScaling {
       boolean truncate)
       implements RopeScaling {
     public Yarn {
-      if (!(factor >= 1) || !Float.isFinite((float) factor)) {
-        throw new InvalidInputException(
-            "YaRN's factor must be a number of at least 1, not " + factor);
-      }
+      requireFactor("YaRN's factor", factor);
       requirePositive("beta_fast", betaFast);
       requirePositive("beta_slow", betaSlow);
       if (attentionFactor != null) {
@@ -67,10 +104,7 @@ public sealed interface RopeScaling {
       double highFrequencyFactor)
       implements RopeScaling {
     public Llama3 {
-      if (!(factor >= 1) || !Float.isFinite((float) factor)) {
-        throw new InvalidInputException(
-            "the factor of rope type llama3 must be a number of at least 1, not " + factor);
-      }
+      requireFactor("the factor of rope type llama3", factor);
       if (originalMaxPositionEmbeddings < 1) {
         throw new InvalidInputException(
             "original_max_position_embeddings of rope type llama3 must be positive, not "
@@ -88,24 +122,97 @@ public sealed interface RopeScaling {
 
   /// One frequency per pair of the `rotaryDimensions`, in radians per position, in float32 as the
   /// reference has them.
-  default float[] inverseFrequencies(double theta, int rotaryDimensions) {
+  ///
+  /// @param tokens of the sequence so far, which [Dynamic] alone asks for
+  default float[] inverseFrequencies(double theta, int rotaryDimensions, int tokens) {
+    if (this instanceof Dynamic dynamic) {
+      return inverseFrequencies(grown(dynamic, theta, rotaryDimensions, tokens), rotaryDimensions);
+    }
+    float[] inverse = inverseFrequencies(theta, rotaryDimensions);
+    return switch (this) {
+      case None(), Dynamic _ -> inverse;
+      case Linear linear -> divided(inverse, (float) linear.factor());
+      case Yarn yarn -> stretch(yarn, inverse, theta, rotaryDimensions);
+      case Llama3 llama -> stretch(llama, inverse);
+    };
+  }
+
+  /// Whether frequencies depend on the length of the sequence.
+  default boolean dependsOnLength() {
+    return this instanceof Dynamic;
+  }
+
+  /// The longest sequence that a model is meant for.
+  ///
+  /// @param maxPositionEmbeddings as its configuration says
+  default int context(int maxPositionEmbeddings) {
+    return this instanceof Dynamic(double factor, int trained)
+        ? (int) Math.min(Integer.MAX_VALUE, factor * trained)
+        : maxPositionEmbeddings;
+  }
+
+  /// For people: `YaRN by 4`.
+  default String words() {
+    String by = " by " + shown(factor());
+    return switch (this) {
+      case None() -> "no scaling";
+      case Linear _ -> "linear scaling" + by;
+      case Dynamic _ -> "dynamic scaling" + by;
+      case Yarn _ -> "YaRN" + by;
+      case Llama3 _ -> "Llama 3's scaling" + by;
+    };
+  }
+
+  static String shown(double number) {
+    return number == Math.rint(number) && number < 1e15
+        ? String.valueOf((long) number)
+        : String.valueOf(number);
+  }
+
+  /// The context that is stretched.
+  ///
+  /// @param maxPositionEmbeddings as the model's configuration says
+  default int trained(int maxPositionEmbeddings) {
+    return switch (this) {
+      case None(), Dynamic _ -> maxPositionEmbeddings;
+      case Linear linear -> Math.max(1, (int) (maxPositionEmbeddings / linear.factor()));
+      case Yarn yarn -> yarn.originalMaxPositionEmbeddings();
+      case Llama3 llama -> llama.originalMaxPositionEmbeddings();
+    };
+  }
+
+  private static float[] inverseFrequencies(double theta, int rotaryDimensions) {
     float[] inverse = new float[rotaryDimensions / 2];
     for (int i = 0; i < inverse.length; i++) {
       // float32 power, as torch computes 1 / (theta ** (arange / dim))
       float exponent = (float) (2 * i) / rotaryDimensions;
       inverse[i] = 1.0f / (float) Math.pow(theta, exponent);
     }
-    return switch (this) {
-      case None() -> inverse;
-      case Yarn yarn -> stretch(yarn, inverse, theta, rotaryDimensions);
-      case Llama3 llama -> stretch(llama, inverse);
-    };
+    return inverse;
+  }
+
+  /// The base for a sequence of so many tokens.
+  private static double grown(Dynamic dynamic, double theta, int dimensions, int tokens) {
+    double stretch =
+        dynamic.factor()
+                * Math.max(tokens, dynamic.maxPositionEmbeddings())
+                / dynamic.maxPositionEmbeddings()
+            - (dynamic.factor() - 1);
+    return theta * Math.pow(stretch, dimensions / (dimensions - 2.0));
+  }
+
+  private static float[] divided(float[] inverse, float factor) {
+    float[] divided = new float[inverse.length];
+    for (int i = 0; i < inverse.length; i++) {
+      divided[i] = inverse[i] / factor;
+    }
+    return divided;
   }
 
   /// What cosines and sines are multiplied by; scores scale by its square.
   default double scale() {
     return switch (this) {
-      case None(), Llama3 _ -> 1;
+      case None(), Linear _, Dynamic _, Llama3 _ -> 1;
       case Yarn yarn -> {
         var given = yarn.attentionFactor();
         yield given != null ? given : yarn.factor() <= 1 ? 1 : 0.1 * Math.log(yarn.factor()) + 1;

@@ -29,13 +29,20 @@ public record Rotary(double theta, RopeScaling scaling, double share) {
     }
   }
 
+  /// For people: `rope_theta 10000, YaRN by 4`.
+  public String words() {
+    return "rope_theta %s, %s".formatted(RopeScaling.shown(theta), scaling.words());
+  }
+
   /// How many elements of a head turn, as `transformers` rounds it.
   int dimensions(int headDim) {
     return (int) (headDim * share);
   }
 
   /// The frequencies of a head, one for each pair of elements that turns, in radians a position.
-  public float[] inverseFrequencies(int headDim) {
-    return scaling.inverseFrequencies(theta, dimensions(headDim));
+  ///
+  /// @param tokens of the sequence so far, see [RopeScaling#dependsOnLength]
+  public float[] inverseFrequencies(int headDim, int tokens) {
+    return scaling.inverseFrequencies(theta, dimensions(headDim), tokens);
   }
 }

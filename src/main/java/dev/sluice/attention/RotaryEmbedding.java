@@ -11,11 +11,15 @@ import java.util.Arrays;
 /// With angle θ_p,i = p · inv_i: `y_i = x_i cos θ − x_{i+R/2} sin θ`, `y_{i+R/2} = x_{i+R/2} cos θ
 /// + x_i sin θ`.
 public final class RotaryEmbedding {
+  private final Rotary rotary;
+  private final int headSize;
   private final float[] inverseFrequencies;
   private final double attentionFactor;
 
   public RotaryEmbedding(Rotary rotary, int headSize) {
-    this.inverseFrequencies = rotary.inverseFrequencies(headSize);
+    this.rotary = rotary;
+    this.headSize = headSize;
+    this.inverseFrequencies = rotary.inverseFrequencies(headSize, 1);
     this.attentionFactor = rotary.scaling().scale();
   }
 
@@ -33,12 +37,18 @@ public final class RotaryEmbedding {
     int half = inverseFrequencies.length;
     float[] cos = new float[rows * tokens * half];
     float[] sin = new float[rows * tokens * half];
-    for (int p = 0; p < rows * tokens; p++) {
-      int position = starts[p / tokens] + p % tokens;
-      for (int i = 0; i < half; i++) {
-        float angle = position * inverseFrequencies[i]; // a float32 product, as in the reference
-        cos[p * half + i] = (float) (Math.cos(angle) * attentionFactor);
-        sin[p * half + i] = (float) (Math.sin(angle) * attentionFactor);
+    for (int row = 0; row < rows; row++) {
+      float[] frequencies =
+          rotary.scaling().dependsOnLength()
+              ? rotary.inverseFrequencies(headSize, starts[row] + tokens)
+              : inverseFrequencies;
+      for (int token = 0; token < tokens; token++) {
+        int p = row * tokens + token;
+        for (int i = 0; i < half; i++) {
+          float angle = (starts[row] + token) * frequencies[i]; // float32, as in the reference
+          cos[p * half + i] = (float) (Math.cos(angle) * attentionFactor);
+          sin[p * half + i] = (float) (Math.sin(angle) * attentionFactor);
+        }
       }
     }
     return new Rotation(

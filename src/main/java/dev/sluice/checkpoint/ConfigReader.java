@@ -352,10 +352,12 @@ final class ConfigReader {
             yield new RopeScaling.None();
           }
           case "yarn" -> yarn(object, around.original, around.longest, notes, taken);
+          case "linear" -> new RopeScaling.Linear(factor(object));
+          case "dynamic" -> new RopeScaling.Dynamic(factor(object), around.longest);
           case "llama3" -> llama3(object);
           default ->
               throw new InvalidInputException(
-                  "rope type %s is not known; only default, yarn and llama3 are"
+                  "rope type %s is not known; only default, linear, dynamic, yarn and llama3 are"
                       .formatted(Listing.quoted(kind)));
         };
     for (String key : object.left().keySet()) {
@@ -368,6 +370,16 @@ final class ConfigReader {
     }
     return new Rotary(
         theta, scaling, around.defaults.share != null && part != null ? part : around.share);
+  }
+
+  /// Of the types that have nothing else.
+  private static double factor(ConfigKeys rope) {
+    Double factor = rope.number("factor");
+    if (factor == null) {
+      throw new InvalidInputException(
+          "%s is missing among %s; add it".formatted(rope.named("factor"), Listing.of(rope.all())));
+    }
+    return factor;
   }
 
   private static RopeScaling llama3(ConfigKeys rope) {

@@ -65,6 +65,10 @@ final class ConfigWriter {
     json.put("rope_theta", rotary.theta());
     switch (rotary.scaling()) {
       case RopeScaling.None() -> json.putNull("rope_scaling");
+      case RopeScaling.Linear linear ->
+          factor(json.putObject("rope_scaling"), "linear", linear.factor());
+      case RopeScaling.Dynamic dynamic ->
+          factor(json.putObject("rope_scaling"), "dynamic", dynamic.factor());
       case RopeScaling.Yarn yarn -> yarn(json.putObject("rope_scaling"), yarn);
       case RopeScaling.Llama3 llama -> llama3(json.putObject("rope_scaling"), llama);
     }
@@ -98,9 +102,16 @@ final class ConfigWriter {
     }
     switch (rotary.scaling()) {
       case RopeScaling.None() -> rope.put("rope_type", "default");
+      case RopeScaling.Linear linear -> factor(rope, "linear", linear.factor());
+      case RopeScaling.Dynamic dynamic -> factor(rope, "dynamic", dynamic.factor());
       case RopeScaling.Yarn yarn -> yarn(rope, yarn);
       case RopeScaling.Llama3 llama -> llama3(rope, llama);
     }
+  }
+
+  private static void factor(ObjectNode rope, String type, double factor) {
+    rope.put("rope_type", type);
+    rope.put("factor", factor);
   }
 
   private static void llama3(ObjectNode rope, RopeScaling.Llama3 llama) {

@@ -4,6 +4,7 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.decoder.Decoder;
+import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.files.Failures;
 import dev.sluice.files.JsonFile;
 import dev.sluice.files.Trees;
@@ -34,6 +35,7 @@ import java.util.SplittableRandom;
 import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.concurrent.CancellationException;
+import java.util.function.UnaryOperator;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.node.ObjectNode;
 
@@ -77,11 +79,27 @@ public final class Conversion {
   /// @param type float32, bfloat16 or float16; null for each tensor's own
   /// @param shardBytes of numbers that a file may hold, where one tensor has no more
   /// @param comparesLogits whether both models compute, which needs memory for one at a time
+  /// @param positions what becomes of the model besides, of which no weight knows
   public record Wanted(
       @Nullable GatePacking packing,
       @Nullable ElementType type,
       long shardBytes,
-      boolean comparesLogits) {
+      boolean comparesLogits,
+      UnaryOperator<DecoderConfig> positions) {
+    /// The model stays what it is.
+    public Wanted(
+        @Nullable GatePacking packing,
+        @Nullable ElementType type,
+        long shardBytes,
+        boolean comparesLogits) {
+      this(packing, type, shardBytes, comparesLogits, UnaryOperator.identity());
+    }
+
+    /// All stays as it is, but for positions.
+    public static Wanted of(UnaryOperator<DecoderConfig> positions) {
+      return new Wanted(null, null, USUAL_SHARD, false, positions);
+    }
+
     public Wanted {
       if (shardBytes < 1) {
         throw new InvalidInputException(
@@ -163,7 +181,7 @@ public final class Conversion {
     this.files = files;
     this.config = config;
     this.reader = new WeightReader(source, config, StoredWeights.of(files, config.family()));
-    var own = config.with(reader.decoder());
+    var own = config.with(wanted.positions.apply(reader.decoder()));
     this.target = wanted.packing == null ? own : own.packed(wanted.packing);
     requireWritable();
     long bytes = parameters().stream().mapToLong(Conversion::bytes).sum();

@@ -238,7 +238,7 @@ final class WeightReader {
                     attention
                         .positions()
                         .rotary()
-                        .map(rotary -> rotary.inverseFrequencies(attention.headDim())))
+                        .map(rotary -> rotary.inverseFrequencies(attention.headDim(), 1)))
             .orElse(new float[0]);
     if (!entry.type().isFloatingPoint() || !entry.shape().equals(List.of((long) ours.length))) {
       return false;

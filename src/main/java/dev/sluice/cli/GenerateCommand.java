@@ -108,7 +108,7 @@ final class GenerateCommand implements Callable<Integer> {
     if (loaded.stopIds().isEmpty()) {
       Console.note("No file says which token ends a text, so only --max-tokens ends it.");
     }
-    int room = loaded.decoder().config().maxPositionEmbeddings() - ids.length;
+    int room = loaded.decoder().config().context() - ids.length;
     int most = maxTokens != null ? maxTokens : Math.clamp(room, 1, USUAL_TOKENS);
     var text = new TextStream(tokenizer::decode);
     var clock = new Clock();

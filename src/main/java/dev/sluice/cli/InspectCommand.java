@@ -177,7 +177,7 @@ final class InspectCommand implements Callable<Integer> {
 
   /// T: what the user asks for, else what the model was trained with, as far as its context goes.
   private int length(ModelOptions.Loaded loaded) {
-    int longest = loaded.decoder().config().maxPositionEmbeddings();
+    int longest = loaded.decoder().config().context();
     if (tokens == null) {
       int usual =
           loaded

@@ -41,6 +41,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       VerifyCommand.class,
       InspectCommand.class,
       RetrofitCommand.class,
+      ExtendCommand.class,
       GenerateCommand.class,
       ConvertCommand.class,
       ParityCommand.class,
@@ -142,6 +143,9 @@ public final class Main implements Runnable {
       case "retrofit" ->
           SettingFlags.addTo(
               commandLine, "retrofit", RetrofitCommand.defaults(), RetrofitCommand.decided());
+      case "extend" ->
+          SettingFlags.addTo(
+              commandLine, "extend", ExtendCommand.defaults(), ExtendCommand.decided());
       case "plan" ->
           SettingFlags.addTo(commandLine, "plan", PlanCommand.defaults(), PlanCommand.others());
       default -> {}

@@ -19,6 +19,7 @@ import dev.sluice.retrofit.RetrofitResult;
 import dev.sluice.settings.Settings;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tokenizer.Tokenizer;
+import dev.sluice.training.PositionSettings;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.RunCorpus;
 import dev.sluice.training.RunDirectory;
@@ -29,13 +30,11 @@ import dev.sluice.training.Trainable;
 import dev.sluice.training.TrainingRun;
 import dev.sluice.training.VariationSettings;
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.time.LocalDateTime;
 import java.time.ZoneId;
 import java.time.format.DateTimeFormatter;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
@@ -90,10 +89,6 @@ final class RetrofitCommand implements Callable<Integer> {
 
   /// On how many tokens sinks are measured.
   private static final int SINK_TOKENS = 8 * SinkReport.RECOMMENDED_TOKENS;
-
-  /// What a model that Sluice trained goes on with where nobody says otherwise.
-  private static final List<String> INHERITED =
-      List.of("data", "text_field", "windows", "document_mask", "sequence_length", "batch_size");
 
   @Parameters(
       arity = "0..1",
@@ -162,7 +157,7 @@ final class RetrofitCommand implements Callable<Integer> {
   /// Settings that the model decides, or this command.
   static Set<String> decided() {
     Set<String> decided = new HashSet<>(Set.of("start"));
-    Stream.of(ShapeSettings.class, VariationSettings.class)
+    Stream.of(ShapeSettings.class, PositionSettings.class, VariationSettings.class)
         .flatMap(record -> Settings.of(record).declared().stream())
         .forEach(setting -> decided.add(setting.name()));
     decided.remove("gate");
@@ -194,13 +189,13 @@ final class RetrofitCommand implements Callable<Integer> {
       double difference = start(config, compared);
       var trained = train(config, place, corpus, tokenizer, "");
       if (trained.ending() != TrainingRun.Ending.COMPLETE) {
-        return ended(trained, config, place);
+        return training().ended(trained, config, place);
       }
       TrainingRun.Outcome ofControl = null;
       if (without != null) {
         ofControl = train(without, place.resolve(CONTROL), corpus, tokenizer, "control, ");
         if (ofControl.ending() != TrainingRun.Ending.COMPLETE) {
-          return ended(ofControl, without, place);
+          return training().ended(ofControl, without, place);
         }
       }
       try {
@@ -221,46 +216,21 @@ final class RetrofitCommand implements Callable<Integer> {
   private RunConfig settings() {
     var given = SettingFlags.given(spec.commandLine().getParseResult());
     if (resume != null) {
-      var others = new ArrayList<>(given.keySet());
-      others.remove("steps");
-      if (model != null || output != null || !others.isEmpty()) {
+      if (model != null || output != null) {
         throw new InvalidInputException(
-            "--resume takes the model and its settings from the retrofit, but for --steps; leave out %s"
-                .formatted(
-                    others.isEmpty() ? model != null ? model : "--output" : others.toString()));
+            "--resume takes the model and its settings from %s; leave out %s"
+                .formatted(resume, model != null ? model : "--output"));
       }
-      if (!Files.isRegularFile(resume.resolve(RunConfig.FILE))) {
-        throw new InvalidInputException(
-            resume + " holds no " + RunConfig.FILE + ", so it is no retrofit; name its directory");
-      }
-      return RunConfig.from(resume.resolve(RunConfig.FILE), given);
+      return training().resumed(resume, given);
     }
     if (model == null) {
       throw new InvalidInputException(
           "retrofit needs a model; name the directory of a checkpoint or a run");
     }
     var begun = defaults().with(null, Map.of("start", model)).pinned();
-    return begun
-        .with(null, inherited(Path.of(begun.start().start()), given.keySet()))
-        .with(null, given);
-  }
-
-  /// The text of a model that Sluice trained and how it was cut.
-  private static Map<String, String> inherited(Path checkpoint, Set<String> given) {
-    Path manifest = checkpoint.resolve(RunManifest.FILE_NAME);
-    Map<String, String> inherited = new LinkedHashMap<>();
-    if (Trees.isFile(manifest)) {
-      var settings = RunManifest.read(manifest).config();
-      for (String name : INHERITED) {
-        if (settings.containsKey(name) && !given.contains(name)) {
-          inherited.put(name, String.valueOf(settings.get(name)));
-        }
-      }
-    }
-    if (!inherited.isEmpty()) {
-      Console.note("As the model was trained: " + inherited + ".");
-    }
-    return inherited;
+    var inherited = ContinuedTraining.inherited(Path.of(begun.start().start()), given.keySet());
+    ContinuedTraining.tell(inherited);
+    return begun.with(null, inherited).with(null, given);
   }
 
   /// The same training of the model as it is.
@@ -327,35 +297,11 @@ final class RetrofitCommand implements Callable<Integer> {
     if (!name.isEmpty()) {
       Console.note("Now the same training without gates (%s).".formatted(place));
     }
-    var origin = new TrainingRun.Origin(Version.commit(), arguments());
-    var run =
-        new TrainingRun(
-            config, place, origin, new TrainingProgress(config), Interruption::requested);
-    Path file = place.resolve(RunConfig.FILE);
-    if (!Files.exists(file)) {
-      Files.createDirectories(place);
-      return run.start(corpus, tokenizer);
-    }
-    var there = RunConfig.from(file, Map.of());
-    var steps = Map.of("steps", String.valueOf(config.optimization().steps()));
-    if (!there.with(null, steps).equals(config)) {
-      throw new InvalidInputException(
-          "%s is of another retrofit; remove %s or choose another --output".formatted(file, place));
-    }
-    return run.resume(corpus, tokenizer);
+    return training().train(config, place, corpus, tokenizer);
   }
 
-  private static int ended(TrainingRun.Outcome outcome, RunConfig config, Path place) {
-    if (outcome.ending() == TrainingRun.Ending.STOPPED) {
-      Console.note(
-          "Stopped after step %d of %d; everything is saved. Go on with: ./sluice retrofit --resume %s"
-              .formatted(outcome.steps(), config.optimization().steps(), place));
-      return 130;
-    }
-    Console.error(
-        "Training diverged at step %d and stopped; its batch and statistics are in %s; try a lower --learning-rate or --new-learning-rate."
-            .formatted(outcome.steps() + 1, outcome.failure()));
-    return Main.FAILED;
+  private ContinuedTraining training() {
+    return new ContinuedTraining("retrofit", arguments());
   }
 
   // ---------------------------------------------------------------- afterwards

@@ -263,6 +263,30 @@ public record DecoderConfig(
         embeddingMultiplier);
   }
 
+  /// The same model, meant for sequences of another length.
+  public DecoderConfig withMaxPositionEmbeddings(int changed) {
+    return new DecoderConfig(
+        vocabSize,
+        hiddenSize,
+        layers,
+        changed,
+        norm,
+        tieWordEmbeddings,
+        initializerRange,
+        embeddingMultiplier);
+  }
+
+  /// The longest sequence that the model is meant for: `max_position_embeddings`, or more where its
+  /// frequencies adapt to the length.
+  public int context() {
+    return layers.stream()
+        .flatMap(layer -> layer.attention().stream())
+        .flatMap(attention -> attention.positions().rotary().stream())
+        .mapToInt(rotary -> rotary.scaling().context(maxPositionEmbeddings))
+        .min()
+        .orElse(maxPositionEmbeddings);
+  }
+
   /// The same model with embeddings multiplied by another number.
   public DecoderConfig withEmbeddingMultiplier(double changed) {
     return new DecoderConfig(

@@ -144,12 +144,9 @@ public final class Parity {
     }
     long sequences = ids.shape().get(0);
     long tokens = ids.shape().get(1);
-    if (tokens > model.maxPositionEmbeddings()) {
+    if (tokens > model.context()) {
       throw wrong(
-          answers,
-          "input_ids",
-          tokens + " tokens",
-          "at most the model's " + model.maxPositionEmbeddings());
+          answers, "input_ids", tokens + " tokens", "at most the model's " + model.context());
     }
     requireNumbers(answers, "logits", sequences, tokens, model.vocabSize());
     for (int i = 0; i <= model.layers().size(); i++) {
@@ -181,18 +178,11 @@ public final class Parity {
           "[%d, n] with n of 1 or more".formatted(sequences));
     }
     int prompt = promptTokens(answers);
-    if (prompt < 1
-        || prompt > tokens
-        || prompt + greedy.shape().get(1) > model.maxPositionEmbeddings()) {
+    if (prompt < 1 || prompt > tokens || prompt + greedy.shape().get(1) > model.context()) {
       throw new InvalidInputException(
           "%s continues %d prompt_tokens by %d greedy ones, which %d input_ids and a context of %d do not allow; %s"
               .formatted(
-                  answers.path(),
-                  prompt,
-                  greedy.shape().get(1),
-                  tokens,
-                  model.maxPositionEmbeddings(),
-                  WAY_OUT));
+                  answers.path(), prompt, greedy.shape().get(1), tokens, model.context(), WAY_OUT));
     }
     for (String name : answers.names()) {
       if (!known.contains(name)) {

@@ -96,7 +96,7 @@ public record Generator(Decoder decoder) {
           "the number of new tokens must be at least 1, not " + maxNewTokens);
     }
     decoder.config().requireInVocabulary(Arrays.stream(prompt).asLongStream().toArray());
-    int limit = decoder.config().maxPositionEmbeddings();
+    int limit = decoder.config().context();
     if ((long) prompt.length + maxNewTokens > limit) {
       throw new InvalidInputException(
           ("%d prompt tokens and %d new ones exceed the model's context of %d tokens;"

@@ -25,6 +25,7 @@ import tools.jackson.dataformat.toml.TomlMapper;
 public record RunConfig(
     @Heading("Text") TextSettings text,
     @Heading("Model") ShapeSettings shape,
+    PositionSettings positions,
     VariationSettings variation,
     @Heading("Starting from a checkpoint") StartSettings start,
     @Heading("Computing") ComputingSettings computing,
@@ -108,7 +109,8 @@ public record RunConfig(
     if (start.isGiven()) {
       return StartCheckpoint.of(this).decoder();
     }
-    return variation.of(shape.decoder(vocabSize, batch.sequenceLength()), gates());
+    int length = batch.sequenceLength();
+    return variation.of(positions.change(shape.decoder(vocabSize, length), length), gates());
   }
 
   /// V: the tokenizer's vocabulary, or what is set or the checkpoint has, which cannot be smaller.

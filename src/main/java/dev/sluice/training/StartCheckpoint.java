@@ -117,11 +117,12 @@ public final class StartCheckpoint {
   /// @throws InvalidInputException if a setting contradicts the checkpoint
   public DecoderConfig decoder() {
     requireNoContradiction();
-    requireLength();
+    var positioned = config.positions().change(parent, config.batch().sequenceLength());
+    requireLength(positioned);
     requireLayers("first_token_layers", config.start().layersOfFirstToken(), true);
     requireLayers("activation_layers", config.start().layersOfActivations(), false);
     boolean same = config.variation().gate().equals(OWN);
-    var changed = same ? parent : parent.with(gates());
+    var changed = same ? positioned : positioned.with(gates());
     if (config.start().isAlwaysFrozen() && added(changed).isEmpty()) {
       throw new InvalidInputException(
           "frozen_steps -1 lets only new parameters move, and the model has none beside the"
@@ -230,12 +231,12 @@ public final class StartCheckpoint {
     return all.length == 1 ? all[0] : -1;
   }
 
-  private void requireLength() {
+  private void requireLength(DecoderConfig positioned) {
     int length = config.batch().sequenceLength();
-    if (length > parent.maxPositionEmbeddings()) {
+    if (length > positioned.context()) {
       throw new InvalidInputException(
-          "sequence_length %d is more than the context of start %s, %d tokens; use at most that"
-              .formatted(length, directory, parent.maxPositionEmbeddings()));
+          "sequence_length %d is more than the context of start %s, %d tokens; use at most that, or extend it with rope_theta, rope_scaling or context"
+              .formatted(length, directory, positioned.context()));
     }
   }
 
@@ -269,6 +270,12 @@ public final class StartCheckpoint {
                 attention.keyValueHeads(),
                 attention.headDim(),
                 parent.vocabSize()));
+    if (config.positions().isGiven()) {
+      var changed = config.positions().change(parent, config.batch().sequenceLength());
+      notes.add(
+          "Its positions change: %s, instead of %s."
+              .formatted(positions(changed), positions(parent)));
+    }
     var gates = gates();
     if (!gates.equals(attention.gates())) {
       notes.add(
@@ -283,6 +290,12 @@ public final class StartCheckpoint {
       notes.add("All that the checkpoint holds stays as it is.");
     }
     return notes;
+  }
+
+  /// `rope_theta 10000, no scaling, a context of 512 tokens`.
+  private static String positions(DecoderConfig model) {
+    var rotary = model.firstAttention().orElseThrow().positions().rotary().orElseThrow();
+    return "%s, a context of %d tokens".formatted(rotary.words(), model.context());
   }
 
   // ---------------------------------------------------------------- tokenizer
@@ -339,7 +352,7 @@ public final class StartCheckpoint {
   // ---------------------------------------------------------------- weights
 
   /// The model that is trained, with the checkpoint's weights and new ones beside.
-  Decoder begin(Precision precision, Device device) {
+  public Decoder begin(Precision precision, Device device) {
     try (var opened = ModelDirectory.load(directory, precision, device, false)) {
       return Decoder.initialize(
           decoder(), precision, device, config.seed(), opened.parameters().all());
@@ -347,7 +360,7 @@ public final class StartCheckpoint {
   }
 
   /// The checkpoint's model, which does not learn.
-  Decoder parentDecoder(Precision precision, Device device) {
+  public Decoder parentDecoder(Precision precision, Device device) {
     return ModelDirectory.load(directory, precision, device, false);
   }
 

@@ -32,7 +32,7 @@ public final class Trainable {
     if (config.computing().deviceOf().equals(Device.CPU)) {
       requireMemory(config, shape, ranks);
     }
-    int longest = shape.maxPositionEmbeddings();
+    int longest = shape.context();
     long sample =
         (long) config.batch().windowRule().prompt(config.samples().samplePrompt(), tokenizer).length
             + config.samples().sampleTokens();

@@ -396,7 +396,7 @@ class PublishedLayersTest {
       var rotary = c.positions().rotary().get();
       int size = c.headDim();
       int half = (int) (size * rotary.share()) / 2;
-      float[] frequencies = rotary.scaling().inverseFrequencies(rotary.theta(), 2 * half);
+      float[] frequencies = rotary.scaling().inverseFrequencies(rotary.theta(), 2 * half, 1);
       double scale = rotary.scaling().scale();
       double[] y = x.clone();
       for (int start = 0; start < x.length; start += size) {

@@ -11,6 +11,7 @@ import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.SplittableRandom;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -33,7 +34,7 @@ class RopeTest {
       String key, int dimensions, double theta, double factor, int original) throws IOException {
     var golden = JsonMapper.shared().readTree(GOLDEN.toFile()).path(key);
     var yarn = new RopeScaling.Yarn(factor, original);
-    float[] actual = yarn.inverseFrequencies(theta, dimensions);
+    float[] actual = yarn.inverseFrequencies(theta, dimensions, 1);
     assertEquals(dimensions / 2, actual.length);
     assertEquals(dimensions / 2, golden.path("inv_freq").size());
     for (int i = 0; i < actual.length; i++) {
@@ -47,7 +48,8 @@ class RopeTest {
   @Test
   void yarnByFactorOneChangesNothing() {
     var yarn = new RopeScaling.Yarn(1, 4096);
-    assertArrayEquals(NONE.inverseFrequencies(1e4, 64), yarn.inverseFrequencies(1e4, 64), 1e-9f);
+    assertArrayEquals(
+        NONE.inverseFrequencies(1e4, 64, 1), yarn.inverseFrequencies(1e4, 64, 1), 1e-9f);
     assertEquals(1, yarn.scale());
     assertEquals(1, NONE.scale());
     assertEquals(1.5, new RopeScaling.Yarn(4, 4096, 32, 1, 1.5, true).scale());
@@ -75,12 +77,12 @@ class RopeTest {
       6.6478697e-06f,
       1.2891732e-06f
     };
-    assertClose(expected, published.inverseFrequencies(5e5, 16));
+    assertClose(expected, published.inverseFrequencies(5e5, 16, 1));
     var shorter = new RopeScaling.Llama3(2, 64, 1, 32);
     float[] mixed = {
       0.64815998f, 0.27821246f, 0.12708037f, 0.060180631f, 0.029437749f, 0.014500679f
     };
-    assertClose(mixed, shorter.inverseFrequencies(70, 12));
+    assertClose(mixed, shorter.inverseFrequencies(70, 12, 1));
     assertEquals(1, published.scale());
   }
 
@@ -100,9 +102,50 @@ class RopeTest {
     assertThrows(InvalidInputException.class, () -> new RopeScaling.Llama3(2, 64, 1, Double.NaN));
   }
 
+  /// Frequencies of `transformers` 5.18, of 16 dimensions with the base 10,000.
+  @Test
+  void linearDividesAllPositions() {
+    float[] expected = {
+      0.25f, 0.079056941f, 0.025f, 0.0079056937f, 0.0024999999f, 0.00079056941f, 0.00025f
+    };
+    float[] actual = new RopeScaling.Linear(4).inverseFrequencies(1e4, 16, 1);
+    assertClose(expected, Arrays.copyOf(actual, 7));
+    assertEquals(1, new RopeScaling.Linear(4).scale());
+    assertThrows(InvalidInputException.class, () -> new RopeScaling.Linear(0.9));
+  }
+
+  /// The base is that of the pass: `10,000 · (4 · 256 / 64 − 3)^(16 / 14)`.
+  @Test
+  void dynamicGrowsWithTheSequence() {
+    var dynamic = new RopeScaling.Dynamic(4, 64);
+    assertArrayEquals(NONE.inverseFrequencies(1e4, 16, 1), dynamic.inverseFrequencies(1e4, 16, 64));
+    double base = 1e4 * Math.pow(13, 16 / 14.0);
+    float[] longer = dynamic.inverseFrequencies(1e4, 16, 256);
+    for (int i = 0; i < 8; i++) {
+      double expected = Math.pow(base, -i / 8.0);
+      assertEquals(expected, longer[i], 1e-6 * expected);
+    }
+    assertEquals(256, dynamic.context(64));
+    assertEquals(64, new RopeScaling.Linear(4).context(64));
+    assertThrows(InvalidInputException.class, () -> new RopeScaling.Dynamic(4, 0));
+    try (var _ = Scope.open()) {
+      var rope = new RotaryEmbedding(new Rotary(1e4, dynamic), 16);
+      var plain = new RotaryEmbedding(new Rotary(1e4, NONE), 16);
+      var grown = new RotaryEmbedding(new Rotary(1e4 * Math.pow(13, 16 / 14.0), NONE), 16);
+      // each row of a batch by its own length
+      float[] rows = rope.rotation(new int[] {3, 251}, 5, Device.CPU).cosines().floats();
+      assertArrayEquals(
+          plain.rotation(3, 5, Device.CPU).cosines().floats(), Arrays.copyOf(rows, 5 * 8));
+      assertArrayEquals(
+          grown.rotation(251, 5, Device.CPU).cosines().floats(),
+          Arrays.copyOfRange(rows, 5 * 8, 2 * 5 * 8),
+          1e-5f);
+    }
+  }
+
   @Test
   void plainFrequencies() {
-    float[] inverse = NONE.inverseFrequencies(10_000, 8);
+    float[] inverse = NONE.inverseFrequencies(10_000, 8, 1);
     assertArrayEquals(new float[] {1, 0.1f, 0.01f, 0.001f}, inverse, 1e-8f);
   }
 

@@ -333,7 +333,7 @@ class ModelConfigTest {
           layer_types = ["full_attention"]          | layer_types names 1 layers where num_hidden_layers is 2
           layer_types = "full_attention"            | layer_types must be a list of words
           use_sliding_window = true; layer_types = -; sliding_window = 0; max_window_layers = 1 | sliding_window must be positive, not 0
-          rope_scaling = {"rope_type": "linear", "factor": 2} | rope type 'linear' is not known
+          rope_scaling = {"rope_type": "longrope", "factor": 2} | rope type 'longrope' is not known
           rope_scaling = {"rope_type": "default", "facter": 2} | rope_scaling.facter is not known (near factor)
           rope_scaling = {"mrope_section": [1, 2]}  | rope_scaling.mrope_section is not known
           rope_parameters = {"full_attention": {"rope_theta": 1}} | rope_parameters.full_attention is not known

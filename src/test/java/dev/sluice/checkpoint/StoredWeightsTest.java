@@ -398,7 +398,7 @@ class StoredWeightsTest {
 
   @Test
   void storedFrequenciesAreComparedWithTheConfiguration() throws IOException {
-    float[] own = new RopeScaling.None().inverseFrequencies(10_000, 4);
+    float[] own = new RopeScaling.None().inverseFrequencies(10_000, 4, 1);
     for (var type : List.of(ElementType.FLOAT32, ElementType.BFLOAT16, ElementType.FLOAT16)) {
       var expected =
           write(
