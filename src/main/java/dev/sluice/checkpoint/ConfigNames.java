@@ -1,5 +1,6 @@
 package dev.sluice.checkpoint;
 
+import dev.sluice.settings.Settings;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
@@ -233,30 +234,12 @@ final class ConfigNames {
     String nearest = null;
     int least = word.length() / 4 + 1;
     for (String key : known) {
-      int distance = distance(word, key);
+      int distance = Settings.distance(word, key);
       if (distance < least) {
         least = distance;
         nearest = key;
       }
     }
     return nearest;
-  }
-
-  /// How many letters have to be added, taken out or changed (Levenshtein 1966).
-  private static int distance(String a, String b) {
-    int[] row = new int[b.length() + 1];
-    for (int j = 0; j <= b.length(); j++) {
-      row[j] = j;
-    }
-    for (int i = 1; i <= a.length(); i++) {
-      int corner = row[0];
-      row[0] = i;
-      for (int j = 1; j <= b.length(); j++) {
-        int changed = corner + (a.charAt(i - 1) == b.charAt(j - 1) ? 0 : 1);
-        corner = row[j];
-        row[j] = Math.min(changed, 1 + Math.min(row[j], row[j - 1]));
-      }
-    }
-    return row[b.length()];
   }
 }

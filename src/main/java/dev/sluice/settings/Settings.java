@@ -8,11 +8,14 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collection;
+import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.node.ObjectNode;
@@ -24,6 +27,9 @@ import tools.jackson.databind.node.ObjectNode;
 public final class Settings<R extends Record> {
   /// Characters of a wrong value that a message repeats.
   private static final int LONGEST_VALUE = 100;
+
+  /// Names that a message gives in place of a wrong one.
+  private static final int NEAREST = 8;
 
   /// A setting as it was declared.
   ///
@@ -232,11 +238,38 @@ public final class Settings<R extends Record> {
       throw new InvalidInputException(
           "unknown setting '%s' in %s; known are %s"
               .formatted(
-                  Printable.brief(name, LONGEST_VALUE),
-                  source,
-                  String.join(", ", declared.keySet())));
+                  Printable.brief(name, LONGEST_VALUE), source, nearest(name, declared.keySet())));
     }
     return setting;
+  }
+
+  /// Names in a sentence: those nearest to one that is none of them first, and how many more there
+  /// are.
+  public static String nearest(String wrong, Collection<String> names) {
+    String brief = Printable.brief(wrong, LONGEST_VALUE);
+    var near =
+        names.stream()
+            .sorted(Comparator.comparingInt(name -> distance(brief, name)))
+            .limit(NEAREST)
+            .toList();
+    int others = names.size() - near.size();
+    return String.join(", ", near)
+        + (others > 0 ? " and %d more, which train --help lists".formatted(others) : "");
+  }
+
+  /// How many letters have to be added, taken out or changed (Levenshtein 1966).
+  public static int distance(String a, String b) {
+    int[] row = IntStream.rangeClosed(0, b.length()).toArray();
+    for (int i = 1; i <= a.length(); i++) {
+      int diagonal = row[0];
+      row[0] = i;
+      for (int j = 1; j <= b.length(); j++) {
+        int changed = diagonal + (a.charAt(i - 1) == b.charAt(j - 1) ? 0 : 1);
+        diagonal = row[j];
+        row[j] = Math.min(changed, 1 + Math.min(row[j], row[j - 1]));
+      }
+    }
+    return row[b.length()];
   }
 
   private R record(Map<String, Object> values) {

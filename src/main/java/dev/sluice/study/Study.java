@@ -7,6 +7,7 @@ import dev.sluice.corpus.Corpus;
 import dev.sluice.files.DirectoryLock;
 import dev.sluice.files.Trees;
 import dev.sluice.files.WholeFile;
+import dev.sluice.settings.Settings;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.Tokenizer;
@@ -196,7 +197,7 @@ public record Study(
     if (!known.contains(setting)) {
       throw new InvalidInputException(
           "%s sets '%s', which is no setting; known are %s"
-              .formatted(whose, Printable.brief(setting, 60), String.join(", ", known)));
+              .formatted(whose, Printable.brief(setting, 60), Settings.nearest(setting, known)));
     }
     if (SHARED.contains(setting)) {
       throw new InvalidInputException(
