@@ -40,6 +40,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       WatchCommand.class,
       VerifyCommand.class,
       InspectCommand.class,
+      EvaluateCommand.class,
       GenerateCommand.class,
       ConvertCommand.class,
       ParityCommand.class,
@@ -56,6 +57,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       "  ./sluice train --data book.txt --gate sdpa-headwise --steps 500",
       "  ./sluice watch runs/NAME",
       "  ./sluice inspect runs/NAME --data book.txt",
+      "  ./sluice evaluate runs/NAME --task piqa=piqa.jsonl",
       "  ./sluice generate runs/NAME --prompt \"It was\"",
       "  ./sluice COMMAND --help"
     })
