@@ -6,6 +6,7 @@ import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.corpus.WindowRule;
 import dev.sluice.evaluation.AnswersFile;
 import dev.sluice.evaluation.EvaluationTask;
+import dev.sluice.evaluation.EvictionLoss;
 import dev.sluice.evaluation.RequestEncoder;
 import dev.sluice.evaluation.RequestEncoder.StartToken;
 import dev.sluice.evaluation.TaskData;
@@ -82,6 +83,7 @@ final class EvaluateCommand implements Callable<Integer> {
   private static final String JSON = "evaluate.json";
   private static final String ANSWERS = "answers";
   private static final int MOST_BATCH = 4096;
+  private static final int LONGEST_WINDOW = 1 << 20;
 
   @Parameters(
       paramLabel = "MODEL",
@@ -149,6 +151,14 @@ final class EvaluateCommand implements Callable<Integer> {
   private boolean everyCheckpoint;
 
   @Option(
+      names = "--eviction-window",
+      paramLabel = "W",
+      description =
+          "Also measure the loss of texts when a cache keeps the last W keys, the first 4 and the"
+              + " last W, and all.")
+  private @Nullable Integer evictionWindow;
+
+  @Option(
       names = "--output",
       paramLabel = "DIR",
       description = "Where to write. Default: ./evaluate-NAME, or evaluate in a single run.")
@@ -175,6 +185,10 @@ final class EvaluateCommand implements Callable<Integer> {
     requireFlags();
     var start = startToken();
     var data = data();
+    if (evictionWindow != null && data.stream().noneMatch(EvaluateCommand::isText)) {
+      throw new InvalidInputException(
+          "--eviction-window needs a task of whole texts; add --task text=FILE");
+    }
     var named = named();
     Path directory = directory(named.getFirst().source());
     EvaluationResult result;
@@ -217,6 +231,11 @@ final class EvaluateCommand implements Callable<Integer> {
     if (truncate != null && !truncate.equals("left")) {
       throw new InvalidInputException(
           "--truncate %s is not known; left is, which leaves out the start".formatted(truncate));
+    }
+    if (evictionWindow != null && (evictionWindow < 1 || evictionWindow > LONGEST_WINDOW)) {
+      throw new InvalidInputException(
+          "--eviction-window must be from 1 to %d keys, not %d"
+              .formatted(LONGEST_WINDOW, evictionWindow));
     }
     if (json != null) {
       WholeFile.requireReplaceable(json);
@@ -277,6 +296,10 @@ final class EvaluateCommand implements Callable<Integer> {
     return data;
   }
 
+  private static boolean isText(TaskData data) {
+    return data.task().kind() instanceof EvaluationTask.Kind.Text;
+  }
+
   // ---------------------------------------------------------------- models
 
   /// @param name told apart from the others'
@@ -323,6 +346,7 @@ final class EvaluateCommand implements Callable<Integer> {
       throws IOException {
     var source = named.source();
     List<TaskResult> results = new ArrayList<>();
+    List<EvaluationResult.Eviction> evictions = new ArrayList<>();
     try (var loaded = options.load(source.checkpoint())) {
       boolean documents =
           source
@@ -353,6 +377,18 @@ final class EvaluateCommand implements Callable<Integer> {
         String key = key(loaded, each, start);
         Path file = directory.resolve(ANSWERS).resolve(each.task().name() + "-" + key + ".jsonl");
         results.add(ask(run, each, file, named.name(), share, part));
+        if (evictionWindow != null && isText(each)) {
+          EvictionLoss.measure(
+                  loaded.decoder(),
+                  encoder,
+                  each,
+                  evictionWindow,
+                  done ->
+                      progress(
+                          share + part * done, "eviction, " + each.task().name(), named.name()))
+              .forEach(
+                  loss -> evictions.add(new EvaluationResult.Eviction(each.task().name(), loss)));
+        }
       }
     }
     Path ofRun = source.run();
@@ -362,7 +398,7 @@ final class EvaluateCommand implements Callable<Integer> {
         ofRun == null ? "" : ofRun.toString(),
         ofRun == null ? OptionalLong.empty() : CheckpointDirectory.step(source.checkpoint()),
         results,
-        List.of());
+        evictions);
   }
 
   private TaskResult ask(

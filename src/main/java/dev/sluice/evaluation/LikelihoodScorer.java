@@ -17,14 +17,16 @@ import org.jspecify.annotations.Nullable;
 
 /// How likely a model finds given tokens after others: Σ ln p, and whether each was the likeliest.
 ///
-/// What requests share at the start is computed once ([PrefixTree]), from states that are kept.
-/// Only sequences of one length go through the model together, so that nothing is padded. Logits
-/// are computed where a token is scored, and nowhere else.
+/// What requests share at the start is computed once ([PrefixTree]), from states that are kept,
+/// where that costs less than computing it again. Logits are computed where a token is scored, and
+/// nowhere else.
 ///
-/// A score does not depend on what else is in its batch. Attention works on each sequence by
-/// itself; products give a row the same bits with any number of rows but one, as measured with
-/// oneDNN, so that no product has one row (see [#alone] and [#spare]). Of a mixture of experts this
-/// does not hold: how many rows an expert gets is the batch's doing.
+/// Only sequences of one length go through the model together. Products are compiled for each
+/// number of rows, so that there are few lengths: the ends of sequences are filled up with tokens
+/// that nothing sees. And a score does not depend on what else is in its batch: attention works on
+/// each sequence by itself, and a product gives a row the same bits with any number of rows but
+/// one, as measured with oneDNN; no product has one row here, as lengths are even. Of a mixture of
+/// experts this does not hold: how many rows an expert gets is the batch's doing.
 public final class LikelihoodScorer {
   /// What a model says of a request.
   ///
@@ -46,19 +48,28 @@ public final class LikelihoodScorer {
   /// Logits that are there at a time: 64 MiB.
   private static final int MOST_LOGITS = 1 << 24;
 
-  /// From this length on a sequence keeps the processor busy by itself.
-  private static final int LONG = 64;
+  /// Multiplications that take as long as one layer takes to continue a kept state, about.
+  private static final double KEEPING = 3e6;
+
+  private static final int MOST_SHARED_AGAIN = 256;
 
   private final Decoder decoder;
   private final int batchSize;
+  private final Probe probe;
 
   /// @param batchSize the most sequences that go through the model at a time
   public LikelihoodScorer(Decoder decoder, int batchSize) {
+    this(decoder, batchSize, Probe.NONE);
+  }
+
+  /// @param probe of every pass
+  LikelihoodScorer(Decoder decoder, int batchSize, Probe probe) {
     if (batchSize < 1) {
       throw new InvalidInputException("batch size must be at least 1, not " + batchSize);
     }
     this.decoder = decoder;
     this.batchSize = batchSize;
+    this.probe = probe;
   }
 
   /// Scores all requests.
@@ -75,13 +86,32 @@ public final class LikelihoodScorer {
           requireInVocabulary(request.inputs());
           requireInVocabulary(request.targets());
         });
-    var tree = new PrefixTree(requests);
-    int capacity = requests.stream().mapToInt(each -> each.inputs().length).max().orElse(0);
+    var tree = new PrefixTree(requests, leastShared());
+    int longest = requests.stream().mapToInt(each -> each.inputs().length).max().orElse(0);
+    int capacity = 2 * longest + 2; // filled up
     int slots = Math.multiplyExact(tree.depth() + 1, batchSize + 1);
     try (var state = new SequenceState(slots, capacity);
         var _ = Scope.withoutGradient()) {
       new Pass(requests, wanted, listener, state).runAll(tree.roots());
     }
+  }
+
+  /// How many tokens a piece must have for keeping to cost less than computing it again.
+  private int leastShared() {
+    var config = decoder.config();
+    double head = (double) config.vocabSize() * config.hiddenSize();
+    double perToken =
+        Math.max(1, config.parameterCount() - (config.tieWordEmbeddings() ? 1 : 2) * head);
+    return (int) Math.clamp(KEEPING * config.layers().size() / perToken, 1, MOST_SHARED_AGAIN);
+  }
+
+  /// The length to which the end of a sequence is filled up.
+  private static int filled(int tokens) {
+    if (tokens <= PrefixTree.GRAIN) {
+      return Math.max(2, Integer.highestOneBit(2 * tokens - 1));
+    }
+    int grain = tokens <= 128 ? PrefixTree.GRAIN : 2 * PrefixTree.GRAIN;
+    return Math.ceilDiv(tokens, grain) * grain;
   }
 
   private void requireInVocabulary(int[] ids) {
@@ -104,17 +134,11 @@ public final class LikelihoodScorer {
     boolean hasState() {
       return parent != null || !node.children().isEmpty();
     }
-  }
 
-  /// Whether sequences of this length go through the model one by one. The feed-forward layer works
-  /// on pieces of 2ⁿ rows, so that the last of an odd number of rows is one by itself.
-  private static boolean alone(int tokens) {
-    return tokens >= LONG && tokens % 2 == 1;
-  }
-
-  /// Whether a batch needs one more sequence, so that its rows are even in number.
-  private static boolean spare(int sequences, int tokens) {
-    return !alone(tokens) && sequences * tokens % 2 == 1;
+    /// What others continue is not filled up; it ends at an even length.
+    int length() {
+      return node.children().isEmpty() ? filled(node.tokens()) : node.tokens();
+    }
   }
 
   private final class Pass {
@@ -149,14 +173,16 @@ public final class LikelihoodScorer {
     private void run(List<Piece> pieces) {
       var byKind = new TreeMap<Integer, List<Piece>>();
       for (var piece : pieces) {
-        int kind = -2 * piece.node().tokens() + (piece.hasState() ? 1 : 0);
+        int kind = -2 * piece.length() + (piece.hasState() ? 1 : 0);
         byKind.computeIfAbsent(kind, _ -> new ArrayList<>()).add(piece);
       }
       for (var alike : byKind.values()) {
-        int length = alike.getFirst().node().tokens();
-        int most = alone(length) ? 1 : Math.clamp(MOST_TOKENS / length, 1, batchSize);
-        for (int begin = 0; begin < alike.size(); begin += most) {
-          run(alike.subList(begin, Math.min(alike.size(), begin + most)), length);
+        int length = alike.getFirst().length();
+        int most = Math.clamp(MOST_TOKENS / length, 1, batchSize);
+        for (int begin = 0; begin < alike.size(); ) {
+          int taken = Integer.highestOneBit(Math.min(most, alike.size() - begin));
+          run(alike.subList(begin, begin + taken), length);
+          begin += taken;
         }
       }
     }
@@ -168,34 +194,22 @@ public final class LikelihoodScorer {
       if (hasState) {
         batch.forEach(piece -> slots.add(slot(piece.parent())));
       }
-      int rows = batch.size();
-      Slot spare = null;
-      if (spare(rows, length)) {
-        rows++;
-        if (hasState) {
-          spare = state.copyPrefix(slots.getLast(), slots.getLast().length());
-          slots.add(spare);
-        }
-      }
-      long[] ids = new long[rows * length];
-      for (int row = 0; row < rows; row++) {
-        var node = batch.get(Math.min(row, batch.size() - 1)).node();
+      long[] ids = new long[batch.size() * length];
+      for (int i = 0; i < batch.size(); i++) {
+        var node = batch.get(i).node();
         int[] inputs = requests.get(node.requests()[0]).inputs();
-        for (int i = 0; i < length; i++) {
-          ids[row * length + i] = inputs[node.from() + i];
+        for (int t = 0; t < length; t++) {
+          ids[i * length + t] = inputs[Math.min(node.from() + t, node.to() - 1)];
         }
       }
       try (var _ = Scope.withoutGradient()) {
         var hidden =
             decoder.hiddenStates(
-                Tensor.of(ids, rows, length).to(decoder.device()),
+                Tensor.of(ids, batch.size(), length).to(decoder.device()),
                 hasState ? state.past(slots) : null,
-                Probe.NONE);
-        tokens += (long) batch.size() * length;
-        score(batch, length, hidden.reshape((long) rows * length, hidden.size(-1)));
-      }
-      if (spare != null) {
-        state.release(spare);
+                probe);
+        batch.forEach(piece -> tokens += piece.node().tokens());
+        score(batch, length, hidden.reshape(ids.length, hidden.size(-1)));
       }
       List<Piece> next = new ArrayList<>();
       for (int i = 0; i < batch.size(); i++) {
@@ -270,8 +284,8 @@ public final class LikelihoodScorer {
     }
 
     private void add(List<Target> targets, long[] rows, Tensor hiddenRows) {
-      // Twice where there is one, see the class.
-      long[] taken = rows.length == 1 ? new long[] {rows[0], rows[0]} : rows;
+      long[] taken = Arrays.copyOf(rows, filled(rows.length));
+      Arrays.fill(taken, rows.length, taken.length, rows[0]);
       try (var _ = Scope.withoutGradient()) {
         var chosen = hiddenRows.rows(Tensor.of(taken, taken.length).to(decoder.device()));
         var logits = decoder.logits(chosen);

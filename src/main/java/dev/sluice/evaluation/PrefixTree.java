@@ -9,11 +9,12 @@ import java.util.stream.IntStream;
 /// The inputs of many requests with what they have in common at the start written once: the choices
 /// of a question share its text, and all questions share the examples before them.
 ///
-/// Where a shared part ends depends on the requests alone, and not on how many are computed at a
-/// time.
+/// Where a shared part ends depends on the requests and the model alone, and not on how many are
+/// computed at a time.
 final class PrefixTree {
-  /// Fewer shared tokens are computed again rather than kept.
-  private static final int LEAST_SHARED = 8;
+  /// Shared parts end at a multiple of it, so that few lengths occur: what the processor multiplies
+  /// is compiled for each.
+  static final int GRAIN = 8;
 
   /// A piece of some requests' inputs, after the pieces above it.
   ///
@@ -32,10 +33,13 @@ final class PrefixTree {
   }
 
   private final List<TokenRequest> requests;
+  private final int leastShared;
   private final List<Node> roots;
 
-  PrefixTree(List<TokenRequest> requests) {
+  /// @param leastShared fewer shared tokens are computed again rather than kept
+  PrefixTree(List<TokenRequest> requests, int leastShared) {
     this.requests = requests;
+    this.leastShared = Math.max(GRAIN, leastShared);
     int[] sorted =
         IntStream.range(0, requests.size())
             .boxed()
@@ -63,8 +67,10 @@ final class PrefixTree {
         end++;
       }
       int[] run = Arrays.copyOfRange(sorted, begin, end);
-      int to = shared(run[0], run[run.length - 1]);
-      // What ends here sorts first.
+      int shared = shared(run[0], run[run.length - 1]);
+      boolean same = shared == requests.get(run[run.length - 1]).inputs().length;
+      int to = same ? shared : shared / GRAIN * GRAIN;
+      // What ends here has been seen to its end.
       int[] longer = Arrays.stream(run).filter(i -> requests.get(i).inputs().length > to).toArray();
       nodes.add(new Node(run, from, to, after(longer, to)));
       begin = end;
@@ -77,7 +83,7 @@ final class PrefixTree {
     boolean same =
         shared == requests.get(first).inputs().length
             && shared == requests.get(other).inputs().length;
-    return same || shared - from >= LEAST_SHARED;
+    return same || shared / GRAIN * GRAIN - from >= leastShared;
   }
 
   /// How many inputs two requests share at the start.

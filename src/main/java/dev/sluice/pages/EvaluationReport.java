@@ -10,6 +10,7 @@ import dev.sluice.report.Numbers;
 import dev.sluice.report.Table;
 import java.time.Instant;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -19,11 +20,9 @@ import java.util.stream.Stream;
 /// What `sluice evaluate` shows: tables for the terminal, and a page with the same tables and
 /// curves over the checkpoints of a run.
 public record EvaluationReport(EvaluationResult result) {
-  private static final int GROUPS_IN_TERMINAL = 0;
-
   /// The tables for the terminal.
   public List<Table> tables() {
-    return Stream.of(List.of(values()), differences(), evictions(), groups(GROUPS_IN_TERMINAL))
+    return Stream.of(List.of(values()), differences(), evictions(), groups(0))
         .flatMap(List::stream)
         .toList();
   }
@@ -118,30 +117,30 @@ public record EvaluationReport(EvaluationResult result) {
     }
     var table =
         Table.titled("Eviction: the loss when a cache keeps few keys")
-            .columns(
-                "task", "keys kept", "model", "bits per byte", "token perplexity", "× all keys");
+            .columns("task", "model", "keys kept", "tokens", "perplexity", "× all keys");
     for (var model : result.models()) {
       Map<String, Double> whole = new LinkedHashMap<>();
       model.evictions().stream()
-          .filter(each -> each.kept().equals("all"))
-          .forEach(each -> whole.put(each.task(), each.tokenPerplexity()));
+          .filter(each -> each.loss().kept().equals("all"))
+          .forEach(each -> whole.put(each.task(), each.loss().perplexity()));
       for (var each : model.evictions()) {
-        double of = whole.getOrDefault(each.task(), Double.NaN);
+        double perplexity = each.loss().perplexity();
         table =
             table.row(
                 Cell.of(each.task()),
-                Cell.of(each.kept()),
                 Cell.of(model.name()),
-                Cell.of(each.bitsPerByte(), 4),
-                Cell.significant(each.tokenPerplexity(), 4),
-                Cell.significant(each.tokenPerplexity() / of, 3));
+                Cell.of(each.loss().kept()),
+                Cell.of(each.loss().tokens()),
+                Cell.significant(perplexity, 4),
+                Cell.significant(perplexity / whole.getOrDefault(each.task(), Double.NaN), 4));
       }
     }
     return List.of(
         table.footnote(
-            "Positions are those in the cache, numbered anew after every eviction, as in"
-                + " StreamingLLM (arXiv 2309.17453). A model that does not lean on its first tokens"
-                + " loses little when they are given up."));
+            "Perplexity of the tokens that come after the smaller caches are full. Positions are"
+                + " those in the cache, numbered anew after every eviction, as in StreamingLLM"
+                + " (arXiv 2309.17453). A model that does not lean on its first tokens loses little"
+                + " when they are given up."));
   }
 
   /// @param most groups of a task with more have no table here; 0 for tasks with any
@@ -269,7 +268,7 @@ public record EvaluationReport(EvaluationResult result) {
     var sorted =
         models.stream()
             .map(result.models()::get)
-            .sorted(java.util.Comparator.comparingLong(model -> model.step().orElseThrow()))
+            .sorted(Comparator.comparingLong(model -> model.step().orElseThrow()))
             .toList();
     var values = sorted.stream().map(model -> model.results().get(task).value(metric)).toList();
     double[] x = sorted.stream().mapToDouble(model -> model.step().orElseThrow()).toArray();

@@ -1,6 +1,7 @@
 package dev.sluice.pages;
 
 import dev.sluice.evaluation.EvaluationTask;
+import dev.sluice.evaluation.EvictionLoss;
 import dev.sluice.evaluation.Metric;
 import dev.sluice.evaluation.PairedDifference;
 import dev.sluice.evaluation.TaskResult;
@@ -47,9 +48,7 @@ public record EvaluationResult(List<Model> models, RunManifest manifest) {
   /// A text's loss with few keys kept.
   ///
   /// @param task whose texts
-  /// @param kept which keys, in words: `all`
-  /// @param bitsPerByte over all texts
-  public record Eviction(String task, String kept, double bitsPerByte, double tokenPerplexity) {}
+  public record Eviction(String task, EvictionLoss loss) {}
 
   private static final JsonMapper JSON =
       JsonMapper.builder()
@@ -104,7 +103,20 @@ public record EvaluationResult(List<Model> models, RunManifest manifest) {
     }
     json.put("tasks", tasks);
     if (!model.evictions().isEmpty()) {
-      json.put("evictions", model.evictions());
+      json.put(
+          "evictions",
+          model.evictions().stream()
+              .map(
+                  each -> {
+                    Map<String, Object> loss = new LinkedHashMap<>();
+                    loss.put("task", each.task());
+                    loss.put("kept", each.loss().kept());
+                    loss.put("tokens", each.loss().tokens());
+                    put(loss, "nats", each.loss().nats());
+                    put(loss, "perplexity", each.loss().perplexity());
+                    return loss;
+                  })
+              .toList());
     }
     return json;
   }
