@@ -138,6 +138,15 @@ final class EvaluateCommand implements Callable<Integer> {
   private @Nullable String truncate;
 
   @Option(
+      names = "--context",
+      paramLabel = "N",
+      description =
+          "The most tokens that a model sees at a time, and the length of a text's windows."
+              + " Default: the sequence length that it was trained with, where its run says so,"
+              + " else all of its context.")
+  private @Nullable Integer context;
+
+  @Option(
       names = "--start-token",
       paramLabel = "WHEN",
       description =
@@ -174,6 +183,7 @@ final class EvaluateCommand implements Callable<Integer> {
 
   @Spec private CommandSpec spec;
 
+  private final List<String> notes = new ArrayList<>();
   private final long began = System.nanoTime();
   private final RemainingTime remaining = new RemainingTime();
 
@@ -201,7 +211,7 @@ final class EvaluateCommand implements Callable<Integer> {
       for (int i = 0; i < named.size(); i++) {
         evaluated.add(evaluate(named.get(i), i, named.size(), data, start, directory));
       }
-      result = new EvaluationResult(evaluated, manifest(named, data));
+      result = new EvaluationResult(evaluated, notes, manifest(named, data));
       report = new EvaluationReport(result);
       result.write(directory.resolve(JSON));
       if (json != null) {
@@ -355,13 +365,11 @@ final class EvaluateCommand implements Callable<Integer> {
               .filter(rule -> rule == WindowRule.DOCUMENTS)
               .isPresent();
       if (documents && start == StartToken.TOKENIZER) {
-        Console.note(
+        notes.add(
             "%s was trained on sequences that begin with a start token; --start-token always asks it so."
                 .formatted(named.name()));
       }
-      var encoder =
-          new RequestEncoder(
-              loaded.tokenizer(), loaded.decoder().config().maxPositionEmbeddings(), start);
+      var encoder = new RequestEncoder(loaded.tokenizer(), longest(named, loaded), start);
       var run =
           new TaskRun(
               loaded.decoder(),
@@ -374,7 +382,7 @@ final class EvaluateCommand implements Callable<Integer> {
         double share = (double) (number * data.size() + task) / (count * data.size());
         double part = 1.0 / (count * data.size());
         var each = data.get(task);
-        String key = key(loaded, each, start);
+        String key = key(loaded, each, encoder.longest(), start);
         Path file = directory.resolve(ANSWERS).resolve(each.task().name() + "-" + key + ".jsonl");
         results.add(ask(run, each, file, named.name(), share, part));
         if (evictionWindow != null && isText(each)) {
@@ -399,6 +407,27 @@ final class EvaluateCommand implements Callable<Integer> {
         ofRun == null ? OptionalLong.empty() : CheckpointDirectory.step(source.checkpoint()),
         results,
         evictions);
+  }
+
+  /// How many tokens a model sees at a time.
+  private int longest(Named named, ModelOptions.Loaded loaded) {
+    int most = loaded.decoder().config().maxPositionEmbeddings();
+    if (context != null) {
+      if (context < 2 || context > most) {
+        throw new InvalidInputException(
+            "--context must be from 2 to the %d tokens of the context of %s, not %d"
+                .formatted(most, named.name(), context));
+      }
+      return context;
+    }
+    int trained =
+        named.source().trainedOnSequences().map(BatchSettings::sequenceLength).orElse(most);
+    if (trained < most) {
+      notes.add(
+          "%s sees %d tokens at a time, as in training, of the %d of its context; --context %d lets it see all."
+              .formatted(named.name(), trained, most, most));
+    }
+    return Math.min(trained, most);
   }
 
   private TaskResult ask(
@@ -440,14 +469,14 @@ final class EvaluateCommand implements Callable<Integer> {
   }
 
   /// Names the answers of a model to a task by all that they depend on.
-  private String key(ModelOptions.Loaded loaded, TaskData data, StartToken start)
+  private String key(ModelOptions.Loaded loaded, TaskData data, int longest, StartToken start)
       throws IOException {
     var digest = Sha256.digest();
     Sha256.update(digest, data.fingerprint());
     Sha256.update(digest, loaded.tokenizer().fingerprint());
     Sha256.update(digest, options.precision());
     Sha256.update(digest, loaded.decoder().device().toString());
-    Sha256.update(digest, start + " " + truncate + " " + loaded.stopIds());
+    Sha256.update(digest, longest + " " + start + " " + truncate + " " + loaded.stopIds());
     Path checkpoint = loaded.source().checkpoint();
     Path sums = checkpoint.resolve(CheckpointDirectory.CHECKSUMS);
     if (Files.isRegularFile(sums)) {
@@ -509,6 +538,7 @@ final class EvaluateCommand implements Callable<Integer> {
     config.put("limit", limit == null ? 0 : limit);
     config.put("batch_size", batchSize);
     config.put("truncate", truncate == null ? "" : truncate);
+    config.put("context", context == null ? "as trained" : context);
     config.put("start_token", startToken);
     config.put("precision", options.precision());
     var digest = Sha256.digest();

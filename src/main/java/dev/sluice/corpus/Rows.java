@@ -34,8 +34,6 @@ public final class Rows {
   /// What a file may have: it is held as a tree.
   private static final int MOST = 2_000_000;
 
-  private static final int WORDS_TOLD = 24;
-
   private static final JsonMapper JSON =
       JsonFile.mapper()
           .enable(JsonReadFeature.ALLOW_NON_NUMERIC_NUMBERS)
@@ -128,12 +126,5 @@ public final class Rows {
       throw new UncheckedIOException(e);
     }
     return rows;
-  }
-
-  /// A row's columns in words, for messages.
-  static String columns(List<String> names) {
-    return names.size() <= WORDS_TOLD
-        ? String.join(", ", names)
-        : String.join(", ", names.subList(0, WORDS_TOLD)) + ", …";
   }
 }

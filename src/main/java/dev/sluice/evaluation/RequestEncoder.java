@@ -61,6 +61,11 @@ public final class RequestEncoder {
     return Arrays.copyOf(framed, before);
   }
 
+  /// L, the most tokens that the model sees at a time.
+  public int longest() {
+    return longest;
+  }
+
   /// The tokens that stand before every text.
   public int[] startTokens() {
     return start.clone();

@@ -136,12 +136,12 @@ public record TaskRun(
 
   private InvalidInputException tooLong(TaskData data, int[] rows) {
     return new InvalidInputException(
-        "%d of the %d rows of %s do not fit into the model's context of %d tokens (rows %s%s); shorten them, or pass --truncate left, which leaves out their start"
+        "%d of the %d rows of %s do not fit into a context of %d tokens (rows %s%s); shorten them, pass --truncate left, which leaves out their start, or a longer --context"
             .formatted(
                 rows.length,
                 data.documents().size(),
                 data.source().getFileName(),
-                decoder.config().maxPositionEmbeddings(),
+                encoder.longest(),
                 Arrays.stream(rows)
                     .limit(ROWS_TOLD)
                     .mapToObj(String::valueOf)
@@ -225,12 +225,11 @@ public record TaskRun(
       Map<Integer, List<Response>> known,
       Listener listener,
       Progress progress) {
-    int longest = decoder.config().maxPositionEmbeddings() - kind.maxTokens();
+    int longest = encoder.longest() - kind.maxTokens();
     if (longest < 1) {
       throw new InvalidInputException(
-          "the task %s lets the model write %d tokens, which leaves no room in its context of %d; lower max_tokens"
-              .formatted(
-                  data.task().name(), kind.maxTokens(), decoder.config().maxPositionEmbeddings()));
+          "the task %s lets the model write %d tokens, which leaves no room in a context of %d; lower max_tokens or pass a longer --context"
+              .formatted(data.task().name(), kind.maxTokens(), encoder.longest()));
     }
     var documents = data.documents();
     List<int[]> prompts = new ArrayList<>();

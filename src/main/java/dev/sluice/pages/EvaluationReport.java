@@ -176,9 +176,9 @@ public record EvaluationReport(EvaluationResult result) {
     return tables;
   }
 
-  /// What a reader must know of the rows.
+  /// What a reader must know of how the models were asked, and of the rows.
   public List<String> notes() {
-    List<String> notes = new ArrayList<>();
+    List<String> notes = new ArrayList<>(result.notes());
     for (var model : result.models()) {
       for (var each : model.results()) {
         int[] cut = each.cutRows();

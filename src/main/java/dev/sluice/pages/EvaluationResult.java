@@ -22,8 +22,9 @@ import tools.jackson.databind.json.JsonMapper;
 /// What `sluice evaluate` found.
 ///
 /// @param models in the order in which they were named, at least one
+/// @param notes what a reader must know of how they were asked
 /// @param manifest where the numbers come from
-public record EvaluationResult(List<Model> models, RunManifest manifest) {
+public record EvaluationResult(List<Model> models, List<String> notes, RunManifest manifest) {
   /// A model with its answers.
   ///
   /// @param name told apart from the others
@@ -58,6 +59,7 @@ public record EvaluationResult(List<Model> models, RunManifest manifest) {
 
   public EvaluationResult {
     models = List.copyOf(models);
+    notes = List.copyOf(notes);
   }
 
   /// The tasks that all models were asked.
@@ -85,6 +87,7 @@ public record EvaluationResult(List<Model> models, RunManifest manifest) {
       models.add(json(i));
     }
     json.put("models", models);
+    json.put("notes", notes);
     json.put("manifest", manifest);
     WholeFile.write(file, JSON.writeValueAsString(json) + "\n");
   }

@@ -27,6 +27,8 @@ class EvaluateTest {
     text = Cli.text(directory.resolve("log.txt"));
     run = directory.resolve("run");
     Cli.run(Cli.tiny(text, run, "--gate", "sdpa-headwise")).succeeded();
+    text =
+        Files.writeString(directory.resolve("short.txt"), Files.readString(text).substring(0, 300));
     piqa = directory.resolve("piqa.jsonl");
     var rows = new StringBuilder();
     for (int i = 0; i < 12; i++) {
@@ -154,7 +156,7 @@ class EvaluateTest {
         rows,
         "{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\", \"label\": 0}\n"
             + "{\"goal\": \"%s\", \"sol1\": \"b\", \"sol2\": \"c\", \"label\": 0}\n"
-                .formatted("long ".repeat(4000)));
+                .formatted("long ".repeat(40)));
     Path output = directory.resolve("long");
     String why = Cli.run("evaluate", run, "--task", "piqa=" + rows, "--output", output).refusal();
     assertTrue(why.contains("1 of the 2 rows") && why.contains("(rows 1)"), why);
@@ -199,6 +201,7 @@ class EvaluateTest {
         "--task piqa=PIQA --batch-size 0 | --batch-size must be from 1",
         "--task piqa=PIQA --limit 0 | --limit must be at least 1",
         "--task piqa=PIQA --truncate right | left is",
+        "--task piqa=PIQA --context 1 | --context must be from 2 to",
         "--task piqa=PIQA --start-token once | always, never or tokenizer",
         "--task piqa=PIQA --examples arc-easy=PIQA | which is not asked",
         "--task piqa=PIQA --examples piqa=PIQA | takes no examples",
