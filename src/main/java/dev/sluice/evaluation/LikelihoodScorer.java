@@ -2,6 +2,7 @@ package dev.sluice.evaluation;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.Decoder;
+import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.SequenceState;
 import dev.sluice.state.Slot;
@@ -53,9 +54,16 @@ public final class LikelihoodScorer {
 
   private static final int MOST_SHARED_AGAIN = 256;
 
+  /// Lengths are multiples of it, from there on.
+  private static final int GRAIN = 8;
+
   private final Decoder decoder;
   private final int batchSize;
   private final Probe probe;
+  private final int leastShared;
+
+  /// What no prefix of can be had once more tokens have passed.
+  private final boolean recurrent;
 
   /// @param batchSize the most sequences that go through the model at a time
   public LikelihoodScorer(Decoder decoder, int batchSize) {
@@ -64,12 +72,20 @@ public final class LikelihoodScorer {
 
   /// @param probe of every pass
   LikelihoodScorer(Decoder decoder, int batchSize, Probe probe) {
+    this(decoder, batchSize, probe, leastShared(decoder.config()));
+  }
+
+  /// @param leastShared fewer shared tokens are computed again rather than kept
+  LikelihoodScorer(Decoder decoder, int batchSize, Probe probe, int leastShared) {
     if (batchSize < 1) {
       throw new InvalidInputException("batch size must be at least 1, not " + batchSize);
     }
     this.decoder = decoder;
     this.batchSize = batchSize;
     this.probe = probe;
+    this.leastShared = leastShared;
+    this.recurrent =
+        decoder.config().layers().stream().anyMatch(layer -> layer.attention().isEmpty());
   }
 
   /// Scores all requests.
@@ -86,10 +102,12 @@ public final class LikelihoodScorer {
           requireInVocabulary(request.inputs());
           requireInVocabulary(request.targets());
         });
-    var tree = new PrefixTree(requests, leastShared());
+    // Of a large model a token costs more than what is compiled for one more length.
+    boolean exact = leastShared <= GRAIN && !recurrent;
+    var tree = new PrefixTree(requests, leastShared, exact ? 1 : GRAIN);
     int longest = requests.stream().mapToInt(each -> each.inputs().length).max().orElse(0);
     int capacity = 2 * longest + 2; // filled up
-    int slots = Math.multiplyExact(tree.depth() + 1, batchSize + 1);
+    int slots = Math.multiplyExact(tree.depth() + 2, batchSize + 1);
     try (var state = new SequenceState(slots, capacity);
         var _ = Scope.withoutGradient()) {
       new Pass(requests, wanted, listener, state).runAll(tree.roots());
@@ -97,8 +115,7 @@ public final class LikelihoodScorer {
   }
 
   /// How many tokens a piece must have for keeping to cost less than computing it again.
-  private int leastShared() {
-    var config = decoder.config();
+  private static int leastShared(DecoderConfig config) {
     double head = (double) config.vocabSize() * config.hiddenSize();
     double perToken =
         Math.max(1, config.parameterCount() - (config.tieWordEmbeddings() ? 1 : 2) * head);
@@ -107,10 +124,10 @@ public final class LikelihoodScorer {
 
   /// The length to which the end of a sequence is filled up.
   private static int filled(int tokens) {
-    if (tokens <= PrefixTree.GRAIN) {
+    if (tokens <= GRAIN) {
       return Math.max(2, Integer.highestOneBit(2 * tokens - 1));
     }
-    int grain = tokens <= 128 ? PrefixTree.GRAIN : 2 * PrefixTree.GRAIN;
+    int grain = tokens <= 128 ? GRAIN : 2 * GRAIN;
     return Math.ceilDiv(tokens, grain) * grain;
   }
 
@@ -121,10 +138,13 @@ public final class LikelihoodScorer {
   /// A sequence so far, to be continued by several.
   private static final class Kept {
     private final Slot slot;
+    private final int tokens;
     private int users;
 
-    Kept(Slot slot, int users) {
+    /// @param tokens without those that it was filled up with
+    Kept(Slot slot, int tokens, int users) {
       this.slot = slot;
+      this.tokens = tokens;
       this.users = users;
     }
   }
@@ -135,9 +155,9 @@ public final class LikelihoodScorer {
       return parent != null || !node.children().isEmpty();
     }
 
-    /// What others continue is not filled up; it ends at an even length.
-    int length() {
-      return node.children().isEmpty() ? filled(node.tokens()) : node.tokens();
+    /// What others continue is filled up where its own part can be had again.
+    int length(boolean recurrent) {
+      return recurrent && !node.children().isEmpty() ? node.tokens() : filled(node.tokens());
     }
   }
 
@@ -173,11 +193,11 @@ public final class LikelihoodScorer {
     private void run(List<Piece> pieces) {
       var byKind = new TreeMap<Integer, List<Piece>>();
       for (var piece : pieces) {
-        int kind = -2 * piece.length() + (piece.hasState() ? 1 : 0);
+        int kind = -2 * piece.length(recurrent) + (piece.hasState() ? 1 : 0);
         byKind.computeIfAbsent(kind, _ -> new ArrayList<>()).add(piece);
       }
       for (var alike : byKind.values()) {
-        int length = alike.getFirst().length();
+        int length = alike.getFirst().length(recurrent);
         int most = Math.clamp(MOST_TOKENS / length, 1, batchSize);
         for (int begin = 0; begin < alike.size(); ) {
           int taken = Integer.highestOneBit(Math.min(most, alike.size() - begin));
@@ -215,7 +235,7 @@ public final class LikelihoodScorer {
       for (int i = 0; i < batch.size(); i++) {
         var children = wanted(batch.get(i).node().children());
         if (!children.isEmpty()) {
-          var kept = new Kept(slots.get(i), children.size());
+          var kept = new Kept(slots.get(i), batch.get(i).node().to(), children.size());
           children.forEach(child -> next.add(new Piece(child, kept)));
         } else if (hasState) {
           state.release(slots.get(i));
@@ -226,13 +246,20 @@ public final class LikelihoodScorer {
       }
     }
 
-    /// A copy of the parent's state; the last who needs it has the state itself.
+    /// A copy of the parent's state; the last who needs it has the state itself, if it is whole.
     private Slot slot(@Nullable Kept parent) {
       if (parent == null) {
         return state.take();
       }
       parent.users--;
-      return parent.users == 0 ? parent.slot : state.copyPrefix(parent.slot, parent.slot.length());
+      if (parent.users == 0 && parent.slot.length() == parent.tokens) {
+        return parent.slot;
+      }
+      var copy = state.copyPrefix(parent.slot, parent.tokens);
+      if (parent.users == 0) {
+        state.release(parent.slot);
+      }
+      return copy;
     }
 
     /// A token that is scored.

@@ -12,10 +12,6 @@ import java.util.stream.IntStream;
 /// Where a shared part ends depends on the requests and the model alone, and not on how many are
 /// computed at a time.
 final class PrefixTree {
-  /// Shared parts end at a multiple of it, so that few lengths occur: what the processor multiplies
-  /// is compiled for each.
-  static final int GRAIN = 8;
-
   /// A piece of some requests' inputs, after the pieces above it.
   ///
   /// @param requests the indices of those whose inputs go through it
@@ -34,12 +30,15 @@ final class PrefixTree {
 
   private final List<TokenRequest> requests;
   private final int leastShared;
+  private final int grain;
   private final List<Node> roots;
 
   /// @param leastShared fewer shared tokens are computed again rather than kept
-  PrefixTree(List<TokenRequest> requests, int leastShared) {
+  /// @param grain what the length of a shared part is a multiple of, so that few lengths occur
+  PrefixTree(List<TokenRequest> requests, int leastShared, int grain) {
     this.requests = requests;
-    this.leastShared = Math.max(GRAIN, leastShared);
+    this.leastShared = Math.max(grain, leastShared);
+    this.grain = grain;
     int[] sorted =
         IntStream.range(0, requests.size())
             .boxed()
@@ -69,7 +68,7 @@ final class PrefixTree {
       int[] run = Arrays.copyOfRange(sorted, begin, end);
       int shared = shared(run[0], run[run.length - 1]);
       boolean same = shared == requests.get(run[run.length - 1]).inputs().length;
-      int to = same ? shared : shared / GRAIN * GRAIN;
+      int to = same ? shared : shared / grain * grain;
       // What ends here has been seen to its end.
       int[] longer = Arrays.stream(run).filter(i -> requests.get(i).inputs().length > to).toArray();
       nodes.add(new Node(run, from, to, after(longer, to)));
@@ -83,7 +82,7 @@ final class PrefixTree {
     boolean same =
         shared == requests.get(first).inputs().length
             && shared == requests.get(other).inputs().length;
-    return same || shared / GRAIN * GRAIN - from >= leastShared;
+    return same || shared / grain * grain - from >= leastShared;
   }
 
   /// How many inputs two requests share at the start.

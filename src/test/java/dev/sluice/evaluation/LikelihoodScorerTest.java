@@ -119,6 +119,8 @@ class LikelihoodScorerTest {
     assertTrue(EXPECTED.stream().distinct().count() > 20);
     for (int batchSize : new int[] {1, 3, 64}) {
       assertScores(new LikelihoodScorer(decoder, batchSize).score(REQUESTS));
+      // As a large model, which shares all it can, and at any length.
+      assertScores(new LikelihoodScorer(decoder, batchSize, Probe.NONE, 1).score(REQUESTS));
     }
   }
 
