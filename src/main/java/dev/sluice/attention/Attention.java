@@ -13,6 +13,7 @@ import dev.sluice.operations.DocumentStarts;
 import dev.sluice.operations.Operations;
 import dev.sluice.operations.Precision;
 import dev.sluice.operations.Rotation;
+import dev.sluice.probe.KeptKeys;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
 import dev.sluice.tensor.ElementType;
@@ -181,22 +182,26 @@ public final class Attention {
     vBTMH = gated(VALUE, vBTMH, logits, probe);
 
     var operations = Operations.of(xBTD);
+    var unturnedBTNH = qBTNH;
     qBTNH = operations.rotatedHeads(qBTNH, queryNorm, config.norm(), rotation);
     kBTMH = operations.rotatedHeads(kBTMH, keyNorm, config.norm(), rotation);
 
     var fusedLogits = fusedLogits(logits, probe);
+    var kept = probe.keptKeys();
     var yBTNH =
-        ScaledDotProductAttention.attend(
-            qBTNH,
-            kBTMH,
-            vBTMH,
-            sinks(xBTD),
-            fusedLogits,
-            config.positions().window(),
-            documents,
-            past,
-            layer,
-            probe);
+        kept == null
+            ? ScaledDotProductAttention.attend(
+                qBTNH,
+                kBTMH,
+                vBTMH,
+                sinks(xBTD),
+                fusedLogits,
+                config.positions().window(),
+                documents,
+                past,
+                layer,
+                probe)
+            : evicting(unturnedBTNH, qBTNH, kBTMH, vBTMH, fusedLogits, rotation, past, kept);
     var gatedBTNH = yBTNH;
     if (fusedLogits == null) {
       yBTNH = exclusive(yBTNH, vBTMH);
@@ -209,6 +214,37 @@ public final class Attention {
     var outBTD =
         biased(precision.linear(probe.productInput(joined(gatedBTNH)), output), outputBias);
     return joined(gated(DENSE_OUTPUT, heads(outBTD, 1), logits, probe));
+  }
+
+  /// Attention over the keys that are kept. To the first ones a query stands where the end of the
+  /// cache is; those in the window are as far away as they ever were.
+  private Tensor evicting(
+      Tensor unturnedBTNH,
+      Tensor qBTNH,
+      Tensor kBTMH,
+      Tensor vBTMH,
+      @Nullable Tensor fusedLogits,
+      @Nullable Rotation rotation,
+      @Nullable Past past,
+      KeptKeys kept) {
+    if (past != null) {
+      throw new IllegalArgumentException("keys are taken from whole sequences alone");
+    }
+    var operations = Operations.of(qBTNH);
+    var atEndBTNH =
+        rotation == null
+            ? qBTNH
+            : operations.rotatedHeads(
+                unturnedBTNH,
+                queryNorm,
+                config.norm(),
+                rotation.upTo((long) kept.first() + kept.last() - 1));
+    int window = config.positions().window();
+    int last = window == 0 ? kept.last() : Math.min(window, kept.last());
+    var yBTNH =
+        EvictedAttention.attend(
+            qBTNH, atEndBTNH, kBTMH, vBTMH, sinks(qBTNH), new KeptKeys(kept.first(), last));
+    return fusedLogits == null ? yBTNH : operations.sigmoidGate(yBTNH, fusedLogits);
   }
 
   /// The product with a bias added in float32, or the product itself where there is none.

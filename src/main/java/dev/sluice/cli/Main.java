@@ -42,6 +42,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       InspectCommand.class,
       RetrofitCommand.class,
       ExtendCommand.class,
+      EvaluateCommand.class,
       GenerateCommand.class,
       ConvertCommand.class,
       ParityCommand.class,
@@ -59,6 +60,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       "  ./sluice watch runs/NAME",
       "  ./sluice inspect runs/NAME --data book.txt",
       "  ./sluice retrofit runs/NAME --gate sdpa-headwise --control",
+      "  ./sluice evaluate runs/NAME --task piqa=piqa.jsonl",
       "  ./sluice generate runs/NAME --prompt \"It was\"",
       "  ./sluice COMMAND --help"
     })

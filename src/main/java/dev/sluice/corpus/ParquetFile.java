@@ -12,6 +12,7 @@ import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
+import java.util.function.Consumer;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
@@ -43,10 +44,19 @@ final class ParquetFile implements AutoCloseable {
   ///
   /// @param path the names from the outermost in
   /// @param foreign what it holds if that is not strings
+  /// @param number what it holds if that is numbers or truth values
   /// @param definitions the level of a value that is there
   /// @param repetitions above 0 in lists
-  private record Leaf(
-      List<String> path, @Nullable String foreign, int definitions, int repetitions) {
+  /// @param repeatedAt where in the path the list's repeated part stands, −1 where there is none
+  /// @param repeatedDefinitions the level of an element of a list that is there, or null
+  record Leaf(
+      List<String> path,
+      @Nullable String foreign,
+      @Nullable Primitive number,
+      int definitions,
+      int repetitions,
+      int repeatedAt,
+      int repeatedDefinitions) {
     String dotted() {
       return String.join(".", path);
     }
@@ -55,6 +65,37 @@ final class ParquetFile implements AutoCloseable {
     boolean isWithin(String group) {
       return IntStream.range(1, path.size())
           .anyMatch(i -> String.join(".", path.subList(0, i)).equals(group));
+    }
+  }
+
+  /// Numbers and truth values as they are stored.
+  enum Primitive {
+    TRUTH(0, 0),
+    INT32(1, 4),
+    INT64(2, 8),
+    FLOAT(4, 4),
+    DOUBLE(5, 8);
+
+    private final int type;
+
+    /// Of each; 0 for a bit.
+    final int bytes;
+
+    Primitive(int type, int bytes) {
+      this.type = type;
+      this.bytes = bytes;
+    }
+
+    /// @param converted the older way to say what it means, −1 for nothing
+    /// @param logical the newer, 0 for nothing
+    static @Nullable Primitive of(long type, int converted, int logical) {
+      boolean plain = converted < 0 || (converted >= 11 && converted <= 18); // integers
+      for (var each : values()) {
+        if (each.type == type && plain && (logical == 0 || logical == 10)) {
+          return each;
+        }
+      }
+      return null;
     }
   }
 
@@ -69,13 +110,39 @@ final class ParquetFile implements AutoCloseable {
   /// What an element of the schema is.
   ///
   /// @param children of a struct or list, 0 of a column
-  private record Element(String name, int repetition, int children, @Nullable String foreign) {}
+  private record Element(
+      String name,
+      int repetition,
+      int children,
+      @Nullable String foreign,
+      @Nullable Primitive number) {}
 
   private final FileChannel channel;
   private final String name;
   private final List<Chunk> chunks = new ArrayList<>();
   private @Nullable Leaf column;
   private int columnIndex;
+  private List<Leaf> leaves = List.of();
+
+  /// Opens a file for its footer, or for a column of any kind.
+  ///
+  /// @param index of the column among [#leaves]
+  ParquetFile(Path path, String name, int index) throws IOException {
+    RegularFile.require(path, "give a .parquet file");
+    this.name = name;
+    this.channel = FileChannel.open(path, StandardOpenOption.READ);
+    try {
+      readFooter(
+          new ThriftReader(footer()),
+          all -> {
+            column = all.isEmpty() ? null : all.get(index);
+            columnIndex = index;
+          });
+    } catch (IOException | RuntimeException | Error e) {
+      channel.close();
+      throw e;
+    }
+  }
 
   /// @param name of the file for messages
   /// @param column the column's name, or a path with dots into a struct
@@ -85,7 +152,7 @@ final class ParquetFile implements AutoCloseable {
     this.name = name;
     this.channel = FileChannel.open(path, StandardOpenOption.READ);
     try {
-      readFooter(new ThriftReader(footer()), column);
+      readFooter(new ThriftReader(footer()), leaves -> find(leaves, column));
     } catch (IOException | RuntimeException | Error e) {
       channel.close();
       throw e;
@@ -145,11 +212,14 @@ final class ParquetFile implements AutoCloseable {
     return bytes.flip();
   }
 
-  private void readFooter(ThriftReader in, String wanted) throws IOException {
+  private void readFooter(ThriftReader in, Consumer<List<Leaf>> choose) throws IOException {
     in.begin();
     while (in.next()) {
       switch (in.field()) {
-        case 2 -> find(schema(in), wanted);
+        case 2 -> {
+          leaves = schema(in);
+          choose.accept(leaves);
+        }
         case 4 -> {
           for (int groups = in.list(); groups > 0; groups--) {
             readRowGroup(in);
@@ -172,33 +242,48 @@ final class ParquetFile implements AutoCloseable {
     }
     int end = 1;
     for (int child = 0; child < elements.getFirst().children(); child++) {
-      end = leaves(elements, end, List.of(), 0, 0, leaves);
+      end = leaves(elements, end, List.of(), new Levels(0, 0, -1, 0), leaves);
     }
     return leaves;
   }
 
+  /// As in [Leaf], of the groups around an element.
+  private record Levels(int definitions, int repetitions, int repeatedAt, int repeatedDefinitions) {
+    Levels within(Element element, int depth) {
+      boolean repeated = element.repetition() == REPEATED;
+      int defined = definitions + (element.repetition() == OPTIONAL || repeated ? 1 : 0);
+      return new Levels(
+          defined,
+          repetitions + (repeated ? 1 : 0),
+          repeated ? depth : repeatedAt,
+          repeated ? defined : repeatedDefinitions);
+    }
+  }
+
   /// Adds the columns of the element at `index` and gives the index of the element behind them.
   private static int leaves(
-      List<Element> elements,
-      int index,
-      List<String> around,
-      int definitions,
-      int repetitions,
-      List<Leaf> leaves)
+      List<Element> elements, int index, List<String> around, Levels outer, List<Leaf> leaves)
       throws IOException {
     if (index >= elements.size() || around.size() > DEEPEST) {
       throw new IOException("its schema contradicts itself");
     }
     var element = elements.get(index);
     var path = Stream.concat(around.stream(), Stream.of(element.name())).toList();
-    definitions += element.repetition() == OPTIONAL || element.repetition() == REPEATED ? 1 : 0;
-    repetitions += element.repetition() == REPEATED ? 1 : 0;
+    var levels = outer.within(element, around.size());
     if (element.children() == 0) {
-      leaves.add(new Leaf(path, element.foreign(), definitions, repetitions));
+      leaves.add(
+          new Leaf(
+              path,
+              element.foreign(),
+              element.number(),
+              levels.definitions(),
+              levels.repetitions(),
+              levels.repeatedAt(),
+              levels.repeatedDefinitions()));
     }
     int next = index + 1;
     for (int child = 0; child < element.children(); child++) {
-      next = leaves(elements, next, path, definitions, repetitions, leaves);
+      next = leaves(elements, next, path, levels, leaves);
     }
     return next;
   }
@@ -208,6 +293,8 @@ final class ParquetFile implements AutoCloseable {
     long type = -1;
     int repetition = 0;
     int children = 0;
+    int converted = -1;
+    int logical = 0;
     String foreign = null;
     in.begin();
     while (in.next()) {
@@ -217,17 +304,25 @@ final class ParquetFile implements AutoCloseable {
         case 4 -> name = in.text();
         case 5 -> children = in.size();
         case 6 -> {
-          int converted = in.size();
+          converted = in.size();
           foreign = foreign == null ? converted(converted) : foreign;
         }
-        case 10 -> foreign = logical(in);
+        case 10 -> {
+          in.begin();
+          foreign = null;
+          while (in.next()) {
+            logical = in.field();
+            foreign = logical(logical, foreign);
+            in.skip();
+          }
+        }
         default -> in.skip();
       }
     }
     if (type != BYTE_ARRAY) {
       foreign = type >= 0 && type < TYPES.size() ? TYPES.get((int) type) : "values of type " + type;
     }
-    return new Element(name, repetition, children, foreign);
+    return new Element(name, repetition, children, foreign, Primitive.of(type, converted, logical));
   }
 
   /// What the older of two ways to say what bytes mean says, or null for text.
@@ -240,21 +335,14 @@ final class ParquetFile implements AutoCloseable {
     };
   }
 
-  private static @Nullable String logical(ThriftReader in) {
-    String foreign = null;
-    in.begin();
-    while (in.next()) {
-      foreign =
-          switch (in.field()) {
-            case 1, 4, 12 -> foreign; // STRING, ENUM, JSON
-            case 5 -> "DECIMAL";
-            case 11 -> "nulls alone";
-            case 13 -> "BSON";
-            default -> "values of logical type " + in.field();
-          };
-      in.skip();
-    }
-    return foreign;
+  private static @Nullable String logical(int type, @Nullable String before) {
+    return switch (type) {
+      case 1, 4, 12 -> before; // STRING, ENUM, JSON
+      case 5 -> "DECIMAL";
+      case 11 -> "nulls alone";
+      case 13 -> "BSON";
+      default -> "values of logical type " + type;
+    };
   }
 
   /// Finds the column of that name, or else the field of a struct whose names make it with dots.
@@ -370,6 +458,21 @@ final class ParquetFile implements AutoCloseable {
   /// The column's part in each row group, in order.
   List<Chunk> chunks() {
     return chunks;
+  }
+
+  /// All columns of the file.
+  List<Leaf> leaves() {
+    return leaves;
+  }
+
+  /// What the column's numbers are; null for strings.
+  @Nullable Primitive number() {
+    return column == null ? null : column.number();
+  }
+
+  /// The level of what continues a list; 0 for a column without lists.
+  int repetitions() {
+    return column == null ? 0 : column.repetitions();
   }
 
   /// The definition level of a value that is there; below it something is null.

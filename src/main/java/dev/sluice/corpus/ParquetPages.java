@@ -35,6 +35,9 @@ final class ParquetPages {
   private ParquetValues.@Nullable Dictionary dictionary;
   private int leftInPage;
   private ParquetValues.@Nullable RunLengths levels;
+  private ParquetValues.@Nullable RunLengths repetitions;
+  private int definition;
+  private boolean continues;
   private @Nullable ParquetValues values;
   private boolean present;
 
@@ -45,10 +48,11 @@ final class ParquetPages {
     this.chunks = file.chunks().iterator();
   }
 
-  /// Goes on to the next row; false after the last.
+  /// Goes on to the next row, or to the next element of a list; false after the last.
   boolean advance() throws IOException {
     while (leftInPage == 0) {
-      if (rowsLeft > 0) {
+      // How many elements there are, only the pages know.
+      if (file.repetitions() > 0 ? position < end : rowsLeft > 0) {
         readPage();
       } else if (chunks.hasNext()) {
         begin(chunks.next());
@@ -58,7 +62,9 @@ final class ParquetPages {
     }
     leftInPage--;
     rowsLeft--;
-    present = levels == null || levels.next() == file.definitions();
+    continues = repetitions != null && repetitions.next() > 0;
+    definition = levels == null ? file.definitions() : levels.next();
+    present = definition == file.definitions();
     if (present && values != null) {
       values.advance();
     }
@@ -68,6 +74,16 @@ final class ParquetPages {
   /// The row's value, or null.
   @Nullable ParquetValues value() {
     return present ? values : null;
+  }
+
+  /// Whether it belongs to the same row as the one before.
+  boolean continues() {
+    return continues;
+  }
+
+  /// How much of its path is there.
+  int definition() {
+    return definition;
   }
 
   private void begin(ParquetFile.Chunk chunk) {
@@ -123,7 +139,9 @@ final class ParquetPages {
       case DICTIONARY ->
           dictionary =
               new ParquetValues.Dictionary(
-                  codec.decompress(page, 0, page.length, header.fullSize()), header.count());
+                  codec.decompress(page, 0, page.length, header.fullSize()),
+                  header.count(),
+                  file.number());
       case DATA -> firstFormat(header, page);
       case DATA_2 -> secondFormat(header, page);
       default -> {} // an index, which nobody writes
@@ -144,13 +162,19 @@ final class ParquetPages {
   private void firstFormat(Header header, byte[] page) throws IOException {
     byte[] data = codec.decompress(page, 0, page.length, header.fullSize());
     int at = 0;
+    if (file.repetitions() > 0) {
+      int length = Integer.reverseBytes(ByteBuffer.wrap(data).getInt());
+      at = Math.addExact(Integer.BYTES, length);
+      setRepetitions(data, Integer.BYTES, at);
+    }
     if (file.definitions() > 0) {
       if (header.levelsEncoding() != ParquetValues.RUN_LENGTHS) {
         throw unknownEncoding(header.levelsEncoding());
       }
-      int length = Integer.reverseBytes(ByteBuffer.wrap(data).getInt());
-      at = Math.addExact(Integer.BYTES, length);
-      setLevels(data, Integer.BYTES, at);
+      int start = Math.addExact(at, Integer.BYTES);
+      int length = Integer.reverseBytes(ByteBuffer.wrap(data).getInt(at));
+      at = Math.addExact(start, length);
+      setLevels(data, start, at);
     }
     begin(header, data, at);
   }
@@ -161,6 +185,9 @@ final class ParquetPages {
     int at = Math.addExact(from, header.levelBytes());
     if (at > page.length || at > header.fullSize()) {
       throw new IOException("the levels of a page are longer than it");
+    }
+    if (file.repetitions() > 0) {
+      setRepetitions(page, 0, from);
     }
     if (file.definitions() > 0) {
       setLevels(page, from, at);
@@ -176,14 +203,20 @@ final class ParquetPages {
     levels = new ParquetValues.RunLengths(data, from, to, width);
   }
 
+  private void setRepetitions(byte[] data, int from, int to) throws IOException {
+    int width = Integer.SIZE - Integer.numberOfLeadingZeros(file.repetitions());
+    repetitions = new ParquetValues.RunLengths(data, from, to, width);
+  }
+
   private void begin(Header header, byte[] data, int at) throws IOException {
-    if (header.count() > rowsLeft) {
+    if (file.repetitions() == 0 && header.count() > rowsLeft) {
       throw new IOException("it has more rows than its footer says");
     }
     if (header.encoding() < 0) {
       throw new IOException("a page does not state its encoding");
     }
-    values = ParquetValues.of(header.encoding(), data, at, header.count(), dictionary);
+    values =
+        ParquetValues.of(header.encoding(), data, at, header.count(), dictionary, file.number());
     if (values == null) {
       throw unknownEncoding(header.encoding());
     }
@@ -192,7 +225,7 @@ final class ParquetPages {
 
   private InvalidInputException unknownEncoding(int encoding) {
     return new InvalidInputException(
-        "%s has a page in encoding %d, which Sluice does not read for strings; write it again with plain or dictionary encoding"
+        "%s has a page in encoding %d, which Sluice does not read; write it again with plain or dictionary encoding"
             .formatted(name, encoding));
   }
 

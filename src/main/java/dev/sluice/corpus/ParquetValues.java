@@ -5,9 +5,9 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import org.jspecify.annotations.Nullable;
 
-/// The byte arrays of a Parquet page, one after the other, in any of the encodings that there are
-/// for byte arrays. Bytes that contradict themselves end in an [IOException] or an
-/// [IndexOutOfBoundsException].
+/// The values of a Parquet page, one after the other: byte arrays in any of the encodings that
+/// there are for them, numbers plain or from a dictionary. Bytes that contradict themselves end in
+/// an [IOException] or an [IndexOutOfBoundsException].
 abstract class ParquetValues {
   static final int PLAIN = 0;
   static final int PLAIN_DICTIONARY = 2;
@@ -34,10 +34,25 @@ abstract class ParquetValues {
   /// @param most so many values at most
   /// @return null if the encoding is not known
   static @Nullable ParquetValues of(
-      int encoding, byte[] data, int at, int most, @Nullable Dictionary dictionary)
+      int encoding,
+      byte[] data,
+      int at,
+      int most,
+      @Nullable Dictionary dictionary,
+      ParquetFile.@Nullable Primitive number)
       throws IOException {
+    if (number == ParquetFile.Primitive.TRUTH) {
+      return switch (encoding) {
+        case PLAIN -> new Truths(data, at);
+        case RUN_LENGTHS -> new TruthRuns(data, at);
+        default -> null;
+      };
+    }
+    if (number != null && encoding != PLAIN && dictionary == null) {
+      return null;
+    }
     return switch (encoding) {
-      case PLAIN -> new Plain(data, at);
+      case PLAIN -> number == null ? new Plain(data, at) : new Fixed(data, at, number.bytes);
       case PLAIN_DICTIONARY, DICTIONARY -> {
         if (dictionary == null) {
           throw new IOException("a page lacks its dictionary");
@@ -68,6 +83,63 @@ abstract class ParquetValues {
     }
   }
 
+  /// All of one length.
+  private static final class Fixed extends ParquetValues {
+    private final int width;
+
+    Fixed(byte[] data, int at, int width) {
+      super(data);
+      this.width = width;
+      to = at;
+    }
+
+    @Override
+    void advance() throws IOException {
+      from = to;
+      if (width > bytes.length - from) {
+        throw new IOException("a page ends within a number");
+      }
+      to = from + width;
+    }
+  }
+
+  /// A bit each, as a byte.
+  private static final class Truths extends ParquetValues {
+    private final byte[] data;
+    private long bit;
+
+    Truths(byte[] data, int at) {
+      super(new byte[1]);
+      this.data = data;
+      this.bit = 8L * at;
+      to = 1;
+    }
+
+    @Override
+    void advance() throws IOException {
+      if (bit >= 8L * data.length) {
+        throw new IOException("a page ends before its last truth value");
+      }
+      bytes[0] = (byte) bits(data, bit++, 1);
+    }
+  }
+
+  /// Runs of bits, behind their length in four bytes.
+  private static final class TruthRuns extends ParquetValues {
+    private final RunLengths runs;
+
+    TruthRuns(byte[] data, int at) throws IOException {
+      super(new byte[1]);
+      runs = new RunLengths(data, Math.addExact(at, Integer.BYTES), data.length, 1);
+      to = 1;
+    }
+
+    @Override
+    void advance() throws IOException {
+      bytes[0] = (byte) runs.next();
+    }
+  }
+
   private static int littleEndian(byte[] bytes, int at) {
     return ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).getInt(at);
   }
@@ -76,20 +148,23 @@ abstract class ParquetValues {
   static final class Dictionary {
     private final byte[] bytes;
     private final int[] starts;
+    private final int[] ends;
 
     /// @param count that its page states
-    Dictionary(byte[] bytes, int count) throws IOException {
+    /// @param number what its values are; null for strings
+    Dictionary(byte[] bytes, int count, ParquetFile.@Nullable Primitive number) throws IOException {
       if (count > bytes.length / Integer.BYTES) {
         throw new IOException("a dictionary states more strings than it has");
       }
       this.bytes = bytes;
-      this.starts = new int[count + 1];
-      var values = new Plain(bytes, 0);
+      this.starts = new int[count];
+      this.ends = new int[count];
+      var values = number == null ? new Plain(bytes, 0) : new Fixed(bytes, 0, number.bytes);
       for (int i = 0; i < count; i++) {
         values.advance();
         starts[i] = values.from;
+        ends[i] = values.to;
       }
-      starts[count] = values.to + Integer.BYTES;
     }
   }
 
@@ -110,11 +185,11 @@ abstract class ParquetValues {
     @Override
     void advance() throws IOException {
       int index = indices.next();
-      if (index < 0 || index >= dictionary.starts.length - 1) {
+      if (index < 0 || index >= dictionary.starts.length) {
         throw new IOException("a page names a string that its dictionary does not have");
       }
       from = dictionary.starts[index];
-      to = dictionary.starts[index + 1] - Integer.BYTES;
+      to = dictionary.ends[index];
     }
   }
 

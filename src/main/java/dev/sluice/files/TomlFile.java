@@ -20,14 +20,24 @@ public final class TomlFile {
   public static ObjectNode read(Path file) {
     byte[] bytes = RegularFile.read(file, JsonFile.SMALL, "name a file of settings in TOML");
     try {
-      String text = StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes)).toString();
+      return parse(
+          file.toString(),
+          StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes)).toString());
+    } catch (CharacterCodingException e) {
+      throw new InvalidInputException(
+          file + " is not UTF-8 text, so it is not TOML; save it as UTF-8", e);
+    }
+  }
+
+  /// The keys and values of a text.
+  ///
+  /// @param file its name, for messages
+  public static ObjectNode parse(String file, String text) {
+    try {
       if (TOML.readTree(text) instanceof ObjectNode object) {
         return object;
       }
       throw new InvalidInputException(file + " holds no settings; add one, such as steps = 100");
-    } catch (CharacterCodingException e) {
-      throw new InvalidInputException(
-          file + " is not UTF-8 text, so it is not TOML; save it as UTF-8", e);
     } catch (StreamConstraintsException | StackOverflowError e) {
       // the parser counts levels late, and calls itself for every one
       throw new InvalidInputException(

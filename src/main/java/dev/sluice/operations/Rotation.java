@@ -10,6 +10,24 @@ import java.util.ArrayList;
 /// @param cosines `[B, T, 1, R/2]`, or `[1, T, 1, R/2]` where all rows are alike
 /// @param sines likewise
 public record Rotation(Tensor cosines, Tensor sines) {
+  /// The same with every position after `last` as `last` itself.
+  ///
+  /// @param last the number of a token, from 0 on
+  public Rotation upTo(long last) {
+    long tokens = cosines.size(1);
+    if (last + 1 >= tokens) {
+      return this;
+    }
+    return new Rotation(upTo(cosines, last), upTo(sines, last));
+  }
+
+  private static Tensor upTo(Tensor angles, long last) {
+    var parts = new ArrayList<Tensor>();
+    parts.add(angles.narrow(1, 0, last + 1));
+    parts.add(angles.narrow(1, last, 1).repeatInterleave(angles.size(1) - last - 1, 1));
+    return Tensor.concatenate(parts, 1);
+  }
+
   /// As kernels take it.
   ///
   /// @param tokens T

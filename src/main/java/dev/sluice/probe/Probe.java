@@ -2,9 +2,10 @@ package dev.sluice.probe;
 
 import dev.sluice.tensor.Tensor;
 import java.util.OptionalDouble;
+import org.jspecify.annotations.Nullable;
 
-/// Watches a forward pass, and may force its gates. What is not asked for is not computed; [#NONE]
-/// costs nothing.
+/// Watches a forward pass, and may force its gates or take keys from it. What is not asked for is
+/// not computed; [#NONE] costs nothing.
 ///
 /// The tensors belong to the pass and are freed after the call: take numbers out of them, or retain
 /// them. Layers count from 0. Legend: B batch, T queries, R queries of a block, S keys, N query
@@ -69,6 +70,12 @@ public interface Probe {
   /// leave them.
   default OptionalDouble forcedScore(int layer, String position) {
     return OptionalDouble.empty();
+  }
+
+  /// The keys that attention is left with, in all layers; null for all. Only for whole sequences
+  /// that are one document each.
+  default @Nullable KeptKeys keptKeys() {
+    return null;
   }
 
   /// The output of scaled dot-product attention before and after its gate, both `[B, T, N, H]`.

@@ -3,6 +3,7 @@ package dev.sluice.statistics;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.stream.IntStream;
+import org.apache.commons.statistics.distribution.BinomialDistribution;
 import org.apache.commons.statistics.distribution.NakagamiDistribution;
 import org.apache.commons.statistics.distribution.NormalDistribution;
 import org.apache.commons.statistics.distribution.TDistribution;
@@ -61,6 +62,21 @@ public final class Statistics {
     }
     var distribution = TDistribution.of(differences.length - 1);
     return 2 * distribution.survivalProbability(Math.abs(mean) / error);
+  }
+
+  /// McNemar's exact test of paired answers: the probability that a fair coin falls at least as
+  /// unevenly as the pairs do of which one alone is right; 1 where there are none.
+  ///
+  /// @param onlyFirst pairs of which the first alone is right
+  /// @param onlySecond the others
+  public static double mcNemar(int onlyFirst, int onlySecond) {
+    int pairs = onlyFirst + onlySecond;
+    if (pairs == 0) {
+      return 1;
+    }
+    double tail =
+        BinomialDistribution.of(pairs, 0.5).cumulativeProbability(Math.min(onlyFirst, onlySecond));
+    return Math.min(1, 2 * tail);
   }
 
   /// Holm's correction of p-values of several comparisons: whoever calls those at or below α shown

@@ -18,8 +18,7 @@ import tools.jackson.databind.JsonNode;
 /// @param missing why there is none, and the way out; empty where there is one
 record EndToken(int id, String text, String missing) {
   /// The files that name it by its text.
-  private static final List<String> BY_TEXT =
-      List.of("tokenizer_config.json", "special_tokens_map.json");
+  static final List<String> BY_TEXT = List.of("tokenizer_config.json", "special_tokens_map.json");
 
   /// The files that name it by its id.
   private static final List<String> BY_ID = List.of("generation_config.json", "config.json");

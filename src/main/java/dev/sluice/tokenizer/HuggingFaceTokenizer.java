@@ -10,6 +10,7 @@ import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.OptionalInt;
 import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
@@ -25,6 +26,7 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
   private final Path file;
   private final int vocabularySize;
   private final EndToken end;
+  private final OptionalInt begin;
   private final String fingerprint;
   private final String sha256;
   private final TokenizerFolder folder;
@@ -67,11 +69,24 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
     this.file = file.path();
     this.vocabularySize = file.vocabularySize();
     this.end = end;
+    this.begin = begin(file);
     this.sha256 = Sha256.hex(file.bytes());
     this.fingerprint = end.fingerprint(file);
     this.folder = TokenizerFolder.of(file, end);
     this.library = library;
     CLEANER.register(this, library);
+  }
+
+  /// The first of the files beside that names a `bos_token` decides.
+  private static OptionalInt begin(TokenizerFile file) {
+    for (String name : EndToken.BY_TEXT) {
+      String token = TokenizerFile.content(file.beside(name).path("bos_token"));
+      if (token != null) {
+        Integer id = file.idOfToken().get(token);
+        return id == null ? OptionalInt.empty() : OptionalInt.of(id);
+      }
+    }
+    return OptionalInt.empty();
   }
 
   /// Loads a file.
@@ -112,9 +127,23 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
 
   @Override
   public int[] encode(String text) {
+    return encode(text, LibraryMain.ENCODE);
+  }
+
+  @Override
+  public int[] encodeFramed(String text) {
+    return encode(text, LibraryMain.ENCODE_FRAMED);
+  }
+
+  @Override
+  public OptionalInt beginOfText() {
+    return begin;
+  }
+
+  private int[] encode(String text, byte how) {
     byte[] answer;
     try {
-      answer = library.ask(LibraryMain.ENCODE, utf8(text));
+      answer = library.ask(how, utf8(text));
     } catch (LibraryProcess.Failure e) {
       throw new InvalidInputException(
           "%s cannot encode the text that begins with '%s': %s; use another tokenizer.json, or another or a shorter text"

@@ -19,9 +19,9 @@ import org.jspecify.annotations.Nullable;
 /// It says `READY` on standard output, then answers one request from standard input after the
 /// other. A request is a byte that says what is wanted, the length of what follows in four bytes,
 /// and that: the text of a `tokenizer.json` for `LOAD` (answered by nothing), a text for `ENCODE`
-/// (answered by ids of four bytes), ids for `DECODE` (answered by a text). An answer begins with
-/// `DONE`, or with `REFUSED` when what follows is the library's message. Texts are UTF-8, numbers
-/// big-endian.
+/// (answered by ids of four bytes) or for `ENCODE_FRAMED` (with what the file puts around a text),
+/// ids for `DECODE` (answered by a text). An answer begins with `DONE`, or with `REFUSED` when what
+/// follows is the library's message. Texts are UTF-8, numbers big-endian.
 ///
 /// It ends with its owner: at the end of its input, or, in the middle of work, when another process
 /// has become its parent. It ends itself when a request takes too much of the processor. Nothing of
@@ -32,6 +32,7 @@ final class LibraryMain {
   static final byte LOAD = 1;
   static final byte ENCODE = 2;
   static final byte DECODE = 3;
+  static final byte ENCODE_FRAMED = 4;
 
   static final byte READY = 10;
   static final byte DONE = 11;
@@ -114,7 +115,8 @@ final class LibraryMain {
         answer =
             switch (wanted) {
               case LOAD -> load(request);
-              case ENCODE -> encode(request);
+              case ENCODE -> encode(request, false);
+              case ENCODE_FRAMED -> encode(request, true);
               default -> decode(request);
             };
       } catch (RuntimeException e) {
@@ -136,8 +138,8 @@ final class LibraryMain {
     return new byte[0];
   }
 
-  private byte[] encode(byte[] text) {
-    long encoding = library.encode(tokenizer, new String(text, StandardCharsets.UTF_8), false);
+  private byte[] encode(byte[] text, boolean framed) {
+    long encoding = library.encode(tokenizer, new String(text, StandardCharsets.UTF_8), framed);
     long[] ids = library.getTokenIds(encoding);
     library.deleteEncoding(encoding);
     requireSmall(ids.length * 4L);

@@ -5,6 +5,7 @@ import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.OptionalInt;
 
 /// Text to token ids and back. Implementations are immutable and may be shared between threads.
 public interface Tokenizer {
@@ -14,6 +15,18 @@ public interface Tokenizer {
   /// The ids of the text and nothing else: no marker at either end, never cut, never padded. A
   /// special token that the text spells out becomes that token, as chat templates need it.
   int[] encode(String text);
+
+  /// The ids of the text between those that the tokenizer's own template puts at its ends, such as
+  /// a start token; the same as [#encode] where it has none.
+  default int[] encodeFramed(String text) {
+    return encode(text);
+  }
+
+  /// The id of the token that begins a text, where the tokenizer's files name one. Whether it is
+  /// put before texts is another question, which [#encodeFramed] answers.
+  default OptionalInt beginOfText() {
+    return OptionalInt.empty();
+  }
 
   /// The text of the ids. Bytes that are no UTF-8 become U+FFFD; special tokens have no text.
   String decode(int[] ids);

@@ -1,0 +1,237 @@
+package dev.sluice.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.json.JsonMapper;
+
+class EvaluateTest {
+  @TempDir static Path directory;
+  static Path text;
+  static Path run;
+  static Path piqa;
+
+  @BeforeAll
+  static void train() throws IOException {
+    text = Cli.text(directory.resolve("log.txt"));
+    run = directory.resolve("run");
+    Cli.run(Cli.tiny(text, run, "--gate", "sdpa-headwise")).succeeded();
+    text =
+        Files.writeString(directory.resolve("short.txt"), Files.readString(text).substring(0, 300));
+    piqa = directory.resolve("piqa.jsonl");
+    var rows = new StringBuilder();
+    for (int i = 0; i < 12; i++) {
+      rows.append(
+          "{\"goal\": \"Line %d\", \"sol1\": \"of the log\", \"sol2\": \"gol eht %d\", \"label\": %d}\n"
+              .formatted(i, i, i % 2));
+    }
+    Files.writeString(piqa, rows);
+  }
+
+  private static JsonNode json(Path file) throws IOException {
+    return JsonMapper.shared().readTree(Files.readString(file));
+  }
+
+  private static Path answers(Path output, String task) throws IOException {
+    try (var files = Files.list(output.resolve("answers"))) {
+      return files
+          .filter(f -> f.getFileName().toString().startsWith(task))
+          .findFirst()
+          .orElseThrow();
+    }
+  }
+
+  /// One run: tasks, checkpoints, files; then it is stopped in the middle, and goes on.
+  @Test
+  void goesOnWhereItWasStopped() throws IOException {
+    Path output = directory.resolve("goes-on");
+    Path numbers = directory.resolve("numbers.json");
+    Object[] command = {
+      "evaluate",
+      run,
+      "--every-checkpoint",
+      "--task",
+      "piqa=" + piqa,
+      "--task",
+      "text=" + text,
+      "--output",
+      output,
+      "--json",
+      numbers,
+      "--device",
+      "cpu",
+      "--eviction-window",
+      8
+    };
+    var answer = Cli.run(command).succeeded();
+    for (String part :
+        List.of("run 2", "run 4", "acc_norm", "bits_per_byte", "the first 4 and the last 8")) {
+      assertTrue(answer.out().contains(part), answer.out());
+    }
+    var before = json(numbers);
+    assertEquals(2, before.path("models").size());
+    var task = before.path("models").path(1).path("tasks").path(0);
+    assertEquals(12, task.path("rows").asInt());
+    assertTrue(task.path("metrics").path("acc").path("paired").has("mcnemar_p"));
+    assertEquals(3, before.path("models").path(0).path("evictions").size());
+    String page = Files.readString(output.resolve("report.html"));
+    assertTrue(page.contains("Over training"));
+    // Half of the answers, and a line that was not finished.
+    Path file = answers(output, "piqa");
+    var lines = Files.readAllLines(file);
+    assertEquals(12, lines.size());
+    Files.writeString(
+        file, String.join("\n", lines.subList(0, 5)) + "\n" + lines.get(5).substring(0, 20));
+    // What stands there is taken: nothing asks it again.
+    Path marked = answers(output, "text");
+    Files.writeString(
+        marked,
+        Files.readString(marked)
+            .replaceFirst("\"log_?[lL]ikelihood\":-[0-9.]+", "\"logLikelihood\":-1.0"));
+    Cli.run(command).succeeded();
+    assertEquals(12, Files.readAllLines(file).size());
+    var after = json(numbers);
+    boolean changed = false;
+    for (int model = 0; model < 2; model++) {
+      var tasks = after.path("models").path(model).path("tasks");
+      var old = before.path("models").path(model).path("tasks");
+      assertEquals(old.path(0), tasks.path(0));
+      changed |= !old.path(1).equals(tasks.path(1));
+    }
+    assertTrue(changed);
+  }
+
+  @Test
+  void batchesChangeNoScore() throws IOException {
+    JsonNode one = null;
+    for (int batchSize : new int[] {1, 5, 64}) {
+      Path output = directory.resolve("batch-" + batchSize);
+      Cli.run(
+              "evaluate",
+              run,
+              "--task",
+              "piqa=" + piqa,
+              "--output",
+              output,
+              "--batch-size",
+              batchSize,
+              "--device",
+              "cpu")
+          .succeeded();
+      var scores = JsonMapper.shared().createArrayNode();
+      Files.readAllLines(answers(output, "piqa")).stream()
+          .map(line -> JsonMapper.shared().readTree(line))
+          .sorted(java.util.Comparator.comparingInt(line -> line.path("row").asInt()))
+          .forEach(scores::add);
+      assertEquals(12, scores.size());
+      if (one == null) {
+        one = scores;
+      }
+      for (int i = 0; i < 12; i++) {
+        for (int j = 0; j < 2; j++) {
+          String path = "/answers/%d/logLikelihood".formatted(j);
+          double expected = one.path(i).at(path).asDouble();
+          assertNotEquals(0, expected);
+          assertEquals(expected, scores.path(i).at(path).asDouble(), 1e-5);
+        }
+      }
+    }
+  }
+
+  @Test
+  void rowsThatDoNotFitAreNamed() throws IOException {
+    Path rows = directory.resolve("long.jsonl");
+    Files.writeString(
+        rows,
+        "{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\", \"label\": 0}\n"
+            + "{\"goal\": \"%s\", \"sol1\": \"b\", \"sol2\": \"c\", \"label\": 0}\n"
+                .formatted("long ".repeat(40)));
+    Path output = directory.resolve("long");
+    String why = Cli.run("evaluate", run, "--task", "piqa=" + rows, "--output", output).refusal();
+    assertTrue(why.contains("1 of the 2 rows") && why.contains("(rows 1)"), why);
+    var answer =
+        Cli.run("evaluate", run, "--task", "piqa=" + rows, "--output", output, "--truncate", "left")
+            .succeeded();
+    assertTrue(answer.err().contains("lost their start (the first is row 1)"), answer.err());
+    assertEquals(
+        1, json(output.resolve("evaluate.json")).at("/models/0/tasks/0/cut_rows/0").asInt());
+  }
+
+  @Test
+  void modelsWrite() throws IOException {
+    Path definition =
+        Files.writeString(
+            directory.resolve("sums.toml"),
+            "kind = \"answer\"\ncontext = \"{q}\"\nanswer = \"{a}\"\nmax_tokens = 5\n");
+    Path rows =
+        Files.writeString(directory.resolve("sums.json"), "[{\"q\": \"Line 1\", \"a\": \"2\"}]");
+    Path output = directory.resolve("sums");
+    Cli.run("evaluate", run, "--task", definition + "=" + rows, "--output", output).succeeded();
+    var line = JsonMapper.shared().readTree(Files.readString(answers(output, "sums")));
+    assertEquals(5, line.at("/answers/0/tokens").asInt());
+    assertEquals(
+        0,
+        json(output.resolve("evaluate.json"))
+            .at("/models/0/tasks/0/metrics/exact_match/value")
+            .asDouble(-1));
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      quoteCharacter = '~',
+      value = {
+        "--limit 3 | no task is named",
+        "--task piqa | names no file",
+        "--task piqa=nothing.jsonl | nothing.jsonl does not exist",
+        "--task pika=PIQA | there is no task 'pika'",
+        "--task boolq=PIQA | row 0 of piqa.jsonl has no field 'passage' but goal, sol1, sol2,"
+            + " label",
+        "--task piqa=PIQA --batch-size 0 | --batch-size must be from 1",
+        "--task piqa=PIQA --limit 0 | --limit must be at least 1",
+        "--task piqa=PIQA --truncate right | left is",
+        "--task piqa=PIQA --context 1 | --context must be from 2 to",
+        "--task piqa=PIQA --start-token once | always, never or tokenizer",
+        "--task piqa=PIQA --examples arc-easy=PIQA | which is not asked",
+        "--task piqa=PIQA --examples piqa=PIQA | takes no examples",
+        "--task piqa=PIQA --num-examples 12 | takes 12 examples",
+        "--task piqa=PIQA --eviction-window 8 | needs a task of whole texts",
+        "--task text=PIQA | row 0 of piqa.jsonl has no field 'text'",
+      })
+  void refusals(String flags, String why) {
+    var command =
+        new java.util.ArrayList<Object>(
+            List.of("evaluate", run, "--output", directory.resolve("refused")));
+    command.addAll(List.of(flags.replace("PIQA", piqa.toString()).split(" ")));
+    String sentence = Cli.run(command.toArray()).refusal();
+    assertTrue(sentence.contains(why), sentence);
+  }
+
+  @Test
+  void modelsThatAreNone() {
+    Path checkpoint = run.resolve("checkpoints").resolve("step-00000004");
+    assertTrue(
+        Cli.run("evaluate", run, checkpoint, "--task", "piqa=" + piqa)
+            .refusal()
+            .contains("is named twice"));
+    assertTrue(
+        Cli.run("evaluate", checkpoint, "--every-checkpoint", "--task", "piqa=" + piqa)
+            .refusal()
+            .contains("needs runs"));
+    assertTrue(
+        Cli.run("evaluate", directory.resolve("no"), "--task", "piqa=" + piqa)
+            .refusal()
+            .contains("does not exist"));
+  }
+}
