@@ -36,6 +36,7 @@ module dev.sluice {
   exports dev.sluice.probe;
   exports dev.sluice.provenance;
   exports dev.sluice.report;
+  exports dev.sluice.ruler;
   exports dev.sluice.settings;
   exports dev.sluice.sink;
   exports dev.sluice.state;
