@@ -40,6 +40,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       WatchCommand.class,
       VerifyCommand.class,
       InspectCommand.class,
+      RulerCommand.class,
       GenerateCommand.class,
       ConvertCommand.class,
       ParityCommand.class,
