@@ -85,7 +85,8 @@ final class RulerCommand implements Callable<Integer> {
   private static final Pattern LENGTH = Pattern.compile("([0-9]{1,7})([kK]?)");
 
   /// What answers are made of: a tokenizer that loses any of it cannot write them.
-  private static final String NEEDED = "0123456789 abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  private static final String NEEDED =
+      "0123456789 abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
   @Parameters(
       paramLabel = "MODEL",
@@ -128,8 +129,8 @@ final class RulerCommand implements Callable<Integer> {
       names = "--mode",
       paramLabel = "MODE",
       description =
-          "Whose prompts and scores: nvidia, or lm-eval for the port in lm-evaluation-harness. Their"
-              + " numbers are not comparable. Default: ${DEFAULT-VALUE}.")
+          "Whose prompts and scores: nvidia, or lm-eval for the port in lm-evaluation-harness."
+              + " Their numbers are not comparable. Default: ${DEFAULT-VALUE}.")
   private String mode = "nvidia";
 
   @Option(
@@ -199,9 +200,7 @@ final class RulerCommand implements Callable<Integer> {
     var sources = models.stream().map(ModelSource::at).toList();
     var read = prompts == null ? null : read(whose, asked, chosen);
     var wanted =
-        read == null
-            ? asked
-            : read.stream().map(Sample::maxLength).distinct().sorted().toList();
+        read == null ? asked : read.stream().map(Sample::maxLength).distinct().sorted().toList();
     sources.forEach(source -> requirePositions(source, wanted));
     Path directory = directory(sources);
     DirectoryLock.make(directory);
@@ -328,11 +327,7 @@ final class RulerCommand implements Callable<Integer> {
   private RulerPrompts prompter(RulerMode whose, ModelOptions.Loaded loaded, WindowRule rule) {
     var documents = haystack == null ? Documents.mobyDick() : Documents.at(haystack, "text");
     return new RulerPrompts(
-        whose,
-        text -> rule.prompt(text, loaded.tokenizer()).length,
-        documents,
-        questions,
-        seed);
+        whose, text -> rule.prompt(text, loaded.tokenizer()).length, documents, questions, seed);
   }
 
   private List<RulerTask> available(@Nullable RulerPrompts prompter, List<RulerTask> chosen) {
@@ -356,11 +351,7 @@ final class RulerCommand implements Callable<Integer> {
   }
 
   private static Answers.Answer answer(
-      ModelOptions.Loaded loaded,
-      WindowRule rule,
-      String identity,
-      Sample sample,
-      Answers answers)
+      ModelOptions.Loaded loaded, WindowRule rule, String identity, Sample sample, Answers answers)
       throws IOException {
     var known = answers.find(identity, sample);
     if (known.isPresent()) {
@@ -405,9 +396,7 @@ final class RulerCommand implements Callable<Integer> {
     double tokens =
         read != null
             ? read.stream().mapToDouble(Sample::maxLength).sum()
-            : (double) all.size()
-                * samples
-                * wanted.stream().mapToInt(Integer::intValue).sum();
+            : (double) all.size() * samples * wanted.stream().mapToInt(Integer::intValue).sum();
     samplesAll = samplesDone + each * (models.size() - model);
     allWork = work + tokens * (models.size() - model);
   }
@@ -465,12 +454,9 @@ final class RulerCommand implements Callable<Integer> {
   private List<Sample> read(RulerMode whose, List<Integer> asked, List<RulerTask> chosen) {
     var files =
         PromptFiles.read(
-            Objects.requireNonNull(prompts),
-            whose,
-            asked.isEmpty() ? null : asked.getFirst());
+            Objects.requireNonNull(prompts), whose, asked.isEmpty() ? null : asked.getFirst());
     files.notes().forEach(this::tell);
-    boolean limited =
-        spec.commandLine().getParseResult().hasMatchedOption("--samples");
+    boolean limited = spec.commandLine().getParseResult().hasMatchedOption("--samples");
     var those =
         files.samples().stream()
             .filter(sample -> chosen.isEmpty() || chosen.contains(sample.task()))

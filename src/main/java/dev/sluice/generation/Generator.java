@@ -15,8 +15,8 @@ import java.util.Set;
 import java.util.function.IntPredicate;
 import org.jspecify.annotations.Nullable;
 
-/// Continues a list of tokens: the prompt goes through the model piece by piece, then one token at a
-/// time, with a cache of keys and values. So beside that cache the memory does not grow with the
+/// Continues a list of tokens: the prompt goes through the model piece by piece, then one token at
+/// a time, with a cache of keys and values. So beside that cache the memory does not grow with the
 /// prompt, and of logits there are only those after its last token.
 ///
 /// @param decoder the model; it stays its owner's

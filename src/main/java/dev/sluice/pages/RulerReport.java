@@ -86,8 +86,7 @@ public record RulerReport(RulerResult result) {
 
   private Table differences(RulerResult.Model model) {
     var table =
-        byTask(
-            "%s minus %s, paired".formatted(model.name(), result.models().getFirst().name()));
+        byTask("%s minus %s, paired".formatted(model.name(), result.models().getFirst().name()));
     for (var task : result.tasks()) {
       table =
           table.row(
@@ -96,7 +95,7 @@ public record RulerReport(RulerResult result) {
                   model,
                   score ->
                       result
-                          .difference(model, score)
+                          .difference(score)
                           .map(
                               difference ->
                                   Cell.of(
@@ -107,7 +106,9 @@ public record RulerReport(RulerResult result) {
                           .orElseGet(Cell::missing)));
     }
     return table.footnote(
-        "Differences on the same prompts, with the 95 % interval by Student's t, which is 0 where all pairs are equal; – where the prompts are not the same, as with another tokenizer.");
+        "Differences on the same prompts, with the 95 % interval by Student's t, which is 0 where"
+            + " all pairs are equal; – where the prompts are not the same, as with another"
+            + " tokenizer.");
   }
 
   private Table byTask(String title) {
@@ -116,10 +117,7 @@ public record RulerReport(RulerResult result) {
     return Table.titled(title).columns(columns.toArray(String[]::new));
   }
 
-  private List<Cell> row(
-      RulerTask task,
-      RulerResult.Model model,
-      Function<TaskScore, Cell> cell) {
+  private List<Cell> row(RulerTask task, RulerResult.Model model, Function<TaskScore, Cell> cell) {
     List<Cell> cells = new ArrayList<>();
     cells.add(Cell.of(task.word()));
     for (int length : result.lengths()) {
@@ -174,9 +172,7 @@ public record RulerReport(RulerResult result) {
   }
 
   private String names() {
-    return result.models().stream()
-        .map(RulerResult.Model::name)
-        .collect(Collectors.joining(", "));
+    return result.models().stream().map(RulerResult.Model::name).collect(Collectors.joining(", "));
   }
 
   private HeatMaps depthMaps() {
@@ -184,8 +180,7 @@ public record RulerReport(RulerResult result) {
     return new HeatMaps(
         "Share of needles found",
         "Rows: the needle's depth in the prompt, in %%, from the beginning. Columns: the lengths asked for, %s tokens. All needle tasks together; blank where no needle lay."
-            .formatted(
-                lengths.stream().map(Numbers::count).collect(Collectors.joining(", "))),
+            .formatted(lengths.stream().map(Numbers::count).collect(Collectors.joining(", "))),
         new HeatMaps.Side("depth in %", 100 / RulerResult.DEPTHS),
         HeatMaps.Side.of("length, in the caption's order"),
         HeatMaps.ColourScale.LINEAR,

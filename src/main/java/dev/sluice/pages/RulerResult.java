@@ -67,8 +67,7 @@ public record RulerResult(
               .flatMap(sample -> sample.needles().stream())
               .filter(needle -> Math.min(DEPTHS - 1, (int) (needle.depth() * DEPTHS)) == depth)
               .toList();
-      return new Found(
-          needles.size(), needles.stream().filter(Scored.Needle::found).count());
+      return new Found(needles.size(), needles.stream().filter(Scored.Needle::found).count());
     }
   }
 
@@ -93,7 +92,9 @@ public record RulerResult(
   }
 
   boolean hasNeedles() {
-    return scores().flatMap(score -> score.samples().stream()).anyMatch(s -> !s.needles().isEmpty());
+    return scores()
+        .flatMap(score -> score.samples().stream())
+        .anyMatch(s -> !s.needles().isEmpty());
   }
 
   private Stream<TaskScore> scores() {
@@ -111,11 +112,13 @@ public record RulerResult(
     json.put("mode", mode.word());
     json.put("interval", "Wilson, 95 %");
     List<Object> all = new ArrayList<>();
-    for (var model : models) {
+    for (int i = 0; i < models.size(); i++) {
+      var model = models.get(i);
+      boolean compared = i > 0;
       Map<String, Object> of = new LinkedHashMap<>();
       of.put("name", model.name());
       of.put("checkpoint", model.checkpoint());
-      of.put("scores", model.scores().stream().map(score -> json(model, score)).toList());
+      of.put("scores", model.scores().stream().map(score -> json(score, compared)).toList());
       of.put("means", lengths().stream().map(length -> meanJson(model, length)).toList());
       if (hasNeedles()) {
         of.put("depths", depths(model));
@@ -128,7 +131,7 @@ public record RulerResult(
     WholeFile.write(file, JSON.writeValueAsString(json) + "\n");
   }
 
-  private Map<String, Object> json(Model model, TaskScore score) {
+  private Map<String, Object> json(TaskScore score, boolean compared) {
     Map<String, Object> json = new LinkedHashMap<>();
     json.put("task", score.task().word());
     json.put("max_length", score.maxLength());
@@ -140,7 +143,7 @@ public record RulerResult(
     json.put("high", score.high());
     json.put("seconds", score.seconds());
     json.put("scores", score.samples().stream().map(Scored::score).toList());
-    difference(model, score)
+    (compared ? difference(score) : Optional.<TaskScore.Difference>empty())
         .ifPresent(
             difference -> {
               json.put("minus_first", difference.mean());
@@ -180,10 +183,8 @@ public record RulerResult(
     return all;
   }
 
-  /// Against the first model; empty for itself and where the prompts are others.
-  Optional<TaskScore.Difference> difference(Model model, TaskScore score) {
-    return model == models.getFirst()
-        ? Optional.empty()
-        : models.getFirst().score(score.task(), score.maxLength()).flatMap(score::minus);
+  /// Against the first model; empty where the prompts are others.
+  Optional<TaskScore.Difference> difference(TaskScore score) {
+    return models.getFirst().score(score.task(), score.maxLength()).flatMap(score::minus);
   }
 }

@@ -63,8 +63,7 @@ public record Haystack(
         text.append(' ');
       }
     } catch (IOException e) {
-      throw new InvalidInputException(
-          "%s cannot be read; check it".formatted(documents.name()), e);
+      throw new InvalidInputException("%s cannot be read; check it".formatted(documents.name()), e);
     }
     return of(documents.name(), documents.fingerprint(), text.toString());
   }

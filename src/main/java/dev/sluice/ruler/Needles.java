@@ -42,8 +42,7 @@ record Needles(
 
   private static final int DEPTHS = 40;
 
-  static Needles of(
-      RulerTask task, RulerMode mode, Haystack haystack, int maxLength, long seed) {
+  static Needles of(RulerTask task, RulerMode mode, Haystack haystack, int maxLength, long seed) {
     var single = new Needles(mode, haystack, Hay.ESSAY, 1, 1, 1, false, false, maxLength, seed);
     return switch (task) {
       case NIAH_SINGLE_1 -> single.in(Hay.NOISE);
@@ -54,8 +53,7 @@ record Needles(
       case NIAH_MULTIKEY_3 -> single.in(Hay.NEEDLE).uuids(true);
       case NIAH_MULTIVALUE -> single.many(1, 4, 1);
       case NIAH_MULTIQUERY -> single.many(4, 1, 4);
-      case VT, CWE, FWE, QA_1, QA_2 ->
-          throw new IllegalArgumentException(task + " has no needles");
+      case VT, CWE, FWE, QA_1, QA_2 -> throw new IllegalArgumentException(task + " has no needles");
     };
   }
 
@@ -65,8 +63,7 @@ record Needles(
   }
 
   private Needles uuids(boolean alsoKeys) {
-    return new Needles(
-        mode, haystack, hay, keys, values, queries, alsoKeys, true, maxLength, seed);
+    return new Needles(mode, haystack, hay, keys, values, queries, alsoKeys, true, maxLength, seed);
   }
 
   private Needles many(int howManyKeys, int howManyValues, int howManyQueries) {
@@ -112,7 +109,7 @@ record Needles(
     boolean one = queries * values == 1;
     String kind = one ? type().substring(0, type().length() - 1) : type();
     String input =
-        ("%s special magic %s %s hidden within the following text. Make sure to memorize it. I will quiz you about the %s afterwards.\n%s\nWhat %s the special magic %s for %s mentioned in the provided text?")
+        "%s special magic %s %s hidden within the following text. Make sure to memorize it. I will quiz you about the %s afterwards.\n%s\nWhat %s the special magic %s for %s mentioned in the provided text?"
             .formatted(
                 one ? "A" : "Some",
                 kind,
@@ -134,8 +131,7 @@ record Needles(
 
   private @Nullable String context(int size, List<String> needles, SplittableRandom random) {
     if (hay == Hay.ESSAY) {
-      return amongSentences(
-          haystack.sentences(size, mode == RulerMode.NVIDIA), needles, random);
+      return amongSentences(haystack.sentences(size, mode == RulerMode.NVIDIA), needles, random);
     }
     if (size < needles.size()) {
       return null;

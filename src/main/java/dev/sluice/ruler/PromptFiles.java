@@ -83,7 +83,8 @@ public record PromptFiles(List<Sample> samples, List<String> notes) {
         unread.isEmpty()
             ? List.of()
             : List.of(
-                "Fields that are not read: %s.".formatted(Printable.brief(unread.toString(), 300))));
+                "Fields that are not read: %s."
+                    .formatted(Printable.brief(unread.toString(), 300))));
   }
 
   private static List<Path> files(Path path) {

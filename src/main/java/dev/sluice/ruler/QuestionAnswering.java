@@ -14,7 +14,8 @@ import org.jspecify.annotations.Nullable;
 record QuestionAnswering(RulerMode mode, Questions questions, long seed) implements PromptMaker {
   private static final String PREFIX = "Answer:";
   private static final String SENTENCE =
-      "Answer the question based on the given documents. Only give me the answer and do not output any other words.";
+      "Answer the question based on the given documents. Only give me the answer and do not output"
+          + " any other words.";
 
   @Override
   public @Nullable Prompt make(int size, int number, SplittableRandom random) {
@@ -27,9 +28,7 @@ record QuestionAnswering(RulerMode mode, Questions questions, long seed) impleme
     String context =
         IntStream.range(0, chosen.size())
             .mapToObj(
-                i ->
-                    "Document %d:\n%s"
-                        .formatted(i + 1, questions.documents().get(chosen.get(i))))
+                i -> "Document %d:\n%s".formatted(i + 1, questions.documents().get(chosen.get(i))))
             .collect(Collectors.joining("\n\n"));
     String input =
         "%s\n\nThe following are given documents.\n\n%s\n\n%s\n\nQuestion: %s"

@@ -6,10 +6,10 @@ import dev.sluice.files.RegularFile;
 import dev.sluice.files.Sha256;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
-import java.util.HashMap;
 import java.util.Set;
 import java.util.TreeSet;
 import tools.jackson.databind.JsonNode;
@@ -92,8 +92,7 @@ record Questions(
             if (answers.isEmpty()) {
               throw refused("a question without answers that is not marked is_impossible");
             }
-            questions.add(
-                new Question(text(question, "question"), answers, List.of(own), related));
+            questions.add(new Question(text(question, "question"), answers, List.of(own), related));
           }
         }
       }
@@ -113,14 +112,16 @@ record Questions(
           own.add(numberOf(document(document)));
         }
         questions.add(
-            new Question(
-                text(row, "question"), List.of(text(row, "answer")), own, List.of()));
+            new Question(text(row, "question"), List.of(text(row, "answer")), own, List.of()));
       }
     }
 
     /// `[title, [sentence, …]]`.
     private String document(JsonNode node) {
-      if (!node.isArray() || node.size() != 2 || !node.get(0).isString() || !node.get(1).isArray()) {
+      if (!node.isArray()
+          || node.size() != 2
+          || !node.get(0).isString()
+          || !node.get(1).isArray()) {
         throw refused("a document that is not a title and a list of sentences");
       }
       var text = new StringBuilder(node.get(0).asString()).append('\n');

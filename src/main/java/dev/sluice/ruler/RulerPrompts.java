@@ -47,7 +47,12 @@ public final class RulerPrompts {
       Documents haystack,
       List<Path> questions,
       long seed) {
-    this(mode, tokens, Haystack.of(haystack), questions.stream().map(Questions::read).toList(), seed);
+    this(
+        mode,
+        tokens,
+        Haystack.of(haystack),
+        questions.stream().map(Questions::read).toList(),
+        seed);
   }
 
   RulerPrompts(
@@ -190,8 +195,7 @@ public final class RulerPrompts {
     while (low <= high) {
       int middle = (low + high) >>> 1;
       var prompt = maker.make(middle, 0, random);
-      if (prompt != null
-          && tokens.applyAsInt(prompt.counted()) + maker.reserved() <= maxLength) {
+      if (prompt != null && tokens.applyAsInt(prompt.counted()) + maker.reserved() <= maxLength) {
         best = middle;
         low = middle + 1;
       } else {
@@ -209,12 +213,12 @@ public final class RulerPrompts {
     int drawn = 0;
     while (drawn < MOST_DRAWS) {
       var prompt = maker.make(used, number, random);
-      if (prompt != null
-          && tokens.applyAsInt(prompt.counted()) + maker.reserved() <= maxLength) {
+      if (prompt != null && tokens.applyAsInt(prompt.counted()) + maker.reserved() <= maxLength) {
         return prompt;
       }
       if (used > floor) {
-        used = mode == RulerMode.NVIDIA ? used - maker.step() : Math.max(floor, used - maker.step());
+        used =
+            mode == RulerMode.NVIDIA ? used - maker.step() : Math.max(floor, used - maker.step());
         if (used < 1) {
           return null;
         }

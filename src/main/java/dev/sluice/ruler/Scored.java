@@ -11,12 +11,7 @@ import java.util.List;
 /// @param seconds the answer took
 /// @param needles of a task with needles: each reference that stands in the prompt
 public record Scored(
-    String prompt,
-    double score,
-    boolean isNull,
-    int length,
-    double seconds,
-    List<Needle> needles) {
+    String prompt, double score, boolean isNull, int length, double seconds, List<Needle> needles) {
   /// @param depth where the reference stands in the prompt, from 0 to 1
   /// @param found whether the answer has it
   public record Needle(double depth, boolean found) {}
@@ -41,8 +36,7 @@ public record Scored(
                 .filter(output -> !Double.isNaN(sample.depth(output)))
                 .map(
                     output ->
-                        new Needle(
-                            sample.depth(output), StringMatch.contains(prediction, output)))
+                        new Needle(sample.depth(output), StringMatch.contains(prediction, output)))
                 .toList());
   }
 }

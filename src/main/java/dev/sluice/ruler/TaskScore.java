@@ -85,7 +85,7 @@ public record TaskScore(RulerTask task, int maxLength, List<Scored> samples) {
     double[] differences =
         samples.stream()
             .filter(sample -> others.containsKey(sample.prompt()))
-            .mapToDouble(sample -> sample.score() - others.get(sample.prompt()))
+            .mapToDouble(sample -> sample.score() - others.getOrDefault(sample.prompt(), 0.0))
             .toArray();
     return differences.length < samples.size() || samples.size() != other.samples().size()
         ? Optional.empty()

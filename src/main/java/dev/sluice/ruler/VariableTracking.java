@@ -27,8 +27,7 @@ record VariableTracking(RulerMode mode, int maxLength, @Nullable Example example
   @Override
   public @Nullable Prompt make(int size, int number, SplittableRandom random) {
     var names = names(example == null ? 3 : 5, random);
-    String value =
-        example == null && mode == RulerMode.NVIDIA ? EXAMPLE_VALUE : value(random);
+    String value = example == null && mode == RulerMode.NVIDIA ? EXAMPLE_VALUE : value(random);
     List<String> chain = new ArrayList<>();
     chain.add("VAR %s = %s".formatted(names.getFirst(), value));
     for (int i = 1; i < VARIABLES; i++) {

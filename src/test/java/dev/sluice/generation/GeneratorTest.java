@@ -183,8 +183,7 @@ class GeneratorTest {
   @ValueSource(strings = {"paper-headwise", "qwen3", "qwen3-next", "qwen3.5"})
   void readingAPromptInPiecesChangesNoToken(String model) {
     try (var decoder =
-        ModelDirectory.load(
-            TestData.GOLDEN.resolve(model), Precision.FLOAT32, Device.CPU, false)) {
+        ModelDirectory.load(TestData.GOLDEN.resolve(model), Precision.FLOAT32, Device.CPU, false)) {
       int[] prompt = new SplittableRandom(3).ints(23, 0, decoder.config().vocabSize()).toArray();
       var expected = new Generator(decoder).generate(prompt, Sampler.GREEDY, 12, Set.of());
       for (int piece : new int[] {1, 4, 7, 22}) {

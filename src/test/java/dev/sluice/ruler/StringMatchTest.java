@@ -109,8 +109,7 @@ class StringMatchTest {
         summary.path("vt").path("score").asDouble(),
         total(RulerMode.NVIDIA, Metric.ALL, third.toList()));
     assertEquals(
-        summary.path("qa_1").path("score").asDouble(),
-        total(RulerMode.NVIDIA, Metric.PART, rows));
+        summary.path("qa_1").path("score").asDouble(), total(RulerMode.NVIDIA, Metric.PART, rows));
     assertEquals(
         scores.path("lm_eval_aggregate").path("mean_of_part").asDouble(),
         total(RulerMode.LM_EVAL, Metric.PART, rows),
