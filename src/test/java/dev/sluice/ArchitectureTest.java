@@ -49,6 +49,7 @@ class ArchitectureTest {
           "optimizer",
           "generation",
           "evaluation",
+          "ruler",
           "sink",
           "training",
           "report",

@@ -43,6 +43,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       RetrofitCommand.class,
       ExtendCommand.class,
       EvaluateCommand.class,
+      RulerCommand.class,
       GenerateCommand.class,
       ConvertCommand.class,
       ParityCommand.class,

@@ -15,13 +15,29 @@ import java.util.Set;
 import java.util.function.IntPredicate;
 import org.jspecify.annotations.Nullable;
 
-/// Continues a list of tokens: the prompt goes through the model at once, then one token at a time
-/// with a cache of keys and values.
+/// Continues a list of tokens: the prompt goes through the model piece by piece, then one token at
+/// a time, with a cache of keys and values. So beside that cache the memory does not grow with the
+/// prompt, and of logits there are only those after its last token.
 ///
 /// @param decoder the model; it stays its owner's
-public record Generator(Decoder decoder) {
+/// @param piece the most tokens of the prompt at a time
+public record Generator(Decoder decoder, int piece) {
+  /// Tokens of a piece of the prompt.
+  private static final int USUAL_PIECE = 2048;
+
   /// Tokens of a text, whatever context a model claims: a limit of memory.
   private static final int MOST_TOKENS = 1 << 20;
+
+  public Generator {
+    if (piece < 1) {
+      throw new IllegalArgumentException("a piece has at least 1 token, not " + piece);
+    }
+  }
+
+  /// Reads prompts in pieces of the usual length.
+  public Generator(Decoder decoder) {
+    this(decoder, USUAL_PIECE);
+  }
 
   /// Generates without watching.
   public Generation generate(
@@ -43,7 +59,7 @@ public record Generator(Decoder decoder) {
     int capacity = prompt.length + maxNewTokens - 1;
     try (var state = new SequenceState(1, capacity)) {
       var past = state.past(state.take());
-      float[] logits = next(prompt, past);
+      float[] logits = read(prompt, past);
       while (true) {
         int token = sampler.choose(logits, random);
         if (stopIds.contains(token)) {
@@ -75,15 +91,29 @@ public record Generator(Decoder decoder) {
     return Arrays.copyOfRange(text, prompt.length, text.length);
   }
 
+  /// The logits after the last token of a prompt.
+  private float[] read(int[] prompt, Past past) {
+    int from = 0;
+    for (; prompt.length - from > piece; from += piece) {
+      try (var _ = Scope.withoutGradient()) {
+        hidden(Arrays.copyOfRange(prompt, from, from + piece), past);
+      }
+    }
+    return next(Arrays.copyOfRange(prompt, from, prompt.length), past);
+  }
+
   /// The logits after the last of `tokens`.
   private float[] next(int[] tokens, @Nullable Past past) {
-    long[] ids = Arrays.stream(tokens).asLongStream().toArray();
     try (var _ = Scope.withoutGradient()) {
-      var hidden =
-          decoder.hiddenStates(
-              Tensor.of(ids, 1, ids.length).to(decoder.device()), past, Probe.NONE);
-      return decoder.logits(hidden.narrow(1, ids.length - 1, 1)).floats();
+      var hidden = hidden(tokens, past);
+      return decoder.logits(hidden.narrow(1, tokens.length - 1, 1)).floats();
     }
+  }
+
+  private Tensor hidden(int[] tokens, @Nullable Past past) {
+    long[] ids = Arrays.stream(tokens).asLongStream().toArray();
+    return decoder.hiddenStates(
+        Tensor.of(ids, 1, ids.length).to(decoder.device()), past, Probe.NONE);
   }
 
   private void requireRoom(int[] prompt, int maxNewTokens) {

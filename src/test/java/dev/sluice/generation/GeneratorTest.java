@@ -22,6 +22,7 @@ import java.util.Arrays;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
+import java.util.SplittableRandom;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -175,5 +176,22 @@ class GeneratorTest {
   private static void refuses(String words, Runnable generation) {
     var refusal = assertThrows(InvalidInputException.class, generation::run);
     assertTrue(refusal.getMessage().contains(words), refusal.getMessage());
+  }
+
+  /// Also over Gated DeltaNet, whose state passes from piece to piece.
+  @ParameterizedTest
+  @ValueSource(strings = {"paper-headwise", "qwen3", "qwen3-next", "qwen3.5"})
+  void readingAPromptInPiecesChangesNoToken(String model) {
+    try (var decoder =
+        ModelDirectory.load(TestData.GOLDEN.resolve(model), Precision.FLOAT32, Device.CPU, false)) {
+      int[] prompt = new SplittableRandom(3).ints(23, 0, decoder.config().vocabSize()).toArray();
+      var expected = new Generator(decoder).generate(prompt, Sampler.GREEDY, 12, Set.of());
+      for (int piece : new int[] {1, 4, 7, 22}) {
+        assertEquals(
+            expected,
+            new Generator(decoder, piece).generate(prompt, Sampler.GREEDY, 12, Set.of()),
+            "pieces of " + piece);
+      }
+    }
   }
 }
