@@ -411,7 +411,7 @@ final class EvaluateCommand implements Callable<Integer> {
 
   /// How many tokens a model sees at a time.
   private int longest(Named named, ModelOptions.Loaded loaded) {
-    int most = loaded.decoder().config().maxPositionEmbeddings();
+    int most = loaded.decoder().config().context();
     if (context != null) {
       if (context < 2 || context > most) {
         throw new InvalidInputException(

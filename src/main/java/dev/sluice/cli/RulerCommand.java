@@ -358,7 +358,7 @@ final class RulerCommand implements Callable<Integer> {
       return known.get();
     }
     int[] ids = rule.prompt(sample.prompt(), loaded.tokenizer());
-    int limit = loaded.decoder().config().maxPositionEmbeddings();
+    int limit = loaded.decoder().config().context();
     if ((long) ids.length + sample.task().newTokens() > limit) {
       throw new InvalidInputException(
           "sample %d of %s at %d has %d tokens of prompt and %d of answer, more than the %d positions of %s; leave out that length or task, or extend the model first with ./sluice extend"
@@ -488,7 +488,7 @@ final class RulerCommand implements Callable<Integer> {
   }
 
   private static void requirePositions(ModelSource source, List<Integer> wanted) {
-    int positions = ModelConfig.read(source.checkpoint()).decoder().maxPositionEmbeddings();
+    int positions = ModelConfig.read(source.checkpoint()).decoder().context();
     wanted.stream()
         .filter(length -> length > positions)
         .findFirst()

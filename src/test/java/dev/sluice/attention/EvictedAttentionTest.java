@@ -49,7 +49,7 @@ class EvictedAttentionTest {
   @CsvSource({"0, 5, 23", "4, 5, 23", "4, 1, 9", "3, 300, 12", "2, 7, 600", "30, 2, 23"})
   void asACacheThatEvicts(int first, int last, int tokens) {
     var rotary = new Rotary(100, new RopeScaling.None());
-    float[] frequencies = rotary.inverseFrequencies(WIDTH);
+    float[] frequencies = rotary.inverseFrequencies(WIDTH, 1);
     float[] q = random(tokens * HEADS * WIDTH, 1);
     float[] k = random(tokens * KEY_HEADS * WIDTH, 2);
     float[] v = random(tokens * KEY_HEADS * WIDTH, 3);
