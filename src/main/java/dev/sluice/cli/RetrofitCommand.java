@@ -3,8 +3,10 @@ package dev.sluice.cli;
 import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.Conversion;
 import dev.sluice.checkpoint.GatePacking;
+import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.corpus.Corpus;
 import dev.sluice.corpus.HeldOutReader;
+import dev.sluice.files.JsonFile;
 import dev.sluice.files.Trees;
 import dev.sluice.gate.Gate;
 import dev.sluice.pages.RetrofitReport;
@@ -369,6 +371,10 @@ final class RetrofitCommand implements Callable<Integer> {
     Console.print(
         "Model:  %s (largest difference of a logit from the trained one: %s)"
             .formatted(result.written(), Numbers.significant(result.writtenDifference(), 3)));
+    var config = JsonFile.object(result.written().resolve(ModelConfig.FILE), JsonFile.SMALL, "");
+    if (config.path("model_type").asString("").equals("sluice")) {
+      Console.print("        Only Sluice loads it: no other program has a model with these gates.");
+    }
     Console.print("Report: " + page);
   }
 

@@ -148,7 +148,7 @@ public final class RetrofitReport {
 
   private Table roundingTable() {
     var table = models("What rounding costs", "held-out loss, nats per token");
-    table = with(table, "float32 weights", model -> Cell.of(model.loss().nats(), 4));
+    table = with(table, "nothing rounded", model -> Cell.of(model.loss().nats(), 4));
     for (Rounding rounding : Rounding.values()) {
       table =
           with(
