@@ -21,7 +21,10 @@ import org.jspecify.annotations.Nullable;
 public final class RulerPrompts {
   /// After so many draws of the smallest size a task is said not to fit. The programs draw for
   /// ever.
-  private static final int MOST_DRAWS = 20;
+  private static final int MOST_DRAWS = 2000;
+
+  /// After so many, when all were too long by far more than they differ.
+  private static final int FEWEST_DRAWS = 20;
 
   /// A size beyond which no search goes: all haystacks of a million tokens are smaller.
   private static final int LARGEST = 1 << 22;
@@ -211,19 +214,26 @@ public final class RulerPrompts {
     int floor = maker.floor(number);
     int used = Math.max(1, size);
     int drawn = 0;
-    while (drawn < MOST_DRAWS) {
+    int least = Integer.MAX_VALUE;
+    int largest = 0;
+    while (drawn < MOST_DRAWS && used > 0) {
       var prompt = maker.make(used, number, random);
-      if (prompt != null && tokens.applyAsInt(prompt.counted()) + maker.reserved() <= maxLength) {
+      int length = prompt == null ? -1 : tokens.applyAsInt(prompt.counted()) + maker.reserved();
+      if (prompt != null && length <= maxLength) {
         return prompt;
       }
       if (used > floor) {
-        used =
-            mode == RulerMode.NVIDIA ? used - maker.step() : Math.max(floor, used - maker.step());
-        if (used < 1) {
-          return null;
-        }
-      } else {
-        drawn++;
+        used -= maker.step();
+        used = mode == RulerMode.NVIDIA ? used : Math.max(floor, used);
+        continue;
+      }
+      drawn++;
+      if (prompt != null) {
+        least = Math.min(least, length);
+        largest = Math.max(largest, length);
+      }
+      if (drawn == FEWEST_DRAWS && (largest == 0 || least - maxLength > 3 * (largest - least))) {
+        return null;
       }
     }
     return null;

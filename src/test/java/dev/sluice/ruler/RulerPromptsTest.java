@@ -24,6 +24,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
+import tools.jackson.databind.node.ArrayNode;
 
 class RulerPromptsTest {
   private static final String TEXT =
@@ -83,13 +84,16 @@ class RulerPromptsTest {
         boolean overshoots = mode == RulerMode.LM_EVAL && task == RulerTask.FWE;
         assertTrue(sample.length() <= 4096 + (overshoots ? 50 : 0), task.word());
         // Else the counting of the port's solved example would hide a prompt that is far too short.
-        assertTrue(sample.length() > 4096 / 4 || task == RulerTask.QA_2, task.word());
+        assertTrue(
+            sample.length() > 4096 / 4 || task.word().startsWith("qa"),
+            task.word()); // there are few documents
         assertEquals(outputs(task), sample.outputs().size(), task.word());
         assertTrue(sample.prompt().endsWith(sample.answerPrefix()));
         assertTrue(sample.prompt().startsWith(sample.input()));
         sample
             .outputs()
-            .forEach(output -> assertTrue(sample.input().contains(output), task.word()));
+            .forEach(
+                output -> assertTrue(StringMatch.contains(sample.input(), output), task.word()));
       }
       assertNotEquals(made.samples().get(0).prompt(), made.samples().get(1).prompt());
     }
@@ -201,7 +205,12 @@ class RulerPromptsTest {
     try (var in =
         new GZIPInputStream(
             Files.newInputStream(TestData.SHARED.resolve("data/eval/xquad.en.json.gz")))) {
-      Files.copy(in, squad);
+      var all = JsonFile.mapper().build().readTree(in);
+      var articles = (ArrayNode) all.path("data");
+      while (articles.size() > 24) { // as the golden prompts were made
+        articles.remove(articles.size() - 1);
+      }
+      Files.writeString(squad, all.toString());
     }
     var prompts =
         new RulerPrompts(
