@@ -231,7 +231,16 @@ class MainTest {
     String help = Cli.run().succeeded().out();
     for (String command :
         new String[] {
-          "train", "verify", "study", "inspect", "generate", "convert", "parity", "plan", "bench"
+          "train",
+          "verify",
+          "study",
+          "inspect",
+          "evaluate",
+          "generate",
+          "convert",
+          "parity",
+          "plan",
+          "bench"
         }) {
       assertTrue(help.contains("  " + command), help);
       assertTrue(Cli.run(command, "--help").succeeded().out().contains("Example"), command);

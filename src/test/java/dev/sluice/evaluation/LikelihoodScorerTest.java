@@ -3,11 +3,15 @@ package dev.sluice.evaluation;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.sluice.TestData;
+import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.TinyDecoders;
 import dev.sluice.evaluation.LikelihoodScorer.Likelihood;
 import dev.sluice.gate.Gate;
+import dev.sluice.operations.Precision;
 import dev.sluice.probe.Probe;
+import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
@@ -79,6 +83,10 @@ class LikelihoodScorerTest {
   }
 
   private static double[] logits(int[] inputs) {
+    return logits(decoder, inputs);
+  }
+
+  private static double[] logits(Decoder decoder, int[] inputs) {
     try (var _ = Scope.withoutGradient()) {
       long[] ids = Arrays.stream(inputs).asLongStream().toArray();
       float[] logits =
@@ -92,7 +100,11 @@ class LikelihoodScorerTest {
   }
 
   private static Likelihood byDefinition(TokenRequest request) {
-    double[] logits = logits(request.inputs());
+    return byDefinition(decoder, request);
+  }
+
+  private static Likelihood byDefinition(Decoder decoder, TokenRequest request) {
+    double[] logits = logits(decoder, request.inputs());
     int vocabulary = decoder.config().vocabSize();
     double sum = 0;
     boolean greedy = true;
@@ -150,5 +162,35 @@ class LikelihoodScorerTest {
       wanted.add(i);
     }
     assertEquals(wanted, seen);
+  }
+
+  /// A recurrent state is of all tokens, and has no prefix.
+  @Test
+  void recurrentStatesAreShared() {
+    try (var hybrid =
+        ModelDirectory.load(
+            TestData.GOLDEN.resolve("qwen3.5"), Precision.FLOAT32, Device.CPU, false)) {
+      var random = new SplittableRandom(9);
+      int vocabulary = hybrid.config().vocabSize();
+      int[] context = random.ints(21, 0, vocabulary).toArray();
+      List<TokenRequest> requests = new ArrayList<>();
+      for (int choice = 1; choice < 5; choice++) {
+        int[] all = joined(context, random.ints(choice, 0, vocabulary).toArray());
+        requests.add(TokenRequest.after(all, context.length, 0));
+      }
+      long[] tokens = new long[1];
+      new LikelihoodScorer(hybrid, 4, Probe.NONE, 1)
+          .score(
+              requests,
+              _ -> true,
+              (i, likelihood, n) -> {
+                tokens[0] += n;
+                assertEquals(
+                    byDefinition(hybrid, requests.get(i)).logLikelihood(),
+                    likelihood.logLikelihood(),
+                    2e-3);
+              });
+      assertTrue(tokens[0] < 60, "" + tokens[0]);
+    }
   }
 }

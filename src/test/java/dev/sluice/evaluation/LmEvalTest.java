@@ -11,6 +11,7 @@ import dev.sluice.decoder.Decoder;
 import dev.sluice.evaluation.LikelihoodScorer.Likelihood;
 import dev.sluice.evaluation.RequestEncoder.StartToken;
 import dev.sluice.operations.Precision;
+import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
@@ -92,6 +93,13 @@ class LmEvalTest {
     }
     assertEquals(one, new LikelihoodScorer(decoder, 8).score(requests));
     assertEquals(one, new LikelihoodScorer(decoder, 64).score(requests));
+    // As large models do, which share all they can.
+    var sharing = new LikelihoodScorer(decoder, 1, Probe.NONE, 1).score(requests);
+    for (int i = 0; i < one.size(); i++) {
+      assertLikelihood(one.get(i).logLikelihood(), sharing.get(i).logLikelihood(), "" + i);
+    }
+    assertEquals(sharing, new LikelihoodScorer(decoder, 8, Probe.NONE, 1).score(requests));
+    assertEquals(sharing, new LikelihoodScorer(decoder, 64, Probe.NONE, 1).score(requests));
   }
 
   @Test
