@@ -26,7 +26,7 @@ public final class Scratch {
       own.put(purpose, memory);
     }
     if (Libtorch.poisoned()) {
-      memory.fill((byte) 0xFF); // NaN in both types
+      memory.asSlice(0, bytes).fill((byte) 0xFF); // NaN in both types
     }
     return new Floats(memory, bfloat16);
   }

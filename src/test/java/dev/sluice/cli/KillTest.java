@@ -28,7 +28,7 @@ import org.junit.jupiter.api.io.TempDir;
 @EnabledOnOs(OS.LINUX)
 class KillTest {
   private static final int RUNS = 2;
-  private static final int KILLS = Integer.getInteger("kills", 50) / RUNS;
+  private static final int KILLS = Integer.getInteger("kills", 30) / RUNS;
   private static final int STEPS = 20 * KILLS;
   private static final int SAVE_EVERY = 2;
 
