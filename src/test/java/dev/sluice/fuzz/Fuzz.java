@@ -25,7 +25,7 @@ public final class Fuzz {
 
   /// How many inputs a test takes.
   public static int inputs() {
-    return Integer.getInteger("fuzz", 150);
+    return Integer.getInteger("fuzz", 250);
   }
 
   /// Makes an input from random numbers.
