@@ -1,6 +1,7 @@
 package dev.sluice.attention;
 
 import dev.sluice.InvalidInputException;
+import java.util.OptionalInt;
 import org.jspecify.annotations.Nullable;
 
 /// How rotary frequencies are stretched beyond the trained context.
@@ -169,16 +170,21 @@ public sealed interface RopeScaling {
         : String.valueOf(number);
   }
 
+  /// The context that is stretched, where this says it.
+  default OptionalInt original() {
+    return switch (this) {
+      case None(), Linear _ -> OptionalInt.empty();
+      case Dynamic dynamic -> OptionalInt.of(dynamic.maxPositionEmbeddings());
+      case Yarn yarn -> OptionalInt.of(yarn.originalMaxPositionEmbeddings());
+      case Llama3 llama -> OptionalInt.of(llama.originalMaxPositionEmbeddings());
+    };
+  }
+
   /// The context that is stretched.
   ///
   /// @param maxPositionEmbeddings as the model's configuration says
   default int trained(int maxPositionEmbeddings) {
-    return switch (this) {
-      case None(), Dynamic _ -> maxPositionEmbeddings;
-      case Linear linear -> Math.max(1, (int) (maxPositionEmbeddings / linear.factor()));
-      case Yarn yarn -> yarn.originalMaxPositionEmbeddings();
-      case Llama3 llama -> llama.originalMaxPositionEmbeddings();
-    };
+    return original().orElse(Math.max(1, (int) (maxPositionEmbeddings / factor())));
   }
 
   private static float[] inverseFrequencies(double theta, int rotaryDimensions) {

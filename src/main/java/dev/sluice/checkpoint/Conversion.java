@@ -12,6 +12,7 @@ import dev.sluice.files.WholeDirectory;
 import dev.sluice.files.WholeFile;
 import dev.sluice.operations.Precision;
 import dev.sluice.probe.Probe;
+import dev.sluice.provenance.RunManifest;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Scope;
@@ -48,7 +49,7 @@ public final class Conversion {
   /// The size of files where none is asked for.
   public static final long USUAL_SHARD = 5_000_000_000L;
 
-  /// What tokenizers and generation read besides the weights.
+  /// What tokenizers and generation read besides the weights, and how the model was trained.
   private static final Set<String> COMPANIONS =
       Set.of(
           "tokenizer.json",
@@ -61,7 +62,8 @@ public final class Conversion {
           "added_tokens.json",
           "chat_template.jinja",
           "chat_template.json",
-          "generation_config.json");
+          "generation_config.json",
+          RunManifest.FILE_NAME);
 
   private static final long LARGEST_COMPANION = 1L << 28;
 

@@ -2,7 +2,6 @@ package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.corpus.Corpus;
-import dev.sluice.files.Trees;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.training.RunConfig;
@@ -28,16 +27,17 @@ record ContinuedTraining(String command, List<String> arguments) {
   ///
   /// @param given settings that the user decided
   static Map<String, String> inherited(Path checkpoint, Set<String> given) {
-    Path manifest = checkpoint.resolve(RunManifest.FILE_NAME);
     Map<String, String> inherited = new LinkedHashMap<>();
-    if (Trees.isFile(manifest)) {
-      var settings = RunManifest.read(manifest).config();
-      for (String name : INHERITED) {
-        if (settings.containsKey(name) && !given.contains(name)) {
-          inherited.put(name, String.valueOf(settings.get(name)));
-        }
-      }
-    }
+    RunManifest.beside(checkpoint)
+        .map(RunManifest::config)
+        .ifPresent(
+            settings -> {
+              for (String name : INHERITED) {
+                if (settings.containsKey(name) && !given.contains(name)) {
+                  inherited.put(name, String.valueOf(settings.get(name)));
+                }
+              }
+            });
     return inherited;
   }
 

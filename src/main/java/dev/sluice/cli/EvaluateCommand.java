@@ -2,7 +2,6 @@ package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.CheckpointDirectory;
-import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.corpus.WindowRule;
 import dev.sluice.evaluation.AnswersFile;
 import dev.sluice.evaluation.EvaluationTask;
@@ -12,11 +11,7 @@ import dev.sluice.evaluation.RequestEncoder.StartToken;
 import dev.sluice.evaluation.TaskData;
 import dev.sluice.evaluation.TaskResult;
 import dev.sluice.evaluation.TaskRun;
-import dev.sluice.files.DirectoryLock;
-import dev.sluice.files.Failures;
-import dev.sluice.files.RegularFile;
 import dev.sluice.files.Sha256;
-import dev.sluice.files.Trees;
 import dev.sluice.files.WholeFile;
 import dev.sluice.pages.EvaluationReport;
 import dev.sluice.pages.EvaluationResult;
@@ -203,10 +198,7 @@ final class EvaluateCommand implements Callable<Integer> {
     Path directory = directory(named.getFirst().source());
     EvaluationResult result;
     EvaluationReport report;
-    try (var lock = own(directory)) {
-      if (lock.warning() != null) {
-        Console.note("Warning: " + lock.warning());
-      }
+    try (var _ = ReportDirectory.own(directory, commandLine(), List.of(JSON, PAGE))) {
       List<EvaluationResult.Model> evaluated = new ArrayList<>();
       for (int i = 0; i < named.size(); i++) {
         evaluated.add(evaluate(named.get(i), i, named.size(), data, start, directory));
@@ -477,56 +469,20 @@ final class EvaluateCommand implements Callable<Integer> {
     Sha256.update(digest, options.precision());
     Sha256.update(digest, loaded.decoder().device().toString());
     Sha256.update(digest, longest + " " + start + " " + truncate + " " + loaded.stopIds());
-    Path checkpoint = loaded.source().checkpoint();
-    Path sums = checkpoint.resolve(CheckpointDirectory.CHECKSUMS);
-    if (Files.isRegularFile(sums)) {
-      Sha256.update(digest, sums);
-    } else {
-      for (Path file : Trees.children(checkpoint)) {
-        String name = String.valueOf(file.getFileName());
-        if (name.equals(ModelConfig.FILE)) {
-          Sha256.update(digest, file);
-        } else if (name.endsWith(".safetensors")) {
-          RegularFile.require(file, "fetch the checkpoint again");
-          Sha256.update(
-              digest,
-              name + " " + Files.size(file) + " " + Files.getLastModifiedTime(file).toMillis());
-        }
-      }
-    }
+    Sha256.update(digest, loaded.source().weightsFingerprint());
     return Sha256.hex(digest).substring(0, 16);
   }
 
   // ---------------------------------------------------------------- output
 
   private Path directory(ModelSource first) {
-    Path chosen = output;
-    if (chosen != null) {
-      if (Files.isRegularFile(chosen.resolve(ModelConfig.FILE))
-          || Files.isRegularFile(chosen.resolve(CheckpointDirectory.CHECKSUMS))) {
-        throw new InvalidInputException(
-            chosen + " holds a checkpoint, whose files stay as they are; choose another --output");
-      }
-      if (Files.exists(chosen) && !Files.isDirectory(chosen)) {
-        throw new InvalidInputException(chosen + " is not a directory; choose another --output");
-      }
-      return chosen;
+    if (output != null) {
+      return ReportDirectory.require(output);
     }
     Path run = first.run();
     return run != null && models.size() == 1
         ? run.resolve("evaluate")
         : Path.of("evaluate-" + first.name());
-  }
-
-  private DirectoryLock own(Path directory) throws IOException {
-    try {
-      return DirectoryLock.own(directory, commandLine());
-    } catch (IOException e) {
-      throw new IOException(
-          "the report cannot be written to %s (%s); choose another --output"
-              .formatted(directory, Failures.words(e)),
-          e);
-    }
   }
 
   private RunManifest manifest(List<Named> named, List<TaskData> data) {

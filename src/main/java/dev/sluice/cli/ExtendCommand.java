@@ -5,15 +5,15 @@ import dev.sluice.checkpoint.Conversion;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.corpus.Corpus;
 import dev.sluice.corpus.HeldOutReader;
+import dev.sluice.corpus.WindowRule;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.evaluation.PositionLoss;
 import dev.sluice.files.Trees;
+import dev.sluice.files.WholeFile;
 import dev.sluice.pages.ExtendReport;
 import dev.sluice.pages.ExtendResult;
 import dev.sluice.provenance.RunManifest;
-import dev.sluice.report.Progress;
-import dev.sluice.report.RemainingTime;
 import dev.sluice.report.TextTable;
 import dev.sluice.settings.Settings;
 import dev.sluice.tensor.Libtorch;
@@ -29,7 +29,6 @@ import dev.sluice.training.TrainingRun;
 import dev.sluice.training.VariationSettings;
 import java.io.IOException;
 import java.nio.file.Path;
-import java.time.Duration;
 import java.time.Instant;
 import java.time.LocalDateTime;
 import java.time.ZoneId;
@@ -39,6 +38,7 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.OptionalInt;
 import java.util.Set;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CancellationException;
@@ -173,6 +173,9 @@ final class ExtendCommand implements Callable<Integer> {
   @Override
   public Integer call() throws IOException {
     threads.apply();
+    if (json != null) {
+      WholeFile.requireReplaceable(json);
+    }
     var given = SettingFlags.given(spec.commandLine().getParseResult());
     boolean trains = resume != null || given.containsKey("steps");
     var training =
@@ -183,7 +186,8 @@ final class ExtendCommand implements Callable<Integer> {
       TrainingRun.requireNew(place);
     }
     var tokenizer = RunCorpus.tokenizer(config, place.resolve("corpus"), resume != null);
-    var extended = config.decoder(config.shape().vocabSize());
+    var start = StartCheckpoint.of(config);
+    var extended = start.positioned(trains ? config.batch().sequenceLength() : 1);
     int longest = longestWindow(extended.context());
     if (trains) {
       Trainable.require(config, tokenizer, 1);
@@ -207,15 +211,24 @@ final class ExtendCommand implements Callable<Integer> {
         steps = outcome.steps();
       }
       try {
-        var manifest = manifest(config, corpus);
-        Path written = write(config, trained, place, trains, manifest);
+        Path written = write(trained, place, extended, trains);
         var models =
             corpus == null
                 ? List.<ExtendResult.Model>of()
-                : measure(config, written, extended, windows(corpus, tokenizer, longest));
+                : measure(
+                    config,
+                    written,
+                    extended,
+                    windows(config, corpus, tokenizer, longest),
+                    config.batch().separator(tokenizer));
         report(
             new ExtendResult(
-                trainedContext(config), extended.context(), steps, models, written, manifest),
+                start.trainedContext(),
+                extended.context(),
+                steps,
+                models,
+                written,
+                manifest(config, corpus)),
             place);
       } catch (CancellationException _) {
         Console.note(
@@ -238,7 +251,7 @@ final class ExtendCommand implements Callable<Integer> {
             "--resume takes the model and its settings from %s; leave out %s"
                 .formatted(resume, model != null ? model : "--output"));
       }
-      return training.resumed(resume, given);
+      return requirePositions(training.resumed(resume, given));
     }
     if (model == null) {
       throw new InvalidInputException(
@@ -257,7 +270,10 @@ final class ExtendCommand implements Callable<Integer> {
     }
     var begun = defaults().with(null, Map.of("start", model)).pinned();
     inherited = ContinuedTraining.inherited(Path.of(begun.start().start()), given.keySet());
-    var config = begun.with(null, inherited).with(null, given);
+    return requirePositions(begun.with(null, inherited).with(null, given));
+  }
+
+  private static RunConfig requirePositions(RunConfig config) {
     if (!config.positions().isGiven()) {
       throw new InvalidInputException(
           "extend changes how attention turns with positions; say how, such as --rope-theta 1e6 or"
@@ -273,20 +289,10 @@ final class ExtendCommand implements Callable<Integer> {
     return Path.of("runs", "extend-" + time);
   }
 
-  private static int trainedContext(RunConfig config) {
-    var parent = StartCheckpoint.of(config).parent();
-    return parent
-        .firstAttention()
-        .flatMap(attention -> attention.positions().rotary())
-        .map(rotary -> rotary.scaling().trained(parent.maxPositionEmbeddings()))
-        .orElse(parent.maxPositionEmbeddings());
-  }
-
   // ---------------------------------------------------------------- the model
 
   /// Writes the model: the same numbers under the new configuration.
-  private static Path write(
-      RunConfig config, Path from, Path place, boolean trains, RunManifest manifest)
+  private static Path write(Path from, Path place, DecoderConfig extended, boolean trains)
       throws IOException {
     Path written = place.resolve(MODEL);
     Trees.remove(written);
@@ -298,7 +304,7 @@ final class ExtendCommand implements Callable<Integer> {
                 model ->
                     trains // its own configuration has the change
                         ? model
-                        : config.positions().change(model, 1)),
+                        : extended),
             new Conversion.Listener() {
               @Override
               public void advanced(String doing, long done, long total) {}
@@ -309,16 +315,19 @@ final class ExtendCommand implements Callable<Integer> {
               }
             });
     made.notes().forEach(Console::note);
-    manifest.write(written.resolve(RunManifest.FILE_NAME)); // how its sequences began, and of what
     return written;
   }
 
   private static List<ExtendResult.Model> measure(
-      RunConfig config, Path written, DecoderConfig extended, List<long[]> windows) {
+      RunConfig config,
+      Path written,
+      DecoderConfig extended,
+      List<long[]> windows,
+      OptionalInt separator) {
     var start = StartCheckpoint.of(config);
     var precision = config.computing().precisionOf();
     var device = config.computing().deviceOf();
-    int trained = trainedContext(config);
+    int trained = start.trainedContext();
     double factor = (double) extended.context() / trained;
     List<Supplier<Decoder>> decoders = new ArrayList<>();
     List<String> names = new ArrayList<>();
@@ -342,12 +351,12 @@ final class ExtendCommand implements Callable<Integer> {
     }
     names.add("extended");
     decoders.add(() -> ModelDirectory.load(written, precision, device, false));
-    var progress = new Measuring((long) names.size() * windows.size());
+    var progress = new Measuring("window", (long) names.size() * windows.size());
     List<ExtendResult.Model> models = new ArrayList<>();
     for (int i = 0; i < names.size(); i++) {
       String name = names.get(i);
       try (var decoder = decoders.get(i).get()) {
-        var loss = PositionLoss.measure(decoder, windows, _ -> progress.done(name));
+        var loss = PositionLoss.measure(decoder, windows, separator, _ -> progress.done(name));
         models.add(new ExtendResult.Model(name, positions(decoder.config()), loss));
       }
     }
@@ -373,7 +382,8 @@ final class ExtendCommand implements Callable<Integer> {
   }
 
   /// Windows of held-out text as long as the new context, or as the text allows.
-  private static List<long[]> windows(Corpus corpus, Tokenizer tokenizer, int wanted) {
+  private static List<long[]> windows(
+      RunConfig config, Corpus corpus, Tokenizer tokenizer, int wanted) {
     long there = (corpus.heldOut().length() - 1) / 2; // for two windows
     int length = (int) Math.min(wanted, there);
     if (length < wanted) {
@@ -382,7 +392,18 @@ final class ExtendCommand implements Callable<Integer> {
               .formatted(corpus.heldOut().length(), length, wanted));
     }
     int most = Math.clamp(MEASURED / Math.max(1, length), 2, MOST_WINDOWS);
-    return new HeldOutReader(corpus.heldOut(), length, tokenizer).sample(most).windows();
+    var rule = config.batch().windowRule();
+    try {
+      return new HeldOutReader(corpus.heldOut(), length, tokenizer, rule).sample(most).windows();
+    } catch (InvalidInputException e) {
+      if (rule == WindowRule.STREAM) {
+        throw e;
+      }
+      Console.note(
+          "The held-out text has fewer than two windows of %d tokens that begin at documents, so they begin anywhere in it, as no sequence did that the model was trained on."
+              .formatted(length));
+      return new HeldOutReader(corpus.heldOut(), length, tokenizer).sample(most).windows();
+    }
   }
 
   // ---------------------------------------------------------------- what is shown
@@ -416,33 +437,5 @@ final class ExtendCommand implements Callable<Integer> {
 
   private String commandLine() {
     return "sluice " + String.join(" ", spec.commandLine().getParseResult().originalArgs());
-  }
-
-  /// Shows how far the measuring is, and ends it when the user wants.
-  private static final class Measuring {
-    private final long all;
-    private final long began = System.nanoTime();
-    private final RemainingTime remaining = new RemainingTime();
-    private long done;
-
-    Measuring(long all) {
-      this.all = all;
-    }
-
-    void done(String what) {
-      if (Interruption.requested()) {
-        throw new CancellationException();
-      }
-      var elapsed = Duration.ofNanos(System.nanoTime() - began);
-      remaining.observe((double) ++done, elapsed);
-      Console.progress(
-          new Progress(
-              "window",
-              done,
-              all,
-              elapsed,
-              remaining.remaining((double) all).orElse(null),
-              List.of(what)));
-    }
   }
 }

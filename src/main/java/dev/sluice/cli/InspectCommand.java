@@ -1,14 +1,8 @@
 package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
-import dev.sluice.checkpoint.CheckpointDirectory;
-import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.evaluation.HeldOutLoss;
-import dev.sluice.files.DirectoryLock;
-import dev.sluice.files.Failures;
-import dev.sluice.files.Trees;
-import dev.sluice.files.WholeFile;
 import dev.sluice.pages.InspectReport;
 import dev.sluice.pages.InspectResult;
 import dev.sluice.probe.Probe;
@@ -20,7 +14,6 @@ import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.training.BatchSettings;
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
@@ -149,10 +142,8 @@ final class InspectCommand implements Callable<Integer> {
       InspectResult result;
       InspectReport view;
       Path page = directory.resolve("inspect.html");
-      try (var lock = own(directory)) {
-        if (lock.warning() != null) {
-          Console.note("Warning: " + lock.warning());
-        }
+      try (var _ =
+          ReportDirectory.own(directory, commandLine(), List.of("inspect.json", "inspect.html"))) {
         result = measure(loaded, text, length);
         view = new InspectReport(result);
         result.write(directory.resolve("inspect.json"));
@@ -195,38 +186,9 @@ final class InspectCommand implements Callable<Integer> {
     return tokens;
   }
 
-  /// Keeps other inspections out of the directory, and removes what one left that was killed.
-  private DirectoryLock own(Path directory) throws IOException {
-    try {
-      var lock = DirectoryLock.own(directory, commandLine());
-      for (Path file : Trees.children(directory)) {
-        if (WholeFile.isPartial(file)
-            && String.valueOf(file.getFileName()).startsWith(".inspect.")) {
-          Trees.remove(file);
-        }
-      }
-      return lock;
-    } catch (IOException e) {
-      throw new IOException(
-          "the report cannot be written to %s (%s); choose another --output"
-              .formatted(directory, Failures.words(e)),
-          e);
-    }
-  }
-
-  /// Never into a checkpoint: its files are listed, checksummed and not ours.
   private Path directory(ModelSource source) {
-    Path chosen = output;
-    if (chosen != null) {
-      if (Files.isRegularFile(chosen.resolve(ModelConfig.FILE))
-          || Files.isRegularFile(chosen.resolve(CheckpointDirectory.CHECKSUMS))) {
-        throw new InvalidInputException(
-            chosen + " holds a checkpoint, whose files stay as they are; choose another --output");
-      }
-      if (Files.exists(chosen) && !Files.isDirectory(chosen)) {
-        throw new InvalidInputException(chosen + " is not a directory; choose another --output");
-      }
-      return chosen;
+    if (output != null) {
+      return ReportDirectory.require(output);
     }
     Path run = source.run();
     if (run == null) {

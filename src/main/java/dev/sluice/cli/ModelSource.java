@@ -6,6 +6,9 @@ import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.files.JsonFile;
+import dev.sluice.files.RegularFile;
+import dev.sluice.files.Sha256;
+import dev.sluice.files.Trees;
 import dev.sluice.operations.Precision;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.tensor.Device;
@@ -13,6 +16,7 @@ import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import dev.sluice.training.BatchSettings;
 import dev.sluice.training.RunConfig;
+import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
@@ -160,24 +164,42 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
     if (run != null) {
       return Optional.of(RunConfig.from(run.resolve(RunConfig.FILE), Map.of()).batch());
     }
-    Path manifest = checkpoint.resolve(RunManifest.FILE_NAME);
-    if (!Files.isRegularFile(manifest)) {
-      return Optional.empty();
+    return RunManifest.beside(checkpoint)
+        .map(RunManifest::config)
+        .filter(settings -> settings.containsKey("sequence_length"))
+        .map(
+            settings -> {
+              Map<String, String> ofSequences = new HashMap<>();
+              for (String name : List.of("sequence_length", "windows", "document_mask")) {
+                if (settings.containsKey(name)) {
+                  ofSequences.put(name, String.valueOf(settings.get(name)));
+                }
+              }
+              return RunConfig.DEFAULTS.with(null, ofSequences).batch();
+            });
+  }
+
+  /// Equal for equal weights of an equal model: by checksums where there are any, else by the sizes
+  /// and times of the files.
+  String weightsFingerprint() throws IOException {
+    var digest = Sha256.digest();
+    Path sums = checkpoint.resolve(CheckpointDirectory.CHECKSUMS);
+    if (Files.isRegularFile(sums)) {
+      Sha256.update(digest, sums);
+      return Sha256.hex(digest);
     }
-    try {
-      var settings = RunManifest.read(manifest).config();
-      Map<String, String> ofSequences = new HashMap<>();
-      for (String name : List.of("sequence_length", "windows", "document_mask")) {
-        if (settings.containsKey(name)) {
-          ofSequences.put(name, String.valueOf(settings.get(name)));
-        }
+    for (Path file : Trees.children(checkpoint)) {
+      String name = String.valueOf(file.getFileName());
+      if (name.equals(ModelConfig.FILE)) {
+        Sha256.update(digest, file);
+      } else if (name.endsWith(".safetensors")) {
+        RegularFile.require(file, "fetch the checkpoint again");
+        Sha256.update(
+            digest,
+            name + " " + Files.size(file) + " " + Files.getLastModifiedTime(file).toMillis());
       }
-      return ofSequences.containsKey("sequence_length")
-          ? Optional.of(RunConfig.DEFAULTS.with(null, ofSequences).batch())
-          : Optional.empty();
-    } catch (InvalidInputException _) {
-      return Optional.empty(); // another program's manifest
     }
+    return Sha256.hex(digest);
   }
 
   /// The fingerprint of the text that the checkpoint was trained on, or null where it does not say.

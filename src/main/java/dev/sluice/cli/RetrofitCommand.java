@@ -8,12 +8,11 @@ import dev.sluice.corpus.Corpus;
 import dev.sluice.corpus.HeldOutReader;
 import dev.sluice.files.JsonFile;
 import dev.sluice.files.Trees;
+import dev.sluice.files.WholeFile;
 import dev.sluice.gate.Gate;
 import dev.sluice.pages.RetrofitReport;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Numbers;
-import dev.sluice.report.Progress;
-import dev.sluice.report.RemainingTime;
 import dev.sluice.report.TextTable;
 import dev.sluice.retrofit.Measured;
 import dev.sluice.retrofit.PlainGates;
@@ -33,7 +32,6 @@ import dev.sluice.training.TrainingRun;
 import dev.sluice.training.VariationSettings;
 import java.io.IOException;
 import java.nio.file.Path;
-import java.time.Duration;
 import java.time.LocalDateTime;
 import java.time.ZoneId;
 import java.time.format.DateTimeFormatter;
@@ -169,6 +167,9 @@ final class RetrofitCommand implements Callable<Integer> {
   @Override
   public Integer call() throws IOException {
     threads.apply();
+    if (json != null) {
+      WholeFile.requireReplaceable(json);
+    }
     var wanted = packing == null ? null : GatePacking.parse(packing);
     var config = settings();
     Path place = resume != null ? resume : output != null ? output : freshDirectory(config);
@@ -321,7 +322,7 @@ final class RetrofitCommand implements Callable<Integer> {
     Path parent = Path.of(config.start().start());
     Path after = Objects.requireNonNull(trained.checkpoint());
     var computing = config.computing();
-    var progress = new Measuring((ofControl == null ? 2L : 3L) * Measured.PARTS);
+    var progress = new Measuring("measured", (ofControl == null ? 2L : 3L) * Measured.PARTS);
     Map<String, Measured> models = new HashMap<>();
     Map<String, Path> checkpoints = new LinkedHashMap<>();
     checkpoints.put("before", parent);
@@ -409,33 +410,5 @@ final class RetrofitCommand implements Callable<Integer> {
 
   private String commandLine() {
     return "sluice " + String.join(" ", arguments());
-  }
-
-  /// Shows how far the measuring is, and ends it when the user wants.
-  private static final class Measuring {
-    private final long all;
-    private final long began = System.nanoTime();
-    private final RemainingTime remaining = new RemainingTime();
-    private long done;
-
-    Measuring(long all) {
-      this.all = all;
-    }
-
-    void done(String what) {
-      if (Interruption.requested()) {
-        throw new CancellationException();
-      }
-      var elapsed = Duration.ofNanos(System.nanoTime() - began);
-      remaining.observe((double) ++done, elapsed);
-      Console.progress(
-          new Progress(
-              "measured",
-              done,
-              all,
-              elapsed,
-              remaining.remaining((double) all).orElse(null),
-              List.of(what)));
-    }
   }
 }

@@ -2,13 +2,10 @@ package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
-import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.corpus.Documents;
 import dev.sluice.corpus.WindowRule;
-import dev.sluice.files.DirectoryLock;
 import dev.sluice.files.Sha256;
-import dev.sluice.files.Trees;
 import dev.sluice.files.WholeFile;
 import dev.sluice.generation.Generator;
 import dev.sluice.generation.Sampler;
@@ -30,7 +27,6 @@ import dev.sluice.tensor.Libtorch;
 import dev.sluice.training.BatchSettings;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
@@ -203,12 +199,8 @@ final class RulerCommand implements Callable<Integer> {
         read == null ? asked : read.stream().map(Sample::maxLength).distinct().sorted().toList();
     sources.forEach(source -> requirePositions(source, wanted));
     Path directory = directory(sources);
-    DirectoryLock.make(directory);
-    try (var lock = DirectoryLock.own(directory, commandLine())) {
-      if (lock.warning() != null) {
-        Console.note("Warning: " + lock.warning());
-      }
-      removePartial(directory);
+    try (var _ =
+        ReportDirectory.own(directory, commandLine(), List.of("ruler.json", "report.html"))) {
       try (var answers = Answers.open(directory)) {
         Interruption.watch("Stopping after this answer; all answers are kept.");
         List<RulerResult.Model> results = new ArrayList<>();
@@ -446,6 +438,9 @@ final class RulerCommand implements Callable<Integer> {
       throw new InvalidInputException(
           "--samples must be from 1 to %d, not %d".formatted(MOST_SAMPLES, samples));
     }
+    if (json != null) {
+      WholeFile.requireReplaceable(json);
+    }
     if (models.stream().distinct().count() < models.size()) {
       throw new InvalidInputException("a model is named twice; name each once");
     }
@@ -522,57 +517,22 @@ final class RulerCommand implements Callable<Integer> {
 
   /// Equal for equal weights, tokenizer and precision.
   private String identity(ModelOptions.Loaded loaded) throws IOException {
-    Path checkpoint = loaded.source().checkpoint();
     var digest = Sha256.digest();
-    Path sums = checkpoint.resolve(CheckpointDirectory.CHECKSUMS);
-    if (Files.isRegularFile(sums)) {
-      Sha256.update(digest, sums);
-    } else {
-      Sha256.update(digest, checkpoint.resolve(ModelConfig.FILE));
-      for (Path file : Trees.children(checkpoint)) {
-        if (file.toString().endsWith(".safetensors")) {
-          Sha256.update(
-              digest,
-              "%s %d %s"
-                  .formatted(
-                      file.getFileName(), Files.size(file), Files.getLastModifiedTime(file)));
-        }
-      }
-    }
+    Sha256.update(digest, loaded.source().weightsFingerprint());
     Sha256.update(digest, loaded.tokenizer().fingerprint());
     Sha256.update(digest, options.precision() + " " + loaded.stopIds().stream().sorted().toList());
     return Sha256.hex(digest);
   }
 
   private Path directory(List<ModelSource> sources) {
-    Path chosen = output;
-    if (chosen == null) {
-      Path run = sources.getFirst().run();
-      chosen =
-          sources.size() == 1 && run != null
-              ? run.resolve("ruler")
-              : Path.of(
-                  "ruler-"
-                      + sources.stream().map(ModelSource::name).collect(Collectors.joining("-")));
+    if (output != null) {
+      return ReportDirectory.require(output);
     }
-    if (Files.isRegularFile(chosen.resolve(ModelConfig.FILE))
-        || Files.isRegularFile(chosen.resolve(CheckpointDirectory.CHECKSUMS))) {
-      throw new InvalidInputException(
-          chosen + " holds a checkpoint, whose files stay as they are; choose another --output");
-    }
-    if (Files.exists(chosen) && !Files.isDirectory(chosen)) {
-      throw new InvalidInputException(chosen + " is not a directory; choose another --output");
-    }
-    return chosen;
-  }
-
-  /// What a killed command left.
-  private static void removePartial(Path directory) throws IOException {
-    for (Path file : Trees.children(directory)) {
-      if (WholeFile.isPartial(file)) {
-        Trees.remove(file);
-      }
-    }
+    Path run = sources.getFirst().run();
+    return sources.size() == 1 && run != null
+        ? run.resolve("ruler")
+        : Path.of(
+            "ruler-" + sources.stream().map(ModelSource::name).collect(Collectors.joining("-")));
   }
 
   private RunManifest manifest(RulerMode whose, List<String> made) {

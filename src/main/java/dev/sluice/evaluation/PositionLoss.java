@@ -1,11 +1,13 @@
 package dev.sluice.evaluation;
 
 import dev.sluice.decoder.Decoder;
+import dev.sluice.operations.DocumentStarts;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.Arrays;
 import java.util.List;
+import java.util.OptionalInt;
 import java.util.function.IntConsumer;
 
 /// How well each place of a window is predicted, from all tokens before it: whether a model uses
@@ -21,12 +23,15 @@ public record PositionLoss(double[] nats, int windows) {
   /// Measures one window at a time.
   ///
   /// @param windows T + 1 ids each
+  /// @param separator of documents, where a token is to see its own document alone; empty where it
+  ///   sees its whole window
   /// @param done hears after each window how many are measured
-  public static PositionLoss measure(Decoder decoder, List<long[]> windows, IntConsumer done) {
+  public static PositionLoss measure(
+      Decoder decoder, List<long[]> windows, OptionalInt separator, IntConsumer done) {
     double[] sums = new double[windows.getFirst().length - 1];
     int measured = 0;
     for (long[] window : windows) {
-      add(decoder, window, sums);
+      add(decoder, window, separator, sums);
       done.accept(++measured);
     }
     for (int at = 0; at < sums.length; at++) {
@@ -35,14 +40,15 @@ public record PositionLoss(double[] nats, int windows) {
     return new PositionLoss(sums, windows.size());
   }
 
-  private static void add(Decoder decoder, long[] window, double[] sums) {
+  private static void add(Decoder decoder, long[] window, OptionalInt separator, double[] sums) {
     int length = window.length - 1;
     decoder.config().requireInVocabulary(window);
     int vocabulary = decoder.config().vocabSize();
     int rows = Math.toIntExact(Math.clamp(LOGITS_AT_ONCE / vocabulary, 1, length));
     try (var _ = Scope.withoutGradient()) {
       var ids = Tensor.of(Arrays.copyOf(window, length), 1, length).to(decoder.device());
-      var hidden = decoder.hiddenStates(ids, null, Probe.NONE);
+      var documents = DocumentStarts.of(window, 1, length + 1, length, separator);
+      var hidden = decoder.hiddenStatesByDocument(ids, documents, Probe.NONE);
       for (int begin = 0; begin < length; begin += rows) {
         int end = Math.min(begin + rows, length);
         try (var _ = Scope.withoutGradient()) {

@@ -2,7 +2,6 @@ package dev.sluice.operations;
 
 import dev.sluice.kernel.Floats;
 import dev.sluice.kernel.Kernels;
-import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.MatrixProduct;
@@ -15,7 +14,6 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /// The next-token loss together with the divergence from another model's answers, straight from
@@ -63,9 +61,6 @@ public record DistilledLoss(
   private static final long AT_ONCE = 1 << 22;
 
   private static final long MOST_ROWS = 64;
-
-  /// Gradients of logits that are held at a time, unless the vocabulary is too large for it.
-  private static final long HELD = 1 << 23;
 
   // of what a forward pass sums up
   private static final int CROSS_ENTROPY = 0;
@@ -123,7 +118,7 @@ public record DistilledLoss(
       Shares shares) {
     var x = hidden.to(type).contiguous();
     var leaf = head.leaf();
-    requireTargets(targets, leaf.size(0));
+    LogitBlocks.requireTargets(targets, leaf.size(0), NO_TARGET);
     boolean recording = FusedOp.recording(List.of(x), List.of(leaf));
     try (var scope = Scope.open()) {
       double[] sums = new double[3];
@@ -147,24 +142,12 @@ public record DistilledLoss(
                   .getFirst());
       return new DistilledLoss(
           total,
-          scope.keep(one(sums[CROSS_ENTROPY])),
-          scope.keep(one(sums[DIVERGENCE])),
-          shares.zLoss == 0 ? null : scope.keep(one(shares.zLoss * sums[SQUARED_LOG_SUM])));
+          scope.keep(LogitBlocks.one(sums[CROSS_ENTROPY])),
+          scope.keep(LogitBlocks.one(sums[DIVERGENCE])),
+          shares.zLoss == 0
+              ? null
+              : scope.keep(LogitBlocks.one(shares.zLoss * sums[SQUARED_LOG_SUM])));
     }
-  }
-
-  /// The kernel would read another token's logits, or beyond all of them.
-  private static void requireTargets(Tensor targets, long vocabulary) {
-    for (long target : targets.longs()) {
-      if (target != NO_TARGET && (target < 0 || target >= vocabulary)) {
-        throw new IllegalArgumentException(
-            "the target " + target + " is outside the vocabulary of " + vocabulary);
-      }
-    }
-  }
-
-  private static Tensor one(double value) {
-    return Tensor.of(new float[] {(float) value}, 1);
   }
 
   /// One pass over all tokens.
@@ -180,88 +163,32 @@ public record DistilledLoss(
     /// @param means takes the cross-entropy, the divergence, and the mean of squared log-sums
     FusedOp.Forward forward(double[] means) {
       long tokens = x.elements() / x.size(-1);
-      long vocabulary = head.size(0);
-      long block = Math.clamp(AT_ONCE / vocabulary, 8, MOST_ROWS);
-      boolean bfloat16 = x.type() == ElementType.BFLOAT16;
-      var dx = recording ? Tensor.uninitialized(x, x.type(), x.shape()) : x;
-      var dHead =
-          recording && leaf.requiresGradient()
-              ? Tensor.uninitialized(leaf, leaf.type(), leaf.shape())
-              : leaf;
-      var states = Matrix.of(x);
-      var weight = Matrix.of(head);
-      var dStates = Matrix.of(dx);
+      long block = Math.clamp(AT_ONCE / head.size(0), 8, MOST_ROWS);
+      // At least one, so that nothing is divided by zero.
+      double known =
+          Math.max(1, Arrays.stream(targets).filter(target -> target != NO_TARGET).count());
       double[][] ofToken = new double[Math.toIntExact(tokens)][];
-      long most = Math.max(HELD / vocabulary, 2 * block * Threads.count()); // work for every thread
-      long held = Math.min(most, Math.ceilDiv(tokens, block) * block);
-      for (long start = 0; start < tokens; start += held) {
-        long first = start;
-        long end = Math.min(tokens, start + held);
-        var dLogits =
-            Matrix.of(
-                Scratch.numbers("dLogits", recording ? held * vocabulary : 0, bfloat16),
-                end - start,
-                vocabulary);
-        Threads.split(
-            Math.ceilDiv(end - start, block),
-            1,
-            (fromBlock, toBlock) -> {
-              for (long each = fromBlock; each < toBlock; each++) {
-                long from = first + each * block;
-                long to = Math.min(end, from + block);
-                var gradients = dLogits.rows(from - first, to - first);
-                rows(
-                    from,
-                    to,
-                    recording ? gradients.elements().from(gradients.start()) : null,
-                    ofToken);
-                if (recording) {
-                  MatrixProduct.multiply(gradients, weight, dStates.rows(from, to), false);
+      return new LogitBlocks(x, leaf, head, recording)
+          .forward(
+              block,
+              (from, to, gradients) -> rows(from, to, known, gradients, ofToken),
+              () -> {
+                for (double[] one : ofToken) {
+                  means[CROSS_ENTROPY] += one[CROSS_ENTROPY] / known;
+                  means[DIVERGENCE] += one[DIVERGENCE] / tokens;
+                  means[SQUARED_LOG_SUM] += one[SQUARED_LOG_SUM] / tokens;
                 }
-              }
-            });
-        if (dHead != leaf) {
-          MatrixProduct.split(
-              dLogits.transposed(), states.rows(start, end), Matrix.of(dHead), start > 0);
-        }
-      }
-      for (double[] one : ofToken) {
-        means[CROSS_ENTROPY] += one[CROSS_ENTROPY] / known();
-        means[DIVERGENCE] += one[DIVERGENCE] / tokens;
-        means[SQUARED_LOG_SUM] += one[SQUARED_LOG_SUM] / tokens;
-      }
-      double total =
-          shares.crossEntropy * means[CROSS_ENTROPY]
-              + shares.divergence * means[DIVERGENCE]
-              + shares.zLoss * means[SQUARED_LOG_SUM];
-      return new FusedOp.Forward(
-          List.of(one(total)),
-          recording ? List.of(dx, dHead) : List.of(),
-          upstreams -> gradients(dx, dHead, Objects.requireNonNull(upstreams.getFirst()).item()));
-    }
-
-    /// How many tokens have a target; at least one, so that nothing is divided by zero.
-    private long known() {
-      return Math.max(1, Arrays.stream(targets).filter(target -> target != NO_TARGET).count());
-    }
-
-    private Tensor[] gradients(Tensor dx, Tensor dHead, double scale) {
-      if (dHead != leaf) {
-        FusedOp.gradientOf(
-            leaf,
-            (sum, add) -> {
-              if (add) {
-                sum.addInPlace(dHead, scale);
-              } else {
-                sum.copyFrom(dHead).scaleInPlace(scale);
-              }
-            });
-      }
-      return new Tensor[] {scale == 1 ? dx : dx.scaleInPlace(scale)};
+                return shares.crossEntropy * means[CROSS_ENTROPY]
+                    + shares.divergence * means[DIVERGENCE]
+                    + shares.zLoss * means[SQUARED_LOG_SUM];
+              });
     }
 
     /// The parts of the tokens `from … to`, and the gradient of their logits.
-    private void rows(long from, long to, @Nullable Floats gradients, double[][] ofToken) {
+    ///
+    /// @param known how many tokens have a target
+    private void rows(
+        long from, long to, double known, @Nullable Floats gradients, double[][] ofToken) {
       long count = to - from;
       long vocabulary = head.size(0);
       var logSums = Scratch.numbers("logSums", count, false).memory();
@@ -277,7 +204,6 @@ public record DistilledLoss(
               theirLogSums);
       boolean fromOther = shares.direction == Direction.FROM_OTHER;
       double tokens = ofToken.length;
-      double known = known();
       for (long row = 0; row < count; row++) {
         long at = row * vocabulary;
         long wanted = targets[Math.toIntExact(from + row)];

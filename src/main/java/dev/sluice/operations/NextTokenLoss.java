@@ -1,7 +1,6 @@
 package dev.sluice.operations;
 
 import dev.sluice.kernel.Kernels;
-import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.MatrixProduct;
@@ -12,7 +11,6 @@ import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
 import java.lang.foreign.ValueLayout;
 import java.util.List;
-import java.util.Objects;
 import java.util.function.DoubleUnaryOperator;
 import org.jspecify.annotations.Nullable;
 
@@ -31,9 +29,6 @@ import org.jspecify.annotations.Nullable;
 public record NextTokenLoss(Tensor total, Tensor crossEntropy, @Nullable Tensor zLoss) {
   /// Tokens whose logits a thread holds at a time.
   private static final long BLOCK = 64;
-
-  /// Gradients of logits that are held at a time, unless the vocabulary is too large for it.
-  private static final long HELD = 1 << 23;
 
   /// The definition.
   ///
@@ -64,7 +59,7 @@ public record NextTokenLoss(Tensor total, Tensor crossEntropy, @Nullable Tensor 
       Tensor hidden, Weight head, Tensor targets, ElementType type, double weight) {
     var x = hidden.to(type).contiguous();
     var leaf = head.leaf();
-    requireInVocabulary(targets, leaf.size(0));
+    LogitBlocks.requireTargets(targets, leaf.size(0), 0);
     boolean recording = FusedOp.recording(List.of(x), List.of(leaf));
     try (var scope = Scope.open()) {
       double[] means = new double[2];
@@ -86,21 +81,8 @@ public record NextTokenLoss(Tensor total, Tensor crossEntropy, @Nullable Tensor 
                   .getFirst());
       return weight == 0
           ? new NextTokenLoss(total, total, null)
-          : new NextTokenLoss(total, scope.keep(one(means[0])), scope.keep(one(means[1])));
-    }
-  }
-
-  private static Tensor one(double value) {
-    return Tensor.of(new float[] {(float) value}, 1);
-  }
-
-  /// The kernel would read another token's logits, or beyond all of them.
-  private static void requireInVocabulary(Tensor targets, long vocabulary) {
-    for (long target : targets.longs()) {
-      if (target < 0 || target >= vocabulary) {
-        throw new IllegalArgumentException(
-            "the target " + target + " is outside the vocabulary of " + vocabulary);
-      }
+          : new NextTokenLoss(
+              total, scope.keep(LogitBlocks.one(means[0])), scope.keep(LogitBlocks.one(means[1])));
     }
   }
 
@@ -113,88 +95,42 @@ public record NextTokenLoss(Tensor total, Tensor crossEntropy, @Nullable Tensor 
       boolean recording,
       double zWeight,
       double[] means) {
-    long width = x.size(-1);
-    long tokens = x.elements() / width;
+    long tokens = x.elements() / x.size(-1);
     long vocabulary = head.size(0);
-    boolean bfloat16 = x.type() == ElementType.BFLOAT16;
     var states = Matrix.of(x);
     var weight = Matrix.of(head);
     var losses = Tensor.uninitialized(x, ElementType.FLOAT32, tokens);
     var logSums = Tensor.uninitialized(x, ElementType.FLOAT32, tokens);
-    var dx = recording ? Tensor.uninitialized(x, x.type(), x.shape()) : x;
-    var dHead =
-        recording && leaf.requiresGradient()
-            ? Tensor.uninitialized(leaf, leaf.type(), leaf.shape())
-            : leaf;
     var loss = losses.memory();
     var logSum = logSums.memory();
     var target = targets.memory();
-    var dStates = Matrix.of(dx);
-    long most = Math.max(HELD / vocabulary, 2 * BLOCK * Threads.count()); // work for every thread
-    long held = Math.min(most, Math.ceilDiv(tokens, BLOCK) * BLOCK);
-    for (long start = 0; start < tokens; start += held) {
-      long end = Math.min(tokens, start + held);
-      long first = start;
-      var dLogits =
-          Matrix.of(
-              Scratch.numbers("dLogits", recording ? held * vocabulary : 0, bfloat16),
-              end - start,
-              vocabulary);
-      Threads.split(
-          Math.ceilDiv(end - start, BLOCK),
-          1,
-          (fromBlock, toBlock) -> {
-            var logits = Scratch.numbers("logits", BLOCK * vocabulary, false);
-            for (long block = fromBlock; block < toBlock; block++) {
-              long from = first + block * BLOCK;
-              long to = Math.min(end, from + BLOCK);
+    return new LogitBlocks(x, leaf, head, recording)
+        .forward(
+            BLOCK,
+            (from, to, gradients) -> {
+              var logits = Scratch.numbers("logits", BLOCK * vocabulary, false);
               MatrixProduct.multiply(
                   states.rows(from, to),
                   weight.transposed(),
                   Matrix.of(logits, to - from, vocabulary),
                   false);
-              var gradients = dLogits.rows(from - first, to - first);
               Kernels.FASTEST.crossEntropy(
                   logits.memory(),
                   target.asSlice(8 * from),
                   loss.asSlice(4 * from),
                   logSum.asSlice(4 * from),
-                  recording ? gradients.elements().from(gradients.start()) : null,
+                  gradients,
                   1.0 / tokens,
                   zWeight,
                   Math.toIntExact(vocabulary),
                   0,
                   to - from);
-              if (recording) {
-                MatrixProduct.multiply(gradients, weight, dStates.rows(from, to), false);
-              }
-            }
-          });
-      if (dHead != leaf) {
-        MatrixProduct.split(
-            dLogits.transposed(), states.rows(start, end), Matrix.of(dHead), start > 0);
-      }
-    }
-    means[0] = mean(losses, DoubleUnaryOperator.identity());
-    means[1] = zWeight == 0 ? 0 : zWeight * mean(logSums, sum -> sum * sum);
-    return new FusedOp.Forward(
-        List.of(one(means[0] + means[1])),
-        recording ? List.of(dx, dHead) : List.of(),
-        upstreams -> {
-          double scale = Objects.requireNonNull(upstreams.getFirst()).item();
-          if (dHead != leaf) {
-            FusedOp.gradientOf(
-                leaf,
-                (sum, add) -> {
-                  if (add) {
-                    sum.addInPlace(dHead, scale);
-                  } else {
-                    sum.copyFrom(dHead).scaleInPlace(scale);
-                  }
-                });
-          }
-          return new Tensor[] {scale == 1 ? dx : dx.scaleInPlace(scale)};
-        });
+            },
+            () -> {
+              means[0] = mean(losses, DoubleUnaryOperator.identity());
+              means[1] = zWeight == 0 ? 0 : zWeight * mean(logSums, sum -> sum * sum);
+              return means[0] + means[1];
+            });
   }
 
   private static double mean(Tensor rows, DoubleUnaryOperator of) {

@@ -50,11 +50,13 @@ public record ExtendReport(ExtendResult result) {
                   Numbers.fixed(first.mean(0, beyond), 4)));
       double gain = last.mean(0, beyond) - last.mean(beyond, all);
       sentences.add(
-          gain > 0
-              ? "Tokens beyond the old context are predicted better than those within it, by %s nats: the model uses what stands further back, or the text is easier there."
-                  .formatted(Numbers.fixed(gain, 4))
-              : "Tokens beyond the old context are predicted no better than those within it (%s nats worse): more context does not help this model here."
-                  .formatted(Numbers.fixed(-gain, 4)));
+          Double.isNaN(gain)
+              ? "The model answers with numbers that are not finite."
+              : gain > 0
+                  ? "Tokens beyond the old context are predicted better than those within it, by %s nats: the model uses what stands further back, or the text is easier there."
+                      .formatted(Numbers.fixed(gain, 4))
+                  : "Tokens beyond the old context are predicted no better than those within it (%s nats worse): more context does not help this model here."
+                      .formatted(Numbers.fixed(-gain, 4)));
     } else {
       sentences.add(
           "The windows that were measured are no longer than the old context, so nothing is said of"

@@ -1,6 +1,7 @@
 package dev.sluice.provenance;
 
 import com.sun.management.OperatingSystemMXBean;
+import dev.sluice.InvalidInputException;
 import dev.sluice.files.JsonFile;
 import dev.sluice.files.WholeFile;
 import java.io.IOException;
@@ -13,6 +14,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.stream.Stream;
 import tools.jackson.databind.DeserializationFeature;
 import tools.jackson.databind.PropertyNamingStrategies;
@@ -107,6 +109,19 @@ public record RunManifest(
   /// Writes the manifest as indented JSON.
   public void write(Path file) throws IOException {
     WholeFile.write(file, JSON.writeValueAsString(this) + "\n");
+  }
+
+  /// The manifest beside a model's weights; empty where there is none, or it is another program's.
+  public static Optional<RunManifest> beside(Path checkpoint) {
+    Path file = checkpoint.resolve(FILE_NAME);
+    if (!Files.isRegularFile(file)) {
+      return Optional.empty();
+    }
+    try {
+      return Optional.of(read(file));
+    } catch (InvalidInputException _) {
+      return Optional.empty();
+    }
   }
 
   /// Reads what [#write] wrote. Fields that a later version added are passed over.

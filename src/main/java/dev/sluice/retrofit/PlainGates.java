@@ -6,16 +6,19 @@ import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.files.Trees;
 import dev.sluice.gate.Activation;
 import dev.sluice.gate.Combination;
 import dev.sluice.gate.Gate;
 import dev.sluice.gate.GatePosition;
 import dev.sluice.operations.Precision;
+import dev.sluice.provenance.RunManifest;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.training.StartCheckpoint;
 import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.function.UnaryOperator;
@@ -45,6 +48,10 @@ public final class PlainGates {
                   partial, plain.config(), ModelDirectory.packed(plain), tokenizer.endOfText());
             }
             tokenizer.write(partial);
+            Path manifest = checkpoint.resolve(RunManifest.FILE_NAME);
+            if (Trees.isFile(manifest)) {
+              Files.copy(manifest, partial.resolve(RunManifest.FILE_NAME));
+            }
           });
     }
     try (var trained = ModelDirectory.load(checkpoint, Precision.FLOAT32, device, false);

@@ -37,6 +37,9 @@ public record PositionSettings(
   private static final String OWN = "model";
   private static final String NONE = "none";
 
+  /// Tokens of the longest context that makes sense to ask for.
+  private static final int LONGEST = 1 << 30;
+
   public PositionSettings {
     var _ = scaling(ropeScaling, 1);
   }
@@ -46,10 +49,23 @@ public record PositionSettings(
     return ropeTheta > 0 || context > 0 || !ropeScaling.equals(OWN);
   }
 
+  /// The model with these positions, for sequences of at least so many tokens, stretched from all
+  /// of its context.
+  DecoderConfig change(DecoderConfig model, int sequenceLength) {
+    int trained =
+        model
+            .firstAttention()
+            .flatMap(attention -> attention.positions().rotary())
+            .map(rotary -> rotary.scaling().trained(model.maxPositionEmbeddings()))
+            .orElse(model.maxPositionEmbeddings());
+    return change(model, trained, sequenceLength);
+  }
+
   /// The model with these positions, for sequences of at least so many tokens.
   ///
+  /// @param trained the context that the model was trained with, which is what is stretched
   /// @throws InvalidInputException if it has none that turn, or its layers turn differently
-  public DecoderConfig change(DecoderConfig model, int sequenceLength) {
+  public DecoderConfig change(DecoderConfig model, int trained, int sequenceLength) {
     if (!isGiven()) {
       return model;
     }
@@ -68,7 +84,6 @@ public record PositionSettings(
                   .formatted(rotaries.size()));
     }
     var own = rotaries.getFirst();
-    int trained = own.scaling().trained(model.maxPositionEmbeddings());
     var scaling = ropeScaling.equals(OWN) ? own.scaling() : scaling(ropeScaling, trained);
     var changed = new Rotary(ropeTheta > 0 ? ropeTheta : own.theta(), scaling, own.share());
     return model
@@ -94,11 +109,15 @@ public record PositionSettings(
     if (context > 0) {
       return context;
     }
-    long stretched =
-        ropeScaling.equals(OWN)
-            ? model.maxPositionEmbeddings()
-            : Math.round(scaling.factor() * trained);
-    return (int) Math.min(Integer.MAX_VALUE, Math.max(stretched, sequenceLength));
+    boolean isStretchedAlready = ropeScaling.equals(OWN) && !scaling.equals(new RopeScaling.None());
+    double stretched =
+        isStretchedAlready ? model.maxPositionEmbeddings() : scaling.factor() * trained;
+    if (stretched > LONGEST) {
+      throw new InvalidInputException(
+          "rope_scaling %s makes a context of %.3g tokens of %d; use a factor that leaves at most %d"
+              .formatted(ropeScaling, stretched, trained, LONGEST));
+    }
+    return (int) Math.max(Math.round(stretched), sequenceLength);
   }
 
   /// @param trained the context that is stretched

@@ -2,6 +2,8 @@ package dev.sluice.training;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
+import dev.sluice.attention.RopeScaling;
+import dev.sluice.attention.Rotary;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.checkpoint.ModelDirectory;
@@ -14,6 +16,7 @@ import dev.sluice.files.Trees;
 import dev.sluice.gate.Gate;
 import dev.sluice.operations.Precision;
 import dev.sluice.probe.Probe;
+import dev.sluice.provenance.RunManifest;
 import dev.sluice.settings.Settings;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Scope;
@@ -111,13 +114,39 @@ public final class StartCheckpoint {
     return parent;
   }
 
+  /// The context that the checkpoint was trained with, in tokens: that from which its frequencies
+  /// are stretched already, else the length of its training's sequences where its manifest tells
+  /// it, else all of its context.
+  public int trainedContext() {
+    var scaling =
+        parent
+            .firstAttention()
+            .flatMap(attention -> attention.positions().rotary())
+            .map(Rotary::scaling)
+            .orElse(new RopeScaling.None());
+    int declared = scaling.trained(parent.maxPositionEmbeddings());
+    return scaling.original().isPresent()
+        ? declared
+        : RunManifest.beside(directory)
+            .map(manifest -> manifest.config().get("sequence_length"))
+            .filter(length -> length instanceof Integer trained && trained > 1)
+            .map(length -> Math.min((Integer) length, declared))
+            .orElse(declared);
+  }
+
+  /// The model with the positions that the settings ask for, for sequences of at least so many
+  /// tokens.
+  public DecoderConfig positioned(int tokens) {
+    return config.positions().change(parent, trainedContext(), tokens);
+  }
+
   /// The model that is trained: the checkpoint's, with gates where the settings name some that it
   /// has not.
   ///
   /// @throws InvalidInputException if a setting contradicts the checkpoint
   public DecoderConfig decoder() {
     requireNoContradiction();
-    var positioned = config.positions().change(parent, config.batch().sequenceLength());
+    var positioned = positioned(config.batch().sequenceLength());
     requireLength(positioned);
     requireLayers("first_token_layers", config.start().layersOfFirstToken(), true);
     requireLayers("activation_layers", config.start().layersOfActivations(), false);
@@ -271,7 +300,7 @@ public final class StartCheckpoint {
                 attention.headDim(),
                 parent.vocabSize()));
     if (config.positions().isGiven()) {
-      var changed = config.positions().change(parent, config.batch().sequenceLength());
+      var changed = positioned(config.batch().sequenceLength());
       notes.add(
           "Its positions change: %s, instead of %s."
               .formatted(positions(changed), positions(parent)));

@@ -120,6 +120,60 @@ class ExtendTest {
             .contains("leave out rope_theta"));
   }
 
+  /// The context of a named model says nothing of what this one was trained with.
+  @Test
+  void theTrainedContextIsThatOfTheTraining() throws IOException {
+    Path run = directory.resolve("run");
+    Cli.run(
+            Cli.tiny(
+                shared.resolve("log.txt"),
+                run,
+                "--sample-tokens",
+                0,
+                "--steps",
+                2,
+                "--held-out-share",
+                0.2))
+        .succeeded();
+    assertEquals(
+        32_768,
+        ModelConfig.read(run.resolve("checkpoints/step-00000002"))
+            .decoder()
+            .maxPositionEmbeddings());
+    Path output = directory.resolve("yarn");
+    var answer = Cli.run("extend", run, "--rope-scaling", "yarn*2", "--output", output).succeeded();
+    assertTrue(answer.out().contains("128 tokens, 2.00 times the 64"), answer::out);
+    assertEquals(
+        new RopeScaling.Yarn(2, 64),
+        ModelConfig.read(output.resolve("model"))
+            .decoder()
+            .attention()
+            .positions()
+            .rotary()
+            .orElseThrow()
+            .scaling());
+    // how it was trained goes with the model
+    assertArrayEquals(
+        Files.readAllBytes(run.resolve("checkpoints/step-00000002/manifest.json")),
+        Files.readAllBytes(output.resolve("model/manifest.json")));
+  }
+
+  /// Another program's manifest says nothing.
+  @Test
+  void aForeignModelWithoutATextIsNotMeasured() throws IOException {
+    Path foreign = Files.createDirectory(directory.resolve("foreign"));
+    for (String name : new String[] {"config.json", "model.safetensors"}) {
+      Files.copy(model.resolve(name), foreign.resolve(name));
+    }
+    Files.writeString(foreign.resolve("manifest.json"), "{\"sequence_length\": 7}");
+    Path output = directory.resolve("linear");
+    var answer =
+        Cli.run("extend", foreign, "--rope-scaling", "linear*4", "--output", output).succeeded();
+    assertTrue(answer.out().contains("256 tokens, 4.00 times the 64"), answer::out);
+    assertTrue(answer.out().contains("No text was given (--data)"), answer::out);
+    assertEquals(256, ModelConfig.read(output.resolve("model")).decoder().maxPositionEmbeddings());
+  }
+
   @Test
   void whatMakesNoSenseIsOneSentence() {
     Path output = directory.resolve("refused");
@@ -145,6 +199,9 @@ class ExtendTest {
         "linear*2",
         "--measured-length",
         129);
+    assertRefused(output, "use a factor that leaves", model, "--rope-scaling", "linear*1e12");
+    assertRefused(
+        output, "which no file is put in place of", model, "--rope-theta", 5, "--json", shared);
   }
 
   private static void assertRefused(Path output, String part, Object... arguments) {

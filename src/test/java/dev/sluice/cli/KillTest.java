@@ -24,11 +24,11 @@ import org.junit.jupiter.api.io.TempDir;
 
 /// Two runs, side by side, are killed again and again at random instants (SIGKILL) and resumed; in
 /// the end each is what it would have been undisturbed. `-Dkills=500` kills more often than the
-/// usual 24.
+/// usual 50.
 @EnabledOnOs(OS.LINUX)
 class KillTest {
   private static final int RUNS = 2;
-  private static final int KILLS = Integer.getInteger("kills", 24) / RUNS;
+  private static final int KILLS = Integer.getInteger("kills", 50) / RUNS;
   private static final int STEPS = 20 * KILLS;
   private static final int SAVE_EVERY = 2;
 

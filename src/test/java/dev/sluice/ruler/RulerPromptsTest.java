@@ -219,7 +219,7 @@ class RulerPromptsTest {
             Documents.mobyDick(),
             List.of(squad),
             42);
-    for (int length : new int[] {512, 1024, 4096}) {
+    for (int length : new int[] {512, 1024, 2048, 4096}) {
       var fit =
           JsonFile.object(
               golden.resolve("ruler/fit-%d.json".formatted(length)), JsonFile.SMALL, "restore it");

@@ -13,7 +13,6 @@ import dev.sluice.optimizer.AdamW;
 import dev.sluice.optimizer.LearningRateSchedule;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Device;
-import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.io.IOException;
@@ -57,12 +56,12 @@ class ExtendGoldenTest {
   @MethodSource("cases")
   void bothSpellings(String name) throws IOException {
     Files.copy(BASE.resolve("model.safetensors"), directory.resolve("model.safetensors"));
-    JsonNode expected = named("extend.json", "cases", name);
+    JsonNode expected = Golden.named(GOLDEN.resolve("extend.json"), "cases", name);
     try (var file = SafetensorsFile.open(GOLDEN.resolve("extend.safetensors"));
         var _ = Scope.withoutGradient()) {
-      long[] ids = tensor(file, "input_ids").longs();
-      long[] positions = tensor(file, "positions").longs();
-      float[] logits = tensor(file, name + ".logits").floats();
+      long[] ids = Golden.tensor(file, "input_ids").longs();
+      long[] positions = Golden.tensor(file, "positions").longs();
+      float[] logits = Golden.tensor(file, name + ".logits").floats();
       for (String spelling : List.of("rope_parameters", "rope_scaling")) {
         String what = name + ", " + spelling;
         Files.writeString(
@@ -74,7 +73,7 @@ class ExtendGoldenTest {
           assertEquals(
               expected.path("attention_scaling").asDouble(), rotary.scaling().scale(), 1e-7, what);
           assertClose(
-              tensor(file, name + ".inv_freq").floats(),
+              Golden.tensor(file, name + ".inv_freq").floats(),
               rotary.inverseFrequencies(attention.headDim(), TOKENS),
               1e-6,
               what);
@@ -89,7 +88,7 @@ class ExtendGoldenTest {
                   what + " at " + positions[i]);
             }
           }
-          float[] losses = tensor(file, name + ".nll").floats();
+          float[] losses = Golden.tensor(file, name + ".nll").floats();
           double sum = 0;
           for (int at = 0; at < TOKENS - 1; at++) {
             double loss = loss(found, at, (int) ids[at + 1]);
@@ -159,7 +158,7 @@ class ExtendGoldenTest {
   @ParameterizedTest
   @CsvSource({"theta-1m, model", "theta-1m-yarn, yarn*4"})
   void trainingGoesOn(String name, String scaling) throws IOException {
-    JsonNode expected = named("continued.json", "runs", name);
+    JsonNode expected = Golden.named(GOLDEN.resolve("continued.json"), "runs", name);
     var hyper = expected.path("hyper_parameters");
     Map<String, String> settings = new HashMap<>();
     settings.put("start", base().toString());
@@ -201,37 +200,9 @@ class ExtendGoldenTest {
       }
       assertEquals(5, number);
       for (var sums : expected.path("final_parameters").properties()) {
-        assertSums(sums.getValue(), decoder.parameters().get(sums.getKey()), sums.getKey());
+        Golden.assertSums(sums.getValue(), decoder.parameters().get(sums.getKey()), sums.getKey());
       }
     }
-  }
-
-  private static JsonNode named(String file, String list, String name) {
-    for (JsonNode one : JsonFile.object(GOLDEN.resolve(file), JsonFile.LARGE, "").path(list)) {
-      if (one.path("case").asString().equals(name)) {
-        return one;
-      }
-    }
-    throw new AssertionError("no case " + name);
-  }
-
-  private static Tensor tensor(SafetensorsFile file, String name) {
-    var entry = file.entry(name);
-    return Tensor.of(
-        entry.data(), entry.type(), entry.shape().stream().mapToLong(Long::longValue).toArray());
-  }
-
-  private static void assertSums(JsonNode sums, Tensor values, String what) {
-    double sum = 0;
-    double squares = 0;
-    for (double value : values.to(ElementType.FLOAT64).doubles()) {
-      sum += value;
-      squares += value * value;
-    }
-    double expected = sums.path("sum").asDouble();
-    assertEquals(expected, sum, 1e-3 + 1e-4 * Math.abs(expected), what);
-    double expectedSquares = sums.path("sum_of_squares").asDouble();
-    assertEquals(expectedSquares, squares, 1e-3 + 1e-4 * expectedSquares, what);
   }
 
   private static void assertClose(float[] expected, float[] found, double share, String what) {

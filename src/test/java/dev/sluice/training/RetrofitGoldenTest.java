@@ -8,7 +8,6 @@ import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.checkpoint.SafetensorsFile;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.distributed.GradientExchange;
-import dev.sluice.files.JsonFile;
 import dev.sluice.gate.GatePosition;
 import dev.sluice.operations.DistilledLoss;
 import dev.sluice.operations.Precision;
@@ -16,7 +15,6 @@ import dev.sluice.optimizer.LearningRateSchedule;
 import dev.sluice.optimizer.OldAndNew;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Device;
-import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
@@ -43,22 +41,19 @@ class RetrofitGoldenTest {
   /// A part that is only measured: it changes nothing in float32.
   private static final double MEASURED = 1e-30;
 
-  private final JsonNode reference =
-      JsonFile.object(GOLDEN.resolve("retrofit/retrofit.json"), JsonFile.LARGE, "");
-
   private double gateGradientNorm;
 
   @ParameterizedTest
   @ValueSource(
       strings = {"headwise", "elementwise", "headwise-gates-only", "elementwise-no-pressure"})
   void everyStep(String name) {
-    JsonNode expected = named(name);
+    JsonNode expected = Golden.named(GOLDEN.resolve("retrofit/retrofit.json"), "cases", name);
     var config = config(expected);
     try (var file = SafetensorsFile.open(GOLDEN.resolve("retrofit/retrofit.safetensors"));
         var _ = Scope.open();
         var decoder = StartCheckpoint.of(config).begin(Precision.FLOAT32, Device.CPU);
         var trainer = trainer(config, decoder, file, name)) {
-      long[] ids = tensor(file, name + ".input_ids").longs();
+      long[] ids = Golden.tensor(file, name + ".input_ids").longs();
       assertStart(decoder, ids);
       List<long[]> batch = List.of(rows(ids));
       int number = 0;
@@ -76,33 +71,25 @@ class RetrofitGoldenTest {
         assertEquals(step.path("grad_norm").asDouble(), taken.gradientNorm(), 1e-3, what);
         assertEquals(step.path("gate_grad_norm").asDouble(), gateGradientNorm, 1e-3, what);
         for (int layer = 0; layer < 3; layer++) {
-          assertSums(
+          Golden.assertSums(
               step.path("gates").path("gates." + layer),
               decoder.parameters().get(gate(layer)),
               what + ", gate " + layer);
         }
       }
       for (var sums : expected.path("final_parameters").properties()) {
-        assertSums(sums.getValue(), decoder.parameters().get(sums.getKey()), sums.getKey());
+        Golden.assertSums(sums.getValue(), decoder.parameters().get(sums.getKey()), sums.getKey());
       }
-      assertClose(tensor(file, name + ".logits"), logits(decoder, ids), 2e-3, name + ", logits");
+      assertClose(
+          Golden.tensor(file, name + ".logits"), logits(decoder, ids), 2e-3, name + ", logits");
       for (int layer = 0; layer < 3; layer++) {
         assertClose(
-            tensor(file, name + ".gates." + layer),
+            Golden.tensor(file, name + ".gates." + layer),
             decoder.parameters().get(gate(layer)),
             1e-3,
             name + ", gate " + layer);
       }
     }
-  }
-
-  private JsonNode named(String name) {
-    for (JsonNode one : reference.path("cases")) {
-      if (one.path("case").asString().equals(name)) {
-        return one;
-      }
-    }
-    throw new AssertionError("no case " + name);
   }
 
   private static RunConfig config(JsonNode expected) {
@@ -164,7 +151,7 @@ class RetrofitGoldenTest {
           }
           if (number == 1) {
             String what = "%s.gates.%d.gradient".formatted(name, layer);
-            assertClose(tensor(file, what), gradient, 1e-4, what);
+            assertClose(Golden.tensor(file, what), gradient, 1e-4, what);
           }
         }
         gateGradientNorm = Math.sqrt(squares);
@@ -202,25 +189,6 @@ class RetrofitGoldenTest {
   private static Tensor logits(Decoder decoder, long[] ids) {
     var tokens = Tensor.of(ids, ids.length / TOKENS, TOKENS);
     return decoder.logits(decoder.hiddenStates(tokens, null, Probe.NONE));
-  }
-
-  private static Tensor tensor(SafetensorsFile file, String name) {
-    var entry = file.entry(name);
-    return Tensor.of(
-        entry.data(), entry.type(), entry.shape().stream().mapToLong(Long::longValue).toArray());
-  }
-
-  private static void assertSums(JsonNode sums, Tensor values, String what) {
-    double sum = 0;
-    double squares = 0;
-    for (double value : values.to(ElementType.FLOAT64).doubles()) {
-      sum += value;
-      squares += value * value;
-    }
-    double expected = sums.path("sum").asDouble();
-    assertEquals(expected, sum, 1e-3 + 1e-4 * Math.abs(expected), what);
-    double expectedSquares = sums.path("sum_of_squares").asDouble();
-    assertEquals(expectedSquares, squares, 1e-3 + 1e-4 * expectedSquares, what);
   }
 
   private static void assertClose(Tensor expected, Tensor actual, double tolerance, String what) {
