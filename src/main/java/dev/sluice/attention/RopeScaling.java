@@ -45,7 +45,10 @@ public sealed interface RopeScaling {
 
   private static void requireFactor(String what, double factor) {
     if (!(factor >= 1) || !Float.isFinite((float) factor)) {
-      throw new InvalidInputException(what + " must be a number of at least 1, not " + factor);
+      throw new InvalidInputException(
+          factor >= 1
+              ? what + " must be a number that float32 has, not " + factor
+              : what + " must be a number of at least 1, not " + factor);
     }
   }
 

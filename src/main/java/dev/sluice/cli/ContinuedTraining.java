@@ -63,7 +63,13 @@ record ContinuedTraining(String command, List<String> arguments) {
           "%s holds no %s, so no %s began there; name its directory"
               .formatted(place, RunConfig.FILE, command));
     }
-    return RunConfig.from(place.resolve(RunConfig.FILE), given);
+    var config = RunConfig.from(place.resolve(RunConfig.FILE), given);
+    if (!config.start().isGiven()) {
+      throw new InvalidInputException(
+          "%s is a run that began with new weights, so no %s began there; go on with ./sluice train --resume %s"
+              .formatted(place, command, place));
+    }
+    return config;
   }
 
   /// Trains, or goes on with what is there.

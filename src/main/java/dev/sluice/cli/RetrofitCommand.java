@@ -189,6 +189,10 @@ final class RetrofitCommand implements Callable<Integer> {
       Interruption.watch();
       var text = text(config, corpus, tokenizer);
       long[] compared = compared(text);
+      var begun = StartCheckpoint.of(config);
+      if (begun.added(begun.decoder()).isEmpty()) {
+        Console.note("No gate is added: the model has gate " + Gate.names(begun.gates()) + ".");
+      }
       double difference = start(config, compared);
       var trained = train(config, place, corpus, tokenizer, "");
       if (trained.ending() != TrainingRun.Ending.COMPLETE) {
@@ -242,6 +246,12 @@ final class RetrofitCommand implements Callable<Integer> {
       throw new InvalidInputException(
           "--control trains the same without gates, and with frozen_steps -1 nothing else moves:"
               + " the control is the model itself; leave --control out");
+    }
+    var start = StartCheckpoint.of(config);
+    if (start.added(start.decoder()).isEmpty()) {
+      throw new InvalidInputException(
+          "--control trains the same without the added gates, and none is added: %s has gate %s already; leave --control out, or name a model without it"
+              .formatted(config.start().start(), Gate.names(start.gates())));
     }
     return config.with(
         null,

@@ -199,6 +199,11 @@ class ExtendTest {
         "linear*2",
         "--measured-length",
         129);
+    assertRefused(output, "that float32 has, not 1.0E300", model, "--rope-scaling", "yarn*1e300");
+    for (String command : new String[] {"extend", "retrofit"}) {
+      String began = Cli.run(command, "--resume", shared.resolve("run")).refusal();
+      assertTrue(began.contains("so no " + command + " began there"), began);
+    }
     assertRefused(output, "use a factor that leaves", model, "--rope-scaling", "linear*1e12");
     assertRefused(
         output, "which no file is put in place of", model, "--rope-theta", 5, "--json", shared);

@@ -117,6 +117,19 @@ class RetrofitTest {
       assertTrue(page.contains(heading), heading);
     }
 
+    // a model that has the gate: nothing to control, and it is told
+    var gated =
+        Cli.run(
+            "retrofit",
+            model,
+            "--gate",
+            "sdpa-elementwise",
+            "--control",
+            "--output",
+            directory.resolve("twice"));
+    assertEquals(Main.BAD_INPUT, gated.code(), gated::toString);
+    assertTrue(lastLine(gated).contains("has gate sdpa-elementwise already"), gated::err);
+
     var again = Cli.run("retrofit", "--resume", output).succeeded();
     assertTrue(again.out().contains("What moved"), again::out);
     String fewer = lastLine(Cli.run("retrofit", "--resume", output, "--steps", 2));
