@@ -71,19 +71,51 @@ public final class ModelDirectory {
       Map<String, Tensor> tensors = reader.read(device);
       var parameters = new Parameters(reader.decoder().parameters(), tensors);
       parameters.requireGradients(requireGradients);
-      var notes = new ArrayList<>(config.notes());
-      notes.addAll(files.notes());
-      notes.addAll(reader.notes());
-      return new Opened(
-          new Decoder(reader.decoder(), precision, device, parameters),
-          config.with(reader.decoder()),
-          notes);
+      return opened(config, files, reader, precision, device, parameters);
     } catch (InvalidInputException e) {
-      throw config.notes().isEmpty()
-          ? e
-          : new InvalidInputException(
-              "%s (%s)".formatted(e.getMessage(), String.join("; ", config.notes())), e);
+      throw withNotes(config, e);
     }
+  }
+
+  /// Opens a model to run it, on the CPU: matrices stay where the file is mapped, as they are, and
+  /// are read while the model runs. It can neither be trained nor written.
+  public static Opened openInPlace(Path directory, Precision precision) {
+    var config = ModelConfig.read(directory);
+    var files = SafetensorsDirectory.open(directory);
+    try (var _ = Scope.withoutGradient()) {
+      var reader = new WeightReader(directory, config, StoredWeights.of(files, config.family()));
+      var parameters = new Parameters(reader.readInPlace(), files::close);
+      return opened(config, files, reader, precision, Device.CPU, parameters);
+    } catch (InvalidInputException e) {
+      files.close();
+      throw withNotes(config, e);
+    } catch (RuntimeException | Error e) {
+      files.close();
+      throw e;
+    }
+  }
+
+  private static Opened opened(
+      ModelConfig config,
+      SafetensorsDirectory files,
+      WeightReader reader,
+      Precision precision,
+      Device device,
+      Parameters parameters) {
+    var notes = new ArrayList<>(config.notes());
+    notes.addAll(files.notes());
+    notes.addAll(reader.notes());
+    return new Opened(
+        new Decoder(reader.decoder(), precision, device, parameters),
+        config.with(reader.decoder()),
+        notes);
+  }
+
+  private static InvalidInputException withNotes(ModelConfig config, InvalidInputException e) {
+    return config.notes().isEmpty()
+        ? e
+        : new InvalidInputException(
+            "%s (%s)".formatted(e.getMessage(), String.join("; ", config.notes())), e);
   }
 
   /// [#open] for those who know what the directory holds, as a run knows its checkpoints.

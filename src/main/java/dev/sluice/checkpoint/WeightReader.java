@@ -10,6 +10,7 @@ import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -62,6 +63,28 @@ final class WeightReader {
             });
     judgeTheRest();
     return tensors;
+  }
+
+  /// All parameters in order, the matrices of linear maps and the embedding where they stand in the
+  /// file if they can be read there, the others as float32 on the CPU; the caller's scope holds the
+  /// latter.
+  List<Weight> readInPlace() {
+    List<Weight> weights = new ArrayList<>();
+    decoder
+        .parameters()
+        .forEach(
+            (name, spec) -> {
+              var parameter = Parameter.of(name, spec);
+              boolean isRead =
+                  spec.maps().length > 0 || name.equals(EMBEDDING) || name.equals(HEAD);
+              var matrix = isRead ? place(parameter).inPlace(entry(parameter), spec.shape()) : null;
+              weights.add(
+                  matrix == null
+                      ? new Weight(name, spec, read(parameter))
+                      : new Weight(name, spec, matrix));
+            });
+    judgeTheRest();
+    return weights;
   }
 
   // ---------------------------------------------------------------- before anything is made
