@@ -34,6 +34,7 @@ class ArchitectureTest {
           "statistics",
           "provenance",
           "kernel",
+          "gguf",
           "tensor",
           "operations",
           "probe",

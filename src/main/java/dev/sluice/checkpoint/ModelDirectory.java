@@ -26,7 +26,8 @@ import java.util.Objects;
 import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
-/// A model as a Hugging Face directory: `config.json` and `model.safetensors` (or shards).
+/// A model as a Hugging Face directory, `config.json` and `model.safetensors` (or shards), or, for
+/// reading, as a GGUF file.
 public final class ModelDirectory {
   static final String QUERY = "self_attn.q_proj.weight";
   static final String KEY = "self_attn.k_proj.weight";
@@ -61,29 +62,48 @@ public final class ModelDirectory {
   /// Reads a model; weights become float32, gates packed into `q_proj` become weights of their own.
   /// Names may be wrapped as [StoredWeights] says, experts be one tensor of a layer or many.
   ///
+  /// @param directory or a GGUF file, or a directory that holds one ([GgufModel#at])
   /// @param requireGradients whether the model is to be trained
   public static Opened open(
       Path directory, Precision precision, Device device, boolean requireGradients) {
+    Path gguf = GgufModel.at(directory);
+    if (gguf != null) {
+      try (var model = GgufModel.open(gguf);
+          var _ = Scope.withoutGradient()) {
+        return opened(
+            model.reader(), model.config(), model.notes(), precision, device, requireGradients);
+      }
+    }
     var config = ModelConfig.read(directory);
     try (var files = SafetensorsDirectory.open(directory);
         var _ = Scope.withoutGradient()) {
       var reader = new WeightReader(directory, config, StoredWeights.of(files, config.family()));
-      Map<String, Tensor> tensors = reader.read(device);
-      var parameters = new Parameters(reader.decoder().parameters(), tensors);
-      parameters.requireGradients(requireGradients);
-      var notes = new ArrayList<>(config.notes());
-      notes.addAll(files.notes());
-      notes.addAll(reader.notes());
-      return new Opened(
-          new Decoder(reader.decoder(), precision, device, parameters),
-          config.with(reader.decoder()),
-          notes);
+      return opened(reader, config, files.notes(), precision, device, requireGradients);
     } catch (InvalidInputException e) {
       throw config.notes().isEmpty()
           ? e
           : new InvalidInputException(
               "%s (%s)".formatted(e.getMessage(), String.join("; ", config.notes())), e);
     }
+  }
+
+  /// @param filed what is to be told of the files
+  private static Opened opened(
+      ParameterReader reader,
+      ModelConfig config,
+      List<String> filed,
+      Precision precision,
+      Device device,
+      boolean requireGradients) {
+    var parameters = new Parameters(reader.decoder().parameters(), reader.read(device));
+    parameters.requireGradients(requireGradients);
+    var notes = new ArrayList<>(config.notes());
+    notes.addAll(filed);
+    notes.addAll(reader.notes());
+    return new Opened(
+        new Decoder(reader.decoder(), precision, device, parameters),
+        config.with(reader.decoder()),
+        notes);
   }
 
   /// [#open] for those who know what the directory holds, as a run knows its checkpoints.

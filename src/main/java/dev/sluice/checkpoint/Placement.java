@@ -159,6 +159,34 @@ record Placement(
     }
   }
 
+  /// Numbers of a stored tensor as float32, whatever they are stored as.
+  @FunctionalInterface
+  interface Numbers {
+    /// Fills `to` with as many numbers as it holds, from the element `first` on.
+    void read(long first, MemorySegment to);
+  }
+
+  /// Takes a parameter out of a stored tensor, where the elements of a row follow one another.
+  void read(Numbers stored, Tensor parameter) {
+    if (step != 1) {
+      throw new IllegalStateException("the elements of a row of %s stand apart".formatted(tensor));
+    }
+    long width = parameter.elements() / rows;
+    for (long row = 0; row < rows; ) {
+      long count = together(row, width);
+      stored.read(
+          start.applyAsLong(row),
+          slice(parameter.memory(), row * width, count * width, Float.BYTES));
+      row += count;
+    }
+  }
+
+  /// The same rows of a tensor of another name, behind so many elements of it.
+  Placement within(String other, long[] otherShape, long offset) {
+    return new Placement(
+        other, otherShape, rows, row -> start.applyAsLong(row) + offset, step, hint);
+  }
+
   /// Puts a parameter, float32 on the CPU, into a tensor to be stored, rounded to its type.
   void write(Tensor parameter, Tensor stored) {
     long width = parameter.elements() / rows;
