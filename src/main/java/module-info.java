@@ -30,6 +30,7 @@ module dev.sluice {
   exports dev.sluice.evaluation;
   exports dev.sluice.gate;
   exports dev.sluice.generation;
+  exports dev.sluice.gguf;
   exports dev.sluice.kernel;
   exports dev.sluice.operations;
   exports dev.sluice.optimizer;

@@ -35,6 +35,7 @@ class ArchitectureTest {
           "statistics",
           "provenance",
           "kernel",
+          "gguf",
           "tensor",
           "operations",
           "probe",

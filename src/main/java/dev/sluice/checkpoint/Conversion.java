@@ -223,7 +223,7 @@ public final class Conversion {
   }
 
   /// The target's place, through no link.
-  private static Path place(Path source, Path target) throws IOException {
+  static Path place(Path source, Path target) throws IOException {
     Path absolute = target.toAbsolutePath();
     Path existing = absolute;
     while (!Files.exists(existing, LinkOption.NOFOLLOW_LINKS) && existing.getParent() != null) {
@@ -687,7 +687,7 @@ public final class Conversion {
     return ModelDirectory.load(directory, Precision.FLOAT32, Device.CPU, false);
   }
 
-  private static float[] logits(Decoder decoder) {
+  static float[] logits(Decoder decoder) {
     try (var _ = Scope.open()) {
       var model = decoder.config();
       int length = Math.min(TOKENS, model.maxPositionEmbeddings());

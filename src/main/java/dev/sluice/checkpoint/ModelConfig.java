@@ -121,8 +121,14 @@ public final class ModelConfig {
 
   // ---------------------------------------------------------------- reading
 
-  /// Reads `config.json` of a model directory.
+  /// Reads `config.json` of a model directory, or the metadata of a GGUF file.
   public static ModelConfig read(Path directory) {
+    Path gguf = GgufModel.at(directory);
+    if (gguf != null) {
+      try (var model = GgufModel.open(gguf)) {
+        return model.config();
+      }
+    }
     Path file = directory.resolve(FILE);
     var json =
         JsonFile.object(file, JsonFile.SMALL, "name a checkpoint whose " + FILE + " is whole");

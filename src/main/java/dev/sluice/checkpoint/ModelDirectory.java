@@ -26,7 +26,8 @@ import java.util.Objects;
 import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
-/// A model as a Hugging Face directory: `config.json` and `model.safetensors` (or shards).
+/// A model as a Hugging Face directory, `config.json` and `model.safetensors` (or shards), or, for
+/// reading, as a GGUF file.
 public final class ModelDirectory {
   static final String QUERY = "self_attn.q_proj.weight";
   static final String KEY = "self_attn.k_proj.weight";
@@ -61,31 +62,68 @@ public final class ModelDirectory {
   /// Reads a model; weights become float32, gates packed into `q_proj` become weights of their own.
   /// Names may be wrapped as [StoredWeights] says, experts be one tensor of a layer or many.
   ///
+  /// @param directory or a GGUF file, or a directory that holds one ([GgufModel#at])
   /// @param requireGradients whether the model is to be trained
   public static Opened open(
       Path directory, Precision precision, Device device, boolean requireGradients) {
+    Path gguf = GgufModel.at(directory);
+    if (gguf != null) {
+      try (var model = GgufModel.open(gguf);
+          var _ = Scope.withoutGradient()) {
+        var reader = model.reader();
+        var parameters = read(reader, device, requireGradients);
+        return opened(
+            reader, model.config(), model.notes(), precision, device, parameters);
+      }
+    }
     var config = ModelConfig.read(directory);
     try (var files = SafetensorsDirectory.open(directory);
         var _ = Scope.withoutGradient()) {
       var reader = new WeightReader(directory, config, StoredWeights.of(files, config.family()));
-      Map<String, Tensor> tensors = reader.read(device);
-      var parameters = new Parameters(reader.decoder().parameters(), tensors);
-      parameters.requireGradients(requireGradients);
-      return opened(config, files, reader, precision, device, parameters);
+      var parameters = read(reader, device, requireGradients);
+      return opened(reader, config, files.notes(), precision, device, parameters);
     } catch (InvalidInputException e) {
       throw withNotes(config, e);
     }
   }
 
+  private static Parameters read(
+      ParameterReader reader, Device device, boolean requireGradients) {
+    var parameters = new Parameters(reader.decoder().parameters(), reader.read(device));
+    parameters.requireGradients(requireGradients);
+    return parameters;
+  }
+
   /// Opens a model to run it, on the CPU: matrices stay where the file is mapped, as they are, and
   /// are read while the model runs. It can neither be trained nor written.
+  ///
+  /// @param directory as for [#open]
   public static Opened openInPlace(Path directory, Precision precision) {
+    Path gguf = GgufModel.at(directory);
+    return gguf == null
+        ? directoryInPlace(directory, precision)
+        : ggufInPlace(gguf, precision);
+  }
+
+  private static Opened ggufInPlace(Path gguf, Precision precision) {
+    var model = GgufModel.open(gguf);
+    try (var _ = Scope.withoutGradient()) {
+      var reader = model.reader();
+      var parameters = new Parameters(reader.readInPlace(), model::close);
+      return opened(reader, model.config(), model.notes(), precision, Device.CPU, parameters);
+    } catch (RuntimeException | Error e) {
+      model.close();
+      throw e;
+    }
+  }
+
+  private static Opened directoryInPlace(Path directory, Precision precision) {
     var config = ModelConfig.read(directory);
     var files = SafetensorsDirectory.open(directory);
     try (var _ = Scope.withoutGradient()) {
       var reader = new WeightReader(directory, config, StoredWeights.of(files, config.family()));
       var parameters = new Parameters(reader.readInPlace(), files::close);
-      return opened(config, files, reader, precision, Device.CPU, parameters);
+      return opened(reader, config, files.notes(), precision, Device.CPU, parameters);
     } catch (InvalidInputException e) {
       files.close();
       throw withNotes(config, e);
@@ -95,15 +133,16 @@ public final class ModelDirectory {
     }
   }
 
+  /// @param filed what is to be told of the files
   private static Opened opened(
+      ParameterReader reader,
       ModelConfig config,
-      SafetensorsDirectory files,
-      WeightReader reader,
+      List<String> filed,
       Precision precision,
       Device device,
       Parameters parameters) {
     var notes = new ArrayList<>(config.notes());
-    notes.addAll(files.notes());
+    notes.addAll(filed);
     notes.addAll(reader.notes());
     return new Opened(
         new Decoder(reader.decoder(), precision, device, parameters),

@@ -8,7 +8,6 @@ import dev.sluice.gate.Gate;
 import dev.sluice.gate.Granularity;
 import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.kernel.WeightFormat;
-import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
@@ -149,37 +148,32 @@ record Placement(
   /// them: whole, and groups of them equally far apart.
   ///
   /// @param shape the parameter's
-  @Nullable StoredMatrix inPlace(Entry stored, long[] shape) {
-    var format = format(stored.type());
+  @Nullable StoredMatrix inPlace(WeightFormat format, MemorySegment data, long[] shape) {
     long width = shape.length == 2 ? shape[0] * shape[1] / rows : 0;
-    if (format == null || step != 1 || width == 0 || width % shape[1] != 0) {
+    if (step != 1
+        || width == 0
+        || width % shape[1] != 0
+        || shape[1] % format.blockLength() != 0
+        || start.applyAsLong(0) % format.blockLength() != 0) {
       return null;
     }
     long first = start.applyAsLong(0);
     long apart = rows > 1 ? start.applyAsLong(1) - first : width;
     for (long row = 0; row < rows; row++) {
-      if (apart < 0 || start.applyAsLong(row) != first + row * apart) {
+      if (apart < 0
+          || apart % format.blockLength() != 0
+          || start.applyAsLong(row) != first + row * apart) {
         return null;
       }
     }
-    int bytes = stored.type().bytes();
     boolean isWhole = apart == width;
     return new StoredMatrix(
         format,
-        stored.data().asSlice(first * bytes),
+        data.asSlice(format.bytes(first)),
         shape[0],
         shape[1],
         isWhole ? shape[0] : width / shape[1],
-        isWhole ? 0 : apart * bytes);
-  }
-
-  private static @Nullable WeightFormat format(ElementType type) {
-    return switch (type) {
-      case FLOAT32 -> WeightFormat.F32;
-      case FLOAT16 -> WeightFormat.F16;
-      case BFLOAT16 -> WeightFormat.BF16;
-      case FLOAT64, INT64, INT32, UINT8, BOOL -> null;
-    };
+        isWhole ? 0 : format.bytes(apart));
   }
 
   /// Takes a parameter out of a stored tensor.
@@ -197,6 +191,34 @@ record Placement(
             slice(stored.data(), first, (count - 1) * step + 1, bytes), stored.type(), step, to);
       }
     }
+  }
+
+  /// Numbers of a stored tensor as float32, whatever they are stored as.
+  @FunctionalInterface
+  interface Numbers {
+    /// Fills `to` with as many numbers as it holds, from the element `first` on.
+    void read(long first, MemorySegment to);
+  }
+
+  /// Takes a parameter out of a stored tensor, where the elements of a row follow one another.
+  void read(Numbers stored, Tensor parameter) {
+    if (step != 1) {
+      throw new IllegalStateException("the elements of a row of %s stand apart".formatted(tensor));
+    }
+    long width = parameter.elements() / rows;
+    for (long row = 0; row < rows; ) {
+      long count = together(row, width);
+      stored.read(
+          start.applyAsLong(row),
+          slice(parameter.memory(), row * width, count * width, Float.BYTES));
+      row += count;
+    }
+  }
+
+  /// The same rows of a tensor of another name, behind so many elements of it.
+  Placement within(String other, long[] otherShape, long offset) {
+    return new Placement(
+        other, otherShape, rows, row -> start.applyAsLong(row) + offset, step, hint);
   }
 
   /// Puts a parameter, float32 on the CPU, into a tensor to be stored, rounded to its type.

@@ -6,22 +6,21 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.decoder.DecoderConfig;
-import dev.sluice.tensor.Device;
+import dev.sluice.kernel.StoredMatrix;
+import dev.sluice.kernel.WeightFormat;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
-import dev.sluice.tensor.Weight;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /// Reads the parameters of one model out of its stored weights. Every number is copied once, from
 /// the mapped file into a float32 tensor. Every stored tensor is used, known to say what is known
 /// anyway, or told; else the model is refused.
-final class WeightReader {
+final class WeightReader implements ParameterReader {
   private static final String EMBEDDING = "model.embed_tokens.weight";
   private static final String HEAD = "lm_head.weight";
   private static final String FREQUENCIES = "rotary_emb.inv_freq";
@@ -42,49 +41,32 @@ final class WeightReader {
   }
 
   /// The model, which may have an output matrix of its own where its configuration says otherwise.
-  DecoderConfig decoder() {
+  @Override
+  public DecoderConfig decoder() {
     return decoder;
   }
 
-  List<String> notes() {
+  @Override
+  public List<String> notes() {
     return notes;
   }
 
-  /// All parameters in order, on that device; the caller's scope holds them.
-  Map<String, Tensor> read(Device device) {
-    Map<String, Tensor> tensors = new LinkedHashMap<>();
-    decoder
-        .parameters()
-        .forEach(
-            (name, spec) -> {
-              try (var scope = Scope.open()) {
-                tensors.put(name, scope.keep(read(Parameter.of(name, spec)).to(device)));
-              }
-            });
-    judgeTheRest();
-    return tensors;
+  @Override
+  public @Nullable StoredMatrix inPlace(Parameter parameter) {
+    Entry entry = entry(parameter);
+    var format = format(entry.type());
+    return format == null
+        ? null
+        : place(parameter).inPlace(format, entry.data(), parameter.spec().shape());
   }
 
-  /// All parameters in order, the matrices of linear maps and the embedding where they stand in the
-  /// file if they can be read there, the others as float32 on the CPU; the caller's scope holds the
-  /// latter.
-  List<Weight> readInPlace() {
-    List<Weight> weights = new ArrayList<>();
-    decoder
-        .parameters()
-        .forEach(
-            (name, spec) -> {
-              var parameter = Parameter.of(name, spec);
-              boolean isRead =
-                  spec.maps().length > 0 || name.equals(EMBEDDING) || name.equals(HEAD);
-              var matrix = isRead ? place(parameter).inPlace(entry(parameter), spec.shape()) : null;
-              weights.add(
-                  matrix == null
-                      ? new Weight(name, spec, read(parameter))
-                      : new Weight(name, spec, matrix));
-            });
-    judgeTheRest();
-    return weights;
+  private static @Nullable WeightFormat format(ElementType type) {
+    return switch (type) {
+      case FLOAT32 -> WeightFormat.F32;
+      case FLOAT16 -> WeightFormat.F16;
+      case BFLOAT16 -> WeightFormat.BF16;
+      case FLOAT64, INT64, INT32, UINT8, BOOL -> null;
+    };
   }
 
   // ---------------------------------------------------------------- before anything is made
@@ -156,11 +138,11 @@ final class WeightReader {
 
   // ---------------------------------------------------------------- parameters
 
-  /// One parameter, on the CPU.
-  Tensor read(Parameter parameter) {
+  @Override
+  public Tensor read(Parameter parameter) {
     var place = place(parameter);
     Entry entry = entry(parameter);
-    var tensor = uninitialized(parameter.spec().shape());
+    var tensor = ParameterReader.uninitialized(parameter.spec().shape());
     place.read(entry, tensor);
     requireFinite(entry, tensor);
     if (place.isWhole(tensor.elements())) {
@@ -197,13 +179,10 @@ final class WeightReader {
   }
 
   private static Tensor float32(Entry entry) {
-    var tensor = uninitialized(entry.shape().stream().mapToLong(Long::longValue).toArray());
+    var tensor =
+        ParameterReader.uninitialized(entry.shape().stream().mapToLong(Long::longValue).toArray());
     Float32Copy.copy(entry.data(), entry.type(), tensor.memory());
     return tensor;
-  }
-
-  private static Tensor uninitialized(long... shape) {
-    return Tensor.uninitialized(Tensor.zeros(ElementType.FLOAT32, 1), ElementType.FLOAT32, shape);
   }
 
   /// The file's numbers were finite; float64 has some that float32 has not.
@@ -227,8 +206,8 @@ final class WeightReader {
 
   // ---------------------------------------------------------------- what no parameter is
 
-  /// Refuses or tells what is left once all parameters are read.
-  void judgeTheRest() {
+  @Override
+  public void judgeTheRest() {
     List<String> unknown = new ArrayList<>();
     List<String> frequencies = new ArrayList<>();
     for (String name : stored.left()) {

@@ -4,7 +4,10 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.checkpoint.Conversion;
 import dev.sluice.checkpoint.GatePacking;
+import dev.sluice.checkpoint.GgufConversion;
 import dev.sluice.checkpoint.ModelConfig;
+import dev.sluice.gguf.GgufFile;
+import dev.sluice.kernel.WeightFormat;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Cell;
 import dev.sluice.report.Numbers;
@@ -15,6 +18,7 @@ import dev.sluice.report.TextTable;
 import dev.sluice.tensor.ElementType;
 import java.io.IOException;
 import java.math.BigDecimal;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
@@ -35,7 +39,8 @@ import picocli.CommandLine.Parameters;
     customSynopsis = "sluice convert SOURCE TARGET [OPTIONS]",
     description = {
       "Writes a model directory anew: with its gates packed elsewhere, in another number type, in"
-          + " files of another size.",
+          + " files of another size; or as a GGUF file, which llama.cpp reads; or a GGUF file as a"
+          + " model directory.",
       "",
       "Every weight is read back and compared bit for bit, and both models compute logits. TARGET"
           + " appears when all of that is done, or not at all. The tokenizer's files are copied."
@@ -47,7 +52,9 @@ import picocli.CommandLine.Parameters;
       "Examples:",
       "  ./sluice convert runs/NAME model-bf16 --dtype bfloat16",
       "  ./sluice convert path/to/paper-model per-head --packing query_head",
-      "  ./sluice convert path/to/qwen3 megatron --packing megatron_qkv --shard-size 2GB"
+      "  ./sluice convert path/to/qwen3 megatron --packing megatron_qkv --shard-size 2GB",
+      "  ./sluice convert runs/NAME model.gguf --weights q8_0",
+      "  ./sluice convert model.gguf path/to/directory"
     })
 final class ConvertCommand implements Callable<Integer> {
   private static final long QUIET_NANOS = 2_000_000_000L;
@@ -56,18 +63,22 @@ final class ConvertCommand implements Callable<Integer> {
   private static final Pattern SIZE =
       Pattern.compile("(\\d{1,6}(?:\\.\\d{1,9})?)\\s*([KMGT])(I?)B", Pattern.CASE_INSENSITIVE);
 
+  private static final String USUAL_SHARD = Conversion.USUAL_SHARD / 1_000_000_000 + "GB";
+
   @Parameters(
       index = "0",
       paramLabel = "SOURCE",
       description =
-          "A directory with config.json and weights, or a run directory, which stands for its"
-              + " newest checkpoint. It stays as it is.")
+          "A directory with config.json and weights, a run directory, which stands for its newest"
+              + " checkpoint, or a .gguf file. It stays as it is.")
   private @Nullable Path source;
 
   @Parameters(
       index = "1",
       paramLabel = "TARGET",
-      description = "A directory that is not there yet, or is empty.")
+      description =
+          "A directory that is not there yet, or is empty; or a file that is not there yet, whose"
+              + " name ends with .gguf.")
   private @Nullable Path target;
 
   @Option(
@@ -86,11 +97,19 @@ final class ConvertCommand implements Callable<Integer> {
   private @Nullable String type;
 
   @Option(
+      names = "--weights",
+      paramLabel = "FORMAT",
+      description =
+          "What the matrices of a .gguf file are: f32, f16, bf16, q8_0, q4_0, q4_k or q6_k; the"
+              + " matrix that gives logits has six bits where others have four. Default: bf16.")
+  private @Nullable String weights;
+
+  @Option(
       names = "--shard-size",
       paramLabel = "SIZE",
       description =
           "How much one file may hold, such as 500MB, 2GB or 2GiB. Default: ${DEFAULT-VALUE}.")
-  private String shardSize = Conversion.USUAL_SHARD / 1_000_000_000 + "GB";
+  private String shardSize = USUAL_SHARD;
 
   @Option(
       names = "--without-logits",
@@ -112,6 +131,27 @@ final class ConvertCommand implements Callable<Integer> {
     Path named = Objects.requireNonNull(source);
     Path place = Objects.requireNonNull(target);
     Path checkpoint = ModelSource.at(named).checkpoint();
+    boolean toGguf = String.valueOf(place.getFileName()).endsWith(GgufFile.SUFFIX);
+    boolean fromGguf = !Files.isDirectory(checkpoint);
+    if (toGguf || fromGguf) {
+      requireNone("--packing", packing, "the packing is that of the file");
+      requireNone(
+          "--dtype", type, toGguf ? "choose --weights" : "convert the directory that comes of it");
+      requireNone(
+          "--shard-size",
+          shardSize.equals(USUAL_SHARD) ? null : shardSize,
+          "the model is written as one file");
+    }
+    if (toGguf) {
+      return toGguf(checkpoint, place);
+    }
+    requireNone("--weights", weights, "name a target that ends with .gguf, or use --dtype");
+    if (fromGguf) {
+      requireMemory(checkpoint);
+      GgufConversion.toDirectory(checkpoint, place).forEach(Console::note);
+      Console.print("Written: " + place);
+      return 0;
+    }
     Conversion.requirePlace(named, place);
     if (!withoutLogits) {
       requireMemory(checkpoint);
@@ -128,6 +168,68 @@ final class ConvertCommand implements Callable<Integer> {
     Console.print(TextTable.of(table(result)).toString());
     Console.print("Written: " + place);
     return 0;
+  }
+
+  private static void requireNone(String option, @Nullable String given, String wayOut) {
+    if (given != null) {
+      throw new InvalidInputException(
+          "%s %s has no effect here; leave it out: %s"
+              .formatted(option, Printable.brief(given, 60), wayOut));
+    }
+  }
+
+  private int toGguf(Path checkpoint, Path place) throws IOException {
+    var format = weights == null ? WeightFormat.BF16 : WeightFormat.named(weights);
+    if (format == null || !format.isMade()) {
+      throw new InvalidInputException(
+          "unknown --weights '%s'; use f32, f16, bf16, q8_0, q4_0, q4_k or q6_k"
+              .formatted(Printable.brief(Objects.requireNonNull(weights), 60)));
+    }
+    GgufConversion.requirePlace(place);
+    if (!withoutLogits) {
+      requireMemory(checkpoint);
+    }
+    Interruption.watch("Stopping; what was written is removed first.");
+    GgufConversion.Result result;
+    try {
+      result =
+          GgufConversion.toFile(checkpoint, place, format, !withoutLogits, new Reporting());
+    } catch (CancellationException _) {
+      Console.note("Stopped; there is no " + place + ".");
+      return 130;
+    }
+    result.notes().forEach(Console::note);
+    Console.print(TextTable.of(table(result)).toString());
+    Console.print("Written: " + place);
+    return 0;
+  }
+
+  private static Table table(GgufConversion.Result result) {
+    var table =
+        Table.titled(
+                "What was written: architecture %s, %s"
+                    .formatted(result.architecture(), Numbers.bytes(result.bytes())))
+            .columns("format", "tensors", "largest relative error");
+    for (var format : result.tensors().entrySet()) {
+      table =
+          table.row(
+              Cell.of(format.getKey().word()),
+              count(format.getValue()),
+              Cell.of(
+                  Numbers.significant(
+                      Objects.requireNonNull(result.errors().get(format.getKey())), 3)));
+    }
+    table =
+        table.footnote(
+            "Every weight was read back. The error is the root of the mean squared error of the"
+                + " worst tensor, as a share of the root of its mean square.");
+    Double difference = result.difference();
+    Double size = result.size();
+    return difference == null || size == null
+        ? table.footnote("Logits were not compared.")
+        : table.footnote(
+            "Logits differ by %s at most, where the root of their mean square is %s."
+                .formatted(Numbers.significant(difference, 3), Numbers.significant(size, 3)));
   }
 
   private static void requireMemory(Path checkpoint) {

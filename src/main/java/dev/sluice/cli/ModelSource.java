@@ -3,15 +3,18 @@ package dev.sluice.cli;
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.checkpoint.CheckpointDirectory;
+import dev.sluice.checkpoint.GgufModel;
 import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.files.JsonFile;
 import dev.sluice.files.RegularFile;
 import dev.sluice.files.Sha256;
 import dev.sluice.files.Trees;
+import dev.sluice.gguf.GgufFile;
 import dev.sluice.operations.Precision;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.tensor.Device;
+import dev.sluice.tokenizer.GgufTokenizer;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import dev.sluice.training.BatchSettings;
@@ -19,6 +22,7 @@ import dev.sluice.training.RunConfig;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.security.MessageDigest;
 import java.util.HashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -29,9 +33,9 @@ import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 
 /// A model as a user names it: the directory of a checkpoint, or of a run, which stands for its
-/// newest complete checkpoint.
+/// newest complete checkpoint, or a GGUF file, or a directory that holds one.
 ///
-/// @param checkpoint holds `config.json` and the weights
+/// @param checkpoint holds `config.json` and the weights, or is a GGUF file
 /// @param run the run that the checkpoint belongs to, or null
 record ModelSource(Path checkpoint, @Nullable Path run) {
   private static final String CHECKPOINTS = "checkpoints";
@@ -39,12 +43,17 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
 
   /// Finds the checkpoint.
   static ModelSource at(Path named) {
+    Path gguf = Files.isRegularFile(named.resolve(RunConfig.FILE)) ? null : GgufModel.at(named);
+    if (gguf != null) {
+      return new ModelSource(gguf, null);
+    }
     if (!Files.isDirectory(named)) {
       throw new InvalidInputException(
           named
               + (Files.exists(named) ? " is not a directory" : " does not exist")
-              + "; name a run directory or a checkpoint directory that holds "
-              + ModelConfig.FILE);
+              + "; name a run directory, a checkpoint directory that holds "
+              + ModelConfig.FILE
+              + ", or a .gguf file");
     }
     if (Files.isRegularFile(named.resolve(ModelConfig.FILE))) {
       return new ModelSource(named, runOf(named));
@@ -59,8 +68,12 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
                           .formatted(named, named)));
     }
     throw new InvalidInputException(
-        "%s holds neither %s (a checkpoint) nor %s (a run); name a directory that does"
+        "%s holds neither %s (a checkpoint) nor %s (a run) nor a .gguf file; name a directory that does"
             .formatted(named, ModelConfig.FILE, RunConfig.FILE));
+  }
+
+  private boolean isGguf() {
+    return !Files.isDirectory(checkpoint);
   }
 
   private static @Nullable Path runOf(Path checkpoint) {
@@ -77,7 +90,8 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
   /// The name of the run or checkpoint, for titles and file names.
   String name() {
     Path named = run == null ? checkpoint : run;
-    return String.valueOf(named.toAbsolutePath().normalize().getFileName());
+    String name = String.valueOf(named.toAbsolutePath().normalize().getFileName());
+    return isGguf() ? name.substring(0, name.length() - GgufFile.SUFFIX.length()) : name;
   }
 
   /// Reads the model for measuring and generating.
@@ -100,6 +114,16 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
   }
 
   private Tokenizer own(int vocabulary, @Nullable String eosToken) {
+    if (isGguf()) {
+      Path beside = checkpoint.resolveSibling(TOKENIZER);
+      if (Files.exists(beside)) {
+        Console.note(
+            "%s is used, and not the tokenizer within %s."
+                .formatted(beside, checkpoint.getFileName()));
+        return Tokenizers.load(beside.toString(), eosToken);
+      }
+      return Tokenizers.load(checkpoint.toString(), eosToken);
+    }
     if (Files.isRegularFile(checkpoint.resolve(TOKENIZER))) {
       return Tokenizers.load(checkpoint.toString(), eosToken);
     }
@@ -122,6 +146,13 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
   /// neither says which.
   Set<Integer> stopIds(Tokenizer tokenizer) {
     int vocabulary = ModelConfig.read(checkpoint).decoder().vocabSize();
+    if (isGguf()) {
+      try (var file = GgufFile.open(checkpoint)) {
+        Set<Integer> ids = GgufTokenizer.endings(file);
+        ids.removeIf(id -> id >= vocabulary);
+        return ids.isEmpty() && tokenizer.knowsEndOfText() ? Set.of(tokenizer.endOfText()) : ids;
+      }
+    }
     for (String name : new String[] {"generation_config.json", ModelConfig.FILE}) {
       Set<Integer> ids = endings(checkpoint.resolve(name), vocabulary);
       if (!ids.isEmpty()) {
@@ -183,6 +214,14 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
   /// and times of the files.
   String weightsFingerprint() throws IOException {
     var digest = Sha256.digest();
+    if (isGguf()) {
+      try (var file = GgufFile.open(checkpoint)) {
+        for (Path part : file.files()) {
+          update(digest, part);
+        }
+      }
+      return Sha256.hex(digest);
+    }
     Path sums = checkpoint.resolve(CheckpointDirectory.CHECKSUMS);
     if (Files.isRegularFile(sums)) {
       Sha256.update(digest, sums);
@@ -194,12 +233,20 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
         Sha256.update(digest, file);
       } else if (name.endsWith(".safetensors")) {
         RegularFile.require(file, "fetch the checkpoint again");
-        Sha256.update(
-            digest,
-            name + " " + Files.size(file) + " " + Files.getLastModifiedTime(file).toMillis());
+        update(digest, file);
       }
     }
     return Sha256.hex(digest);
+  }
+
+  private static void update(MessageDigest digest, Path file) throws IOException {
+    Sha256.update(
+        digest,
+        "%s %d %d"
+            .formatted(
+                file.getFileName(),
+                Files.size(file),
+                Files.getLastModifiedTime(file).toMillis()));
   }
 
   /// The fingerprint of the text that the checkpoint was trained on, or null where it does not say.

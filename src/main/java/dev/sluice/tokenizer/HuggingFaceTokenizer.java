@@ -104,6 +104,18 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
     }
   }
 
+  /// Loads a file that was checked.
+  static HuggingFaceTokenizer load(TokenizerFile file, Function<TokenizerFile, EndToken> ending) {
+    var end = ending.apply(file);
+    var process = LibraryProcess.start(LibraryProcess.Limits.USUAL);
+    try {
+      return load(file, end, LibraryProcess.Limits.USUAL, process);
+    } catch (RuntimeException | Error e) {
+      process.close();
+      throw e;
+    }
+  }
+
   /// Loads a file into a process that runs.
   static HuggingFaceTokenizer load(
       TokenizerFile file, EndToken end, LibraryProcess.Limits limits, LibraryProcess process) {

@@ -32,13 +32,15 @@ import tools.jackson.databind.node.ObjectNode;
 /// @param added the tokens that stand beside the vocabulary: what a text spells out as a whole
 /// @param special those of them that have no text
 /// @param vocabularySize one more than the highest id
+/// @param config what stands for `tokenizer_config.json` where it is no file of a folder; else null
 record TokenizerFile(
     Path path,
     byte[] bytes,
     Map<String, Integer> idOfToken,
     Set<String> added,
     Set<String> special,
-    int vocabularySize) {
+    int vocabularySize,
+    @Nullable ObjectNode config) {
   static final String WAY_OUT = "fetch the model's tokenizer.json again, or use another";
 
   private static final long LARGEST = 256L << 20;
@@ -56,6 +58,11 @@ record TokenizerFile(
 
   /// Checks the content of a file.
   static TokenizerFile of(Path path, byte[] bytes) {
+    return of(path, bytes, null);
+  }
+
+  /// Checks the content that was made of another file.
+  static TokenizerFile of(Path path, byte[] bytes, @Nullable ObjectNode config) {
     var reading = new Reading(path);
     try (var parser = JSON.createParser(bytes)) {
       reading.root(parser);
@@ -65,7 +72,7 @@ record TokenizerFile(
       throw JsonFile.notJson(
           path.toString(), new String(bytes, StandardCharsets.UTF_8), e, WAY_OUT);
     }
-    return reading.checked(bytes);
+    return reading.checked(bytes, config);
   }
 
   /// The token with an id, or null.
@@ -79,6 +86,9 @@ record TokenizerFile(
 
   /// The object in a file that stands beside this one; empty where there is no such file.
   ObjectNode beside(String name) {
+    if (config != null) {
+      return name.equals(EndToken.BY_TEXT.getFirst()) ? config : JSON.createObjectNode();
+    }
     Path file = path.resolveSibling(name);
     return Files.exists(file)
         ? JsonFile.object(file, JsonFile.SMALL, "mend or remove it")
@@ -219,7 +229,7 @@ record TokenizerFile(
       }
     }
 
-    TokenizerFile checked(byte[] bytes) {
+    TokenizerFile checked(byte[] bytes, @Nullable ObjectNode config) {
       if (!hasModel || !hasVocabulary) {
         throw unusable(
             hasModel ? "its model has no vocab" : "it has no model (a tokenizer.json has)");
@@ -229,7 +239,13 @@ record TokenizerFile(
         throw unusable("it lists no tokens");
       }
       return new TokenizerFile(
-          path, bytes, idOfToken, Set.copyOf(added.keySet()), special(), vocabularySize(idOfToken));
+          path,
+          bytes,
+          idOfToken,
+          Set.copyOf(added.keySet()),
+          special(),
+          vocabularySize(idOfToken),
+          config);
     }
 
     private Set<String> special() {

@@ -12,6 +12,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
 import tools.jackson.databind.node.ObjectNode;
@@ -75,12 +76,23 @@ record TokenizerFolder(Map<String, byte[]> files) {
         config.set(key, before.get(key));
       }
     }
-    Path template = file.path().resolveSibling(TEMPLATE);
-    if (Files.exists(template)) { // it counts before the one in the configuration
-      byte[] text = RegularFile.read(template, JsonFile.SMALL, "mend or remove it");
-      config.put("chat_template", new String(text, StandardCharsets.UTF_8));
+    String template = chatTemplate(file);
+    if (template != null) {
+      config.put("chat_template", template);
     }
     return of(file.bytes(), config, end);
+  }
+
+  /// The chat template, or null: that of a file of its own counts before the one in the
+  /// configuration.
+  static @Nullable String chatTemplate(TokenizerFile file) {
+    Path template = file.path().resolveSibling(TEMPLATE);
+    if (file.config() == null && Files.exists(template)) {
+      byte[] text = RegularFile.read(template, JsonFile.SMALL, "mend or remove it");
+      return new String(text, StandardCharsets.UTF_8);
+    }
+    JsonNode given = file.beside(CONFIG).path("chat_template");
+    return given.isString() ? given.stringValue() : null;
   }
 
   /// The files for bytes.

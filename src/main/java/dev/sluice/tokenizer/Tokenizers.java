@@ -1,6 +1,7 @@
 package dev.sluice.tokenizer;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.gguf.GgufFile;
 import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
@@ -13,7 +14,8 @@ public final class Tokenizers {
 
   private Tokenizers() {}
 
-  /// `bytes`, the path of a `tokenizer.json`, or a folder that has one, such as a checkpoint.
+  /// `bytes`, the path of a `tokenizer.json`, a folder that has one, such as a checkpoint, or a GGUF
+  /// file, whose metadata hold one.
   public static Tokenizer load(String spec) {
     return load(spec, null);
   }
@@ -55,6 +57,9 @@ public final class Tokenizers {
     }
     if (spec.isBlank() || !Files.isRegularFile(path)) {
       throw notFound(spec);
+    }
+    if (path.toString().endsWith(GgufFile.SUFFIX)) {
+      return HuggingFaceTokenizer.load(GgufTokenizer.read(path), ending);
     }
     byte[] file = TokenizerFile.bytes(path);
     return ByteTokenizer.is(file)

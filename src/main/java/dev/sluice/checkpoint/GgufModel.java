@@ -1,0 +1,97 @@
+package dev.sluice.checkpoint;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.files.Trees;
+import dev.sluice.gguf.GgufFile;
+import java.nio.file.Files;
+import java.nio.file.LinkOption;
+import java.nio.file.Path;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/// A model as a GGUF file: its metadata as the configuration of its family, and its tensors as the
+/// family's parameters.
+public final class GgufModel implements AutoCloseable {
+  /// What the names of files begin with that hold the eyes and ears of a model.
+  private static final String SENSES = "mmproj";
+
+  private final GgufFile file;
+  private final GgufArchitecture architecture;
+  private final ModelConfig config;
+
+  private GgufModel(GgufFile file) {
+    this.file = file;
+    this.architecture = GgufConfig.architecture(file);
+    this.config = GgufConfig.read(file);
+  }
+
+  /// The GGUF file that a path names: itself, or the only model in a directory without a
+  /// `config.json`; null where it names none.
+  ///
+  /// @throws InvalidInputException if a directory holds several models
+  public static @Nullable Path at(Path named) {
+    if (!Files.isDirectory(named)) {
+      return isGguf(named) && Files.exists(named, LinkOption.NOFOLLOW_LINKS) ? named : null;
+    }
+    if (Files.exists(named.resolve(ModelConfig.FILE), LinkOption.NOFOLLOW_LINKS)) {
+      return null;
+    }
+    List<Path> models =
+        Trees.children(named).stream()
+            .filter(
+                file ->
+                    isGguf(file)
+                        && Files.isRegularFile(file)
+                        && !String.valueOf(file.getFileName()).startsWith(SENSES)
+                        && !GgufFile.isLaterPart(file))
+            .sorted()
+            .toList();
+    if (models.size() > 1) {
+      throw new InvalidInputException(
+          "%s holds %d models, %s; name one of them"
+              .formatted(
+                  named,
+                  models.size(),
+                  Listing.of(
+                      models.stream().map(file -> String.valueOf(file.getFileName())).toList())));
+    }
+    return models.isEmpty() ? null : models.getFirst();
+  }
+
+  private static boolean isGguf(Path file) {
+    return String.valueOf(file.getFileName()).endsWith(GgufFile.SUFFIX);
+  }
+
+  /// Opens a file; the model's numbers stay where they lie.
+  @SuppressWarnings("MustBeClosedChecker") // close() closes it
+  static GgufModel open(Path file) {
+    var opened = GgufFile.open(file);
+    try {
+      return new GgufModel(opened);
+    } catch (RuntimeException | Error e) {
+      opened.close();
+      throw e;
+    }
+  }
+
+  ModelConfig config() {
+    return config;
+  }
+
+  List<String> notes() {
+    return file.notes();
+  }
+
+  GgufFile file() {
+    return file;
+  }
+
+  GgufWeights reader() {
+    return new GgufWeights(file, architecture, config);
+  }
+
+  @Override
+  public void close() {
+    file.close();
+  }
+}

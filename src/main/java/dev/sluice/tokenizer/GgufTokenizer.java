@@ -1,0 +1,447 @@
+package dev.sluice.tokenizer;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
+import dev.sluice.files.JsonFile;
+import dev.sluice.gguf.GgufFile;
+import dev.sluice.gguf.GgufMetadata;
+import dev.sluice.gguf.GgufWriter;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Set;
+import org.jspecify.annotations.Nullable;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.node.ObjectNode;
+
+/// A tokenizer between the metadata of a GGUF file and `tokenizer.json`, both ways: a byte-level BPE
+/// whose way of cutting texts is one of those that are known here. Ids are the same in both.
+public final class GgufTokenizer {
+  private static final String START = "tokenizer.ggml.";
+  private static final String MODEL = START + "model";
+  private static final String PRE = START + "pre";
+  private static final String TOKENS = START + "tokens";
+  private static final String TYPES = START + "token_type";
+  private static final String MERGES = START + "merges";
+  private static final String TEMPLATE = "tokenizer.chat_template";
+  private static final String ADD_BOS = START + "add_bos_token";
+  private static final String BYTE_LEVEL = "gpt2";
+  private static final String CONFIG = EndToken.BY_TEXT.getFirst();
+
+  // The kinds of tokens, of llama.cpp's `llama_token_type`.
+  private static final int NORMAL = 1;
+  private static final int CONTROL = 3;
+  private static final int USER_DEFINED = 4;
+  private static final int UNUSED = 5;
+
+  private static final JsonMapper JSON = JsonFile.mapper().build();
+
+  /// How a text is cut before merges are looked for.
+  ///
+  /// @param words that `tokenizer.ggml.pre` has for it, the first of which is written
+  /// @param pattern as `tokenizer.json` has it
+  /// @param composes whether the text is brought to the form NFC first
+  /// @param takesWhole whether a piece that is a token is never cut
+  private record Pre(List<String> words, String pattern, boolean composes, boolean takesWhole) {}
+
+  private static final String CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
+
+  private static final String SPACES = "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+  private static final List<Pre> KNOWN =
+      List.of(
+          new Pre(
+              List.of("qwen2"),
+              CONTRACTIONS
+                  + "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+                  + SPACES,
+              true,
+              false),
+          new Pre(
+              List.of("qwen35"),
+              CONTRACTIONS
+                  + "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|"
+                  + SPACES,
+              true,
+              false),
+          new Pre(
+              List.of("gpt-4o"),
+              "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
+                  + CONTRACTIONS
+                  + "?|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*"
+                  + CONTRACTIONS
+                  + "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|"
+                  + SPACES,
+              false,
+              true),
+          new Pre(
+              List.of("llama-bpe", "llama3", "llama-v3"),
+              CONTRACTIONS
+                  + "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+                  + SPACES,
+              false,
+              true));
+
+  private GgufTokenizer() {}
+
+  // ---------------------------------------------------------------- reading
+
+  /// The tokenizer of a GGUF file.
+  static TokenizerFile read(Path path) {
+    try (var file = GgufFile.open(path)) {
+      return new Reading(path, file.metadata()).read();
+    }
+  }
+
+  /// The chat template of a GGUF file, or null where it has none.
+  public static @Nullable String chatTemplate(GgufFile file) {
+    return file.metadata().text(TEMPLATE);
+  }
+
+  /// The tokens that end a turn or a text, by their ids, as a GGUF file says.
+  public static Set<Integer> endings(GgufFile file) {
+    Set<Integer> ids = new LinkedHashSet<>();
+    for (String role : List.of("eos", "eot", "eom")) {
+      Long id = file.metadata().whole(START + role + "_token_id");
+      if (id != null && id <= Integer.MAX_VALUE) {
+        ids.add(id.intValue());
+      }
+    }
+    return ids;
+  }
+
+  private record Reading(Path path, GgufMetadata metadata) {
+    private InvalidInputException unusable(String why) {
+      return new InvalidInputException(
+          "%s holds no tokenizer that Sluice reads: %s; pass the model's tokenizer.json with --tokenizer"
+              .formatted(path, why));
+    }
+
+    TokenizerFile read() {
+      String model = metadata.text(MODEL);
+      if (!BYTE_LEVEL.equals(model)) {
+        throw unusable(
+            model == null
+                ? "it has no metadata key " + MODEL
+                : "%s is %s, and only %s is known"
+                    .formatted(MODEL, TokenizerFile.quoted(model), BYTE_LEVEL));
+      }
+      var pre = pre();
+      List<String> tokens = metadata.texts(TOKENS);
+      List<String> merges = metadata.texts(MERGES);
+      if (tokens == null || merges == null) {
+        throw unusable("it has no metadata key " + (tokens == null ? TOKENS : MERGES));
+      }
+      long[] types = metadata.wholes(TYPES);
+      if (types != null && types.length != tokens.size()) {
+        throw unusable(
+            "%s has %d values for %d tokens".formatted(TYPES, types.length, tokens.size()));
+      }
+      ObjectNode json = JSON.createObjectNode();
+      json.put("version", "1.0");
+      addedTokens(json, tokens, types);
+      if (pre.composes) {
+        json.putObject("normalizer").put("type", "NFC");
+      } else {
+        json.putNull("normalizer");
+      }
+      var parts =
+          json.putObject("pre_tokenizer").put("type", "Sequence").putArray("pretokenizers");
+      var split = parts.addObject().put("type", "Split");
+      split.putObject("pattern").put("Regex", pre.pattern);
+      split.put("behavior", "Isolated").put("invert", false);
+      byteLevel(parts.addObject());
+      postProcessor(json, tokens);
+      byteLevel(json.putObject("decoder"));
+      model(json.putObject("model"), tokens, types, merges, pre);
+      byte[] bytes = json.toString().getBytes(StandardCharsets.UTF_8);
+      return TokenizerFile.of(path, bytes, config(tokens));
+    }
+
+    private Pre pre() {
+      String word = metadata.text(PRE);
+      for (var pre : KNOWN) {
+        if (word != null && pre.words.contains(word)) {
+          return pre;
+        }
+      }
+      throw unusable(
+          "%s is %s, and how it cuts texts is not known here; known are %s"
+              .formatted(
+                  PRE,
+                  word == null ? "missing" : TokenizerFile.quoted(word),
+                  String.join(", ", KNOWN.stream().flatMap(pre -> pre.words.stream()).toList())));
+    }
+
+    private static void byteLevel(ObjectNode node) {
+      node.put("type", "ByteLevel")
+          .put("add_prefix_space", false)
+          .put("trim_offsets", false)
+          .put("use_regex", false);
+    }
+
+    private void addedTokens(ObjectNode json, List<String> tokens, long @Nullable [] types) {
+      var added = json.putArray("added_tokens");
+      for (int id = 0; types != null && id < tokens.size(); id++) {
+        if (types[id] == CONTROL || types[id] == USER_DEFINED) {
+          added
+              .addObject()
+              .put("id", id)
+              .put("content", tokens.get(id))
+              .put("single_word", false)
+              .put("lstrip", false)
+              .put("rstrip", false)
+              .put("normalized", false)
+              .put("special", types[id] == CONTROL);
+        }
+      }
+    }
+
+    /// A text that is framed begins with a token where the file says so.
+    private void postProcessor(ObjectNode json, List<String> tokens) {
+      Boolean begins = metadata.flag(ADD_BOS);
+      String begin = Boolean.TRUE.equals(begins) ? role("bos", tokens) : null;
+      if (begin == null) {
+        byteLevel(json.putObject("post_processor"));
+        return;
+      }
+      var template = json.putObject("post_processor").put("type", "TemplateProcessing");
+      var single = template.putArray("single");
+      special(single.addObject(), begin);
+      sequence(single.addObject(), "A");
+      var pair = template.putArray("pair");
+      special(pair.addObject(), begin);
+      sequence(pair.addObject(), "A");
+      sequence(pair.addObject(), "B");
+      var tokensOf = template.putObject("special_tokens").putObject(begin);
+      tokensOf.put("id", begin).putArray("ids").add(tokens.indexOf(begin));
+      tokensOf.putArray("tokens").add(begin);
+    }
+
+    private static void special(ObjectNode node, String token) {
+      node.putObject("SpecialToken").put("id", token).put("type_id", 0);
+    }
+
+    private static void sequence(ObjectNode node, String id) {
+      node.putObject("Sequence").put("id", id).put("type_id", 0);
+    }
+
+    private void model(
+        ObjectNode node,
+        List<String> tokens,
+        long @Nullable [] types,
+        List<String> merges,
+        Pre pre) {
+      node.put("type", "BPE");
+      for (String key :
+          List.of("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")) {
+        node.putNull(key);
+      }
+      node.put("fuse_unk", false).put("byte_fallback", false);
+      node.put("ignore_merges", pre.takesWhole);
+      int used = tokens.size();
+      while (types != null && used > 0 && types[used - 1] == UNUSED) {
+        used--; // what only fills the model's rows
+      }
+      var vocabulary = node.putObject("vocab");
+      for (int id = 0; id < used; id++) {
+        if (vocabulary.has(tokens.get(id))) {
+          throw unusable(
+              "the tokens %d and %d are both %s"
+                  .formatted(
+                      vocabulary.get(tokens.get(id)).asInt(),
+                      id,
+                      TokenizerFile.quoted(tokens.get(id))));
+        }
+        vocabulary.put(tokens.get(id), id);
+      }
+      var pairs = node.putArray("merges");
+      for (String merge : merges) {
+        int space = merge.indexOf(' ', 1);
+        if (space < 0 || space == merge.length() - 1) {
+          throw unusable("the merge %s is no two tokens".formatted(TokenizerFile.quoted(merge)));
+        }
+        pairs.addArray().add(merge.substring(0, space)).add(merge.substring(space + 1));
+      }
+    }
+
+    /// What `tokenizer_config.json` would say.
+    private ObjectNode config(List<String> tokens) {
+      ObjectNode config = JSON.createObjectNode();
+      boolean neverBegins = Boolean.FALSE.equals(metadata.flag(ADD_BOS));
+      for (String role : List.of("eos", "bos", "padding", "unknown")) {
+        String token = role(role, tokens);
+        if (token != null && !(role.equals("bos") && neverBegins)) {
+          config.put(
+              switch (role) {
+                case "padding" -> "pad_token";
+                case "unknown" -> "unk_token";
+                default -> role + "_token";
+              },
+              token);
+        }
+      }
+      String template = metadata.text(TEMPLATE);
+      if (template != null) {
+        config.put("chat_template", template);
+      }
+      return config;
+    }
+
+    private @Nullable String role(String role, List<String> tokens) {
+      Long id = metadata.whole(START + role + "_token_id");
+      if (id == null) {
+        return null;
+      }
+      if (id < 0 || id >= tokens.size()) {
+        throw unusable(
+            "%s%s_token_id is %d and it has %d tokens".formatted(START, role, id, tokens.size()));
+      }
+      return tokens.get(id.intValue());
+    }
+  }
+
+  // ---------------------------------------------------------------- writing
+
+  /// Says in a file's metadata what the tokenizer of a folder is.
+  ///
+  /// @param folder that may hold a `tokenizer.json`
+  /// @param rows of the model's embedding: ids without a token are filled
+  /// @return what is to be told, in sentences
+  public static List<String> write(Path folder, int rows, GgufWriter to) {
+    Path path = folder.resolve(TokenizerFolder.TOKENIZER);
+    if (!Files.exists(path)) {
+      to.text(MODEL, "none");
+      return List.of(
+          "%s holds no %s, so the file holds no tokenizer; it takes and gives ids"
+              .formatted(folder, TokenizerFolder.TOKENIZER));
+    }
+    byte[] bytes = TokenizerFile.bytes(path);
+    if (ByteTokenizer.is(bytes)) {
+      to.text(MODEL, "none");
+      return List.of(
+          "the model's tokens are bytes, for which GGUF has no tokenizer; the file takes and gives ids");
+    }
+    return write(TokenizerFile.of(path, bytes), rows, to);
+  }
+
+  private static List<String> write(TokenizerFile file, int rows, GgufWriter to) {
+    JsonNode json = JsonFile.read(file.path(), file.bytes(), TokenizerFile.WAY_OUT);
+    var pre = pre(file, json);
+    if (file.vocabularySize() > rows) {
+      throw unknown(file, "it has %d ids and the model %d".formatted(file.vocabularySize(), rows));
+    }
+    String[] tokens = new String[rows];
+    int[] types = new int[rows];
+    Arrays.fill(types, UNUSED);
+    file.idOfToken()
+        .forEach(
+            (token, id) -> {
+              tokens[id] = token;
+              types[id] =
+                  file.special().contains(token)
+                      ? CONTROL
+                      : file.added().contains(token) ? USER_DEFINED : NORMAL;
+            });
+    for (int id = 0; id < rows; id++) {
+      tokens[id] = tokens[id] == null ? "[PAD" + id + "]" : tokens[id];
+    }
+    to.text(MODEL, BYTE_LEVEL).text(PRE, pre.words.getFirst());
+    to.texts(TOKENS, List.of(tokens)).wholes(TYPES, types).texts(MERGES, merges(file, json));
+    roles(file, json, pre.words.contains("llama-bpe"), to);
+    return List.of();
+  }
+
+  private static InvalidInputException unknown(TokenizerFile file, String why) {
+    return new InvalidInputException(
+        "%s cannot be written as GGUF: %s; take the file away to write the model without a tokenizer"
+            .formatted(file.path(), why));
+  }
+
+  /// The way of cutting texts that is the file's, to the letter.
+  private static Pre pre(TokenizerFile file, JsonNode json) {
+    JsonNode model = json.path("model");
+    if (!model.path("type").asString("BPE").equals("BPE")
+        || model.path("byte_fallback").asBoolean(false)) {
+      throw unknown(file, "it is no byte-level BPE");
+    }
+    Set<String> patterns = new LinkedHashSet<>();
+    boolean isByteLevel = false;
+    JsonNode cutting = json.path("pre_tokenizer");
+    for (JsonNode part : cutting.has("pretokenizers") ? cutting.path("pretokenizers") : List.of(cutting)) {
+      isByteLevel |= part.path("type").asString("").equals("ByteLevel");
+      if (part.path("type").asString("").equals("Split")) {
+        patterns.add(part.path("pattern").path("Regex").asString(""));
+      }
+    }
+    boolean composes = json.path("normalizer").path("type").asString("").equals("NFC");
+    for (var pre : KNOWN) {
+      if (isByteLevel
+          && patterns.equals(Set.of(pre.pattern))
+          && pre.composes == composes
+          && pre.takesWhole == model.path("ignore_merges").asBoolean(false)) {
+        return pre;
+      }
+    }
+    throw unknown(
+        file,
+        "how it cuts texts, %s, is none of those that have a name here: %s"
+            .formatted(
+                Printable.brief(patterns, 100),
+                String.join(", ", KNOWN.stream().map(pre -> pre.words.getFirst()).toList())));
+  }
+
+  private static List<String> merges(TokenizerFile file, JsonNode json) {
+    List<String> merges = new ArrayList<>();
+    for (JsonNode merge : json.path("model").path("merges")) {
+      String pair =
+          merge.isArray()
+              ? merge.path(0).asString("") + " " + merge.path(1).asString("")
+              : merge.asString("");
+      if (pair.indexOf(' ', 1) < 0) {
+        throw unknown(file, "the merge %s is no two tokens".formatted(TokenizerFile.quoted(pair)));
+      }
+      merges.add(pair);
+    }
+    return merges;
+  }
+
+  /// The tokens with a part to play, and the chat template.
+  private static void roles(
+      TokenizerFile file, JsonNode json, boolean isLlama, GgufWriter to) {
+    Map<String, String> roles = new HashMap<>();
+    roles.put("bos_token", "bos");
+    roles.put("pad_token", "padding");
+    roles.put("unk_token", "unknown");
+    ObjectNode config = file.beside(CONFIG);
+    var end = EndToken.of(file, null);
+    if (end.isKnown()) {
+      to.whole(START + "eos_token_id", end.id());
+    }
+    for (String key : List.of("bos_token", "pad_token", "unk_token")) {
+      String token = TokenizerFile.content(config.path(key));
+      Integer id = token == null ? null : file.idOfToken().get(token);
+      if (id != null) {
+        to.whole(START + Objects.requireNonNull(roles.get(key)) + "_token_id", id);
+      }
+    }
+    boolean frames =
+        json.path("post_processor").path("type").asString("").equals("TemplateProcessing");
+    boolean begins = TokenizerFile.content(config.path("bos_token")) != null;
+    if (frames || !begins || isLlama) {
+      to.flag(ADD_BOS, frames); // where it is false, no token begins a text
+    }
+    String template = TokenizerFolder.chatTemplate(file);
+    if (template != null) {
+      to.text(TEMPLATE, template);
+    }
+  }
+}
