@@ -50,6 +50,7 @@ final class Assembler {
     VFMADD231PS(2, 1, 0, 0xB8),
     VFNMADD231PS(2, 1, 0, 0xBC),
     VINSERTI32X4(3, 1, 0, 0x38),
+    VINSERTI64X4(3, 1, 1, 0x3A),
     VMAXPS(1, 0, 0, 0x5F),
     VMOVUPS(1, 0, 0, 0x10),
     VMULPS(1, 0, 0, 0x59),
@@ -261,10 +262,20 @@ final class Assembler {
     put(0x58 | (register & 7));
   }
 
-  /// Asks for a line of memory ahead of its use; an address where nothing is does no harm.
-  void prefetch(int base, int index, int distance) {
+  /// Asks for a line of memory ahead of its use, into the innermost cache; an address where nothing
+  /// is does no harm.
+  void prefetchT0(int base, int index, int distance) {
+    prefetch(1, base, index, distance);
+  }
+
+  /// The same, into the next cache but one.
+  void prefetchT2(int base, int index, int distance) {
+    prefetch(3, base, index, distance);
+  }
+
+  private void prefetch(int hint, int base, int index, int distance) {
     rex(0, index, base, false);
-    put(0x0F, 0x18, 0x80 | 1 << 3 | 4, (index & 7) << 3 | (base & 7));
+    put(0x0F, 0x18, 0x80 | hint << 3 | 4, (index & 7) << 3 | (base & 7));
     put32(distance);
   }
 
@@ -335,7 +346,12 @@ final class Assembler {
   }
 
   /// The code, then the constants at a multiple of 64 bytes.
-  byte[] assemble() {
+  ///
+  /// @param least so many constants at least, of which those that are not there are zero
+  byte[] assemble(int least) {
+    while (constants.size() < least) {
+      constants.add(new byte[64]);
+    }
     int pool = (size + 63) / 64 * 64;
     if (poolDistance >= 0) {
       patch(poolDistance - 4, pool - poolDistance);

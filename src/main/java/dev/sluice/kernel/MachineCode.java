@@ -141,7 +141,7 @@ final class MachineCode {
     code.store32(R8, 12, RDX);
     code.pop(RBX);
     code.ret();
-    return code.assemble();
+    return code.assemble(0);
   }
 
   private static byte[] keptState() {
@@ -151,7 +151,7 @@ final class MachineCode {
     code.xgetbv();
     code.store32(R8, 0, RAX);
     code.ret();
-    return code.assemble();
+    return code.assemble(0);
   }
 
   /// Whether processor and system have AVX-512 with dot products of bytes (VNNI), and code made

@@ -35,8 +35,9 @@ public final class MachineProducts {
   /// So many vectors at once, at most.
   public static final int MOST_INPUTS = 8;
 
-  /// How far ahead of their use weights are asked for, in bytes: what a core can have under way.
-  private static final int AHEAD = 2048;
+  /// How far ahead of their use weights are asked for, in bytes: from a cache, where they are
+  /// because they were asked for earlier.
+  private static final int AHEAD = 1024;
 
   /// Two rows are read side by side. Where they are no longer than this, the next two are asked for
   /// meanwhile; a longer one has its own [#AHEAD].

@@ -33,23 +33,22 @@ import java.util.function.IntUnaryOperator;
 /// operations in the same order, so it has the same bits: 16 sums, to which each step adds one
 /// product, and their sum as a tree at the end.
 final class ProductCode {
-  /// Vector registers: 0 to 15 are the sums of input i and row r, at `i · rows + r`.
-  private static final int WEIGHTS = 16; // two for each row
-
-  private static final int SCALES = 20; // of a step, for each row
-  private static final int MINIMA = 22;
-  private static final int TERMS = 24; // the sum of a step, for each row
-  private static final int SCRATCH = 26;
-  private static final int BLOCK_SCALES = 27; // of a group, for each row
-  private static final int SPARE = 29;
-
   /// Where each row is being read.
   private static final int[] ROW = {RAX, RBX};
 
   /// Bytes of a row's last columns, which are fewer than a group: at most 63 float32 numbers.
   private static final int TAIL = 256;
 
+  /// How much further weights are asked for a first time, in bytes. What is on its way into the
+  /// innermost cache takes one of the few places that a core has for that; on the way into the
+  /// second cache it does not take it for long.
+  private static final int FAR = 31 << 10;
+
+  private static final int REGISTERS = 32;
+
   private static final int A_OR_B_AND_C = 0xF8;
+  private static final int EVEN_LANES = 0x88;
+  private static final int ODD_LANES = 0xDD;
   private static final int SWAP_HALVES = 0x4E;
   private static final int SWAP_NEIGHBOURS = 0xB1;
 
@@ -59,11 +58,38 @@ final class ProductCode {
   private final int inputs;
   private final int rows;
 
+  // Vector registers: the sum of input i and row r is `i · rows + r`; then the first of those that
+  // each row has one or two of.
+  private final int firstWeights;
+  private final int firstScales; // of a step
+  private final int firstMinima;
+  private final int firstTerms; // the sum of a step
+  private final int firstBlockScales; // of a group
+  private final int scratch;
+  private final int spare;
+
+  /// The first register of what two steps have in common, or −1 where none are left for it.
+  private final int firstShared;
+
+  /// The first register of constants; those that no register is left for stay in memory.
+  private final int held;
+
   private ProductCode(WeightFormat format, int inputs, int rows) {
     this.format = format;
     this.layout = InputLayout.of(format);
     this.inputs = inputs;
     this.rows = rows;
+    firstWeights = inputs * rows;
+    firstScales = firstWeights + 2 * rows;
+    firstTerms = firstScales + rows;
+    scratch = firstTerms + rows;
+    spare = scratch + 1;
+    firstMinima = spare + 1;
+    firstBlockScales = firstMinima + (layout.zero() == InputLayout.MINIMUM ? rows : 0);
+    int next = firstBlockScales + (layout.steps() > 1 ? rows : 0);
+    boolean hasRoom = layout.steps() > 1 && next + 2 * rows <= REGISTERS;
+    firstShared = hasRoom ? next : -1;
+    held = hasRoom ? next + 2 * rows : next;
   }
 
   /// A function `(weights, arranged, y, rows, rowBytes, groups, tailBytes, yStride, ahead)`: `y[i,
@@ -94,7 +120,7 @@ final class ProductCode {
     code.mov(R11, RSP, arguments + 16); // how far ahead
     code.increase(RSP, -TAIL * rows);
     clear(TAIL * rows);
-    code.pointToConstants(R10);
+    loadConstants();
 
     int nextRows = code.here();
     code.mov(RAX, RDI);
@@ -109,9 +135,11 @@ final class ProductCode {
     int noGroups = code.jumpIfZero();
     int groupBytes = Math.toIntExact(format.bytes(layout.columns()));
     int nextGroup = code.here();
+    // About as often as there are lines: to ask twice for one costs more than to miss a few.
     for (int row = 0; row < rows; row++) {
-      for (int line = 0; line < groupBytes; line += 64) {
-        code.prefetch(ROW[row], R11, line);
+      for (int line = 0; line < (groupBytes + 32) / 64; line++) {
+        code.prefetchT0(ROW[row], R11, 64 * line);
+        code.prefetchT2(ROW[row], R11, 64 * line + FAR);
       }
     }
     group();
@@ -147,7 +175,7 @@ final class ProductCode {
     }
     code.vzeroupper();
     code.ret();
-    return code.assemble();
+    return code.assemble(REGISTERS - held);
   }
 
   /// Clears the lowest bytes of the stack.
@@ -185,12 +213,12 @@ final class ProductCode {
   /// The sum of a vector, in all of its numbers.
   private void sumUp(int vector) {
     for (int swap : new int[] {SWAP_HALVES, SWAP_NEIGHBOURS}) {
-      code.op(Vector.VSHUFI64X2, SCRATCH, vector, vector, swap);
-      code.op(Vector.VADDPS, vector, vector, SCRATCH);
+      code.op(Vector.VSHUFI64X2, scratch, vector, vector, swap);
+      code.op(Vector.VADDPS, vector, vector, scratch);
     }
     for (int swap : new int[] {SWAP_HALVES, SWAP_NEIGHBOURS}) {
-      code.op(Vector.VPERMILPS, SCRATCH, 0, vector, swap);
-      code.op(Vector.VADDPS, vector, vector, SCRATCH);
+      code.op(Vector.VPERMILPS, scratch, 0, vector, swap);
+      code.op(Vector.VADDPS, vector, vector, scratch);
     }
   }
 
@@ -217,7 +245,7 @@ final class ProductCode {
   private void plainGroup() {
     for (int column = 0; column < layout.columns(); column += 16) {
       for (int row = 0; row < rows; row++) {
-        int weights = WEIGHTS + row;
+        int weights = firstWeights + row;
         int at = column * format.blockBytes();
         switch (format) {
           case F32 -> code.load(Vector.VMOVUPS, weights, ROW[row], at);
@@ -231,11 +259,11 @@ final class ProductCode {
       for (int input = 0; input < inputs; input++) {
         int at = input * layout.bytes() + column * Float.BYTES;
         if (rows == 1) {
-          code.load(Vector.VFMADD231PS, input, WEIGHTS, RBP, at);
+          code.load(Vector.VFMADD231PS, input, firstWeights, RBP, at);
         } else {
-          code.load(Vector.VMOVUPS, SCRATCH, RBP, at);
+          code.load(Vector.VMOVUPS, scratch, RBP, at);
           for (int row = 0; row < rows; row++) {
-            code.op(Vector.VFMADD231PS, input * rows + row, WEIGHTS + row, SCRATCH);
+            code.op(Vector.VFMADD231PS, input * rows + row, firstWeights + row, scratch);
           }
         }
       }
@@ -247,20 +275,20 @@ final class ProductCode {
   /// and the sums become float32, times the scales of input and weights.
   private void multiply(int at, int input) {
     for (int row = 0; row < rows; row++) {
-      code.zero(TERMS + row);
+      code.zero(firstTerms + row);
     }
     for (int digit = 0; digit < 3; digit++) {
       for (int row = 0; digit > 0 && row < rows; row++) {
-        code.shift(Shift.VPSLLD, TERMS + row, TERMS + row, 8);
+        code.shift(Shift.VPSLLD, firstTerms + row, firstTerms + row, 8);
       }
       for (int vector = 0; vector < layout.vectors(); vector++) {
         int from = at + layout.digits(digit, vector);
         if (rows == 1) {
-          code.load(Vector.VPDPBUSD, TERMS, WEIGHTS + vector, RBP, from);
+          code.load(Vector.VPDPBUSD, firstTerms, firstWeights + vector, RBP, from);
         } else {
-          code.load(Vector.VMOVUPS, SCRATCH, RBP, from);
+          code.load(Vector.VMOVUPS, scratch, RBP, from);
           for (int row = 0; row < rows; row++) {
-            code.op(Vector.VPDPBUSD, TERMS + row, WEIGHTS + 2 * row + vector, SCRATCH);
+            code.op(Vector.VPDPBUSD, firstTerms + row, firstWeights + 2 * row + vector, scratch);
           }
         }
       }
@@ -268,16 +296,16 @@ final class ProductCode {
     boolean minimum = layout.zero() == InputLayout.MINIMUM;
     for (int row = 0; row < rows; row++) {
       int sum = input * rows + row;
-      int terms = TERMS + row;
+      int terms = firstTerms + row;
       if (!minimum) {
         code.load(Vector.VPADDD, terms, terms, RBP, at + layout.sums());
       }
       code.op(Vector.VCVTDQ2PS, terms, terms);
       code.load(Vector.VMULPS, terms, terms, RBP, at + layout.scales());
-      code.op(Vector.VFMADD231PS, sum, terms, SCALES + row);
+      code.op(Vector.VFMADD231PS, sum, terms, firstScales + row);
       if (minimum) {
         var times = format == WeightFormat.Q4_1 ? Vector.VFMADD231PS : Vector.VFNMADD231PS;
-        code.load(times, sum, MINIMA + row, RBP, at + layout.sums());
+        code.load(times, sum, firstMinima + row, RBP, at + layout.sums());
       }
     }
   }
@@ -285,7 +313,7 @@ final class ProductCode {
   /// What all steps of a group need: 16 scales of a row.
   private void blockScales(int row) {
     int p = ROW[row];
-    int scales = BLOCK_SCALES + row;
+    int scales = firstBlockScales + row;
     switch (format) {
       case Q4_K, Q5_K -> { // d · scale of 8 parts, then m · minimum of them
         // Of each number: the byte with its lower bits, and the one with its upper two, if any.
@@ -297,24 +325,24 @@ final class ProductCode {
                   int upper = i < 32 ? part : part + 4;
                   return i % 4 == 0 ? lower : i % 4 == 1 && part >= 4 ? upper : 0x80;
                 });
-        code.load(Vector.VBROADCASTI32X4, SPARE, p, 0);
-        code.load(Vector.VPSHUFB, scales, SPARE, R10, pairs);
-        code.shift(Shift.VPSRLD, SCRATCH, scales, 10);
-        code.load(Vector.VPSRLVD, scales, scales, R10, numbers(i -> i < 12 ? 0 : 4));
-        code.load(Vector.VPANDD, scales, scales, R10, numbers(i -> i % 8 < 4 ? 63 : 15));
-        code.load(Vector.VPTERNLOGD, scales, SCRATCH, R10, numbers(_ -> 0x30), A_OR_B_AND_C);
+        code.load(Vector.VBROADCASTI32X4, spare, p, 0);
+        constant(Vector.VPSHUFB, scales, spare, pairs);
+        code.shift(Shift.VPSRLD, scratch, scales, 10);
+        constant(Vector.VPSRLVD, scales, scales, numbers(i -> i < 12 ? 0 : 4));
+        constant(Vector.VPANDD, scales, scales, numbers(i -> i % 8 < 4 ? 63 : 15));
+        constant(Vector.VPTERNLOGD, scales, scratch, numbers(_ -> 0x30), A_OR_B_AND_C);
         code.op(Vector.VCVTDQ2PS, scales, scales);
         int halves = bytes(i -> i / 16 * 2 + i % 2); // d eight times, then m eight times
-        code.load(Vector.VPSHUFB, SPARE, SPARE, R10, halves);
-        code.op(Vector.VCVTPH2PS, SPARE, SPARE);
-        code.op(Vector.VMULPS, scales, scales, SPARE);
+        constant(Vector.VPSHUFB, spare, spare, halves);
+        code.op(Vector.VCVTPH2PS, spare, spare);
+        code.op(Vector.VMULPS, scales, scales, spare);
       }
       case Q6_K -> { // d · scale of 16 parts
         code.load(Vector.VPMOVSXBD, scales, p, 192);
         code.op(Vector.VCVTDQ2PS, scales, scales);
-        code.load(Vector.VPBROADCASTW, SPARE, p, 208);
-        code.op(Vector.VCVTPH2PS, SPARE, SPARE);
-        code.op(Vector.VMULPS, scales, scales, SPARE);
+        code.load(Vector.VPBROADCASTW, spare, p, 208);
+        code.op(Vector.VCVTPH2PS, spare, spare);
+        code.op(Vector.VMULPS, scales, scales, spare);
       }
       default -> {}
     }
@@ -324,48 +352,53 @@ final class ProductCode {
   /// minima beside them.
   private void decode(int step, int row) {
     int p = ROW[row];
-    int weights = WEIGHTS + 2 * row;
-    int scales = SCALES + row;
-    int minima = MINIMA + row;
+    int weights = firstWeights + 2 * row;
+    int scales = firstScales + row;
+    int minima = firstMinima + row;
     switch (format) {
       case Q8_0 -> {
+        // Blocks 0 and 1, then 2 and 3; then the first halves of all four, and the second ones.
         for (int vector = 0; vector < 2; vector++) {
-          lanes(weights + vector, p, 2 + 16 * vector, 34);
-          code.load(Vector.VPXORD, weights + vector, weights + vector, R10, bytes(_ -> 0x80));
+          int to = vector == 0 ? spare : weights + 1;
+          code.load(Vector.VBROADCASTI64X4, to, p, 2 + 68 * vector);
+          code.load(Vector.VINSERTI64X4, to, to, p, 36 + 68 * vector, 1);
+        }
+        code.op(Vector.VSHUFI64X2, weights, spare, weights + 1, EVEN_LANES);
+        code.op(Vector.VSHUFI64X2, weights + 1, spare, weights + 1, ODD_LANES);
+        for (int vector = 0; vector < 2; vector++) {
+          constant(Vector.VPXORD, weights + vector, weights + vector, bytes(_ -> 0x80));
         }
         int pair = words(i -> i / 4 * 17); // the scales of two blocks
-        permuteWords(scales, pair, p, 0);
-        permuteWords(SPARE, pair, p, 68);
-        code.op(Vector.VINSERTI32X4, scales, scales, SPARE, 1);
+        code.load(Vector.VPERMW, scales, inRegister(pair, scales), p, 0);
+        code.load(Vector.VPERMW, spare, inRegister(pair, spare), p, 68);
+        code.op(Vector.VINSERTI32X4, scales, scales, spare, 1);
         code.op(Vector.VCVTPH2PS, scales, scales);
       }
       case Q4_0, IQ4_NL -> {
-        permuteWords(weights, words(i -> i / 8 * 9 + 1 + i % 8), p, 0);
+        code.load(Vector.VMOVUPS, spare, p, 0);
+        halves(scales, i -> 9 * i);
+        permuteWords(weights, words(i -> i / 8 * 9 + 1 + i % 8), spare);
         code.load(Vector.VINSERTI32X4, weights, weights, p, 56, 3);
-        permuteWords(scales, words(i -> i / 4 * 9), p, 0);
-        code.op(Vector.VCVTPH2PS, scales, scales);
         nibbles(weights);
         if (format == WeightFormat.IQ4_NL) {
           lookUp(weights, new byte[] {0, 0x3C}, 128);
         }
       }
       case Q4_1 -> {
-        permuteWords(weights, words(i -> i / 8 * 10 + 2 + i % 8), p, 0);
+        code.load(Vector.VMOVUPS, spare, p, 0);
+        halves(scales, i -> 10 * i);
+        halves(minima, i -> 10 * i + 1);
+        permuteWords(weights, words(i -> i / 8 * 10 + 2 + i % 8), spare);
         code.load(Vector.VINSERTI32X4, weights, weights, p, 64, 3);
-        permuteWords(scales, words(i -> i / 4 * 10), p, 0);
-        code.op(Vector.VCVTPH2PS, scales, scales);
-        permuteWords(minima, words(i -> i / 4 * 10 + 1), p, 0);
-        code.op(Vector.VCVTPH2PS, minima, minima);
         nibbles(weights);
       }
       case MXFP4 -> { // the scale is 2^(e − 128), since the numbers are doubled
         lanes(weights, p, 1, 17);
         lanes(scales, p, 0, 17);
-        code.load(Vector.VPSHUFB, scales, scales, R10, bytes(i -> i % 4 == 0 ? 0 : 0x80));
+        constant(Vector.VPSHUFB, scales, scales, bytes(i -> i % 4 == 0 ? 0 : 0x80));
         code.op(Vector.VCVTDQ2PS, scales, scales);
-        code.load(Vector.VADDPS, scales, scales, R10, floats(-128));
-        code.load(Vector.VMOVUPS, SPARE, R10, floats(1));
-        code.op(Vector.VSCALEFPS, scales, SPARE, scales);
+        constant(Vector.VADDPS, scales, scales, floats(-128));
+        code.op(Vector.VSCALEFPS, scales, inRegister(floats(1), spare), scales);
         nibbles(weights);
         lookUp(weights, new byte[] {(byte) 128}, 16);
       }
@@ -373,39 +406,44 @@ final class ProductCode {
         int quants = format == WeightFormat.Q4_K ? 16 : 48;
         for (int vector = 0; vector < 2; vector++) {
           int to = weights + vector;
-          code.load(Vector.VMOVUPS, to, p, quants);
-          code.load(Vector.VSHUFI64X2, to, to, p, quants + 64, vector == 0 ? 0x88 : 0xDD);
-          if (step == 1) {
-            code.shift(Shift.VPSRLD, to, to, 4);
+          int from = firstShared < 0 ? to : firstShared + 2 * row + vector;
+          if (step == 0 || firstShared < 0) {
+            code.load(Vector.VMOVUPS, from, p, quants);
+            code.load(
+                Vector.VSHUFI64X2,
+                from,
+                from,
+                p,
+                quants + 64,
+                vector == 0 ? EVEN_LANES : ODD_LANES);
           }
-          code.load(Vector.VPANDD, to, to, R10, bytes(_ -> 15));
+          nibble(to, from, step);
           if (format == WeightFormat.Q5_K) { // bit 2k + step becomes the fifth
-            code.load(Vector.VBROADCASTI32X4, SPARE, p, 16 + 16 * vector);
-            int turns = numbers(i -> 4 - (i / 4 * 2 + step) & 31);
-            code.load(Vector.VPROLVD, SPARE, SPARE, R10, turns);
-            code.load(Vector.VPTERNLOGD, to, SPARE, R10, bytes(_ -> 16), A_OR_B_AND_C);
+            code.load(Vector.VBROADCASTI32X4, spare, p, 16 + 16 * vector);
+            constant(Vector.VPROLVD, spare, spare, numbers(i -> 4 - (i / 4 * 2 + step) & 31));
+            constant(Vector.VPTERNLOGD, to, spare, bytes(_ -> 16), A_OR_B_AND_C);
           }
         }
-        permuteFloats(scales, numbers(i -> i / 4 * 2 + step), BLOCK_SCALES + row);
-        permuteFloats(minima, numbers(i -> i / 4 * 2 + step + 8), BLOCK_SCALES + row);
+        permuteFloats(scales, numbers(i -> i / 4 * 2 + step), firstBlockScales + row);
+        permuteFloats(minima, numbers(i -> i / 4 * 2 + step + 8), firstBlockScales + row);
       }
       default -> { // Q6_K: lane k holds part 4 · step + k
         int half = step / 2;
-        code.load(Vector.VMOVUPS, weights, p, 64 * half);
-        if (step % 2 == 1) {
-          code.shift(Shift.VPSRLD, weights, weights, 4);
+        boolean upper = step % 2 == 1;
+        int from = firstShared < 0 ? weights : firstShared + row;
+        if (!upper || firstShared < 0) {
+          code.load(Vector.VMOVUPS, from, p, 64 * half);
         }
-        code.load(Vector.VPANDD, weights, weights, R10, bytes(_ -> 15));
-        code.load(Vector.VBROADCASTI64X4, SPARE, p, 128 + 32 * half);
+        nibble(weights, from, step % 2);
+        code.load(Vector.VBROADCASTI64X4, spare, p, 128 + 32 * half);
         // Bits 0 and 1, 2 and 3, 4 and 5, or 6 and 7 become the fifth and the sixth.
-        code.load(
-            step % 2 == 0 ? Vector.VPSLLVD : Vector.VPSRLVD,
-            SPARE,
-            SPARE,
-            R10,
-            step % 2 == 0 ? numbers(i -> i < 8 ? 4 : 2) : numbers(i -> i < 8 ? 0 : 2));
-        code.load(Vector.VPTERNLOGD, weights, SPARE, R10, bytes(_ -> 0x30), A_OR_B_AND_C);
-        permuteFloats(scales, numbers(i -> i / 4 + 4 * step), BLOCK_SCALES + row);
+        constant(
+            upper ? Vector.VPSRLVD : Vector.VPSLLVD,
+            spare,
+            spare,
+            upper ? numbers(i -> i < 8 ? 0 : 2) : numbers(i -> i < 8 ? 4 : 2));
+        constant(Vector.VPTERNLOGD, weights, spare, bytes(_ -> 0x30), A_OR_B_AND_C);
+        permuteFloats(scales, numbers(i -> i / 4 + 4 * step), firstBlockScales + row);
       }
     }
   }
@@ -418,13 +456,26 @@ final class ProductCode {
     }
   }
 
-  /// Takes the bytes of the first vector apart: their lower halves, and their upper ones into the
-  /// second.
-  private void nibbles(int weights) {
-    code.shift(Shift.VPSRLD, weights + 1, weights, 4);
-    for (int vector = 0; vector < 2; vector++) {
-      code.load(Vector.VPANDD, weights + vector, weights + vector, R10, bytes(_ -> 15));
+  /// The numbers of half precision of four blocks, four times each.
+  ///
+  /// @param word gives where that of a block is among the words in `spare`
+  private void halves(int to, IntUnaryOperator word) {
+    permuteWords(to, words(i -> word.applyAsInt(i / 4)), spare);
+    code.op(Vector.VCVTPH2PS, to, to);
+  }
+
+  /// The lower halves of bytes, or the upper ones.
+  private void nibble(int to, int from, int upper) {
+    if (upper == 1) {
+      code.shift(Shift.VPSRLD, to, from, 4);
     }
+    constant(Vector.VPANDD, to, upper == 1 ? to : from, bytes(_ -> 15));
+  }
+
+  /// Takes the bytes of the first vector apart: the upper halves go into the second.
+  private void nibbles(int weights) {
+    nibble(weights + 1, weights, 1);
+    nibble(weights, weights, 0);
   }
 
   /// Puts the numbers that the format means in the place of those that point to them.
@@ -438,27 +489,61 @@ final class ProductCode {
     }
     float[] table = new float[32];
     format.dequantize(MemorySegment.ofArray(block), 0, 32, table, 0);
-    code.load(Vector.VMOVUPS, SPARE, R10, bytes(i -> (int) table[i % 16] + added));
+    int from = inRegister(bytes(i -> (int) table[i % 16] + added), spare);
     for (int vector = 0; vector < 2; vector++) {
-      code.op(Vector.VPSHUFB, weights + vector, SPARE, weights + vector);
+      code.op(Vector.VPSHUFB, weights + vector, from, weights + vector);
     }
   }
 
-  private void permuteWords(int to, int index, int base, int distance) {
-    code.load(Vector.VMOVUPS, to, R10, index);
-    code.load(Vector.VPERMW, to, to, base, distance);
+  private void permuteWords(int to, int index, int from) {
+    code.op(Vector.VPERMW, to, inRegister(index, to), from);
   }
 
   private void permuteFloats(int to, int index, int from) {
-    code.load(Vector.VMOVUPS, to, R10, index);
-    code.op(Vector.VPERMPS, to, to, from);
+    code.op(Vector.VPERMPS, to, inRegister(index, to), from);
+  }
+
+  /// Brings as many constants into registers as there is room for.
+  private void loadConstants() {
+    code.pointToConstants(R10);
+    for (int register = held; register < REGISTERS; register++) {
+      code.load(Vector.VMOVUPS, register, R10, 64 * (register - held));
+    }
+  }
+
+  /// The register that holds a constant: its own, or one that it is loaded into.
+  private int inRegister(int constant, int otherwise) {
+    int register = held + constant / 64;
+    if (register < REGISTERS) {
+      return register;
+    }
+    code.load(Vector.VMOVUPS, otherwise, R10, constant);
+    return otherwise;
+  }
+
+  private void constant(Vector op, int to, int first, int constant) {
+    int register = held + constant / 64;
+    if (register < REGISTERS) {
+      code.op(op, to, first, register);
+    } else {
+      code.load(op, to, first, R10, constant);
+    }
+  }
+
+  private void constant(Vector op, int to, int first, int constant, int immediate) {
+    int register = held + constant / 64;
+    if (register < REGISTERS) {
+      code.op(op, to, first, register, immediate);
+    } else {
+      code.load(op, to, first, R10, constant, immediate);
+    }
   }
 
   private byte[] arrangement() {
     int bytes = layout.columns() * Float.BYTES;
     code.increase(RSP, -bytes);
     clear(bytes);
-    code.pointToConstants(R10);
+    loadConstants();
     code.mov(RAX, RDI);
     code.mov(R11, RSI);
     code.test(RDX);
@@ -481,7 +566,7 @@ final class ProductCode {
     code.increase(RSP, bytes);
     code.vzeroupper();
     code.ret();
-    return code.assemble();
+    return code.assemble(REGISTERS - held);
   }
 
   /// Arranges the group at RAX into that at R11.
@@ -499,14 +584,14 @@ final class ProductCode {
         arrangeLane(step, lane, at);
       }
       // Σ k of each four bytes, by the operation that multiplies them.
-      code.load(Vector.VMOVUPS, 1, R10, bytes(_ -> 1));
+      int ones = inRegister(bytes(_ -> 1), 1);
       code.zero(0);
       for (int digit = 0; digit < 3; digit++) {
         if (digit > 0) {
           code.shift(Shift.VPSLLD, 0, 0, 8);
         }
         for (int vector = 0; vector < layout.vectors(); vector++) {
-          code.load(Vector.VPDPBUSD, 0, 1, R11, at + layout.digits(digit, vector));
+          code.load(Vector.VPDPBUSD, 0, ones, R11, at + layout.digits(digit, vector));
         }
       }
       if (layout.zero() == InputLayout.MINIMUM) {
@@ -525,39 +610,38 @@ final class ProductCode {
   private void arrangeLane(int step, int lane, int at) {
     int magnitude = 4;
     int scale = 5;
+    int other = 6;
     // The largest magnitude, as bits, among which NaN is above infinity.
     for (int vector = 0; vector < layout.vectors(); vector++) {
       code.load(Vector.VMOVUPS, vector, RAX, 4 * layout.column(step, lane, vector));
-      int to = vector == 0 ? magnitude : SCRATCH;
-      code.load(Vector.VPANDD, to, vector, R10, numbers(_ -> 0x7FFF_FFFF));
+      int to = vector == 0 ? magnitude : other;
+      constant(Vector.VPANDD, to, vector, numbers(_ -> 0x7FFF_FFFF));
       if (vector > 0) {
-        code.op(Vector.VPMAXUD, magnitude, magnitude, SCRATCH);
+        code.op(Vector.VPMAXUD, magnitude, magnitude, other);
       }
     }
     for (int swap : new int[] {SWAP_HALVES, SWAP_NEIGHBOURS}) {
-      code.op(Vector.VSHUFI64X2, SCRATCH, magnitude, magnitude, swap);
-      code.op(Vector.VPMAXUD, magnitude, magnitude, SCRATCH);
+      code.op(Vector.VSHUFI64X2, other, magnitude, magnitude, swap);
+      code.op(Vector.VPMAXUD, magnitude, magnitude, other);
     }
     for (int swap : new int[] {SWAP_HALVES, SWAP_NEIGHBOURS}) {
-      code.op(Vector.VPERMILPS, SCRATCH, 0, magnitude, swap);
-      code.op(Vector.VPMAXUD, magnitude, magnitude, SCRATCH);
+      code.op(Vector.VPERMILPS, other, 0, magnitude, swap);
+      code.op(Vector.VPMAXUD, magnitude, magnitude, other);
     }
-    code.load(Vector.VMULPS, scale, magnitude, R10, floats(1f / InputLayout.LARGEST));
+    constant(Vector.VMULPS, scale, magnitude, floats(1f / InputLayout.LARGEST));
     // The second operand is what a comparison with NaN gives.
-    code.load(Vector.VMOVUPS, SCRATCH, R10, floats(Float.MIN_NORMAL));
-    code.op(Vector.VMAXPS, scale, SCRATCH, scale);
-    code.zero(SCRATCH);
-    code.op(Vector.VFMADD231PS, scale, magnitude, SCRATCH); // 0 · ∞ is NaN
+    code.op(Vector.VMAXPS, scale, inRegister(floats(Float.MIN_NORMAL), other), scale);
+    code.zero(other);
+    code.op(Vector.VFMADD231PS, scale, magnitude, other); // 0 · ∞ is NaN
     code.store(Store.VMOVUPS_16, R11, at + layout.scales() + 16 * lane, scale);
-    code.load(Vector.VMOVUPS, SCRATCH, R10, floats(1));
-    code.op(Vector.VDIVPS, scale, SCRATCH, scale);
+    code.op(Vector.VDIVPS, scale, inRegister(floats(1), other), scale);
     // k + 128 · (65536 + 256 + 1) has digits from 0 to 255; 128 less, they are signed.
     int digits = numbers(_ -> 0x80_8080);
     for (int vector = 0; vector < layout.vectors(); vector++) {
       code.op(Vector.VMULPS, vector, vector, scale);
       code.op(Vector.VCVTPS2DQ, vector, vector);
-      code.load(Vector.VPADDD, vector, vector, R10, digits);
-      code.load(Vector.VPXORD, vector, vector, R10, digits);
+      constant(Vector.VPADDD, vector, vector, digits);
+      constant(Vector.VPXORD, vector, vector, digits);
       for (int digit = 2; digit >= 0; digit--) {
         code.store(Store.VPMOVDB, R11, at + layout.digits(digit, vector) + 16 * lane, vector);
         code.shift(Shift.VPSRLD, vector, vector, 8);

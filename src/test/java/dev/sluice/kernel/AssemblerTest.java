@@ -30,7 +30,7 @@ class AssemblerTest {
   private static byte[] code(Consumer<Assembler> instructions) {
     var assembler = new Assembler();
     instructions.accept(assembler);
-    return assembler.assemble();
+    return assembler.assemble(0);
   }
 
   private static void same(String expected, Consumer<Assembler> instruction) {
@@ -57,6 +57,7 @@ class AssemblerTest {
     same("62f24540bc8545230100", a -> a.load(Vector.VFNMADD231PS, 0, 23, RBP, FAR));
     same("62e36d4038904523010003", a -> a.load(Vector.VINSERTI32X4, 18, 18, RAX, FAR, 3));
     same("62835d4038e501", a -> a.op(Vector.VINSERTI32X4, 20, 20, 29, 1));
+    same("62e3f5403a8b4523010001", a -> a.load(Vector.VINSERTI64X4, 17, 17, RBX, FAR, 1));
     same("62f12c405fec", a -> a.op(Vector.VMAXPS, 5, 26, 4));
     same("62c17c4810b245230100", a -> a.load(Vector.VMOVUPS, 22, R10, FAR));
     same("62613440598d45230100", a -> a.load(Vector.VMULPS, 25, 25, RBP, FAR));
@@ -96,7 +97,8 @@ class AssemblerTest {
     same("4d85ed", a -> a.test(R13));
     same("4157", a -> a.push(R15));
     same("415c", a -> a.pop(R12));
-    same("420f188c1b45230100", a -> a.prefetch(RBX, R11, FAR));
+    same("420f188c1b45230100", a -> a.prefetchT0(RBX, R11, FAR));
+    same("410f189c0445230100", a -> a.prefetchT2(R12, RAX, FAR));
     same("f3a4", a -> a.repMovsb());
     same("0fa2", a -> a.cpuid());
     same("0f01d0", a -> a.xgetbv());
