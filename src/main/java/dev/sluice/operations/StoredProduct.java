@@ -2,6 +2,7 @@ package dev.sluice.operations;
 
 import dev.sluice.kernel.Floats;
 import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.MachineProducts;
 import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.kernel.Threads;
 import dev.sluice.kernel.WeightFormat;
@@ -12,6 +13,7 @@ import dev.sluice.tensor.MatrixProduct.Matrix;
 import dev.sluice.tensor.Operation;
 import dev.sluice.tensor.Scratch;
 import dev.sluice.tensor.Tensor;
+import java.lang.foreign.MemorySegment;
 import java.util.List;
 
 /// Products with weights that stay as their file has them, without gradients.
@@ -56,15 +58,42 @@ final class StoredProduct {
   private static Tensor few(Tensor x, long rows, StoredMatrix weight, long[] shape) {
     var input = x.to(ElementType.FLOAT32).contiguous();
     var y = Tensor.uninitialized(x, ElementType.FLOAT32, shape);
-    var from = input.memory();
-    var to = y.memory();
-    Threads.split(
-        weight.rows(),
-        Math.ceilDiv(GRAIN, weight.columns()),
-        (first, last) ->
-            Kernels.FASTEST.storedProduct(
-                weight, from, (int) rows, to, weight.rows(), first, last));
+    var product = product(weight, input.memory(), (int) rows, y.memory());
+    Threads.split(weight.rows(), Math.ceilDiv(GRAIN, weight.columns()), product);
     return y;
+  }
+
+  /// What gives some rows of a product with a few vectors: machine code where there is some.
+  private static Threads.Part product(
+      StoredMatrix weight, MemorySegment x, int inputs, MemorySegment y) {
+    var machine = MachineProducts.here();
+    var format = weight.format();
+    if (machine == null || !machine.takes(format)) {
+      return (first, last) ->
+          Kernels.FASTEST.storedProduct(weight, x, inputs, y, weight.rows(), first, last);
+    }
+    long columns = weight.columns();
+    long bytes = MachineProducts.arrangedBytes(format, columns, inputs);
+    var arranged =
+        Scratch.numbers("arranged", Math.ceilDiv(bytes, (long) Float.BYTES), false).memory();
+    machine.arrange(format, x, columns, columns, inputs, arranged);
+    return (first, last) -> {
+      for (long row = first; row < last; ) {
+        long count = Math.min(last, (row / weight.together() + 1) * weight.together()) - row;
+        machine.multiply(
+            format,
+            weight.data(),
+            weight.offset(row),
+            weight.rowBytes(),
+            count,
+            columns,
+            arranged,
+            inputs,
+            y.asSlice(row * Float.BYTES),
+            weight.rows());
+        row += count;
+      }
+    };
   }
 
   private static void many(Matrix x, StoredMatrix weight, Matrix y) {
