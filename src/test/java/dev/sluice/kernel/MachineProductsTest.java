@@ -63,8 +63,11 @@ class MachineProductsTest {
 
   private static int[] scalesOf(WeightFormat format) {
     return switch (format) {
-      case Q8_0, Q4_0, IQ4_NL -> new int[] {0};
-      case Q4_1, Q4_K, Q5_K -> new int[] {0, 2};
+      case Q8_0, Q4_0, Q5_0, IQ4_NL, IQ4_XS -> new int[] {0};
+      case Q4_1, Q5_1, Q4_K, Q5_K -> new int[] {0, 2};
+      case Q2_K -> new int[] {80, 82};
+      case Q3_K -> new int[] {108};
+      case TQ2_0 -> new int[] {64};
       case Q6_K -> new int[] {208};
       default -> new int[] {};
     };
@@ -362,7 +365,7 @@ class MachineProductsTest {
     refused(IllegalArgumentException.class, format, heap, 0, 36, 3, 64, a, 2, y, 3);
     refused(IllegalArgumentException.class, format, w, 0, 36, 3, 64, heap, 2, y, 3);
     refused(IllegalArgumentException.class, format, w, 0, 36, 3, 64, a, 2, heap, 3);
-    refused(IllegalArgumentException.class, WeightFormat.Q2_K, w, 0, 84, 1, 256, a, 2, y, 3);
+    refused(IllegalArgumentException.class, WeightFormat.TQ1_0, w, 0, 54, 1, 256, a, 2, y, 3);
     assertThrows(IndexOutOfBoundsException.class, () -> products.arrange(format, x, 65, 64, 2, a));
     assertThrows(
         IndexOutOfBoundsException.class,
