@@ -11,7 +11,7 @@ package dev.sluice.kernel;
 /// · middle + low`, which a processor multiplies with unsigned bytes of weights, four products to a
 /// sum of 32 bits; nothing is rounded until a sum leaves the integers. So an input is wrong by half
 /// a scale at most, 2⁻²² of the largest of its part, or by 2⁻¹²⁷ where all are smaller than 2⁻¹⁰⁵.
-/// Where one is infinite or NaN, the scale is NaN.
+/// Where one is infinite or NaN, the scale is NaN. From 2¹¹⁸ on, a sum may be infinite that is not.
 ///
 /// A group is a block of 256 columns or four blocks of 32, in steps. A step has a lane of 16 bytes
 /// for each of four parts, in one or two vectors: three times the vectors' bytes (high, middle,
