@@ -36,7 +36,8 @@ final class GgufDescription {
   /// @throws InvalidInputException if there is none
   static GgufArchitecture architecture(ModelConfig model) {
     boolean mixture =
-        model.decoder().layers().stream().anyMatch(layer -> layer.feedForward().experts().count() > 0);
+        model.decoder().layers().stream()
+            .anyMatch(layer -> layer.feedForward().experts().count() > 0);
     var found =
         Arrays.stream(GgufArchitecture.values())
             .filter(each -> model.family().modelTypes().contains(each.modelType()))
@@ -132,7 +133,11 @@ final class GgufDescription {
     whole("context_length", decoder.maxPositionEmbeddings());
     whole("embedding_length", decoder.hiddenSize());
     ConfigWriter.dense(decoder)
-        .or(() -> architecture == GgufArchitecture.GPT_OSS ? ConfigWriter.sparse(decoder) : Optional.empty())
+        .or(
+            () ->
+                architecture == GgufArchitecture.GPT_OSS
+                    ? ConfigWriter.sparse(decoder)
+                    : Optional.empty())
         .ifPresent(dense -> whole("feed_forward_length", dense.intermediateSize()));
     number("attention.layer_norm_rms_epsilon", decoder.norm().epsilon());
     var attention =
@@ -144,7 +149,8 @@ final class GgufDescription {
                         "no layer of the model has attention, and GGUF's architecture %s has in some"
                             .formatted(architecture.word())));
     switch (architecture) {
-      case LAGUNA, STEP35 -> to.wholes(key("attention.head_count"), each(layer -> attention(layer).attentionHeads()));
+      case LAGUNA, STEP35 ->
+          to.wholes(key("attention.head_count"), each(layer -> attention(layer).attentionHeads()));
       case QWEN3, QWEN3_MOE, QWEN3_NEXT, QWEN35, QWEN35_MOE, AFMOE, GPT_OSS ->
           whole("attention.head_count", attention.attentionHeads());
     }
