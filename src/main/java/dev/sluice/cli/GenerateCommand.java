@@ -1,19 +1,40 @@
 package dev.sluice.cli;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.corpus.WindowRule;
+import dev.sluice.files.JsonFile;
+import dev.sluice.files.WholeFile;
 import dev.sluice.generation.Generation;
 import dev.sluice.generation.Generator;
+import dev.sluice.generation.LogitAdjustments;
 import dev.sluice.generation.Sampler;
+import dev.sluice.generation.StopStrings;
 import dev.sluice.generation.TextStream;
+import dev.sluice.generation.TokenLogprob;
+import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Numbers;
+import dev.sluice.tensor.Libtorch;
+import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.training.BatchSettings;
+import java.io.IOException;
 import java.nio.file.Path;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
 import java.util.concurrent.Callable;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
+import picocli.CommandLine.Spec;
+import tools.jackson.databind.PropertyNamingStrategies;
+import tools.jackson.databind.SerializationFeature;
 
 /// `sluice generate`: continues a text.
 @Command(
@@ -31,10 +52,15 @@ import picocli.CommandLine.Parameters;
       "Examples:",
       "  ./sluice generate runs/NAME --prompt \"It was\"",
       "  ./sluice generate runs/NAME --prompt \"It was\" --temperature 0.8 --top-p 0.95 --seed 2",
-      "  ./sluice generate path/to/qwen3 --prompt \"The sea\" --precision bfloat16"
+      "  ./sluice generate path/to/qwen3 --prompt \"The sea\" --precision bfloat16",
+      "  ./sluice generate model-Q4_K_M.gguf --prompt \"The sea\" --temperature 0.7 --min-p 0.05",
+      "  ./sluice generate runs/NAME --prompt \"It was\" --temperature 1 --sequences 4 --json"
+          + " texts.json"
     })
 final class GenerateCommand implements Callable<Integer> {
   private static final int USUAL_TOKENS = 200;
+  private static final int MOST_SEQUENCES = 256;
+  private static final int MOST_LOGPROBS = 20;
 
   @Parameters(
       paramLabel = "CHECKPOINT",
@@ -74,24 +100,149 @@ final class GenerateCommand implements Callable<Integer> {
           "Sample from the likeliest that hold this share of the probability. Default: 1.")
   private double topP = 1;
 
+  @Option(
+      names = "--min-p",
+      paramLabel = "P",
+      description =
+          "Sample from tokens at least P times as likely as the likeliest; 0 is all. Default: 0.")
+  private double minP;
+
+  @Option(
+      names = "--repetition-penalty",
+      paramLabel = "R",
+      description =
+          "Divide positive logits of tokens that the prompt or the text has, and multiply negative"
+              + " ones; 1 is none. Default: 1.")
+  private double repetitionPenalty = 1;
+
+  @Option(
+      names = "--presence-penalty",
+      paramLabel = "R",
+      description = "Take R from the logits of tokens that the text has. Default: 0.")
+  private double presencePenalty;
+
+  @Option(
+      names = "--frequency-penalty",
+      paramLabel = "R",
+      description = "Take R from the logits of tokens for each time the text has them. Default: 0.")
+  private double frequencyPenalty;
+
+  @Option(
+      names = "--logit-bias",
+      paramLabel = "ID=NUMBER",
+      description =
+          "Add a number to the logit of a token, -Infinity to exclude it; may be given several"
+              + " times.")
+  private Map<Integer, Double> logitBias = Map.of();
+
+  @Option(
+      names = "--stop",
+      paramLabel = "TEXT",
+      description =
+          "End the text where it would contain this, which is not printed; may be given several"
+              + " times.")
+  private List<String> stops = List.of();
+
+  @Option(
+      names = "--sequences",
+      paramLabel = "N",
+      description =
+          "How many texts continue the prompt at once, each with random numbers of its own."
+              + " Default: 1.")
+  private int sequences = 1;
+
+  @Option(
+      names = "--json",
+      paramLabel = "FILE",
+      description =
+          "Also write the texts, their tokens and the tokens' log-probabilities to this file, with a"
+              + " manifest.")
+  private @Nullable Path json;
+
+  @Option(
+      names = "--logprobs",
+      paramLabel = "N",
+      description =
+          "How many of the likeliest tokens --json shows at each place, besides the chosen one."
+              + " Default: 0.")
+  private int logprobs;
+
   @Option(names = "--seed", paramLabel = "N", description = "Of the sampling. Default: 1.")
   private long seed = 1;
 
   @Mixin private ModelOptions options = new ModelOptions();
 
+  @Spec private CommandSpec spec = CommandSpec.create();
+
   @Override
-  public Integer call() {
-    var sampler = new Sampler(temperature, topK, topP, seed);
-    if (temperature == 0 && (topK != 0 || topP != 1)) {
-      Console.note("--top-k and --top-p change nothing without --temperature above 0.");
+  public Integer call() throws IOException {
+    var sampler = new Sampler(temperature, topK, topP, minP, seed);
+    var adjustments =
+        new LogitAdjustments(repetitionPenalty, presencePenalty, frequencyPenalty, logitBias);
+    if (temperature == 0 && (topK != 0 || topP != 1 || minP != 0)) {
+      Console.note("--top-k, --top-p and --min-p change nothing without --temperature above 0.");
+    }
+    if (sequences < 1 || sequences > MOST_SEQUENCES) {
+      throw new InvalidInputException(
+          "--sequences %d is not possible; from 1 to %d are".formatted(sequences, MOST_SEQUENCES));
+    }
+    if (temperature == 0 && sequences > 1) {
+      Console.note(
+          "All %d texts are the same without --temperature above 0.".formatted(sequences));
+    }
+    if (logprobs < 0 || logprobs > MOST_LOGPROBS) {
+      throw new InvalidInputException(
+          "--logprobs %d is not possible; from 0 to %d are".formatted(logprobs, MOST_LOGPROBS));
+    }
+    if (logprobs > 0 && json == null) {
+      throw new InvalidInputException(
+          "--logprobs %d is for --json, which is not given; add --json FILE".formatted(logprobs));
+    }
+    if (json != null) {
+      WholeFile.requireReplaceable(json);
     }
     try (var loaded = options.loadInPlace(model)) {
-      continueText(loaded, sampler);
+      continueText(loaded, sampler, adjustments);
     }
     return 0;
   }
 
-  private void continueText(ModelOptions.Loaded loaded, Sampler sampler) {
+  /// What is written of one of the sequences.
+  private final class Text {
+    private final TextStream stream;
+    private final StopStrings stopStrings = new StopStrings(stops);
+    private final StringBuilder written = new StringBuilder();
+    private final List<TokenLogprob> tokens = new ArrayList<>();
+
+    Text(Tokenizer tokenizer) {
+      this.stream = new TextStream(tokenizer::decode);
+    }
+
+    /// Takes up a token and prints what is surely part of the text; whether the text goes on.
+    boolean add(int token, float[] logits) {
+      if (json != null) {
+        tokens.add(TokenLogprob.of(token, logits, logprobs));
+      }
+      print(stopStrings.add(stream.add(token)));
+      return !stopStrings.found();
+    }
+
+    void finish() {
+      print(stopStrings.add(stream.finish()));
+      print(stopStrings.finish());
+    }
+
+    private void print(String piece) {
+      written.append(piece);
+      if (sequences == 1) {
+        Console.stream(piece);
+      }
+    }
+  }
+
+  private void continueText(
+      ModelOptions.Loaded loaded, Sampler sampler, LogitAdjustments adjustments)
+      throws IOException {
     var tokenizer = loaded.tokenizer();
     var rule =
         loaded
@@ -110,38 +261,44 @@ final class GenerateCommand implements Callable<Integer> {
     }
     int room = loaded.decoder().config().context() - ids.length;
     int most = maxTokens != null ? maxTokens : Math.clamp(room, 1, USUAL_TOKENS);
-    var text = new TextStream(tokenizer::decode);
+    var texts = IntStream.range(0, sequences).mapToObj(_ -> new Text(tokenizer)).toList();
+    var startedAt = Instant.now();
     var clock = new Clock();
-    Generation generation;
-    generation =
+    var generated =
         new Generator(loaded.decoder())
             .generate(
                 ids,
                 sampler,
+                adjustments,
                 most,
                 loaded.stopIds(),
-                token -> {
+                sequences,
+                (sequence, token, logits) -> {
                   if (clock.tokens++ == 0) {
                     clock.first = System.nanoTime();
-                    Console.stream(prompt);
+                    if (sequences == 1) {
+                      Console.stream(prompt);
+                    }
                   }
                   clock.withoutText += token >= tokenizer.vocabularySize() ? 1 : 0;
-                  Console.stream(text.add(token));
-                  return true;
+                  return texts.get(sequence).add(token, logits);
                 });
-    if (clock.tokens == 0) {
+    if (clock.tokens == 0 && sequences == 1) {
       Console.stream(prompt);
     }
-    Console.stream(text.finish());
-    Console.print("");
+    texts.forEach(Text::finish);
+    if (sequences == 1) {
+      Console.print("");
+    } else {
+      for (int i = 0; i < sequences; i++) {
+        Console.print("[%d] %s%s%n".formatted(i + 1, prompt, texts.get(i).written));
+      }
+    }
     Console.note(
         "%d tokens%s; %d of prompt in %s s, then %s tokens/s."
             .formatted(
-                generation.tokens().size(),
-                switch (generation.ending()) {
-                  case STOP_TOKEN -> ", ended by the model";
-                  case LENGTH, CALLER -> "";
-                },
+                clock.tokens,
+                ending(generated, texts),
                 ids.length,
                 Numbers.fixed(clock.promptSeconds(), 2),
                 clock.rate()));
@@ -150,6 +307,71 @@ final class GenerateCommand implements Callable<Integer> {
           "%d of these tokens have numbers that the tokenizer of %d tokens does not have, so they show no text; check that it is the model's."
               .formatted(clock.withoutText, tokenizer.vocabularySize()));
     }
+    if (json != null) {
+      write(json, loaded, ids, texts, generated, clock, startedAt);
+    }
+  }
+
+  private String ending(List<Generation> generated, List<Text> texts) {
+    if (sequences > 1) {
+      return " in %d texts".formatted(sequences);
+    }
+    return switch (generated.getFirst().ending()) {
+      case STOP_TOKEN -> ", ended by the model";
+      case CALLER -> texts.getFirst().stopStrings.found() ? ", ended by a stop string" : "";
+      case LENGTH -> "";
+    };
+  }
+
+  private void write(
+      Path file,
+      ModelOptions.Loaded loaded,
+      int[] ids,
+      List<Text> texts,
+      List<Generation> generated,
+      Clock clock,
+      Instant startedAt)
+      throws IOException {
+    List<Map<String, Object>> all = new ArrayList<>();
+    for (int i = 0; i < texts.size(); i++) {
+      Map<String, Object> one = new LinkedHashMap<>();
+      one.put("text", texts.get(i).written.toString());
+      one.put("ending", generated.get(i).ending().name().toLowerCase(Locale.ROOT));
+      one.put(
+          "tokens",
+          texts.get(i).tokens.stream().map(token -> token.shown(loaded.tokenizer())).toList());
+      all.add(one);
+    }
+    Map<String, Object> result = new LinkedHashMap<>();
+    result.put("prompt", prompt);
+    result.put("prompt_tokens", ids.length);
+    result.put("prompt_seconds", clock.promptSeconds());
+    result.put("tokens_per_second", clock.tokensPerSecond());
+    result.put("texts", all);
+    result.put("manifest", manifest(loaded, startedAt));
+    var mapper =
+        JsonFile.mapper()
+            .propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
+            .enable(SerializationFeature.INDENT_OUTPUT)
+            .build();
+    WholeFile.write(file, mapper.writeValueAsString(result) + "\n");
+  }
+
+  private RunManifest manifest(ModelOptions.Loaded loaded, Instant startedAt) {
+    Map<String, Object> config = new LinkedHashMap<>();
+    config.put("checkpoint", loaded.source().checkpoint().toString());
+    config.put("tokenizer", loaded.tokenizer().describe());
+    config.put("precision", options.precision());
+    config.put("device", loaded.decoder().device().toString());
+    return new RunManifest(
+        Version.commit(),
+        spec.commandLine().getParseResult().originalArgs(),
+        config,
+        Map.of("sampling", seed),
+        "none", // nothing is read but the prompt, which is in the command line
+        Libtorch.version(),
+        RunManifest.Machine.current(),
+        startedAt);
   }
 
   /// Reading the prompt and writing tokens differ too much in speed to be averaged.
@@ -163,10 +385,12 @@ final class GenerateCommand implements Callable<Integer> {
       return ((tokens == 0 ? System.nanoTime() : first) - began) / 1e9;
     }
 
+    double tokensPerSecond() {
+      return tokens < 2 ? 0 : (tokens - 1) / ((System.nanoTime() - first) / 1e9);
+    }
+
     String rate() {
-      return tokens < 2
-          ? "–"
-          : Numbers.fixed((tokens - 1) / ((System.nanoTime() - first) / 1e9), 1);
+      return tokens < 2 ? "–" : Numbers.fixed(tokensPerSecond(), 1);
     }
   }
 }
