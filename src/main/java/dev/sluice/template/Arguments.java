@@ -1,14 +1,11 @@
 package dev.sluice.template;
 
 import java.util.Arrays;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
 /// The values that a call gives.
 record Arguments(List<Object> positional, Map<String, Object> named) {
-  static final Arguments NOTHING = new Arguments(List.of(), Map.of());
-
   /// In the place of one that is not given.
   static final Absent ABSENT = Absent.ABSENT;
 
@@ -51,11 +48,5 @@ record Arguments(List<Object> positional, Map<String, Object> named) {
   Arguments after(int first) {
     return new Arguments(
         positional.subList(Math.min(first, positional.size()), positional.size()), named);
-  }
-
-  Arguments without(String... names) {
-    var rest = new LinkedHashMap<>(named);
-    rest.keySet().removeAll(List.of(names));
-    return new Arguments(positional, rest);
   }
 }

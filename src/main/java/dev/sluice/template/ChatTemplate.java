@@ -80,7 +80,7 @@ public final class ChatTemplate {
       variables.put(
           "add_generation_prompt", conversation.ending() == Conversation.Ending.GENERATION_PROMPT);
       var messages = new ArrayList<Object>();
-      for (Map<String, ?> message : conversation.messages()) {
+      for (Map<String, @Nullable Object> message : conversation.messages()) {
         messages.add(message(message));
       }
       boolean continued = conversation.ending() == Conversation.Ending.CONTINUED_MESSAGE;
@@ -129,7 +129,7 @@ public final class ChatTemplate {
     };
   }
 
-  private static Dict message(Map<String, ?> message) {
+  private static Dict message(Map<String, @Nullable Object> message) {
     var dict = (Dict) value(message, 0);
     if (message.get("role") instanceof String role && ROLES.contains(role)) {
       dict.put(Text.conversation("role"), Text.template(role));

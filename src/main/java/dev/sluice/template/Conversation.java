@@ -24,10 +24,10 @@ import tools.jackson.databind.node.ObjectNode;
 ///   ask
 /// @param variables what the template knows besides, such as `enable_thinking`
 public record Conversation(
-    List<Map<String, Object>> messages,
+    List<Map<String, @Nullable Object>> messages,
     @Nullable List<?> tools,
     Ending ending,
-    Map<String, ?> variables) {
+    Map<String, @Nullable Object> variables) {
   /// What the model is to do behind the text.
   public enum Ending {
     /// Nothing: the text is that of a whole conversation.
@@ -55,14 +55,15 @@ public record Conversation(
                 .formatted(name));
       }
     }
-    var withArguments = new ArrayList<Map<String, Object>>();
+    var withArguments = new ArrayList<Map<String, @Nullable Object>>();
     for (int i = 0; i < messages.size(); i++) {
       withArguments.add(withArguments(messages.get(i), "messages[%d]".formatted(i)));
     }
-    messages = withArguments;
+    messages = List.copyOf(withArguments);
   }
 
-  private static Map<String, Object> withArguments(Map<String, Object> message, String place) {
+  private static Map<String, @Nullable Object> withArguments(
+      Map<String, @Nullable Object> message, String place) {
     if (!(message.get("tool_calls") instanceof List<?> calls)) {
       return message;
     }
@@ -71,28 +72,31 @@ public record Conversation(
       String where = "%s.tool_calls[%d]".formatted(place, i);
       Object call = calls.get(i);
       if (call instanceof Map<?, ?> map) {
-        call = replaced(map, "arguments", where);
+        call = with(map, "arguments", parsed(map.get("arguments"), where));
         if (map.get("function") instanceof Map<?, ?> function) {
-          call = with(map, "function", replaced(function, "arguments", where + ".function"));
+          Object parsed = parsed(function.get("arguments"), where + ".function");
+          call = with((Map<?, ?>) call, "function", with(function, "arguments", parsed));
         }
       }
       changed.add(call);
     }
-    @SuppressWarnings("unchecked")
-    var result = (Map<String, Object>) with(message, "tool_calls", changed);
+    var result = new LinkedHashMap<String, @Nullable Object>(message);
+    result.put("tool_calls", changed);
     return result;
   }
 
-  private static Map<?, ?> replaced(Map<?, ?> map, String key, String place) {
-    return map.get(key) instanceof String text
-        ? with(map, key, arguments(text, place + "." + key))
-        : map;
-  }
-
-  private static Map<?, ?> with(Map<?, ?> map, Object key, Object value) {
+  /// With another value at a key that it has.
+  private static Map<?, ?> with(Map<?, ?> map, String key, @Nullable Object value) {
+    if (!map.containsKey(key)) {
+      return map;
+    }
     var changed = new LinkedHashMap<@Nullable Object, @Nullable Object>(map);
     changed.put(key, value);
     return changed;
+  }
+
+  private static @Nullable Object parsed(@Nullable Object arguments, String place) {
+    return arguments instanceof String text ? arguments(text, place + ".arguments") : arguments;
   }
 
   /// No text at all is no argument at all.

@@ -110,7 +110,7 @@ final class Interpreter {
         end = run(statement, scope, output);
         work.leave();
       } catch (TemplateFailure e) {
-        throw source.wrong(statement.at(), e.getMessage());
+        throw source.failed(statement.at(), e.getMessage());
       }
       if (end != End.DONE) {
         return end;
@@ -206,7 +206,7 @@ final class Interpreter {
       case Statement.Variable variable -> scope.names.put(variable.name(), value);
       case Statement.Member member -> {
         if (!(scope.find(member.space()) instanceof Namespace space)) {
-          throw source.wrong(member.at(), "cannot assign attribute on non-namespace object");
+          throw source.failed(member.at(), "cannot assign attribute on non-namespace object");
         }
         space.members().put(member.name(), value);
       }
@@ -214,7 +214,7 @@ final class Interpreter {
         List<Object> parts = values.iterate(value);
         int expected = several.targets().size();
         if (parts.size() != expected) {
-          throw source.wrong(
+          throw source.failed(
               several.at(), "%d names are assigned %d values".formatted(expected, parts.size()));
         }
         for (int i = 0; i < expected; i++) {
@@ -225,6 +225,7 @@ final class Interpreter {
   }
 
   private Object call(Statement.Macro macro, Scope defined, Arguments given) {
+    work.step();
     List<String> names = macro.parameters();
     Object[] bound =
         given.bind("macro '%s'".formatted(macro.name()), 0, names.toArray(String[]::new));
@@ -258,7 +259,7 @@ final class Interpreter {
         }
       };
     } catch (TemplateFailure e) {
-      throw source.wrong(expression.at(), e.getMessage());
+      throw source.failed(expression.at(), e.getMessage());
     }
   }
 

@@ -18,8 +18,18 @@ record Source(String name, String text) {
     return new Source(name, lines.endsWith("\n") ? lines.substring(0, lines.length() - 1) : lines);
   }
 
-  /// What is wrong, after where it stands.
+  /// A template that cannot be read.
   InvalidInputException wrong(int at, String what) {
+    return at(at, what, "mend the template or fetch it again");
+  }
+
+  /// A rendering that cannot go on.
+  InvalidInputException failed(int at, String what) {
+    return at(at, what, "change the conversation or take another template");
+  }
+
+  /// What is wrong, after where it stands, with a way out if it has none.
+  private InvalidInputException at(int at, String what, String wayOut) {
     String before = text.substring(0, Math.min(at, text.length()));
     return new InvalidInputException(
         "%s, line %d, column %d: %s"
@@ -27,7 +37,7 @@ record Source(String name, String text) {
                 name,
                 1 + before.chars().filter(c -> c == '\n').count(),
                 before.length() - before.lastIndexOf('\n'),
-                what));
+                what.contains("; ") ? what : what + "; " + wayOut));
   }
 
   /// A construct that Jinja has and chat templates have no use for.

@@ -1,7 +1,8 @@
 package dev.sluice.template;
 
-/// What one rendering may still do. Each step, and each piece of memory that is filled or searched,
-/// is paid for, so that a template of any kind ends.
+/// What one rendering may still do. Each round of a loop and each call is a step, each operation a
+/// quarter of one, and memory that is filled or searched is paid for too, so that a template of any
+/// kind ends.
 final class Work {
   static final int MOST_STEPS = 1_000_000;
 
@@ -18,7 +19,7 @@ final class Work {
   private static final int COMPARED = 16;
 
   /// Calls, blocks, operations and values within one another.
-  private static final int DEEPEST = Integer.getInteger("deep", 300);
+  private static final int DEEPEST = 300;
 
   private long left = (long) MOST_STEPS * STEP;
   private int depth;
@@ -43,8 +44,9 @@ final class Work {
     spend((long) in.length() * (1 + wanted.length() / COMPARED));
   }
 
+  /// Into a statement, an operation or a value.
   void enter() {
-    step();
+    spend(STEP / 4);
     depth++;
     if (depth > DEEPEST) {
       throw TemplateFailure.of(
