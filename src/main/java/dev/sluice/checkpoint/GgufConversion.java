@@ -54,8 +54,8 @@ public final class GgufConversion {
   /// @param architecture the word of GGUF
   /// @param tensors how many tensors each format has
   /// @param bytes of all tensors
-  /// @param errors of each format, the root of the mean squared error of its worst tensor as a share
-  ///   of the root of the tensor's mean square
+  /// @param errors of each format, the root of the mean squared error of its worst tensor as a
+  ///   share of the root of the tensor's mean square
   /// @param difference the largest of two logits, in absolute terms; null where none were compared
   /// @param size the root of the mean square of the source's logits; null likewise
   /// @param notes what has to be known, in sentences
@@ -153,8 +153,7 @@ public final class GgufConversion {
     try (var files = SafetensorsDirectory.open(source);
         var _ = Scope.withoutGradient()) {
       var reader = new WeightReader(source, config, StoredWeights.of(files, config.family()));
-      var conversion =
-          new GgufConversion(source, format, comparesLogits, listener, config, reader);
+      var conversion = new GgufConversion(source, format, comparesLogits, listener, config, reader);
       conversion.notes.addAll(files.notes());
       return conversion.convert(target, comparesLogits);
     }
@@ -181,14 +180,13 @@ public final class GgufConversion {
     var writer = new GgufWriter();
     String name = String.valueOf(source.toAbsolutePath().normalize().getFileName());
     GgufDescription.general(architecture, name, fileType(), writer);
-    GgufDescription.write(architecture, config.decoder(), writer);
     notes.addAll(config.notes());
+    notes.addAll(GgufDescription.write(architecture, config.decoder(), writer));
     plan();
     notes.addAll(writeTokenizer(writer));
     Path partial = WholeFile.partial(target.toAbsolutePath().normalize());
     try {
-      writer.write(
-          partial, wholes.values().stream().map(Whole::planned).toList(), this::write);
+      writer.write(partial, wholes.values().stream().map(Whole::planned).toList(), this::write);
       reader.judgeTheRest();
       notes.addAll(reader.notes());
       Double[] logits = new Double[2];
@@ -433,8 +431,8 @@ public final class GgufConversion {
     return "'…" + text.substring(begin, Math.min(text.length(), at + 60)) + "…'";
   }
 
-  /// @param beside what is added to each number's square, where numbers near zero are stored as ones
-  ///   near one
+  /// @param beside what is added to each number's square, where numbers near zero are stored as
+  ///   ones near one
   private static double error(Tensor wanted, Tensor found, double beside) {
     var layout = ValueLayout.JAVA_FLOAT;
     double squares = 0;

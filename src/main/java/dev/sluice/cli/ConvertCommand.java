@@ -192,8 +192,7 @@ final class ConvertCommand implements Callable<Integer> {
     Interruption.watch("Stopping; what was written is removed first.");
     GgufConversion.Result result;
     try {
-      result =
-          GgufConversion.toFile(checkpoint, place, format, !withoutLogits, new Reporting());
+      result = GgufConversion.toFile(checkpoint, place, format, !withoutLogits, new Reporting());
     } catch (CancellationException _) {
       Console.note("Stopped; there is no " + place + ".");
       return 130;

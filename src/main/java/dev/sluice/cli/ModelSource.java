@@ -244,9 +244,7 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
         digest,
         "%s %d %d"
             .formatted(
-                file.getFileName(),
-                Files.size(file),
-                Files.getLastModifiedTime(file).toMillis()));
+                file.getFileName(), Files.size(file), Files.getLastModifiedTime(file).toMillis()));
   }
 
   /// The fingerprint of the text that the checkpoint was trained on, or null where it does not say.

@@ -22,8 +22,8 @@ import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
 import tools.jackson.databind.node.ObjectNode;
 
-/// A tokenizer between the metadata of a GGUF file and `tokenizer.json`, both ways: a byte-level BPE
-/// whose way of cutting texts is one of those that are known here. Ids are the same in both.
+/// A tokenizer between the metadata of a GGUF file and `tokenizer.json`, both ways: a byte-level
+/// BPE whose way of cutting texts is one of those that are known here. Ids are the same in both.
 public final class GgufTokenizer {
   private static final String START = "tokenizer.ggml.";
   private static final String MODEL = START + "model";
@@ -68,15 +68,23 @@ public final class GgufTokenizer {
           new Pre(
               List.of("qwen35"),
               CONTRACTIONS
-                  + "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|"
+                  + "|[^\\r"
+                  + "\\n"
+                  + "\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r"
+                  + "\\n"
+                  + "]*|"
                   + SPACES,
               true,
               false),
           new Pre(
               List.of("gpt-4o"),
-              "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
+              "[^\\r"
+                  + "\\n"
+                  + "\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
                   + CONTRACTIONS
-                  + "?|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*"
+                  + "?|[^\\r"
+                  + "\\n"
+                  + "\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*"
                   + CONTRACTIONS
                   + "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|"
                   + SPACES,
@@ -153,8 +161,7 @@ public final class GgufTokenizer {
       } else {
         json.putNull("normalizer");
       }
-      var parts =
-          json.putObject("pre_tokenizer").put("type", "Sequence").putArray("pretokenizers");
+      var parts = json.putObject("pre_tokenizer").put("type", "Sequence").putArray("pretokenizers");
       var split = parts.addObject().put("type", "Split");
       split.putObject("pattern").put("Regex", pre.pattern);
       split.put("behavior", "Isolated").put("invert", false);
@@ -328,7 +335,8 @@ public final class GgufTokenizer {
     if (ByteTokenizer.is(bytes)) {
       to.text(MODEL, "none");
       return List.of(
-          "the model's tokens are bytes, for which GGUF has no tokenizer; the file takes and gives ids");
+          "the model's tokens are bytes, for which GGUF has no tokenizer; the file takes and gives"
+              + " ids");
     }
     return write(TokenizerFile.of(path, bytes), rows, to);
   }
@@ -376,7 +384,8 @@ public final class GgufTokenizer {
     Set<String> patterns = new LinkedHashSet<>();
     boolean isByteLevel = false;
     JsonNode cutting = json.path("pre_tokenizer");
-    for (JsonNode part : cutting.has("pretokenizers") ? cutting.path("pretokenizers") : List.of(cutting)) {
+    for (JsonNode part :
+        cutting.has("pretokenizers") ? cutting.path("pretokenizers") : List.of(cutting)) {
       isByteLevel |= part.path("type").asString("").equals("ByteLevel");
       if (part.path("type").asString("").equals("Split")) {
         patterns.add(part.path("pattern").path("Regex").asString(""));
@@ -415,8 +424,7 @@ public final class GgufTokenizer {
   }
 
   /// The tokens with a part to play, and the chat template.
-  private static void roles(
-      TokenizerFile file, JsonNode json, boolean isLlama, GgufWriter to) {
+  private static void roles(TokenizerFile file, JsonNode json, boolean isLlama, GgufWriter to) {
     Map<String, String> roles = new HashMap<>();
     roles.put("bos_token", "bos");
     roles.put("pad_token", "padding");

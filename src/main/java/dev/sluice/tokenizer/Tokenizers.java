@@ -14,8 +14,8 @@ public final class Tokenizers {
 
   private Tokenizers() {}
 
-  /// `bytes`, the path of a `tokenizer.json`, a folder that has one, such as a checkpoint, or a GGUF
-  /// file, whose metadata hold one.
+  /// `bytes`, the path of a `tokenizer.json`, a folder that has one, such as a checkpoint, or a
+  /// GGUF file, whose metadata hold one.
   public static Tokenizer load(String spec) {
     return load(spec, null);
   }

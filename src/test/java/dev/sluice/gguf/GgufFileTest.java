@@ -301,21 +301,20 @@ class GgufFileTest {
       deep.u32(9).u64(1);
     }
     refuses("lists in lists more than 4 deep", deep.u32(4).u64(0));
-    refuses(
-        "has 1001 bytes, more than", Bytes.begin(3, 0, 1).text("k".repeat(1001)).u32(4).u32(1));
+    refuses("has 1001 bytes, more than", Bytes.begin(3, 0, 1).text("k".repeat(1001)).u32(4).u32(1));
   }
 
   @Test
   void tensorsThatCannotBeAreRefusedByName() throws IOException {
-    refuses("'x' twice", Bytes.begin(3, 2, 0).tensor("x", 0, 0, 8).tensor("x", 0, 32, 8).data(32, 64));
+    refuses(
+        "'x' twice", Bytes.begin(3, 2, 0).tensor("x", 0, 0, 8).tensor("x", 0, 32, 8).data(32, 64));
     refuses(
         "the metadata key 'k' twice",
         Bytes.begin(3, 0, 2).text("k").u32(4).u32(1).text("k").u32(4).u32(1));
     refuses("5 dimensions", Bytes.begin(3, 1, 0).tensor("x", 0, 0, 1, 1, 1, 1, 1));
     refuses("a dimension of 0", Bytes.begin(3, 1, 0).tensor("x", 0, 0, 0));
     refuses("a dimension of 18446744073709551615", Bytes.begin(3, 1, 0).tensor("x", 0, 0, -1));
-    refuses(
-        "more than any file holds", Bytes.begin(3, 1, 0).tensor("x", 0, 0, 1L << 32, 1L << 32));
+    refuses("more than any file holds", Bytes.begin(3, 1, 0).tensor("x", 0, 0, 1L << 32, 1L << 32));
     refuses("more than any file holds", Bytes.begin(3, 1, 0).tensor("x", 0, 0, Long.MAX_VALUE / 4));
     refuses("'x' as IQ2_XXS", Bytes.begin(3, 1, 0).tensor("x", 16, 0, 256));
     refuses("'x' as type 4711", Bytes.begin(3, 1, 0).tensor("x", 4711, 0, 256));
@@ -328,11 +327,10 @@ class GgufFileTest {
     refuses(
         "is 27 bytes shorter than its header says",
         Bytes.begin(3, 1, 0).tensor("x", 0, 0, 16).data(32, 64 - 27));
+    refuses("general.alignment 48", Bytes.begin(3, 0, 1).text("general.alignment").u32(4).u32(48));
     refuses(
-        "general.alignment 48",
-        Bytes.begin(3, 0, 1).text("general.alignment").u32(4).u32(48));
-    refuses(
-        "'general.alignment' is a text", Bytes.begin(3, 0, 1).text("general.alignment").u32(8).text("x"));
+        "'general.alignment' is a text",
+        Bytes.begin(3, 0, 1).text("general.alignment").u32(8).text("x"));
   }
 
   @Test
@@ -445,14 +443,17 @@ class GgufFileTest {
         "part 1 of a model in 3 files",
         () -> GgufFile.open(directory.resolve("m-00002-of-00002.gguf")).close());
     Files.delete(parts.get(2));
-    assertRefused("part 3 of a model in 3 files; fetch it too", () -> GgufFile.open(parts.get(0)).close());
+    assertRefused(
+        "part 3 of a model in 3 files; fetch it too", () -> GgufFile.open(parts.get(0)).close());
     Files.copy(parts.get(1), parts.get(2));
-    assertRefused("which the other parts do not belong to", () -> GgufFile.open(parts.get(0)).close());
+    assertRefused(
+        "which the other parts do not belong to", () -> GgufFile.open(parts.get(0)).close());
     write(
         parts.get(2),
         to -> to.whole("split.no", 2).whole("split.count", 3).whole("split.tensors.count", 3),
         planned("t0", WeightFormat.F32, 4L));
-    assertRefused("which another part of the model holds too", () -> GgufFile.open(parts.get(0)).close());
+    assertRefused(
+        "which another part of the model holds too", () -> GgufFile.open(parts.get(0)).close());
     write(
         parts.get(2),
         to -> to.whole("split.no", 2).whole("split.count", 3).whole("split.tensors.count", 3),
