@@ -44,6 +44,7 @@ module dev.sluice {
   exports dev.sluice.state;
   exports dev.sluice.statistics;
   exports dev.sluice.study;
+  exports dev.sluice.template;
   exports dev.sluice.tensor;
   exports dev.sluice.tokenizer;
   exports dev.sluice.training;

@@ -31,6 +31,7 @@ class ArchitectureTest {
       List.of(
           "files",
           "settings",
+          "template",
           "statistics",
           "provenance",
           "kernel",

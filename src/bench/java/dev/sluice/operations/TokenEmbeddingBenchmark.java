@@ -2,6 +2,7 @@ package dev.sluice.operations;
 
 import dev.sluice.tensor.FusedBenchmark;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.List;
 
 /// Rows of the embedding table, which are float32 in every precision.
@@ -22,6 +23,6 @@ public class TokenEmbeddingBenchmark extends FusedBenchmark {
 
   @Override
   protected List<Tensor> fused() {
-    return List.of(TokenEmbedding.apply(table, ids));
+    return List.of(TokenEmbedding.apply(new Weight("table", table), ids));
   }
 }

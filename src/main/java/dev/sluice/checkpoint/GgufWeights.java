@@ -5,6 +5,7 @@ import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.gguf.GgufFile;
 import dev.sluice.gguf.GgufTensor;
+import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.kernel.Threads;
 import dev.sluice.kernel.WeightFormat;
 import dev.sluice.tensor.ElementType;
@@ -17,6 +18,7 @@ import java.util.List;
 import java.util.Set;
 import java.util.regex.Pattern;
 import java.util.stream.LongStream;
+import org.jspecify.annotations.Nullable;
 
 /// Reads the parameters of a model out of the tensors of its GGUF file.
 final class GgufWeights implements ParameterReader {
@@ -117,6 +119,16 @@ final class GgufWeights implements ParameterReader {
   /// Files leave out dimensions of one, or do not.
   private static long[] withoutOnes(long[] shape) {
     return LongStream.of(shape).filter(each -> each != 1).toArray();
+  }
+
+  @Override
+  public @Nullable StoredMatrix inPlace(Parameter parameter) {
+    var stored = stored(parameter);
+    return stored.values() == GgufPlace.Values.SAME
+        ? stored
+            .place()
+            .inPlace(stored.format(), stored.tensor().data(), parameter.spec().shape())
+        : null;
   }
 
   @Override

@@ -70,20 +70,66 @@ public final class ModelDirectory {
     if (gguf != null) {
       try (var model = GgufModel.open(gguf);
           var _ = Scope.withoutGradient()) {
+        var reader = model.reader();
+        var parameters = read(reader, device, requireGradients);
         return opened(
-            model.reader(), model.config(), model.notes(), precision, device, requireGradients);
+            reader, model.config(), model.notes(), precision, device, parameters);
       }
     }
     var config = ModelConfig.read(directory);
     try (var files = SafetensorsDirectory.open(directory);
         var _ = Scope.withoutGradient()) {
       var reader = new WeightReader(directory, config, StoredWeights.of(files, config.family()));
-      return opened(reader, config, files.notes(), precision, device, requireGradients);
+      var parameters = read(reader, device, requireGradients);
+      return opened(reader, config, files.notes(), precision, device, parameters);
     } catch (InvalidInputException e) {
-      throw config.notes().isEmpty()
-          ? e
-          : new InvalidInputException(
-              "%s (%s)".formatted(e.getMessage(), String.join("; ", config.notes())), e);
+      throw withNotes(config, e);
+    }
+  }
+
+  private static Parameters read(
+      ParameterReader reader, Device device, boolean requireGradients) {
+    var parameters = new Parameters(reader.decoder().parameters(), reader.read(device));
+    parameters.requireGradients(requireGradients);
+    return parameters;
+  }
+
+  /// Opens a model to run it, on the CPU: matrices stay where the file is mapped, as they are, and
+  /// are read while the model runs. It can neither be trained nor written.
+  ///
+  /// @param directory as for [#open]
+  public static Opened openInPlace(Path directory, Precision precision) {
+    Path gguf = GgufModel.at(directory);
+    return gguf == null
+        ? directoryInPlace(directory, precision)
+        : ggufInPlace(gguf, precision);
+  }
+
+  private static Opened ggufInPlace(Path gguf, Precision precision) {
+    var model = GgufModel.open(gguf);
+    try (var _ = Scope.withoutGradient()) {
+      var reader = model.reader();
+      var parameters = new Parameters(reader.readInPlace(), model::close);
+      return opened(reader, model.config(), model.notes(), precision, Device.CPU, parameters);
+    } catch (RuntimeException | Error e) {
+      model.close();
+      throw e;
+    }
+  }
+
+  private static Opened directoryInPlace(Path directory, Precision precision) {
+    var config = ModelConfig.read(directory);
+    var files = SafetensorsDirectory.open(directory);
+    try (var _ = Scope.withoutGradient()) {
+      var reader = new WeightReader(directory, config, StoredWeights.of(files, config.family()));
+      var parameters = new Parameters(reader.readInPlace(), files::close);
+      return opened(reader, config, files.notes(), precision, Device.CPU, parameters);
+    } catch (InvalidInputException e) {
+      files.close();
+      throw withNotes(config, e);
+    } catch (RuntimeException | Error e) {
+      files.close();
+      throw e;
     }
   }
 
@@ -94,9 +140,7 @@ public final class ModelDirectory {
       List<String> filed,
       Precision precision,
       Device device,
-      boolean requireGradients) {
-    var parameters = new Parameters(reader.decoder().parameters(), reader.read(device));
-    parameters.requireGradients(requireGradients);
+      Parameters parameters) {
     var notes = new ArrayList<>(config.notes());
     notes.addAll(filed);
     notes.addAll(reader.notes());
@@ -104,6 +148,13 @@ public final class ModelDirectory {
         new Decoder(reader.decoder(), precision, device, parameters),
         config.with(reader.decoder()),
         notes);
+  }
+
+  private static InvalidInputException withNotes(ModelConfig config, InvalidInputException e) {
+    return config.notes().isEmpty()
+        ? e
+        : new InvalidInputException(
+            "%s (%s)".formatted(e.getMessage(), String.join("; ", config.notes())), e);
   }
 
   /// [#open] for those who know what the directory holds, as a run knows its checkpoints.

@@ -2,16 +2,24 @@ package dev.sluice.checkpoint;
 
 import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import org.jspecify.annotations.Nullable;
 
 /// Reads the parameters of one model out of its files, whatever these are.
 interface ParameterReader {
+  /// Matrices with a row for each token.
+  Set<String> TABLES = Set.of("model.embed_tokens.weight", "lm_head.weight");
+
   /// The model.
   DecoderConfig decoder();
 
@@ -21,6 +29,9 @@ interface ParameterReader {
   /// One parameter, float32 on the CPU, once its stored numbers are known to be what the model
   /// needs.
   Tensor read(Parameter parameter);
+
+  /// A matrix as it stands in its file, or null where it does not stand there as products read it.
+  @Nullable StoredMatrix inPlace(Parameter parameter);
 
   /// Refuses or tells what is left once all parameters are read.
   void judgeTheRest();
@@ -38,6 +49,26 @@ interface ParameterReader {
             });
     judgeTheRest();
     return tensors;
+  }
+
+  /// All parameters in order: matrices of linear maps and of tokens where they stand in the file if
+  /// they can be read there, the others as float32 on the CPU; the caller's scope holds the latter.
+  default List<Weight> readInPlace() {
+    List<Weight> weights = new ArrayList<>();
+    decoder()
+        .parameters()
+        .forEach(
+            (name, spec) -> {
+              var parameter = Parameter.of(name, spec);
+              boolean isRead = spec.maps().length > 0 || TABLES.contains(name);
+              var matrix = isRead ? inPlace(parameter) : null;
+              weights.add(
+                  matrix == null
+                      ? new Weight(name, spec, read(parameter))
+                      : new Weight(name, spec, matrix));
+            });
+    judgeTheRest();
+    return weights;
   }
 
   /// A float32 tensor to be filled.

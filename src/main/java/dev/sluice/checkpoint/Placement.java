@@ -6,6 +6,8 @@ import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.gate.Gate;
 import dev.sluice.gate.Granularity;
+import dev.sluice.kernel.StoredMatrix;
+import dev.sluice.kernel.WeightFormat;
 import dev.sluice.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
@@ -140,6 +142,38 @@ record Placement(
   /// Whether the stored tensor is the parameter and nothing else, in its order.
   boolean isWhole(long elements) {
     return rows == 1 && step == 1 && elements == stored();
+  }
+
+  /// The parameter where it stands, or null where its rows do not stand there as products read
+  /// them: whole, and groups of them equally far apart.
+  ///
+  /// @param shape the parameter's
+  @Nullable StoredMatrix inPlace(WeightFormat format, MemorySegment data, long[] shape) {
+    long width = shape.length == 2 ? shape[0] * shape[1] / rows : 0;
+    if (step != 1
+        || width == 0
+        || width % shape[1] != 0
+        || shape[1] % format.blockLength() != 0
+        || start.applyAsLong(0) % format.blockLength() != 0) {
+      return null;
+    }
+    long first = start.applyAsLong(0);
+    long apart = rows > 1 ? start.applyAsLong(1) - first : width;
+    for (long row = 0; row < rows; row++) {
+      if (apart < 0
+          || apart % format.blockLength() != 0
+          || start.applyAsLong(row) != first + row * apart) {
+        return null;
+      }
+    }
+    boolean isWhole = apart == width;
+    return new StoredMatrix(
+        format,
+        data.asSlice(format.bytes(first)),
+        shape[0],
+        shape[1],
+        isWhole ? shape[0] : width / shape[1],
+        isWhole ? 0 : format.bytes(apart));
   }
 
   /// Takes a parameter out of a stored tensor.

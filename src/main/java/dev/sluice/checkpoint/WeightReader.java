@@ -6,6 +6,8 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.kernel.StoredMatrix;
+import dev.sluice.kernel.WeightFormat;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
@@ -13,6 +15,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import org.jspecify.annotations.Nullable;
 
 /// Reads the parameters of one model out of its stored weights. Every number is copied once, from
 /// the mapped file into a float32 tensor. Every stored tensor is used, known to say what is known
@@ -46,6 +49,24 @@ final class WeightReader implements ParameterReader {
   @Override
   public List<String> notes() {
     return notes;
+  }
+
+  @Override
+  public @Nullable StoredMatrix inPlace(Parameter parameter) {
+    Entry entry = entry(parameter);
+    var format = format(entry.type());
+    return format == null
+        ? null
+        : place(parameter).inPlace(format, entry.data(), parameter.spec().shape());
+  }
+
+  private static @Nullable WeightFormat format(ElementType type) {
+    return switch (type) {
+      case FLOAT32 -> WeightFormat.F32;
+      case FLOAT16 -> WeightFormat.F16;
+      case BFLOAT16 -> WeightFormat.BF16;
+      case FLOAT64, INT64, INT32, UINT8, BOOL -> null;
+    };
   }
 
   // ---------------------------------------------------------------- before anything is made

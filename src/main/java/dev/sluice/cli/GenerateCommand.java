@@ -85,7 +85,7 @@ final class GenerateCommand implements Callable<Integer> {
     if (temperature == 0 && (topK != 0 || topP != 1)) {
       Console.note("--top-k and --top-p change nothing without --temperature above 0.");
     }
-    try (var loaded = options.load(model)) {
+    try (var loaded = options.loadInPlace(model)) {
       continueText(loaded, sampler);
     }
     return 0;

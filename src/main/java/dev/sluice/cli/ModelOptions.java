@@ -1,5 +1,6 @@
 package dev.sluice.cli;
 
+import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Device;
@@ -53,8 +54,27 @@ final class ModelOptions {
     }
   }
 
-  /// Loads the model of a checkpoint or run directory.
+  /// Loads the model of a checkpoint or run directory, its weights in float32.
   Loaded load(Path named) {
+    return load(named, ModelSource::open);
+  }
+
+  /// Opens the model of a checkpoint or run directory to run it: on the CPU its weights stay where
+  /// the file is mapped.
+  Loaded loadInPlace(Path named) {
+    return load(
+        named,
+        (source, precisionOf, deviceOf) ->
+            deviceOf.kind() == Device.Kind.CPU
+                ? ModelDirectory.openInPlace(source.checkpoint(), precisionOf)
+                : source.open(precisionOf, deviceOf));
+  }
+
+  private interface Opening {
+    ModelDirectory.Opened open(ModelSource source, Precision precision, Device device);
+  }
+
+  private Loaded load(Path named, Opening opening) {
     threads.apply();
     var precisionOf = Precision.parse(precision);
     var source = ModelSource.at(named);
@@ -63,7 +83,7 @@ final class ModelOptions {
         eosToken != null && !eosToken.isEmpty()
             ? Set.of(chosen.endOfText())
             : source.stopIds(chosen);
-    var opened = source.open(precisionOf, Device.parse(device));
+    var opened = opening.open(source, precisionOf, Device.parse(device));
     opened.notes().forEach(Console::note);
     return new Loaded(source, opened.decoder(), chosen, stopIds);
   }

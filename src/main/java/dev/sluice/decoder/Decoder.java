@@ -225,7 +225,7 @@ public final class Decoder implements AutoCloseable {
 
   private Tensor embedded(Tensor idsBT) {
     var rowsBTD =
-        Operations.of(idsBT).embedding(parameters.get("model.embed_tokens.weight"), idsBT);
+        Operations.of(idsBT).embedding(parameters.weight("model.embed_tokens.weight"), idsBT);
     double multiplier = config.embeddingMultiplier();
     return multiplier == 1 ? rowsBTD : rowsBTD.times(multiplier);
   }

@@ -8,6 +8,7 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
@@ -76,7 +77,12 @@ final class GatedUnits {
   /// Where a backward pass is recorded, units without rows take part, so that it gives all weights
   /// gradients.
   private Tensor composed(Tensor x, long[] starts, Probe probe) {
-    var all = weights.stream().map(unit -> unit.gate().leaf()).toList();
+    var all =
+        weights.stream()
+            .map(SwiGlu.Weights::gate)
+            .filter(gate -> !gate.isStored())
+            .map(Weight::leaf)
+            .toList();
     boolean recording = FusedOp.recording(List.of(x), all);
     var parts = new ArrayList<Tensor>();
     for (int unit = 0; unit < weights.size(); unit++) {

@@ -6,13 +6,16 @@ import dev.sluice.generation.Generation.Ending;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
 import dev.sluice.state.SequenceState;
+import dev.sluice.state.Slot;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Objects;
 import java.util.Set;
 import java.util.function.IntPredicate;
+import java.util.random.RandomGenerator;
 import org.jspecify.annotations.Nullable;
 
 /// Continues a list of tokens: the prompt goes through the model piece by piece, then one token at
@@ -52,28 +55,116 @@ public record Generator(Decoder decoder, int piece) {
   /// @param onToken receives each new token at once; false ends the text after it
   public Generation generate(
       int[] prompt, Sampler sampler, int maxNewTokens, Set<Integer> stopIds, IntPredicate onToken) {
+    return generate(
+            prompt,
+            sampler,
+            LogitAdjustments.NONE,
+            maxNewTokens,
+            stopIds,
+            1,
+            (_, token, _) -> onToken.test(token))
+        .getFirst();
+  }
+
+  /// Hears of each new token at once.
+  @FunctionalInterface
+  public interface Listener {
+    /// @param sequence of several at once, from 0
+    /// @param logits from which the token was chosen, as the model gave them
+    /// @return false to end that sequence after this token
+    boolean onToken(int sequence, int token, float[] logits);
+  }
+
+  /// One of the texts that continue a prompt.
+  private static final class Text {
+    final int number;
+    final Slot slot;
+    final RandomGenerator random;
+    final List<Integer> tokens = new ArrayList<>();
+    final boolean[] seen;
+    final int[] counts;
+    @Nullable Ending ending;
+
+    Text(int number, Slot slot, RandomGenerator random, int[] prompt, int vocabulary) {
+      this.number = number;
+      this.slot = slot;
+      this.random = random;
+      this.seen = new boolean[vocabulary];
+      this.counts = new int[vocabulary];
+      for (int token : prompt) {
+        seen[token] = true;
+      }
+    }
+  }
+
+  /// Continues `prompt` several times at once: it is read once, and a pass goes through the model
+  /// for all sequences that have not ended. Each draws random numbers of its own.
+  ///
+  /// @param stopIds tokens that end a text; the one that does is not part of it
+  public List<Generation> generate(
+      int[] prompt,
+      Sampler sampler,
+      LogitAdjustments adjustments,
+      int maxNewTokens,
+      Set<Integer> stopIds,
+      int sequences,
+      Listener listener) {
     requireRoom(prompt, maxNewTokens);
-    var random = sampler.random();
-    List<Integer> tokens = new ArrayList<>();
+    int vocabulary = decoder.config().vocabSize();
+    adjustments.requireTokens(vocabulary);
     // The last token is chosen but never fed.
     int capacity = prompt.length + maxNewTokens - 1;
-    try (var state = new SequenceState(1, capacity)) {
-      var past = state.past(state.take());
-      float[] logits = read(prompt, past);
-      while (true) {
-        int token = sampler.choose(logits, random);
-        if (stopIds.contains(token)) {
-          return new Generation(tokens, Ending.STOP_TOKEN);
-        }
-        tokens.add(token);
-        if (!onToken.test(token)) {
-          return new Generation(tokens, Ending.CALLER);
-        }
-        if (tokens.size() == maxNewTokens) {
-          return new Generation(tokens, Ending.LENGTH);
-        }
-        logits = next(new int[] {token}, past);
+    try (var state = new SequenceState(sequences, capacity)) {
+      var first = state.take();
+      float[] logits = read(prompt, state.past(first));
+      var texts = new ArrayList<Text>();
+      for (int i = 0; i < sequences; i++) {
+        var slot = i == 0 ? first : state.copyPrefix(first, prompt.length);
+        texts.add(new Text(i, slot, sampler.random(i), prompt, vocabulary));
+        choose(texts.getLast(), logits, sampler, adjustments, maxNewTokens, stopIds, listener);
       }
+      var open = new ArrayList<>(texts);
+      open.removeIf(text -> text.ending != null);
+      while (!open.isEmpty()) {
+        int[] last = open.stream().mapToInt(text -> text.tokens.getLast()).toArray();
+        float[] all = step(last, state.past(open.stream().map(text -> text.slot).toList()));
+        for (int i = 0; i < last.length; i++) {
+          float[] own = Arrays.copyOfRange(all, i * vocabulary, (i + 1) * vocabulary);
+          choose(open.get(i), own, sampler, adjustments, maxNewTokens, stopIds, listener);
+        }
+        open.removeIf(text -> text.ending != null);
+      }
+      return texts.stream()
+          .map(text -> new Generation(text.tokens, Objects.requireNonNull(text.ending)))
+          .toList();
+    }
+  }
+
+  private static void choose(
+      Text text,
+      float[] logits,
+      Sampler sampler,
+      LogitAdjustments adjustments,
+      int maxNewTokens,
+      Set<Integer> stopIds,
+      Listener listener) {
+    float[] adjusted = logits;
+    if (!adjustments.equals(LogitAdjustments.NONE)) {
+      adjusted = logits.clone();
+      adjustments.apply(adjusted, text.seen, text.counts);
+    }
+    int token = sampler.choose(adjusted, text.random);
+    if (stopIds.contains(token)) {
+      text.ending = Ending.STOP_TOKEN;
+      return;
+    }
+    text.tokens.add(token);
+    text.seen[token] = true;
+    text.counts[token]++;
+    if (!listener.onToken(text.number, token, logits)) {
+      text.ending = Ending.CALLER;
+    } else if (text.tokens.size() == maxNewTokens) {
+      text.ending = Ending.LENGTH;
     }
   }
 
@@ -107,6 +198,17 @@ public record Generator(Decoder decoder, int piece) {
     try (var _ = Scope.withoutGradient()) {
       var hidden = hidden(tokens, past);
       return decoder.logits(hidden.narrow(1, tokens.length - 1, 1)).floats();
+    }
+  }
+
+  /// The logits after the next token of each of several sequences, one row after the other.
+  private float[] step(int[] tokens, Past past) {
+    try (var _ = Scope.withoutGradient()) {
+      long[] ids = Arrays.stream(tokens).asLongStream().toArray();
+      var hidden =
+          decoder.hiddenStates(
+              Tensor.of(ids, ids.length, 1).to(decoder.device()), past, Probe.NONE);
+      return decoder.logits(hidden).floats();
     }
   }
 

@@ -6,16 +6,25 @@ import java.util.SplittableRandom;
 import java.util.random.RandomGenerator;
 
 /// Chooses the next token from logits, in the order of `transformers`: temperature, then the `topK`
-/// likeliest, then the fewest of these that hold `topP` of their probability. Equal logits rank by
-/// id, the lowest first.
+/// likeliest, then the fewest of these that hold `topP` of their probability, then those that are at
+/// least `minP` times as likely as the likeliest. Equal logits rank by id, the lowest first.
 ///
 /// @param temperature divides the logits; 0 takes the likeliest token
 /// @param topK how many tokens stay; 0 for all
 /// @param topP how much of the probability stays, in (0, 1]
+/// @param minP the least share of the likeliest token's probability, in [0, 1]; 0 for none
 /// @param seed of the random numbers; a greedy choice draws none, any other exactly one
-public record Sampler(double temperature, int topK, double topP, long seed) {
+public record Sampler(double temperature, int topK, double topP, double minP, long seed) {
   /// Always the likeliest token.
   public static final Sampler GREEDY = new Sampler(0, 0, 1, 0);
+
+  /// Where sequences of one seed differ: the golden ratio's fraction, as `SplittableRandom` has it.
+  private static final long NEXT_SEQUENCE = 0x9E37_79B9_7F4A_7C15L;
+
+  /// Without a least share.
+  public Sampler(double temperature, int topK, double topP, long seed) {
+    this(temperature, topK, topP, 0, seed);
+  }
 
   public Sampler {
     if (!(temperature >= 0) || temperature == Double.POSITIVE_INFINITY) {
@@ -31,11 +40,20 @@ public record Sampler(double temperature, int topK, double topP, long seed) {
       throw new InvalidInputException(
           "top-p must be above 0 and at most 1, not " + topP + "; 1 keeps all");
     }
+    if (!(minP >= 0 && minP <= 1)) {
+      throw new InvalidInputException(
+          "min-p must be at least 0 and at most 1, not " + minP + "; 0 keeps all");
+    }
   }
 
   /// A new stream of this sampler's random numbers.
   public RandomGenerator random() {
-    return new SplittableRandom(seed);
+    return random(0);
+  }
+
+  /// That of one of several sequences, which does not depend on the others.
+  public RandomGenerator random(int sequence) {
+    return new SplittableRandom(seed + sequence * NEXT_SEQUENCE);
   }
 
   /// The chosen token id.
@@ -61,6 +79,19 @@ public record Sampler(double temperature, int topK, double topP, long seed) {
       while (kept < ids.length && upTo[kept - 1] < topP * sum) {
         kept++;
       }
+    }
+    if (minP > 0) {
+      int likely = 0;
+      sum = 0;
+      for (int i = 0; i < kept; i++) {
+        double weight = Math.exp((logits[ids[i]] - largest) / temperature);
+        if (weight >= minP) { // the likeliest token's is 1
+          ids[likely] = ids[i];
+          sum += weight;
+          upTo[likely++] = sum;
+        }
+      }
+      kept = likely;
     }
     double wanted = random.nextDouble() * upTo[kept - 1];
     for (int i = 0; i < kept; i++) {

@@ -157,6 +157,27 @@ public interface Kernels {
       Floats weights,
       Floats dScores);
 
+  /// Attention of one token's queries that share a key and value head, over all keys: with `s[g, j]
+  /// = scale · Σ_c queries[g, c] · keys[j, c]` and `logSumExp[g] = ln Σ_j e^s[g, j]` it is `y[g, c]
+  /// = Σ_j e^(s[g, j] − logSumExp[g]) · values[j, c]`; all float32.
+  ///
+  /// @param queries `[group, width]`
+  /// @param keys `[count, width]`
+  /// @param values `[count, width]`
+  /// @param count how many keys, at least one
+  /// @param y `[group, width]`
+  /// @param logSumExp `[group]`
+  void oneTokenAttention(
+      MemorySegment queries,
+      MemorySegment keys,
+      MemorySegment values,
+      int count,
+      int group,
+      int width,
+      double scale,
+      MemorySegment y,
+      MemorySegment logSumExp);
+
   /// `x[i · width + j] ← x[i · width + j] · factors[i]`, all float32.
   void scaleRows(MemorySegment x, MemorySegment factors, int rows, int width);
 
@@ -355,6 +376,25 @@ public interface Kernels {
   /// and columns `from … to` of each.
   void addRows(
       Floats rows, MemorySegment ids, MemorySegment table, int width, long count, int from, int to);
+
+  /// Products of stored rows `from … to` with a few inputs: `y[i · yStride + r] = Σ_c w[r, c] · x[i
+  /// · columns + c]`. A row's sum is taken in an order that depends on the number of columns alone,
+  /// so it has the same bits however many inputs there are.
+  ///
+  /// @param x float32
+  /// @param inputs how many
+  /// @param y float32
+  void storedProduct(
+      StoredMatrix w,
+      MemorySegment x,
+      int inputs,
+      MemorySegment y,
+      long yStride,
+      long from,
+      long to);
+
+  /// The numbers of stored rows: `out[(r − from) · columns + c] = w[r, c]` in out's element type.
+  void dequantize(StoredMatrix w, long from, long to, Floats out);
 
   private static Kernels choose() {
     var log = System.getLogger(Kernels.class.getName());

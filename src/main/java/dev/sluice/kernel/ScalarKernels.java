@@ -297,6 +297,44 @@ public final class ScalarKernels implements Kernels {
   }
 
   @Override
+  public void oneTokenAttention(
+      MemorySegment queries,
+      MemorySegment keys,
+      MemorySegment values,
+      int count,
+      int group,
+      int width,
+      double scale,
+      MemorySegment y,
+      MemorySegment logSumExp) {
+    double[] scores = new double[count];
+    for (int g = 0; g < group; g++) {
+      double largest = Double.NEGATIVE_INFINITY;
+      for (int j = 0; j < count; j++) {
+        double score = 0;
+        for (int c = 0; c < width; c++) {
+          score += (double) get(queries, (long) g * width + c) * get(keys, (long) j * width + c);
+        }
+        scores[j] = scale * score;
+        largest = Math.max(largest, scores[j]);
+      }
+      double sum = 0;
+      for (int j = 0; j < count; j++) {
+        scores[j] = Math.exp(scores[j] - largest);
+        sum += scores[j];
+      }
+      for (int c = 0; c < width; c++) {
+        double mean = 0;
+        for (int j = 0; j < count; j++) {
+          mean += scores[j] * get(values, (long) j * width + c);
+        }
+        set(y, (long) g * width + c, (float) (mean / sum));
+      }
+      set(logSumExp, g, (float) (largest + Math.log(sum)));
+    }
+  }
+
+  @Override
   public void scaleRows(MemorySegment x, MemorySegment factors, int rows, int width) {
     for (int i = 0; i < rows; i++) {
       for (long j = (long) i * width; j < (i + 1L) * width; j++) {
@@ -649,6 +687,41 @@ public final class ScalarKernels implements Kernels {
       sum += (double) get(x, i) * get(x, i);
     }
     return sum;
+  }
+
+  @Override
+  public void storedProduct(
+      StoredMatrix w,
+      MemorySegment x,
+      int inputs,
+      MemorySegment y,
+      long yStride,
+      long from,
+      long to) {
+    int columns = Math.toIntExact(w.columns());
+    float[] row = new float[columns];
+    for (long r = from; r < to; r++) {
+      w.format().dequantize(w.data(), w.offset(r), columns, row, 0);
+      for (int i = 0; i < inputs; i++) {
+        double sum = 0;
+        for (int c = 0; c < columns; c++) {
+          sum += (double) row[c] * get(x, (long) i * columns + c);
+        }
+        set(y, i * yStride + r, (float) sum);
+      }
+    }
+  }
+
+  @Override
+  public void dequantize(StoredMatrix w, long from, long to, Floats out) {
+    int columns = Math.toIntExact(w.columns());
+    float[] row = new float[columns];
+    for (long r = from; r < to; r++) {
+      w.format().dequantize(w.data(), w.offset(r), columns, row, 0);
+      for (int c = 0; c < columns; c++) {
+        out.set((r - from) * columns + c, row[c]);
+      }
+    }
   }
 
   @Override

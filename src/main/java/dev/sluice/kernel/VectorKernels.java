@@ -728,4 +728,37 @@ public final class VectorKernels implements Kernels {
       a[i] /= divisor;
     }
   }
+
+  // ---------------------------------------------------------------- decoding
+
+  @Override
+  public void oneTokenAttention(
+      MemorySegment queries,
+      MemorySegment keys,
+      MemorySegment values,
+      int count,
+      int group,
+      int width,
+      double scale,
+      MemorySegment y,
+      MemorySegment logSumExp) {
+    VectorSoftmax.oneToken(queries, keys, values, count, group, width, scale, y, logSumExp);
+  }
+
+  @Override
+  public void storedProduct(
+      StoredMatrix w,
+      MemorySegment x,
+      int inputs,
+      MemorySegment y,
+      long yStride,
+      long from,
+      long to) {
+    VectorWeights.product(w, x, inputs, y, yStride, from, to);
+  }
+
+  @Override
+  public void dequantize(StoredMatrix w, long from, long to, Floats out) {
+    VectorWeights.dequantize(w, from, to, out);
+  }
 }

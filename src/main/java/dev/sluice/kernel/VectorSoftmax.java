@@ -62,6 +62,100 @@ final class VectorSoftmax {
     }
   }
 
+  /// Keys that one token's queries attend over at a time.
+  private static final int KEYS = 64;
+
+  static void oneToken(
+      MemorySegment queries,
+      MemorySegment keys,
+      MemorySegment values,
+      int count,
+      int group,
+      int width,
+      double scale,
+      MemorySegment y,
+      MemorySegment logSumExp) {
+    int padded = padded(width);
+    float[] query = array(group * padded);
+    float[] rows = array(KEYS * padded);
+    float[] weights = array(group * KEYS);
+    float[] sums = array(group * padded);
+    float[] total = array(group);
+    float[] largest = array(group);
+    float[] lanes = array(LANES);
+    readRows(queries, 0, group, width, query);
+    Arrays.fill(largest, Float.NEGATIVE_INFINITY);
+    for (int from = 0; from < count; from += KEYS) {
+      int block = Math.min(KEYS, count - from);
+      readRows(keys, from, block, width, rows);
+      for (int g = 0; g < group; g++) {
+        float[] scores = array(KEYS);
+        Arrays.fill(scores, Float.NEGATIVE_INFINITY);
+        for (int j = 0; j < block; j++) {
+          scores[j] = dot(query, g * padded, rows, j * padded, padded, lanes);
+        }
+        float most = Math.max(largest[g], max(scores, KEYS, lanes) * (float) scale);
+        float factor = (float) Math.exp(largest[g] - most);
+        total[g] = factor * total[g] + exponentials(scores, KEYS, (float) scale, most, lanes);
+        largest[g] = most;
+        scaleBy(sums, g * padded, padded, factor);
+        System.arraycopy(scores, 0, weights, g * KEYS, KEYS);
+      }
+      readRows(values, from, block, width, rows);
+      for (int g = 0; g < group; g++) {
+        addWeighted(rows, weights, g * KEYS, block, padded, sums, g * padded);
+      }
+    }
+    for (int g = 0; g < group; g++) {
+      for (int c = 0; c < width; c++) {
+        float mean = sums[g * padded + c] / total[g];
+        y.set(FLOAT, ((long) g * width + c) * 4, mean);
+      }
+      logSumExp.set(FLOAT, g * 4L, (float) (largest[g] + Math.log(total[g])));
+    }
+  }
+
+  /// Brings rows into an array, each padded with zeros to whole vectors.
+  private static void readRows(MemorySegment from, int first, int count, int width, float[] to) {
+    var numbers = Floats.float32(from);
+    int padded = padded(width);
+    if (padded == width) {
+      read(numbers, (long) first * width, to, count * width);
+      return;
+    }
+    float[] row = array(width);
+    for (int i = 0; i < count; i++) {
+      read(numbers, (long) (first + i) * width, row, width);
+      System.arraycopy(row, 0, to, i * padded, padded);
+    }
+  }
+
+  private static float dot(float[] a, int atA, float[] b, int atB, int padded, float[] lanes) {
+    var sum = Lanes.all(0);
+    for (int i = 0; i < padded; i += LANES) {
+      sum = at(a, atA + i).fma(at(b, atB + i), sum);
+    }
+    return Lanes.sum(sum, lanes);
+  }
+
+  private static void scaleBy(float[] x, int start, int padded, float factor) {
+    for (int i = start; i < start + padded; i += LANES) {
+      at(x, i).mul(Lanes.all(factor)).intoArray(x, i);
+    }
+  }
+
+  /// Adds weighted rows to a sum, each part of which stays in a register.
+  private static void addWeighted(
+      float[] rows, float[] weights, int firstWeight, int count, int padded, float[] sums, int to) {
+    for (int i = 0; i < padded; i += LANES) {
+      var sum = at(sums, to + i);
+      for (int j = 0; j < count; j++) {
+        sum = at(rows, j * padded + i).fma(Lanes.all(weights[firstWeight + j]), sum);
+      }
+      sum.intoArray(sums, to + i);
+    }
+  }
+
   static void backward(
       CausalTile tile,
       MemorySegment scores,

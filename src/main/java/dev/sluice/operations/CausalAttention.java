@@ -102,6 +102,9 @@ final class CausalAttention {
     this.block = Math.clamp(Integer.highestOneBit(ROWS / group), 16, 128);
   }
 
+  /// Multiplications of one token's attention below which a second thread costs more than it saves.
+  private static final long ONE_TOKEN_GRAIN = 1 << 15;
+
   /// Attends over whole sequences, with sinks, a gate and a mask of documents where they are given.
   static Tensor apply(
       Tensor qBTNH,
@@ -118,11 +121,16 @@ final class CausalAttention {
     return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
   }
 
-  /// Attends over a cache: in tiles several tokens without gradients, where others stand before
-  /// them or where there are sinks or a window that hides some; by the definition what is left.
+  /// Attends over a cache: one token by a kernel of its own; in tiles several tokens without
+  /// gradients, where others stand before them or where there are sinks or a window that hides
+  /// some; by the definition what is left.
   static Tensor applyCached(
       Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window) {
     long queries = qBTNH.size(1);
+    if (queries == 1 && !FusedOp.recording(List.of(qBTNH, kBSMH, vBSMH), List.of())) {
+      var attended = ofOneToken(qBTNH, kBSMH, vBSMH);
+      return sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
+    }
     if (queries == 1
         || ComposedAttention.needsNoMask(queries, kBSMH.size(1), sinksN, window, null)
         || FusedOp.recording(List.of(qBTNH), List.of())) {
@@ -130,6 +138,51 @@ final class CausalAttention {
     }
     var attended = cachedInTiles(qBTNH, kBSMH, vBSMH, window);
     return sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
+  }
+
+  /// One token's attention over a cache, of which it sees all.
+  private static Attended ofOneToken(Tensor qBTNH, Tensor kBSMH, Tensor vBSMH) {
+    long heads = kBSMH.size(2);
+    int keys = Math.toIntExact(kBSMH.size(1));
+    int width = Math.toIntExact(qBTNH.size(3));
+    int group = Math.toIntExact(qBTNH.size(2) / heads);
+    var query = qBTNH.contiguous();
+    var y = Tensor.uninitialized(query, ElementType.FLOAT32, query.shape());
+    var logSumExp =
+        Tensor.uninitialized(query, ElementType.FLOAT32, query.size(0), heads, 1, group);
+    var queries = query.memory();
+    var ys = y.memory();
+    var sums = logSumExp.memory();
+    long bytes = (long) group * width * Float.BYTES;
+    Threads.split(
+        query.size(0) * heads,
+        Math.max(1, ONE_TOKEN_GRAIN / ((long) keys * width * group)),
+        (from, to) -> {
+          for (long i = from; i < to; i++) {
+            Kernels.FASTEST.oneTokenAttention(
+                queries.asSlice(i * bytes, bytes),
+                rows(kBSMH, i / heads, i % heads),
+                rows(vBSMH, i / heads, i % heads),
+                keys,
+                group,
+                width,
+                1 / Math.sqrt((double) width),
+                ys.asSlice(i * bytes, bytes),
+                sums.asSlice(i * group * Float.BYTES, (long) group * Float.BYTES));
+          }
+        });
+    return new Attended(y, logSumExp);
+  }
+
+  /// A head's vectors, one after the other.
+  private static MemorySegment rows(Tensor cacheBSMH, long sequence, long head) {
+    long width = cacheBSMH.size(3);
+    long keys = cacheBSMH.size(1);
+    if (cacheBSMH.stride(3) != 1 || (keys > 1 && cacheBSMH.stride(1) != width)) {
+      throw new IllegalArgumentException("keys or values that stand apart: " + cacheBSMH);
+    }
+    long start = sequence * cacheBSMH.stride(0) + head * cacheBSMH.stride(2);
+    return cacheBSMH.spanned().memory().asSlice(start * Float.BYTES, keys * width * Float.BYTES);
   }
 
   /// What the sinks leave of attention without them: y · σ(LSE − s), since exp(LSE) / (exp(LSE) +

@@ -10,7 +10,7 @@ import org.jspecify.annotations.Nullable;
 /// [Operations] made of libtorch's, on any device: each the definition, `composed`, of its class.
 class ComposedOperations implements Operations {
   @Override
-  public Tensor embedding(Tensor table, Tensor idsBT) {
+  public Tensor embedding(Weight table, Tensor idsBT) {
     return TokenEmbedding.composed(table, idsBT);
   }
 

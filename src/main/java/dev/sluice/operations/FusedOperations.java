@@ -10,7 +10,7 @@ import org.jspecify.annotations.Nullable;
 /// [Operations] over our own kernels, on the CPU: each the `apply` of its class.
 final class FusedOperations implements Operations {
   @Override
-  public Tensor embedding(Tensor table, Tensor idsBT) {
+  public Tensor embedding(Weight table, Tensor idsBT) {
     return TokenEmbedding.apply(table, idsBT);
   }
 
@@ -22,16 +22,20 @@ final class FusedOperations implements Operations {
 
   @Override
   public List<Tensor> linear(Tensor x, List<Weight> weights, ElementType type) {
-    return weights.stream().allMatch(Weight::takesGradient)
+    return weights.stream().allMatch(FusedOperations::isOurs)
         ? Linear.apply(x, weights, type)
         : Linear.composed(x, weights, type);
   }
 
   @Override
   public Tensor logits(Tensor x, Weight weight, ElementType type) {
-    return weight.takesGradient()
+    return isOurs(weight)
         ? Linear.apply(x, List.of(weight), type, ElementType.FLOAT32).getFirst()
         : COMPOSED.logits(x, weight, type);
+  }
+
+  private static boolean isOurs(Weight weight) {
+    return weight.isStored() || weight.takesGradient();
   }
 
   @Override

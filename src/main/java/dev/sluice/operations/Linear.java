@@ -36,11 +36,14 @@ final class Linear {
   }
 
   /// @param x `[…, in]`
-  /// @param weights `[outᵢ, in]`
+  /// @param weights `[outᵢ, in]`; stored ones are taken as [StoredProduct] says
   /// @param type float32 or bfloat16, in which the products' inputs are stored
   /// @param resultType in which their results are
   static List<Tensor> apply(
       Tensor x, List<Weight> weights, ElementType type, ElementType resultType) {
+    if (weights.stream().anyMatch(Weight::isStored)) {
+      return weights.stream().map(weight -> oneOfMixed(x, weight, type, resultType)).toList();
+    }
     var input = x.to(type).contiguous();
     var leaves = weights.stream().map(Weight::leaf).toList();
     return FusedOp.apply(
@@ -63,6 +66,14 @@ final class Linear {
           return new FusedOp.Forward(
               outputs, saved, upstreams -> gradients(input, leaves, cast, upstreams));
         });
+  }
+
+  private static Tensor oneOfMixed(
+      Tensor x, Weight weight, ElementType type, ElementType resultType) {
+    var stored = weight.stored();
+    return stored != null
+        ? StoredProduct.apply(x, stored, type, resultType)
+        : apply(x, List.of(weight), type, resultType).getFirst();
   }
 
   /// Runs `part` over blocks of rows.

@@ -34,10 +34,10 @@ public interface Operations {
 
   /// The rows of a table at `ids`.
   ///
-  /// @param table float32 leaf `[V, D]`
+  /// @param table `[V, D]`
   /// @param idsBT int64
   /// @return `[B, T, D]`
-  Tensor embedding(Tensor table, Tensor idsBT);
+  Tensor embedding(Weight table, Tensor idsBT);
 
   /// The residual stream with what is added to it, and RMSNorm of the sum, see [ResidualNorm].
   ///

@@ -29,6 +29,9 @@ public final class SwiGlu {
   /// Tokens of a block times the bytes of a number.
   private static final long BLOCK_BYTES = 512;
 
+  /// Numbers of the activation below which a second thread costs more than it saves.
+  private static final long INNER_GRAIN = 1 << 14;
+
   /// The weights of one expert.
   ///
   /// @param gate `[F, D]`
@@ -41,6 +44,10 @@ public final class SwiGlu {
           parameters.weight(prefix + "gate_proj.weight"),
           parameters.weight(prefix + "up_proj.weight"),
           parameters.weight(prefix + "down_proj.weight"));
+    }
+
+    private boolean isStored() {
+      return gate.isStored() || up.isStored() || down.isStored();
     }
 
     private Stream<Tensor> leaves() {
@@ -112,6 +119,9 @@ public final class SwiGlu {
   /// @param x `[rows, D]`
   /// @param starts where each expert's rows start, and behind them how many rows there are
   static Tensor apply(Tensor x, long[] starts, List<Weights> weights, Precision precision) {
+    if (weights.stream().anyMatch(Weights::isStored)) {
+      return stored(x, starts, weights, precision);
+    }
     var input = x.to(precision.elementType()).contiguous();
     var all = weights.stream().flatMap(Weights::leaves).toList();
     boolean recording = FusedOp.recording(List.of(input), all);
@@ -123,6 +133,39 @@ public final class SwiGlu {
                 new SwiGlu(input, pieces(starts, precision.elementType()), weights, precision)
                     .forward(recording))
         .getFirst();
+  }
+
+  /// The same with stored weights: each expert that has rows reads its own.
+  private static Tensor stored(
+      Tensor x, long[] starts, List<Weights> weights, Precision precision) {
+    var type = precision.elementType();
+    if (weights.size() == 1) {
+      return stored(x, weights.getFirst(), type);
+    }
+    var parts = new ArrayList<Tensor>();
+    for (int expert = 0; expert < weights.size(); expert++) {
+      long rows = starts[expert + 1] - starts[expert];
+      if (rows > 0) {
+        parts.add(stored(x.narrow(0, starts[expert], rows), weights.get(expert), type));
+      }
+    }
+    return parts.isEmpty()
+        ? Tensor.uninitialized(x, type, x.shape())
+        : Tensor.concatenate(parts, 0);
+  }
+
+  private static Tensor stored(Tensor x, Weights weights, ElementType type) {
+    var both = Linear.apply(x, List.of(weights.gate, weights.up), type);
+    var gate = both.getFirst();
+    var inner = Tensor.uninitialized(gate, type, gate.shape());
+    var gates = gate.numbers();
+    var ups = both.getLast().numbers();
+    var to = inner.numbers();
+    Threads.split(
+        inner.elements(),
+        INNER_GRAIN,
+        (first, last) -> Kernels.FASTEST.swiGlu(gates, ups, to, first, last));
+    return Linear.apply(inner, List.of(weights.down), type).getFirst();
   }
 
   private FusedOp.Forward forward(boolean recording) {

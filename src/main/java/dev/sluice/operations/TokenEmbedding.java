@@ -4,6 +4,7 @@ import dev.sluice.kernel.Kernels;
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.List;
 import java.util.Objects;
 
@@ -12,14 +13,19 @@ final class TokenEmbedding {
   private TokenEmbedding() {}
 
   /// The definition.
-  static Tensor composed(Tensor table, Tensor idsBT) {
-    return table.embedding(idsBT);
+  static Tensor composed(Weight table, Tensor idsBT) {
+    return table.leaf().embedding(idsBT);
   }
 
-  /// @param table float32 leaf `[V, D]`
+  /// @param weight `[V, D]`
   /// @param idsBT int64
   /// @return `[B, T, D]`
-  static Tensor apply(Tensor table, Tensor idsBT) {
+  static Tensor apply(Weight weight, Tensor idsBT) {
+    var stored = weight.stored();
+    if (stored != null) {
+      return StoredProduct.rows(stored, idsBT);
+    }
+    var table = weight.leaf();
     var ids = idsBT.contiguous();
     return FusedOp.apply(
             "embedding",

@@ -2,6 +2,7 @@ package dev.sluice.tensor;
 
 import java.util.Collections;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import org.jspecify.annotations.Nullable;
@@ -10,11 +11,13 @@ import org.jspecify.annotations.Nullable;
 public final class Parameters implements AutoCloseable {
   private final Map<String, Weight> weights = new LinkedHashMap<>();
   private final Map<String, Tensor> leaves = new LinkedHashMap<>();
+  private final Runnable atClose;
 
   /// Takes over the tensors of `tensors`, in the order of what is declared.
   ///
   /// @param declared of each of them
   public Parameters(Map<String, ParameterSpec> declared, Map<String, Tensor> tensors) {
+    this.atClose = () -> {};
     if (!declared.keySet().equals(tensors.keySet())) {
       throw new IllegalArgumentException(
           "the tensors are %s, and what is declared %s"
@@ -28,12 +31,24 @@ public final class Parameters implements AutoCloseable {
   /// Takes over the tensors of `tensors`, in its order, of which nothing is declared: all are
   /// trained.
   public Parameters(Map<String, Tensor> tensors) {
+    this.atClose = () -> {};
     tensors.forEach((name, tensor) -> add(name, new Weight(name, tensor)));
+  }
+
+  /// Takes over weights, some of them stored, in their order. Such a model runs; it is neither
+  /// trained nor written.
+  ///
+  /// @param atClose frees the memory behind the stored ones
+  public Parameters(List<Weight> weights, Runnable atClose) {
+    this.atClose = atClose;
+    weights.forEach(weight -> add(weight.name(), weight));
   }
 
   private void add(String name, Weight weight) {
     weights.put(name, weight);
-    leaves.put(name, weight.leaf());
+    if (!weight.isStored()) {
+      leaves.put(name, weight.leaf());
+    }
   }
 
   /// The weight of that name, for products.
@@ -55,13 +70,18 @@ public final class Parameters implements AutoCloseable {
     return weight(name).leaf();
   }
 
-  /// The numbers of the weight of that name, or null where the model has none.
+  /// The numbers of the weight of that name, or null where the model has none of them as float32.
   public @Nullable Tensor find(String name) {
     return leaves.get(name);
   }
 
   /// Names and numbers in order; unmodifiable.
+  ///
+  /// @throws IllegalStateException if some weights are stored, which would be missing
   public Map<String, Tensor> all() {
+    if (leaves.size() < weights.size()) {
+      throw new IllegalStateException("weights that stay in their file are no float32 tensors");
+    }
     return Collections.unmodifiableMap(leaves);
   }
 
@@ -73,6 +93,7 @@ public final class Parameters implements AutoCloseable {
   /// Says whether gradients are to be computed for the weights that training moves; for others they
   /// never are.
   public void requireGradients(boolean required) {
+    all();
     weights
         .values()
         .forEach(weight -> weight.leaf().requireGradient(required && weight.spec().trained()));
@@ -83,5 +104,6 @@ public final class Parameters implements AutoCloseable {
     weights.values().forEach(Weight::close);
     weights.clear();
     leaves.clear();
+    atClose.run();
   }
 }

@@ -1,11 +1,15 @@
 package dev.sluice.tensor;
 
+import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.StoredMatrix;
 import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
 
 /// A learned tensor: what was declared of it, its numbers, and the forms in which products take
 /// them.
@@ -21,7 +25,8 @@ public final class Weight implements AutoCloseable {
 
   private final String name;
   private final ParameterSpec spec;
-  private final Tensor leaf;
+  private @Nullable Tensor leaf;
+  private final @Nullable StoredMatrix stored;
   private final Map<ElementType, Form> forms = new EnumMap<>(ElementType.class);
 
   /// @param leaf of the declared shape; the weight takes it over
@@ -33,6 +38,7 @@ public final class Weight implements AutoCloseable {
     this.name = name;
     this.spec = spec;
     this.leaf = leaf.retain();
+    this.stored = null;
     leaf.onlyRead();
     if (!spec.trained() && leaf.requiresGradient()) {
       leaf.requireGradient(false);
@@ -44,6 +50,21 @@ public final class Weight implements AutoCloseable {
     this(name, ParameterSpec.drawn(leaf.shape()), leaf);
   }
 
+  /// One that stays as a file has it.
+  ///
+  /// @param stored of the declared shape; its memory outlives the weight
+  public Weight(String name, ParameterSpec spec, StoredMatrix stored) {
+    if (!Arrays.equals(spec.shape(), new long[] {stored.rows(), stored.columns()})) {
+      throw new IllegalArgumentException(
+          "the weight %s is declared as %s, not %d rows of %d"
+              .formatted(name, spec, stored.rows(), stored.columns()));
+    }
+    this.name = name;
+    this.spec = spec;
+    this.leaf = null;
+    this.stored = stored;
+  }
+
   public String name() {
     return name;
   }
@@ -52,20 +73,46 @@ public final class Weight implements AutoCloseable {
     return spec;
   }
 
-  /// The float32 numbers, whose gradient is the weight's.
-  public Tensor leaf() {
+  /// The float32 numbers, whose gradient is the weight's. Of a stored weight they are a copy that
+  /// is made when first asked for, and kept.
+  public synchronized Tensor leaf() {
+    if (leaf == null) {
+      try (var _ = Scope.withoutGradient()) {
+        var made =
+            Tensor.uninitialized(
+                Tensor.zeros(ElementType.FLOAT32, 1), ElementType.FLOAT32, spec.shape());
+        Kernels.FASTEST.dequantize(
+            Objects.requireNonNull(stored), 0, spec.shape()[0], made.numbers());
+        made.onlyRead();
+        leaf = made.retain();
+      }
+    }
     return leaf;
+  }
+
+  /// Whether the weight stays as its file has it.
+  public boolean isStored() {
+    return stored != null;
+  }
+
+  /// The matrix as its file has it, or null.
+  public @Nullable StoredMatrix stored() {
+    return stored;
   }
 
   /// Whether a backward pass can add its gradient where it belongs: that it is a contiguous float32
   /// leaf. Others, such as the float64 ones of a comparison, take libtorch's operations.
   public boolean takesGradient() {
-    return leaf.type() == ElementType.FLOAT32 && leaf.raw.is_leaf() && leaf.raw.is_contiguous();
+    return leaf != null
+        && leaf.type() == ElementType.FLOAT32
+        && leaf.raw.is_leaf()
+        && leaf.raw.is_contiguous();
   }
 
   /// The numbers in another element type, without a gradient; the leaf itself where it has that
   /// type. Valid until the numbers change; a backward pass keeps what its forward pass took.
   public synchronized Tensor of(ElementType type) {
+    var leaf = leaf();
     if (type == leaf.type()) {
       return leaf;
     }
@@ -88,11 +135,13 @@ public final class Weight implements AutoCloseable {
   /// What libtorch's own operations take: [#of], but of the leaf where they record gradients, so
   /// that the cast is recorded with them.
   public Tensor recorded(ElementType type) {
+    var leaf = leaf();
     return FusedOp.recording(List.of(), List.of(leaf)) ? leaf.to(type) : of(type);
   }
 
   /// Lets `work` write to the leaf's memory, which is on the CPU; the memory is not to be kept.
   public void write(Consumer<MemorySegment> work) {
+    var leaf = leaf();
     try {
       work.accept(leaf.writable());
     } finally {
@@ -105,7 +154,9 @@ public final class Weight implements AutoCloseable {
   public synchronized void close() {
     forms.values().forEach(form -> form.tensor.close());
     forms.clear();
-    leaf.close();
+    if (leaf != null) {
+      leaf.close();
+    }
   }
 
   @Override

@@ -24,6 +24,7 @@ import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import dev.sluice.training.RunConfig;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -31,6 +32,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.LongStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -105,6 +107,7 @@ class ModelDirectoryTest {
     assertEquals(config, ModelConfig.read(directory).decoder());
     try (var decoder = load(directory)) {
       assertArrayEquals(logits, logits(decoder));
+      assertRunsInPlace(directory, decoder);
     }
     boolean paper = gate.equals("sdpa-elementwise") || gate.equals("sdpa-headwise");
     String json = Files.readString(directory.resolve("config.json"));
@@ -180,6 +183,7 @@ class ModelDirectoryTest {
     assertEquals(List.of(), read.notes());
     try (var decoder = load(directory)) {
       assertArrayEquals(logits, logits(decoder));
+      assertRunsInPlace(directory, decoder);
     }
     String json = Files.readString(directory.resolve("config.json"));
     assertTrue(json.contains("\"model_type\" : \"" + word[3] + "\""), json);
@@ -224,6 +228,7 @@ class ModelDirectoryTest {
       SafetensorsWriter.write(directory.resolve("model.safetensors"), Map.of(), entries);
       try (var loaded = load(directory)) {
         assertArrayEquals(logits(decoder), logits(loaded));
+        assertRunsInPlace(directory, loaded);
       }
       new ModelConfig(config, new Qwen3(), GatePacking.KEY_VALUE_GROUP).write(directory, null);
       try (var loaded = load(directory)) {
@@ -284,9 +289,25 @@ class ModelDirectoryTest {
   }
 
   private static float[] logits(Decoder decoder) {
+    return logits(decoder, 5, 3, 99, 0, 7, 7, 12, 41);
+  }
+
+  private static float[] logits(Decoder decoder, long... tokens) {
     try (var _ = Scope.withoutGradient()) {
-      var ids = Tensor.of(new long[] {5, 3, 99, 0, 7, 7, 12, 41}, 1, 8);
+      var ids = Tensor.of(tokens, 1, tokens.length);
       return decoder.logits(decoder.hiddenStates(ids, null, Probe.NONE)).floats();
+    }
+  }
+
+  /// The model whose matrices stay in the file is the same one, whether it takes few tokens at a
+  /// time or many.
+  private static void assertRunsInPlace(Path directory, Decoder decoder) {
+    long[] many = LongStream.range(0, 37).map(i -> i * i % 101).toArray();
+    try (var inPlace = ModelDirectory.openInPlace(directory, Precision.FLOAT32).decoder()) {
+      assertTrue(inPlace.parameters().weights().values().stream().anyMatch(Weight::isStored));
+      assertArrayEquals(logits(decoder), logits(inPlace), 1e-5f);
+      assertArrayEquals(logits(decoder, many), logits(inPlace, many), 1e-5f);
+      assertThrows(IllegalStateException.class, () -> inPlace.parameters().all());
     }
   }
 

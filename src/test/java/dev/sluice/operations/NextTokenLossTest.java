@@ -287,10 +287,20 @@ class NextTokenLossTest {
         given -> {
           var table1 = given.getFirst();
           var once =
-              total(TokenEmbedding.apply(table1, ids), table1, targets, ElementType.FLOAT32, 0);
+              total(
+                  TokenEmbedding.apply(new Weight("table", table1), ids),
+                  table1,
+                  targets,
+                  ElementType.FLOAT32,
+                  0);
           once.times(2).backward();
           var again =
-              total(TokenEmbedding.apply(table1, targets), table1, ids, ElementType.FLOAT32, 0);
+              total(
+                  TokenEmbedding.apply(new Weight("table", table1), targets),
+                  table1,
+                  ids,
+                  ElementType.FLOAT32,
+                  0);
           return List.of(again);
         };
     Operation composed =

@@ -11,6 +11,7 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.util.Objects;
 import java.util.SplittableRandom;
 import org.junit.jupiter.api.AfterEach;
@@ -58,7 +59,7 @@ class TokenEmbeddingTest {
         float[] sums = new float[VOCABULARY * width];
         for (int pass = 0; pass < 2; pass++) {
           var ids = ids(2, 65);
-          var y = TokenEmbedding.apply(table, ids);
+          var y = TokenEmbedding.apply(new Weight("table", table), ids);
           assertArrayEquals(new long[] {2, 65, width}, y.shape());
           float[] values = y.detach().floats();
           var upstream = gaussian(random, ElementType.FLOAT32, 2, 65, width).detach();
@@ -81,10 +82,10 @@ class TokenEmbeddingTest {
     var table = gaussian(random, ElementType.FLOAT32, VOCABULARY, 7);
     var ids = ids(5, 13);
     var upstream = gaussian(random, ElementType.FLOAT32, 5, 13, 7).detach();
-    TokenEmbedding.apply(table, ids).backward(upstream);
+    TokenEmbedding.apply(new Weight("table", table), ids).backward(upstream);
     float[] expected = gradient(table);
     table.clearGradient();
-    var y = TokenEmbedding.apply(table, ids.transpose(0, 1));
+    var y = TokenEmbedding.apply(new Weight("table", table), ids.transpose(0, 1));
     assertArrayEquals(
         table.embedding(ids).transpose(0, 1).contiguous().detach().floats(), y.detach().floats());
     y.backward(upstream.transpose(0, 1));
@@ -94,9 +95,10 @@ class TokenEmbeddingTest {
   @Test
   void noGradientIsWanted() {
     var table = gaussian(random, ElementType.FLOAT32, VOCABULARY, 7);
-    assertFalse(TokenEmbedding.apply(table.detach(), ids(2, 3)).requiresGradient());
+    assertFalse(
+        TokenEmbedding.apply(new Weight("table", table.detach()), ids(2, 3)).requiresGradient());
     try (var _ = Scope.withoutGradient()) {
-      assertFalse(TokenEmbedding.apply(table, ids(2, 3)).requiresGradient());
+      assertFalse(TokenEmbedding.apply(new Weight("table", table), ids(2, 3)).requiresGradient());
     }
     assertNull(table.gradient());
   }

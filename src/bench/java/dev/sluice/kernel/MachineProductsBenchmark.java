@@ -1,0 +1,139 @@
+package dev.sluice.kernel;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.Objects;
+import java.util.SplittableRandom;
+import java.util.concurrent.TimeUnit;
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.VectorOperators;
+import org.openjdk.jmh.annotations.Benchmark;
+import org.openjdk.jmh.annotations.BenchmarkMode;
+import org.openjdk.jmh.annotations.Fork;
+import org.openjdk.jmh.annotations.Measurement;
+import org.openjdk.jmh.annotations.Mode;
+import org.openjdk.jmh.annotations.OperationsPerInvocation;
+import org.openjdk.jmh.annotations.OutputTimeUnit;
+import org.openjdk.jmh.annotations.Param;
+import org.openjdk.jmh.annotations.Scope;
+import org.openjdk.jmh.annotations.Setup;
+import org.openjdk.jmh.annotations.State;
+import org.openjdk.jmh.annotations.TearDown;
+import org.openjdk.jmh.annotations.Warmup;
+
+/// Stored weights that no cache holds, times a few vectors: machine code against the definition,
+/// whose rows are dequantised and then multiplied with the Vector API. An operation is a byte of
+/// weights, so that the score is in GB/s; times the inputs, it is in proportion to tokens. `F32` is
+/// nearly a pure read.
+@State(Scope.Benchmark)
+@BenchmarkMode(Mode.Throughput)
+@OutputTimeUnit(TimeUnit.NANOSECONDS)
+@Warmup(iterations = 2, time = 1)
+@Measurement(iterations = 5, time = 1)
+@Fork(1)
+public class MachineProductsBenchmark {
+  private static final int BYTES = 1 << 28;
+
+  @Param({"F32", "BF16", "F16", "Q8_0", "Q4_0", "Q4_K", "Q6_K"})
+  private WeightFormat format;
+
+  @Param({"1", "4", "8"})
+  private int inputs;
+
+  @Param({"1024", "3072"})
+  private int columns;
+
+  private final MachineProducts products = Objects.requireNonNull(MachineProducts.here());
+  private Arena arena;
+  private long rowBytes;
+  private long rows;
+  private MemorySegment weights;
+  private float[][] x;
+  private MemorySegment arranged;
+  private MemorySegment y;
+
+  @Setup
+  public void setUp() {
+    arena = Arena.ofShared();
+    rowBytes = format.bytes(columns);
+    rows = BYTES / rowBytes;
+    var random = new SplittableRandom(1);
+    float[] row = new float[columns];
+    weights = arena.allocate(rows * rowBytes, 64);
+    for (int r = 0; r < 16; r++) {
+      fill(row, random);
+      format.quantize(row, 0, columns, weights, r * rowBytes);
+    }
+    for (long r = 16; r < rows; r++) {
+      MemorySegment.copy(weights, r % 16 * rowBytes, weights, r * rowBytes, rowBytes);
+    }
+    x = new float[inputs][columns];
+    var given = arena.allocate((long) inputs * columns * Float.BYTES);
+    for (int i = 0; i < inputs; i++) {
+      fill(x[i], random);
+      long at = (long) i * columns * Float.BYTES;
+      MemorySegment.copy(x[i], 0, given, ValueLayout.JAVA_FLOAT, at, columns);
+    }
+    arranged = arena.allocate(MachineProducts.arrangedBytes(format, columns, inputs), 64);
+    products.arrange(format, given, columns, columns, inputs, arranged);
+    y = arena.allocate(rows * inputs * Float.BYTES);
+  }
+
+  private static void fill(float[] numbers, SplittableRandom random) {
+    for (int i = 0; i < numbers.length; i++) {
+      numbers[i] = (float) random.nextGaussian();
+    }
+  }
+
+  @TearDown
+  public void tearDown() {
+    arena.close();
+  }
+
+  @Benchmark
+  @OperationsPerInvocation(BYTES)
+  public void machineCode() {
+    Threads.split(
+        rows,
+        64,
+        (from, to) ->
+            products.multiply(
+                format,
+                weights,
+                from * rowBytes,
+                rowBytes,
+                to - from,
+                columns,
+                arranged,
+                inputs,
+                y.asSlice(from * Float.BYTES),
+                rows));
+  }
+
+  @Benchmark
+  @OperationsPerInvocation(BYTES)
+  public void definition() {
+    Threads.split(
+        rows,
+        64,
+        (from, to) -> {
+          float[] row = new float[columns];
+          for (long r = from; r < to; r++) {
+            format.dequantize(weights, r * rowBytes, columns, row, 0);
+            for (int i = 0; i < inputs; i++) {
+              y.setAtIndex(ValueLayout.JAVA_FLOAT, i * rows + r, dot(row, x[i]));
+            }
+          }
+        });
+  }
+
+  private static float dot(float[] a, float[] b) {
+    var species = FloatVector.SPECIES_PREFERRED;
+    var sums = FloatVector.zero(species);
+    for (int c = 0; c < a.length; c += species.length()) {
+      sums = FloatVector.fromArray(species, a, c).fma(FloatVector.fromArray(species, b, c), sums);
+    }
+    return sums.reduceLanes(VectorOperators.ADD);
+  }
+}

@@ -1,0 +1,90 @@
+package dev.sluice.kernel;
+
+/// How the numbers that a matrix is multiplied with stand in memory, for weights of a format.
+///
+/// **Plain weights** are multiplied in float32, and so are their inputs, 64 to a group, with zeros
+/// after the last.
+///
+/// **Weights in blocks** are small integers, and so become the inputs: of 16 or 32 columns that
+/// share a scale of the weights, `x[c] ≈ scale · k[c]` with `scale = max |x| / 2097151` and k the
+/// nearest integer, which has 22 bits. It is written as three signed bytes, `k = 65536 · high + 256
+/// · middle + low`, which a processor multiplies with unsigned bytes of weights, four products to a
+/// sum of 32 bits; nothing is rounded until a sum leaves the integers. So an input is wrong by half
+/// a scale at most, 2⁻²² of the largest of its part, or by 2⁻¹²⁷ where all are smaller than 2⁻¹⁰⁵.
+/// Where one is infinite or NaN, the scale is NaN.
+///
+/// A group is a block of 256 columns or four blocks of 32, in steps. A step has a lane of 16 bytes
+/// for each of four parts, in one or two vectors: three times the vectors' bytes (high, middle,
+/// low), then the parts' scales, each four times as float32, then 16 sums, one for each four bytes
+/// of the lanes: the integers `−zero · Σ k` where a number `zero` was added to the weights to make
+/// them unsigned, or the float32 numbers `scale · Σ k` where weights have a minimum.
+///
+/// @param columns of a group
+/// @param steps of a group
+/// @param vectors of a step; 0 for plain weights
+/// @param zero the logarithm to base 2 of what was added to the weights, or [#MINIMUM]
+record InputLayout(int columns, int steps, int vectors, int zero) {
+  static final int MINIMUM = -1;
+
+  /// The largest integer that an input becomes: a sum of eight products with weights of 8 bits is
+  /// less than 2³¹.
+  static final int LARGEST = (1 << 21) - 1;
+
+  private static final InputLayout PLAIN = new InputLayout(64, 1, 0, 0);
+
+  /// Whether there are kernels for this format.
+  static boolean isKnown(WeightFormat format) {
+    return switch (format) {
+      case F32, F16, BF16, Q8_0, Q4_0, Q4_1, IQ4_NL, MXFP4, Q4_K, Q5_K, Q6_K -> true;
+      case Q5_0, Q5_1, Q2_K, Q3_K, IQ4_XS, TQ1_0, TQ2_0 -> false;
+    };
+  }
+
+  static InputLayout of(WeightFormat format) {
+    return switch (format) {
+      case F32, F16, BF16 -> PLAIN;
+      case Q8_0, IQ4_NL -> new InputLayout(128, 1, 2, 7);
+      case Q4_0 -> new InputLayout(128, 1, 2, 3);
+      case MXFP4 -> new InputLayout(128, 1, 2, 4);
+      case Q4_1 -> new InputLayout(128, 1, 2, MINIMUM);
+      case Q4_K, Q5_K -> new InputLayout(256, 2, 2, MINIMUM);
+      case Q6_K -> new InputLayout(256, 4, 1, 5);
+      case Q5_0, Q5_1, Q2_K, Q3_K, IQ4_XS, TQ1_0, TQ2_0 ->
+          throw new IllegalArgumentException("no kernel for " + format);
+    };
+  }
+
+  /// The bytes of a step of one input.
+  int stepBytes() {
+    return vectors == 0 ? columns * Float.BYTES : 64 * (3 * vectors + 2);
+  }
+
+  /// The bytes of a group of one input.
+  int bytes() {
+    return steps * stepBytes();
+  }
+
+  /// Where a vector of digits begins in a step.
+  ///
+  /// @param digit 0 for the highest, 2 for the lowest
+  int digits(int digit, int vector) {
+    return 64 * (digit * vectors + vector);
+  }
+
+  /// Where the scales begin in a step.
+  int scales() {
+    return 64 * 3 * vectors;
+  }
+
+  /// Where the sums begin in a step.
+  int sums() {
+    return scales() + 64;
+  }
+
+  /// The column of the group from which 16 stand in a lane.
+  int column(int step, int lane, int vector) {
+    return vectors == 2
+        ? 32 * (steps * lane + step) + 16 * vector // of the four parts whose turn it is
+        : 64 * step + 16 * lane;
+  }
+}

@@ -1,0 +1,186 @@
+package dev.sluice.kernel;
+
+import static dev.sluice.kernel.Assembler.R8;
+import static dev.sluice.kernel.Assembler.RAX;
+import static dev.sluice.kernel.Assembler.RBX;
+import static dev.sluice.kernel.Assembler.RCX;
+import static dev.sluice.kernel.Assembler.RDI;
+import static dev.sluice.kernel.Assembler.RDX;
+import static dev.sluice.kernel.Assembler.RSI;
+
+import java.lang.foreign.AddressLayout;
+import java.lang.foreign.Arena;
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.Linker;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.lang.invoke.MethodHandle;
+import org.jspecify.annotations.Nullable;
+
+/// Memory of this process that a processor runs, filled from Java, and what the processor can do.
+///
+/// Only on Linux and macOS on an x86-64, where functions are called in the way of System V. What
+/// the system refuses is not there: nothing here throws because of the machine.
+@SuppressWarnings("restricted")
+final class MachineCode {
+  private static final AddressLayout POINTER = ValueLayout.ADDRESS;
+  private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT;
+  private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG;
+
+  static final int NO_ACCESS = 0;
+  static final int READ_AND_WRITE = 3;
+  private static final int READ_AND_RUN = 5;
+  private static final int PRIVATE_ANONYMOUS_LINUX = 0x22;
+  private static final int PRIVATE_ANONYMOUS_MACOS = 0x1002;
+
+  /// What the system must keep for a thread: the lower halves of the vectors, the masks, and all of
+  /// the 32 wide vectors.
+  private static final int KEPT = 0xE6;
+
+  /// AVX-512 F, DQ, BW and VL in EBX of leaf 7, VNNI in ECX.
+  private static final int WANTED_B = 1 << 16 | 1 << 17 | 1 << 30 | 1 << 31;
+
+  private static final int WANTED_C = 1 << 11;
+  private static final int XSAVE_IS_USED = 1 << 27;
+
+  private static final Linker LINKER = Linker.nativeLinker();
+
+  /// The flags for memory of no file, or 0 where this class does not know the machine.
+  private static final int ANONYMOUS = anonymous();
+
+  private MachineCode() {}
+
+  private static @Nullable MethodHandle function(String name, FunctionDescriptor descriptor) {
+    return LINKER
+        .defaultLookup()
+        .find(name)
+        .map(address -> LINKER.downcallHandle(address, descriptor))
+        .orElse(null);
+  }
+
+  /// A handle that calls code whose address is its first argument. The thread counts as one that
+  /// runs Java: whoever stops all threads waits for the end of the call, so it has to be short.
+  static MethodHandle shortCall(FunctionDescriptor descriptor) {
+    return LINKER.downcallHandle(descriptor, Linker.Option.critical(false));
+  }
+
+  /// Asks the system for its name and the processor's, which stand at the same place on no two
+  /// systems.
+  private static int anonymous() {
+    var uname = function("uname", FunctionDescriptor.of(INT, POINTER));
+    if (uname == null) {
+      return 0;
+    }
+    try (var arena = Arena.ofConfined()) {
+      var names = arena.allocate(4096);
+      if ((int) uname.invokeExact(names) < 0) {
+        return 0;
+      }
+      String system = names.getString(0);
+      if (system.equals("Linux") && names.getString(4 * 65).equals("x86_64")) {
+        return PRIVATE_ANONYMOUS_LINUX;
+      }
+      if (system.equals("Darwin") && names.getString(4 * 256).equals("x86_64")) {
+        return PRIVATE_ANONYMOUS_MACOS;
+      }
+      return 0;
+    } catch (Throwable e) {
+      throw new AssertionError(e); // a call of a C function throws nothing
+    }
+  }
+
+  /// Fresh memory that can be written, for good, or null if the system gives none.
+  static @Nullable MemorySegment map(long bytes) {
+    var map = function("mmap", FunctionDescriptor.of(POINTER, POINTER, LONG, INT, INT, INT, LONG));
+    if (ANONYMOUS == 0 || map == null) {
+      return null;
+    }
+    try {
+      var memory =
+          (MemorySegment)
+              map.invokeExact(MemorySegment.NULL, bytes, READ_AND_WRITE, ANONYMOUS, -1, 0L);
+      return memory.address() == -1 ? null : memory.reinterpret(bytes);
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  /// Whether the system lets whole pages be used so from now on.
+  static boolean protect(MemorySegment pages, int access) {
+    var protect = function("mprotect", FunctionDescriptor.of(INT, POINTER, LONG, INT));
+    try {
+      return protect != null && (int) protect.invokeExact(pages, pages.byteSize(), access) == 0;
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  /// Puts code where it can be run and no longer be written, for good, or null if the system
+  /// refuses that.
+  static @Nullable MemorySegment install(byte[] code) {
+    var memory = map(code.length);
+    if (memory == null) {
+      return null;
+    }
+    MemorySegment.copy(code, 0, memory, ValueLayout.JAVA_BYTE, 0, code.length);
+    return protect(memory, READ_AND_RUN) ? memory : null;
+  }
+
+  /// `(leaf, subleaf, out)`: the four registers that CPUID gives, and the lower half of what XGETBV
+  /// gives where the system has it turned on.
+  private static byte[] identification() {
+    var code = new Assembler();
+    code.push(RBX);
+    code.mov(R8, RDX);
+    code.mov(RAX, RDI);
+    code.mov(RCX, RSI);
+    code.cpuid();
+    code.store32(R8, 0, RAX);
+    code.store32(R8, 4, RBX);
+    code.store32(R8, 8, RCX);
+    code.store32(R8, 12, RDX);
+    code.pop(RBX);
+    code.ret();
+    return code.assemble(0);
+  }
+
+  private static byte[] keptState() {
+    var code = new Assembler();
+    code.mov(R8, RDX);
+    code.mov(RCX, RSI);
+    code.xgetbv();
+    code.store32(R8, 0, RAX);
+    code.ret();
+    return code.assemble(0);
+  }
+
+  /// Whether processor and system have AVX-512 with dot products of bytes (VNNI), and code made
+  /// here may run.
+  static boolean hasVectors512() {
+    var identification = install(identification());
+    var keptState = install(keptState());
+    if (identification == null || keptState == null) {
+      return false;
+    }
+    var call = shortCall(FunctionDescriptor.ofVoid(LONG, LONG, POINTER));
+    try (var arena = Arena.ofConfined()) {
+      var out = arena.allocate(16, 4);
+      call.invokeExact(identification, 0L, 0L, out);
+      if (out.getAtIndex(INT, 0) < 7) {
+        return false;
+      }
+      call.invokeExact(identification, 1L, 0L, out);
+      if ((out.getAtIndex(INT, 2) & XSAVE_IS_USED) == 0) {
+        return false;
+      }
+      call.invokeExact(identification, 7L, 0L, out);
+      boolean wanted =
+          (out.getAtIndex(INT, 1) & WANTED_B) == WANTED_B
+              && (out.getAtIndex(INT, 2) & WANTED_C) == WANTED_C;
+      call.invokeExact(keptState, 0L, 0L, out);
+      return wanted && (out.getAtIndex(INT, 0) & KEPT) == KEPT;
+    } catch (Throwable e) {
+      throw new AssertionError(e);
+    }
+  }
+}

@@ -1,0 +1,282 @@
+package dev.sluice.kernel;
+
+import java.io.ByteArrayOutputStream;
+import java.lang.foreign.AddressLayout;
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.lang.invoke.MethodHandle;
+import java.util.Arrays;
+import java.util.EnumMap;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
+
+/// Products of stored weights with one to eight vectors, as fast as memory is read: `y[i, r] = Σ_c
+/// W[r, c] · x[i, c]`. The kernels are machine code that [ProductCode] writes, for what the Vector
+/// API cannot say: to ask for memory ahead of its use, and to multiply bytes. See
+/// `docs/decisions/0021-decoding-in-machine-code.md`.
+///
+/// The numbers x are rounded to 22 bits where weights stand in blocks, and stay float32 where they
+/// do not; see [InputLayout]. Sums are float32. The bits of `y[i, r]` depend on the row, on `x[i]`
+/// and on nothing else: not on the other vectors, and not on which rows are asked for together. A
+/// weight or an input that is NaN gives NaN; one that is infinite gives a number that is not
+/// finite.
+///
+/// Vectors are arranged once, then shared by as many products and threads as like them:
+///
+/// ```java
+/// products.arrange(format, x, columns, columns, 2, arranged);
+/// products.multiply(format, weights, 0, rowBytes, rows, columns, arranged, 2, y, rows);
+/// ```
+///
+/// All memory is outside the heap, and no alignment is needed; arranged vectors are read fastest at
+/// a multiple of 64 bytes. Nothing outside of what is checked here is read or written.
+public final class MachineProducts {
+  /// So many vectors at once, at most.
+  public static final int MOST_INPUTS = 8;
+
+  /// How far ahead of their use weights are asked for, in bytes: from a cache, where they are
+  /// because they were asked for earlier.
+  private static final int AHEAD = 1024;
+
+  /// Two rows are read side by side. Where they are no longer than this, the next two are asked for
+  /// meanwhile; a longer one has its own [#AHEAD].
+  private static final int PAIR_AHEAD = 1 << 14;
+
+  /// Weights of a call, in bytes, for one vector: a tenth of a millisecond, since nobody can stop a
+  /// thread in it.
+  private static final long CALL = 1 << 20;
+
+  private static final AddressLayout POINTER = ValueLayout.ADDRESS;
+  private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG;
+  private static final MethodHandle PRODUCT =
+      MachineCode.shortCall(
+          FunctionDescriptor.ofVoid(POINTER, POINTER, POINTER, LONG, LONG, LONG, LONG, LONG, LONG));
+  private static final MethodHandle ARRANGEMENT =
+      MachineCode.shortCall(FunctionDescriptor.ofVoid(POINTER, POINTER, LONG, LONG, LONG));
+
+  private static final @Nullable MachineProducts HERE =
+      MachineCode.hasVectors512() ? new MachineProducts() : null;
+
+  /// The functions of a format.
+  ///
+  /// @param single for one row, by the number of vectors less one
+  /// @param pairs for an even number of rows
+  private record Functions(
+      MemorySegment arrangement, MemorySegment[] single, MemorySegment[] pairs) {}
+
+  /// Null where the system refused.
+  private final Map<WeightFormat, @Nullable Functions> functions =
+      new EnumMap<>(WeightFormat.class);
+
+  private MachineProducts() {}
+
+  /// The products, or null where the processor has no AVX-512 with dot products of bytes, or the
+  /// system does not let code run that was made here.
+  public static @Nullable MachineProducts here() {
+    return HERE;
+  }
+
+  /// Whether weights of this format are multiplied. The first time for a format takes milliseconds.
+  public boolean takes(WeightFormat format) {
+    return InputLayout.isKnown(format) && functions(format) != null;
+  }
+
+  private synchronized @Nullable Functions functions(WeightFormat format) {
+    if (!functions.containsKey(format)) {
+      functions.put(format, install(format));
+    }
+    return functions.get(format);
+  }
+
+  private static @Nullable Functions install(WeightFormat format) {
+    byte[][] codes = new byte[1 + 2 * MOST_INPUTS][];
+    codes[0] = ProductCode.arrangement(format);
+    for (int inputs = 1; inputs <= MOST_INPUTS; inputs++) {
+      codes[inputs] = ProductCode.product(format, inputs, 1);
+      codes[MOST_INPUTS + inputs] = ProductCode.product(format, inputs, 2);
+    }
+    var all = new ByteArrayOutputStream();
+    for (byte[] code : codes) {
+      all.writeBytes(code);
+    }
+    var memory = MachineCode.install(all.toByteArray());
+    if (memory == null) {
+      return null;
+    }
+    var placed = new MemorySegment[codes.length];
+    long at = 0;
+    for (int i = 0; i < codes.length; i++) {
+      placed[i] = memory.asSlice(at, codes[i].length);
+      at += codes[i].length;
+    }
+    return new Functions(
+        placed[0],
+        Arrays.copyOfRange(placed, 1, 1 + MOST_INPUTS),
+        Arrays.copyOfRange(placed, 1 + MOST_INPUTS, codes.length));
+  }
+
+  private Functions required(WeightFormat format, long columns, int inputs) {
+    if (inputs < 1 || inputs > MOST_INPUTS) {
+      throw new IllegalArgumentException("%d vectors at once".formatted(inputs));
+    }
+    if (columns < 1 || columns % format.blockLength() != 0) {
+      throw new IllegalArgumentException(
+          "%d columns are no whole blocks of %d of %s"
+              .formatted(columns, format.blockLength(), format));
+    }
+    var found = takes(format) ? functions(format) : null;
+    if (found == null) {
+      throw new IllegalArgumentException("no products of " + format);
+    }
+    return found;
+  }
+
+  /// The bytes of arranged vectors.
+  public static long arrangedBytes(WeightFormat format, long columns, int inputs) {
+    var layout = InputLayout.of(format);
+    long groups = Math.ceilDiv(columns, (long) layout.columns());
+    return Math.multiplyExact(groups, (long) layout.bytes() * inputs);
+  }
+
+  /// Brings vectors into the order in which weights of a format are multiplied.
+  ///
+  /// @param x float32: vector i begins at `x[i · xStride]`
+  /// @param xStride at least the columns
+  /// @param arranged [#arrangedBytes] that are written
+  public void arrange(
+      WeightFormat format,
+      MemorySegment x,
+      long xStride,
+      long columns,
+      int inputs,
+      MemorySegment arranged) {
+    var function = required(format, columns, inputs).arrangement();
+    var layout = InputLayout.of(format);
+    var read = floats(x, xStride, columns, inputs);
+    var written = writable(arranged).asSlice(0, arrangedBytes(format, columns, inputs));
+    long groups = columns / layout.columns();
+    long tailBytes = columns % layout.columns() * Float.BYTES;
+    try {
+      for (int i = 0; i < inputs; i++) {
+        ARRANGEMENT.invokeExact(
+            function,
+            read.asSlice(i * xStride * Float.BYTES),
+            written.asSlice((long) i * layout.bytes()),
+            groups,
+            tailBytes,
+            (long) inputs * layout.bytes());
+      }
+    } catch (Throwable e) {
+      throw unexpected(e);
+    }
+  }
+
+  /// `y[i · yStride + r] = Σ_c W[r, c] · x[i, c]`.
+  ///
+  /// @param weights row r begins at byte `offset + r · rowBytes`
+  /// @param arranged what [#arrange] made of x for this format and as many inputs
+  /// @param y float32
+  /// @param yStride at least the rows
+  public void multiply(
+      WeightFormat format,
+      MemorySegment weights,
+      long offset,
+      long rowBytes,
+      long rows,
+      long columns,
+      MemorySegment arranged,
+      int inputs,
+      MemorySegment y,
+      long yStride) {
+    var function = required(format, columns, inputs);
+    long used = format.bytes(columns);
+    if (rows < 0 || rowBytes < used) {
+      throw new IllegalArgumentException(
+          "%d rows of %d bytes, where %d columns have %d".formatted(rows, rowBytes, columns, used));
+    }
+    if (rows == 0) {
+      return;
+    }
+    var matrix =
+        weights.asSlice(offset, Math.addExact(Math.multiplyExact(rows - 1, rowBytes), used));
+    var from = arranged.asSlice(0, arrangedBytes(format, columns, inputs));
+    var to = floats(writable(y), yStride, rows, inputs);
+    long atOnce = Math.max(2, CALL / (rowBytes * (1 + inputs / 2)) & ~1L);
+    for (long row = 0; row < rows; row += atOnce) {
+      long count = Math.min(atOnce, rows - row);
+      long paired = inputs == 1 ? 0 : count & ~1L;
+      var code = function.pairs()[inputs - 1];
+      call(
+          code, format, matrix, row, paired, rowBytes, columns, from, to, yStride, ahead(rowBytes));
+      code = function.single()[inputs - 1];
+      long rest = row + paired;
+      call(code, format, matrix, rest, count - paired, rowBytes, columns, from, to, yStride, AHEAD);
+    }
+  }
+
+  private static long ahead(long rowBytes) {
+    long pair = 2 * rowBytes;
+    return pair > PAIR_AHEAD ? AHEAD : Math.ceilDiv(AHEAD, pair) * pair;
+  }
+
+  private static void call(
+      MemorySegment code,
+      WeightFormat format,
+      MemorySegment matrix,
+      long row,
+      long rows,
+      long rowBytes,
+      long columns,
+      MemorySegment arranged,
+      MemorySegment y,
+      long yStride,
+      long ahead) {
+    if (rows == 0) {
+      return;
+    }
+    long group = InputLayout.of(format).columns();
+    try {
+      PRODUCT.invokeExact(
+          code,
+          matrix.asSlice(row * rowBytes),
+          arranged,
+          y.asSlice(row * Float.BYTES),
+          rows,
+          rowBytes,
+          columns / group,
+          format.bytes(columns % group),
+          yStride * Float.BYTES,
+          ahead);
+    } catch (Throwable e) {
+      throw unexpected(e);
+    }
+  }
+
+  private static MemorySegment writable(MemorySegment memory) {
+    if (memory.isReadOnly()) {
+      throw new UnsupportedOperationException("memory that is only read");
+    }
+    return memory;
+  }
+
+  /// Rows of float32 numbers that stand apart.
+  private static MemorySegment floats(MemorySegment memory, long stride, long length, int rows) {
+    if (stride < length) {
+      throw new IllegalArgumentException("%d numbers every %d".formatted(length, stride));
+    }
+    long numbers = Math.addExact(Math.multiplyExact(rows - 1L, stride), length);
+    return memory.asSlice(0, Math.multiplyExact(numbers, (long) Float.BYTES));
+  }
+
+  /// What a call throws before it begins, such as that memory lies on the heap.
+  private static RuntimeException unexpected(Throwable e) {
+    if (e instanceof RuntimeException unchecked) {
+      return unchecked;
+    }
+    if (e instanceof Error error) {
+      throw error;
+    }
+    throw new AssertionError(e);
+  }
+}

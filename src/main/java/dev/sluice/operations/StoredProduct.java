@@ -1,0 +1,145 @@
+package dev.sluice.operations;
+
+import dev.sluice.kernel.Floats;
+import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.MachineProducts;
+import dev.sluice.kernel.StoredMatrix;
+import dev.sluice.kernel.Threads;
+import dev.sluice.kernel.WeightFormat;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.FusedOp;
+import dev.sluice.tensor.MatrixProduct;
+import dev.sluice.tensor.MatrixProduct.Matrix;
+import dev.sluice.tensor.Operation;
+import dev.sluice.tensor.Scratch;
+import dev.sluice.tensor.Tensor;
+import java.lang.foreign.MemorySegment;
+import java.util.List;
+
+/// Products with weights that stay as their file has them, without gradients.
+///
+/// A few rows, as in decoding, are multiplied in float32 with the weights as they are: the time is
+/// that of reading them once. Many rows, as of a prompt, are multiplied by oneDNN with a panel of
+/// weights after the other, brought into the product's element type; then a row's sum is rounded in
+/// another way than when it comes alone.
+final class StoredProduct {
+  /// Rows up to which the weights are multiplied as they are.
+  private static final long FEW = 8;
+
+  /// Weights below which a second thread costs more than it saves.
+  private static final long GRAIN = 1 << 15;
+
+  /// Rows of a panel.
+  private static final long PANEL = 128;
+
+  private StoredProduct() {}
+
+  /// `x Wᵀ`.
+  ///
+  /// @param x `[…, in]`
+  /// @param type of many rows in the product, and of the weights there: float32 or bfloat16
+  static Tensor apply(Tensor x, StoredMatrix weight, ElementType type, ElementType resultType) {
+    if (FusedOp.recording(List.of(x), List.of())) {
+      throw new IllegalArgumentException("products with stored weights have no gradients");
+    }
+    long[] shape = x.shape();
+    shape[shape.length - 1] = weight.rows();
+    long rows = x.elements() / x.size(-1);
+    try (var _ = Operation.begin("stored product", Operation.FORWARD)) {
+      if (rows <= FEW) {
+        return few(x, rows, weight, shape).to(resultType);
+      }
+      var y = Tensor.uninitialized(x, resultType, shape);
+      many(Matrix.of(x.to(type).contiguous()), weight, Matrix.of(y));
+      return y;
+    }
+  }
+
+  private static Tensor few(Tensor x, long rows, StoredMatrix weight, long[] shape) {
+    var input = x.to(ElementType.FLOAT32).contiguous();
+    var y = Tensor.uninitialized(x, ElementType.FLOAT32, shape);
+    var product = product(weight, input.memory(), (int) rows, y.memory());
+    Threads.split(weight.rows(), Math.ceilDiv(GRAIN, weight.columns()), product);
+    return y;
+  }
+
+  /// What gives some rows of a product with a few vectors: machine code where there is some.
+  private static Threads.Part product(
+      StoredMatrix weight, MemorySegment x, int inputs, MemorySegment y) {
+    var machine = MachineProducts.here();
+    var format = weight.format();
+    if (machine == null || !machine.takes(format)) {
+      return (first, last) ->
+          Kernels.FASTEST.storedProduct(weight, x, inputs, y, weight.rows(), first, last);
+    }
+    long columns = weight.columns();
+    long bytes = MachineProducts.arrangedBytes(format, columns, inputs);
+    var arranged =
+        Scratch.numbers("arranged", Math.ceilDiv(bytes, (long) Float.BYTES), false).memory();
+    machine.arrange(format, x, columns, columns, inputs, arranged);
+    return (first, last) -> {
+      for (long row = first; row < last; ) {
+        long count = Math.min(last, (row / weight.together() + 1) * weight.together()) - row;
+        machine.multiply(
+            format,
+            weight.data(),
+            weight.offset(row),
+            weight.rowBytes(),
+            count,
+            columns,
+            arranged,
+            inputs,
+            y.asSlice(row * Float.BYTES),
+            weight.rows());
+        row += count;
+      }
+    };
+  }
+
+  private static void many(Matrix x, StoredMatrix weight, Matrix y) {
+    boolean bfloat16 = x.elements().bfloat16();
+    if (weight.isWhole() && weight.format() == (bfloat16 ? WeightFormat.BF16 : WeightFormat.F32)) {
+      var all = Matrix.of(new Floats(weight.data(), bfloat16), weight.rows(), weight.columns());
+      MatrixProduct.split(x, all.transposed(), y, false);
+      return;
+    }
+    Threads.split(
+        Math.ceilDiv(weight.rows(), PANEL),
+        1,
+        (first, last) -> {
+          for (long panel = first; panel < last; panel++) {
+            long from = panel * PANEL;
+            long to = Math.min(weight.rows(), from + PANEL);
+            var numbers = Scratch.numbers("panel", PANEL * weight.columns(), bfloat16);
+            Kernels.FASTEST.dequantize(weight, from, to, numbers);
+            var rows = Matrix.of(numbers, to - from, weight.columns());
+            MatrixProduct.multiply(x, rows.transposed(), y.columns(from, to), false);
+          }
+        });
+  }
+
+  /// The rows of a stored table at `ids`, float32.
+  ///
+  /// @param idsBT int64
+  /// @return `[B, T, in]`
+  static Tensor rows(StoredMatrix table, Tensor idsBT) {
+    var ids = idsBT.contiguous();
+    var y =
+        Tensor.uninitialized(ids, ElementType.FLOAT32, ids.size(0), ids.size(1), table.columns());
+    long[] at = ids.longs();
+    var numbers = y.numbers();
+    Threads.split(
+        at.length,
+        Math.ceilDiv(GRAIN, table.columns()),
+        (first, last) -> {
+          for (int i = (int) first; i < last; i++) {
+            if (at[i] < 0 || at[i] >= table.rows()) {
+              throw new IndexOutOfBoundsException(
+                  "token %d of a table of %d".formatted(at[i], table.rows()));
+            }
+            Kernels.FASTEST.dequantize(table, at[i], at[i] + 1, numbers.from(i * table.columns()));
+          }
+        });
+    return y;
+  }
+}

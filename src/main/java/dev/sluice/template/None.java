@@ -1,0 +1,6 @@
+package dev.sluice.template;
+
+/// Python's `None`.
+enum None {
+  NONE
+}

@@ -1,0 +1,409 @@
+package dev.sluice.kernel;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
+import java.util.Objects;
+import java.util.SplittableRandom;
+import java.util.function.DoubleUnaryOperator;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.MethodSource;
+
+class MachineProductsTest {
+  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
+  private static final int MOST = MachineProducts.MOST_INPUTS;
+
+  private static MachineProducts products;
+
+  /// Memory that ends where nothing can be read.
+  private static final class Edge {
+    private final MemorySegment memory;
+
+    Edge() {
+      var pages = Objects.requireNonNull(MachineCode.map(1 << 20));
+      memory = pages.asSlice(0, (1 << 20) - (1 << 16));
+      assertTrue(MachineCode.protect(pages.asSlice(memory.byteSize()), MachineCode.NO_ACCESS));
+    }
+
+    /// The last bytes, all ones.
+    MemorySegment last(long bytes) {
+      return memory.asSlice(memory.byteSize() - bytes).fill((byte) 0xFF);
+    }
+  }
+
+  private static Edge weightEdge;
+  private static Edge inputEdge;
+  private static Edge arrangedEdge;
+  private static Edge resultEdge;
+
+  @BeforeAll
+  static void prepare() {
+    products = MachineProducts.here();
+    assumeTrue(products != null, "needs AVX-512 with VNNI, and a system that runs code made here");
+    weightEdge = new Edge();
+    inputEdge = new Edge();
+    arrangedEdge = new Edge();
+    resultEdge = new Edge();
+  }
+
+  private static Stream<WeightFormat> formats() {
+    return Arrays.stream(WeightFormat.values()).filter(InputLayout::isKnown);
+  }
+
+  private static int[] scalesOf(WeightFormat format) {
+    return switch (format) {
+      case Q8_0, Q4_0, IQ4_NL -> new int[] {0};
+      case Q4_1, Q4_K, Q5_K -> new int[] {0, 2};
+      case Q6_K -> new int[] {208};
+      default -> new int[] {};
+    };
+  }
+
+  /// Any bits, with scales and plain numbers of usual sizes.
+  private static MemorySegment weights(WeightFormat format, long numbers, SplittableRandom random) {
+    byte[] bytes = new byte[(int) format.bytes(numbers)];
+    random.nextBytes(bytes);
+    var memory = weightEdge.last(bytes.length).copyFrom(MemorySegment.ofArray(bytes));
+    for (long at = 0; at < bytes.length; at += format.blockBytes()) {
+      float number = (float) random.nextGaussian();
+      switch (format) {
+        case F32 -> memory.set(WeightBlocks.FLOAT, at, number);
+        case F16 -> memory.set(WeightBlocks.SHORT, at, Float.floatToFloat16(number));
+        case BF16 -> memory.set(WeightBlocks.SHORT, at, Floats.round(number));
+        case MXFP4 -> memory.set(ValueLayout.JAVA_BYTE, at, (byte) random.nextInt(118, 124));
+        default -> {
+          for (int scale : scalesOf(format)) {
+            short half = Float.floatToFloat16((float) random.nextGaussian() / 100);
+            memory.set(WeightBlocks.SHORT, at + scale, half);
+          }
+        }
+      }
+    }
+    return memory;
+  }
+
+  private static MemorySegment inputs(int count, SplittableRandom random, DoubleUnaryOperator of) {
+    var x = inputEdge.last(4L * count);
+    for (int i = 0; i < count; i++) {
+      x.set(FLOAT, 4L * i, (float) of.applyAsDouble(random.nextGaussian()));
+    }
+    return x;
+  }
+
+  private static MemorySegment arranged(
+      WeightFormat format, MemorySegment x, int columns, int inputs) {
+    var arranged = arrangedEdge.last(MachineProducts.arrangedBytes(format, columns, inputs));
+    products.arrange(format, x, columns, columns, inputs, arranged);
+    return arranged;
+  }
+
+  private static float[] multiply(
+      WeightFormat format, MemorySegment weights, int rows, int columns, MemorySegment x, int n) {
+    var y = resultEdge.last(4L * rows * n);
+    var arranged = arranged(format, x, columns, n);
+    products.multiply(
+        format, weights, 0, format.bytes(columns), rows, columns, arranged, n, y, rows);
+    return y.toArray(FLOAT);
+  }
+
+  /// Whether a result is that of the definition, summed in double precision.
+  ///
+  /// @param spread what the result may be wrong by because inputs of a part share a scale, as a
+  ///   share of the largest of a part times the magnitude of a weight
+  private static void assertDefined(
+      WeightFormat format,
+      MemorySegment weights,
+      int columns,
+      MemorySegment x,
+      int row,
+      int input,
+      float actual,
+      double spread) {
+    float[] w = new float[columns];
+    format.dequantize(weights, row * format.bytes(columns), columns, w, 0);
+    double sum = 0;
+    double terms = 0;
+    double allowed = 0;
+    for (int c = 0; c < columns; c++) {
+      double a = x.get(FLOAT, 4L * ((long) input * columns + c));
+      double largest = 0;
+      for (int of = c / 32 * 32; of < Math.min(columns, c / 32 * 32 + 32); of++) {
+        largest = Math.max(largest, Math.abs(x.get(FLOAT, 4L * ((long) input * columns + of))));
+      }
+      sum += w[c] * a;
+      terms += Math.abs(w[c] * a);
+      allowed += Math.abs(w[c]) * (spread * largest + 0x1p-126);
+    }
+    double tolerance = 2e-6 * terms + allowed + Float.MIN_NORMAL;
+    String what = "%s, %d columns, row %d, input %d".formatted(format, columns, row, input);
+    if (Double.isNaN(sum)) {
+      assertTrue(Float.isNaN(actual), what);
+    } else {
+      assertEquals(sum, actual, tolerance, what);
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("formats")
+  void productsAreThoseOfTheDefinition(WeightFormat format) {
+    assertTrue(products.takes(format));
+    var random = new SplittableRandom(1);
+    for (int columns : new int[] {1, 31, 33, 63, 65, 32, 64, 96, 128, 160, 256, 768, 1056}) {
+      for (int rows = 1; rows <= 3 && columns % format.blockLength() == 0; rows++) {
+        var weights = weights(format, (long) rows * columns, random);
+        var x = inputs(columns * MOST, random, number -> number);
+        float[] all = multiply(format, weights, rows, columns, x, MOST);
+        for (int input = 0; input < MOST; input++) {
+          for (int row = 0; row < rows; row++) {
+            float y = all[input * rows + row];
+            assertDefined(format, weights, columns, x, row, input, y, 0);
+          }
+        }
+        for (int n = 1; n < MOST; n++) { // the same bits with fewer neighbours
+          float[] some = multiply(format, weights, rows, columns, x, n);
+          assertEquals(-1, Arrays.mismatch(some, Arrays.copyOf(all, n * rows)), format + " " + n);
+        }
+      }
+    }
+  }
+
+  /// Inputs of very different sizes side by side, and all too small to be normal numbers.
+  @ParameterizedTest
+  @MethodSource("formats")
+  void inputsOfAPartShareAScale(WeightFormat format) {
+    var random = new SplittableRandom(2);
+    DoubleUnaryOperator[] sizes = {
+      number -> number * Math.pow(10, random.nextInt(-6, 7)),
+      number -> number * 1e-42,
+      number -> number * 1e-37,
+      number -> number * 1e35,
+      _ -> 0,
+      _ -> -Float.MAX_VALUE / 1e5
+    };
+    for (var size : sizes) {
+      var weights = weights(format, 3 * 256, random);
+      var x = inputs(256 * 2, random, size);
+      float[] y = multiply(format, weights, 3, 256, x, 2);
+      double spread = InputLayout.of(format).vectors() == 0 ? 0 : 0x1p-22;
+      for (int i = 0; i < y.length; i++) {
+        assertDefined(format, weights, 256, x, i % 3, i / 3, y[i], spread);
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("formats")
+  void rowsMayBeSharedInAnyWay(WeightFormat format) {
+    var random = new SplittableRandom(3);
+    int rows = 11;
+    int columns = 768;
+    long rowBytes = format.bytes(columns);
+    var weights = weights(format, (long) rows * columns, random);
+    var x = inputs(columns * 3, random, number -> number);
+    float[] whole = multiply(format, weights, rows, columns, x, 3);
+    var arranged = arranged(format, x, columns, 3);
+    for (int cut = 1; cut < rows; cut++) {
+      var y = resultEdge.last(4L * rows * 3);
+      products.multiply(format, weights, 0, rowBytes, cut, columns, arranged, 3, y, rows);
+      long at = cut * rowBytes;
+      int rest = rows - cut;
+      var later = y.asSlice(4L * cut);
+      products.multiply(format, weights, at, rowBytes, rest, columns, arranged, 3, later, rows);
+      assertEquals(-1, Arrays.mismatch(whole, y.toArray(FLOAT)), format + " cut at " + cut);
+    }
+  }
+
+  /// More rows than a call takes, which stand apart, as their results do; nothing between is
+  /// written.
+  @Test
+  void manyRowsStandApart() {
+    var format = WeightFormat.Q8_0;
+    var random = new SplittableRandom(4);
+    int rows = 25_001;
+    int columns = 32;
+    int stride = 37; // bytes
+    var weights = weights(format, (long) rows * columns, random);
+    var x = inputs(columns * 2, random, number -> number);
+    float[] expected = multiply(format, weights, rows, columns, x, 2);
+    try (var arena = Arena.ofConfined()) {
+      var apart = arena.allocate((long) (rows - 1) * stride + 34 + 5);
+      for (long row = 0; row < rows; row++) {
+        MemorySegment.copy(weights, row * 34, apart, 5 + row * stride, 34);
+      }
+      var y = resultEdge.last(4L * (2 * rows + 3));
+      var arranged = arranged(format, x, columns, 2);
+      products.multiply(format, apart, 5, stride, rows, columns, arranged, 2, y, rows + 3);
+      float[] all = y.toArray(FLOAT);
+      assertEquals(-1, Arrays.mismatch(Arrays.copyOf(expected, rows), Arrays.copyOf(all, rows)));
+      assertEquals(-1, Arrays.mismatch(expected, rows, 2 * rows, all, rows + 3, 2 * rows + 3));
+      for (int i = rows; i < rows + 3; i++) {
+        assertEquals(-1, Float.floatToRawIntBits(all[i]));
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("formats")
+  void weightsThatAreNoNumbersShow(WeightFormat format) {
+    if (format == WeightFormat.MXFP4) {
+      return; // has none
+    }
+    var random = new SplittableRandom(5);
+    var weights = weights(format, 3 * 512, random);
+    long at = format.bytes(512 + 256);
+    if (format == WeightFormat.F32) {
+      weights.set(WeightBlocks.FLOAT, at, Float.NaN);
+    } else {
+      int[] scales = scalesOf(format);
+      int scale = scales.length == 0 ? 0 : scales[scales.length - 1];
+      weights.set(WeightBlocks.SHORT, at + scale, (short) 0x7FC1); // NaN as half and as bfloat16
+    }
+    var x = inputs(512 * 3, random, number -> number);
+    float[] y = multiply(format, weights, 3, 512, x, 3);
+    for (int i = 0; i < y.length; i++) {
+      assertEquals(i % 3 == 1, Float.isNaN(y[i]), format + ", row " + i % 3);
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("formats")
+  void scalesMayBeSubnormal(WeightFormat format) {
+    var random = new SplittableRandom(6);
+    var weights = weights(format, 2 * 256, random);
+    for (long at = 0; at < weights.byteSize(); at += format.blockBytes()) {
+      for (int scale : scalesOf(format)) {
+        weights.set(WeightBlocks.SHORT, at + scale, (short) random.nextInt(1, 0x400));
+      }
+      if (format == WeightFormat.MXFP4) { // 2^-128 and 2^-127 are subnormal float32 numbers
+        weights.set(ValueLayout.JAVA_BYTE, at, (byte) random.nextInt(3));
+      }
+    }
+    double factor = format == WeightFormat.MXFP4 ? 1e25 : 1e-25;
+    var x = inputs(256 * 2, random, number -> number * factor);
+    float[] y = multiply(format, weights, 2, 256, x, 2);
+    for (int i = 0; i < y.length; i++) {
+      assertTrue(y[i] != 0);
+      assertDefined(format, weights, 256, x, i % 2, i / 2, y[i], 0);
+    }
+  }
+
+  /// All exponents but the three highest, whose largest numbers no float32 holds.
+  @Test
+  void everyExponentOfMxfp4() {
+    var format = WeightFormat.MXFP4;
+    var random = new SplittableRandom(7);
+    var weights = weights(format, 256 * 32, random);
+    for (int row = 0; row < 256; row++) {
+      weights.set(ValueLayout.JAVA_BYTE, row * 17L, (byte) row);
+    }
+    for (double factor : new double[] {1e-3, 1e30}) {
+      var x = inputs(32, random, number -> number * factor);
+      float[] y = multiply(format, weights, 256, 32, x, 1);
+      for (int row = 0; row < (factor < 1 ? 253 : 140); row++) {
+        assertDefined(format, weights, 32, x, row, 0, y[row], 0);
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("formats")
+  void inputsThatAreNoNumbersShow(WeightFormat format) {
+    var random = new SplittableRandom(8);
+    var weights = weights(format, 5 * 256, random);
+    var x = inputs(256 * 4, random, number -> number);
+    float[] good = multiply(format, weights, 5, 256, x, 4);
+    x = inputEdge.memory.asSlice(inputEdge.memory.byteSize() - x.byteSize());
+    x.set(FLOAT, 4 * 17L, Float.NaN);
+    x.set(FLOAT, 4 * (256 + 200L), Float.NEGATIVE_INFINITY);
+    x.set(FLOAT, 4 * (512 + 255L), Float.POSITIVE_INFINITY);
+    float[] y = multiply(format, weights, 5, 256, x, 4);
+    for (int i = 0; i < 5; i++) {
+      assertTrue(Float.isNaN(y[i]));
+      assertFalse(Float.isFinite(y[5 + i]));
+      assertFalse(Float.isFinite(y[10 + i]));
+      assertEquals(good[15 + i], y[15 + i]);
+    }
+  }
+
+  @Test
+  void whatDoesNotFitIsRefused() {
+    var format = WeightFormat.Q4_0;
+    var w = weightEdge.last(18 * 6);
+    var x = inputEdge.last(4 * 64 * 2);
+    var a = arrangedEdge.last(MachineProducts.arrangedBytes(format, 64, 2));
+    var y = resultEdge.last(4 * 6);
+    products.multiply(format, w, 0, 36, 3, 64, a, 2, y, 3);
+    products.multiply(format, w, 0, 36, 0, 64, a, 2, y, 3);
+    refused(IndexOutOfBoundsException.class, format, w, 1, 36, 3, 64, a, 2, y, 3);
+    refused(IndexOutOfBoundsException.class, format, w, -1, 36, 3, 64, a, 2, y, 3);
+    refused(IndexOutOfBoundsException.class, format, w, 0, 36, 4, 64, a, 1, y, 4);
+    refused(IllegalArgumentException.class, format, w, 0, 35, 3, 64, a, 2, y, 3);
+    refused(IllegalArgumentException.class, format, w, 0, 36, -1, 64, a, 2, y, 3);
+    refused(IllegalArgumentException.class, format, w, 0, 36, 3, 48, a, 2, y, 3);
+    refused(IllegalArgumentException.class, format, w, 0, 36, 3, 0, a, 2, y, 3);
+    refused(IllegalArgumentException.class, format, w, 0, 36, 3, 64, a, 0, y, 3);
+    refused(IllegalArgumentException.class, format, w, 0, 36, 3, 64, a, 9, y, 3);
+    refused(IndexOutOfBoundsException.class, format, w, 0, 36, 3, 64, a, 3, y, 3);
+    refused(IllegalArgumentException.class, format, w, 0, 36, 3, 64, a, 2, y, 2);
+    refused(IndexOutOfBoundsException.class, format, w, 0, 36, 3, 64, a, 2, y, 4);
+    refused(ArithmeticException.class, format, w, 0, 36, Long.MAX_VALUE, 64, a, 2, y, 3);
+    var heap = MemorySegment.ofArray(new float[512]);
+    refused(IllegalArgumentException.class, format, heap, 0, 36, 3, 64, a, 2, y, 3);
+    refused(IllegalArgumentException.class, format, w, 0, 36, 3, 64, heap, 2, y, 3);
+    refused(IllegalArgumentException.class, format, w, 0, 36, 3, 64, a, 2, heap, 3);
+    refused(IllegalArgumentException.class, WeightFormat.Q2_K, w, 0, 84, 1, 256, a, 2, y, 3);
+    assertThrows(IndexOutOfBoundsException.class, () -> products.arrange(format, x, 65, 64, 2, a));
+    assertThrows(
+        IndexOutOfBoundsException.class,
+        () -> products.arrange(format, x, 64, 64, 2, a.asSlice(1)));
+    assertThrows(IllegalArgumentException.class, () -> products.arrange(format, x, 63, 64, 2, a));
+    assertThrows(
+        IllegalArgumentException.class, () -> products.arrange(format, heap, 64, 64, 2, a));
+    assertThrows(
+        UnsupportedOperationException.class,
+        () -> products.multiply(format, w, 0, 36, 3, 64, a, 2, y.asReadOnly(), 3));
+    assertThrows(
+        UnsupportedOperationException.class,
+        () -> products.arrange(format, x, 64, 64, 2, a.asReadOnly()));
+  }
+
+  private static void refused(
+      Class<? extends RuntimeException> as,
+      WeightFormat format,
+      MemorySegment weights,
+      long offset,
+      long rowBytes,
+      long rows,
+      long columns,
+      MemorySegment arranged,
+      int inputs,
+      MemorySegment y,
+      long yStride) {
+    assertThrows(
+        as,
+        () ->
+            products.multiply(
+                format, weights, offset, rowBytes, rows, columns, arranged, inputs, y, yStride));
+  }
+
+  @ParameterizedTest
+  @EnumSource(WeightFormat.class)
+  void formatsWithoutKernelsAreNamed(WeightFormat format) {
+    assertEquals(formats().anyMatch(format::equals), products.takes(format));
+    if (!products.takes(format)) {
+      assertThrows(
+          IllegalArgumentException.class, () -> MachineProducts.arrangedBytes(format, 256, 1));
+    }
+  }
+}
