@@ -125,9 +125,7 @@ final class GgufWeights implements ParameterReader {
   public @Nullable StoredMatrix inPlace(Parameter parameter) {
     var stored = stored(parameter);
     return stored.values() == GgufPlace.Values.SAME
-        ? stored
-            .place()
-            .inPlace(stored.format(), stored.tensor().data(), parameter.spec().shape())
+        ? stored.place().inPlace(stored.format(), stored.tensor().data(), parameter.spec().shape())
         : null;
   }
 
