@@ -22,10 +22,12 @@ import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
@@ -324,6 +326,124 @@ class GgufModelTest {
     try (var left = Files.list(directory)) {
       assertEquals(0, left.count());
     }
+  }
+
+  // ---------------------------------------------------------------- other forms
+
+  /// Tensors of a file as float32, by their names.
+  private static Map<String, float[]> numbers(GgufFile file) {
+    Map<String, float[]> numbers = new LinkedHashMap<>();
+    file.tensors()
+        .forEach(
+            (name, tensor) -> {
+              float[] each = new float[Math.toIntExact(tensor.elements())];
+              tensor.format().dequantize(tensor.data(), 0, each.length, each, 0);
+              numbers.put(name, each);
+            });
+    return numbers;
+  }
+
+  private static float[] joined(float[]... parts) {
+    int length = Arrays.stream(parts).mapToInt(part -> part.length).sum();
+    float[] all = new float[length];
+    int at = 0;
+    for (float[] part : parts) {
+      System.arraycopy(part, 0, all, at, part.length);
+      at += part.length;
+    }
+    return all;
+  }
+
+  /// Some files have queries, keys and values in one tensor, gates and inputs of experts in one,
+  /// and older ones of Qwen3-Next the projections of a DeltaNet layer as `transformers` has them.
+  @Test
+  void tensorsThatFilesFuseAreReadAsTheirParts() throws IOException {
+    Path source = checkpoint("qwen3-next", "", "");
+    Path plain = written(source, WeightFormat.F32);
+    Path fused = directory.resolve("fused.gguf");
+    try (var file = GgufFile.open(plain);
+        var files = SafetensorsDirectory.open(source)) {
+      var numbers = numbers(file);
+      Map<String, List<Long>> shapes = new LinkedHashMap<>();
+      file.tensors().forEach((name, tensor) -> shapes.put(name, tensor.shape()));
+      for (int layer = 0; layer < 4; layer++) {
+        String block = "blk." + layer + ".";
+        long experts = shapes.get(block + "ffn_gate_exps.weight").get(0);
+        float[] gates = Objects.requireNonNull(numbers.remove(block + "ffn_gate_exps.weight"));
+        float[] inputs = Objects.requireNonNull(numbers.remove(block + "ffn_up_exps.weight"));
+        int each = gates.length / (int) experts;
+        float[][] parts = new float[2 * (int) experts][];
+        for (int e = 0; e < experts; e++) {
+          parts[2 * e] = Arrays.copyOfRange(gates, e * each, (e + 1) * each);
+          parts[2 * e + 1] = Arrays.copyOfRange(inputs, e * each, (e + 1) * each);
+        }
+        var shape = shapes.get(block + "ffn_gate_exps.weight");
+        numbers.put(block + "ffn_gate_up_exps.weight", joined(parts));
+        shapes.put(
+            block + "ffn_gate_up_exps.weight", List.of(experts, 2 * shape.get(1), shape.get(2)));
+        if (layer == 3) {
+          float[] all =
+              joined(
+                  Objects.requireNonNull(numbers.remove(block + "attn_q.weight")),
+                  Objects.requireNonNull(numbers.remove(block + "attn_k.weight")),
+                  Objects.requireNonNull(numbers.remove(block + "attn_v.weight")));
+          numbers.put(block + "attn_qkv.weight", all);
+          shapes.put(block + "attn_qkv.weight", List.of(all.length / 48L, 48L));
+        } else {
+          numbers.remove(block + "attn_qkv.weight");
+          numbers.remove(block + "attn_gate.weight");
+          var stored = files.entry("model.layers." + layer + ".linear_attn.in_proj_qkvz.weight");
+          float[] all = stored.data().toArray(ValueLayout.JAVA_FLOAT_UNALIGNED);
+          numbers.put(block + "ssm_in.weight", all);
+          shapes.put(block + "ssm_in.weight", stored.shape());
+        }
+      }
+      var writer = new GgufWriter();
+      var model = ModelConfig.read(source).decoder();
+      GgufDescription.general(GgufArchitecture.QWEN3_NEXT, "fused", 0, writer);
+      GgufDescription.write(GgufArchitecture.QWEN3_NEXT, model, writer);
+      writer.write(
+          fused,
+          numbers.keySet().stream()
+              .map(name -> new GgufWriter.Planned(name, WeightFormat.F32, shapes.get(name)))
+              .toList(),
+          (planned, out) -> out.write(MemorySegment.ofArray(numbers.get(planned.name()))));
+    }
+    try (var _ = Scope.open()) {
+      var one = open(plain).decoder();
+      var other = open(fused);
+      assertEquals(List.of(), other.notes());
+      one.parameters()
+          .all()
+          .forEach(
+              (name, tensor) ->
+                  assertArrayEquals(
+                      tensor.floats(), other.decoder().parameters().get(name).floats(), name));
+    }
+  }
+
+  @Test
+  void aDamagedModelIsReadOrRefused() throws IOException {
+    byte[] good = Files.readAllBytes(MINI);
+    int header = 2000; // before the tokens
+    var outcome =
+        Fuzz.run(
+            "GgufModel",
+            Fuzz.inputs() / 5,
+            mutations -> {
+              byte[] changed = good.clone();
+              byte[] start = mutations.bytes(Arrays.copyOf(good, header));
+              System.arraycopy(start, 0, changed, 0, Math.min(header, start.length));
+              return changed;
+            },
+            input -> {
+              Path path = Files.write(directory.resolve("damaged.gguf"), input);
+              try (var _ = Scope.open()) {
+                open(path).decoder().close();
+              }
+            });
+
+    assertTrue(outcome.refused() > 10, outcome::toString);
   }
 
   // ---------------------------------------------------------------- which file
