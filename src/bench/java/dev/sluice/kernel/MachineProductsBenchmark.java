@@ -50,7 +50,7 @@ public class MachineProductsBenchmark {
   private long rows;
   private MemorySegment weights;
   private float[][] x;
-  private MemorySegment arranged;
+  private MachineProducts.Inputs arranged;
   private MemorySegment y;
 
   @Setup
@@ -75,8 +75,8 @@ public class MachineProductsBenchmark {
       long at = (long) i * columns * Float.BYTES;
       MemorySegment.copy(x[i], 0, given, ValueLayout.JAVA_FLOAT, at, columns);
     }
-    arranged = arena.allocate(MachineProducts.arrangedBytes(format, columns, inputs), 64);
-    products.arrange(format, given, columns, columns, inputs, arranged);
+    var memory = arena.allocate(MachineProducts.arrangedBytes(format, columns, inputs), 64);
+    arranged = products.arrange(format, given, columns, columns, inputs, memory);
     y = arena.allocate(rows * inputs * Float.BYTES);
   }
 
@@ -104,9 +104,7 @@ public class MachineProductsBenchmark {
                 from * rowBytes,
                 rowBytes,
                 to - from,
-                columns,
                 arranged,
-                inputs,
                 y.asSlice(from * Float.BYTES),
                 rows));
   }

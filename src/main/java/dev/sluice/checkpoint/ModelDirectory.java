@@ -72,8 +72,7 @@ public final class ModelDirectory {
           var _ = Scope.withoutGradient()) {
         var reader = model.reader();
         var parameters = read(reader, device, requireGradients);
-        return opened(
-            reader, model.config(), model.notes(), precision, device, parameters);
+        return opened(reader, model.config(), model.notes(), precision, device, parameters);
       }
     }
     var config = ModelConfig.read(directory);
@@ -87,8 +86,7 @@ public final class ModelDirectory {
     }
   }
 
-  private static Parameters read(
-      ParameterReader reader, Device device, boolean requireGradients) {
+  private static Parameters read(ParameterReader reader, Device device, boolean requireGradients) {
     var parameters = new Parameters(reader.decoder().parameters(), reader.read(device));
     parameters.requireGradients(requireGradients);
     return parameters;
@@ -100,9 +98,7 @@ public final class ModelDirectory {
   /// @param directory as for [#open]
   public static Opened openInPlace(Path directory, Precision precision) {
     Path gguf = GgufModel.at(directory);
-    return gguf == null
-        ? directoryInPlace(directory, precision)
-        : ggufInPlace(gguf, precision);
+    return gguf == null ? directoryInPlace(directory, precision) : ggufInPlace(gguf, precision);
   }
 
   private static Opened ggufInPlace(Path gguf, Precision precision) {

@@ -6,8 +6,8 @@ import java.util.SplittableRandom;
 import java.util.random.RandomGenerator;
 
 /// Chooses the next token from logits, in the order of `transformers`: temperature, then the `topK`
-/// likeliest, then the fewest of these that hold `topP` of their probability, then those that are at
-/// least `minP` times as likely as the likeliest. Equal logits rank by id, the lowest first.
+/// likeliest, then the fewest of these that hold `topP` of their probability, then those that are
+/// at least `minP` times as likely as the likeliest. Equal logits rank by id, the lowest first.
 ///
 /// @param temperature divides the logits; 0 takes the likeliest token
 /// @param topK how many tokens stay; 0 for all

@@ -17,7 +17,8 @@ public final class StopStrings {
     this.strings = List.copyOf(strings);
   }
 
-  /// Takes a piece of text and gives what surely stands before any of the strings, possibly nothing.
+  /// Takes a piece of text and gives what surely stands before any of the strings, possibly
+  /// nothing.
   public String add(String piece) {
     if (found) {
       return "";

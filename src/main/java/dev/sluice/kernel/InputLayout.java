@@ -11,7 +11,7 @@ package dev.sluice.kernel;
 /// · middle + low`, which a processor multiplies with unsigned bytes of weights, four products to a
 /// sum of 32 bits; nothing is rounded until a sum leaves the integers. So an input is wrong by half
 /// a scale at most, 2⁻²² of the largest of its part, or by 2⁻¹²⁷ where all are smaller than 2⁻¹⁰⁵.
-/// Where one is infinite or NaN, the scale is NaN.
+/// Where one is infinite or NaN, the scale is NaN. From 2¹¹⁸ on, a sum may be infinite that is not.
 ///
 /// A group is a block of 256 columns or four blocks of 32, in steps. A step has a lane of 16 bytes
 /// for each of four parts, in one or two vectors: three times the vectors' bytes (high, middle,
@@ -34,10 +34,7 @@ record InputLayout(int columns, int steps, int vectors, int zero) {
 
   /// Whether there are kernels for this format.
   static boolean isKnown(WeightFormat format) {
-    return switch (format) {
-      case F32, F16, BF16, Q8_0, Q4_0, Q4_1, IQ4_NL, MXFP4, Q4_K, Q5_K, Q6_K -> true;
-      case Q5_0, Q5_1, Q2_K, Q3_K, IQ4_XS, TQ1_0, TQ2_0 -> false;
-    };
+    return format != WeightFormat.TQ1_0;
   }
 
   static InputLayout of(WeightFormat format) {
@@ -45,12 +42,15 @@ record InputLayout(int columns, int steps, int vectors, int zero) {
       case F32, F16, BF16 -> PLAIN;
       case Q8_0, IQ4_NL -> new InputLayout(128, 1, 2, 7);
       case Q4_0 -> new InputLayout(128, 1, 2, 3);
-      case MXFP4 -> new InputLayout(128, 1, 2, 4);
-      case Q4_1 -> new InputLayout(128, 1, 2, MINIMUM);
+      case Q5_0, MXFP4 -> new InputLayout(128, 1, 2, 4);
+      case Q4_1, Q5_1 -> new InputLayout(128, 1, 2, MINIMUM);
       case Q4_K, Q5_K -> new InputLayout(256, 2, 2, MINIMUM);
+      case IQ4_XS -> new InputLayout(256, 2, 2, 7);
+      case Q2_K -> new InputLayout(256, 4, 1, MINIMUM);
+      case TQ2_0 -> new InputLayout(256, 4, 1, 0);
+      case Q3_K -> new InputLayout(256, 4, 1, 2);
       case Q6_K -> new InputLayout(256, 4, 1, 5);
-      case Q5_0, Q5_1, Q2_K, Q3_K, IQ4_XS, TQ1_0, TQ2_0 ->
-          throw new IllegalArgumentException("no kernel for " + format);
+      case TQ1_0 -> throw new IllegalArgumentException("no kernel for " + format);
     };
   }
 

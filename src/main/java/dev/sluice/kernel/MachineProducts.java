@@ -25,8 +25,8 @@ import org.jspecify.annotations.Nullable;
 /// Vectors are arranged once, then shared by as many products and threads as like them:
 ///
 /// ```java
-/// products.arrange(format, x, columns, columns, 2, arranged);
-/// products.multiply(format, weights, 0, rowBytes, rows, columns, arranged, 2, y, rows);
+/// var inputs = products.arrange(format, x, columns, columns, 2, memory);
+/// products.multiply(format, weights, 0, rowBytes, rows, inputs, y, rows);
 /// ```
 ///
 /// All memory is outside the heap, and no alignment is needed; arranged vectors are read fastest at
@@ -37,7 +37,7 @@ public final class MachineProducts {
 
   /// How far ahead of their use weights are asked for, in bytes: from a cache, where they are
   /// because they were asked for earlier.
-  private static final int AHEAD = 1024;
+  private static final int AHEAD = 2048;
 
   /// Two rows are read side by side. Where they are no longer than this, the next two are asked for
   /// meanwhile; a longer one has its own [#AHEAD].
@@ -57,6 +57,26 @@ public final class MachineProducts {
 
   private static final @Nullable MachineProducts HERE =
       MachineCode.hasVectors512() ? new MachineProducts() : null;
+
+  /// Vectors in the order in which weights are multiplied with them.
+  public static final class Inputs {
+    private final InputLayout layout;
+    private final long columns;
+    private final int count;
+    private final MemorySegment memory;
+
+    private Inputs(InputLayout layout, long columns, int count, MemorySegment memory) {
+      this.layout = layout;
+      this.columns = columns;
+      this.count = count;
+      this.memory = memory;
+    }
+
+    /// Whether they are in the order for weights of this format, which some formats share.
+    public boolean fit(WeightFormat format) {
+      return InputLayout.isKnown(format) && layout.equals(InputLayout.of(format));
+    }
+  }
 
   /// The functions of a format.
   ///
@@ -116,10 +136,7 @@ public final class MachineProducts {
         Arrays.copyOfRange(placed, 1 + MOST_INPUTS, codes.length));
   }
 
-  private Functions required(WeightFormat format, long columns, int inputs) {
-    if (inputs < 1 || inputs > MOST_INPUTS) {
-      throw new IllegalArgumentException("%d vectors at once".formatted(inputs));
-    }
+  private Functions required(WeightFormat format, long columns) {
     if (columns < 1 || columns % format.blockLength() != 0) {
       throw new IllegalArgumentException(
           "%d columns are no whole blocks of %d of %s"
@@ -143,18 +160,21 @@ public final class MachineProducts {
   ///
   /// @param x float32: vector i begins at `x[i · xStride]`
   /// @param xStride at least the columns
-  /// @param arranged [#arrangedBytes] that are written
-  public void arrange(
+  /// @param memory [#arrangedBytes] that are written, and belong to the result from then on
+  public Inputs arrange(
       WeightFormat format,
       MemorySegment x,
       long xStride,
       long columns,
       int inputs,
-      MemorySegment arranged) {
-    var function = required(format, columns, inputs).arrangement();
+      MemorySegment memory) {
+    if (inputs < 1 || inputs > MOST_INPUTS) {
+      throw new IllegalArgumentException("%d vectors at once".formatted(inputs));
+    }
+    var function = required(format, columns).arrangement();
     var layout = InputLayout.of(format);
     var read = floats(x, xStride, columns, inputs);
-    var written = writable(arranged).asSlice(0, arrangedBytes(format, columns, inputs));
+    var written = writable(memory).asSlice(0, arrangedBytes(format, columns, inputs));
     long groups = columns / layout.columns();
     long tailBytes = columns % layout.columns() * Float.BYTES;
     try {
@@ -170,12 +190,13 @@ public final class MachineProducts {
     } catch (Throwable e) {
       throw unexpected(e);
     }
+    return new Inputs(layout, columns, inputs, written);
   }
 
   /// `y[i · yStride + r] = Σ_c W[r, c] · x[i, c]`.
   ///
   /// @param weights row r begins at byte `offset + r · rowBytes`
-  /// @param arranged what [#arrange] made of x for this format and as many inputs
+  /// @param x what [#arrange] made for this format, or for one that it fits as well
   /// @param y float32
   /// @param yStride at least the rows
   public void multiply(
@@ -184,34 +205,32 @@ public final class MachineProducts {
       long offset,
       long rowBytes,
       long rows,
-      long columns,
-      MemorySegment arranged,
-      int inputs,
+      Inputs x,
       MemorySegment y,
       long yStride) {
-    var function = required(format, columns, inputs);
-    long used = format.bytes(columns);
-    if (rows < 0 || rowBytes < used) {
+    var functions = required(format, x.columns);
+    long used = format.bytes(x.columns);
+    if (rows < 0 || rowBytes < used || !x.fit(format)) {
       throw new IllegalArgumentException(
-          "%d rows of %d bytes, where %d columns have %d".formatted(rows, rowBytes, columns, used));
+          "%d rows of %d bytes, where %d columns of %s have %d%s"
+              .formatted(
+                  rows, rowBytes, x.columns, format, used, x.fit(format) ? "" : ", other inputs"));
     }
     if (rows == 0) {
       return;
     }
     var matrix =
         weights.asSlice(offset, Math.addExact(Math.multiplyExact(rows - 1, rowBytes), used));
-    var from = arranged.asSlice(0, arrangedBytes(format, columns, inputs));
-    var to = floats(writable(y), yStride, rows, inputs);
-    long atOnce = Math.max(2, CALL / (rowBytes * (1 + inputs / 2)) & ~1L);
+    var to = floats(writable(y), yStride, rows, x.count);
+    long atOnce = Math.max(2, CALL / (rowBytes * (1 + x.count / 2)) & ~1L);
     for (long row = 0; row < rows; row += atOnce) {
       long count = Math.min(atOnce, rows - row);
-      long paired = inputs == 1 ? 0 : count & ~1L;
-      var code = function.pairs()[inputs - 1];
-      call(
-          code, format, matrix, row, paired, rowBytes, columns, from, to, yStride, ahead(rowBytes));
-      code = function.single()[inputs - 1];
+      long paired = x.count == 1 ? 0 : count & ~1L;
       long rest = row + paired;
-      call(code, format, matrix, rest, count - paired, rowBytes, columns, from, to, yStride, AHEAD);
+      var pairs = functions.pairs()[x.count - 1];
+      var single = functions.single()[x.count - 1];
+      call(pairs, format, matrix, row, paired, rowBytes, x, to, yStride, ahead(rowBytes));
+      call(single, format, matrix, rest, count - paired, rowBytes, x, to, yStride, AHEAD);
     }
   }
 
@@ -227,25 +246,24 @@ public final class MachineProducts {
       long row,
       long rows,
       long rowBytes,
-      long columns,
-      MemorySegment arranged,
+      Inputs x,
       MemorySegment y,
       long yStride,
       long ahead) {
     if (rows == 0) {
       return;
     }
-    long group = InputLayout.of(format).columns();
+    long group = x.layout.columns();
     try {
       PRODUCT.invokeExact(
           code,
           matrix.asSlice(row * rowBytes),
-          arranged,
+          x.memory,
           y.asSlice(row * Float.BYTES),
           rows,
           rowBytes,
-          columns / group,
-          format.bytes(columns % group),
+          x.columns / group,
+          format.bytes(x.columns % group),
           yStride * Float.BYTES,
           ahead);
     } catch (Throwable e) {

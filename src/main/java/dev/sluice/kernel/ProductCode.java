@@ -65,6 +65,7 @@ final class ProductCode {
   private final int firstMinima;
   private final int firstTerms; // the sum of a step
   private final int firstBlockScales; // of a group
+  private final int firstBlockMinima;
   private final int scratch;
   private final int spare;
 
@@ -86,7 +87,8 @@ final class ProductCode {
     spare = scratch + 1;
     firstMinima = spare + 1;
     firstBlockScales = firstMinima + (layout.zero() == InputLayout.MINIMUM ? rows : 0);
-    int next = firstBlockScales + (layout.steps() > 1 ? rows : 0);
+    firstBlockMinima = firstBlockScales + (layout.steps() > 1 ? rows : 0);
+    int next = firstBlockMinima + (format == WeightFormat.Q2_K ? rows : 0);
     boolean hasRoom = layout.steps() > 1 && next + 2 * rows <= REGISTERS;
     firstShared = hasRoom ? next : -1;
     held = hasRoom ? next + 2 * rows : next;
@@ -304,7 +306,8 @@ final class ProductCode {
       code.load(Vector.VMULPS, terms, terms, RBP, at + layout.scales());
       code.op(Vector.VFMADD231PS, sum, terms, firstScales + row);
       if (minimum) {
-        var times = format == WeightFormat.Q4_1 ? Vector.VFMADD231PS : Vector.VFNMADD231PS;
+        boolean added = format == WeightFormat.Q4_1 || format == WeightFormat.Q5_1;
+        var times = added ? Vector.VFMADD231PS : Vector.VFNMADD231PS;
         code.load(times, sum, firstMinima + row, RBP, at + layout.sums());
       }
     }
@@ -339,13 +342,52 @@ final class ProductCode {
       }
       case Q6_K -> { // d · scale of 16 parts
         code.load(Vector.VPMOVSXBD, scales, p, 192);
-        code.op(Vector.VCVTDQ2PS, scales, scales);
-        code.load(Vector.VPBROADCASTW, spare, p, 208);
-        code.op(Vector.VCVTPH2PS, spare, spare);
-        code.op(Vector.VMULPS, scales, scales, spare);
+        timesHalf(scales, p, 208);
+      }
+      case Q2_K -> { // d · scale of 16 parts, and m · minimum
+        int minima = firstBlockMinima + row;
+        code.load(Vector.VPMOVZXBD, scales, p, 0);
+        code.shift(Shift.VPSRLD, minima, scales, 4);
+        constant(Vector.VPANDD, scales, scales, numbers(_ -> 15));
+        timesHalf(scales, p, 80);
+        timesHalf(minima, p, 82);
+      }
+      case Q3_K -> { // d · scale of 16 parts, from the 12 bytes before d
+        int pairs = bytes(i -> i % 4 == 0 ? 2 + i / 4 % 8 : i % 4 == 1 ? 10 + i / 4 % 4 : 0x80);
+        code.load(Vector.VBROADCASTI32X4, spare, p, 94);
+        constant(Vector.VPSHUFB, scales, spare, pairs);
+        sixBits(scales, numbers(i -> i < 8 ? 0 : 4), numbers(i -> 4 + i / 4 * 2));
+        timesHalf(scales, p, 108);
+      }
+      case IQ4_XS -> { // d · scale of 8 parts, twice
+        int triples = bytes(i -> i % 4 == 0 ? 4 + i / 8 % 4 : i % 4 == 3 ? 0x80 : i % 4 + 1);
+        code.load(Vector.VBROADCASTI32X4, spare, p, 0);
+        constant(Vector.VPSHUFB, scales, spare, triples);
+        sixBits(scales, numbers(i -> i % 2 * 4), numbers(i -> 4 + i % 8 * 2));
+        timesHalf(scales, p, 0);
       }
       default -> {}
     }
+  }
+
+  /// Puts integers together from four lower bits and two upper ones, and takes 32 away.
+  ///
+  /// @param lower how far to shift so that the lower ones are the lowest
+  /// @param upper how far to shift so that the upper ones are the fifth and sixth
+  private void sixBits(int numbers, int lower, int upper) {
+    constant(Vector.VPSRLVD, scratch, numbers, upper);
+    constant(Vector.VPSRLVD, numbers, numbers, lower);
+    constant(Vector.VPANDD, numbers, numbers, numbers(_ -> 15));
+    constant(Vector.VPTERNLOGD, numbers, scratch, numbers(_ -> 0x30), A_OR_B_AND_C);
+    constant(Vector.VPADDD, numbers, numbers, numbers(_ -> -32));
+  }
+
+  /// Integers times a number of half precision.
+  private void timesHalf(int numbers, int base, int distance) {
+    code.op(Vector.VCVTDQ2PS, numbers, numbers);
+    code.load(Vector.VPBROADCASTW, spare, base, distance);
+    code.op(Vector.VCVTPH2PS, spare, spare);
+    code.op(Vector.VMULPS, numbers, numbers, spare);
   }
 
   /// Brings the weights of a step into unsigned bytes, and their scales, four times each, and
@@ -381,7 +423,7 @@ final class ProductCode {
         code.load(Vector.VINSERTI32X4, weights, weights, p, 56, 3);
         nibbles(weights);
         if (format == WeightFormat.IQ4_NL) {
-          lookUp(weights, new byte[] {0, 0x3C}, 128);
+          lookUp(weights, format, new byte[] {0, 0x3C}, 128);
         }
       }
       case Q4_1 -> {
@@ -392,6 +434,26 @@ final class ProductCode {
         code.load(Vector.VINSERTI32X4, weights, weights, p, 64, 3);
         nibbles(weights);
       }
+      case Q5_0, Q5_1 -> {
+        int bytes = format.blockBytes();
+        int high = bytes - 20;
+        lanes(weights, p, bytes - 16, bytes);
+        nibbles(weights);
+        lanes(spare, p, 0, bytes);
+        halves(scales, i -> 8 * i);
+        if (format == WeightFormat.Q5_1) {
+          halves(minima, i -> 8 * i + 1);
+        }
+        for (int vector = 0; vector < 2; vector++) { // of each byte, one bit becomes the fifth
+          int first = high + 2 * vector;
+          constant(Vector.VPSHUFB, scratch, spare, bytes(i -> first + i / 8 % 2));
+          constant(Vector.VPANDD, scratch, scratch, bytes(i -> 1 << i % 8));
+          constant(Vector.VPMINUB, scratch, scratch, bytes(_ -> 1));
+          code.shift(Shift.VPSLLD, scratch, scratch, 4);
+          int to = weights + vector;
+          constant(Vector.VPTERNLOGD, to, scratch, bytes(_ -> 16), A_OR_B_AND_C);
+        }
+      }
       case MXFP4 -> { // the scale is 2^(e − 128), since the numbers are doubled
         lanes(weights, p, 1, 17);
         lanes(scales, p, 0, 17);
@@ -400,7 +462,7 @@ final class ProductCode {
         constant(Vector.VADDPS, scales, scales, floats(-128));
         code.op(Vector.VSCALEFPS, scales, inRegister(floats(1), spare), scales);
         nibbles(weights);
-        lookUp(weights, new byte[] {(byte) 128}, 16);
+        lookUp(weights, format, new byte[] {(byte) 128}, 16);
       }
       case Q4_K, Q5_K -> { // lane k holds part 2k + step
         int quants = format == WeightFormat.Q4_K ? 16 : 48;
@@ -426,6 +488,31 @@ final class ProductCode {
         }
         permuteFloats(scales, numbers(i -> i / 4 * 2 + step), firstBlockScales + row);
         permuteFloats(minima, numbers(i -> i / 4 * 2 + step + 8), firstBlockScales + row);
+      }
+      case IQ4_XS -> { // lane k holds part 2k + step
+        lanes(weights, p, 8 + 16 * step, 32);
+        nibbles(weights);
+        lookUp(weights, WeightFormat.IQ4_NL, new byte[] {0, 0x3C}, 128);
+        permuteFloats(scales, numbers(i -> i / 4 * 2 + step), firstBlockScales + row);
+      }
+      case Q2_K, Q3_K, TQ2_0 -> { // lane k holds part 4 · step + k
+        int quants = format == WeightFormat.Q2_K ? 16 : format == WeightFormat.Q3_K ? 32 : 0;
+        code.load(Vector.VBROADCASTI64X4, weights, p, quants + step / 2 * 32);
+        constant(Vector.VPSRLVD, weights, weights, numbers(i -> step % 2 * 4 + i / 8 * 2));
+        constant(Vector.VPANDD, weights, weights, bytes(_ -> 3));
+        if (format == WeightFormat.TQ2_0) {
+          code.load(Vector.VPBROADCASTW, scales, p, 64);
+          code.op(Vector.VCVTPH2PS, scales, scales);
+          return;
+        }
+        if (format == WeightFormat.Q3_K) { // bit 2 · step, or the next, becomes the third
+          code.load(Vector.VBROADCASTI64X4, spare, p, 0);
+          constant(Vector.VPROLVD, spare, spare, numbers(i -> 2 - (2 * step + i / 8) & 31));
+          constant(Vector.VPTERNLOGD, weights, spare, bytes(_ -> 4), A_OR_B_AND_C);
+        } else {
+          permuteFloats(minima, numbers(i -> i / 4 + 4 * step), firstBlockMinima + row);
+        }
+        permuteFloats(scales, numbers(i -> i / 4 + 4 * step), firstBlockScales + row);
       }
       default -> { // Q6_K: lane k holds part 4 · step + k
         int half = step / 2;
@@ -478,17 +565,17 @@ final class ProductCode {
     nibble(weights, weights, 0);
   }
 
-  /// Puts the numbers that the format means in the place of those that point to them.
+  /// Puts the numbers that a format means in the place of those that point to them.
   ///
   /// @param one the bytes of a scale that makes them integers
   /// @param added to each, so that none is negative
-  private void lookUp(int weights, byte[] one, int added) {
-    byte[] block = Arrays.copyOf(one, format.blockBytes());
+  private void lookUp(int weights, WeightFormat of, byte[] one, int added) {
+    byte[] block = Arrays.copyOf(one, of.blockBytes());
     for (int i = 0; i < 16; i++) {
       block[one.length + i] = (byte) i; // numbers 0 to 15, whose upper halves are 0
     }
     float[] table = new float[32];
-    format.dequantize(MemorySegment.ofArray(block), 0, 32, table, 0);
+    of.dequantize(MemorySegment.ofArray(block), 0, 32, table, 0);
     int from = inRegister(bytes(i -> (int) table[i % 16] + added), spare);
     for (int vector = 0; vector < 2; vector++) {
       code.op(Vector.VPSHUFB, weights + vector, from, weights + vector);

@@ -77,7 +77,7 @@ final class VectorSoftmax {
       MemorySegment logSumExp) {
     int padded = padded(width);
     float[] query = array(group * padded);
-    float[] rows = array(KEYS * padded);
+    var rows = padded == width ? MemorySegment.NULL : MemorySegment.ofArray(array(KEYS * padded));
     float[] weights = array(group * KEYS);
     float[] sums = array(group * padded);
     float[] total = array(group);
@@ -85,15 +85,15 @@ final class VectorSoftmax {
     float[] lanes = array(LANES);
     readRows(queries, 0, group, width, query);
     Arrays.fill(largest, Float.NEGATIVE_INFINITY);
+    boolean whole = padded == width; // vectors are read where they lie
     for (int from = 0; from < count; from += KEYS) {
       int block = Math.min(KEYS, count - from);
-      readRows(keys, from, block, width, rows);
+      var blockKeys = whole ? keys : brought(keys, from, block, width, rows);
+      long first = whole ? (long) from * width : 0;
       for (int g = 0; g < group; g++) {
         float[] scores = array(KEYS);
         Arrays.fill(scores, Float.NEGATIVE_INFINITY);
-        for (int j = 0; j < block; j++) {
-          scores[j] = dot(query, g * padded, rows, j * padded, padded, lanes);
-        }
+        scores(query, g * padded, blockKeys, first, block, padded, scores, lanes);
         float most = Math.max(largest[g], max(scores, KEYS, lanes) * (float) scale);
         float factor = (float) Math.exp(largest[g] - most);
         total[g] = factor * total[g] + exponentials(scores, KEYS, (float) scale, most, lanes);
@@ -101,9 +101,9 @@ final class VectorSoftmax {
         scaleBy(sums, g * padded, padded, factor);
         System.arraycopy(scores, 0, weights, g * KEYS, KEYS);
       }
-      readRows(values, from, block, width, rows);
+      var blockValues = whole ? values : brought(values, from, block, width, rows);
       for (int g = 0; g < group; g++) {
-        addWeighted(rows, weights, g * KEYS, block, padded, sums, g * padded);
+        addWeighted(blockValues, first, weights, g * KEYS, block, padded, sums, g * padded);
       }
     }
     for (int g = 0; g < group; g++) {
@@ -130,12 +130,31 @@ final class VectorSoftmax {
     }
   }
 
-  private static float dot(float[] a, int atA, float[] b, int atB, int padded, float[] lanes) {
-    var sum = Lanes.all(0);
-    for (int i = 0; i < padded; i += LANES) {
-      sum = at(a, atA + i).fma(at(b, atB + i), sum);
+  /// The same into memory on the heap.
+  private static MemorySegment brought(
+      MemorySegment from, int first, int count, int width, MemorySegment rows) {
+    float[] numbers = array(count * padded(width));
+    readRows(from, first, count, width, numbers);
+    return rows.copyFrom(MemorySegment.ofArray(numbers));
+  }
+
+  private static void scores(
+      float[] query,
+      int atQuery,
+      MemorySegment keys,
+      long first,
+      int count,
+      int padded,
+      float[] scores,
+      float[] lanes) {
+    for (int j = 0; j < count; j++) {
+      var sum = Lanes.all(0);
+      long key = first + (long) j * padded;
+      for (int i = 0; i < padded; i += LANES) {
+        sum = at(query, atQuery + i).fma(at(keys, key + i), sum);
+      }
+      scores[j] = Lanes.sum(sum, lanes);
     }
-    return Lanes.sum(sum, lanes);
   }
 
   private static void scaleBy(float[] x, int start, int padded, float factor) {
@@ -144,13 +163,40 @@ final class VectorSoftmax {
     }
   }
 
-  /// Adds weighted rows to a sum, each part of which stays in a register.
+  /// Adds weighted rows to a sum, four parts of which stay in registers.
   private static void addWeighted(
-      float[] rows, float[] weights, int firstWeight, int count, int padded, float[] sums, int to) {
-    for (int i = 0; i < padded; i += LANES) {
+      MemorySegment rows,
+      long first,
+      float[] weights,
+      int firstWeight,
+      int count,
+      int padded,
+      float[] sums,
+      int to) {
+    int i = 0;
+    for (; i <= padded - 4 * LANES; i += 4 * LANES) {
+      var a = at(sums, to + i);
+      var b = at(sums, to + i + LANES);
+      var c = at(sums, to + i + 2 * LANES);
+      var d = at(sums, to + i + 3 * LANES);
+      for (int j = 0; j < count; j++) {
+        var weight = Lanes.all(weights[firstWeight + j]);
+        long row = first + (long) j * padded + i;
+        a = at(rows, row).fma(weight, a);
+        b = at(rows, row + LANES).fma(weight, b);
+        c = at(rows, row + 2L * LANES).fma(weight, c);
+        d = at(rows, row + 3L * LANES).fma(weight, d);
+      }
+      a.intoArray(sums, to + i);
+      b.intoArray(sums, to + i + LANES);
+      c.intoArray(sums, to + i + 2 * LANES);
+      d.intoArray(sums, to + i + 3 * LANES);
+    }
+    for (; i < padded; i += LANES) {
       var sum = at(sums, to + i);
       for (int j = 0; j < count; j++) {
-        sum = at(rows, j * padded + i).fma(Lanes.all(weights[firstWeight + j]), sum);
+        long row = first + (long) j * padded + i;
+        sum = at(rows, row).fma(Lanes.all(weights[firstWeight + j]), sum);
       }
       sum.intoArray(sums, to + i);
     }

@@ -11,6 +11,7 @@ import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /// Products of one input with several weights, `yᵢ = x Wᵢᵀ`, as one operation. The input's gradient
@@ -41,8 +42,14 @@ final class Linear {
   /// @param resultType in which their results are
   static List<Tensor> apply(
       Tensor x, List<Weight> weights, ElementType type, ElementType resultType) {
-    if (weights.stream().anyMatch(Weight::isStored)) {
-      return weights.stream().map(weight -> oneOfMixed(x, weight, type, resultType)).toList();
+    var stored = weights.stream().map(Weight::stored).filter(Objects::nonNull).toList();
+    if (stored.size() == weights.size()) {
+      return StoredProduct.apply(x, stored, type, resultType);
+    }
+    if (!stored.isEmpty()) {
+      return weights.stream()
+          .map(weight -> apply(x, List.of(weight), type, resultType).getFirst())
+          .toList();
     }
     var input = x.to(type).contiguous();
     var leaves = weights.stream().map(Weight::leaf).toList();
@@ -66,14 +73,6 @@ final class Linear {
           return new FusedOp.Forward(
               outputs, saved, upstreams -> gradients(input, leaves, cast, upstreams));
         });
-  }
-
-  private static Tensor oneOfMixed(
-      Tensor x, Weight weight, ElementType type, ElementType resultType) {
-    var stored = weight.stored();
-    return stored != null
-        ? StoredProduct.apply(x, stored, type, resultType)
-        : apply(x, List.of(weight), type, resultType).getFirst();
   }
 
   /// Runs `part` over blocks of rows.

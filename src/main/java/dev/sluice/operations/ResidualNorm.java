@@ -39,14 +39,23 @@ public record ResidualNorm(Tensor sumBTD, Tensor normedBTD) {
     if (y != null) {
       inputs.add(y);
     }
+    boolean recording = FusedOp.recording(inputs, List.of(weight));
     var both =
         FusedOp.apply(
-            "residual and norm", inputs, List.of(weight), () -> forward(x, y, weight, norm, type));
+            "residual and norm",
+            inputs,
+            List.of(weight),
+            () -> forward(x, y, weight, norm, type, recording));
     return new ResidualNorm(both.getFirst(), both.getLast());
   }
 
   private static FusedOp.Forward forward(
-      Tensor x, @Nullable Tensor y, Tensor weight, RmsNorm norm, ElementType type) {
+      Tensor x,
+      @Nullable Tensor y,
+      Tensor weight,
+      RmsNorm norm,
+      ElementType type,
+      boolean recording) {
     int width = Math.toIntExact(weight.elements());
     var sum = y == null ? x.detach() : Tensor.uninitialized(x, x.type(), x.shape());
     var normed = Tensor.uninitialized(x, type, x.shape());
@@ -61,7 +70,7 @@ public record ResidualNorm(Tensor sumBTD, Tensor normedBTD) {
         x.elements() / width,
         (from, to) ->
             Kernels.FASTEST.rmsNorm(xs, ys, weights, epsilon, sums, out, width, from, to));
-    var saved = sum.detach();
+    var saved = recording ? sum.detach() : sum;
     var addedType = y == null ? null : y.type();
     return new FusedOp.Forward(
         List.of(sum, normed),

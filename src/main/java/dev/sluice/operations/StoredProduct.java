@@ -14,6 +14,7 @@ import dev.sluice.tensor.Operation;
 import dev.sluice.tensor.Scratch;
 import dev.sluice.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
 import java.util.List;
 
 /// Products with weights that stay as their file has them, without gradients.
@@ -34,61 +35,102 @@ final class StoredProduct {
 
   private StoredProduct() {}
 
-  /// `x Wᵀ`.
+  /// `x Wᵢᵀ` for several weights.
   ///
   /// @param x `[…, in]`
   /// @param type of many rows in the product, and of the weights there: float32 or bfloat16
-  static Tensor apply(Tensor x, StoredMatrix weight, ElementType type, ElementType resultType) {
+  static List<Tensor> apply(
+      Tensor x, List<StoredMatrix> weights, ElementType type, ElementType resultType) {
     if (FusedOp.recording(List.of(x), List.of())) {
       throw new IllegalArgumentException("products with stored weights have no gradients");
     }
-    long[] shape = x.shape();
-    shape[shape.length - 1] = weight.rows();
     long rows = x.elements() / x.size(-1);
+    boolean few = rows <= FEW;
+    var ys = new ArrayList<Tensor>();
+    for (var weight : weights) {
+      long[] shape = x.shape();
+      shape[shape.length - 1] = weight.rows();
+      ys.add(Tensor.uninitialized(x, few ? ElementType.FLOAT32 : resultType, shape));
+    }
     try (var _ = Operation.begin("stored product", Operation.FORWARD)) {
-      if (rows <= FEW) {
-        return few(x, rows, weight, shape).to(resultType);
+      if (few) {
+        few(x.to(ElementType.FLOAT32).contiguous(), (int) rows, weights, ys);
+        ys.replaceAll(y -> y.to(resultType));
+      } else {
+        var xs = Matrix.of(x.to(type).contiguous());
+        for (int i = 0; i < ys.size(); i++) {
+          many(xs, weights.get(i), Matrix.of(ys.get(i)));
+        }
       }
-      var y = Tensor.uninitialized(x, resultType, shape);
-      many(Matrix.of(x.to(type).contiguous()), weight, Matrix.of(y));
-      return y;
+      return ys;
     }
   }
 
-  private static Tensor few(Tensor x, long rows, StoredMatrix weight, long[] shape) {
-    var input = x.to(ElementType.FLOAT32).contiguous();
-    var y = Tensor.uninitialized(x, ElementType.FLOAT32, shape);
-    var product = product(weight, input.memory(), (int) rows, y.memory());
-    Threads.split(weight.rows(), Math.ceilDiv(GRAIN, weight.columns()), product);
-    return y;
+  /// All rows of all weights are shared among the threads at once.
+  private static void few(Tensor x, int inputs, List<StoredMatrix> weights, List<Tensor> ys) {
+    var machine = MachineProducts.here();
+    var arranged = new ArrayList<MachineProducts.Inputs>();
+    var parts = new ArrayList<Threads.Part>();
+    long[] starts = new long[weights.size() + 1];
+    for (int i = 0; i < weights.size(); i++) {
+      var weight = weights.get(i);
+      var y = ys.get(i).memory();
+      starts[i + 1] = starts[i] + weight.rows();
+      parts.add(
+          machine != null && machine.takes(weight.format())
+              ? inMachineCode(machine, weight, arranged(machine, weight, x, inputs, arranged), y)
+              : (first, last) ->
+                  Kernels.FASTEST.storedProduct(
+                      weight, x.memory(), inputs, y, weight.rows(), first, last));
+    }
+    Threads.split(
+        starts[weights.size()],
+        Math.ceilDiv(GRAIN, weights.getFirst().columns()),
+        (first, last) -> {
+          for (int i = 0; i < parts.size(); i++) {
+            long from = Math.max(first, starts[i]);
+            long to = Math.min(last, starts[i + 1]);
+            if (from < to) {
+              parts.get(i).run(from - starts[i], to - starts[i]);
+            }
+          }
+        });
   }
 
-  /// What gives some rows of a product with a few vectors: machine code where there is some.
-  private static Threads.Part product(
-      StoredMatrix weight, MemorySegment x, int inputs, MemorySegment y) {
-    var machine = MachineProducts.here();
-    var format = weight.format();
-    if (machine == null || !machine.takes(format)) {
-      return (first, last) ->
-          Kernels.FASTEST.storedProduct(weight, x, inputs, y, weight.rows(), first, last);
+  /// The vectors in the order that a weight's format asks for: those of another weight where they
+  /// are the same.
+  private static MachineProducts.Inputs arranged(
+      MachineProducts machine,
+      StoredMatrix weight,
+      Tensor x,
+      int inputs,
+      List<MachineProducts.Inputs> others) {
+    for (var other : others) {
+      if (other.fit(weight.format())) {
+        return other;
+      }
     }
     long columns = weight.columns();
-    long bytes = MachineProducts.arrangedBytes(format, columns, inputs);
-    var arranged =
-        Scratch.numbers("arranged", Math.ceilDiv(bytes, (long) Float.BYTES), false).memory();
-    machine.arrange(format, x, columns, columns, inputs, arranged);
+    long bytes = MachineProducts.arrangedBytes(weight.format(), columns, inputs);
+    var memory =
+        Scratch.numbers("arranged " + others.size(), Math.ceilDiv(bytes, (long) Float.BYTES), false)
+            .memory();
+    others.add(machine.arrange(weight.format(), x.memory(), columns, columns, inputs, memory));
+    return others.getLast();
+  }
+
+  private static Threads.Part inMachineCode(
+      MachineProducts machine, StoredMatrix weight, MachineProducts.Inputs x, MemorySegment y) {
     return (first, last) -> {
       for (long row = first; row < last; ) {
         long count = Math.min(last, (row / weight.together() + 1) * weight.together()) - row;
         machine.multiply(
-            format,
+            weight.format(),
             weight.data(),
             weight.offset(row),
             weight.rowBytes(),
             count,
-            columns,
-            arranged,
-            inputs,
+            x,
             y.asSlice(row * Float.BYTES),
             weight.rows());
         row += count;

@@ -56,7 +56,7 @@ final class LayerStates implements AutoCloseable {
         all = larger.retain();
         growing.put(key, all);
       }
-      all.narrow(2, slot.length(), added.size(2)).copyFrom(added);
+      all.put(slot.length(), added);
     }
     return all.narrow(2, 0, tokens);
   }

@@ -21,8 +21,8 @@ public final class ChatTemplate {
   /// What marks the end of the message that is continued.
   private static final String MARK = "CONTINUE_FINAL_MESSAGE_TAG ";
 
-  /// Roles that a template writes into its control text, as in `'<|im_start|>' + message.role`. None
-  /// of them can be taken for a control token of its own.
+  /// Roles that a template writes into its control text, as in `'<|im_start|>' + message.role`.
+  /// None of them can be taken for a control token of its own.
   private static final Set<String> ROLES =
       Set.of(
           "assistant",
@@ -63,11 +63,12 @@ public final class ChatTemplate {
   /// The text that the model continues.
   ///
   /// @param tokens special tokens by the names that templates have for them, such as `bos_token`;
-  ///     they count as the template's
+  ///   they count as the template's
   /// @param now what the template takes for the time
   /// @throws InvalidInputException if the template refuses the conversation, cannot be rendered
-  ///     with it or does not end: one sentence
-  public Rendering render(Conversation conversation, Map<String, String> tokens, LocalDateTime now) {
+  ///   with it or does not end: one sentence
+  public Rendering render(
+      Conversation conversation, Map<String, String> tokens, LocalDateTime now) {
     var work = new Work();
     try {
       var variables = new HashMap<String, Object>();
@@ -141,7 +142,8 @@ public final class ChatTemplate {
   /// @return that text
   private Text mark(Dict message, Work work) {
     if (!source.text().contains("content")) {
-      throw new TemplateFailure("it writes no 'content' of a message, so that none can be continued");
+      throw new TemplateFailure(
+          "it writes no 'content' of a message, so that none can be continued");
     }
     Object content = message.get("content");
     Dict holder = message;
@@ -173,8 +175,8 @@ public final class ChatTemplate {
     int at = string.lastIndexOf(MARK.strip());
     if (at < 0 || !string.contains(Python.strip(last.string()))) {
       throw new TemplateFailure(
-          "it does not write the last message as it is, so that it cannot be continued; ask for a new"
-              + " answer");
+          "it does not write the last message as it is, so that it cannot be continued; ask for a"
+              + " new answer");
     }
     int end = at;
     if (!string.startsWith(MARK, at)) {

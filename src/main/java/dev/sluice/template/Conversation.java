@@ -21,7 +21,7 @@ import tools.jackson.databind.node.ObjectNode;
 ///
 /// @param messages each with its `role`, at least one
 /// @param tools in JSON schema; null is none, which differs from an empty list for templates that
-///     ask
+///   ask
 /// @param variables what the template knows besides, such as `enable_thinking`
 public record Conversation(
     List<Map<String, Object>> messages,
@@ -42,8 +42,8 @@ public record Conversation(
 
   private static final JsonMapper JSON = JsonFile.mapper().build();
 
-  /// @throws InvalidInputException if there is no message, or arguments of a tool call are no
-  ///     JSON object
+  /// @throws InvalidInputException if there is no message, or arguments of a tool call are no JSON
+  ///   object
   public Conversation {
     if (messages.isEmpty()) {
       throw new InvalidInputException("the conversation has no message; give at least one");

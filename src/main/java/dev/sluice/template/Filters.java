@@ -4,7 +4,6 @@ import static dev.sluice.template.Numbers.whole;
 
 import dev.sluice.template.Values.Dict;
 import dev.sluice.template.Values.Once;
-import dev.sluice.template.Values.Tuple;
 import dev.sluice.template.Values.Undefined;
 import java.math.BigInteger;
 import java.util.ArrayList;
@@ -119,20 +118,18 @@ final class Filters {
     Values values = members.values();
     Object width = isGiven(bound[0]) ? bound[0] : whole(4);
     var by =
-        width instanceof Text text
-            ? text
-            : (Text) values.binary("*", Text.template(" "), width);
+        width instanceof Text text ? text : (Text) values.binary("*", Text.template(" "), width);
     if (!(value instanceof Text text)) {
       Values.refuseUndefined(value);
       throw TemplateFailure.of("indent takes a string, not '%s'", Values.typeName(value));
     }
-    List<Object> lines = Strings.lines(values, (Text) values.binary("+", text, Text.template("\n")));
+    List<Object> lines =
+        Strings.lines(values, (Text) values.binary("+", text, Text.template("\n")));
     var builder = new Text.Builder(values.work());
     for (int i = 0; i < lines.size(); i++) {
       var line = (Text) lines.get(i);
       builder.append(i > 0 ? "\n" : "");
-      boolean indented =
-          i == 0 ? isTrue(bound[1]) : isTrue(bound[2]) || !line.string().isEmpty();
+      boolean indented = i == 0 ? isTrue(bound[1]) : isTrue(bound[2]) || !line.string().isEmpty();
       if (indented) {
         builder.append(by);
       }
@@ -199,7 +196,7 @@ final class Filters {
     return switch (value) {
       case Undefined _ -> once(List.of());
       case Dict dict -> {
-        members.values().work().spend((long) Work.ELEMENT * dict.size());
+        members.values().work().spend((long) Work.OBJECT * dict.size());
         yield once(dict.items());
       }
       default -> throw new TemplateFailure("Can only get item pairs from a mapping.");
@@ -217,8 +214,12 @@ final class Filters {
       Members members, Object attribute, boolean ignoresCase, @Nullable Object standIn) {
     var path = new ArrayList<Object>();
     if (attribute instanceof Text text) {
+      members.values().work().spend((long) Work.OBJECT * text.string().length());
       for (String part : text.string().split("\\.", -1)) {
-        boolean number = !part.isEmpty() && part.length() < 10 && part.chars().allMatch(c -> c >= '0' && c <= '9');
+        boolean number =
+            !part.isEmpty()
+                && part.length() < 10
+                && part.chars().allMatch(c -> c >= '0' && c <= '9');
         path.add(number ? whole(Integer.parseInt(part)) : Text.template(part));
       }
     } else if (isGiven(attribute) && attribute != None.NONE) {
@@ -239,6 +240,11 @@ final class Filters {
     };
   }
 
+  /// What counts as false has no elements, whatever it is.
+  private static List<Object> someOf(Members members, Object value) {
+    return Values.isTrue(value) ? members.values().iterate(value) : List.of();
+  }
+
   private static Object map(Members members, Object value, Arguments given) {
     Getter change;
     if (given.positional().isEmpty() && given.named().containsKey("attribute")) {
@@ -248,26 +254,30 @@ final class Filters {
       if (given.positional().isEmpty()) {
         throw new TemplateFailure("map requires a filter argument");
       }
-      Filter filter = named(ALL, "filter", given.positional().getFirst());
+      Filter filter = named(ALL, "filter", name(members, given.positional().getFirst()));
       Arguments rest = given.after(1);
       change = item -> filter.of(members, item, rest);
     }
     var changed = new ArrayList<Object>();
-    for (Object item : members.values().iterate(value)) {
+    for (Object item : someOf(members, value)) {
       members.values().work().step();
       changed.add(change.of(item));
     }
     return once(changed);
   }
 
-  private static <T> T named(Map<String, T> all, String kind, Object name) {
-    T found = name instanceof Text text ? all.get(text.string()) : null;
+  /// A filter or test, which is looked for when it is reached, as in Jinja: a branch that is not
+  /// taken may name any.
+  static <T> T named(Map<String, T> all, String kind, String name) {
+    T found = all.get(name);
     if (found == null) {
-      throw TemplateFailure.outside(
-          "the %s '%s'"
-              .formatted(kind, name instanceof Text text ? text.string() : Values.typeName(name)));
+      throw TemplateFailure.outside("the %s '%s'".formatted(kind, name));
     }
     return found;
+  }
+
+  private static String name(Members members, Object name) {
+    return members.values().text(name).string();
   }
 
   private static Object select(
@@ -283,12 +293,12 @@ final class Filters {
     }
     Condition condition = Values::isTrue;
     if (!rest.positional().isEmpty()) {
-      Tests.Test test = named(Tests.ALL, "test", rest.positional().getFirst());
+      Tests.Test test = named(Tests.ALL, "test", name(members, rest.positional().getFirst()));
       Arguments arguments = rest.after(1);
       condition = item -> test.of(members.values(), item, arguments);
     }
     var selected = new ArrayList<Object>();
-    for (Object item : members.values().iterate(value)) {
+    for (Object item : someOf(members, value)) {
       members.values().work().step();
       if (condition.of(getter.of(item)) == wanted) {
         selected.add(item);
@@ -371,7 +381,12 @@ final class Filters {
     var seen = new HashSet<Object>();
     var unique = new ArrayList<Object>();
     for (Object item : members.values().iterate(value)) {
-      if (seen.add(Values.key(getter.of(item)))) {
+      Object key = getter.of(item);
+      members
+          .values()
+          .work()
+          .spend(Work.OBJECT + (key instanceof Text text ? text.string().length() : 0));
+      if (seen.add(Values.key(key))) {
         unique.add(item);
       }
     }
@@ -393,8 +408,7 @@ final class Filters {
     @Nullable Object best = null;
     for (Object item : values.iterate(value)) {
       String operator = sign < 0 ? "<" : ">";
-      if (best == null
-          || Tests.compare(values, operator, getter.of(item), getter.of(best))) {
+      if (best == null || Tests.compare(values, operator, getter.of(item), getter.of(best))) {
         best = item;
       }
     }
@@ -408,7 +422,10 @@ final class Filters {
     if (value instanceof Text text) {
       BigInteger base = isGiven(bound[1]) ? Numbers.asWhole(bound[1]) : BigInteger.TEN;
       members.values().work().spend(text.string().length());
-      whole = base == null || base.bitLength() > 8 ? null : Numbers.parseWhole(text.string(), base.intValue());
+      whole =
+          base == null || base.bitLength() > 8
+              ? null
+              : Numbers.parseWhole(text.string(), base.intValue());
     }
     if (whole == null) {
       @Nullable Double fraction = fraction(members.values(), value);
@@ -451,20 +468,20 @@ final class Filters {
     }
     if (!given.positional().isEmpty()) {
       Object from = given.positional().getFirst();
+      Values.refuseUndefined(from);
       if (from instanceof Dict other) {
-        values.work().spend((long) Work.ELEMENT * other.size());
-        other.each(dict::put);
+        other.each((key, value) -> values.put(dict, key, value));
       } else {
         for (Object pair : values.iterate(from)) {
           List<Object> two = values.iterate(pair);
           if (two.size() != 2) {
             throw TemplateFailure.of("dict takes pairs, not %d values", two.size());
           }
-          dict.put(two.get(0), two.get(1));
+          values.put(dict, two.get(0), two.get(1));
         }
       }
     }
-    given.named().forEach((name, value) -> dict.put(Text.template(name), value));
+    given.named().forEach((name, value) -> values.put(dict, Text.template(name), value));
     return dict;
   }
 }

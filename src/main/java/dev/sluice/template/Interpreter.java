@@ -129,14 +129,16 @@ final class Interpreter {
       case Statement.For loop -> {
         return loop(loop, scope, output);
       }
-      case Statement.Assign assign -> assign(assign.target(), evaluate(assign.value(), scope), scope);
+      case Statement.Assign assign ->
+          assign(assign.target(), evaluate(assign.value(), scope), scope);
       case Statement.Capture capture -> {
         return capture(capture, scope);
       }
       case Statement.Macro macro ->
           scope.names.put(
               macro.name(), new Function(macro.name(), given -> call(macro, scope, given)));
-      case Statement.Generation generation -> run(generation.body().statements(), new Scope(scope, generation.body()), output);
+      case Statement.Generation generation ->
+          run(generation.body().statements(), new Scope(scope, generation.body()), output);
       case Statement.Break _ -> {
         return End.BREAK;
       }
@@ -185,9 +187,7 @@ final class Interpreter {
       }
     }
     Statement.Body otherwise = statement.otherwise();
-    return done
-        ? End.DONE
-        : run(otherwise.statements(), new Scope(scope, otherwise), output);
+    return done ? End.DONE : run(otherwise.statements(), new Scope(scope, otherwise), output);
   }
 
   private End capture(Statement.Capture capture, Scope scope) {
@@ -215,8 +215,7 @@ final class Interpreter {
         int expected = several.targets().size();
         if (parts.size() != expected) {
           throw source.wrong(
-              several.at(),
-              "%d names are assigned %d values".formatted(expected, parts.size()));
+              several.at(), "%d names are assigned %d values".formatted(expected, parts.size()));
         }
         for (int i = 0; i < expected; i++) {
           assign(several.targets().get(i), parts.get(i), scope);
@@ -227,7 +226,8 @@ final class Interpreter {
 
   private Object call(Statement.Macro macro, Scope defined, Arguments given) {
     List<String> names = macro.parameters();
-    Object[] bound = given.bind("macro '%s'".formatted(macro.name()), 0, names.toArray(String[]::new));
+    Object[] bound =
+        given.bind("macro '%s'".formatted(macro.name()), 0, names.toArray(String[]::new));
     var scope = new Scope(defined, macro.body());
     int required = names.size() - macro.defaults().size();
     for (int i = 0; i < bound.length; i++) {
@@ -287,19 +287,19 @@ final class Interpreter {
       case Expression.Call call -> call(call, scope);
       case Expression.Filter filter -> {
         Object value = evaluate(filter.value(), scope);
-        yield filter(filter).of(members, value, arguments(filter.given(), scope));
+        yield Filters.named(Filters.ALL, "filter", filter.name())
+            .of(members, value, arguments(filter.given(), scope));
       }
       case Expression.Test test -> {
         Object value = evaluate(test.value(), scope);
-        yield test(test).of(values, value, arguments(test.given(), scope));
+        yield Filters.named(Tests.ALL, "test", test.name())
+            .of(values, value, arguments(test.given(), scope));
       }
       case Expression.Not not -> !Values.isTrue(evaluate(not.value(), scope));
       case Expression.Sign sign -> sign(sign, scope);
       case Expression.Binary binary ->
           values.binary(
-              binary.operator(),
-              evaluate(binary.left(), scope),
-              evaluate(binary.right(), scope));
+              binary.operator(), evaluate(binary.left(), scope), evaluate(binary.right(), scope));
       case Expression.Compare compare -> compare(compare, scope);
       case Expression.Concat concat ->
           Strings.join(values, Text.EMPTY, evaluate(concat.parts(), scope));
@@ -309,22 +309,6 @@ final class Interpreter {
       }
       case Expression.Conditional conditional -> conditional(conditional, scope);
     };
-  }
-
-  private static Filters.Filter filter(Expression.Filter filter) {
-    Filters.Filter found = Filters.ALL.get(filter.name());
-    if (found == null) {
-      throw new IllegalStateException(filter.name());
-    }
-    return found;
-  }
-
-  private static Tests.Test test(Expression.Test test) {
-    Tests.Test found = Tests.ALL.get(test.name());
-    if (found == null) {
-      throw new IllegalStateException(test.name());
-    }
-    return found;
   }
 
   private List<Object> evaluate(List<Expression> expressions, Scope scope) {
@@ -340,9 +324,8 @@ final class Interpreter {
     var dict = new Dict();
     for (int i = 0; i < expression.keys().size(); i++) {
       Object key = evaluate(expression.keys().get(i), scope);
-      dict.put(key, evaluate(expression.values().get(i), scope));
+      values.put(dict, key, evaluate(expression.values().get(i), scope));
     }
-    work.spend((long) Work.ELEMENT * dict.size());
     return dict;
   }
 
@@ -351,9 +334,6 @@ final class Interpreter {
   }
 
   private Arguments arguments(Given given, Scope scope) {
-    if (given == Given.NOTHING) {
-      return Arguments.NOTHING;
-    }
     var named = new LinkedHashMap<String, Object>();
     List<Object> positional = evaluate(given.positional(), scope);
     given.named().forEach((name, value) -> named.put(name, evaluate(value, scope)));

@@ -3,7 +3,6 @@ package dev.sluice.template;
 import dev.sluice.template.Values.Dict;
 import dev.sluice.template.Values.Tuple;
 import java.math.BigInteger;
-import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -32,7 +31,9 @@ final class Json {
     }
     if (given[2] != Arguments.ABSENT && given[2] != None.NONE) {
       List<Object> pair = values.iterate(given[2]);
-      if (pair.size() != 2 || !(pair.get(0) instanceof Text a) || !(pair.get(1) instanceof Text b)) {
+      if (pair.size() != 2
+          || !(pair.get(0) instanceof Text a)
+          || !(pair.get(1) instanceof Text b)) {
         throw new TemplateFailure("the separators of tojson are not two strings");
       }
       comma = a;

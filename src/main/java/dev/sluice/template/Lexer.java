@@ -85,7 +85,9 @@ final class Lexer {
       }
     } else if (sign != '+' && kind != '{') {
       int blank = end;
-      while (blank > start && text.charAt(blank - 1) != '\n' && Text.isSpace(text.charAt(blank - 1))) {
+      while (blank > start
+          && text.charAt(blank - 1) != '\n'
+          && Text.isSpace(text.charAt(blank - 1))) {
         blank--;
       }
       if (blank == start ? startsLine : text.charAt(blank - 1) == '\n') {
@@ -112,7 +114,6 @@ final class Lexer {
       }
     }
   }
-
 
   private void comment(int start) {
     int end = text.indexOf("#}", at);
@@ -172,7 +173,9 @@ final class Lexer {
   }
 
   private static boolean isName(int c) {
-    return c == '_' || Character.isLetterOrDigit(c) || Character.isUnicodeIdentifierPart(c) && c > 127;
+    return c == '_'
+        || Character.isLetterOrDigit(c)
+        || (c > 127 && Character.isUnicodeIdentifierPart(c));
   }
 
   private void name() {

@@ -5,7 +5,6 @@ import static dev.sluice.template.Numbers.whole;
 import dev.sluice.template.Values.Dict;
 import dev.sluice.template.Values.Function;
 import dev.sluice.template.Values.Namespace;
-import dev.sluice.template.Values.Range;
 import dev.sluice.template.Values.Tuple;
 import dev.sluice.template.Values.Undefined;
 import dev.sluice.template.Values.View;
@@ -22,15 +21,14 @@ record Members(Values values) {
       Map.of(
           "dict", Set.of("clear", "pop", "popitem", "setdefault", "update"),
           "list",
-              Set.of(
-                  "append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"));
+              Set.of("append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"));
 
   /// What Python's types have and is not here.
   private static final Map<String, Set<String>> OTHERS =
       Map.of(
           "str",
           Set.of(
-              ("casefold center encode expandtabs format format_map isalnum isalpha isascii"
+              ("casefold center encode expandtabs format_map isalnum isalpha isascii"
                       + " isdecimal isdigit isidentifier islower isnumeric isprintable isspace"
                       + " istitle isupper ljust maketrans partition rindex rjust rpartition"
                       + " swapcase translate zfill")
@@ -81,7 +79,7 @@ record Members(Values values) {
   private @Nullable Object typed(Object of, String name) {
     Values.refuseUndefined(of);
     String type = Values.typeName(of);
-    if (name.startsWith("__") && name.endsWith("__") || of instanceof Function) {
+    if ((name.startsWith("__") && name.endsWith("__")) || of instanceof Function) {
       throw TemplateFailure.outside("'%s' of a %s".formatted(name, type));
     }
     if (CHANGING.getOrDefault(type, Set.of()).contains(name)) {
@@ -112,17 +110,15 @@ record Members(Values values) {
               name,
               given -> {
                 Object[] bound = given.bind(name, 1, "key", "default");
-                Object value = dict.get(bound[0]);
-                return value != null
-                    ? value
-                    : bound[1] == Arguments.ABSENT ? None.NONE : bound[1];
+                Object value = values.find(dict, bound[0]);
+                return value != null ? value : bound[1] == Arguments.ABSENT ? None.NONE : bound[1];
               });
       case "keys", "values", "items" ->
           new Function(
               name,
               given -> {
                 given.bind(name, 0);
-                values.work().spend((long) Work.ELEMENT * dict.size());
+                values.work().spend((long) Work.OBJECT * dict.size());
                 return new View(
                     "dict_" + name,
                     switch (name) {

@@ -7,8 +7,8 @@ import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /// The names that one scope reads and assigns, in the order of the text, which decides what Jinja
-/// takes for its own from the start. A name that is first assigned, outside of branches, and that no
-/// outer scope names, is undefined until then, also where a variable of that name is given.
+/// takes for its own from the start. A name that is first assigned, outside of branches, and that
+/// no outer scope names, is undefined until then, also where a variable of that name is given.
 final class Names {
   private final @Nullable Names outer;
   private final Set<String> known = new HashSet<>();

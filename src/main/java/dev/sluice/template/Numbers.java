@@ -51,6 +51,17 @@ final class Numbers {
     return value;
   }
 
+  /// What an operation costs, in characters.
+  static long size(String operator, Object left, Object right) {
+    BigInteger a = asWhole(left);
+    BigInteger b = asWhole(right);
+    long bits =
+        a == null || b == null
+            ? 0
+            : operator.equals("**") ? MOST_BITS : a.bitLength() + b.bitLength();
+    return (bits * bits) >> 16;
+  }
+
   static Object binary(String operator, Object left, Object right) {
     BigInteger a = asWhole(left);
     BigInteger b = asWhole(right);
@@ -218,8 +229,8 @@ final class Numbers {
     return value instanceof Double number && number.isNaN();
   }
 
-  /// As Python's `repr`: the shortest digits that give the number back, with an exponent below
-  /// 1e-4 and from 1e16 on.
+  /// As Python's `repr`: the shortest digits that give the number back, with an exponent below 1e-4
+  /// and from 1e16 on.
   static String print(double value) {
     if (!Double.isFinite(value)) {
       return Double.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf";
@@ -228,6 +239,10 @@ final class Numbers {
       return 1 / value < 0 ? "-0.0" : "0.0";
     }
     BigDecimal shortest = new BigDecimal(Double.toString(value)).stripTrailingZeros();
+    BigDecimal digit = shortest.round(new MathContext(1)); // Java prints two where one would do
+    if (digit.doubleValue() == value) {
+      shortest = digit.stripTrailingZeros();
+    }
     int exponent = shortest.precision() - shortest.scale() - 1;
     if (exponent >= -4 && exponent < 16) {
       return shortest.setScale(Math.max(1, shortest.scale())).toPlainString();
@@ -248,7 +263,8 @@ final class Numbers {
     boolean minus = plain.startsWith("-");
     String digits = minus || plain.startsWith("+") ? plain.substring(1) : plain;
     String lower = digits.toLowerCase(Locale.ROOT);
-    int prefixed = lower.startsWith("0x") ? 16 : lower.startsWith("0o") ? 8 : lower.startsWith("0b") ? 2 : 0;
+    int prefixed =
+        lower.startsWith("0x") ? 16 : lower.startsWith("0o") ? 8 : lower.startsWith("0b") ? 2 : 0;
     int radix = base;
     if (prefixed != 0 && (base == 0 || base == prefixed)) {
       radix = prefixed;
@@ -283,7 +299,10 @@ final class Numbers {
     String plain = Python.strip(text);
     var special = SPECIAL.matcher(plain);
     if (special.matches()) {
-      double value = special.group(2).toLowerCase(Locale.ROOT).equals("nan") ? Double.NaN : Double.POSITIVE_INFINITY;
+      double value =
+          special.group(2).toLowerCase(Locale.ROOT).equals("nan")
+              ? Double.NaN
+              : Double.POSITIVE_INFINITY;
       return special.group(1).equals("-") ? -value : value;
     }
     return FLOAT.matcher(plain).matches() ? Double.valueOf(plain.replace("_", "")) : null;

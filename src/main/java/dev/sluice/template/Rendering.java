@@ -42,8 +42,8 @@ public record Rendering(List<Part> parts) {
   }
 
   /// What a tokenizer is to be given, in order: control tokens are one token each, and the text
-  /// between them is tokenised in one go without looking for control tokens in it, whatever parts it
-  /// was made of.
+  /// between them is tokenised in one go without looking for control tokens in it, whatever parts
+  /// it was made of.
   ///
   /// A control token counts where all its characters are the template's; of several that begin at
   /// one place, the longest counts.

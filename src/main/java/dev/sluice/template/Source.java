@@ -15,8 +15,7 @@ record Source(String name, String text) {
               .formatted(name, text.length(), MOST));
     }
     String lines = text.replace("\r\n", "\n").replace('\r', '\n');
-    return new Source(
-        name, lines.endsWith("\n") ? lines.substring(0, lines.length() - 1) : lines);
+    return new Source(name, lines.endsWith("\n") ? lines.substring(0, lines.length() - 1) : lines);
   }
 
   /// What is wrong, after where it stands.
@@ -36,7 +35,7 @@ record Source(String name, String text) {
     return wrong(
         at,
         construct
-            + " is outside the part of Jinja that is supported; put a chat_template.jinja without it"
-            + " beside the model");
+            + " is outside the part of Jinja that is supported; put a chat_template.jinja without"
+            + " it beside the model");
   }
 }

@@ -16,24 +16,23 @@ sealed interface Statement {
   record Branch(Expression test, List<Statement> body) {}
 
   record For(
-      int at, Target target, Expression over, @Nullable Expression filter, Body body, Body otherwise)
+      int at,
+      Target target,
+      Expression over,
+      @Nullable Expression filter,
+      Body body,
+      Body otherwise)
       implements Statement {}
 
   record Assign(int at, Target target, Expression value) implements Statement {}
 
   /// `{% set target | filter %}body{% endset %}`; the filter stands on the name [#BODY].
-  record Capture(int at, Target target, Expression value, Body body)
-      implements Statement {
+  record Capture(int at, Target target, Expression value, Body body) implements Statement {
     static final String BODY = "";
   }
 
   /// @param defaults of the last parameters
-  record Macro(
-      int at,
-      String name,
-      List<String> parameters,
-      List<Expression> defaults,
-      Body body)
+  record Macro(int at, String name, List<String> parameters, List<Expression> defaults, Body body)
       implements Statement {}
 
   record Break(int at) implements Statement {}

@@ -74,7 +74,8 @@ final class Strftime {
   /// Each letter is a directive.
   private static String parts(String directives, LocalDateTime now) {
     var parts = new StringBuilder();
-    for (char c : directives.toCharArray()) {
+    for (int i = 0; i < directives.length(); i++) {
+      char c = directives.charAt(i);
       parts.append(Character.isLetter(c) ? part(c, now) : String.valueOf(c));
     }
     return parts.toString();

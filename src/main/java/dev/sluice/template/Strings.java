@@ -37,6 +37,7 @@ final class Strings {
           Map.entry("rfind", (v, s, a) -> find(v, s, a, "rfind")),
           Map.entry("index", (v, s, a) -> find(v, s, a, "index")),
           Map.entry("count", Strings::count),
+          Map.entry("format", Strings::format),
           Map.entry("upper", (v, s, a) -> upper(v, s)),
           Map.entry("lower", (v, s, a) -> lower(v, s)),
           Map.entry("title", (v, s, a) -> title(v, s)),
@@ -105,9 +106,10 @@ final class Strings {
       if (separator.isEmpty()) {
         throw new TemplateFailure("empty separator");
       }
+      values.work().search(self.string(), separator);
       parts = last ? rsplit(self, separator, most) : split(self, separator, most);
     }
-    values.work().spend((long) Work.ELEMENT * parts.size());
+    values.work().spend((long) Work.OBJECT * parts.size());
     return parts;
   }
 
@@ -206,7 +208,7 @@ final class Strings {
     if (from < string.length()) {
       lines.add(self.cut(from, string.length()));
     }
-    values.work().spend((long) Work.ELEMENT * lines.size());
+    values.work().spend((long) Work.OBJECT * lines.size());
     return lines;
   }
 
@@ -259,7 +261,7 @@ final class Strings {
     String string = self.string();
     String wanted = old.string();
     var builder = new Text.Builder(values.work());
-    values.work().spend(string.length());
+    values.work().search(string, wanted);
     int from = 0;
     int found = limit == 0 ? -1 : string.indexOf(wanted);
     for (int done = 0; found >= 0; ) {
@@ -287,8 +289,7 @@ final class Strings {
     for (int i = 0; i < parts.size(); i++) {
       if (!(parts.get(i) instanceof Text)) {
         throw TemplateFailure.of(
-            "sequence item %d: expected str instance, %s found",
-            i, Values.typeName(parts.get(i)));
+            "sequence item %d: expected str instance, %s found", i, Values.typeName(parts.get(i)));
       }
     }
     return join(values, self, parts);
@@ -308,10 +309,51 @@ final class Strings {
     return builder.text();
   }
 
+  /// Python's `format` with fields that only name what stands there: `{}`, `{0}`, `{name}`.
+  private static Object format(Values values, Text self, Arguments arguments) {
+    plain(self, "format");
+    String string = self.string();
+    var builder = new Text.Builder(values.work());
+    int next = 0;
+    for (int i = 0; i < string.length(); i++) {
+      char c = string.charAt(i);
+      boolean doubled = (c == '{' || c == '}') && string.startsWith(String.valueOf(c), i + 1);
+      int end = c == '{' ? string.indexOf('}', i) : -1;
+      if ((c != '{' && c != '}') || doubled) {
+        builder.append(self, i, i + 1);
+        i += doubled ? 1 : 0;
+      } else if (c == '}' || end < 0) {
+        throw TemplateFailure.of("format: a single '%c' stands in the text", c);
+      } else {
+        String field = string.substring(i + 1, end);
+        builder.append(
+            values.text(field(arguments, field.isEmpty() ? String.valueOf(next++) : field)));
+        i = end;
+      }
+    }
+    return builder.text();
+  }
+
+  private static Object field(Arguments arguments, String field) {
+    boolean number = field.length() < 9 && field.chars().allMatch(c -> c >= '0' && c <= '9');
+    if (!number && !field.chars().allMatch(c -> c == '_' || Character.isLetterOrDigit(c))) {
+      throw TemplateFailure.outside("the field '{%s}' of a format".formatted(field));
+    }
+    int place = number ? Integer.parseInt(field) : arguments.positional().size();
+    Object value =
+        number && place < arguments.positional().size()
+            ? arguments.positional().get(place)
+            : arguments.named().get(field);
+    if (value == null) {
+      throw TemplateFailure.of("format has nothing for the field '{%s}'", field);
+    }
+    return value;
+  }
+
   private static Object find(Values values, Text self, Arguments arguments, String method) {
     String wanted = text(method, arguments.bind(method, 1, "sub")[0]).string();
     String string = self.string();
-    values.work().spend(string.length());
+    values.work().search(string, wanted);
     int found = method.equals("rfind") ? string.lastIndexOf(wanted) : string.indexOf(wanted);
     if (found < 0 && method.equals("index")) {
       throw new TemplateFailure("substring not found");
@@ -322,12 +364,14 @@ final class Strings {
   private static Object count(Values values, Text self, Arguments arguments) {
     String wanted = text("count", arguments.bind("count", 1, "sub")[0]).string();
     String string = self.string();
-    values.work().spend(string.length());
+    values.work().search(string, wanted);
     if (wanted.isEmpty()) {
       return whole(self.length() + 1);
     }
     int count = 0;
-    for (int at = string.indexOf(wanted); at >= 0; at = string.indexOf(wanted, at + wanted.length())) {
+    for (int at = string.indexOf(wanted);
+        at >= 0;
+        at = string.indexOf(wanted, at + wanted.length())) {
       count++;
     }
     return whole(count);

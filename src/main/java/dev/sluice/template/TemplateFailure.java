@@ -10,6 +10,7 @@ final class TemplateFailure extends RuntimeException {
     super(message, null, false, false);
   }
 
+  @SuppressWarnings("AnnotateFormatMethod")
   static TemplateFailure of(String format, @Nullable Object... arguments) {
     return new TemplateFailure(format.formatted(arguments));
   }
@@ -17,8 +18,8 @@ final class TemplateFailure extends RuntimeException {
   static TemplateFailure outside(String construct) {
     return new TemplateFailure(
         construct
-            + " is outside the part of Jinja that is supported; put a chat_template.jinja without it"
-            + " beside the model");
+            + " is outside the part of Jinja that is supported; put a chat_template.jinja without"
+            + " it beside the model");
   }
 
   @Override

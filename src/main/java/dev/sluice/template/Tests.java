@@ -92,7 +92,9 @@ final class Tests {
           String string = values.text(value).string();
           values.work().spend(string.length());
           return string.equals(change.apply(string))
-              && string.codePoints().anyMatch(c -> Character.isUpperCase(c) || Character.isLowerCase(c));
+              && string
+                  .codePoints()
+                  .anyMatch(c -> Character.isUpperCase(c) || Character.isLowerCase(c));
         });
   }
 
@@ -120,7 +122,8 @@ final class Tests {
   }
 
   private static boolean isSame(Object a, Object b) {
-    boolean single = a instanceof Boolean || a == None.NONE || b instanceof Boolean || b == None.NONE;
+    boolean single =
+        a instanceof Boolean || a == None.NONE || b instanceof Boolean || b == None.NONE;
     if (!single) {
       throw TemplateFailure.outside("the test 'sameas' of other values than true, false and none");
     }

@@ -3,9 +3,8 @@ package dev.sluice.template;
 import java.util.Arrays;
 import java.util.function.UnaryOperator;
 
-/// A string that knows which of its characters the template wrote and which are the
-/// conversation's. What is cut from it keeps that, so that no filter makes a user's words the
-/// template's.
+/// A string that knows which of its characters the template wrote and which are the conversation's.
+/// What is cut from it keeps that, so that no filter makes a user's words the template's.
 ///
 /// Indices are those of Java; [#length] counts code points, as Python does.
 final class Text {
@@ -56,9 +55,12 @@ final class Text {
   }
 
   boolean isConversations(int at) {
+    return turnsUpTo(at) % 2 == 1;
+  }
+
+  private int turnsUpTo(int at) {
     int found = Arrays.binarySearch(turns, at);
-    int before = found >= 0 ? found + 1 : -found - 1;
-    return before % 2 == 1;
+    return found >= 0 ? found + 1 : -found - 1;
   }
 
   /// The characters of `from` up to `to`.
@@ -66,24 +68,27 @@ final class Text {
     if (from == 0 && to == string.length()) {
       return this;
     }
-    int[] inside = Arrays.stream(turns).filter(t -> t > from && t < to).map(t -> t - from).toArray();
-    if (isConversations(from)) {
-      int[] all = new int[inside.length + 1];
-      System.arraycopy(inside, 0, all, 1, inside.length);
-      inside = all;
+    int first = turnsUpTo(from);
+    int[] inside = Arrays.copyOfRange(turns, first, Math.max(first, turnsUpTo(to - 1)));
+    boolean begins = first % 2 == 1;
+    int[] cut = new int[inside.length + (begins ? 1 : 0)];
+    for (int i = 0; i < inside.length; i++) {
+      cut[i + (begins ? 1 : 0)] = inside[i] - from;
     }
-    return new Text(string.substring(from, to), inside, safe);
+    return new Text(string.substring(from, to), cut, safe);
   }
 
   /// Each stretch of one origin.
   void runs(Run run) {
-    int from = 0;
-    for (int i = 0; i <= turns.length; i++) {
-      int to = i < turns.length ? turns[i] : string.length();
-      if (to > from) {
-        run.of(from, to, i % 2 == 1);
-        from = to;
-      }
+    runs(0, string.length(), run);
+  }
+
+  private void runs(int from, int to, Run run) {
+    int start = from;
+    for (int i = turnsUpTo(from); start < to; i++) {
+      int end = i < turns.length ? Math.min(turns[i], to) : to;
+      run.of(start, end, i % 2 == 1);
+      start = end;
     }
   }
 
@@ -97,8 +102,7 @@ final class Text {
     runs((from, to, origin) -> builder.append(change.apply(string.substring(from, to)), origin));
     String whole = change.apply(string); // the end of a word may change a letter within it
     int[] ends = builder.turns();
-    return new Text(
-        whole.length() == builder.length() ? whole : builder.text().string, ends, safe);
+    return new Text(whole.length() == builder.length() ? whole : builder.text().string, ends, safe);
   }
 
   /// As Python's `isspace`.
@@ -132,16 +136,11 @@ final class Text {
     }
 
     void append(Text text) {
-      text.runs((from, to, origin) -> append(text.string, from, to, origin));
+      append(text, 0, text.string.length());
     }
 
     void append(Text text, int from, int to) {
-      text.runs(
-          (start, end, origin) -> {
-            if (start < to && end > from) {
-              append(text.string, Math.max(start, from), Math.min(end, to), origin);
-            }
-          });
+      text.runs(from, to, (start, end, origin) -> append(text.string, start, end, origin));
     }
 
     /// What the template or its operations write.

@@ -225,6 +225,7 @@ final class Values {
           case Dict dict -> dict.keys();
           case View view -> view.items;
           case Range range -> {
+            work.spend((long) Work.OBJECT * range.count);
             var numbers = new ArrayList<Object>(range.count);
             for (int i = 0; i < range.count; i++) {
               numbers.add(whole(range.get(i)));
@@ -261,7 +262,7 @@ final class Values {
   private List<Object> letters(Text text) {
     var letters = new ArrayList<Object>();
     String string = text.string();
-    work.spend((long) Work.ELEMENT * string.length());
+    work.spend((long) Work.OBJECT * string.length());
     for (int i = 0; i < string.length(); ) {
       int end = i + Character.charCount(string.codePointAt(i));
       letters.add(text.cut(i, end));
@@ -321,13 +322,24 @@ final class Values {
       return false;
     }
     for (Object key : a.keys()) {
-      Object one = a.get(key);
-      Object other = b.get(key);
+      Object one = find(a, key);
+      Object other = find(b, key);
       if (one == null || other == null || !equal(one, other)) {
         return false;
       }
     }
     return true;
+  }
+
+  /// What stands at a key, or null.
+  @Nullable Object find(Dict dict, Object key) {
+    work.spend(key instanceof Text text ? text.string().length() : 1);
+    return dict.get(key);
+  }
+
+  void put(Dict dict, Object key, Object value) {
+    work.spend(Work.OBJECT + (key instanceof Text text ? text.string().length() : 1));
+    dict.put(key, value);
   }
 
   /// Less than zero, zero or more, for a comparison by `operator`, which a message names.
@@ -391,11 +403,11 @@ final class Values {
         throw TemplateFailure.of(
             "'in <string>' requires string as left operand, not %s", typeName(value));
       }
-      work.spend(text.string().length());
+      work.search(text.string(), part.string());
       return text.string().contains(part.string());
     }
     if (container instanceof Dict dict) {
-      return dict.get(value) != null;
+      return find(dict, value) != null;
     }
     List<Object> elements = elements(container);
     if (elements == null) {
@@ -407,6 +419,7 @@ final class Values {
   Object binary(String operator, Object a, Object b) {
     refuseUndefined(a, b);
     if (Numbers.isNumber(a) && Numbers.isNumber(b)) {
+      work.spend(Numbers.size(operator, a, b));
       return Numbers.binary(operator, a, b);
     }
     if (operator.equals("+")) {
@@ -423,7 +436,8 @@ final class Values {
     if (operator.equals("*")) {
       Object many = Numbers.isNumber(a) ? b : a;
       BigInteger times = Numbers.asWhole(Numbers.isNumber(a) ? a : b);
-      if (times != null && (many instanceof Text || many instanceof List || many instanceof Tuple)) {
+      if (times != null
+          && (many instanceof Text || many instanceof List || many instanceof Tuple)) {
         return repeated(many, times);
       }
     }
@@ -474,7 +488,9 @@ final class Values {
   private Object repeated(Object many, BigInteger times) {
     int length = many instanceof Text text ? text.string().length() : iterate(many).size();
     if (times.signum() <= 0 || length == 0) {
-      return many instanceof Text ? Text.EMPTY : many instanceof List ? List.of() : new Tuple(List.of());
+      return many instanceof Text
+          ? Text.EMPTY
+          : many instanceof List ? List.of() : new Tuple(List.of());
     }
     if (times.bitLength() > 31 || times.longValue() * length > Text.MOST) {
       throw TemplateFailure.of("the value grows beyond %d elements", Text.MOST);
@@ -497,7 +513,7 @@ final class Values {
   /// `of[index]`, or null where Python raises what Jinja takes for undefined.
   @Nullable Object element(Object of, Object index) {
     if (of instanceof Dict dict) {
-      return index instanceof List || index instanceof Dict ? null : dict.get(index);
+      return index instanceof List || index instanceof Dict ? null : find(dict, index);
     }
     BigInteger whole = Numbers.asWhole(index);
     Integer length = of instanceof Undefined || of instanceof View ? null : length(of);

@@ -8,11 +8,17 @@ final class Work {
   /// Characters that cost as much as a step.
   private static final int STEP = 128;
 
-  /// What an element of a list costs, in characters.
+  /// What a place in a list costs, in characters.
   static final int ELEMENT = 8;
 
+  /// What a small value that is made costs, in characters.
+  static final int OBJECT = 64;
+
+  /// How much of what is looked for is compared at the price of one character.
+  private static final int COMPARED = 16;
+
   /// Calls, blocks, operations and values within one another.
-  private static final int DEEPEST = 500;
+  private static final int DEEPEST = Integer.getInteger("deep", 300);
 
   private long left = (long) MOST_STEPS * STEP;
   private int depth;
@@ -29,6 +35,12 @@ final class Work {
           "the template takes more than %d steps; it does not end, or the conversation is too long",
           MOST_STEPS);
     }
+  }
+
+  /// A search for a string in another, which compares all of the one at each place of the other in
+  /// the worst case.
+  void search(String in, String wanted) {
+    spend((long) in.length() * (1 + wanted.length() / COMPARED));
   }
 
   void enter() {

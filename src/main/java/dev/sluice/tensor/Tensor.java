@@ -533,6 +533,34 @@ public final class Tensor implements AutoCloseable {
     return this;
   }
 
+  /// this[b, m, start + t, h] ← source[b, m, t, h]; without gradients.
+  ///
+  /// @param source `[B, M, T, H]`, which may be of another element type
+  public void put(long start, Tensor source) {
+    long width = size(3);
+    boolean isPlain = stride(3) == 1 && stride(2) == width && source.stride(3) == 1;
+    if (!isOnCpu() || !isPlain || !isFloats() || !source.isFloats()) {
+      narrow(2, start, source.size(2)).copyFrom(source);
+      return;
+    }
+    var to = spanned();
+    var from = source.spanned();
+    for (long b = 0; b < size(0); b++) {
+      for (long m = 0; m < size(1); m++) {
+        for (long t = 0; t < source.size(2); t++) {
+          long at = b * source.stride(0) + m * source.stride(1) + t * source.stride(2);
+          long into = b * stride(0) + m * stride(1) + (start + t) * width;
+          Kernels.FASTEST.copy(from.from(at), to.from(into), 0, width);
+        }
+      }
+    }
+  }
+
+  /// Whether kernels take its numbers.
+  private boolean isFloats() {
+    return type() == ElementType.FLOAT32 || type() == ElementType.BFLOAT16;
+  }
+
   /// this ← this · factor.
   public Tensor scaleInPlace(double factor) {
     raw.mul_(new Scalar(factor));

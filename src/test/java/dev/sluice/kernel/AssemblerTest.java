@@ -70,6 +70,8 @@ class AssemblerTest {
     same("62825d4016e3", a -> a.op(Vector.VPERMPS, 20, 20, 27));
     same("62e2fd408d8045230100", a -> a.load(Vector.VPERMW, 16, 16, RAX, FAR));
     same("62925d483fe2", a -> a.op(Vector.VPMAXUD, 4, 4, 26));
+    same("62012d40dad7", a -> a.op(Vector.VPMINUB, 26, 26, 31));
+    same("62627d4831a345230100", a -> a.load(Vector.VPMOVZXBD, 28, RBX, FAR));
     same("62627d4821a345230100", a -> a.load(Vector.VPMOVSXBD, 28, RBX, FAR));
     same("62e27d48338845230100", a -> a.load(Vector.VPMOVZXWD, 17, RAX, FAR));
     same("6242154015aa45230100", a -> a.load(Vector.VPROLVD, 29, 29, R10, FAR));

@@ -63,8 +63,11 @@ class MachineProductsTest {
 
   private static int[] scalesOf(WeightFormat format) {
     return switch (format) {
-      case Q8_0, Q4_0, IQ4_NL -> new int[] {0};
-      case Q4_1, Q4_K, Q5_K -> new int[] {0, 2};
+      case Q8_0, Q4_0, Q5_0, IQ4_NL, IQ4_XS -> new int[] {0};
+      case Q4_1, Q5_1, Q4_K, Q5_K -> new int[] {0, 2};
+      case Q2_K -> new int[] {80, 82};
+      case Q3_K -> new int[] {108};
+      case TQ2_0 -> new int[] {64};
       case Q6_K -> new int[] {208};
       default -> new int[] {};
     };
@@ -101,19 +104,17 @@ class MachineProductsTest {
     return x;
   }
 
-  private static MemorySegment arranged(
+  private static MachineProducts.Inputs arranged(
       WeightFormat format, MemorySegment x, int columns, int inputs) {
-    var arranged = arrangedEdge.last(MachineProducts.arrangedBytes(format, columns, inputs));
-    products.arrange(format, x, columns, columns, inputs, arranged);
-    return arranged;
+    var memory = arrangedEdge.last(MachineProducts.arrangedBytes(format, columns, inputs));
+    return products.arrange(format, x, columns, columns, inputs, memory);
   }
 
   private static float[] multiply(
       WeightFormat format, MemorySegment weights, int rows, int columns, MemorySegment x, int n) {
     var y = resultEdge.last(4L * rows * n);
     var arranged = arranged(format, x, columns, n);
-    products.multiply(
-        format, weights, 0, format.bytes(columns), rows, columns, arranged, n, y, rows);
+    products.multiply(format, weights, 0, format.bytes(columns), rows, arranged, y, rows);
     return y.toArray(FLOAT);
   }
 
@@ -187,7 +188,7 @@ class MachineProductsTest {
       number -> number * Math.pow(10, random.nextInt(-6, 7)),
       number -> number * 1e-42,
       number -> number * 1e-37,
-      number -> number * 1e35,
+      number -> number * 1e34,
       _ -> 0,
       _ -> -Float.MAX_VALUE / 1e5
     };
@@ -215,11 +216,11 @@ class MachineProductsTest {
     var arranged = arranged(format, x, columns, 3);
     for (int cut = 1; cut < rows; cut++) {
       var y = resultEdge.last(4L * rows * 3);
-      products.multiply(format, weights, 0, rowBytes, cut, columns, arranged, 3, y, rows);
+      products.multiply(format, weights, 0, rowBytes, cut, arranged, y, rows);
       long at = cut * rowBytes;
       int rest = rows - cut;
       var later = y.asSlice(4L * cut);
-      products.multiply(format, weights, at, rowBytes, rest, columns, arranged, 3, later, rows);
+      products.multiply(format, weights, at, rowBytes, rest, arranged, later, rows);
       assertEquals(-1, Arrays.mismatch(whole, y.toArray(FLOAT)), format + " cut at " + cut);
     }
   }
@@ -243,7 +244,7 @@ class MachineProductsTest {
       }
       var y = resultEdge.last(4L * (2 * rows + 3));
       var arranged = arranged(format, x, columns, 2);
-      products.multiply(format, apart, 5, stride, rows, columns, arranged, 2, y, rows + 3);
+      products.multiply(format, apart, 5, stride, rows, arranged, y, rows + 3);
       float[] all = y.toArray(FLOAT);
       assertEquals(-1, Arrays.mismatch(Arrays.copyOf(expected, rows), Arrays.copyOf(all, rows)));
       assertEquals(-1, Arrays.mismatch(expected, rows, 2 * rows, all, rows + 3, 2 * rows + 3));
@@ -343,39 +344,37 @@ class MachineProductsTest {
     var x = inputEdge.last(4 * 64 * 2);
     var a = arrangedEdge.last(MachineProducts.arrangedBytes(format, 64, 2));
     var y = resultEdge.last(4 * 6);
-    products.multiply(format, w, 0, 36, 3, 64, a, 2, y, 3);
-    products.multiply(format, w, 0, 36, 0, 64, a, 2, y, 3);
-    refused(IndexOutOfBoundsException.class, format, w, 1, 36, 3, 64, a, 2, y, 3);
-    refused(IndexOutOfBoundsException.class, format, w, -1, 36, 3, 64, a, 2, y, 3);
-    refused(IndexOutOfBoundsException.class, format, w, 0, 36, 4, 64, a, 1, y, 4);
-    refused(IllegalArgumentException.class, format, w, 0, 35, 3, 64, a, 2, y, 3);
-    refused(IllegalArgumentException.class, format, w, 0, 36, -1, 64, a, 2, y, 3);
-    refused(IllegalArgumentException.class, format, w, 0, 36, 3, 48, a, 2, y, 3);
-    refused(IllegalArgumentException.class, format, w, 0, 36, 3, 0, a, 2, y, 3);
-    refused(IllegalArgumentException.class, format, w, 0, 36, 3, 64, a, 0, y, 3);
-    refused(IllegalArgumentException.class, format, w, 0, 36, 3, 64, a, 9, y, 3);
-    refused(IndexOutOfBoundsException.class, format, w, 0, 36, 3, 64, a, 3, y, 3);
-    refused(IllegalArgumentException.class, format, w, 0, 36, 3, 64, a, 2, y, 2);
-    refused(IndexOutOfBoundsException.class, format, w, 0, 36, 3, 64, a, 2, y, 4);
-    refused(ArithmeticException.class, format, w, 0, 36, Long.MAX_VALUE, 64, a, 2, y, 3);
+    var two = products.arrange(format, x, 64, 64, 2, a);
+    products.multiply(format, w, 0, 36, 3, two, y, 3);
+    products.multiply(format, w, 0, 36, 0, two, y, 3);
+    refused(IndexOutOfBoundsException.class, format, w, 1, 36, 3, two, y, 3);
+    refused(IndexOutOfBoundsException.class, format, w, -1, 36, 3, two, y, 3);
+    refused(IndexOutOfBoundsException.class, format, w, 0, 36, 4, two, y, 4);
+    refused(IllegalArgumentException.class, format, w, 0, 35, 3, two, y, 3);
+    refused(IllegalArgumentException.class, format, w, 0, 36, -1, two, y, 3);
+    refused(IllegalArgumentException.class, format, w, 0, 36, 3, two, y, 2);
+    refused(IndexOutOfBoundsException.class, format, w, 0, 36, 3, two, y, 4);
+    refused(ArithmeticException.class, format, w, 0, 36, Long.MAX_VALUE, two, y, 3);
     var heap = MemorySegment.ofArray(new float[512]);
-    refused(IllegalArgumentException.class, format, heap, 0, 36, 3, 64, a, 2, y, 3);
-    refused(IllegalArgumentException.class, format, w, 0, 36, 3, 64, heap, 2, y, 3);
-    refused(IllegalArgumentException.class, format, w, 0, 36, 3, 64, a, 2, heap, 3);
-    refused(IllegalArgumentException.class, WeightFormat.Q2_K, w, 0, 84, 1, 256, a, 2, y, 3);
-    assertThrows(IndexOutOfBoundsException.class, () -> products.arrange(format, x, 65, 64, 2, a));
-    assertThrows(
-        IndexOutOfBoundsException.class,
-        () -> products.arrange(format, x, 64, 64, 2, a.asSlice(1)));
-    assertThrows(IllegalArgumentException.class, () -> products.arrange(format, x, 63, 64, 2, a));
-    assertThrows(
-        IllegalArgumentException.class, () -> products.arrange(format, heap, 64, 64, 2, a));
-    assertThrows(
-        UnsupportedOperationException.class,
-        () -> products.multiply(format, w, 0, 36, 3, 64, a, 2, y.asReadOnly(), 3));
-    assertThrows(
-        UnsupportedOperationException.class,
-        () -> products.arrange(format, x, 64, 64, 2, a.asReadOnly()));
+    refused(IllegalArgumentException.class, format, heap, 0, 36, 3, two, y, 3);
+    refused(IllegalArgumentException.class, format, w, 0, 36, 3, two, heap, 3);
+    refused(UnsupportedOperationException.class, format, w, 0, 36, 3, two, y.asReadOnly(), 3);
+    // Inputs for other weights of as many bytes, and of any.
+    refused(IllegalArgumentException.class, WeightFormat.IQ4_NL, w, 0, 36, 3, two, y, 3);
+    refused(IllegalArgumentException.class, WeightFormat.BF16, w, 0, 128, 1, two, y, 3);
+    refused(IllegalArgumentException.class, WeightFormat.TQ1_0, w, 0, 54, 1, two, y, 3);
+
+    unarranged(IndexOutOfBoundsException.class, x, 65, 64, 2, a);
+    unarranged(IndexOutOfBoundsException.class, x, 64, 64, 2, a.asSlice(1));
+    unarranged(IndexOutOfBoundsException.class, x, 64, 64, 3, a);
+    unarranged(IllegalArgumentException.class, x, 63, 64, 2, a);
+    unarranged(IllegalArgumentException.class, x, 64, 48, 2, a);
+    unarranged(IllegalArgumentException.class, x, 64, 0, 2, a);
+    unarranged(IllegalArgumentException.class, x, 64, 64, 0, a);
+    unarranged(IllegalArgumentException.class, x, 64, 64, 9, a);
+    unarranged(IllegalArgumentException.class, heap, 64, 64, 2, a);
+    unarranged(IllegalArgumentException.class, x, 64, 64, 2, MemorySegment.ofArray(new int[999]));
+    unarranged(UnsupportedOperationException.class, x, 64, 64, 2, a.asReadOnly());
   }
 
   private static void refused(
@@ -385,16 +384,38 @@ class MachineProductsTest {
       long offset,
       long rowBytes,
       long rows,
-      long columns,
-      MemorySegment arranged,
-      int inputs,
+      MachineProducts.Inputs x,
       MemorySegment y,
       long yStride) {
     assertThrows(
-        as,
-        () ->
-            products.multiply(
-                format, weights, offset, rowBytes, rows, columns, arranged, inputs, y, yStride));
+        as, () -> products.multiply(format, weights, offset, rowBytes, rows, x, y, yStride));
+  }
+
+  private static void unarranged(
+      Class<? extends RuntimeException> as,
+      MemorySegment x,
+      long stride,
+      long columns,
+      int inputs,
+      MemorySegment memory) {
+    assertThrows(as, () -> products.arrange(WeightFormat.Q4_0, x, stride, columns, inputs, memory));
+  }
+
+  /// Formats of the same layout share inputs: their products have the same bits.
+  @Test
+  void inputsFitFormatsOfTheSameLayout() {
+    var random = new SplittableRandom(9);
+    var x = inputs(256, random, number -> number);
+    var inputs = arranged(WeightFormat.Q4_K, x, 256, 1);
+    assertTrue(inputs.fit(WeightFormat.Q5_K));
+    assertFalse(inputs.fit(WeightFormat.Q6_K));
+    assertFalse(inputs.fit(WeightFormat.F32));
+    assertFalse(inputs.fit(WeightFormat.TQ1_0));
+    var weights = weights(WeightFormat.Q5_K, 256, random);
+    var y = resultEdge.last(4);
+    products.multiply(WeightFormat.Q5_K, weights, 0, 176, 1, inputs, y, 1);
+    float shared = y.get(FLOAT, 0);
+    assertEquals(multiply(WeightFormat.Q5_K, weights, 1, 256, x, 1)[0], shared);
   }
 
   @ParameterizedTest
