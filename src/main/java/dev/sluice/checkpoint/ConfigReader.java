@@ -699,7 +699,10 @@ final class ConfigReader {
                 .formatted(key, Printable.brief(value, 60)));
       }
       if (ConfigNames.isRefused(key, value)) {
-        throw refused(key, value);
+        if (!key.equals("quantization_config")) {
+          throw refused(key, value);
+        }
+        notes.add(Quantization.of(value).words());
       }
       if (isDropout(key)) {
         if (!value.isNumber() || value.numberValue().doubleValue() != 0) {
@@ -732,7 +735,7 @@ final class ConfigReader {
     String shown = Printable.brief(value, 100);
     return new InvalidInputException(
         switch (key) {
-          case "quantization_config", "compression_config" ->
+          case "compression_config" ->
               "%s %s says that the weights are quantized, which Sluice does not read; take the model before that, or dequantize it"
                   .formatted(key, shown);
           case "text_config", "vision_config", "audio_config", "thinker_config" ->

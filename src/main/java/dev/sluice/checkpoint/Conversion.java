@@ -198,6 +198,11 @@ public final class Conversion {
   public static Result convert(Path source, Path target, Wanted wanted, Listener listener)
       throws IOException {
     Path place = place(source, target);
+    if (Quantization.at(source) != null) {
+      throw new InvalidInputException(
+          "the weights in %s are quantized, and a model directory is not written anew from such; convert it to a .gguf file"
+              .formatted(source));
+    }
     var config = ModelConfig.read(source);
     try (var files = SafetensorsDirectory.open(source);
         var _ = Scope.withoutGradient()) {

@@ -35,6 +35,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.TreeMap;
 import java.util.concurrent.CancellationException;
+import java.util.concurrent.atomic.DoubleAdder;
 import org.jspecify.annotations.Nullable;
 
 /// Writes a model as a GGUF file that llama.cpp reads, and a GGUF file as a model directory. One
@@ -180,8 +181,8 @@ public final class GgufConversion {
     var writer = new GgufWriter();
     String name = String.valueOf(source.toAbsolutePath().normalize().getFileName());
     GgufDescription.general(architecture, name, fileType(), writer);
-    GgufDescription.write(architecture, config.decoder(), writer);
     notes.addAll(config.notes());
+    notes.addAll(GgufDescription.write(architecture, config.decoder(), writer));
     plan();
     notes.addAll(writeTokenizer(writer));
     Path partial = WholeFile.partial(target.toAbsolutePath().normalize());
@@ -434,16 +435,25 @@ public final class GgufConversion {
   /// @param beside what is added to each number's square, where numbers near zero are stored as
   ///   ones near one
   private static double error(Tensor wanted, Tensor found, double beside) {
-    var layout = ValueLayout.JAVA_FLOAT;
-    double squares = 0;
-    double errors = 0;
-    for (long i = 0; i < wanted.elements(); i++) {
-      double number = wanted.memory().getAtIndex(layout, i);
-      double difference = number - found.memory().getAtIndex(layout, i);
-      squares += number * number + beside;
-      errors += difference * difference;
-    }
-    return errors == 0 ? 0 : Math.sqrt(errors / squares);
+    var squares = new DoubleAdder();
+    var errors = new DoubleAdder();
+    Threads.split(
+        wanted.elements(),
+        PIECE,
+        (from, end) -> {
+          var layout = ValueLayout.JAVA_FLOAT;
+          double ofNumbers = 0;
+          double ofErrors = 0;
+          for (long i = from; i < end; i++) {
+            double number = wanted.memory().getAtIndex(layout, i);
+            double difference = number - found.memory().getAtIndex(layout, i);
+            ofNumbers += number * number + beside;
+            ofErrors += difference * difference;
+          }
+          squares.add(ofNumbers);
+          errors.add(ofErrors);
+        });
+    return errors.sum() == 0 ? 0 : Math.sqrt(errors.sum() / squares.sum());
   }
 
   private Double[] compareLogits(GgufModel written) {

@@ -10,8 +10,11 @@ import dev.sluice.decoder.FeedForwardConfig;
 import dev.sluice.decoder.Glu;
 import dev.sluice.decoder.LayerConfig;
 import dev.sluice.decoder.MixerConfig;
+import dev.sluice.decoder.Router.Weighting;
 import dev.sluice.gguf.GgufWriter;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Optional;
 import java.util.function.ToDoubleFunction;
 import java.util.function.ToIntFunction;
@@ -63,8 +66,64 @@ final class GgufDescription {
   }
 
   /// Writes all that the model is.
-  static void write(GgufArchitecture architecture, DecoderConfig decoder, GgufWriter to) {
-    new GgufDescription(architecture, decoder, to).write();
+  ///
+  /// @return what llama.cpp does otherwise, in sentences
+  /// @throws InvalidInputException if it would take the file for another model
+  static List<String> write(GgufArchitecture architecture, DecoderConfig decoder, GgufWriter to) {
+    var description = new GgufDescription(architecture, decoder, to);
+    description.requireComputed();
+    description.write();
+    return description.doubts();
+  }
+
+  /// What no key says: llama.cpp takes some of what a model is for granted.
+  private void requireComputed() {
+    for (int i = 0; i < decoder.layers().size(); i++) {
+      boolean turns =
+          decoder
+              .layers()
+              .get(i)
+              .attention()
+              .flatMap(each -> each.positions().rotary())
+              .isPresent();
+      if (architecture == GgufArchitecture.AFMOE && turns == ((i + 1) % 4 == 0)) {
+        throw new InvalidInputException(
+            "llama.cpp turns in all layers of an afmoe model but every fourth, and layer %d %s; the model cannot be written as GGUF"
+                .formatted(i, turns ? "turns" : "does not turn"));
+      }
+      var experts = decoder.layers().get(i).feedForward().experts();
+      boolean shares = experts.router().weighting() instanceof Weighting.Shares;
+      if (experts.count() > 0 && !shares) {
+        throw new InvalidInputException(
+            "llama.cpp lets the weights of the chosen experts of an architecture %s sum to one, and this model does not (norm_topk_prob); it cannot be written as GGUF"
+                .formatted(architecture.word()));
+      }
+    }
+  }
+
+  private List<String> doubts() {
+    List<String> doubts = new ArrayList<>();
+    for (var layer : decoder.layers()) {
+      if (layer.mixer() instanceof MixerConfig.DeltaNet(var net)
+          && net.heads().keyWidth() != net.heads().valueWidth()) {
+        doubts.add(
+            "llama.cpp v0.5.0 refuses models whose keys and values of linear attention differ in width (%d and %d)"
+                .formatted(net.heads().keyWidth(), net.heads().valueWidth()));
+        break;
+      }
+    }
+    boolean isTruncated =
+        decoder.layers().stream()
+            .flatMap(layer -> layer.attention().stream())
+            .flatMap(each -> each.positions().rotary().stream())
+            .allMatch(
+                rotary -> !(rotary.scaling() instanceof RopeScaling.Yarn yarn) || yarn.truncate());
+    if (!isTruncated) {
+      doubts.add(
+          "llama.cpp rounds the bounds between which YaRN stretches frequencies in part, and this"
+              + " model does not (truncate false), so that its logits differ there");
+    }
+    return doubts;
   }
 
   /// A model without what only its training asks for, and no file says.

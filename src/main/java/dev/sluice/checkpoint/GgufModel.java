@@ -31,7 +31,7 @@ public final class GgufModel implements AutoCloseable {
   /// @throws InvalidInputException if a directory holds several models
   public static @Nullable Path at(Path named) {
     if (!Files.isDirectory(named)) {
-      return isGguf(named) && Files.exists(named, LinkOption.NOFOLLOW_LINKS) ? named : null;
+      return isGguf(named) ? named : null; // be it there or not
     }
     if (Files.exists(named.resolve(ModelConfig.FILE), LinkOption.NOFOLLOW_LINKS)) {
       return null;

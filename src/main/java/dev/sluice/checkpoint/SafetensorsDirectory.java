@@ -67,7 +67,7 @@ public final class SafetensorsDirectory implements AutoCloseable {
               + SINGLE);
     }
     if (Files.exists(directory.resolve(SINGLE), LinkOption.NOFOLLOW_LINKS)) {
-      var file = SafetensorsFile.open(directory.resolve(SINGLE));
+      var file = SafetensorsFile.open(directory.resolve(SINGLE), takesFloat8(directory));
       SequencedMap<String, SafetensorsFile.Entry> entries = new LinkedHashMap<>();
       file.entries().forEach(entry -> entries.put(entry.name(), entry));
       boolean both = Files.exists(directory.resolve(INDEX), LinkOption.NOFOLLOW_LINKS);
@@ -97,10 +97,11 @@ public final class SafetensorsDirectory implements AutoCloseable {
   private static SafetensorsDirectory openShards(Path directory) {
     SequencedMap<String, String> shardByTensor = index(directory.resolve(INDEX));
     SequencedMap<String, SafetensorsFile> shards = new LinkedHashMap<>();
+    boolean takesFloat8 = takesFloat8(directory);
     try {
       for (String name : shardByTensor.sequencedValues()) {
         if (!shards.containsKey(name)) {
-          shards.put(name, openShard(directory, name));
+          shards.put(name, openShard(directory, name, takesFloat8));
         }
       }
       SequencedMap<String, SafetensorsFile.Entry> entries = new LinkedHashMap<>();
@@ -139,14 +140,19 @@ public final class SafetensorsDirectory implements AutoCloseable {
     }
   }
 
-  private static SafetensorsFile openShard(Path directory, String name) {
+  private static boolean takesFloat8(Path directory) {
+    var quantization = Quantization.at(directory);
+    return quantization != null && quantization.takesFloat8();
+  }
+
+  private static SafetensorsFile openShard(Path directory, String name, boolean takesFloat8) {
     Path file = directory.resolve(name);
     if (Files.notExists(file)) { // or a link that leads nowhere, as in a cache that was cut
       throw new InvalidInputException(
           "%s is missing though %s lists it; fetch that shard"
               .formatted(directory.resolve(Printable.brief(name, 80)), INDEX));
     }
-    return SafetensorsFile.open(file);
+    return SafetensorsFile.open(file, takesFloat8);
   }
 
   private static SequencedMap<String, String> index(Path file) {

@@ -70,11 +70,18 @@ public final class SafetensorsFile implements AutoCloseable {
   /// Maps a file and checks its header; a file that is no good is an error that says why.
   @SuppressWarnings("MustBeClosedChecker") // close() closes the arena
   public static SafetensorsFile open(Path path) {
+    return open(path, false);
+  }
+
+  /// @param takesFloat8 whether F8_E4M3 is a type of tensors, which are then entries of bytes: it
+  ///   means something only with scales that the file does not tell of
+  @SuppressWarnings("MustBeClosedChecker")
+  static SafetensorsFile open(Path path, boolean takesFloat8) {
     RegularFile.require(path, "name a .safetensors file");
     Arena arena = Arena.ofShared();
     try (var channel = FileChannel.open(path, StandardOpenOption.READ)) {
       var mapped = channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena);
-      return parse(path, arena, mapped);
+      return parse(path, arena, mapped, takesFloat8);
     } catch (IOException e) {
       arena.close();
       throw new InvalidInputException(
@@ -86,7 +93,8 @@ public final class SafetensorsFile implements AutoCloseable {
     }
   }
 
-  private static SafetensorsFile parse(Path path, Arena arena, MemorySegment mapped) {
+  private static SafetensorsFile parse(
+      Path path, Arena arena, MemorySegment mapped, boolean takesFloat8) {
     long size = mapped.byteSize();
     if (size < Long.BYTES) {
       throw new InvalidInputException(
@@ -115,7 +123,9 @@ public final class SafetensorsFile implements AutoCloseable {
     }
     var header =
         SafetensorsHeader.parse(
-            path, mapped.asSlice(Long.BYTES, headerBytes).toArray(ValueLayout.JAVA_BYTE));
+            path,
+            mapped.asSlice(Long.BYTES, headerBytes).toArray(ValueLayout.JAVA_BYTE),
+            takesFloat8);
     long expected = dataBegin + header.dataBytes();
     if (expected > size || expected < 0) {
       throw truncated(path, expected, size);

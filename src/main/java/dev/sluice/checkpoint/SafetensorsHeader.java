@@ -37,6 +37,8 @@ record SafetensorsHeader(Map<String, String> metadata, List<Slot> slots) {
   /// The reference implementation's limit: a longer header is an attack or not a header.
   static final long MAX_BYTES = 100_000_000;
 
+  private static final String FLOAT8 = "F8_E4M3";
+
   private static final String METADATA = "__metadata__";
 
   /// libtorch's limit.
@@ -139,7 +141,9 @@ record SafetensorsHeader(Map<String, String> metadata, List<Slot> slots) {
   }
 
   /// Reads a header and checks everything that can be checked without the data.
-  static SafetensorsHeader parse(Path file, byte[] bytes) {
+  ///
+  /// @param takesFloat8 whether a tensor of F8_E4M3 is one of bytes
+  static SafetensorsHeader parse(Path file, byte[] bytes, boolean takesFloat8) {
     String json;
     try {
       json = StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes)).toString();
@@ -150,7 +154,7 @@ record SafetensorsHeader(Map<String, String> metadata, List<Slot> slots) {
       throw notAHeader(file, "does not begin with {", null);
     }
     try (JsonParser parser = JSON.createParser(json)) {
-      return new Reader(file, parser).header();
+      return new Reader(file, parser, takesFloat8).header();
     } catch (JacksonException e) {
       throw notAHeader(file, "is not valid JSON (" + JsonFile.problem(json, e) + ")", e);
     }
@@ -169,7 +173,7 @@ record SafetensorsHeader(Map<String, String> metadata, List<Slot> slots) {
   }
 
   /// One pass over the header's JSON.
-  private record Reader(Path file, JsonParser parser) {
+  private record Reader(Path file, JsonParser parser, boolean takesFloat8) {
     SafetensorsHeader header() {
       Map<String, String> metadata = new LinkedHashMap<>();
       List<Slot> slots = new ArrayList<>();
@@ -259,6 +263,9 @@ record SafetensorsHeader(Map<String, String> metadata, List<Slot> slots) {
 
     private ElementType type(String name) {
       String given = parser.getString();
+      if (takesFloat8 && given.equals(FLOAT8)) {
+        return ElementType.UINT8;
+      }
       for (ElementType type : ElementType.values()) {
         if (type.safetensorsName().equals(given)) {
           return type;

@@ -18,6 +18,7 @@ import java.util.Set;
 import java.util.TreeMap;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
 /// The tensors of a model directory under the names that `transformers` gives them, whatever was
@@ -51,13 +52,20 @@ final class StoredWeights {
 
   private final Path directory;
   private final SequencedMap<String, Entry> entries;
+  private final SequencedMap<String, Quantization.Matrix> quantized;
   private final List<String> notes;
   private final Set<String> taken = new HashSet<>();
+
+  /// The quantized matrix that was asked for last: several parameters may stand in one.
+  private @Nullable Entry restored;
 
   private StoredWeights(Path directory, SequencedMap<String, Entry> entries, List<String> notes) {
     this.directory = directory;
     this.entries = entries;
     this.notes = notes;
+    var quantization = Quantization.at(directory);
+    this.quantized =
+        quantization == null ? new LinkedHashMap<>() : quantization.take(entries, directory, notes);
   }
 
   /// @param family whose model the tensors are
@@ -157,7 +165,7 @@ final class StoredWeights {
   }
 
   boolean has(String name) {
-    return entries.containsKey(name);
+    return entries.containsKey(name) || quantized.containsKey(name);
   }
 
   /// How many layers there are tensors of.
@@ -168,7 +176,7 @@ final class StoredWeights {
   /// How many experts each layer has that has them as tensors of their own.
   Map<Integer, Integer> separateExperts() {
     Map<Integer, Set<String>> experts = new TreeMap<>();
-    for (String name : entries.keySet()) {
+    for (String name : names()) {
       Matcher matcher = EXPERT.matcher(name);
       if (matcher.matches()) {
         experts
@@ -183,7 +191,7 @@ final class StoredWeights {
 
   private int numbers(Pattern names) {
     Set<String> numbers = new HashSet<>();
-    for (String name : entries.keySet()) {
+    for (String name : names()) {
       Matcher matcher = names.matcher(name);
       if (matcher.matches()) {
         numbers.add(matcher.group(1));
@@ -197,10 +205,10 @@ final class StoredWeights {
   ///
   /// @param hint what to add where the shape is another
   Entry take(String name, long[] shape, String hint) {
-    Entry entry = entries.get(name);
-    if (entry == null) {
+    if (!has(name)) {
       throw missing(name);
     }
+    Entry entry = entry(name);
     if (!taken.add(name)) {
       return entry;
     }
@@ -238,25 +246,46 @@ final class StoredWeights {
 
   /// The tensor of that name, unchecked.
   Entry entry(String name) {
-    return Objects.requireNonNull(entries.get(name));
+    var matrix = quantized.get(name);
+    if (matrix == null) {
+      return Objects.requireNonNull(entries.get(name));
+    }
+    var last = restored;
+    if (last == null || !last.name().equals(name)) {
+      restored = null; // so that both are not in memory
+      last = matrix.restored();
+      restored = last;
+    }
+    return last;
+  }
+
+  private List<String> names() {
+    return Stream.concat(entries.keySet().stream(), quantized.keySet().stream()).toList();
+  }
+
+  private @Nullable List<Long> dimensions(String name) {
+    var matrix = quantized.get(name);
+    Entry entry = entries.get(name);
+    return matrix != null ? matrix.shape() : entry == null ? null : entry.shape();
   }
 
   /// The shape of a tensor; empty where there is none of that name.
   long[] shape(String name) {
-    Entry entry = entries.get(name);
-    return entry == null
+    var dimensions = dimensions(name);
+    return dimensions == null
         ? new long[0]
-        : entry.shape().stream().mapToLong(Long::longValue).toArray();
+        : dimensions.stream().mapToLong(Long::longValue).toArray();
   }
 
   /// The tensors that nobody took, by the names that Sluice has for them.
   Collection<String> left() {
-    return entries.keySet().stream().filter(name -> !taken.contains(name)).toList();
+    return names().stream().filter(name -> !taken.contains(name)).toList();
   }
 
   /// How a tensor is called in the file.
   String stored(String name) {
-    return entry(name).name();
+    Entry entry = entries.get(name);
+    return entry == null ? name : entry.name();
   }
 
   private InvalidInputException missing(String name) {
@@ -268,7 +297,7 @@ final class StoredWeights {
   /// What there is, with names and shapes: first what stands closest to a tensor's place, then
   /// names that no model of ours has.
   private String nearest(String name) {
-    if (entries.isEmpty()) {
+    if (names().isEmpty()) {
       return "no tensor";
     }
     String start = name;
@@ -281,14 +310,17 @@ final class StoredWeights {
             own ->
                 own.startsWith(closest) ? 0 : own.startsWith(BASE) || own.startsWith(HEAD) ? 2 : 1);
     return Listing.ofWords(
-        entries.keySet().stream()
+        names().stream()
             .sorted(order)
-            .map(this::entry)
-            .map(entry -> Listing.quoted(entry.name()) + " " + Printable.brief(entry.shape(), 60))
+            .map(
+                own ->
+                    Listing.quoted(stored(own))
+                        + " "
+                        + Printable.brief(Objects.requireNonNull(dimensions(own)), 60))
             .toList());
   }
 
   private boolean hasStart(String start) {
-    return start.endsWith(".") && entries.keySet().stream().anyMatch(own -> own.startsWith(start));
+    return start.endsWith(".") && names().stream().anyMatch(own -> own.startsWith(start));
   }
 }

@@ -145,7 +145,7 @@ final class WeightReader implements ParameterReader {
     var tensor = ParameterReader.uninitialized(parameter.spec().shape());
     place.read(entry, tensor);
     requireFinite(entry, tensor);
-    if (place.isWhole(tensor.elements())) {
+    if (place.isWhole(tensor.elements()) && entry.data().isMapped()) {
       entry.data().unload(); // what was copied need not stay in memory twice
     }
     return tensor;

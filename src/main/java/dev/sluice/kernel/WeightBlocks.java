@@ -178,13 +178,17 @@ final class WeightBlocks {
       long block = b * 144L;
       float d = half(from, block);
       float m = half(from, block + 2);
-      for (int part = 0; part < 8; part++) {
-        float partD = d * scale(from, block + 4, part);
-        float partM = m * minimum(from, block + 4, part);
-        long bytes = block + 16 + part / 2 * 32L;
+      for (int pair = 0; pair < 4; pair++) {
+        float lowD = d * scale(from, block + 4, 2 * pair);
+        float lowM = m * minimum(from, block + 4, 2 * pair);
+        float highD = d * scale(from, block + 4, 2 * pair + 1);
+        float highM = m * minimum(from, block + 4, 2 * pair + 1);
+        long bytes = block + 16 + pair * 32L;
+        int out = at + b * 256 + pair * 64;
         for (int i = 0; i < 32; i++) {
-          int q = u8(from, bytes + i) >> (part % 2 * 4) & 15;
-          to[at + b * 256 + part * 32 + i] = partD * q - partM;
+          int q = u8(from, bytes + i);
+          to[out + i] = lowD * (q & 15) - lowM;
+          to[out + 32 + i] = highD * (q >> 4) - highM;
         }
       }
     }
@@ -209,16 +213,26 @@ final class WeightBlocks {
   }
 
   static void ofQ6K(MemorySegment from, int count, float[] to, int at) {
+    float[] scales = new float[16];
     for (int b = 0; b < count; b++) {
       long block = b * 210L;
       float d = half(from, block + 208);
       for (int part = 0; part < 16; part++) {
-        float partD = d * i8(from, block + 192 + part);
-        for (int i = part * 16; i < part * 16 + 16; i++) {
-          int half = i / 128;
-          int low = u8(from, block + half * 64L + i % 64) >> (i % 128 / 64 * 4) & 15;
-          int high = u8(from, block + 128 + half * 32L + i % 32) >> (i % 128 / 32 * 2) & 3;
-          to[at + b * 256 + i] = partD * ((low | high << 4) - 32);
+        scales[part] = d * i8(from, block + 192 + part);
+      }
+      for (int half = 0; half < 2; half++) {
+        long low = block + half * 64L;
+        long high = block + 128 + half * 32L;
+        int out = at + b * 256 + half * 128;
+        for (int i = 0; i < 32; i++) {
+          int one = u8(from, low + i);
+          int other = u8(from, low + 32 + i);
+          int bits = u8(from, high + i);
+          int part = half * 8 + i / 16;
+          to[out + i] = scales[part] * (((one & 15) | (bits & 3) << 4) - 32);
+          to[out + 32 + i] = scales[part + 2] * (((other & 15) | (bits >> 2 & 3) << 4) - 32);
+          to[out + 64 + i] = scales[part + 4] * ((one >> 4 | (bits >> 4 & 3) << 4) - 32);
+          to[out + 96 + i] = scales[part + 6] * ((other >> 4 | (bits >> 6) << 4) - 32);
         }
       }
     }

@@ -14,6 +14,7 @@ import dev.sluice.files.Failures;
 import dev.sluice.files.Sha256;
 import dev.sluice.files.Trees;
 import dev.sluice.gate.Gate;
+import dev.sluice.gguf.GgufFile;
 import dev.sluice.operations.Precision;
 import dev.sluice.probe.Probe;
 import dev.sluice.provenance.RunManifest;
@@ -101,6 +102,11 @@ public final class StartCheckpoint {
                   new InvalidInputException(
                       "start %s is a run without a complete checkpoint; train it on, or name another"
                           .formatted(named)));
+    }
+    if (named.endsWith(GgufFile.SUFFIX)) {
+      throw new InvalidInputException(
+          "start %s is a file of llama.cpp, which a training does not begin with; make it a directory first with ./sluice convert %s DIRECTORY"
+              .formatted(named, named));
     }
     throw new InvalidInputException(
         "start %s holds neither %s (a checkpoint) nor %s (a run); name a directory that does"

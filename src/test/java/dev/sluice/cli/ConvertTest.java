@@ -17,6 +17,7 @@ import dev.sluice.tensor.Device;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
@@ -201,5 +202,56 @@ class ConvertTest {
       ModelDirectory.write(place, decoder);
     }
     return place;
+  }
+
+  /// A model of bytes, as a GGUF file, computes what it did, and is taken wherever a model is.
+  @Test
+  void aModelBecomesAGgufFileAndADirectoryAgain() throws IOException {
+    Path mini = Path.of("src/test/resources/golden/gguf/qwen35-mini.gguf");
+    Path folder = directory.resolve("folder");
+    assertTrue(Cli.run("convert", mini, folder).succeeded().out().contains("Written: " + folder));
+    Path file = directory.resolve("file.gguf");
+    var answer = Cli.run("convert", folder, file, "--weights", "q8_0").succeeded();
+    for (String expected :
+        List.of("architecture qwen35", "q8_0 +\\d+ +0", "Logits differ by", "Written: " + file)) {
+      assertTrue(answer.out().matches("(?s).*" + expected + ".*"), answer::toString);
+    }
+    String[] how = {"--prompt", "the other", "--max-tokens", "4", "--temperature", "0"};
+    var ofMini = generate(mini, how);
+    assertEquals(ofMini, generate(file, how));
+    Path alone = Files.createDirectory(directory.resolve("alone"));
+    Files.copy(file, alone.resolve("model.gguf"));
+    assertEquals(ofMini, generate(alone, how));
+
+    Files.copy(folder.resolve("tokenizer.json"), alone.resolve("tokenizer.json"));
+    var noted =
+        Cli.run("generate", alone.resolve("model.gguf"), "--prompt", "x", "--max-tokens", 1);
+    assertTrue(
+        noted.succeeded().err().contains("tokenizer.json is used, and not the tokenizer within"),
+        noted::toString);
+  }
+
+  private static String generate(Path model, String... how) {
+    var arguments = new ArrayList<Object>(List.of("generate", model));
+    arguments.addAll(List.of(how));
+    return Cli.run(arguments.toArray()).succeeded().out();
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "m.gguf, --weights, q5_0, 'use f32, f16, bf16, q8_0, q4_0, q4_k or q6_k'",
+    "m.gguf, --weights, Q8_0, 'use f32, f16, bf16, q8_0, q4_0, q4_k or q6_k'",
+    "m.gguf, --dtype, float16, 'choose --weights'",
+    "m.gguf, --packing, separate, 'the packing is that of the file'",
+    "m.gguf, --shard-size, 1GB, 'the model is written as one file'",
+    "m, --weights, q8_0, 'name a target that ends with .gguf'",
+    "a/b/m.gguf, --weights, f32, 'no file can be made in it'",
+  })
+  void whatDoesNotGoWithAGgufFileIsRefused(String target, String flag, String value, String wayOut)
+      throws IOException {
+    Path source = model("source", 48);
+    var sentence = Cli.run("convert", source, directory.resolve(target), flag, value).refusal();
+    assertTrue(sentence.contains(wayOut), sentence);
+    assertFalse(Files.exists(directory.resolve(target)));
   }
 }

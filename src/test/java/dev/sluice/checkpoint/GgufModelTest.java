@@ -1,0 +1,655 @@
+package dev.sluice.checkpoint;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.TestData;
+import dev.sluice.checkpoint.Family.Parameter;
+import dev.sluice.decoder.Decoder;
+import dev.sluice.fuzz.Fuzz;
+import dev.sluice.gguf.GgufFile;
+import dev.sluice.gguf.GgufWriter;
+import dev.sluice.kernel.WeightFormat;
+import dev.sluice.operations.Precision;
+import dev.sluice.probe.Probe;
+import dev.sluice.tensor.Device;
+import dev.sluice.tensor.Scope;
+import dev.sluice.tensor.Tensor;
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.concurrent.CancellationException;
+import java.util.function.BiConsumer;
+import java.util.stream.Collectors;
+import java.util.stream.LongStream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.node.ObjectNode;
+
+class GgufModelTest {
+  /// Qwen3.5 with two value heads to a key head, its matrices in Q8_0, written by the Python
+  /// package `gguf` 0.19.0; beside it what `transformers` 5.18 computes from the same numbers, and
+  /// ids of the library of its tokenizer.
+  private static final Path MINI = TestData.GOLDEN.resolve("gguf/qwen35-mini.gguf");
+
+  private static final Conversion.Listener QUIET =
+      new Conversion.Listener() {
+        @Override
+        public void advanced(String doing, long done, long total) {
+          assertTrue(done <= total, doing);
+        }
+
+        @Override
+        public boolean isStopping() {
+          return false;
+        }
+      };
+
+  /// What llama.cpp v0.5.0's own conversion (`convert_hf_to_gguf.py`) writes of a layer of the same
+  /// checkpoint: the names; their numbers were compared when this was written, to the bit.
+  private static final Map<String, List<String>> NAMES =
+      Map.ofEntries(
+          Map.entry(
+              "qwen3",
+              List.of(
+                  "blk.2",
+                  "attn_k attn_k_norm attn_norm attn_output attn_q attn_q_norm attn_v ffn_down"
+                      + " ffn_gate ffn_norm ffn_up")),
+          Map.entry(
+              "qwen3-next",
+              List.of(
+                  "blk.0",
+                  "attn_gate attn_norm attn_qkv ffn_down_exps ffn_down_shexp ffn_gate_exps"
+                      + " ffn_gate_inp ffn_gate_inp_shexp ffn_gate_shexp ffn_up_exps ffn_up_shexp"
+                      + " post_attention_norm ssm_a ssm_ba ssm_conv1d ssm_dt.bias ssm_norm"
+                      + " ssm_out")),
+          Map.entry(
+              "qwen3.5",
+              List.of(
+                  "blk.0",
+                  "attn_gate attn_norm attn_qkv ffn_down ffn_gate ffn_up post_attention_norm ssm_a"
+                      + " ssm_alpha ssm_beta ssm_conv1d ssm_dt.bias ssm_norm ssm_out")),
+          Map.entry(
+              "qwen3.5-moe",
+              List.of(
+                  "blk.3",
+                  "attn_k attn_k_norm attn_norm attn_output attn_q attn_q_norm attn_v ffn_down_exps"
+                      + " ffn_down_shexp ffn_gate_exps ffn_gate_inp ffn_gate_inp_shexp"
+                      + " ffn_gate_shexp ffn_up_exps ffn_up_shexp post_attention_norm")),
+          Map.entry(
+              "gpt-oss",
+              List.of(
+                  "blk.1",
+                  "attn_k attn_k.bias attn_norm attn_output attn_output.bias attn_q attn_q.bias"
+                      + " attn_sinks attn_v attn_v.bias ffn_down_exps ffn_down_exps.bias"
+                      + " ffn_gate_exps ffn_gate_exps.bias ffn_gate_inp ffn_gate_inp.bias"
+                      + " ffn_up_exps ffn_up_exps.bias post_attention_norm")),
+          Map.entry(
+              "laguna",
+              List.of(
+                  "blk.1",
+                  "attn_gate attn_k attn_k_norm attn_norm attn_output attn_q attn_q_norm attn_v"
+                      + " exp_probs_b.bias ffn_down_exps ffn_down_shexp ffn_gate_exps ffn_gate_inp"
+                      + " ffn_gate_shexp ffn_norm ffn_up_exps ffn_up_shexp")));
+
+  @TempDir Path directory;
+
+  private static ModelDirectory.Opened open(Path path) {
+    return ModelDirectory.open(path, Precision.FLOAT32, Device.CPU, false);
+  }
+
+  private static float[] logits(Decoder decoder, long... ids) {
+    return decoder
+        .logits(decoder.hiddenStates(Tensor.of(ids, 1, ids.length), null, Probe.NONE))
+        .floats();
+  }
+
+  /// A reference checkpoint, with a setting changed.
+  private Path checkpoint(String name, String key, String value) throws IOException {
+    Path golden = TestData.GOLDEN.resolve(name);
+    if (key.isEmpty()) {
+      return golden;
+    }
+    Path changed = Files.createDirectory(directory.resolve("changed-" + name));
+    Files.copy(golden.resolve("model.safetensors"), changed.resolve("model.safetensors"));
+    var json = (ObjectNode) JsonMapper.shared().readTree(golden.resolve(ModelConfig.FILE).toFile());
+    json.set(key, JsonMapper.shared().readTree(value));
+    Files.writeString(changed.resolve(ModelConfig.FILE), json.toString());
+    return changed;
+  }
+
+  private Path written(Path source, WeightFormat format) throws IOException {
+    Path target = directory.resolve(source.getFileName() + "-" + format.word() + ".gguf");
+    GgufConversion.toFile(source, target, format, false, QUIET);
+    return target;
+  }
+
+  // ---------------------------------------------------------------- others' files
+
+  @Test
+  void aFileOfTheReferenceGivesItsLogits() {
+    JsonNode golden =
+        JsonMapper.shared().readTree(MINI.resolveSibling("qwen35-mini.json").toFile());
+    long[] ids = new long[golden.get("ids").size()];
+    for (int i = 0; i < ids.length; i++) {
+      ids[i] = golden.get("ids").get(i).asLong();
+    }
+    try (var _ = Scope.open()) {
+      var model = open(MINI);
+      assertEquals(List.of(), model.notes());
+      float[] logits = logits(model.decoder(), ids);
+      int rows = logits.length / ids.length;
+      for (var row : golden.get("logits").properties()) {
+        int place = Integer.parseInt(row.getKey());
+        for (int i = 0; i < rows; i++) {
+          // logits of up to 20; transformers sums in another order
+          assertEquals(
+              row.getValue().get(i).floatValue(), logits[place * rows + i], 2e-4, "place " + place);
+        }
+      }
+    }
+  }
+
+  // ---------------------------------------------------------------- both ways
+
+  @ParameterizedTest
+  @CsvSource({
+    "qwen3, '', ''",
+    "qwen3-yarn, '', ''",
+    "qwen3-next, '', ''",
+    "qwen3.5, '', ''",
+    "qwen3.5-moe, '', ''",
+    "afmoe, layer_types, '[\"sliding_attention\", \"sliding_attention\", \"sliding_attention\","
+        + " \"full_attention\", \"sliding_attention\"]'",
+    "gpt-oss, '', ''",
+    "laguna, '', ''",
+    "laguna-element, moe_router_logit_softcapping, 0",
+    "step3.7, '', ''"
+  })
+  void aModelWrittenIsTheModelRead(String name, String key, String value) throws IOException {
+    Path source = checkpoint(name, key, value);
+    Path target = written(source, WeightFormat.F32);
+    requireNames(target, NAMES.getOrDefault(name, List.of()));
+    try (var _ = Scope.open()) {
+      var before = open(source).decoder();
+      var after = open(target);
+      assertEquals(
+          GgufDescription.computed(before.config()),
+          GgufDescription.computed(after.decoder().config()));
+      before
+          .parameters()
+          .all()
+          .forEach(
+              (parameter, tensor) ->
+                  // w + 1 and −exp(w) are rounded to float32
+                  assertArrayEquals(
+                      tensor.floats(),
+                      after.decoder().parameters().get(parameter).floats(),
+                      3e-7f,
+                      parameter));
+      long[] ids = LongStream.range(0, 20).map(i -> (7 * i * i + 5) % 90).toArray();
+      assertArrayEquals(logits(before, ids), logits(after.decoder(), ids), 2e-5f);
+    }
+  }
+
+  private static void requireNames(Path gguf, List<String> wanted) {
+    try (var file = GgufFile.open(gguf)) {
+      for (int i = 0; i < wanted.size(); i += 2) {
+        String block = wanted.get(i) + ".";
+        assertEquals(
+            new TreeSet<>(Arrays.asList(wanted.get(i + 1).split(" "))),
+            file.tensors().keySet().stream()
+                .filter(each -> each.startsWith(block))
+                .map(each -> each.substring(block.length()).replaceAll("\\.weight$", ""))
+                .collect(Collectors.toCollection(TreeSet::new)));
+      }
+    }
+  }
+
+  @Test
+  void matricesAreOfFewBitsAndTheRestIsNot() throws IOException {
+    Path target = directory.resolve("small.gguf");
+    var result = GgufConversion.toFile(MINI, target, WeightFormat.Q4_0, true, QUIET);
+
+    try (var file = GgufFile.open(target)) {
+      file.tensors()
+          .forEach(
+              (name, tensor) -> {
+                var wanted =
+                    name.equals("token_embd.weight")
+                        ? WeightFormat.Q8_0 // rows of 32 are no blocks of Q6_K
+                        : tensor.shape().size() == 1 || name.contains("conv1d")
+                            ? WeightFormat.F32
+                            : WeightFormat.Q4_0;
+                assertEquals(wanted, tensor.format(), name);
+              });
+      assertEquals(2, file.metadata().whole("general.file_type")); // as llama.cpp has it
+    }
+    assertEquals("qwen35", result.architecture());
+    double error = Objects.requireNonNull(result.errors().get(WeightFormat.Q4_0));
+    assertTrue(error > 0.05 && error < 0.15, () -> "" + error);
+    assertTrue(Objects.requireNonNull(result.errors().get(WeightFormat.F32)) < 1e-6);
+    assertTrue(Objects.requireNonNull(result.difference()) > 0);
+    assertTrue(result.notes().toString().contains("1 tensors are stored as q8_0"));
+    try (var _ = Scope.open()) {
+      assertEquals(32, open(target).decoder().config().hiddenSize());
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"F16", "BF16", "Q8_0"})
+  void aModelOfFewBitsIsTheModelOfItsNumbers(String word) throws IOException {
+    var format = WeightFormat.valueOf(word);
+    Path target = written(checkpoint("qwen3.5", "", ""), format);
+    try (var model = GgufModel.open(target);
+        var _ = Scope.open()) {
+      var reader = model.reader();
+      reader
+          .decoder()
+          .parameters()
+          .forEach(
+              (name, spec) -> {
+                var stored = reader.stored(Parameter.of(name, spec));
+                if (stored.isParameter(Parameter.of(name, spec))) {
+                  float[] plain = new float[(int) spec.elements()];
+                  stored.format().dequantize(stored.tensor().data(), 0, plain.length, plain, 0);
+                  assertArrayEquals(plain, reader.read(Parameter.of(name, spec)).floats(), name);
+                }
+              });
+      for (String name :
+          List.of("linear_attn.out_proj.weight", "linear_attn.A_log", "input_layernorm.weight")) {
+        var parameter = parameter(model, "model.layers.0." + name);
+        assertFalse(reader.stored(parameter).isParameter(parameter), name);
+      }
+      var parameter = parameter(model, "model.layers.3.self_attn.o_proj.weight");
+      assertTrue(reader.stored(parameter).isParameter(parameter));
+    }
+  }
+
+  private static Parameter parameter(GgufModel model, String name) {
+    return Parameter.of(
+        name, Objects.requireNonNull(model.config().decoder().parameters().get(name)));
+  }
+
+  @Test
+  void aFileBecomesADirectoryThatTransformersReads() throws IOException {
+    Path target = directory.resolve("directory");
+    var notes = GgufConversion.toDirectory(MINI, target);
+
+    assertEquals(List.of(), notes);
+    assertTrue(Files.exists(target.resolve("tokenizer.json")));
+    try (var _ = Scope.open()) {
+      var before = open(MINI).decoder();
+      var after = open(target).decoder();
+      assertArrayEquals(logits(before, 1, 2, 3), logits(after, 1, 2, 3));
+    }
+    assertThrows(InvalidInputException.class, () -> GgufConversion.toDirectory(MINI, target));
+  }
+
+  @Test
+  void aConversionThatIsStoppedLeavesNothing() throws IOException {
+    var stopping =
+        new Conversion.Listener() {
+          @Override
+          public void advanced(String doing, long done, long total) {}
+
+          @Override
+          public boolean isStopping() {
+            return true;
+          }
+        };
+    Path target = directory.resolve("never.gguf");
+
+    assertThrows(
+        CancellationException.class,
+        () -> GgufConversion.toFile(MINI, target, WeightFormat.F32, true, stopping));
+    try (var left = Files.list(directory)) {
+      assertEquals(0, left.count());
+    }
+  }
+
+  // ---------------------------------------------------------------- other forms
+
+  /// Tensors of a file as float32, by their names.
+  private static Map<String, float[]> numbers(GgufFile file) {
+    Map<String, float[]> numbers = new LinkedHashMap<>();
+    file.tensors()
+        .forEach(
+            (name, tensor) -> {
+              float[] each = new float[Math.toIntExact(tensor.elements())];
+              tensor.format().dequantize(tensor.data(), 0, each.length, each, 0);
+              numbers.put(name, each);
+            });
+    return numbers;
+  }
+
+  private static float[] joined(float[]... parts) {
+    int length = Arrays.stream(parts).mapToInt(part -> part.length).sum();
+    float[] all = new float[length];
+    int at = 0;
+    for (float[] part : parts) {
+      System.arraycopy(part, 0, all, at, part.length);
+      at += part.length;
+    }
+    return all;
+  }
+
+  /// Some files have queries, keys and values in one tensor, gates and inputs of experts in one,
+  /// and older ones of Qwen3-Next the projections of a DeltaNet layer as `transformers` has them.
+  @Test
+  void tensorsThatFilesFuseAreReadAsTheirParts() throws IOException {
+    Path source = checkpoint("qwen3-next", "", "");
+    Path plain = written(source, WeightFormat.F32);
+    Path fused = directory.resolve("fused.gguf");
+    try (var file = GgufFile.open(plain);
+        var files = SafetensorsDirectory.open(source)) {
+      var numbers = numbers(file);
+      Map<String, List<Long>> shapes = new LinkedHashMap<>();
+      file.tensors().forEach((name, tensor) -> shapes.put(name, tensor.shape()));
+      for (int layer = 0; layer < 4; layer++) {
+        String block = "blk." + layer + ".";
+        long experts = shapes.get(block + "ffn_gate_exps.weight").get(0);
+        float[] gates = Objects.requireNonNull(numbers.remove(block + "ffn_gate_exps.weight"));
+        float[] inputs = Objects.requireNonNull(numbers.remove(block + "ffn_up_exps.weight"));
+        int each = gates.length / (int) experts;
+        float[][] parts = new float[2 * (int) experts][];
+        for (int e = 0; e < experts; e++) {
+          parts[2 * e] = Arrays.copyOfRange(gates, e * each, (e + 1) * each);
+          parts[2 * e + 1] = Arrays.copyOfRange(inputs, e * each, (e + 1) * each);
+        }
+        var shape = shapes.get(block + "ffn_gate_exps.weight");
+        numbers.put(block + "ffn_gate_up_exps.weight", joined(parts));
+        shapes.put(
+            block + "ffn_gate_up_exps.weight", List.of(experts, 2 * shape.get(1), shape.get(2)));
+        if (layer == 3) {
+          float[] all =
+              joined(
+                  Objects.requireNonNull(numbers.remove(block + "attn_q.weight")),
+                  Objects.requireNonNull(numbers.remove(block + "attn_k.weight")),
+                  Objects.requireNonNull(numbers.remove(block + "attn_v.weight")));
+          numbers.put(block + "attn_qkv.weight", all);
+          shapes.put(block + "attn_qkv.weight", List.of(all.length / 48L, 48L));
+        } else {
+          numbers.remove(block + "attn_qkv.weight");
+          numbers.remove(block + "attn_gate.weight");
+          var stored = files.entry("model.layers." + layer + ".linear_attn.in_proj_qkvz.weight");
+          float[] all = stored.data().toArray(ValueLayout.JAVA_FLOAT_UNALIGNED);
+          numbers.put(block + "ssm_in.weight", all);
+          shapes.put(block + "ssm_in.weight", stored.shape());
+        }
+      }
+      var writer = new GgufWriter();
+      var model = ModelConfig.read(source).decoder();
+      GgufDescription.general(GgufArchitecture.QWEN3_NEXT, "fused", 0, writer);
+      GgufDescription.write(GgufArchitecture.QWEN3_NEXT, model, writer);
+      writer.write(
+          fused,
+          numbers.keySet().stream()
+              .map(name -> new GgufWriter.Planned(name, WeightFormat.F32, shapes.get(name)))
+              .toList(),
+          (planned, out) -> out.write(MemorySegment.ofArray(numbers.get(planned.name()))));
+    }
+    try (var _ = Scope.open()) {
+      var one = open(plain).decoder();
+      var other = open(fused);
+      assertEquals(List.of(), other.notes());
+      one.parameters()
+          .all()
+          .forEach(
+              (name, tensor) ->
+                  assertArrayEquals(
+                      tensor.floats(), other.decoder().parameters().get(name).floats(), name));
+    }
+  }
+
+  @Test
+  void aDamagedModelIsReadOrRefused() throws IOException {
+    byte[] good = Files.readAllBytes(MINI);
+    int header = 2000; // before the tokens
+    var outcome =
+        Fuzz.run(
+            "GgufModel",
+            Fuzz.inputs() / 5,
+            mutations -> {
+              byte[] changed = good.clone();
+              byte[] start = mutations.bytes(Arrays.copyOf(good, header));
+              System.arraycopy(start, 0, changed, 0, Math.min(header, start.length));
+              return changed;
+            },
+            input -> {
+              Path path = Files.write(directory.resolve("damaged.gguf"), input);
+              try (var _ = Scope.open()) {
+                open(path).decoder().close();
+              }
+            });
+
+    assertTrue(outcome.refused() > 10, outcome::toString);
+  }
+
+  // ---------------------------------------------------------------- which file
+
+  @Test
+  void aDirectoryStandsForTheOneModelInIt() throws IOException {
+    assertNull(GgufModel.at(directory));
+    Path model = Files.copy(MINI, directory.resolve("model.gguf"));
+    Files.copy(MINI, directory.resolve("mmproj-model.gguf"));
+    Files.copy(MINI, directory.resolve("other-00002-of-00002.gguf"));
+    assertEquals(model, GgufModel.at(directory));
+    assertEquals(model, GgufModel.at(model));
+    Files.copy(MINI, directory.resolve("z.gguf"));
+    assertEquals(
+        directory + " holds 2 models, 'model.gguf', 'z.gguf'; name one of them",
+        message(() -> GgufModel.at(directory)));
+    Files.writeString(directory.resolve(ModelConfig.FILE), "{}");
+    assertNull(GgufModel.at(directory));
+  }
+
+  private static String message(Runnable reading) {
+    return String.valueOf(assertThrows(InvalidInputException.class, reading::run).getMessage());
+  }
+
+  // ---------------------------------------------------------------- faults
+
+  /// The mini model with metadata and tensors as `change` has them.
+  private Path changed(BiConsumer<GgufWriter, List<GgufWriter.Planned>> change, Set<String> without)
+      throws IOException {
+    Path target = directory.resolve("changed.gguf");
+    try (var file = GgufFile.open(MINI)) {
+      var metadata = file.metadata();
+      var writer = new GgufWriter();
+      for (String key : metadata.keys()) {
+        if (without.contains(key) || key.startsWith("tokenizer.")) {
+          continue;
+        }
+        if (metadata.isList(key)) {
+          writer.wholes(
+              key,
+              Arrays.stream(Objects.requireNonNull(metadata.wholes(key)))
+                  .mapToInt(Math::toIntExact)
+                  .toArray());
+        } else if (key.equals("general.architecture") || key.equals("general.name")) {
+          writer.text(key, Objects.requireNonNull(metadata.text(key)));
+        } else if (key.contains("rope.freq_base") || key.contains("epsilon")) {
+          writer.number(key, Objects.requireNonNull(metadata.number(key)));
+        } else {
+          writer.whole(key, Objects.requireNonNull(metadata.whole(key)));
+        }
+      }
+      List<GgufWriter.Planned> tensors =
+          file.tensors().values().stream()
+              .filter(tensor -> !without.contains(tensor.name()))
+              .map(tensor -> new GgufWriter.Planned(tensor.name(), tensor.format(), tensor.shape()))
+              .collect(Collectors.toList());
+      change.accept(writer, tensors);
+      writer.write(
+          target,
+          tensors,
+          (planned, out) -> {
+            var tensor = file.tensors().get(planned.name());
+            byte[] bytes = new byte[Math.toIntExact(planned.bytes())];
+            out.write(
+                tensor != null && tensor.data().byteSize() == bytes.length
+                    ? tensor.data()
+                    : MemorySegment.ofArray(bytes));
+          });
+    }
+    return target;
+  }
+
+  private void refuses(
+      String words, BiConsumer<GgufWriter, List<GgufWriter.Planned>> change, String... without)
+      throws IOException {
+    Path path = changed(change, Set.of(without));
+    try (var _ = Scope.open()) {
+      String message = message(() -> open(path).decoder().close());
+      assertNull(Fuzz.wrong(message));
+      assertTrue(message.contains(words), message);
+      assertTrue(message.contains(path.toString()), message);
+    }
+  }
+
+  @Test
+  void whatNoModelSaysIsRefused() throws IOException {
+    refuses("does not say its general.architecture", (_, _) -> {}, "general.architecture");
+    refuses(
+        "is of the architecture 'llama'; Sluice reads qwen3, qwen3moe",
+        (to, _) -> to.text("general.architecture", "llama"),
+        "general.architecture");
+    refuses("a part of general.type 'mmproj'", (to, _) -> to.text("general.type", "mmproj"));
+    refuses("no metadata key 'qwen35.block_count'", (_, _) -> {}, "qwen35.block_count");
+    refuses(
+        "'qwen35.block_count' is 4000000000",
+        (to, _) -> to.whole("qwen35.block_count", 4_000_000_000L),
+        "qwen35.block_count");
+    refuses(
+        "'qwen35.embedding_length' is a text",
+        (to, _) -> to.text("qwen35.embedding_length", "32"),
+        "qwen35.embedding_length");
+    refuses(
+        "'qwen35.rope.scaling.type' is longrope",
+        (to, _) -> to.text("qwen35.rope.scaling.type", "longrope"));
+    refuses(
+        "'qwen35.attention.value_length' is 8",
+        (to, _) -> to.whole("qwen35.attention.value_length", 8),
+        "qwen35.attention.value_length");
+    refuses(
+        "'qwen35.ssm.inner_size' is 65",
+        (to, _) -> to.whole("qwen35.ssm.inner_size", 65),
+        "qwen35.ssm.inner_size");
+    refuses(
+        "'qwen35.vocab_size' is 5",
+        (to, _) -> to.whole("qwen35.vocab_size", 5),
+        "qwen35.vocab_size");
+    refuses("no matrix 'token_embd.weight'", (_, _) -> {}, "token_embd.weight");
+  }
+
+  @Test
+  void tensorsThatAreMissingOrOfAnotherModelAreNamed() throws IOException {
+    refuses("holds no tensor 'blk.0.ssm_out.weight'", (_, _) -> {}, "blk.0.ssm_out.weight");
+    refuses(
+        "'blk.1.ffn_up.weight' in " + directory.resolve("changed.gguf") + " has the shape [64, 64]",
+        (_, tensors) ->
+            tensors.replaceAll(
+                each ->
+                    each.name().equals("blk.1.ffn_up.weight")
+                        ? new GgufWriter.Planned(each.name(), each.format(), List.of(64L, 64L))
+                        : each));
+    refuses(
+        "holds 'blk.0.attn_rot_embd.weight'",
+        (_, tensors) ->
+            tensors.add(
+                new GgufWriter.Planned(
+                    "blk.0.attn_rot_embd.weight", WeightFormat.F32, List.of(2L))));
+    refuses(
+        "holds 'rope_freqs.weight'",
+        (_, tensors) ->
+            tensors.add(
+                new GgufWriter.Planned("rope_freqs.weight", WeightFormat.F32, List.of(2L))));
+    refuses(
+        "is not below zero, as −exp(A_log) is, at [0]",
+        (_, tensors) ->
+            tensors.replaceAll(
+                each ->
+                    each.name().equals("blk.0.ssm_a")
+                        ? new GgufWriter.Planned(each.name(), WeightFormat.F16, each.shape())
+                        : each));
+  }
+
+  @Test
+  void whatIsNotUsedIsTold() throws IOException {
+    Path path =
+        changed(
+            (to, tensors) -> {
+              to.whole("qwen35.block_count", 3).whole("qwen35.nextn_predict_layers", 1);
+              to.whole("qwen35.brightness", 3).text("elsewhere.key", "x");
+              tensors.add(
+                  new GgufWriter.Planned(
+                      "blk.2.nextn.enorm.weight", WeightFormat.F32, List.of(32L)));
+            },
+            Set.of("qwen35.block_count"));
+    try (var _ = Scope.open()) {
+      String notes = open(path).notes().toString();
+      assertTrue(notes.contains("metadata that are not used: 'qwen35.brightness'"), notes);
+      assertTrue(notes.contains("'elsewhere.key'"), notes);
+      assertTrue(notes.contains("1 tensors that predict further tokens"), notes);
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "paper-headwise, '', '', 'has no place for'",
+    "afmoe, '', '', 'turns in all layers of an afmoe model but every fourth'",
+    "laguna-element, '', '', 'does not say all that the model is'",
+    "qwen3, rope_parameters, '{\"rope_type\": \"dynamic\", \"factor\": 2.0, \"rope_theta\":"
+        + " 10000.0}', 'the model turns by'"
+  })
+  void whatLlamaCppWouldComputeOtherwiseIsNotWritten(
+      String name, String key, String value, String words) throws IOException {
+    Path source = checkpoint(name, key, value);
+    Path target = directory.resolve("x.gguf");
+    String message =
+        message(
+            () -> {
+              try {
+                GgufConversion.toFile(source, target, WeightFormat.F32, false, QUIET);
+              } catch (IOException e) {
+                throw new IllegalStateException(e);
+              }
+            });
+    assertTrue(message.contains(words), message);
+    assertFalse(Files.exists(target));
+  }
+
+  @Test
+  void placesAreChosenWithCare() throws IOException {
+    Path there = Files.writeString(directory.resolve("there.gguf"), "x", StandardCharsets.UTF_8);
+    assertTrue(message(() -> GgufConversion.requirePlace(there)).contains("exists already"));
+    assertTrue(
+        message(() -> GgufConversion.requirePlace(directory.resolve("model.bin")))
+            .contains("does not end with .gguf"));
+    assertTrue(
+        message(() -> GgufConversion.requirePlace(directory.resolve("a/b.gguf")))
+            .contains("is no directory"));
+    assertEquals("x", Files.readString(there));
+  }
+}

@@ -1,0 +1,206 @@
+package dev.sluice.tokenizer;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.TestData;
+import dev.sluice.gguf.GgufFile;
+import dev.sluice.gguf.GgufWriter;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.OptionalInt;
+import java.util.Set;
+import java.util.function.Consumer;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.json.JsonMapper;
+
+class GgufTokenizerTest {
+  /// See `GgufModelTest`.
+  private static final Path MINI = TestData.GOLDEN.resolve("gguf/qwen35-mini.gguf");
+
+  private static final JsonNode GOLDEN =
+      JsonMapper.shared().readTree(MINI.resolveSibling("qwen35-mini.json").toFile());
+
+  @TempDir Path directory;
+
+  private static int[] ids(JsonNode list) {
+    int[] ids = new int[list.size()];
+    for (int i = 0; i < ids.length; i++) {
+      ids[i] = list.get(i).asInt();
+    }
+    return ids;
+  }
+
+  @Test
+  void idsAreThoseOfTheTokenizersOwnFile() {
+    var tokenizer = Tokenizers.load(MINI.toString());
+
+    for (JsonNode each : GOLDEN.get("texts")) {
+      assertArrayEquals(
+          ids(each.get("ids")), tokenizer.encode(each.get("text").asString()), each::toString);
+    }
+    assertEquals(296, tokenizer.endOfText()); // <|im_end|>
+    assertEquals(OptionalInt.empty(), tokenizer.beginOfText());
+    assertEquals(320, tokenizer.vocabularySize());
+  }
+
+  /// Into a folder and from there into another file: all that it says stays.
+  @Test
+  void aTokenizerWrittenIsTheTokenizerRead() throws IOException {
+    var first = Tokenizers.load(MINI.toString());
+    Path folder = Files.createDirectory(directory.resolve("folder"));
+    first.write(folder);
+    Path again = write(to -> assertEquals(List.of(), GgufTokenizer.write(folder, 330, to)));
+
+    var second = Tokenizers.load(again.toString());
+    for (JsonNode each : GOLDEN.get("texts")) {
+      String text = each.get("text").asString();
+      assertArrayEquals(first.encode(text), second.encode(text));
+      assertEquals(first.decode(first.encode(text)), second.decode(second.encode(text)));
+    }
+    assertEquals(first.endOfText(), second.endOfText());
+    try (var before = GgufFile.open(MINI);
+        var after = GgufFile.open(again)) {
+      assertEquals(GgufTokenizer.chatTemplate(before), GgufTokenizer.chatTemplate(after));
+      assertEquals(GgufTokenizer.endings(before), GgufTokenizer.endings(after));
+      assertEquals(330, after.metadata().texts("tokenizer.ggml.tokens").size());
+      long[] types = after.metadata().wholes("tokenizer.ggml.token_type");
+      assertEquals(5, types[329]); // filled, since the model has a row for it
+    }
+  }
+
+  /// Metadata of a small vocabulary: some bytes, one merge, a token for control and one that a user
+  /// defined.
+  private static void small(GgufWriter to, String pre) {
+    to.text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", pre);
+    to.texts("tokenizer.ggml.tokens", List.of("a", "b", "ab", "<s>", "<u>", "[PAD]"));
+    to.wholes("tokenizer.ggml.token_type", new int[] {1, 1, 1, 3, 4, 5});
+    to.texts("tokenizer.ggml.merges", List.of("a b"));
+  }
+
+  private Path write(Consumer<GgufWriter> metadata) throws IOException {
+    Path path = directory.resolve("tokens.gguf");
+    var writer = new GgufWriter();
+    metadata.accept(writer);
+    writer.write(path, List.of(), (_, _) -> {});
+    return path;
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"qwen2", "qwen35", "gpt-4o", "llama-bpe"})
+  void everyWayOfCuttingThatIsKnownIsWrittenAsItIsRead(String pre) throws IOException {
+    Path path =
+        write(
+            to -> {
+              small(to, pre);
+              to.whole("tokenizer.ggml.bos_token_id", 3).flag("tokenizer.ggml.add_bos_token", true);
+              to.whole("tokenizer.ggml.eos_token_id", 4).whole("tokenizer.ggml.eot_token_id", 3);
+            });
+    var tokenizer = Tokenizers.load(path.toString());
+    assertArrayEquals(new int[] {2, 3, 0, 4, 1}, tokenizer.encode("ab<s>a<u>b"));
+    assertArrayEquals(new int[] {3, 2}, tokenizer.encodeFramed("ab"));
+    assertEquals(5, tokenizer.vocabularySize());
+    assertEquals(OptionalInt.of(3), tokenizer.beginOfText());
+    assertEquals(4, tokenizer.endOfText());
+    try (var file = GgufFile.open(path)) {
+      assertEquals(Set.of(3, 4), GgufTokenizer.endings(file));
+    }
+    tokenizer.write(directory);
+    Path again = write(to -> assertEquals(List.of(), GgufTokenizer.write(directory, 6, to)));
+    try (var file = GgufFile.open(again)) {
+      assertEquals(pre, file.metadata().text("tokenizer.ggml.pre"));
+      assertEquals(true, file.metadata().flag("tokenizer.ggml.add_bos_token"));
+      assertArrayEquals(
+          new long[] {1, 1, 1, 3, 4, 5}, file.metadata().wholes("tokenizer.ggml.token_type"));
+      assertEquals(List.of("a b"), file.metadata().texts("tokenizer.ggml.merges"));
+    }
+  }
+
+  private void refuses(String words, Consumer<GgufWriter> metadata) throws IOException {
+    Path path = write(metadata);
+    String message =
+        String.valueOf(
+            assertThrows(InvalidInputException.class, () -> Tokenizers.load(path.toString()))
+                .getMessage());
+    assertTrue(message.contains(words), message);
+    assertTrue(message.contains("pass the model's tokenizer.json with --tokenizer"), message);
+  }
+
+  @Test
+  void whatIsNotKnownIsRefused() throws IOException {
+    refuses("it has no metadata key tokenizer.ggml.model", _ -> {});
+    refuses("is 'llama', and only gpt2", to -> to.text("tokenizer.ggml.model", "llama"));
+    refuses("tokenizer.ggml.pre is missing", to -> to.text("tokenizer.ggml.model", "gpt2"));
+    refuses("is 'default', and how it cuts", to -> small(to, "default"));
+    refuses(
+        "no metadata key tokenizer.ggml.merges",
+        to ->
+            to.text("tokenizer.ggml.model", "gpt2")
+                .text("tokenizer.ggml.pre", "qwen2")
+                .texts("tokenizer.ggml.tokens", List.of("a")));
+    refuses(
+        "eos_token_id is 9 and it has 6 tokens",
+        to -> {
+          small(to, "qwen2");
+          to.whole("tokenizer.ggml.eos_token_id", 9);
+        });
+    refuses(
+        "the tokens 0 and 1 are both 'a'",
+        to ->
+            to.text("tokenizer.ggml.model", "gpt2")
+                .text("tokenizer.ggml.pre", "qwen2")
+                .texts("tokenizer.ggml.tokens", List.of("a", "a"))
+                .texts("tokenizer.ggml.merges", List.of()));
+    refuses(
+        "the merge 'ab' is no two tokens",
+        to ->
+            to.text("tokenizer.ggml.model", "gpt2")
+                .text("tokenizer.ggml.pre", "qwen2")
+                .texts("tokenizer.ggml.tokens", List.of("a", "b"))
+                .texts("tokenizer.ggml.merges", List.of("ab")));
+    refuses(
+        "has 1 values for 2 tokens",
+        to ->
+            to.text("tokenizer.ggml.model", "gpt2")
+                .text("tokenizer.ggml.pre", "qwen2")
+                .texts("tokenizer.ggml.tokens", List.of("a", "b"))
+                .wholes("tokenizer.ggml.token_type", new int[] {1})
+                .texts("tokenizer.ggml.merges", List.of()));
+  }
+
+  @Test
+  void aTokenizerThatGgufCannotSayIsRefusedAndNoneIsTold() throws IOException {
+    Path bytes = Files.createDirectory(directory.resolve("bytes"));
+    new ByteTokenizer().write(bytes);
+    Path none = Files.createDirectory(directory.resolve("none"));
+    write(
+        to ->
+            assertTrue(
+                GgufTokenizer.write(bytes, 256, to).getFirst().contains("tokens are bytes")));
+    write(
+        to ->
+            assertTrue(
+                GgufTokenizer.write(none, 256, to).getFirst().contains("holds no tokenizer")));
+    Path other = Files.createDirectory(directory.resolve("other"));
+    Files.writeString(
+        other.resolve("tokenizer.json"),
+        "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []},"
+            + " \"pre_tokenizer\": {\"type\": \"Whitespace\"}}");
+    String message =
+        String.valueOf(
+            assertThrows(
+                    InvalidInputException.class,
+                    () -> GgufTokenizer.write(other, 9, new GgufWriter()))
+                .getMessage());
+    assertTrue(message.contains("none of those that have a name here: qwen2, qwen35"), message);
+  }
+}
