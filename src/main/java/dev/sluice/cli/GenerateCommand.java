@@ -155,8 +155,8 @@ final class GenerateCommand implements Callable<Integer> {
       names = "--json",
       paramLabel = "FILE",
       description =
-          "Also write the texts, their tokens and the tokens' log-probabilities to this file, with a"
-              + " manifest.")
+          "Also write the texts, their tokens and the tokens' log-probabilities to this file, with"
+              + " a manifest.")
   private @Nullable Path json;
 
   @Option(
@@ -187,8 +187,7 @@ final class GenerateCommand implements Callable<Integer> {
           "--sequences %d is not possible; from 1 to %d are".formatted(sequences, MOST_SEQUENCES));
     }
     if (temperature == 0 && sequences > 1) {
-      Console.note(
-          "All %d texts are the same without --temperature above 0.".formatted(sequences));
+      Console.note("All %d texts are the same without --temperature above 0.".formatted(sequences));
     }
     if (logprobs < 0 || logprobs > MOST_LOGPROBS) {
       throw new InvalidInputException(

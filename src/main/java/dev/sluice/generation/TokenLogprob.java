@@ -7,9 +7,9 @@ import java.util.List;
 import java.util.Map;
 import java.util.stream.IntStream;
 
-/// A token of a text with its log-probability: the natural logarithm of the softmax over all tokens,
-/// of the logits as the model gives them, before temperature, penalties and whatever else decides
-/// among them.
+/// A token of a text with its log-probability: the natural logarithm of the softmax over all
+/// tokens, of the logits as the model gives them, before temperature, penalties and whatever else
+/// decides among them.
 ///
 /// @param likeliest the likeliest tokens at that place, the likeliest first
 public record TokenLogprob(int token, double logprob, List<TokenLogprob> likeliest) {

@@ -28,8 +28,7 @@ class LogitAdjustmentsTest {
   @Test
   void refusesWhatIsNoPenalty() {
     for (double bad : new double[] {0, -1, Double.NaN, Double.POSITIVE_INFINITY}) {
-      assertThrows(
-          InvalidInputException.class, () -> new LogitAdjustments(bad, 0, 0, Map.of()));
+      assertThrows(InvalidInputException.class, () -> new LogitAdjustments(bad, 0, 0, Map.of()));
     }
     assertThrows(
         InvalidInputException.class, () -> new LogitAdjustments(1, Double.NaN, 0, Map.of()));
