@@ -234,11 +234,13 @@ record GgufPlace(Placement place, Values values) {
     if (!architecture.hasTiledValueHeads()) {
       return List.of();
     }
+    if (heads.group() == 1 || part.equals("norm.weight")) {
+      return List.of(Placement.whole(name, shape)); // the order of heads is the same
+    }
     var tiled = tiled(heads);
     long width = heads.valueWidth();
     long values = heads.valueHeads();
     return switch (part) {
-      case "norm.weight" -> List.of(Placement.whole(name, shape));
       case "in_proj_qkv.weight", "conv1d.weight" -> {
         long keys = 2L * heads.keyHeads() * heads.keyWidth();
         yield List.of(rows(name, shape, keys, width, tiled));

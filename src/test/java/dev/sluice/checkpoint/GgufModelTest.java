@@ -286,6 +286,26 @@ class GgufModelTest {
     }
   }
 
+  /// With as many value heads as key heads no head stands elsewhere, so that matrices can be read
+  /// where they lie.
+  @Test
+  void headsThatAreNoFewerStayWhereTheyAre() {
+    Path golden = TestData.GOLDEN.resolve("qwen3.5").resolve(ModelConfig.FILE);
+    var json = (ObjectNode) JsonMapper.shared().readTree(golden.toFile());
+    json.put("linear_num_key_heads", 4);
+    var model = ConfigReader.read(json);
+    model
+        .decoder()
+        .parameters()
+        .forEach(
+            (name, spec) -> {
+              if (name.startsWith("model.layers.0.linear_attn.")) {
+                var places = GgufPlace.of(GgufArchitecture.QWEN35, model, Parameter.of(name, spec));
+                assertTrue(places.getFirst().place().isWhole(spec.elements()), name);
+              }
+            });
+  }
+
   private static Parameter parameter(GgufModel model, String name) {
     return Parameter.of(
         name, Objects.requireNonNull(model.config().decoder().parameters().get(name)));
