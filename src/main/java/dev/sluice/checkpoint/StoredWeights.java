@@ -259,6 +259,11 @@ final class StoredWeights {
     return last;
   }
 
+  /// Whether a tensor has to be made of others, so that it stands nowhere in the file.
+  boolean isQuantized(String name) {
+    return quantized.containsKey(name);
+  }
+
   private List<String> names() {
     return Stream.concat(entries.keySet().stream(), quantized.keySet().stream()).toList();
   }

@@ -53,6 +53,9 @@ final class WeightReader implements ParameterReader {
 
   @Override
   public @Nullable StoredMatrix inPlace(Parameter parameter) {
+    if (stored.isQuantized(place(parameter).tensor())) {
+      return null;
+    }
     Entry entry = entry(parameter);
     var format = format(entry.type());
     return format == null

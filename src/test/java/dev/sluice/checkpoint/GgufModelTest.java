@@ -20,6 +20,7 @@ import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import dev.sluice.tensor.Weight;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -209,6 +210,35 @@ class GgufModelTest {
                       parameter));
       long[] ids = LongStream.range(0, 20).map(i -> (7 * i * i + 5) % 90).toArray();
       assertArrayEquals(logits(before, ids), logits(after.decoder(), ids), 2e-5f);
+      assertRunsInPlace(target, after.decoder(), ids);
+    }
+  }
+
+  /// What is computed with weights where the file is mapped is what is computed with their numbers,
+  /// of a few tokens and of many. A mixture of experts may choose others at a tie.
+  private static void assertRunsInPlace(Path gguf, Decoder decoder, long... ids) {
+    try (var inPlace = ModelDirectory.openInPlace(gguf, Precision.FLOAT32).decoder()) {
+      assertTrue(inPlace.parameters().weights().values().stream().anyMatch(Weight::isStored));
+      long[] few = Arrays.copyOf(ids, 3);
+      for (long[] tokens : List.of(few, ids)) {
+        float[] expected = logits(decoder, tokens);
+        double size = 0;
+        for (float logit : expected) {
+          size = Math.max(size, Math.abs(logit));
+        }
+        assertArrayEquals(expected, logits(inPlace, tokens), (float) (2e-5 * size));
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K"})
+  void weightsOfFewBitsAreMultipliedWhereTheyLie(String word) throws IOException {
+    var format = WeightFormat.valueOf(word);
+    Path target = written(checkpoint("qwen3.5", "", ""), format);
+    try (var _ = Scope.open()) {
+      long[] ids = LongStream.range(0, 20).map(i -> (7 * i * i + 5) % 90).toArray();
+      assertRunsInPlace(target, open(target).decoder(), ids);
     }
   }
 

@@ -390,6 +390,10 @@ class QuantizationTest {
         JsonNode value = GOLDEN.get("e4m3").get(i % 64 | (i % 2 == 0 ? 0 : 0x80));
         assertEquals(value.floatValue() * 0.5f, queries[i], "number " + i);
       }
+      try (var inPlace = ModelDirectory.openInPlace(model, Precision.FLOAT32).decoder()) {
+        assertArrayEquals(
+            queries, inPlace.parameters().get("model.layers.1.self_attn.q_proj.weight").floats());
+      }
       opened.decoder().close();
     }
     assertRefused(
