@@ -128,7 +128,7 @@ final class CausalAttention {
       Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window) {
     long queries = qBTNH.size(1);
     if (queries == 1 && !FusedOp.recording(List.of(qBTNH, kBSMH, vBSMH), List.of())) {
-      var attended = ofOneToken(qBTNH, kBSMH, vBSMH);
+      var attended = ofOneToken(qBTNH, seen(kBSMH, window), seen(vBSMH, window));
       return sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
     }
     if (queries == 1
@@ -140,6 +140,12 @@ final class CausalAttention {
     return sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
   }
 
+  /// Those keys or values that the last token sees.
+  private static Tensor seen(Tensor tensorBSMH, int window) {
+    long keys = tensorBSMH.size(1);
+    return window == 0 || keys <= window ? tensorBSMH : tensorBSMH.narrow(1, keys - window, window);
+  }
+
   /// One token's attention over a cache, of which it sees all.
   private static Attended ofOneToken(Tensor qBTNH, Tensor kBSMH, Tensor vBSMH) {
     long heads = kBSMH.size(2);
@@ -147,6 +153,8 @@ final class CausalAttention {
     int width = Math.toIntExact(qBTNH.size(3));
     int group = Math.toIntExact(qBTNH.size(2) / heads);
     var query = qBTNH.contiguous();
+    var key = adjacent(kBSMH);
+    var value = adjacent(vBSMH);
     var y = Tensor.uninitialized(query, ElementType.FLOAT32, query.shape());
     var logSumExp =
         Tensor.uninitialized(query, ElementType.FLOAT32, query.size(0), heads, 1, group);
@@ -161,8 +169,8 @@ final class CausalAttention {
           for (long i = from; i < to; i++) {
             Kernels.FASTEST.oneTokenAttention(
                 queries.asSlice(i * bytes, bytes),
-                rows(kBSMH, i / heads, i % heads),
-                rows(vBSMH, i / heads, i % heads),
+                rows(key, i / heads, i % heads),
+                rows(value, i / heads, i % heads),
                 keys,
                 group,
                 width,
@@ -174,15 +182,21 @@ final class CausalAttention {
     return new Attended(y, logSumExp);
   }
 
-  /// A head's vectors, one after the other.
+  /// Keys or values of which each head's vectors stand one after the other, as in a cache; else a
+  /// copy.
+  private static Tensor adjacent(Tensor tensorBSMH) {
+    boolean isSo = tensorBSMH.size(1) == 1 || tensorBSMH.stride(1) == tensorBSMH.size(3);
+    return isSo && tensorBSMH.stride(3) == 1
+        ? tensorBSMH
+        : tensorBSMH.transpose(1, 2).contiguous().transpose(1, 2);
+  }
+
   private static MemorySegment rows(Tensor cacheBSMH, long sequence, long head) {
-    long width = cacheBSMH.size(3);
-    long keys = cacheBSMH.size(1);
-    if (cacheBSMH.stride(3) != 1 || (keys > 1 && cacheBSMH.stride(1) != width)) {
-      throw new IllegalArgumentException("keys or values that stand apart: " + cacheBSMH);
-    }
     long start = sequence * cacheBSMH.stride(0) + head * cacheBSMH.stride(2);
-    return cacheBSMH.spanned().memory().asSlice(start * Float.BYTES, keys * width * Float.BYTES);
+    return cacheBSMH
+        .spanned()
+        .memory()
+        .asSlice(start * Float.BYTES, cacheBSMH.size(1) * cacheBSMH.size(3) * Float.BYTES);
   }
 
   /// What the sinks leave of attention without them: y · σ(LSE − s), since exp(LSE) / (exp(LSE) +

@@ -537,6 +537,9 @@ public final class Tensor implements AutoCloseable {
   ///
   /// @param source `[B, M, T, H]`, which may be of another element type
   public void put(long start, Tensor source) {
+    if (source.elements() == 0) { // there is no address then
+      return;
+    }
     long width = size(3);
     boolean isPlain = stride(3) == 1 && stride(2) == width && source.stride(3) == 1;
     if (!isOnCpu() || !isPlain || !isFloats() || !source.isFloats()) {
