@@ -12,6 +12,8 @@ module dev.sluice {
   requires jdk.httpserver;
   requires jdk.management;
   requires info.picocli;
+  requires org.jline.reader;
+  requires org.jline.terminal;
   requires org.apache.commons.statistics.distribution;
   requires transitive tools.jackson.databind;
   requires tools.jackson.dataformat.toml;
@@ -22,6 +24,7 @@ module dev.sluice {
   requires org.slf4j; // the tokenizers need it and do not say so
 
   exports dev.sluice.attention;
+  exports dev.sluice.chat;
   exports dev.sluice.checkpoint;
   exports dev.sluice.corpus;
   exports dev.sluice.decoder;

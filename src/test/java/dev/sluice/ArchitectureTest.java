@@ -50,6 +50,7 @@ class ArchitectureTest {
           "distributed",
           "optimizer",
           "generation",
+          "chat",
           "evaluation",
           "ruler",
           "sink",

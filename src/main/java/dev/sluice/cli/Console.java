@@ -69,6 +69,14 @@ final class Console {
     requireOutput();
   }
 
+  /// Prints a piece of text that is not part of the result at once, in pale letters on a terminal.
+  static void aside(String text) {
+    clearProgress();
+    String shown = Printable.lines(text);
+    err().print(isTerminal() ? "\u001b[2m" + shown + "\u001b[0m" : shown);
+    err().flush();
+  }
+
   /// Ends the command when nothing can be printed any more: a result that nobody gets must not look
   /// like one that was given.
   private static void requireOutput() {
@@ -119,8 +127,9 @@ final class Console {
     }
   }
 
+  /// Whether a user sits at both ends.
   @SuppressWarnings("SystemConsoleNull") // it is null when standard input is not a terminal
-  private static boolean isTerminal() {
+  static boolean isTerminal() {
     var console = System.console();
     return console != null && console.isTerminal();
   }

@@ -81,59 +81,7 @@ final class GenerateCommand implements Callable<Integer> {
       description = "The most tokens to add. Default: " + USUAL_TOKENS + ".")
   private @Nullable Integer maxTokens;
 
-  @Option(
-      names = "--temperature",
-      paramLabel = "T",
-      description = "0 takes the likeliest token, 1 samples as the model says. Default: 0.")
-  private double temperature;
-
-  @Option(
-      names = "--top-k",
-      paramLabel = "K",
-      description = "Sample from the K likeliest; 0 is all. Default: 0.")
-  private int topK;
-
-  @Option(
-      names = "--top-p",
-      paramLabel = "P",
-      description =
-          "Sample from the likeliest that hold this share of the probability. Default: 1.")
-  private double topP = 1;
-
-  @Option(
-      names = "--min-p",
-      paramLabel = "P",
-      description =
-          "Sample from tokens at least P times as likely as the likeliest; 0 is all. Default: 0.")
-  private double minP;
-
-  @Option(
-      names = "--repetition-penalty",
-      paramLabel = "R",
-      description =
-          "Divide positive logits of tokens that the prompt or the text has, and multiply negative"
-              + " ones; 1 is none. Default: 1.")
-  private double repetitionPenalty = 1;
-
-  @Option(
-      names = "--presence-penalty",
-      paramLabel = "R",
-      description = "Take R from the logits of tokens that the text has. Default: 0.")
-  private double presencePenalty;
-
-  @Option(
-      names = "--frequency-penalty",
-      paramLabel = "R",
-      description = "Take R from the logits of tokens for each time the text has them. Default: 0.")
-  private double frequencyPenalty;
-
-  @Option(
-      names = "--logit-bias",
-      paramLabel = "ID=NUMBER",
-      description =
-          "Add a number to the logit of a token, -Infinity to exclude it; may be given several"
-              + " times.")
-  private Map<Integer, Double> logitBias = Map.of();
+  @Mixin private SamplingOptions sampling = new SamplingOptions();
 
   @Option(
       names = "--stop",
@@ -167,26 +115,19 @@ final class GenerateCommand implements Callable<Integer> {
               + " Default: 0.")
   private int logprobs;
 
-  @Option(names = "--seed", paramLabel = "N", description = "Of the sampling. Default: 1.")
-  private long seed = 1;
-
   @Mixin private ModelOptions options = new ModelOptions();
 
   @Spec private CommandSpec spec = CommandSpec.create();
 
   @Override
   public Integer call() throws IOException {
-    var sampler = new Sampler(temperature, topK, topP, minP, seed);
-    var adjustments =
-        new LogitAdjustments(repetitionPenalty, presencePenalty, frequencyPenalty, logitBias);
-    if (temperature == 0 && (topK != 0 || topP != 1 || minP != 0)) {
-      Console.note("--top-k, --top-p and --min-p change nothing without --temperature above 0.");
-    }
+    var choice = sampling.over(SamplingOptions.Suggested.GREEDY);
+    var sampler = choice.sampler();
     if (sequences < 1 || sequences > MOST_SEQUENCES) {
       throw new InvalidInputException(
           "--sequences %d is not possible; from 1 to %d are".formatted(sequences, MOST_SEQUENCES));
     }
-    if (temperature == 0 && sequences > 1) {
+    if (sampler.temperature() == 0 && sequences > 1) {
       Console.note("All %d texts are the same without --temperature above 0.".formatted(sequences));
     }
     if (logprobs < 0 || logprobs > MOST_LOGPROBS) {
@@ -201,7 +142,7 @@ final class GenerateCommand implements Callable<Integer> {
       WholeFile.requireReplaceable(json);
     }
     try (var loaded = options.loadInPlace(model)) {
-      continueText(loaded, sampler, adjustments);
+      continueText(loaded, sampler, choice.adjustments());
     }
     return 0;
   }
@@ -366,7 +307,7 @@ final class GenerateCommand implements Callable<Integer> {
         Version.commit(),
         spec.commandLine().getParseResult().originalArgs(),
         config,
-        Map.of("sampling", seed),
+        Map.of("sampling", sampling.seed()),
         "none", // nothing is read but the prompt, which is in the command line
         Libtorch.version(),
         RunManifest.Machine.current(),

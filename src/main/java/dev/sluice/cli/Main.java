@@ -45,6 +45,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       EvaluateCommand.class,
       RulerCommand.class,
       GenerateCommand.class,
+      ChatCommand.class,
       ConvertCommand.class,
       ParityCommand.class,
       PlanCommand.class,

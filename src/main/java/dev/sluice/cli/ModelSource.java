@@ -13,6 +13,7 @@ import dev.sluice.files.Trees;
 import dev.sluice.gguf.GgufFile;
 import dev.sluice.operations.Precision;
 import dev.sluice.provenance.RunManifest;
+import dev.sluice.template.ChatTemplates;
 import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.GgufTokenizer;
 import dev.sluice.tokenizer.Tokenizer;
@@ -160,6 +161,16 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
       }
     }
     return tokenizer.knowsEndOfText() ? Set.of(tokenizer.endOfText()) : Set.of();
+  }
+
+  /// The templates that conversations are written with; null where the model has none.
+  @Nullable ChatTemplates chatTemplates() {
+    if (isGguf()) {
+      try (var file = GgufFile.open(checkpoint)) {
+        return GgufTokenizer.chatTemplates(checkpoint, file);
+      }
+    }
+    return ChatTemplates.find(checkpoint);
   }
 
   private static Set<Integer> endings(Path file, int vocabulary) {

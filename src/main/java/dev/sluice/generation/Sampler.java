@@ -46,6 +46,11 @@ public record Sampler(double temperature, int topK, double topP, double minP, lo
     }
   }
 
+  /// The same with other random numbers.
+  public Sampler reseeded(long other) {
+    return new Sampler(temperature, topK, topP, minP, other);
+  }
+
   /// A new stream of this sampler's random numbers.
   public RandomGenerator random() {
     return random(0);

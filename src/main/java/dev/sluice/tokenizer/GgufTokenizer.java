@@ -6,6 +6,7 @@ import dev.sluice.files.JsonFile;
 import dev.sluice.gguf.GgufFile;
 import dev.sluice.gguf.GgufMetadata;
 import dev.sluice.gguf.GgufWriter;
+import dev.sluice.template.ChatTemplates;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -110,8 +111,23 @@ public final class GgufTokenizer {
   }
 
   /// The chat template of a GGUF file, or null where it has none.
-  public static @Nullable String chatTemplate(GgufFile file) {
-    return file.metadata().text(TEMPLATE);
+  ///
+  /// @param path of the file, for messages
+  public static @Nullable ChatTemplates chatTemplates(Path path, GgufFile file) {
+    var metadata = file.metadata();
+    String source = metadata.text(TEMPLATE);
+    if (source == null) {
+      return null;
+    }
+    List<String> tokens = Objects.requireNonNullElse(metadata.texts(TOKENS), List.of());
+    Map<String, String> named = new HashMap<>();
+    for (String role : List.of("bos", "eos")) {
+      String token = new Reading(path, metadata).role(role, tokens);
+      if (token != null) {
+        named.put(role + "_token", token);
+      }
+    }
+    return ChatTemplates.of("The chat template of " + path, source, named);
   }
 
   /// The tokens that end a turn or a text, by their ids, as a GGUF file says.

@@ -10,8 +10,13 @@ import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.Collections;
+import java.util.HashMap;
+import java.util.Map;
 import java.util.OptionalInt;
 import java.util.function.Function;
+import java.util.function.Supplier;
+import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 
 /// A `tokenizer.json`, read by the Rust library that defines the format.
@@ -30,15 +35,19 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
   private final String fingerprint;
   private final String sha256;
   private final TokenizerFolder folder;
+  private final Map<String, Integer> controls;
   private final Library library;
+
+  /// Of the same file without its control tokens; its process starts when it is needed.
+  private final Library withoutControls;
 
   /// The process, and what it takes to start another one after a breakdown.
   private static final class Library implements Runnable {
     private final LibraryProcess.Limits limits;
-    private final byte[] json;
+    private final Supplier<byte[]> json;
     private @Nullable LibraryProcess process;
 
-    Library(LibraryProcess.Limits limits, byte[] json, LibraryProcess process) {
+    Library(LibraryProcess.Limits limits, Supplier<byte[]> json, @Nullable LibraryProcess process) {
       this.limits = limits;
       this.json = json;
       this.process = process;
@@ -50,7 +59,7 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
         run();
         asked = LibraryProcess.start(limits);
         process = asked;
-        var _ = asked.ask(LibraryMain.LOAD, json);
+        var _ = asked.ask(LibraryMain.LOAD, json.get());
       }
       return asked.ask(wanted, request);
     }
@@ -65,7 +74,8 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
     }
   }
 
-  private HuggingFaceTokenizer(TokenizerFile file, EndToken end, Library library) {
+  private HuggingFaceTokenizer(
+      TokenizerFile file, EndToken end, Library library, Library withoutControls) {
     this.file = file.path();
     this.vocabularySize = file.vocabularySize();
     this.end = end;
@@ -73,8 +83,12 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
     this.sha256 = Sha256.hex(file.bytes());
     this.fingerprint = end.fingerprint(file);
     this.folder = TokenizerFolder.of(file, end);
+    this.controls = new HashMap<>(file.idOfToken());
+    this.controls.keySet().retainAll(file.special());
     this.library = library;
+    this.withoutControls = withoutControls;
     CLEANER.register(this, library);
+    CLEANER.register(this, withoutControls);
   }
 
   /// The first of the files beside that names a `bos_token` decides.
@@ -129,7 +143,11 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
               e)
           : file.refused(e.words());
     }
-    return new HuggingFaceTokenizer(file, end, new Library(limits, file.bytes(), process));
+    return new HuggingFaceTokenizer(
+        file,
+        end,
+        new Library(limits, file::bytes, process),
+        new Library(limits, file::withoutSpecial, null));
   }
 
   @Override
@@ -139,12 +157,43 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
 
   @Override
   public int[] encode(String text) {
-    return encode(text, LibraryMain.ENCODE);
+    return encode(text, LibraryMain.ENCODE, library);
   }
 
   @Override
   public int[] encodeFramed(String text) {
-    return encode(text, LibraryMain.ENCODE_FRAMED);
+    return encode(text, LibraryMain.ENCODE_FRAMED, library);
+  }
+
+  @Override
+  public Map<String, Integer> controlTokens() {
+    return Collections.unmodifiableMap(controls);
+  }
+
+  @Override
+  public int[] encodeAsText(String text) {
+    int[] ids = encode(text);
+    if (control(ids) == null) {
+      return ids; // as nearly always
+    }
+    ids = encode(text, LibraryMain.ENCODE, withoutControls);
+    String control = control(ids);
+    if (control != null) {
+      throw new InvalidInputException(
+          "%s cannot write the control token %s as text; leave it out of the text that begins with '%s'"
+              .formatted(file, TokenizerFile.quoted(control), Printable.brief(text, SHOWN)));
+    }
+    return ids;
+  }
+
+  /// A control token among ids, or null.
+  private @Nullable String control(int[] ids) {
+    var found = Arrays.stream(ids).boxed().collect(Collectors.toSet());
+    return controls.entrySet().stream()
+        .filter(entry -> found.contains(entry.getValue()))
+        .map(Map.Entry::getKey)
+        .findFirst()
+        .orElse(null);
   }
 
   @Override
@@ -152,10 +201,10 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
     return begin;
   }
 
-  private int[] encode(String text, byte how) {
+  private int[] encode(String text, byte how, Library by) {
     byte[] answer;
     try {
-      answer = library.ask(how, utf8(text));
+      answer = by.ask(how, utf8(text));
     } catch (LibraryProcess.Failure e) {
       throw new InvalidInputException(
           "%s cannot encode the text that begins with '%s': %s; use another tokenizer.json, or another or a shorter text"
@@ -247,5 +296,6 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
   @Override
   public void close() {
     library.run();
+    withoutControls.run();
   }
 }

@@ -5,6 +5,7 @@ import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.Map;
 import java.util.OptionalInt;
 
 /// Text to token ids and back. Implementations are immutable and may be shared between threads.
@@ -19,6 +20,18 @@ public interface Tokenizer {
   /// The ids of the text between those that the tokenizer's own template puts at its ends, such as
   /// a start token; the same as [#encode] where it has none.
   default int[] encodeFramed(String text) {
+    return encode(text);
+  }
+
+  /// The tokens that steer a model and have no text, by what spells them out, such as `<|im_end|>`.
+  default Map<String, Integer> controlTokens() {
+    return Map.of();
+  }
+
+  /// The ids of a text in which those are text like any other.
+  ///
+  /// @throws InvalidInputException if the vocabulary cannot write it so
+  default int[] encodeAsText(String text) {
     return encode(text);
   }
 

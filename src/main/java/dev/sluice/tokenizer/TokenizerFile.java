@@ -21,6 +21,7 @@ import tools.jackson.core.JsonParser;
 import tools.jackson.core.JsonToken;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.node.ArrayNode;
 import tools.jackson.databind.node.ObjectNode;
 
 /// A `tokenizer.json`, and what must hold before the library sees it: that it is JSON of the right
@@ -82,6 +83,15 @@ record TokenizerFile(
         .map(Map.Entry::getKey)
         .findFirst()
         .orElse(null);
+  }
+
+  /// The content without the tokens that have no text.
+  byte[] withoutSpecial() {
+    var root = (ObjectNode) JsonFile.read(path, bytes, WAY_OUT);
+    if (root.path("added_tokens") instanceof ArrayNode tokens) {
+      tokens.removeIf(token -> token.path("special").asBoolean(false));
+    }
+    return root.toString().getBytes(StandardCharsets.UTF_8);
   }
 
   /// The object in a file that stands beside this one; empty where there is no such file.

@@ -1,0 +1,192 @@
+package dev.sluice.chat;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.generation.Generation.Ending;
+import dev.sluice.generation.Generator;
+import dev.sluice.generation.LogitAdjustments;
+import dev.sluice.generation.Sampler;
+import dev.sluice.generation.TextStream;
+import dev.sluice.template.Conversation;
+import java.time.LocalDateTime;
+import java.time.ZoneId;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.function.BooleanSupplier;
+import org.jspecify.annotations.Nullable;
+
+/// One conversation with a model, turn by turn.
+///
+/// For one thread.
+public final class Chat {
+  /// How answers are chosen.
+  ///
+  /// @param mostTokens of an answer, thoughts included
+  public record Choice(Sampler sampler, LogitAdjustments adjustments, int mostTokens) {}
+
+  /// What the model said.
+  ///
+  /// @param ending why there is no more; [Ending#CALLER] where it was stopped
+  /// @param promptTokens of the conversation before it
+  /// @param tokens of the answer
+  /// @param promptSeconds until the first token
+  /// @param seconds from there to the end
+  public record Answer(
+      Message message,
+      Ending ending,
+      int promptTokens,
+      int tokens,
+      double promptSeconds,
+      double seconds) {}
+
+  private final Generator generator;
+  private final ChatFormat format;
+  private final Set<Integer> stopIds;
+  private final Map<String, @Nullable Object> variables;
+  private final Map<Integer, String> controls = new HashMap<>();
+  private final List<Message> messages;
+
+  /// @param stopIds tokens that end an answer
+  /// @param variables what the template knows besides, such as `enable_thinking`
+  /// @param messages of before
+  public Chat(
+      Generator generator,
+      ChatFormat format,
+      Set<Integer> stopIds,
+      Map<String, @Nullable Object> variables,
+      List<Message> messages) {
+    this.generator = generator;
+    this.format = format;
+    this.stopIds = Set.copyOf(stopIds);
+    this.variables = new HashMap<>(variables);
+    this.messages = new ArrayList<>(messages);
+    format.tokenizer().controlTokens().forEach((text, id) -> controls.put(id, text));
+  }
+
+  /// What was said so far, the system's message first where there is one.
+  public List<Message> messages() {
+    return List.copyOf(messages);
+  }
+
+  /// Tells the model what it is; empty takes an earlier message of the system away.
+  public void system(String content) {
+    if (!messages.isEmpty() && messages.getFirst().role() == Message.Role.SYSTEM) {
+      messages.removeFirst();
+    }
+    if (!content.isEmpty()) {
+      messages.addFirst(new Message(Message.Role.SYSTEM, content));
+    }
+  }
+
+  /// Forgets all but the system's message.
+  public void forget() {
+    messages.removeIf(message -> message.role() != Message.Role.SYSTEM);
+  }
+
+  /// Takes the last question back, and what was answered.
+  ///
+  /// @return the question, or null where there is none
+  public @Nullable String undo() {
+    for (int i = messages.size() - 1; i >= 0; i--) {
+      if (messages.get(i).role() == Message.Role.USER) {
+        String question = messages.get(i).content();
+        messages.subList(i, messages.size()).clear();
+        return question;
+      }
+    }
+    return null;
+  }
+
+  /// Sets a variable of the template.
+  public void variable(String name, @Nullable Object value) {
+    variables.put(name, value);
+  }
+
+  /// Asks, and lets the model answer. The question and the answer, also one that was stopped, are
+  /// part of the conversation then; where this fails, it is as before.
+  ///
+  /// @param stop whether to end the answer after the present token
+  /// @param listener hears what the model says
+  /// @throws InvalidInputException if the conversation has become longer than the model's context,
+  ///   or its template refuses it
+  public Answer ask(
+      String question, Choice choice, BooleanSupplier stop, AnswerReader.Listener listener) {
+    messages.addLast(new Message(Message.Role.USER, question));
+    boolean answered = false;
+    try {
+      var answer = answer(choice, stop, listener);
+      messages.addLast(answer.message());
+      answered = true;
+      return answer;
+    } finally {
+      if (!answered) {
+        messages.removeLast();
+      }
+    }
+  }
+
+  private Answer answer(Choice choice, BooleanSupplier stop, AnswerReader.Listener listener) {
+    var conversation =
+        new Conversation(
+            messages.stream().map(Message::asMap).toList(),
+            null,
+            Conversation.Ending.GENERATION_PROMPT,
+            variables);
+    var prompt = format.prompt(conversation, LocalDateTime.now(ZoneId.systemDefault()));
+    int context = generator.decoder().config().context();
+    int room = context - prompt.ids().length;
+    if (room < 1) {
+      throw new InvalidInputException(
+          "the conversation has %d tokens with this message, and the model's context is %d; take messages back, or begin anew"
+              .formatted(prompt.ids().length, context));
+    }
+    var thinking = new StringBuilder();
+    var content = new StringBuilder();
+    var reader =
+        new AnswerReader(
+            prompt.thinks(),
+            (part, piece) -> {
+              (part == AnswerReader.Part.THINKING ? thinking : content).append(piece);
+              listener.onPiece(part, piece);
+            });
+    var stream = new TextStream(format.tokenizer()::decode);
+    long began = System.nanoTime();
+    long[] first = {0};
+    var generation =
+        generator
+            .generate(
+                prompt.ids(),
+                choice.sampler(),
+                choice.adjustments(),
+                Math.min(room, choice.mostTokens()),
+                stopIds,
+                1,
+                (_, token, _) -> {
+                  if (first[0] == 0) {
+                    first[0] = System.nanoTime();
+                  }
+                  String control = controls.get(token);
+                  if (control == null) {
+                    reader.add(stream.add(token));
+                  } else {
+                    reader.add(stream.finish());
+                    reader.control(control);
+                  }
+                  return !stop.getAsBoolean();
+                })
+            .getFirst();
+    reader.add(stream.finish());
+    reader.finish();
+    long now = System.nanoTime();
+    long at = first[0] == 0 ? now : first[0];
+    return new Answer(
+        new Message(Message.Role.ASSISTANT, content.toString(), thinking.toString()),
+        generation.ending(),
+        prompt.ids().length,
+        generation.tokens().size(),
+        (at - began) / 1e9,
+        (now - at) / 1e9);
+  }
+}

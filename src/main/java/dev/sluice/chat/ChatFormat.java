@@ -1,0 +1,55 @@
+package dev.sluice.chat;
+
+import dev.sluice.template.ChatTemplates;
+import dev.sluice.template.Conversation;
+import dev.sluice.template.Rendering;
+import dev.sluice.tokenizer.Tokenizer;
+import java.time.LocalDateTime;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Objects;
+import java.util.stream.IntStream;
+
+/// What a model takes conversations as: its templates, and the tokenizer that makes tokens of the
+/// text that they write.
+public record ChatFormat(ChatTemplates templates, Tokenizer tokenizer) {
+  private static final String THINKS = "<think>";
+
+  /// What the model continues.
+  ///
+  /// @param thinks whether it ends within thoughts that the template has opened
+  @SuppressWarnings("ArrayRecordComponent") // is only read, right after it was made
+  public record Prompt(int[] ids, boolean thinks) {}
+
+  /// The tokens of a conversation. Control tokens count where the template wrote them; `<|im_end|>`
+  /// in a message is text like any other.
+  ///
+  /// @param now what the template takes for the time
+  public Prompt prompt(Conversation conversation, LocalDateTime now) {
+    var rendering = templates.render(conversation, now);
+    return new Prompt(ids(rendering), rendering.text().stripTrailing().endsWith(THINKS));
+  }
+
+  /// The whole text at once, as `transformers` encodes it, where that makes control tokens of
+  /// nothing else.
+  private int[] ids(Rendering rendering) {
+    var controls = tokenizer.controlTokens();
+    var pieces = rendering.pieces(controls.keySet());
+    int[] ids = tokenizer.encode(rendering.text());
+    List<Integer> wanted =
+        pieces.stream()
+            .filter(Rendering.Piece::isControl)
+            .map(piece -> controls.get(piece.text()))
+            .toList();
+    List<Integer> found = Arrays.stream(ids).filter(controls::containsValue).boxed().toList();
+    return found.equals(wanted)
+        ? ids
+        : pieces.stream()
+            .flatMapToInt(
+                piece ->
+                    piece.isControl()
+                        ? IntStream.of(Objects.requireNonNull(controls.get(piece.text())))
+                        : Arrays.stream(tokenizer.encodeAsText(piece.text())))
+            .toArray();
+  }
+}

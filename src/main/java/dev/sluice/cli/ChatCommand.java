@@ -1,0 +1,364 @@
+package dev.sluice.cli;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
+import dev.sluice.chat.AnswerReader;
+import dev.sluice.chat.Chat;
+import dev.sluice.chat.ChatFormat;
+import dev.sluice.chat.ConversationFile;
+import dev.sluice.chat.Message;
+import dev.sluice.files.DirectoryLock;
+import dev.sluice.files.RegularFile;
+import dev.sluice.generation.Generator;
+import dev.sluice.report.Numbers;
+import dev.sluice.template.ChatTemplates;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.Callable;
+import java.util.concurrent.atomic.AtomicBoolean;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+
+/// `sluice chat`: a conversation with a model.
+@Command(
+    name = "chat",
+    customSynopsis = "sluice chat MODEL [--system TEXT] [--session DIR] [OPTIONS]",
+    description = {
+      "Talks with a model by its own chat template, turn by turn.",
+      "",
+      "Answers go to standard output; what the model thinks before them, and all else, to standard"
+          + " error. Ctrl-C stops an answer and Ctrl-D ends the chat. Without a terminal each line"
+          + " of standard input is a message, and Ctrl-C ends the chat. A message of several lines"
+          + " begins with a line \"\"\" and ends with one.",
+      "",
+      "/help lists what else a line can say."
+    },
+    mixinStandardHelpOptions = true,
+    sortOptions = false,
+    footer = {
+      "",
+      "Examples:",
+      "  ./sluice chat path/to/qwen3",
+      "  ./sluice chat model-Q4_K_M.gguf --system \"Answer in one sentence.\" --session runs/talk",
+      "  echo \"Why is the sea salt?\" | ./sluice chat path/to/qwen3 --thinking=false > answer.txt"
+    })
+final class ChatCommand implements Callable<Integer> {
+  private static final String FILE = "conversation.json";
+  private static final String THINKING = "enable_thinking";
+
+  private static final String HELP =
+      """
+      /help            this list
+      /system TEXT     tells the model what it is; without TEXT no more
+      /new             begins anew, with the same system message
+      /undo            takes the last message back, with its answer
+      /again           takes back the last answer and asks for another
+      /thinking on     lets the model think first, where its template has a choice; also off
+      /show            prints the conversation
+      /exit            ends the chat, as Ctrl-D does
+      //TEXT           sends /TEXT\
+      """;
+
+  @Parameters(
+      paramLabel = "MODEL",
+      description =
+          "A directory with config.json, weights and a tokenizer with a chat template, or a .gguf"
+              + " file that has one.")
+  private Path model = Path.of("");
+
+  @Option(
+      names = "--system",
+      paramLabel = "TEXT",
+      description = "What the model is told first. Default: nothing but what its template says.")
+  private @Nullable String system;
+
+  @Option(
+      names = "--session",
+      paramLabel = "DIR",
+      description =
+          "Keeps the conversation in this directory, after every answer; one that is there goes"
+              + " on.")
+  private @Nullable Path session;
+
+  @Option(
+      names = "--thinking",
+      paramLabel = "true|false",
+      description =
+          "Whether the model thinks first, where its template has a choice (enable_thinking)."
+              + " Default: as the template has it.")
+  private @Nullable Boolean thinking;
+
+  @Option(
+      names = "--chat-template",
+      paramLabel = "FILE",
+      description = "A template in the place of the model's own.")
+  private @Nullable Path template;
+
+  @Option(
+      names = "--max-tokens",
+      paramLabel = "N",
+      description =
+          "The most tokens of an answer, thoughts included. Default: what the context has room"
+              + " for.")
+  private int maxTokens = Integer.MAX_VALUE;
+
+  @Mixin private SamplingOptions sampling = new SamplingOptions();
+
+  @Mixin private ModelOptions options = new ModelOptions();
+
+  /// Where what is printed stands, so that thoughts and answers are apart.
+  private AnswerReader.@Nullable Part printed;
+
+  private final AtomicBoolean stop = new AtomicBoolean();
+
+  @Override
+  public Integer call() throws IOException {
+    if (maxTokens < 1) {
+      throw new InvalidInputException(
+          "--max-tokens must be at least 1, not %d".formatted(maxTokens));
+    }
+    if (session == null) {
+      talk(null);
+      return 0;
+    }
+    DirectoryLock.make(session);
+    try (var lock = DirectoryLock.own(session, "a chat")) {
+      if (lock.warning() != null) {
+        Console.note(lock.warning());
+      }
+      talk(session.resolve(FILE));
+    }
+    return 0;
+  }
+
+  private void talk(@Nullable Path file) throws IOException {
+    List<Message> before = List.of();
+    if (file != null && Files.exists(file)) {
+      var held = ConversationFile.read(file);
+      before = held.messages();
+      Console.note(
+          "%s goes on after %d messages%s."
+              .formatted(
+                  session,
+                  before.size(),
+                  held.model().equals(model.toString())
+                      ? ""
+                      : ", which were held with " + Printable.brief(held.model(), 200)));
+    }
+    try (var loaded = options.loadInPlace(model);
+        var lines = ChatLines.open(() -> stop.set(true))) {
+      var source = loaded.source();
+      var templates = templates(source);
+      var chat =
+          new Chat(
+              new Generator(loaded.decoder()),
+              new ChatFormat(templates, loaded.tokenizer()),
+              stopIds(loaded, templates),
+              variables(),
+              before);
+      if (system != null) {
+        chat.system(system);
+      }
+      var suggested = SamplingOptions.Suggested.ofChat(source.checkpoint());
+      var choice = sampling.over(suggested);
+      Console.note(
+          "%s, context %d tokens; %s%s. /help says what a line can say."
+              .formatted(
+                  source.name(),
+                  loaded.decoder().config().context(),
+                  choice.words(),
+                  sampling.isGiven() ? "" : " (%s)".formatted(suggested.by())));
+      converse(lines, chat, choice, file);
+    }
+  }
+
+  private ChatTemplates templates(ModelSource source) {
+    var own = template == null ? source.chatTemplates() : of(template, source.chatTemplates());
+    if (own == null) {
+      throw new InvalidInputException(
+          "%s has no chat template, so it was not trained on conversations; give one with --chat-template, or use ./sluice generate"
+              .formatted(source.checkpoint()));
+    }
+    return own;
+  }
+
+  private static ChatTemplates of(Path file, @Nullable ChatTemplates own) {
+    byte[] bytes = RegularFile.read(file, 1L << 22, "name a chat template");
+    return ChatTemplates.of(
+        "The chat template " + file,
+        new String(bytes, StandardCharsets.UTF_8),
+        own == null ? Map.of() : own.tokens());
+  }
+
+  /// Those that end a text, and the token that the template ends turns with.
+  private static Set<Integer> stopIds(ModelOptions.Loaded loaded, ChatTemplates templates) {
+    var ids = new HashSet<>(loaded.stopIds());
+    String end = templates.tokens().get("eos_token");
+    Integer id = end == null ? null : loaded.tokenizer().controlTokens().get(end);
+    if (id != null && id < loaded.decoder().config().vocabSize()) {
+      ids.add(id);
+    }
+    if (ids.isEmpty()) {
+      Console.note("No file says which token ends an answer, so only --max-tokens ends it.");
+    }
+    return ids;
+  }
+
+  private Map<String, @Nullable Object> variables() {
+    Map<String, @Nullable Object> variables = new HashMap<>();
+    if (thinking != null) {
+      variables.put(THINKING, thinking);
+    }
+    return variables;
+  }
+
+  private void converse(
+      ChatLines lines, Chat chat, SamplingOptions.Choice choice, @Nullable Path file)
+      throws IOException {
+    long answers = 0;
+    for (String line = lines.next(); line != null; line = lines.next()) {
+      String message = line.strip();
+      if (message.isEmpty()) {
+        continue;
+      }
+      if (message.equals("/exit")) {
+        return;
+      }
+      if (message.startsWith("/") && !message.startsWith("//")) {
+        String again = command(message, chat);
+        if (again == null) {
+          save(chat, file);
+          continue;
+        }
+        message = again;
+      } else if (message.startsWith("//")) {
+        message = message.substring(1);
+      }
+      ask(chat, message, choice, answers++);
+      save(chat, file);
+    }
+  }
+
+  /// Does what a line beginning with a slash says.
+  ///
+  /// @return a message that is to be sent, or null
+  private @Nullable String command(String line, Chat chat) {
+    int blank = line.indexOf(' ');
+    String name = blank < 0 ? line : line.substring(0, blank);
+    String rest = blank < 0 ? "" : line.substring(blank).strip();
+    switch (name) {
+      case "/help" -> Console.note(HELP);
+      case "/system" -> {
+        chat.system(rest);
+        Console.note(rest.isEmpty() ? "There is no system message now." : "Told the model.");
+      }
+      case "/new" -> {
+        chat.forget();
+        Console.note("A new conversation.");
+      }
+      case "/undo" -> {
+        String taken = chat.undo();
+        Console.note(
+            taken == null
+                ? "There is no message to take back."
+                : "Took back: " + Printable.brief(taken, 200));
+      }
+      case "/again" -> {
+        String taken = chat.undo();
+        if (taken == null) {
+          Console.note("There is no message to answer again.");
+        }
+        return taken;
+      }
+      case "/thinking" -> {
+        if (rest.equals("on") || rest.equals("off")) {
+          chat.variable(THINKING, rest.equals("on"));
+          Console.note("Thinking is %s, where the template has a choice.".formatted(rest));
+        } else {
+          Console.note("/thinking is followed by on or off.");
+        }
+      }
+      case "/show" ->
+          chat.messages()
+              .forEach(
+                  message ->
+                      Console.note("[%s] %s".formatted(message.role().word(), message.content())));
+      default ->
+          Console.note(
+              "There is no %s; /help lists what there is, and //… sends a message that begins with a slash."
+                  .formatted(Printable.brief(name, 40)));
+    }
+    return null;
+  }
+
+  /// What is wrong with one message does not end the conversation.
+  private void ask(Chat chat, String message, SamplingOptions.Choice choice, long answers) {
+    stop.set(false);
+    printed = null;
+    try {
+      var answer =
+          chat.ask(
+              message,
+              new Chat.Choice(
+                  choice.sampler().reseeded(choice.sampler().seed() + answers),
+                  choice.adjustments(),
+                  maxTokens),
+              stop::get,
+              this::print);
+      Console.print("");
+      Console.note(
+          "%s%d tokens, %s tokens/s; %d of prompt in %s s."
+              .formatted(
+                  switch (answer.ending()) {
+                    case STOP_TOKEN -> "";
+                    case LENGTH -> "Cut off for length. ";
+                    case CALLER -> "Stopped. ";
+                  },
+                  answer.tokens(),
+                  answer.tokens() < 2
+                      ? "–"
+                      : Numbers.fixed((answer.tokens() - 1) / answer.seconds(), 1),
+                  answer.promptTokens(),
+                  Numbers.fixed(answer.promptSeconds(), 2)));
+      if (answer.message().content().isEmpty()) {
+        Console.note(
+            answer.message().thinking().isEmpty()
+                ? "The model answered nothing."
+                : "The model only thought, and answered nothing.");
+      }
+    } catch (InvalidInputException e) {
+      if (printed != null) {
+        Console.print("");
+      }
+      Console.error(Main.sentence(e.getMessage()));
+    }
+  }
+
+  private void print(AnswerReader.Part part, String piece) {
+    if (part == AnswerReader.Part.THINKING) {
+      Console.aside(printed == null ? "[thinking] " + piece : piece);
+    } else {
+      if (printed == AnswerReader.Part.THINKING) {
+        Console.aside("\n[answer]\n");
+      }
+      Console.stream(piece);
+    }
+    printed = part;
+  }
+
+  private void save(Chat chat, @Nullable Path file) throws IOException {
+    if (file != null) {
+      ConversationFile.write(file, new ConversationFile.Held(model.toString(), chat.messages()));
+    }
+  }
+}

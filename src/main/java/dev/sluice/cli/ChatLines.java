@@ -1,0 +1,90 @@
+package dev.sluice.cli;
+
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.nio.charset.StandardCharsets;
+import org.jline.reader.EndOfFileException;
+import org.jline.reader.LineReader;
+import org.jline.reader.LineReaderBuilder;
+import org.jline.reader.UserInterruptException;
+import org.jline.terminal.Terminal;
+import org.jline.terminal.TerminalBuilder;
+import org.jspecify.annotations.Nullable;
+
+/// What the user says in a chat: lines of a terminal, with editing and those of before at the arrow
+/// keys, or lines of standard input as they are.
+final class ChatLines implements AutoCloseable {
+  private static final String PROMPT = "> ";
+  private static final String SEVERAL = "\"\"\"";
+
+  private final @Nullable Terminal terminal;
+  private final @Nullable LineReader reader;
+  private final @Nullable BufferedReader input;
+
+  private ChatLines(
+      @Nullable Terminal terminal, @Nullable LineReader reader, @Nullable BufferedReader input) {
+    this.terminal = terminal;
+    this.reader = reader;
+    this.input = input;
+  }
+
+  /// @param interrupted is run on Ctrl-C while no line is read, on a terminal
+  static ChatLines open(Runnable interrupted) throws IOException {
+    if (!Console.isTerminal()) {
+      return new ChatLines(
+          null, null, new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8)));
+    }
+    var terminal = TerminalBuilder.builder().system(true).build();
+    terminal.handle(Terminal.Signal.INT, _ -> interrupted.run());
+    var reader =
+        LineReaderBuilder.builder()
+            .terminal(terminal)
+            .option(LineReader.Option.DISABLE_EVENT_EXPANSION, true)
+            .option(LineReader.Option.BRACKETED_PASTE, true)
+            .build();
+    return new ChatLines(terminal, reader, null);
+  }
+
+  /// The next message, or null where there are no more. Lines between two of `"""` are one.
+  @Nullable String next() throws IOException {
+    String line = line(PROMPT);
+    if (line == null || !line.strip().startsWith(SEVERAL)) {
+      return line;
+    }
+    var message = new StringBuilder(line.strip().substring(SEVERAL.length()));
+    while (message.indexOf(SEVERAL) < 0) {
+      String more = line("… ");
+      if (more == null) {
+        break; // the end of the input ends the message too
+      }
+      message.append('\n').append(more);
+    }
+    int end = message.indexOf(SEVERAL);
+    return end < 0 ? message.toString() : message.substring(0, end);
+  }
+
+  private @Nullable String line(String prompt) throws IOException {
+    if (reader == null) {
+      return input == null ? null : input.readLine();
+    }
+    while (true) {
+      try {
+        return reader.readLine(prompt);
+      } catch (UserInterruptException e) {
+        if (e.getPartialLine().isEmpty()) {
+          Console.note("Ctrl-D ends the chat.");
+        }
+      } catch (EndOfFileException _) {
+        return null;
+      }
+    }
+  }
+
+  @Override
+  public void close() throws IOException {
+    if (terminal != null) {
+      terminal.close();
+    }
+  }
+}

@@ -1,0 +1,172 @@
+package dev.sluice.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sluice.chat.ConversationFile;
+import dev.sluice.chat.Message;
+import dev.sluice.files.DirectoryLock;
+import java.io.ByteArrayInputStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/// Conversations with a model that answers nonsense, over a pipe.
+class ChatTest {
+  private static final String TEMPLATE =
+      """
+      {%- for m in messages %}{{ m.role }}: {{ m.content }}<|endoftext|>{% endfor %}
+      {%- if add_generation_prompt %}assistant: {% endif %}\
+      """;
+
+  @TempDir static Path folder;
+  @TempDir Path session;
+
+  private static Path run;
+  private static Path template;
+
+  private final java.io.InputStream input = System.in;
+
+  @BeforeAll
+  static void train() throws Exception {
+    run = folder.resolve("run");
+    template = Files.writeString(folder.resolve("chat.jinja"), TEMPLATE);
+    Path text = Cli.text(folder.resolve("log.txt"));
+    Cli.run(
+            Cli.tiny(
+                text,
+                run,
+                "--tokenizer",
+                "src/test/resources/dev/sluice/tokenizer/tokenizer.json",
+                "--context",
+                128,
+                "--sample-tokens",
+                0))
+        .succeeded();
+  }
+
+  @AfterEach
+  void restore() {
+    System.setIn(input);
+  }
+
+  private static Cli.Answer chat(String lines, Object... more) {
+    System.setIn(new ByteArrayInputStream(lines.getBytes(StandardCharsets.UTF_8)));
+    List<Object> arguments =
+        new ArrayList<>(List.of("chat", run, "--max-tokens", 3, "--temperature", 0));
+    arguments.addAll(List.of(more));
+    return Cli.run(arguments.toArray());
+  }
+
+  private Cli.Answer chatHere(String lines, Object... more) {
+    List<Object> arguments =
+        new ArrayList<>(List.of("--chat-template", template, "--session", session));
+    arguments.addAll(List.of(more));
+    return chat(lines, arguments.toArray());
+  }
+
+  private List<Message> held() {
+    return ConversationFile.read(session.resolve("conversation.json")).messages();
+  }
+
+  @Test
+  void aConversationIsKeptAndGoesOn() {
+    var first = chatHere("the whale\n", "--system", "be brief").succeeded();
+    var messages = held();
+    assertEquals(3, messages.size(), first::toString);
+    assertEquals(new Message(Message.Role.SYSTEM, "be brief"), messages.get(0));
+    assertEquals(new Message(Message.Role.USER, "the whale"), messages.get(1));
+    assertEquals(messages.get(2).content() + "\n", first.out());
+    assertTrue(first.err().contains("3 tokens"), first::toString);
+    var second = chatHere("\n\"\"\"so\nit was\"\"\"\n//help\n").succeeded();
+    assertTrue(second.err().contains("goes on after 3 messages"), second::toString);
+    assertEquals(7, held().size());
+    assertEquals("so\nit was", held().get(3).content());
+    assertEquals("/help", held().get(5).content());
+    assertFalse(second.err().contains("/undo"), second::toString);
+  }
+
+  @Test
+  void linesThatBeginWithASlashAreCommands() {
+    var talk =
+        chatHere(
+                """
+                /help
+                /undo
+                one
+                /again
+                two
+                /undo
+                /system be kind
+                /thinking perhaps
+                /nonsense
+                /show
+                /exit
+                three
+                """)
+            .succeeded();
+    for (String said :
+        List.of(
+            "/undo            takes",
+            "no message to take back",
+            "Took back: two",
+            "followed by on or off",
+            "There is no /nonsense",
+            "[system] be kind",
+            "[user] one")) {
+      assertTrue(talk.err().contains(said), said + " in " + talk);
+    }
+    assertEquals(3, held().size());
+    assertEquals(new Message(Message.Role.SYSTEM, "be kind"), held().getFirst());
+    chatHere("/new\n").succeeded();
+    assertEquals(1, held().size());
+  }
+
+  /// The context is 128 tokens.
+  @Test
+  void aConversationThatIsTooLongIsRefusedAndNotKept() {
+    var talk = chatHere("one\n" + "whale ".repeat(100) + "\ntwo\n").succeeded();
+    assertTrue(talk.err().contains("the model's context is"), talk::toString);
+    assertEquals(
+        List.of("one", "two"),
+        held().stream()
+            .filter(message -> message.role() == Message.Role.USER)
+            .map(Message::content)
+            .toList());
+  }
+
+  @Test
+  void whatIsWrongIsSaid() throws Exception {
+    assertTrue(chat("one\n").refusal().contains("has no chat template"));
+    assertTrue(chatHere("", "--max-tokens", 0).refusal().contains("--max-tokens"));
+    var lock = Cli.ofAnother(() -> DirectoryLock.own(session, "a chat"));
+    try {
+      assertTrue(chatHere("one\n").refusal().contains(session.toString()));
+    } finally {
+      lock.close();
+    }
+    Path file = session.resolve("conversation.json");
+    for (String bad :
+        List.of(
+            "[]",
+            "{}",
+            "{\"messages\": [1]}",
+            "{\"messages\": [{\"role\": \"god\", \"content\": \"\"}]}",
+            "{\"messages\": [{\"role\": \"user\"}]}",
+            "{\"messages\": [{\"role\": \"user\", \"content\": 7}]}",
+            "{\"messages\": [{\"role\": \"user\", \"content\": \"\"}, {\"role\": \"system\","
+                + " \"content\": \"\"}]}",
+            "{\"messages\": [")) {
+      Files.writeString(file, bad);
+      assertTrue(chatHere("one\n").refusal().contains("conversation.json"), bad);
+      assertEquals(bad, Files.readString(file));
+    }
+  }
+}
