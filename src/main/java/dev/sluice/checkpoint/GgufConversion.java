@@ -21,7 +21,6 @@ import dev.sluice.tokenizer.GgufTokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
 import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
@@ -126,18 +125,6 @@ public final class GgufConversion {
       boolean comparesLogits,
       Conversion.Listener listener)
       throws IOException {
-    if (!format.isMade()) {
-      throw new InvalidInputException(
-          "weights are read as %s but not made; choose %s"
-              .formatted(
-                  format.word(),
-                  String.join(
-                      ", ",
-                      Arrays.stream(WeightFormat.values())
-                          .filter(WeightFormat::isMade)
-                          .map(WeightFormat::word)
-                          .toList())));
-    }
     requirePlace(target);
     Path gguf = GgufModel.at(source);
     if (gguf != null) {
@@ -285,7 +272,8 @@ public final class GgufConversion {
                     .formatted(elements, name, Arrays.toString(place.shape())));
           }
           var stored = format(name, place.shape());
-          if (isMatrix(name, place.shape()) && stored != wanted(name)) {
+          if (isMatrix(name, place.shape())
+              && stored != RoundedMatrices.wanted(format, givesLogits(name))) {
             others.merge(stored, 1, Integer::sum);
           }
           List<Long> shape = Arrays.stream(place.shape()).boxed().toList();
@@ -308,27 +296,15 @@ public final class GgufConversion {
         && !name.contains("ffn_gate_inp");
   }
 
-  /// The matrix that gives logits gets six bits where others get four, as `llama-quantize` has it.
-  private WeightFormat wanted(String name) {
-    boolean givesLogits =
-        name.equals("output.weight")
-            || (name.equals("token_embd.weight") && config.decoder().tieWordEmbeddings());
-    return givesLogits && (format == WeightFormat.Q4_0 || format == WeightFormat.Q4_K)
-        ? WeightFormat.Q6_K
-        : format;
+  private boolean givesLogits(String name) {
+    return name.equals("output.weight")
+        || (name.equals("token_embd.weight") && config.decoder().tieWordEmbeddings());
   }
 
   private WeightFormat format(String name, long[] shape) {
-    if (!isMatrix(name, shape)) {
-      return WeightFormat.F32;
-    }
-    long row = shape[shape.length - 1];
-    for (var each : List.of(wanted(name), WeightFormat.Q8_0)) {
-      if (row % each.blockLength() == 0) {
-        return each;
-      }
-    }
-    return WeightFormat.F32;
+    return isMatrix(name, shape)
+        ? RoundedMatrices.format(format, givesLogits(name), shape[shape.length - 1])
+        : WeightFormat.F32;
   }
 
   private void requireGoingOn(String doing) {
@@ -365,25 +341,10 @@ public final class GgufConversion {
         int count = (int) Math.min(PIECE, numbers.elements() - at);
         var piece = numbers.memory().asSlice(at * Float.BYTES, (long) count * Float.BYTES);
         long bytes = planned.format().bytes(count);
-        quantize(planned.format(), piece, blocks.asSlice(0, bytes));
+        RoundedMatrices.round(planned.format(), piece, blocks.asSlice(0, bytes));
         out.write(blocks.asSlice(0, bytes));
       }
     }
-  }
-
-  private static void quantize(WeightFormat format, MemorySegment numbers, MemorySegment blocks) {
-    float[] all = numbers.toArray(ValueLayout.JAVA_FLOAT_UNALIGNED);
-    int block = format.blockLength();
-    Threads.split(
-        all.length / block,
-        Math.max(1, 4096 / block),
-        (begin, end) ->
-            format.quantize(
-                all,
-                (int) begin * block,
-                (int) (end - begin) * block,
-                blocks,
-                format.bytes(begin * block)));
   }
 
   // ---------------------------------------------------------------- comparing

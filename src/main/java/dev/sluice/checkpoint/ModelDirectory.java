@@ -8,6 +8,7 @@ import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.gate.GatePosition;
+import dev.sluice.kernel.WeightFormat;
 import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
@@ -33,6 +34,17 @@ public final class ModelDirectory {
   static final String KEY = "self_attn.k_proj.weight";
   static final String VALUE = "self_attn.v_proj.weight";
   static final String GATE = "self_attn." + Attention.gateName(GatePosition.SDPA_OUTPUT) + "weight";
+
+  private static final Conversion.Listener NOBODY =
+      new Conversion.Listener() {
+        @Override
+        public void advanced(String doing, long done, long total) {}
+
+        @Override
+        public boolean isStopping() {
+          return false;
+        }
+      };
 
   private ModelDirectory() {}
 
@@ -97,29 +109,73 @@ public final class ModelDirectory {
   ///
   /// @param directory as for [#open]
   public static Opened openInPlace(Path directory, Precision precision) {
-    Path gguf = GgufModel.at(directory);
-    return gguf == null ? directoryInPlace(directory, precision) : ggufInPlace(gguf, precision);
+    return openInPlace(directory, precision, null, NOBODY);
   }
 
-  private static Opened ggufInPlace(Path gguf, Precision precision) {
+  /// The same with matrices of fewer bits: those that map features to features, and those with a
+  /// row for each token, are rounded as they are read. Gates of one number a head, routers,
+  /// convolutions, norms and decays stay.
+  ///
+  /// @param weights `q8_0` and so on; null leaves all as it is
+  /// @param listener hears how far the rounding is
+  /// @throws InvalidInputException if no such format is made
+  public static Opened openInPlace(
+      Path directory, Precision precision, @Nullable String weights, Conversion.Listener listener) {
+    var rounded = weights == null ? null : new RoundedMatrices(WeightFormat.toMake(weights));
+    Path gguf = GgufModel.at(directory);
+    try {
+      return gguf == null
+          ? directoryInPlace(directory, precision, rounded, listener)
+          : ggufInPlace(gguf, precision, rounded, listener);
+    } catch (RuntimeException | Error e) {
+      if (rounded != null) {
+        rounded.close();
+      }
+      throw e;
+    }
+  }
+
+  private static Opened ggufInPlace(
+      Path gguf,
+      Precision precision,
+      @Nullable RoundedMatrices rounded,
+      Conversion.Listener listener) {
     var model = GgufModel.open(gguf);
     try (var _ = Scope.withoutGradient()) {
       var reader = model.reader();
-      var parameters = new Parameters(reader.readInPlace(), model::close);
-      return opened(reader, model.config(), model.notes(), precision, Device.CPU, parameters);
+      var weights = reader.readInPlace(rounded, listener);
+      var notes = new ArrayList<>(model.notes());
+      return opened(
+          reader,
+          model.config(),
+          notes,
+          precision,
+          Device.CPU,
+          new Parameters(weights, closing(model::close, rounded, notes)));
     } catch (RuntimeException | Error e) {
       model.close();
       throw e;
     }
   }
 
-  private static Opened directoryInPlace(Path directory, Precision precision) {
+  private static Opened directoryInPlace(
+      Path directory,
+      Precision precision,
+      @Nullable RoundedMatrices rounded,
+      Conversion.Listener listener) {
     var config = ModelConfig.read(directory);
     var files = SafetensorsDirectory.open(directory);
     try (var _ = Scope.withoutGradient()) {
       var reader = new WeightReader(directory, config, StoredWeights.of(files, config.family()));
-      var parameters = new Parameters(reader.readInPlace(), files::close);
-      return opened(reader, config, files.notes(), precision, Device.CPU, parameters);
+      var weights = reader.readInPlace(rounded, listener);
+      var notes = new ArrayList<>(files.notes());
+      return opened(
+          reader,
+          config,
+          notes,
+          precision,
+          Device.CPU,
+          new Parameters(weights, closing(files::close, rounded, notes)));
     } catch (InvalidInputException e) {
       files.close();
       throw withNotes(config, e);
@@ -127,6 +183,21 @@ public final class ModelDirectory {
       files.close();
       throw e;
     }
+  }
+
+  /// Tells what was rounded.
+  ///
+  /// @return what frees the memory behind the weights
+  private static Runnable closing(
+      Runnable files, @Nullable RoundedMatrices rounded, List<String> notes) {
+    if (rounded == null) {
+      return files;
+    }
+    notes.add(rounded.note());
+    return () -> {
+      files.run();
+      rounded.close();
+    };
   }
 
   /// @param filed what is to be told of the files

@@ -3,8 +3,10 @@ package dev.sluice.checkpoint;
 import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.kernel.StoredMatrix;
+import dev.sluice.kernel.WeightFormat;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
@@ -17,8 +19,11 @@ import org.jspecify.annotations.Nullable;
 
 /// Reads the parameters of one model out of its files, whatever these are.
 interface ParameterReader {
+  String TOKENS = "model.embed_tokens.weight";
+  String LOGITS = "lm_head.weight";
+
   /// Matrices with a row for each token.
-  Set<String> TABLES = Set.of("model.embed_tokens.weight", "lm_head.weight");
+  Set<String> TABLES = Set.of(TOKENS, LOGITS);
 
   /// The model.
   DecoderConfig decoder();
@@ -53,8 +58,14 @@ interface ParameterReader {
 
   /// All parameters in order: matrices of linear maps and of tokens where they stand in the file if
   /// they can be read there, the others as float32 on the CPU; the caller's scope holds the latter.
-  default List<Weight> readInPlace() {
+  ///
+  /// @param rounded brings them into a format of fewer bits; null leaves them
+  /// @param listener hears how far it is
+  default List<Weight> readInPlace(
+      @Nullable RoundedMatrices rounded, Conversion.Listener listener) {
     List<Weight> weights = new ArrayList<>();
+    long total = decoder().parameters().values().stream().mapToLong(ParameterSpec::elements).sum();
+    long[] done = {0};
     decoder()
         .parameters()
         .forEach(
@@ -62,10 +73,21 @@ interface ParameterReader {
               var parameter = Parameter.of(name, spec);
               boolean isRead = spec.maps().length > 0 || TABLES.contains(name);
               var matrix = isRead ? inPlace(parameter) : null;
+              boolean givesLogits = name.equals(decoder().tieWordEmbeddings() ? TOKENS : LOGITS);
+              var has = matrix == null ? WeightFormat.F32 : matrix.format();
+              if (isRead && rounded != null && rounded.takes(has, givesLogits, spec.shape()[1])) {
+                try (var _ = Scope.open()) {
+                  matrix = rounded.round(read(parameter), givesLogits);
+                }
+              }
               weights.add(
                   matrix == null
                       ? new Weight(name, spec, read(parameter))
                       : new Weight(name, spec, matrix));
+              done[0] += spec.elements();
+              if (rounded != null) {
+                listener.advanced("rounding", Float.BYTES * done[0], Float.BYTES * total);
+              }
             });
     judgeTheRest();
     return weights;

@@ -92,6 +92,8 @@ final class ChatCommand implements Callable<Integer> {
 
   @Option(
       names = "--thinking",
+      arity = "0..1",
+      fallbackValue = "true",
       paramLabel = "true|false",
       description =
           "Whether the model thinks first, where its template has a choice (enable_thinking)."
@@ -113,6 +115,9 @@ final class ChatCommand implements Callable<Integer> {
   private int maxTokens = Integer.MAX_VALUE;
 
   @Mixin private SamplingOptions sampling = new SamplingOptions();
+
+  @Option(names = "--weights", paramLabel = "FORMAT", description = ModelOptions.WEIGHTS)
+  private @Nullable String weights;
 
   @Mixin private ModelOptions options = new ModelOptions();
 
@@ -155,7 +160,7 @@ final class ChatCommand implements Callable<Integer> {
                       ? ""
                       : ", which were held with " + Printable.brief(held.model(), 200)));
     }
-    try (var loaded = options.loadInPlace(model);
+    try (var loaded = options.loadInPlace(model, weights);
         var lines = ChatLines.open(() -> stop.set(true))) {
       var source = loaded.source();
       var templates = templates(source);

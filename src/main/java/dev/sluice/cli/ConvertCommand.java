@@ -11,8 +11,6 @@ import dev.sluice.kernel.WeightFormat;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Cell;
 import dev.sluice.report.Numbers;
-import dev.sluice.report.Progress;
-import dev.sluice.report.RemainingTime;
 import dev.sluice.report.Table;
 import dev.sluice.report.TextTable;
 import dev.sluice.tensor.ElementType;
@@ -20,8 +18,6 @@ import java.io.IOException;
 import java.math.BigDecimal;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.time.Duration;
-import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
 import java.util.concurrent.Callable;
@@ -57,7 +53,6 @@ import picocli.CommandLine.Parameters;
       "  ./sluice convert model.gguf path/to/directory"
     })
 final class ConvertCommand implements Callable<Integer> {
-  private static final long QUIET_NANOS = 2_000_000_000L;
 
   /// As `huggingface_hub` reads them; a unit with an i is a power of 1024.
   private static final Pattern SIZE =
@@ -159,7 +154,7 @@ final class ConvertCommand implements Callable<Integer> {
     Interruption.watch("Stopping; what was written is removed first.");
     Conversion.Result result;
     try {
-      result = Conversion.convert(checkpoint, place, wanted, new Reporting());
+      result = Conversion.convert(checkpoint, place, wanted, new ConversionProgress());
     } catch (CancellationException _) {
       Console.note("Stopped; there is no " + place + ".");
       return 130;
@@ -179,12 +174,7 @@ final class ConvertCommand implements Callable<Integer> {
   }
 
   private int toGguf(Path checkpoint, Path place) throws IOException {
-    var format = weights == null ? WeightFormat.BF16 : WeightFormat.named(weights);
-    if (format == null || !format.isMade()) {
-      throw new InvalidInputException(
-          "unknown --weights '%s'; use f32, f16, bf16, q8_0, q4_0, q4_k or q6_k"
-              .formatted(Printable.brief(Objects.requireNonNull(weights), 60)));
-    }
+    var format = weights == null ? WeightFormat.BF16 : WeightFormat.toMake(weights);
     GgufConversion.requirePlace(place);
     if (!withoutLogits) {
       requireMemory(checkpoint);
@@ -192,7 +182,9 @@ final class ConvertCommand implements Callable<Integer> {
     Interruption.watch("Stopping; what was written is removed first.");
     GgufConversion.Result result;
     try {
-      result = GgufConversion.toFile(checkpoint, place, format, !withoutLogits, new Reporting());
+      result =
+          GgufConversion.toFile(
+              checkpoint, place, format, !withoutLogits, new ConversionProgress());
     } catch (CancellationException _) {
       Console.note("Stopped; there is no " + place + ".");
       return 130;
@@ -313,31 +305,5 @@ final class ConvertCommand implements Callable<Integer> {
   private static Cell difference(Conversion.Result result) {
     Double difference = result.difference();
     return Cell.of(difference == null ? "not compared" : Numbers.significant(difference, 3));
-  }
-
-  private static final class Reporting implements Conversion.Listener {
-    private final long began = System.nanoTime();
-    private final RemainingTime remaining = new RemainingTime();
-
-    @Override
-    public void advanced(String doing, long done, long total) {
-      var elapsed = Duration.ofNanos(System.nanoTime() - began);
-      remaining.observe((double) done, elapsed);
-      if (elapsed.toNanos() > QUIET_NANOS && done < total) {
-        Console.progress(
-            new Progress(
-                "MB",
-                done / 1_000_000,
-                total / 1_000_000,
-                elapsed,
-                remaining.remaining((double) total).orElse(null),
-                List.of(doing)));
-      }
-    }
-
-    @Override
-    public boolean isStopping() {
-      return Interruption.requested();
-    }
   }
 }

@@ -115,6 +115,9 @@ final class GenerateCommand implements Callable<Integer> {
               + " Default: 0.")
   private int logprobs;
 
+  @Option(names = "--weights", paramLabel = "FORMAT", description = ModelOptions.WEIGHTS)
+  private @Nullable String weights;
+
   @Mixin private ModelOptions options = new ModelOptions();
 
   @Spec private CommandSpec spec = CommandSpec.create();
@@ -141,7 +144,7 @@ final class GenerateCommand implements Callable<Integer> {
     if (json != null) {
       WholeFile.requireReplaceable(json);
     }
-    try (var loaded = options.loadInPlace(model)) {
+    try (var loaded = options.loadInPlace(model, weights)) {
       continueText(loaded, sampler, choice.adjustments());
     }
     return 0;

@@ -1,5 +1,6 @@
 package dev.sluice.cli;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.operations.Precision;
@@ -13,6 +14,12 @@ import picocli.CommandLine.Option;
 
 /// How a trained model is loaded, the same for every command that takes one.
 final class ModelOptions {
+  /// What the option of that name says.
+  static final String WEIGHTS =
+      "Round matrices as they are read: q8_0, q6_k, q4_k, q4_0, bf16 or f16; those of fewer bits"
+          + " stay, and so do routers, convolutions, norms and gates of one number a head. Default:"
+          + " as the file has them.";
+
   @Option(
       names = "--tokenizer",
       paramLabel = "FILE",
@@ -61,13 +68,23 @@ final class ModelOptions {
 
   /// Opens the model of a checkpoint or run directory to run it: on the CPU its weights stay where
   /// the file is mapped.
-  Loaded loadInPlace(Path named) {
+  ///
+  /// @param weights the format that matrices are rounded to; null leaves them
+  Loaded loadInPlace(Path named, @Nullable String weights) {
     return load(
         named,
-        (source, precisionOf, deviceOf) ->
-            deviceOf.kind() == Device.Kind.CPU
-                ? ModelDirectory.openInPlace(source.checkpoint(), precisionOf)
-                : source.open(precisionOf, deviceOf));
+        (source, precisionOf, deviceOf) -> {
+          if (deviceOf.kind() == Device.Kind.CPU) {
+            return ModelDirectory.openInPlace(
+                source.checkpoint(), precisionOf, weights, new ConversionProgress());
+          }
+          if (weights != null) {
+            throw new InvalidInputException(
+                "--weights %s is for models on the CPU, not on %s; leave it out, or add --device cpu"
+                    .formatted(weights, deviceOf));
+          }
+          return source.open(precisionOf, deviceOf);
+        });
   }
 
   private interface Opening {

@@ -1,8 +1,12 @@
 package dev.sluice.kernel;
 
+import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
 import java.util.Locale;
+import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 
 /// How the numbers of a stored weight stand in memory: alone, or in blocks that share a scale. A
@@ -81,6 +85,26 @@ public enum WeightFormat {
       }
     }
     return null;
+  }
+
+  /// The format of that name that is to be made.
+  ///
+  /// @throws InvalidInputException if none is called so, or it is only read
+  public static WeightFormat toMake(String word) {
+    var format = named(word);
+    if (format != null && format.isMade()) {
+      return format;
+    }
+    String all =
+        Arrays.stream(values())
+            .filter(WeightFormat::isMade)
+            .map(WeightFormat::word)
+            .collect(Collectors.joining(", "));
+    throw new InvalidInputException(
+        format == null
+            ? "there is no format of weights called '%s'; choose one of %s"
+                .formatted(Printable.brief(word, 60), all)
+            : "weights are read as %s but not made; choose one of %s".formatted(word, all));
   }
 
   /// The name in lower case: `q4_k`.

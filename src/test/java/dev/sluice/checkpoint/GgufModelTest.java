@@ -242,6 +242,47 @@ class GgufModelTest {
     }
   }
 
+  /// Weights that are rounded as they are read are those that a conversion writes, but where the
+  /// file's own format has a tensor apart.
+  @ParameterizedTest
+  @ValueSource(strings = {"Q8_0", "Q4_0"})
+  void matricesRoundedOnLoadAreThoseOfAFile(String word) throws IOException {
+    var format = WeightFormat.valueOf(word);
+    Path source = checkpoint("qwen3.5", "", "");
+    Path target = written(source, format);
+    long[] ids = LongStream.range(0, 20).map(i -> (7 * i * i + 5) % 90).toArray();
+    try (var ofFile = ModelDirectory.openInPlace(target, Precision.FLOAT32).decoder();
+        var rounded =
+            ModelDirectory.openInPlace(source, Precision.FLOAT32, format.word(), QUIET).decoder();
+        var again =
+            ModelDirectory.openInPlace(target, Precision.FLOAT32, "q8_0", QUIET).decoder()) {
+      int compared = 0;
+      for (var weight : rounded.parameters().weights().values()) {
+        var other = ofFile.parameters().weight(weight.name());
+        if (weight.stored() != null && other.stored() != null) {
+          assertEquals(other.stored().format(), weight.stored().format(), weight.name());
+          assertArrayEquals(other.leaf().floats(), weight.leaf().floats(), weight.name());
+          compared++;
+        }
+      }
+      assertTrue(compared > 10, compared + " matrices");
+      for (var weight : again.parameters().weights().values()) {
+        var other = ofFile.parameters().weight(weight.name());
+        if (other.stored() != null) {
+          assertArrayEquals(
+              other.leaf().floats(), weight.leaf().floats(), weight.name() + " has few bits");
+        }
+      }
+      var unrounded = open(source).decoder();
+      assertFalse(Arrays.equals(logits(unrounded, ids), logits(rounded, ids)));
+    }
+    for (String bad : List.of("q5_0", "q9", "")) {
+      assertThrows(
+          InvalidInputException.class,
+          () -> ModelDirectory.openInPlace(source, Precision.FLOAT32, bad, QUIET));
+    }
+  }
+
   private static void requireNames(Path gguf, List<String> wanted) {
     try (var file = GgufFile.open(gguf)) {
       for (int i = 0; i < wanted.size(); i += 2) {

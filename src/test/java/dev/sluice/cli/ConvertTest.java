@@ -239,8 +239,8 @@ class ConvertTest {
 
   @ParameterizedTest
   @CsvSource({
-    "m.gguf, --weights, q5_0, 'use f32, f16, bf16, q8_0, q4_0, q4_k or q6_k'",
-    "m.gguf, --weights, Q8_0, 'use f32, f16, bf16, q8_0, q4_0, q4_k or q6_k'",
+    "m.gguf, --weights, q5_0, 'choose one of f32, f16, bf16, q8_0, q4_0, q4_k, q6_k'",
+    "m.gguf, --weights, Q8_0, 'choose one of f32, f16, bf16, q8_0, q4_0, q4_k, q6_k'",
     "m.gguf, --dtype, float16, 'choose --weights'",
     "m.gguf, --packing, separate, 'the packing is that of the file'",
     "m.gguf, --shard-size, 1GB, 'the model is written as one file'",
