@@ -6,7 +6,8 @@ import java.util.List;
 ///
 /// @param tokens the new tokens, without the prompt and without the stop token
 /// @param ending why there are no more
-public record Generation(List<Integer> tokens, Ending ending) {
+/// @param cachedTokens how many of the prompt's tokens were not read again, as a cache held them
+public record Generation(List<Integer> tokens, Ending ending, int cachedTokens) {
   /// Why generation ended.
   public enum Ending {
     /// The model chose a stop token.

@@ -5,10 +5,12 @@ import dev.sluice.decoder.Decoder;
 import dev.sluice.generation.Generation.Ending;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
+import dev.sluice.state.PrefixCache;
 import dev.sluice.state.SequenceState;
 import dev.sluice.state.Slot;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -109,14 +111,30 @@ public record Generator(Decoder decoder, int piece) {
       Set<Integer> stopIds,
       int sequences,
       Listener listener) {
+    return generate(
+        Prompt.plain(prompt), sampler, adjustments, maxNewTokens, stopIds, sequences, listener);
+  }
+
+  /// The same for a prompt that says where its turns start, with a cache where it has one: what
+  /// that holds of the prompt's beginning is not read again, and it keeps what is read.
+  public List<Generation> generate(
+      Prompt cachedPrompt,
+      Sampler sampler,
+      LogitAdjustments adjustments,
+      int maxNewTokens,
+      Set<Integer> stopIds,
+      int sequences,
+      Listener listener) {
+    int[] prompt = cachedPrompt.ids();
     requireRoom(prompt, maxNewTokens);
     int vocabulary = decoder.config().vocabSize();
     adjustments.requireTokens(vocabulary);
     // The last token is chosen but never fed.
     int capacity = prompt.length + maxNewTokens - 1;
     try (var state = new SequenceState(sequences, capacity)) {
-      var first = state.take();
-      float[] logits = read(prompt, state.past(first));
+      var first = cachedPrompt.begin(state, piece);
+      int cachedTokens = first.length();
+      float[] logits = read(cachedPrompt, state, first);
       var texts = new ArrayList<Text>();
       for (int i = 0; i < sequences; i++) {
         var slot = i == 0 ? first : state.copyPrefix(first, prompt.length);
@@ -134,8 +152,11 @@ public record Generator(Decoder decoder, int piece) {
         }
         open.removeIf(text -> text.ending != null);
       }
+      texts.forEach(text -> cachedPrompt.keepAnswer(state, text.slot, text.tokens));
       return texts.stream()
-          .map(text -> new Generation(text.tokens, Objects.requireNonNull(text.ending)))
+          .map(
+              text ->
+                  new Generation(text.tokens, Objects.requireNonNull(text.ending), cachedTokens))
           .toList();
     }
   }
@@ -182,15 +203,33 @@ public record Generator(Decoder decoder, int piece) {
     return Arrays.copyOfRange(text, prompt.length, text.length);
   }
 
-  /// The logits after the last token of a prompt.
-  private float[] read(int[] prompt, Past past) {
-    int from = 0;
-    for (; prompt.length - from > piece; from += piece) {
-      try (var _ = Scope.withoutGradient()) {
-        hidden(Arrays.copyOfRange(prompt, from, from + piece), past);
+  /// Reads a cache that [PrefixCache#save] has written.
+  ///
+  /// @param model what the cache was made with: all that its states depend on
+  /// @throws InvalidInputException in one sentence if the file is not what was written for this
+  ///   model; the caller goes on with a new cache
+  public PrefixCache loadPrefixes(Path file, String model, long budgetBytes) {
+    try (var state = new SequenceState(1, 1);
+        var _ = Scope.withoutGradient()) {
+      var slot = state.take();
+      hidden(new int[1], state.past(slot)); // what it leaves shows what this model's layers keep
+      return PrefixCache.load(file, model, budgetBytes, slot);
+    }
+  }
+
+  /// The logits after the last token of a prompt, the first tokens of which a slot may have.
+  private float[] read(Prompt prompt, SequenceState state, Slot slot) {
+    var past = state.past(slot);
+    int[] ids = prompt.ids();
+    for (int end : prompt.ends(piece)) {
+      if (end > slot.length()) {
+        try (var _ = Scope.withoutGradient()) {
+          hidden(Arrays.copyOfRange(ids, slot.length(), end), past);
+        }
+        prompt.keep(state, slot);
       }
     }
-    return next(Arrays.copyOfRange(prompt, from, prompt.length), past);
+    return next(Arrays.copyOfRange(ids, slot.length(), ids.length), past);
   }
 
   /// The logits after the last of `tokens`.

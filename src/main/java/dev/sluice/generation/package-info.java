@@ -1,2 +1,3 @@
-/// Continues text: sampling, decoding with a cache, and streaming.
+/// Continues text: sampling, decoding with a cache, prompts whose beginnings were read before, and
+/// streaming.
 package dev.sluice.generation;

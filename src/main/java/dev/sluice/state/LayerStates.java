@@ -3,10 +3,15 @@ package dev.sluice.state;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.OptionalInt;
+import java.util.function.UnaryOperator;
 import java.util.stream.Stream;
 
 /// What all layers keep of one sequence.
@@ -15,7 +20,7 @@ final class LayerStates implements AutoCloseable {
   private static final int SMALLEST_ROOM = 64;
 
   /// @param name of what the layer keeps
-  private record Key(int layer, String name) {
+  record Key(int layer, String name) {
     @Override
     public String toString() {
       return "the " + name + " of layer " + layer;
@@ -26,6 +31,29 @@ final class LayerStates implements AutoCloseable {
   private final Map<Key, Tensor> growing = new LinkedHashMap<>();
 
   private final Map<Key, Tensor> recurrent = new LinkedHashMap<>();
+
+  /// Where the passes ended that read the first tokens, of this sequence alone. What follows the
+  /// last of them was read in another way, if anything does.
+  private final List<Integer> ends = new ArrayList<>();
+
+  /// Takes note that a pass of this sequence alone has read the tokens from one length to another.
+  void readAlone(int from, int to) {
+    if (from < to && readAlone() == from) {
+      ends.add(to);
+    }
+  }
+
+  /// How many tokens were read by passes whose ends are known.
+  int readAlone() {
+    return ends.isEmpty() ? 0 : ends.getLast();
+  }
+
+  /// Where the pass ended that began there; nothing where that is not known.
+  OptionalInt endOfPass(int begin) {
+    int at = begin == 0 ? -1 : Collections.binarySearch(ends, begin);
+    boolean known = (begin == 0 || at >= 0) && at + 1 < ends.size();
+    return known ? OptionalInt.of(ends.get(at + 1)) : OptionalInt.empty();
+  }
 
   /// Stores what the next tokens of a slot add, and gives all, as a view.
   ///
@@ -142,6 +170,7 @@ final class LayerStates implements AutoCloseable {
               var fresh = Tensor.uninitialized(all, all.type(), all.shape());
               copy.recurrent.put(key, fresh.retain().copyFrom(all));
             });
+        ends.stream().takeWhile(end -> end <= tokens).forEach(copy.ends::add);
       }
       return copy;
     } catch (RuntimeException | Error e) {
@@ -150,9 +179,114 @@ final class LayerStates implements AutoCloseable {
     }
   }
 
+  /// A part of what is held, under the same names, with memory of its own.
+  record Part(Map<Key, Tensor> tensors) implements AutoCloseable {
+    static Part none() {
+      return new Part(new LinkedHashMap<>());
+    }
+
+    private static Part copy(Map<Key, Tensor> from, UnaryOperator<Tensor> view) {
+      var part = new Part(new LinkedHashMap<>());
+      try (var _ = Scope.withoutGradient()) {
+        from.forEach(
+            (key, all) -> {
+              var seen = view.apply(all);
+              var fresh = Tensor.uninitialized(seen, seen.type(), seen.shape());
+              part.tensors.put(key, fresh.retain().copyFrom(seen));
+            });
+        return part;
+      } catch (RuntimeException | Error e) {
+        part.close();
+        throw e;
+      }
+    }
+
+    long bytes() {
+      return LayerStates.bytes(tensors.values().stream());
+    }
+
+    @Override
+    public void close() {
+      tensors.values().forEach(Tensor::close);
+      tensors.clear();
+    }
+  }
+
+  /// Copies of the keys and values of some tokens, `[1, M, to − from, H]`.
+  Part keysAndValues(int from, int to) {
+    return Part.copy(growing, all -> all.narrow(2, from, to - from));
+  }
+
+  /// Copies of the recurrent states.
+  Part recurrentStates() {
+    return Part.copy(recurrent, all -> all);
+  }
+
+  /// Keys and values, of all that there is room for.
+  Map<Key, Tensor> growing() {
+    return growing;
+  }
+
+  Map<Key, Tensor> recurrent() {
+    return recurrent;
+  }
+
+  /// What the layers of this model keep, a line each: layer, name, element type and shape, with ?
+  /// for the number of tokens.
+  String form() {
+    var lines = new StringBuilder();
+    growing.forEach(
+        (key, all) ->
+            lines.append(
+                "%s: %s [1, %d, ?, %d]\n".formatted(key, all.type(), all.size(1), all.size(3))));
+    recurrent.forEach((key, all) -> lines.append("%s: %s\n".formatted(key, all)));
+    return lines.toString();
+  }
+
+  /// The states of a sequence of which there are pieces.
+  ///
+  /// @param pieces keys and values of tokens that follow one another, the first `tokens` of which
+  ///   are taken
+  /// @param recurrentStates after the last of them
+  /// @param ends of passes that read the first of them
+  /// @param capacity the most tokens that there will be
+  static LayerStates joined(
+      List<Part> pieces, Part recurrentStates, int tokens, List<Integer> ends, int capacity) {
+    var joined = new LayerStates();
+    try (var _ = Scope.withoutGradient()) {
+      for (var key : pieces.getFirst().tensors.keySet()) {
+        Tensor all = null;
+        int length = 0;
+        for (var piece : pieces) {
+          var part = Objects.requireNonNull(piece.tensors.get(key));
+          if (all == null) {
+            all =
+                Tensor.uninitialized(
+                        part, part.type(), 1, part.size(1), room(tokens, capacity), part.size(3))
+                    .retain();
+            joined.growing.put(key, all);
+          }
+          int taken = (int) Math.min(part.size(2), tokens - length);
+          all.narrow(2, length, taken).copyFrom(part.narrow(2, 0, taken));
+          length += taken;
+        }
+      }
+      joined.recurrent.putAll(Part.copy(recurrentStates.tensors, all -> all).tensors);
+      joined.ends.addAll(ends);
+      return joined;
+    } catch (RuntimeException | Error e) {
+      joined.close();
+      throw e;
+    }
+  }
+
   /// Bytes of the tensors.
   long bytes() {
-    return tensors().mapToLong(tensor -> tensor.elements() * tensor.type().bytes()).sum();
+    return bytes(tensors());
+  }
+
+  private static long bytes(Stream<Tensor> tensors) {
+    return tensors.mapToLong(tensor -> tensor.elements() * tensor.type().bytes()).sum();
   }
 
   /// All that is held, keys and values first.

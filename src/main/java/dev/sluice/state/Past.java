@@ -53,6 +53,9 @@ public final class Past {
   /// Says that every layer has taken `tokens` more of each row: the pass has ended.
   public void advance(int tokens) {
     for (var slot : slots) {
+      if (slots.size() == 1) {
+        slot.states.readAlone(slot.length, slot.length + tokens);
+      }
       slot.length += tokens;
       slot.underWay = false;
     }

@@ -134,7 +134,8 @@ public final class SequenceState implements AutoCloseable {
     }
   }
 
-  private Slot take(Supplier<LayerStates> states, int length) {
+  /// Takes a free slot for a sequence of which there are states already.
+  Slot take(Supplier<LayerStates> states, int length) {
     if (closed) {
       throw new IllegalStateException("the state is closed");
     }

@@ -1,4 +1,6 @@
-/// What a model keeps of the tokens before.
+/// What a model keeps of the tokens before, while a sequence goes on
+/// ([dev.sluice.state.SequenceState]) and for others that begin alike
+/// ([dev.sluice.state.PrefixCache]).
 @NullMarked
 package dev.sluice.state;
 
