@@ -4,8 +4,11 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.generation.Generation.Ending;
 import dev.sluice.generation.Generator;
 import dev.sluice.generation.LogitAdjustments;
+import dev.sluice.generation.Prompt;
 import dev.sluice.generation.Sampler;
 import dev.sluice.generation.TextStream;
+import dev.sluice.state.PrefixCache;
+import dev.sluice.state.PrefixCache.Reuse;
 import dev.sluice.template.Conversation;
 import java.time.LocalDateTime;
 import java.time.ZoneId;
@@ -30,6 +33,7 @@ public final class Chat {
   ///
   /// @param ending why there is no more; [Ending#CALLER] where it was stopped
   /// @param promptTokens of the conversation before it
+  /// @param cachedTokens those of them that were not read again
   /// @param tokens of the answer
   /// @param promptSeconds until the first token
   /// @param seconds from there to the end
@@ -37,6 +41,7 @@ public final class Chat {
       Message message,
       Ending ending,
       int promptTokens,
+      int cachedTokens,
       int tokens,
       double promptSeconds,
       double seconds) {}
@@ -44,22 +49,26 @@ public final class Chat {
   private final Generator generator;
   private final ChatFormat format;
   private final Set<Integer> stopIds;
+  private final PrefixCache cache;
   private final Map<String, @Nullable Object> variables;
   private final Map<Integer, String> controls = new HashMap<>();
   private final List<Message> messages;
 
   /// @param stopIds tokens that end an answer
+  /// @param cache of the model, which stays its owner's: what was read is not read again
   /// @param variables what the template knows besides, such as `enable_thinking`
   /// @param messages of before
   public Chat(
       Generator generator,
       ChatFormat format,
       Set<Integer> stopIds,
+      PrefixCache cache,
       Map<String, @Nullable Object> variables,
       List<Message> messages) {
     this.generator = generator;
     this.format = format;
     this.stopIds = Set.copyOf(stopIds);
+    this.cache = cache;
     this.variables = new HashMap<>(variables);
     this.messages = new ArrayList<>(messages);
     format.tokenizer().controlTokens().forEach((text, id) -> controls.put(id, text));
@@ -157,7 +166,7 @@ public final class Chat {
     var generation =
         generator
             .generate(
-                prompt.ids(),
+                new Prompt(prompt.ids(), prompt.turnStarts(), cache, Reuse.LONGEST),
                 choice.sampler(),
                 choice.adjustments(),
                 Math.min(room, choice.mostTokens()),
@@ -185,6 +194,7 @@ public final class Chat {
         new Message(Message.Role.ASSISTANT, content.toString(), thinking.toString()),
         generation.ending(),
         prompt.ids().length,
+        generation.cachedTokens(),
         generation.tokens().size(),
         (at - began) / 1e9,
         (now - at) / 1e9);

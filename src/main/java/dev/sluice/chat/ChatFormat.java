@@ -17,9 +17,10 @@ public record ChatFormat(ChatTemplates templates, Tokenizer tokenizer) {
 
   /// What the model continues.
   ///
+  /// @param turnStarts places of the tokens that begin a turn
   /// @param thinks whether it ends within thoughts that the template has opened
   @SuppressWarnings("ArrayRecordComponent") // is only read, right after it was made
-  public record Prompt(int[] ids, boolean thinks) {}
+  public record Prompt(int[] ids, int[] turnStarts, boolean thinks) {}
 
   /// The tokens of a conversation. Control tokens count where the template wrote them; `<|im_end|>`
   /// in a message is text like any other.
@@ -27,7 +28,27 @@ public record ChatFormat(ChatTemplates templates, Tokenizer tokenizer) {
   /// @param now what the template takes for the time
   public Prompt prompt(Conversation conversation, LocalDateTime now) {
     var rendering = templates.render(conversation, now);
-    return new Prompt(ids(rendering), rendering.text().stripTrailing().endsWith(THINKS));
+    int[] ids = ids(rendering);
+    return new Prompt(
+        ids, turnStarts(ids, conversation, now), rendering.text().stripTrailing().endsWith(THINKS));
+  }
+
+  /// What begins the answer, where the conversation without it ends, begins every turn if it is a
+  /// control token; else only that place is known.
+  private int[] turnStarts(int[] ids, Conversation conversation, LocalDateTime now) {
+    var closed =
+        new Conversation(
+            conversation.messages(),
+            conversation.tools(),
+            Conversation.Ending.CLOSED,
+            conversation.variables());
+    int answer = Arrays.mismatch(ids, ids(templates.render(closed, now)));
+    if (answer < 0 || answer == ids.length) {
+      return new int[0];
+    }
+    return tokenizer.controlTokens().containsValue(ids[answer])
+        ? IntStream.range(0, ids.length).filter(i -> ids[i] == ids[answer]).toArray()
+        : new int[] {answer};
   }
 
   /// The whole text at once, as `transformers` encodes it, where that makes control tokens of

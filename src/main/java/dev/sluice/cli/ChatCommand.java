@@ -10,7 +10,9 @@ import dev.sluice.chat.Message;
 import dev.sluice.files.DirectoryLock;
 import dev.sluice.files.RegularFile;
 import dev.sluice.generation.Generator;
+import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Numbers;
+import dev.sluice.state.PrefixCache;
 import dev.sluice.template.ChatTemplates;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -54,6 +56,11 @@ import picocli.CommandLine.Parameters;
     })
 final class ChatCommand implements Callable<Integer> {
   private static final String FILE = "conversation.json";
+  private static final String CACHE = "read.cache";
+
+  /// Of the machine's memory, for what is kept of conversations.
+  private static final int CACHE_SHARE = 4;
+
   private static final String THINKING = "enable_thinking";
 
   private static final String HELP =
@@ -89,6 +96,13 @@ final class ChatCommand implements Callable<Integer> {
           "Keeps the conversation in this directory, after every answer; one that is there goes"
               + " on.")
   private @Nullable Path session;
+
+  @Option(
+      names = "--save-cache",
+      description =
+          "At the end also keep what the model has read in the session's directory, so that a long"
+              + " conversation goes on at once; as many bytes as it takes in memory.")
+  private boolean saveCache;
 
   @Option(
       names = "--thinking",
@@ -133,6 +147,10 @@ final class ChatCommand implements Callable<Integer> {
           "--max-tokens must be at least 1, not %d".formatted(maxTokens));
     }
     if (session == null) {
+      if (saveCache) {
+        throw new InvalidInputException(
+            "--save-cache is for a session, and none is given; add --session DIR");
+      }
       talk(null);
       return 0;
     }
@@ -141,13 +159,14 @@ final class ChatCommand implements Callable<Integer> {
       if (lock.warning() != null) {
         Console.note(lock.warning());
       }
-      talk(session.resolve(FILE));
+      talk(session);
     }
     return 0;
   }
 
-  private void talk(@Nullable Path file) throws IOException {
+  private void talk(@Nullable Path directory) throws IOException {
     List<Message> before = List.of();
+    Path file = directory == null ? null : directory.resolve(FILE);
     if (file != null && Files.exists(file)) {
       var held = ConversationFile.read(file);
       before = held.messages();
@@ -164,27 +183,56 @@ final class ChatCommand implements Callable<Integer> {
         var lines = ChatLines.open(() -> stop.set(true))) {
       var source = loaded.source();
       var templates = templates(source);
-      var chat =
-          new Chat(
-              new Generator(loaded.decoder()),
-              new ChatFormat(templates, loaded.tokenizer()),
-              stopIds(loaded, templates),
-              variables(),
-              before);
-      if (system != null) {
-        chat.system(system);
+      var generator = new Generator(loaded.decoder());
+      Path cached = directory == null ? null : directory.resolve(CACHE);
+      try (var cache = cache(generator, source, cached)) {
+        var chat =
+            new Chat(
+                generator,
+                new ChatFormat(templates, loaded.tokenizer()),
+                stopIds(loaded, templates),
+                cache,
+                variables(),
+                before);
+        if (system != null) {
+          chat.system(system);
+        }
+        var suggested = SamplingOptions.Suggested.ofChat(source.checkpoint());
+        var choice = sampling.over(suggested);
+        Console.note(
+            "%s, context %d tokens; %s%s. /help says what a line can say."
+                .formatted(
+                    source.name(),
+                    loaded.decoder().config().context(),
+                    choice.words(),
+                    sampling.isGiven() ? "" : " (%s)".formatted(suggested.by())));
+        converse(lines, chat, choice, file);
+        if (cached != null && saveCache) {
+          cache.save(cached);
+        }
       }
-      var suggested = SamplingOptions.Suggested.ofChat(source.checkpoint());
-      var choice = sampling.over(suggested);
-      Console.note(
-          "%s, context %d tokens; %s%s. /help says what a line can say."
-              .formatted(
-                  source.name(),
-                  loaded.decoder().config().context(),
-                  choice.words(),
-                  sampling.isGiven() ? "" : " (%s)".formatted(suggested.by())));
-      converse(lines, chat, choice, file);
     }
+  }
+
+  /// What the model has read, as it was saved, where that is of this model.
+  private PrefixCache cache(Generator generator, ModelSource source, @Nullable Path file)
+      throws IOException {
+    String of =
+        "%s %s %s %s"
+            .formatted(
+                source.weightsFingerprint(),
+                options.precision(),
+                generator.decoder().device(),
+                weights);
+    long budget = RunManifest.Machine.current().memoryBytes() / CACHE_SHARE;
+    if (file != null && Files.exists(file)) {
+      try {
+        return generator.loadPrefixes(file, of, budget);
+      } catch (InvalidInputException e) {
+        Console.note(Main.sentence(e.getMessage()) + " The conversation is read anew.");
+      }
+    }
+    return new PrefixCache(of, budget);
   }
 
   private ChatTemplates templates(ModelSource source) {
@@ -322,7 +370,7 @@ final class ChatCommand implements Callable<Integer> {
               this::print);
       Console.print("");
       Console.note(
-          "%s%d tokens, %s tokens/s; %d of prompt in %s s."
+          "%s%d tokens, %s tokens/s; %d of prompt, %d of them not read again, in %s s."
               .formatted(
                   switch (answer.ending()) {
                     case STOP_TOKEN -> "";
@@ -334,6 +382,7 @@ final class ChatCommand implements Callable<Integer> {
                       ? "–"
                       : Numbers.fixed((answer.tokens() - 1) / answer.seconds(), 1),
                   answer.promptTokens(),
+                  answer.cachedTokens(),
                   Numbers.fixed(answer.promptSeconds(), 2)));
       if (answer.message().content().isEmpty()) {
         Console.note(

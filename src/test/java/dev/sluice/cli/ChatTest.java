@@ -129,6 +129,24 @@ class ChatTest {
     assertEquals(1, held().size());
   }
 
+  /// A model takes up again where it was, also after a restart, and says so.
+  @Test
+  void whatWasReadIsNotReadAgain() throws Exception {
+    var first = chatHere("the whale\n", "--save-cache").succeeded();
+    assertTrue(first.err().contains(", 0 of them not read again"), first::toString);
+    var second = chatHere("so\n", "--save-cache").succeeded();
+    assertFalse(second.err().contains(", 0 of them not read again"), second::toString);
+    Path cache = session.resolve("read.cache");
+    byte[] bytes = Files.readAllBytes(cache);
+    bytes[bytes.length / 2] ^= 1;
+    Files.write(cache, bytes);
+    var third = chatHere("ends\nnaught\n").succeeded();
+    assertTrue(third.err().contains("read.cache"), third::toString);
+    assertTrue(third.err().contains("The conversation is read anew."), third::toString);
+    assertEquals(1, third.err().split(", 0 of them not read again", -1).length - 1);
+    assertTrue(chat("", "--save-cache").refusal().contains("--session"));
+  }
+
   /// The context is 128 tokens.
   @Test
   void aConversationThatIsTooLongIsRefusedAndNotKept() {
