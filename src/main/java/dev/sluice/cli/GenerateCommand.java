@@ -6,7 +6,9 @@ import dev.sluice.files.JsonFile;
 import dev.sluice.files.WholeFile;
 import dev.sluice.generation.Generation;
 import dev.sluice.generation.Generator;
+import dev.sluice.generation.JsonRestriction;
 import dev.sluice.generation.LogitAdjustments;
+import dev.sluice.generation.Restriction;
 import dev.sluice.generation.Sampler;
 import dev.sluice.generation.StopStrings;
 import dev.sluice.generation.TextStream;
@@ -55,7 +57,8 @@ import tools.jackson.databind.SerializationFeature;
       "  ./sluice generate path/to/qwen3 --prompt \"The sea\" --precision bfloat16",
       "  ./sluice generate model-Q4_K_M.gguf --prompt \"The sea\" --temperature 0.7 --min-p 0.05",
       "  ./sluice generate runs/NAME --prompt \"It was\" --temperature 1 --sequences 4 --json"
-          + " texts.json"
+          + " texts.json",
+      "  ./sluice generate path/to/qwen3 --prompt \"A whale as JSON:\" --json-schema whale.json"
     })
 final class GenerateCommand implements Callable<Integer> {
   private static final int USUAL_TOKENS = 200;
@@ -170,6 +173,8 @@ final class GenerateCommand implements Callable<Integer> {
   @Option(names = "--seed", paramLabel = "N", description = "Of the sampling. Default: 1.")
   private long seed = 1;
 
+  @Mixin private JsonOptions jsonOptions = new JsonOptions();
+
   @Mixin private ModelOptions options = new ModelOptions();
 
   @Spec private CommandSpec spec = CommandSpec.create();
@@ -200,6 +205,7 @@ final class GenerateCommand implements Callable<Integer> {
     if (json != null) {
       WholeFile.requireReplaceable(json);
     }
+    jsonOptions.read();
     try (var loaded = options.loadInPlace(model)) {
       continueText(loaded, sampler, adjustments);
     }
@@ -211,9 +217,11 @@ final class GenerateCommand implements Callable<Integer> {
     private final TextStream stream;
     private final StopStrings stopStrings = new StopStrings(stops);
     private final StringBuilder written = new StringBuilder();
+    private final Restriction restriction;
     private final List<TokenLogprob> tokens = new ArrayList<>();
 
-    Text(Tokenizer tokenizer) {
+    Text(Tokenizer tokenizer, Restriction restriction) {
+      this.restriction = restriction;
       this.stream = new TextStream(tokenizer::decode);
     }
 
@@ -224,6 +232,13 @@ final class GenerateCommand implements Callable<Integer> {
       }
       print(stopStrings.add(stream.add(token)));
       return !stopStrings.found();
+    }
+
+    /// Whether the JSON that was asked for is there and whole.
+    boolean isCompleteJson() {
+      return restriction instanceof JsonRestriction value
+          && value.isComplete()
+          && !stopStrings.found();
     }
 
     void finish() {
@@ -260,7 +275,11 @@ final class GenerateCommand implements Callable<Integer> {
     }
     int room = loaded.decoder().config().context() - ids.length;
     int most = maxTokens != null ? maxTokens : Math.clamp(room, 1, USUAL_TOKENS);
-    var texts = IntStream.range(0, sequences).mapToObj(_ -> new Text(tokenizer)).toList();
+    var restrictions = jsonOptions.restrictions(loaded);
+    var texts =
+        IntStream.range(0, sequences)
+            .mapToObj(_ -> new Text(tokenizer, restrictions.get()))
+            .toList();
     var startedAt = Instant.now();
     var clock = new Clock();
     var generated =
@@ -269,6 +288,7 @@ final class GenerateCommand implements Callable<Integer> {
                 ids,
                 sampler,
                 adjustments,
+                sequence -> texts.get(sequence).restriction,
                 most,
                 loaded.stopIds(),
                 sequences,
@@ -301,6 +321,12 @@ final class GenerateCommand implements Callable<Integer> {
                 ids.length,
                 Numbers.fixed(clock.promptSeconds(), 2),
                 clock.rate()));
+    long incomplete = texts.stream().filter(text -> !text.isCompleteJson()).count();
+    if (jsonOptions.areGiven() && incomplete > 0) {
+      Console.note(
+          "The JSON %sis not complete, since the text ended before; --max-tokens gives it more."
+              .formatted(sequences == 1 ? "" : "of %d texts ".formatted(incomplete)));
+    }
     if (clock.withoutText > 0) {
       Console.note(
           "%d of these tokens have numbers that the tokenizer of %d tokens does not have, so they show no text; check that it is the model's."
@@ -336,6 +362,9 @@ final class GenerateCommand implements Callable<Integer> {
       Map<String, Object> one = new LinkedHashMap<>();
       one.put("text", texts.get(i).written.toString());
       one.put("ending", generated.get(i).ending().name().toLowerCase(Locale.ROOT));
+      if (jsonOptions.areGiven()) {
+        one.put("json_complete", texts.get(i).isCompleteJson());
+      }
       one.put(
           "tokens",
           texts.get(i).tokens.stream().map(token -> token.shown(loaded.tokenizer())).toList());

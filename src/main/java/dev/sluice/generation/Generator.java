@@ -14,6 +14,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
 import java.util.Set;
+import java.util.function.IntFunction;
 import java.util.function.IntPredicate;
 import java.util.random.RandomGenerator;
 import org.jspecify.annotations.Nullable;
@@ -83,12 +84,20 @@ public record Generator(Decoder decoder, int piece) {
     final List<Integer> tokens = new ArrayList<>();
     final boolean[] seen;
     final int[] counts;
+    final Restriction restriction;
     @Nullable Ending ending;
 
-    Text(int number, Slot slot, RandomGenerator random, int[] prompt, int vocabulary) {
+    Text(
+        int number,
+        Slot slot,
+        RandomGenerator random,
+        Restriction restriction,
+        int[] prompt,
+        int vocabulary) {
       this.number = number;
       this.slot = slot;
       this.random = random;
+      this.restriction = restriction;
       this.seen = new boolean[vocabulary];
       this.counts = new int[vocabulary];
       for (int token : prompt) {
@@ -97,14 +106,36 @@ public record Generator(Decoder decoder, int piece) {
     }
   }
 
+  /// Continues `prompt` several times at once, with any tokens.
+  public List<Generation> generate(
+      int[] prompt,
+      Sampler sampler,
+      LogitAdjustments adjustments,
+      int maxNewTokens,
+      Set<Integer> stopIds,
+      int sequences,
+      Listener listener) {
+    return generate(
+        prompt,
+        sampler,
+        adjustments,
+        _ -> Restriction.NONE,
+        maxNewTokens,
+        stopIds,
+        sequences,
+        listener);
+  }
+
   /// Continues `prompt` several times at once: it is read once, and a pass goes through the model
   /// for all sequences that have not ended. Each draws random numbers of its own.
   ///
+  /// @param restrictions which tokens may come in each sequence, asked after the adjustments
   /// @param stopIds tokens that end a text; the one that does is not part of it
   public List<Generation> generate(
       int[] prompt,
       Sampler sampler,
       LogitAdjustments adjustments,
+      IntFunction<? extends Restriction> restrictions,
       int maxNewTokens,
       Set<Integer> stopIds,
       int sequences,
@@ -120,7 +151,8 @@ public record Generator(Decoder decoder, int piece) {
       var texts = new ArrayList<Text>();
       for (int i = 0; i < sequences; i++) {
         var slot = i == 0 ? first : state.copyPrefix(first, prompt.length);
-        texts.add(new Text(i, slot, sampler.random(i), prompt, vocabulary));
+        var restriction = restrictions.apply(i);
+        texts.add(new Text(i, slot, sampler.random(i), restriction, prompt, vocabulary));
         choose(texts.getLast(), logits, sampler, adjustments, maxNewTokens, stopIds, listener);
       }
       var open = new ArrayList<>(texts);
@@ -149,11 +181,13 @@ public record Generator(Decoder decoder, int piece) {
       Set<Integer> stopIds,
       Listener listener) {
     float[] adjusted = logits;
-    if (!adjustments.equals(LogitAdjustments.NONE)) {
+    if (!adjustments.equals(LogitAdjustments.NONE) || !text.restriction.equals(Restriction.NONE)) {
       adjusted = logits.clone();
       adjustments.apply(adjusted, text.seen, text.counts);
+      text.restriction.restrict(adjusted);
     }
     int token = sampler.choose(adjusted, text.random);
+    text.restriction.chosen(token);
     if (stopIds.contains(token)) {
       text.ending = Ending.STOP_TOKEN;
       return;

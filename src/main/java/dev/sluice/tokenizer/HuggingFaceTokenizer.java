@@ -211,6 +211,11 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
   }
 
   @Override
+  public byte[][] tokenBytes() {
+    return TokenizerFile.of(file, library.json).tokenBytes();
+  }
+
+  @Override
   public int endOfText() {
     return end.require();
   }

@@ -138,6 +138,33 @@ class MainTest {
   }
 
   @Test
+  void generateWritesJson() throws IOException {
+    Path schema = directory.resolve("schema.json");
+    Files.writeString(
+        schema,
+        "{\"type\": \"object\", \"required\": [\"a\"], \"additionalProperties\": false,"
+            + " \"properties\": {\"a\": {\"enum\": [\"whale\", 12], \"description\": \"x\"}}}");
+    Path texts = directory.resolve("texts.json");
+    var answer =
+        Cli.run("generate", run, "--prompt", "@", "--json-schema", schema, "--json", texts)
+            .succeeded();
+    String text = answer.out().substring(1).strip();
+    assertTrue(text.matches("\\{\\s*\"a\":\\s*(\"whale\"|12)\\s*}"), answer::toString);
+    assertTrue(Files.readString(texts).contains("\"json_complete\" : true"));
+    answer = Cli.run("generate", run, "--json-object", "--max-tokens", 1).succeeded();
+    assertTrue(answer.err().contains("The JSON is not complete"), answer::toString);
+    String refused = Cli.run("generate", run, "--json-object", "--json-after", "ab").refusal();
+    assertTrue(refused.contains("--json-after ab is 2 tokens"), refused);
+    refused = Cli.run("generate", run, "--json-after", "a").refusal();
+    assertTrue(refused.contains("none is given"), refused);
+    refused = Cli.run("generate", run, "--json-object", "--json-schema", schema).refusal();
+    assertTrue(refused.contains("only one"), refused);
+    Files.writeString(schema, "{\"not\": {}}");
+    refused = Cli.run("generate", run, "--json-schema", schema).refusal();
+    assertTrue(refused.contains("schema.json cannot be followed at #"), refused);
+  }
+
+  @Test
   void vocabularyMayExceedTheTokenizer() throws IOException {
     Path larger = directory.resolve("larger");
     Cli.run(Cli.tiny(data, larger, "--vocab-size", 300, "--sample-tokens", 60)).succeeded();
