@@ -146,6 +146,8 @@ final class GenerateCommand implements Callable<Integer> {
               + " times.")
   private List<String> stops = List.of();
 
+  @Mixin private JsonOptions jsonOptions = new JsonOptions();
+
   @Option(
       names = "--sequences",
       paramLabel = "N",
@@ -172,8 +174,6 @@ final class GenerateCommand implements Callable<Integer> {
 
   @Option(names = "--seed", paramLabel = "N", description = "Of the sampling. Default: 1.")
   private long seed = 1;
-
-  @Mixin private JsonOptions jsonOptions = new JsonOptions();
 
   @Mixin private ModelOptions options = new ModelOptions();
 
@@ -202,10 +202,10 @@ final class GenerateCommand implements Callable<Integer> {
       throw new InvalidInputException(
           "--logprobs %d is for --json, which is not given; add --json FILE".formatted(logprobs));
     }
+    jsonOptions.read();
     if (json != null) {
       WholeFile.requireReplaceable(json);
     }
-    jsonOptions.read();
     try (var loaded = options.loadInPlace(model)) {
       continueText(loaded, sampler, adjustments);
     }

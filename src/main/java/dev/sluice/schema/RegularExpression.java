@@ -142,38 +142,28 @@ final class RegularExpression {
 
   private Part one() throws Refused {
     int c = pattern[at++];
-    switch (c) {
+    return switch (c) {
       case '(' -> {
         if (took('?') && !took(':')) {
           throw new Refused("groups that begin with (? look around, have names or set flags");
         }
         Part part = alternatives();
         require(')');
-        return part;
+        yield part;
       }
-      case '[' -> {
-        return characterClass();
-      }
-      case '.' -> {
-        return new Characters(others(LINE_ENDS));
-      }
-      case '^' -> {
-        return new Characters(List.of(BEGIN, BEGIN));
-      }
-      case '$' -> {
-        return new Characters(List.of(END, END));
-      }
+      case '[' -> characterClass();
+      case '.' -> new Characters(others(LINE_ENDS));
+      case '^' -> new Characters(List.of(BEGIN, BEGIN));
+      case '$' -> new Characters(List.of(END, END));
       case '\\' -> {
         List<Integer> ranges = new ArrayList<>();
         escape(ranges, false);
-        return new Characters(ranges);
+        yield new Characters(ranges);
       }
       case '*', '+', '?', '{', '}', ']' ->
           throw new Refused("a '%c' stands for nothing here; write \\%c".formatted(c, c));
-      default -> {
-        return new Characters(scalar(c, c));
-      }
-    }
+      default -> new Characters(scalar(c, c));
+    };
   }
 
   private Part characterClass() throws Refused {

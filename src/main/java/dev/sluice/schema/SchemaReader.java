@@ -21,13 +21,12 @@ import java.util.Set;
 import java.util.TreeSet;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
-import tools.jackson.databind.node.JsonNodeFactory;
 
 /// From JSON to a [JsonSchema]. Every schema in the file becomes one shape, however often it is
 /// referred to, so that the work is that of the file's size.
 final class SchemaReader {
   /// Shapes of a schema.
-  private static final int MOST_SHAPES = 20_000;
+  private static final int MOST_SHAPES = 10_000;
 
   /// Alternatives of one place, those of alternatives included.
   static final int MOST_ALTERNATIVES = 256;
@@ -115,7 +114,7 @@ final class SchemaReader {
   private final String name;
   private final JsonNode document;
   private final List<Shape> shapes = new ArrayList<>(fixed());
-  private final Map<JsonNode, Integer> numbers = new IdentityHashMap<>();
+  private final IdentityHashMap<JsonNode, Integer> numbers = new IdentityHashMap<>();
   private final Map<Integer, Place> unions = new HashMap<>();
   private final List<Exclusive> exclusive = new ArrayList<>();
   private final ArrayDeque<Open> open = new ArrayDeque<>();
@@ -256,18 +255,13 @@ final class SchemaReader {
       String key = property.getKey();
       if (key.equals("format")) {
         note(place, "format %s is not enforced".formatted(shown(property.getValue())));
-      } else if (key.equals("uniqueItems")
-          && property.getValue().equals(JsonNodeFactory.instance.booleanNode(false))) {
-        continue; // says nothing
       } else if (OTHERS.contains(key)
           || OF_OBJECTS.contains(key)
           || OF_ARRAYS.contains(key)
           || OF_STRINGS.contains(key)
           || OF_NUMBERS.contains(key)) {
         decides.add(key);
-      } else if (!REMARKS.contains(key)
-          && !key.startsWith("x-")
-          && !(key.equals("$id") && place == Place.ROOT)) {
+      } else if (!isRemark(key, property.getValue(), place)) {
         throw refused(
             place,
             "the keyword %s is not supported; leave it out, or say it in the prompt"
@@ -296,6 +290,13 @@ final class SchemaReader {
     }
     unions.put(number, place);
     return new Shape.Union(alternatives);
+  }
+
+  private static boolean isRemark(String key, JsonNode value, Place place) {
+    return REMARKS.contains(key)
+        || key.startsWith("x-")
+        || (key.equals("$id") && place.parent == null)
+        || (key.equals("uniqueItems") && value.isBoolean() && !value.booleanValue());
   }
 
   private void requireOnly(String key, Set<String> decides, Set<String> with, Place place) {

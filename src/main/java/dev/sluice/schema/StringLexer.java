@@ -29,6 +29,7 @@ final class StringLexer {
   private static final int AFTER_LOW = 0xE000;
   private static final int PAIRS = 0x10000; // where the characters begin that are pairs
   private static final int HALF_BITS = 10;
+  private static final int LOW_BITS = 12; // of three digits of the second half
 
   private StringLexer() {}
 
@@ -55,7 +56,7 @@ final class StringLexer {
       case BODY -> first(b);
       case ESCAPE -> escaped(b);
       case HIGH -> b == '\\' ? state(HIGH_ESCAPE, read) : DEAD;
-      case HIGH_ESCAPE -> b == 'u' ? state(LOW, read << 3 * HEX_DIGITS) : DEAD;
+      case HIGH_ESCAPE -> b == 'u' ? state(LOW, read << LOW_BITS) : DEAD;
       case HEX, HEX + 1, HEX + 2, HEX + 3 -> hex(kind - HEX, read, b);
       case LOW, LOW + 1, LOW + 2, LOW + 3 -> low(kind - LOW, read, b);
       default -> continued(kind - BYTES, read, b);
@@ -131,7 +132,7 @@ final class StringLexer {
   }
 
   private static long low(int digits, int read, int b) {
-    int high = read >>> 3 * HEX_DIGITS;
+    int high = read >>> LOW_BITS;
     int digit = Character.digit(b, 16);
     int now = (read & 0xFFF) << 4 | digit;
     if (digit < 0
@@ -141,7 +142,7 @@ final class StringLexer {
       return DEAD;
     }
     return digits < 3
-        ? state(LOW + digits + 1, high << 3 * HEX_DIGITS | now)
+        ? state(LOW + digits + 1, (high << LOW_BITS) | now)
         : whole(PAIRS + (high << HALF_BITS) + now - FIRST_LOW);
   }
 
@@ -154,19 +155,19 @@ final class StringLexer {
       case HIGH, HIGH_ESCAPE -> possible.overlap(pair(read, 0), pair(read, 0x3FF));
       case HEX, HEX + 1, HEX + 2, HEX + 3 -> {
         int open = 4 * (HEX_DIGITS - (kind - HEX));
-        yield unit(read << open, (read + 1 << open) - 1, possible);
+        yield unit(read << open, ((read + 1) << open) - 1, possible);
       }
       case LOW, LOW + 1, LOW + 2, LOW + 3 -> {
-        int high = read >>> 3 * HEX_DIGITS;
+        int high = read >>> LOW_BITS;
         int open = 4 * (HEX_DIGITS - (kind - LOW));
         int from = Math.max((read & 0xFFF) << open, FIRST_LOW);
-        int to = Math.min(((read & 0xFFF) + 1 << open) - 1, AFTER_LOW - 1);
+        int to = Math.min((((read & 0xFFF) + 1) << open) - 1, AFTER_LOW - 1);
         yield possible.overlap(pair(high, from - FIRST_LOW), pair(high, to - FIRST_LOW));
       }
       default -> {
         int left = kind - BYTES;
-        int from = read << 6 * left;
-        int to = (read + 1 << 6 * left) - 1;
+        int from = read << (6 * left);
+        int to = ((read + 1) << (6 * left)) - 1;
         int least = left == 3 ? PAIRS : left == 2 ? 0x800 : 0x80;
         yield possible.overlap(Math.max(from, least), Math.min(to, Character.MAX_CODE_POINT));
       }

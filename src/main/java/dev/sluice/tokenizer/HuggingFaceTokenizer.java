@@ -212,7 +212,7 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
 
   @Override
   public byte[][] tokenBytes() {
-    return TokenizerFile.of(file, library.json).tokenBytes();
+    return TokenizerFile.of(file, folder.tokenizer()).tokenBytes();
   }
 
   @Override

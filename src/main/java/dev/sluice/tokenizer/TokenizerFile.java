@@ -21,7 +21,9 @@ import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JacksonException;
 import tools.jackson.core.JsonParser;
 import tools.jackson.core.JsonToken;
+import tools.jackson.databind.DeserializationFeature;
 import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.ObjectReader;
 import tools.jackson.databind.json.JsonMapper;
 import tools.jackson.databind.node.ObjectNode;
 
@@ -53,6 +55,10 @@ record TokenizerFile(
   private static final int SPARE_IDS = 1000;
 
   private static final JsonMapper JSON = JsonFile.mapper().build();
+
+  /// Reads one value of a file that goes on.
+  private static final ObjectReader PART =
+      JSON.reader().without(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
 
   /// Reads the file once: what is hashed and checked is what is used.
   static byte[] bytes(Path path) {
@@ -111,7 +117,7 @@ record TokenizerFile(
       for (String key = parser.nextName(); key != null; key = parser.nextName()) {
         parser.nextToken();
         if (key.equals("decoder")) {
-          return JSON.readTree(parser);
+          return PART.readTree(parser);
         }
         parser.skipChildren();
       }

@@ -7,11 +7,13 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.checkpoint.CheckpointDirectory;
+import dev.sluice.files.JsonFile;
 import dev.sluice.training.RunConfig;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Map;
+import java.util.Set;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -148,8 +150,10 @@ class MainTest {
     var answer =
         Cli.run("generate", run, "--prompt", "@", "--json-schema", schema, "--json", texts)
             .succeeded();
-    String text = answer.out().substring(1).strip();
-    assertTrue(text.matches("\\{\\s*\"a\":\\s*(\"whale\"|12)\\s*}"), answer::toString);
+    // Read, because an untrained model may well write a name with escapes.
+    var value = JsonFile.mapper().build().readTree(answer.out().substring(1));
+    assertEquals(1, value.size(), answer::toString);
+    assertTrue(Set.of("\"whale\"", "12").contains(value.get("a").toString()), answer::toString);
     assertTrue(Files.readString(texts).contains("\"json_complete\" : true"));
     answer = Cli.run("generate", run, "--json-object", "--max-tokens", 1).succeeded();
     assertTrue(answer.err().contains("The JSON is not complete"), answer::toString);

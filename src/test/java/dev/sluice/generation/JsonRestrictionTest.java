@@ -107,7 +107,7 @@ class JsonRestrictionTest {
             new JsonRestriction(mask, OptionalInt.empty()));
     Set<String> texts = new HashSet<>();
     int i = 0;
-    for (var generation : generate(restrictions, 240, (_, _, _) -> true)) {
+    for (var generation : generate(restrictions, 120, (_, _, _) -> true)) {
       assertEquals(Ending.STOP_TOKEN, generation.ending());
       assertTrue(restrictions.get(i++).isComplete());
       String text = BYTES.decode(generation.ids());
@@ -137,7 +137,7 @@ class JsonRestrictionTest {
     int mark = free.get(20);
     int until = free.indexOf(mark);
     var restriction = new JsonRestriction(mask(), OptionalInt.of(mark));
-    var all = generate(List.of(restriction), 240, (_, _, _) -> true).getFirst();
+    var all = generate(List.of(restriction), 120, (_, _, _) -> true).getFirst();
     assertEquals(free.subList(0, until + 1), all.tokens().subList(0, until + 1));
     int[] json = Arrays.copyOfRange(all.ids(), until + 1, all.ids().length);
     assertTrue(JSON.readTree(BYTES.decode(json)).isObject());
