@@ -42,6 +42,7 @@ module dev.sluice {
   exports dev.sluice.report;
   exports dev.sluice.retrofit;
   exports dev.sluice.ruler;
+  exports dev.sluice.schema;
   exports dev.sluice.settings;
   exports dev.sluice.sink;
   exports dev.sluice.state;

@@ -32,6 +32,7 @@ class ArchitectureTest {
           "files",
           "settings",
           "template",
+          "schema",
           "statistics",
           "provenance",
           "kernel",

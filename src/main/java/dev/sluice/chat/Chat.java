@@ -1,11 +1,10 @@
 package dev.sluice.chat;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.generation.Choice;
 import dev.sluice.generation.Generation.Ending;
 import dev.sluice.generation.Generator;
-import dev.sluice.generation.LogitAdjustments;
 import dev.sluice.generation.Prompt;
-import dev.sluice.generation.Sampler;
 import dev.sluice.generation.TextStream;
 import dev.sluice.state.PrefixCache;
 import dev.sluice.state.PrefixCache.Reuse;
@@ -24,10 +23,11 @@ import org.jspecify.annotations.Nullable;
 ///
 /// For one thread.
 public final class Chat {
-  /// How answers are chosen.
-  ///
-  /// @param mostTokens of an answer, thoughts included
-  public record Choice(Sampler sampler, LogitAdjustments adjustments, int mostTokens) {}
+  /// Hears what the model says.
+  public interface Listener extends AnswerReader.Listener {
+    /// Hears that some tokens of the conversation have been read, out of `total`.
+    void onRead(int tokens, int total);
+  }
 
   /// What the model said.
   ///
@@ -116,16 +116,17 @@ public final class Chat {
   /// Asks, and lets the model answer. The question and the answer, also one that was stopped, are
   /// part of the conversation then; where this fails, it is as before.
   ///
+  /// @param mostTokens of the answer, thoughts included
   /// @param stop whether to end the answer after the present token
   /// @param listener hears what the model says
   /// @throws InvalidInputException if the conversation has become longer than the model's context,
   ///   or its template refuses it
   public Answer ask(
-      String question, Choice choice, BooleanSupplier stop, AnswerReader.Listener listener) {
+      String question, Choice choice, int mostTokens, BooleanSupplier stop, Listener listener) {
     messages.addLast(new Message(Message.Role.USER, question));
     boolean answered = false;
     try {
-      var answer = answer(choice, stop, listener);
+      var answer = answer(choice, mostTokens, stop, listener);
       messages.addLast(answer.message());
       answered = true;
       return answer;
@@ -136,7 +137,7 @@ public final class Chat {
     }
   }
 
-  private Answer answer(Choice choice, BooleanSupplier stop, AnswerReader.Listener listener) {
+  private Answer answer(Choice choice, int mostTokens, BooleanSupplier stop, Listener listener) {
     var conversation =
         new Conversation(
             messages.stream().map(Message::asMap).toList(),
@@ -167,23 +168,31 @@ public final class Chat {
         generator
             .generate(
                 new Prompt(prompt.ids(), prompt.turnStarts(), cache, Reuse.LONGEST),
-                choice.sampler(),
-                choice.adjustments(),
-                Math.min(room, choice.mostTokens()),
+                choice,
+                Math.min(room, mostTokens),
                 stopIds,
                 1,
-                (_, token, _) -> {
-                  if (first[0] == 0) {
-                    first[0] = System.nanoTime();
+                new Generator.Listener() {
+                  @Override
+                  public boolean onRead(int tokens, int total) {
+                    listener.onRead(tokens, total);
+                    return !stop.getAsBoolean();
                   }
-                  String control = controls.get(token);
-                  if (control == null) {
-                    reader.add(stream.add(token));
-                  } else {
-                    reader.add(stream.finish());
-                    reader.control(control);
+
+                  @Override
+                  public boolean onToken(int sequence, int token, float[] logits) {
+                    if (first[0] == 0) {
+                      first[0] = System.nanoTime();
+                    }
+                    String control = controls.get(token);
+                    if (control == null) {
+                      reader.add(stream.add(token));
+                    } else {
+                      reader.add(stream.finish());
+                      reader.control(control);
+                    }
+                    return !stop.getAsBoolean();
                   }
-                  return !stop.getAsBoolean();
                 })
             .getFirst();
     reader.add(stream.finish());

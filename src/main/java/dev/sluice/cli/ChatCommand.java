@@ -9,6 +9,7 @@ import dev.sluice.chat.ConversationFile;
 import dev.sluice.chat.Message;
 import dev.sluice.files.DirectoryLock;
 import dev.sluice.files.RegularFile;
+import dev.sluice.generation.Choice;
 import dev.sluice.generation.Generator;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Numbers;
@@ -183,7 +184,7 @@ final class ChatCommand implements Callable<Integer> {
         var lines = ChatLines.open(() -> stop.set(true))) {
       var source = loaded.source();
       var templates = templates(source);
-      var generator = new Generator(loaded.decoder());
+      var generator = new Generator(loaded.decoder(), ReadingProgress.PIECE);
       Path cached = directory == null ? null : directory.resolve(CACHE);
       try (var cache = cache(generator, source, cached)) {
         var chat =
@@ -204,7 +205,7 @@ final class ChatCommand implements Callable<Integer> {
                 .formatted(
                     source.name(),
                     loaded.decoder().config().context(),
-                    choice.words(),
+                    SamplingOptions.words(choice.sampler()),
                     sampling.isGiven() ? "" : " (%s)".formatted(suggested.by())));
         converse(lines, chat, choice, file);
         if (cached != null && saveCache) {
@@ -275,8 +276,7 @@ final class ChatCommand implements Callable<Integer> {
     return variables;
   }
 
-  private void converse(
-      ChatLines lines, Chat chat, SamplingOptions.Choice choice, @Nullable Path file)
+  private void converse(ChatLines lines, Chat chat, Choice choice, @Nullable Path file)
       throws IOException {
     long answers = 0;
     for (String line = lines.next(); line != null; line = lines.next()) {
@@ -355,19 +355,29 @@ final class ChatCommand implements Callable<Integer> {
   }
 
   /// What is wrong with one message does not end the conversation.
-  private void ask(Chat chat, String message, SamplingOptions.Choice choice, long answers) {
+  private void ask(Chat chat, String message, Choice choice, long answers) {
     stop.set(false);
     printed = null;
     try {
       var answer =
           chat.ask(
               message,
-              new Chat.Choice(
-                  choice.sampler().reseeded(choice.sampler().seed() + answers),
-                  choice.adjustments(),
-                  maxTokens),
+              choice.reseeded(choice.sampler().seed() + answers),
+              maxTokens,
               stop::get,
-              this::print);
+              new Chat.Listener() {
+                private final ReadingProgress progress = new ReadingProgress();
+
+                @Override
+                public void onRead(int tokens, int total) {
+                  progress.read(tokens, total);
+                }
+
+                @Override
+                public void onPiece(AnswerReader.Part part, String piece) {
+                  print(part, piece);
+                }
+              });
       Console.print("");
       Console.note(
           "%s%d tokens, %s tokens/s; %d of prompt, %d of them not read again, in %s s."

@@ -4,10 +4,12 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.corpus.WindowRule;
 import dev.sluice.files.JsonFile;
 import dev.sluice.files.WholeFile;
+import dev.sluice.generation.Choice;
 import dev.sluice.generation.Generation;
 import dev.sluice.generation.Generator;
-import dev.sluice.generation.LogitAdjustments;
-import dev.sluice.generation.Sampler;
+import dev.sluice.generation.JsonRestriction;
+import dev.sluice.generation.Prompt;
+import dev.sluice.generation.Restriction;
 import dev.sluice.generation.StopStrings;
 import dev.sluice.generation.TextStream;
 import dev.sluice.generation.TokenLogprob;
@@ -55,7 +57,8 @@ import tools.jackson.databind.SerializationFeature;
       "  ./sluice generate path/to/qwen3 --prompt \"The sea\" --precision bfloat16",
       "  ./sluice generate model-Q4_K_M.gguf --prompt \"The sea\" --temperature 0.7 --min-p 0.05",
       "  ./sluice generate runs/NAME --prompt \"It was\" --temperature 1 --sequences 4 --json"
-          + " texts.json"
+          + " texts.json",
+      "  ./sluice generate path/to/qwen3 --prompt \"A whale as JSON:\" --json-schema whale.json"
     })
 final class GenerateCommand implements Callable<Integer> {
   private static final int USUAL_TOKENS = 200;
@@ -90,6 +93,8 @@ final class GenerateCommand implements Callable<Integer> {
           "End the text where it would contain this, which is not printed; may be given several"
               + " times.")
   private List<String> stops = List.of();
+
+  @Mixin private JsonOptions jsonOptions = new JsonOptions();
 
   @Option(
       names = "--sequences",
@@ -141,11 +146,12 @@ final class GenerateCommand implements Callable<Integer> {
       throw new InvalidInputException(
           "--logprobs %d is for --json, which is not given; add --json FILE".formatted(logprobs));
     }
+    jsonOptions.read();
     if (json != null) {
       WholeFile.requireReplaceable(json);
     }
     try (var loaded = options.loadInPlace(model, weights)) {
-      continueText(loaded, sampler, choice.adjustments());
+      continueText(loaded, choice);
     }
     return 0;
   }
@@ -155,9 +161,11 @@ final class GenerateCommand implements Callable<Integer> {
     private final TextStream stream;
     private final StopStrings stopStrings = new StopStrings(stops);
     private final StringBuilder written = new StringBuilder();
+    private final Restriction restriction;
     private final List<TokenLogprob> tokens = new ArrayList<>();
 
-    Text(Tokenizer tokenizer) {
+    Text(Tokenizer tokenizer, Restriction restriction) {
+      this.restriction = restriction;
       this.stream = new TextStream(tokenizer::decode);
     }
 
@@ -168,6 +176,13 @@ final class GenerateCommand implements Callable<Integer> {
       }
       print(stopStrings.add(stream.add(token)));
       return !stopStrings.found();
+    }
+
+    /// Whether the JSON that was asked for is there and whole.
+    boolean isCompleteJson() {
+      return restriction instanceof JsonRestriction value
+          && value.isComplete()
+          && !stopStrings.found();
     }
 
     void finish() {
@@ -183,9 +198,7 @@ final class GenerateCommand implements Callable<Integer> {
     }
   }
 
-  private void continueText(
-      ModelOptions.Loaded loaded, Sampler sampler, LogitAdjustments adjustments)
-      throws IOException {
+  private void continueText(ModelOptions.Loaded loaded, Choice choice) throws IOException {
     var tokenizer = loaded.tokenizer();
     var rule =
         loaded
@@ -204,27 +217,43 @@ final class GenerateCommand implements Callable<Integer> {
     }
     int room = loaded.decoder().config().context() - ids.length;
     int most = maxTokens != null ? maxTokens : Math.clamp(room, 1, USUAL_TOKENS);
-    var texts = IntStream.range(0, sequences).mapToObj(_ -> new Text(tokenizer)).toList();
+    var restrictions = jsonOptions.restrictions(loaded);
+    var texts =
+        IntStream.range(0, sequences)
+            .mapToObj(_ -> new Text(tokenizer, restrictions.get()))
+            .toList();
     var startedAt = Instant.now();
     var clock = new Clock();
+    var progress = new ReadingProgress();
     var generated =
-        new Generator(loaded.decoder())
+        new Generator(loaded.decoder(), ReadingProgress.PIECE)
             .generate(
-                ids,
-                sampler,
-                adjustments,
+                Prompt.of(ids),
+                new Choice(
+                    choice.sampler(),
+                    choice.adjustments(),
+                    sequence -> texts.get(sequence).restriction),
                 most,
                 loaded.stopIds(),
                 sequences,
-                (sequence, token, logits) -> {
-                  if (clock.tokens++ == 0) {
-                    clock.first = System.nanoTime();
-                    if (sequences == 1) {
-                      Console.stream(prompt);
-                    }
+                new Generator.Listener() {
+                  @Override
+                  public boolean onRead(int tokens, int total) {
+                    progress.read(tokens, total);
+                    return true;
                   }
-                  clock.withoutText += token >= tokenizer.vocabularySize() ? 1 : 0;
-                  return texts.get(sequence).add(token, logits);
+
+                  @Override
+                  public boolean onToken(int sequence, int token, float[] logits) {
+                    if (clock.tokens++ == 0) {
+                      clock.first = System.nanoTime();
+                      if (sequences == 1) {
+                        Console.stream(prompt);
+                      }
+                    }
+                    clock.withoutText += token >= tokenizer.vocabularySize() ? 1 : 0;
+                    return texts.get(sequence).add(token, logits);
+                  }
                 });
     if (clock.tokens == 0 && sequences == 1) {
       Console.stream(prompt);
@@ -245,6 +274,12 @@ final class GenerateCommand implements Callable<Integer> {
                 ids.length,
                 Numbers.fixed(clock.promptSeconds(), 2),
                 clock.rate()));
+    long incomplete = texts.stream().filter(text -> !text.isCompleteJson()).count();
+    if (jsonOptions.areGiven() && incomplete > 0) {
+      Console.note(
+          "The JSON %sis not complete, since the text ended before; --max-tokens gives it more."
+              .formatted(sequences == 1 ? "" : "of %d texts ".formatted(incomplete)));
+    }
     if (clock.withoutText > 0) {
       Console.note(
           "%d of these tokens have numbers that the tokenizer of %d tokens does not have, so they show no text; check that it is the model's."
@@ -280,6 +315,9 @@ final class GenerateCommand implements Callable<Integer> {
       Map<String, Object> one = new LinkedHashMap<>();
       one.put("text", texts.get(i).written.toString());
       one.put("ending", generated.get(i).ending().name().toLowerCase(Locale.ROOT));
+      if (jsonOptions.areGiven()) {
+        one.put("json_complete", texts.get(i).isCompleteJson());
+      }
       one.put(
           "tokens",
           texts.get(i).tokens.stream().map(token -> token.shown(loaded.tokenizer())).toList());

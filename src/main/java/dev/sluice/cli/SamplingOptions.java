@@ -3,6 +3,7 @@ package dev.sluice.cli;
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.files.JsonFile;
+import dev.sluice.generation.Choice;
 import dev.sluice.generation.LogitAdjustments;
 import dev.sluice.generation.Sampler;
 import java.nio.file.Files;
@@ -128,21 +129,18 @@ final class SamplingOptions {
     }
   }
 
-  /// What was decided.
-  record Choice(Sampler sampler, LogitAdjustments adjustments) {
-    /// For people.
-    String words() {
-      if (sampler.temperature() == 0) {
-        return "always the likeliest token";
-      }
-      return String.format(
-          Locale.ROOT,
-          "temperature %s, top-k %s, top-p %s, min-p %s",
-          sampler.temperature(),
-          sampler.topK() == 0 ? "all" : sampler.topK(),
-          sampler.topP(),
-          sampler.minP());
+  /// For people.
+  static String words(Sampler sampler) {
+    if (sampler.temperature() == 0) {
+      return "always the likeliest token";
     }
+    return String.format(
+        Locale.ROOT,
+        "temperature %s, top-k %s, top-p %s, min-p %s",
+        sampler.temperature(),
+        sampler.topK() == 0 ? "all" : sampler.topK(),
+        sampler.topP(),
+        sampler.minP());
   }
 
   /// What the user said, over what was suggested.

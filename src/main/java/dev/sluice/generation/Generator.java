@@ -13,6 +13,7 @@ import dev.sluice.tensor.Tensor;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
 import java.util.Set;
@@ -58,9 +59,8 @@ public record Generator(Decoder decoder, int piece) {
   public Generation generate(
       int[] prompt, Sampler sampler, int maxNewTokens, Set<Integer> stopIds, IntPredicate onToken) {
     return generate(
-            prompt,
-            sampler,
-            LogitAdjustments.NONE,
+            Prompt.of(prompt),
+            new Choice(sampler),
             maxNewTokens,
             stopIds,
             1,
@@ -71,6 +71,13 @@ public record Generator(Decoder decoder, int piece) {
   /// Hears of each new token at once.
   @FunctionalInterface
   public interface Listener {
+    /// Hears that some tokens of the prompt have been read, out of `total`.
+    ///
+    /// @return false to stop: there is no text then
+    default boolean onRead(int tokens, int total) {
+      return true;
+    }
+
     /// @param sequence of several at once, from 0
     /// @param logits from which the token was chosen, as the model gave them
     /// @return false to end that sequence after this token
@@ -85,12 +92,14 @@ public record Generator(Decoder decoder, int piece) {
     final List<Integer> tokens = new ArrayList<>();
     final boolean[] seen;
     final int[] counts;
+    final Restriction restriction;
     @Nullable Ending ending;
 
-    Text(int number, Slot slot, RandomGenerator random, int[] prompt, int vocabulary) {
+    Text(int number, Slot slot, Choice choice, int[] prompt, int vocabulary) {
       this.number = number;
       this.slot = slot;
-      this.random = random;
+      this.random = choice.sampler().random(number);
+      this.restriction = choice.restrictions().apply(number);
       this.seen = new boolean[vocabulary];
       this.counts = new int[vocabulary];
       for (int token : prompt) {
@@ -99,47 +108,37 @@ public record Generator(Decoder decoder, int piece) {
     }
   }
 
-  /// Continues `prompt` several times at once: it is read once, and a pass goes through the model
-  /// for all sequences that have not ended. Each draws random numbers of its own.
+  /// Continues a prompt several times at once: it is read once, and a pass goes through the model
+  /// for all sequences that have not ended. Each draws random numbers of its own. What the prompt's
+  /// cache holds of its beginning is not read again, and it keeps what is read.
   ///
   /// @param stopIds tokens that end a text; the one that does is not part of it
   public List<Generation> generate(
-      int[] prompt,
-      Sampler sampler,
-      LogitAdjustments adjustments,
+      Prompt prompt,
+      Choice choice,
       int maxNewTokens,
       Set<Integer> stopIds,
       int sequences,
       Listener listener) {
-    return generate(
-        Prompt.plain(prompt), sampler, adjustments, maxNewTokens, stopIds, sequences, listener);
-  }
-
-  /// The same for a prompt that says where its turns start, with a cache where it has one: what
-  /// that holds of the prompt's beginning is not read again, and it keeps what is read.
-  public List<Generation> generate(
-      Prompt cachedPrompt,
-      Sampler sampler,
-      LogitAdjustments adjustments,
-      int maxNewTokens,
-      Set<Integer> stopIds,
-      int sequences,
-      Listener listener) {
-    int[] prompt = cachedPrompt.ids();
-    requireRoom(prompt, maxNewTokens);
+    int[] ids = prompt.ids();
+    requireRoom(ids, maxNewTokens);
     int vocabulary = decoder.config().vocabSize();
-    adjustments.requireTokens(vocabulary);
+    choice.adjustments().requireTokens(vocabulary);
     // The last token is chosen but never fed.
-    int capacity = prompt.length + maxNewTokens - 1;
+    int capacity = ids.length + maxNewTokens - 1;
     try (var state = new SequenceState(sequences, capacity)) {
-      var first = cachedPrompt.begin(state, piece);
+      var first = prompt.begin(state, piece);
       int cachedTokens = first.length();
-      float[] logits = read(cachedPrompt, state, first);
+      float[] logits = read(prompt, state, first, listener);
+      if (logits == null) {
+        return Collections.nCopies(
+            sequences, new Generation(List.of(), Ending.CALLER, cachedTokens));
+      }
       var texts = new ArrayList<Text>();
       for (int i = 0; i < sequences; i++) {
-        var slot = i == 0 ? first : state.copyPrefix(first, prompt.length);
-        texts.add(new Text(i, slot, sampler.random(i), prompt, vocabulary));
-        choose(texts.getLast(), logits, sampler, adjustments, maxNewTokens, stopIds, listener);
+        var slot = i == 0 ? first : state.copyPrefix(first, ids.length);
+        texts.add(new Text(i, slot, choice, ids, vocabulary));
+        choose(texts.getLast(), logits, choice, maxNewTokens, stopIds, listener);
       }
       var open = new ArrayList<>(texts);
       open.removeIf(text -> text.ending != null);
@@ -148,11 +147,11 @@ public record Generator(Decoder decoder, int piece) {
         float[] all = step(last, state.past(open.stream().map(text -> text.slot).toList()));
         for (int i = 0; i < last.length; i++) {
           float[] own = Arrays.copyOfRange(all, i * vocabulary, (i + 1) * vocabulary);
-          choose(open.get(i), own, sampler, adjustments, maxNewTokens, stopIds, listener);
+          choose(open.get(i), own, choice, maxNewTokens, stopIds, listener);
         }
         open.removeIf(text -> text.ending != null);
       }
-      texts.forEach(text -> cachedPrompt.keepAnswer(state, text.slot, text.tokens));
+      texts.forEach(text -> prompt.keepAnswer(state, text.slot, text.tokens));
       return texts.stream()
           .map(
               text ->
@@ -164,17 +163,19 @@ public record Generator(Decoder decoder, int piece) {
   private static void choose(
       Text text,
       float[] logits,
-      Sampler sampler,
-      LogitAdjustments adjustments,
+      Choice choice,
       int maxNewTokens,
       Set<Integer> stopIds,
       Listener listener) {
     float[] adjusted = logits;
-    if (!adjustments.equals(LogitAdjustments.NONE)) {
+    if (!choice.adjustments().equals(LogitAdjustments.NONE)
+        || !text.restriction.equals(Restriction.NONE)) {
       adjusted = logits.clone();
-      adjustments.apply(adjusted, text.seen, text.counts);
+      choice.adjustments().apply(adjusted, text.seen, text.counts);
+      text.restriction.restrict(adjusted);
     }
-    int token = sampler.choose(adjusted, text.random);
+    int token = choice.sampler().choose(adjusted, text.random);
+    text.restriction.chosen(token);
     if (stopIds.contains(token)) {
       text.ending = Ending.STOP_TOKEN;
       return;
@@ -217,8 +218,10 @@ public record Generator(Decoder decoder, int piece) {
     }
   }
 
-  /// The logits after the last token of a prompt, the first tokens of which a slot may have.
-  private float[] read(Prompt prompt, SequenceState state, Slot slot) {
+  /// The logits after the last token of a prompt, the first tokens of which a slot may have; null
+  /// where the listener wants no more.
+  private float @Nullable [] read(
+      Prompt prompt, SequenceState state, Slot slot, Listener listener) {
     var past = state.past(slot);
     int[] ids = prompt.ids();
     for (int end : prompt.ends(piece)) {
@@ -227,6 +230,9 @@ public record Generator(Decoder decoder, int piece) {
           hidden(Arrays.copyOfRange(ids, slot.length(), end), past);
         }
         prompt.keep(state, slot);
+        if (!listener.onRead(slot.length(), ids.length)) {
+          return null;
+        }
       }
     }
     return next(Arrays.copyOfRange(ids, slot.length(), ids.length), past);

@@ -40,7 +40,7 @@ public final class Prompt {
   }
 
   /// A prompt that is read in as few passes as there can be.
-  static Prompt plain(int[] ids) {
+  public static Prompt of(int[] ids) {
     return new Prompt(ids, new int[0], false, null, Reuse.EXACT);
   }
 

@@ -47,6 +47,13 @@ public record ByteTokenizer() implements Tokenizer {
   }
 
   @Override
+  public byte[][] tokenBytes() {
+    byte[][] bytes = new byte[vocabularySize()][];
+    Arrays.setAll(bytes, id -> id == END.id() ? new byte[0] : new byte[] {(byte) id});
+    return bytes;
+  }
+
+  @Override
   public int endOfText() {
     return END.id();
   }

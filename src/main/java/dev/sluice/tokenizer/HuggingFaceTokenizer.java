@@ -260,6 +260,11 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
   }
 
   @Override
+  public byte[][] tokenBytes() {
+    return TokenizerFile.of(file, folder.tokenizer()).tokenBytes();
+  }
+
+  @Override
   public int endOfText() {
     return end.require();
   }

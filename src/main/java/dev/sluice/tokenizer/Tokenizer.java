@@ -44,6 +44,17 @@ public interface Tokenizer {
   /// The text of the ids. Bytes that are no UTF-8 become U+FFFD; special tokens have no text.
   String decode(int[] ids);
 
+  /// The bytes that each token stands for in any text, by id; none for special tokens and for
+  /// others beside the vocabulary, which mark something.
+  ///
+  /// @throws InvalidInputException if tokens have no bytes of their own, but text that depends on
+  ///   their neighbours
+  default byte[][] tokenBytes() {
+    throw new InvalidInputException(
+        "the bytes of single tokens are not known of the tokenizer %s; use a byte-level one"
+            .formatted(describe()));
+  }
+
   /// The id put after each document.
   ///
   /// @throws InvalidInputException if the tokenizer's files name none; the message says how to

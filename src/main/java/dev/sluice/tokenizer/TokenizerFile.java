@@ -7,9 +7,11 @@ import dev.sluice.files.RegularFile;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
+import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
@@ -19,7 +21,9 @@ import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JacksonException;
 import tools.jackson.core.JsonParser;
 import tools.jackson.core.JsonToken;
+import tools.jackson.databind.DeserializationFeature;
 import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.ObjectReader;
 import tools.jackson.databind.json.JsonMapper;
 import tools.jackson.databind.node.ArrayNode;
 import tools.jackson.databind.node.ObjectNode;
@@ -46,11 +50,16 @@ record TokenizerFile(
 
   private static final long LARGEST = 256L << 20;
   private static final int SHOWN = 40;
+  private static final int BYTES = 256;
 
   /// A model has a row for every id up to the highest, so most of them must be tokens.
   private static final int SPARE_IDS = 1000;
 
   private static final JsonMapper JSON = JsonFile.mapper().build();
+
+  /// Reads one value of a file that goes on.
+  private static final ObjectReader PART =
+      JSON.reader().without(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
 
   /// Reads the file once: what is hashed and checked is what is used.
   static byte[] bytes(Path path) {
@@ -109,6 +118,60 @@ record TokenizerFile(
   /// where there is none.
   static @Nullable String content(JsonNode token) {
     return (token.isObject() ? token.path("content") : token).asStringOpt().orElse(null);
+  }
+
+  /// What makes text of tokens; the rest of the file is passed over.
+  private JsonNode decoder() {
+    try (var parser = JSON.createParser(bytes)) {
+      parser.nextToken();
+      for (String key = parser.nextName(); key != null; key = parser.nextName()) {
+        parser.nextToken();
+        if (key.equals("decoder")) {
+          return PART.readTree(parser);
+        }
+        parser.skipChildren();
+      }
+    }
+    return JSON.nullNode();
+  }
+
+  /// The bytes of each token of a byte-level tokenizer, by id; see [Tokenizer#tokenBytes].
+  byte[][] tokenBytes() {
+    JsonNode decoder = decoder();
+    List<JsonNode> parts = new ArrayList<>(List.of(decoder));
+    if (decoder.path("type").asString("").equals("Sequence")) {
+      parts.clear();
+      decoder.path("decoders").forEach(parts::add);
+    }
+    if (parts.size() != 1 || !parts.getFirst().path("type").asString("").equals("ByteLevel")) {
+      throw new InvalidInputException(
+          "the tokens of %s have no bytes of their own: its decoder is %s, and ByteLevel alone gives a token the same bytes in every text; use a model with a byte-level tokenizer"
+              .formatted(path, Printable.brief(decoder, SHOWN)));
+    }
+    byte[] byteOf = new byte[2 * BYTES]; // of the characters that stand for bytes
+    boolean[] stands = new boolean[byteOf.length];
+    int next = BYTES;
+    for (int b = 0; b < BYTES; b++) {
+      boolean isShown = (b >= '!' && b <= '~') || (b >= 0xA1 && b != 0xAD);
+      int character = isShown ? b : next++;
+      byteOf[character] = (byte) b;
+      stands[character] = true;
+    }
+    byte[][] all = new byte[vocabularySize][0];
+    idOfToken.forEach(
+        (token, id) -> {
+          if (!added.contains(token)) {
+            boolean isOfBytes = token.chars().allMatch(c -> c < stands.length && stands[c]);
+            all[id] = token.getBytes(StandardCharsets.UTF_8); // as the library has it
+            if (isOfBytes) {
+              all[id] = new byte[token.length()];
+              for (int i = 0; i < token.length(); i++) {
+                all[id][i] = byteOf[token.charAt(i)];
+              }
+            }
+          }
+        });
+    return all;
   }
 
   private static InvalidInputException unusable(Path path, String why) {

@@ -11,6 +11,7 @@ import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
@@ -111,6 +112,11 @@ record TokenizerFolder(Map<String, byte[]> files) {
       files.put(GENERATION, text(JSON.createObjectNode().put("eos_token_id", end.id())));
     }
     return new TokenizerFolder(files);
+  }
+
+  /// The content of `tokenizer.json`.
+  byte[] tokenizer() {
+    return Objects.requireNonNull(files.get(TOKENIZER));
   }
 
   private static byte[] text(JsonNode node) {

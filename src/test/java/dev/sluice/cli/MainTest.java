@@ -7,11 +7,13 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.checkpoint.CheckpointDirectory;
+import dev.sluice.files.JsonFile;
 import dev.sluice.training.RunConfig;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Map;
+import java.util.Set;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -135,6 +137,35 @@ class MainTest {
     assertEquals(Cli.run(sampled).succeeded().out(), Cli.run(sampled).out());
     assertTrue(Cli.run(sampled).out().startsWith("@1"));
     Cli.run("generate", run, "--max-tokens", 3).succeeded();
+  }
+
+  @Test
+  void generateWritesJson() throws IOException {
+    Path schema = directory.resolve("schema.json");
+    Files.writeString(
+        schema,
+        "{\"type\": \"object\", \"required\": [\"a\"], \"additionalProperties\": false,"
+            + " \"properties\": {\"a\": {\"enum\": [\"whale\", 12], \"description\": \"x\"}}}");
+    Path texts = directory.resolve("texts.json");
+    var answer =
+        Cli.run("generate", run, "--prompt", "@", "--json-schema", schema, "--json", texts)
+            .succeeded();
+    // Read, because an untrained model may well write a name with escapes.
+    var value = JsonFile.mapper().build().readTree(answer.out().substring(1));
+    assertEquals(1, value.size(), answer::toString);
+    assertTrue(Set.of("\"whale\"", "12").contains(value.get("a").toString()), answer::toString);
+    assertTrue(Files.readString(texts).contains("\"json_complete\" : true"));
+    answer = Cli.run("generate", run, "--json-object", "--max-tokens", 1).succeeded();
+    assertTrue(answer.err().contains("The JSON is not complete"), answer::toString);
+    String refused = Cli.run("generate", run, "--json-object", "--json-after", "ab").refusal();
+    assertTrue(refused.contains("--json-after ab is 2 tokens"), refused);
+    refused = Cli.run("generate", run, "--json-after", "a").refusal();
+    assertTrue(refused.contains("none is given"), refused);
+    refused = Cli.run("generate", run, "--json-object", "--json-schema", schema).refusal();
+    assertTrue(refused.contains("only one"), refused);
+    Files.writeString(schema, "{\"not\": {}}");
+    refused = Cli.run("generate", run, "--json-schema", schema).refusal();
+    assertTrue(refused.contains("schema.json cannot be followed at #"), refused);
   }
 
   @Test

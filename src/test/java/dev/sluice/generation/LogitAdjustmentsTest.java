@@ -46,15 +46,14 @@ class LogitAdjustmentsTest {
       var sampler = new Sampler(1.5, 0, 1, 0.01, 11);
       var together =
           generator.generate(
-              prompt, sampler, LogitAdjustments.NONE, 20, Set.of(7), 4, (_, _, _) -> true);
+              Prompt.of(prompt), new Choice(sampler), 20, Set.of(7), 4, (_, _, _) -> true);
       assertEquals(generator.generate(prompt, sampler, 20, Set.of(7)), together.getFirst());
       assertNotEquals(together.get(0), together.get(1));
       List<Integer> seen = new ArrayList<>();
       var cut =
           generator.generate(
-              prompt,
-              sampler,
-              LogitAdjustments.NONE,
+              Prompt.of(prompt),
+              new Choice(sampler),
               20,
               Set.of(7),
               4,
@@ -79,7 +78,13 @@ class LogitAdjustmentsTest {
       var without = new LogitAdjustments(1, 0, 0, Map.of(first, Double.NEGATIVE_INFINITY));
       var text =
           generator
-              .generate(prompt, Sampler.GREEDY, without, 12, Set.of(), 1, (_, _, _) -> true)
+              .generate(
+                  Prompt.of(prompt),
+                  new Choice(Sampler.GREEDY, without),
+                  12,
+                  Set.of(),
+                  1,
+                  (_, _, _) -> true)
               .getFirst();
       assertEquals(false, text.tokens().contains(first));
       var beyond = new LogitAdjustments(1, 0, 0, Map.of(1_000_000, 1.0));
@@ -87,7 +92,12 @@ class LogitAdjustmentsTest {
           InvalidInputException.class,
           () ->
               generator.generate(
-                  prompt, Sampler.GREEDY, beyond, 1, Set.of(), 1, (_, _, _) -> true));
+                  Prompt.of(prompt),
+                  new Choice(Sampler.GREEDY, beyond),
+                  1,
+                  Set.of(),
+                  1,
+                  (_, _, _) -> true));
     }
   }
 }

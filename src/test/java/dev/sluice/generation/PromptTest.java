@@ -122,8 +122,7 @@ class PromptTest {
         generator
             .generate(
                 prompt,
-                Sampler.GREEDY,
-                LogitAdjustments.NONE,
+                new Choice(Sampler.GREEDY),
                 tokens,
                 Set.of(),
                 1,
@@ -295,9 +294,9 @@ class PromptTest {
     assertArrayEquals(new int[] {8, 16}, ends(17, 8));
     assertArrayEquals(new int[] {3, 11, 12, 15}, ends(16, 8, 12, 3, 3, 16, 40, 0, -7));
     assertArrayEquals(new int[] {15}, ends(16, 2048, 15));
-    assertArrayEquals(new int[] {8, 16}, Prompt.plain(new int[20]).ends(8));
-    assertArrayEquals(new int[] {8}, Prompt.plain(new int[16]).ends(8));
-    assertArrayEquals(new int[] {}, Prompt.plain(new int[8]).ends(8));
+    assertArrayEquals(new int[] {8, 16}, Prompt.of(new int[20]).ends(8));
+    assertArrayEquals(new int[] {8}, Prompt.of(new int[16]).ends(8));
+    assertArrayEquals(new int[] {}, Prompt.of(new int[8]).ends(8));
   }
 
   private static int[] ends(int tokens, int piece, int... turns) {
@@ -314,8 +313,7 @@ class PromptTest {
       var answers =
           generator.generate(
               new Prompt(ids, NO_TURNS, cache, Reuse.LONGEST),
-              new Sampler(1, 0, 1, 3),
-              LogitAdjustments.NONE,
+              new Choice(new Sampler(1, 0, 1, 3)),
               6,
               Set.of(),
               3,

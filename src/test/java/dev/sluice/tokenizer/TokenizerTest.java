@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import java.io.ByteArrayOutputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -136,6 +137,28 @@ class TokenizerTest {
     var tokenizer = Tokenizers.load(FILE.toString());
     assertEquals(9, tokenizer.bytesOf(new int[] {384, 335, 263, 349, 384}, 0, 5));
     assertEquals(0, tokenizer.bytesOf(new int[] {384, 335, 263, 349, 384}, 4, 5));
+  }
+
+  /// The bytes of a text's tokens are the text's; what has no text has none.
+  @Test
+  void tokensHaveBytes() {
+    for (String spec : new String[] {"bytes", FILE.toString()}) {
+      var tokenizer = Tokenizers.load(spec);
+      byte[][] bytes = tokenizer.tokenBytes();
+      assertEquals(tokenizer.vocabularySize(), bytes.length);
+      assertEquals(0, bytes[tokenizer.endOfText()].length);
+      String text = WILD.replace("\0", "");
+      var joined = new ByteArrayOutputStream();
+      for (int id : tokenizer.encode(text)) {
+        joined.writeBytes(bytes[id]);
+      }
+      assertEquals(text, joined.toString(StandardCharsets.UTF_8));
+    }
+    for (String other : new String[] {"unigram.json", "fallback.json", "wordpiece.json"}) {
+      var tokenizer = Tokenizers.load(FILE.resolveSibling(other).toString());
+      var e = assertThrows(InvalidInputException.class, tokenizer::tokenBytes);
+      assertTrue(e.getMessage().contains("byte-level"), e.getMessage());
+    }
   }
 
   @Test

@@ -1,0 +1,88 @@
+package dev.sluice.cli;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
+import dev.sluice.generation.JsonRestriction;
+import dev.sluice.generation.Restriction;
+import dev.sluice.schema.JsonSchema;
+import dev.sluice.schema.TokenMask;
+import dev.sluice.schema.Vocabulary;
+import java.nio.file.Path;
+import java.util.OptionalInt;
+import java.util.function.Supplier;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Option;
+
+/// Whether a text is to be JSON, and of which kind.
+final class JsonOptions {
+  private static final int SHOWN = 40;
+
+  @Option(
+      names = "--json-schema",
+      paramLabel = "FILE",
+      description =
+          "Write a JSON value that this JSON Schema allows, and nothing else. Say in the prompt too"
+              + " what is wanted: the schema gives shape, not meaning.")
+  private @Nullable Path schema;
+
+  @Option(names = "--json-object", description = "Write a JSON object, whatever its properties.")
+  private boolean object;
+
+  @Option(
+      names = "--json-after",
+      paramLabel = "TOKEN",
+      description =
+          "Let the JSON begin after this token, such as </think>; any tokens may come before it.")
+  private @Nullable String after;
+
+  private @Nullable JsonSchema wanted;
+
+  /// Whether the text is to be JSON.
+  boolean areGiven() {
+    return schema != null || object;
+  }
+
+  /// Reads the schema, before a model is loaded for it.
+  void read() {
+    if (schema != null && object) {
+      throw new InvalidInputException(
+          "--json-schema and --json-object are given, and only one of them can be followed; leave"
+              + " one out");
+    }
+    if (after != null && !areGiven()) {
+      throw new InvalidInputException(
+          "--json-after %s is for --json-schema or --json-object, and none is given; add one"
+              .formatted(Printable.brief(after, SHOWN)));
+    }
+    if (schema != null) {
+      wanted = JsonSchema.read(schema);
+      wanted.notes().forEach(note -> Console.note(schema + " at " + note));
+    } else if (object) {
+      wanted = JsonSchema.anyObject();
+    }
+  }
+
+  /// What restricts each text, a new one each time.
+  Supplier<Restriction> restrictions(ModelOptions.Loaded loaded) {
+    if (wanted == null) {
+      return () -> Restriction.NONE;
+    }
+    var vocabulary = new Vocabulary(loaded.tokenizer().tokenBytes(), loaded.stopIds());
+    var mask = new TokenMask(wanted, vocabulary);
+    OptionalInt begins = begins(loaded);
+    return () -> new JsonRestriction(mask, begins);
+  }
+
+  private OptionalInt begins(ModelOptions.Loaded loaded) {
+    if (after == null) {
+      return OptionalInt.empty();
+    }
+    int[] ids = loaded.tokenizer().encode(after);
+    if (ids.length != 1) {
+      throw new InvalidInputException(
+          "--json-after %s is %d tokens of this model and must be one; name a token of its vocabulary"
+              .formatted(Printable.brief(after, SHOWN), ids.length));
+    }
+    return OptionalInt.of(ids[0]);
+  }
+}
