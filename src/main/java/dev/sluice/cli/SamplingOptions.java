@@ -146,21 +146,23 @@ final class SamplingOptions {
   /// What the user said, over what was suggested.
   Choice over(Suggested suggested) {
     double chosen = temperature != null ? temperature : suggested.temperature;
+    var choice =
+        new Choice(
+            new Sampler(
+                chosen,
+                topK != null ? topK : suggested.topK,
+                topP != null ? topP : suggested.topP,
+                minP != null ? minP : suggested.minP,
+                seed),
+            new LogitAdjustments(
+                repetitionPenalty != null ? repetitionPenalty : suggested.repetition,
+                presencePenalty,
+                frequencyPenalty,
+                logitBias));
     if (chosen == 0 && (topK != null || topP != null || minP != null)) {
       Console.note("--top-k, --top-p and --min-p change nothing without --temperature above 0.");
     }
-    return new Choice(
-        new Sampler(
-            chosen,
-            topK != null ? topK : suggested.topK,
-            topP != null ? topP : suggested.topP,
-            minP != null ? minP : suggested.minP,
-            seed),
-        new LogitAdjustments(
-            repetitionPenalty != null ? repetitionPenalty : suggested.repetition,
-            presencePenalty,
-            frequencyPenalty,
-            logitBias));
+    return choice;
   }
 
   /// Whether the user said anything about how tokens are drawn.
