@@ -44,7 +44,12 @@ public final class Chat {
       int cachedTokens,
       int tokens,
       double promptSeconds,
-      double seconds) {}
+      double seconds) {
+    /// Whether it was not stopped before its first token.
+    public boolean hasBegun() {
+      return tokens > 0 || ending != Ending.CALLER;
+    }
+  }
 
   private final Generator generator;
   private final ChatFormat format;
@@ -114,7 +119,8 @@ public final class Chat {
   }
 
   /// Asks, and lets the model answer. The question and the answer, also one that was stopped, are
-  /// part of the conversation then; where this fails, it is as before.
+  /// part of the conversation then; where this fails, or is stopped before the first token, it is
+  /// as before.
   ///
   /// @param mostTokens of the answer, thoughts included
   /// @param stop whether to end the answer after the present token
@@ -127,8 +133,10 @@ public final class Chat {
     boolean answered = false;
     try {
       var answer = answer(choice, mostTokens, stop, listener);
-      messages.addLast(answer.message());
-      answered = true;
+      answered = answer.hasBegun();
+      if (answered) {
+        messages.addLast(answer.message());
+      }
       return answer;
     } finally {
       if (!answered) {
@@ -145,12 +153,11 @@ public final class Chat {
             Conversation.Ending.GENERATION_PROMPT,
             variables);
     var prompt = format.prompt(conversation, LocalDateTime.now(ZoneId.systemDefault()));
-    int context = generator.decoder().config().context();
-    int room = context - prompt.ids().length;
+    int room = generator.room(prompt.ids().length);
     if (room < 1) {
       throw new InvalidInputException(
-          "the conversation has %d tokens with this message, and the model's context is %d; take messages back, or begin anew"
-              .formatted(prompt.ids().length, context));
+          "the conversation has %d tokens with this message, and there is room for %d; take messages back, or begin anew"
+              .formatted(prompt.ids().length, prompt.ids().length + room));
     }
     var thinking = new StringBuilder();
     var content = new StringBuilder();

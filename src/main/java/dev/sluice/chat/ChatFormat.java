@@ -6,6 +6,7 @@ import dev.sluice.template.Rendering;
 import dev.sluice.tokenizer.Tokenizer;
 import java.time.LocalDateTime;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Objects;
 import java.util.stream.IntStream;
@@ -30,25 +31,29 @@ public record ChatFormat(ChatTemplates templates, Tokenizer tokenizer) {
     var rendering = templates.render(conversation, now);
     int[] ids = ids(rendering);
     return new Prompt(
-        ids, turnStarts(ids, conversation, now), rendering.text().stripTrailing().endsWith(THINKS));
+        ids,
+        turnStarts(ids, rendering.text(), conversation, now),
+        rendering.text().stripTrailing().endsWith(THINKS));
   }
 
-  /// What begins the answer, where the conversation without it ends, begins every turn if it is a
-  /// control token; else only that place is known.
-  private int[] turnStarts(int[] ids, Conversation conversation, LocalDateTime now) {
+  /// The control token that the answer's head begins with, behind the conversation without it,
+  /// begins every turn; none is known where something else stands there.
+  private int[] turnStarts(int[] ids, String text, Conversation conversation, LocalDateTime now) {
     var closed =
         new Conversation(
             conversation.messages(),
             conversation.tools(),
             Conversation.Ending.CLOSED,
             conversation.variables());
-    int answer = Arrays.mismatch(ids, ids(templates.render(closed, now)));
-    if (answer < 0 || answer == ids.length) {
-      return new int[0];
-    }
-    return tokenizer.controlTokens().containsValue(ids[answer])
-        ? IntStream.range(0, ids.length).filter(i -> ids[i] == ids[answer]).toArray()
-        : new int[] {answer};
+    String without = templates.render(closed, now).text();
+    return tokenizer.controlTokens().entrySet().stream()
+        .filter(
+            control ->
+                text.startsWith(without) && text.startsWith(control.getKey(), without.length()))
+        .max(Comparator.comparingInt(control -> control.getKey().length()))
+        .map(control -> control.getValue())
+        .map(start -> IntStream.range(0, ids.length).filter(i -> ids[i] == start).toArray())
+        .orElse(new int[0]);
   }
 
   /// The whole text at once, as `transformers` encodes it, where that makes control tokens of

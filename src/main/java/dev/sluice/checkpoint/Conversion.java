@@ -112,6 +112,18 @@ public final class Conversion {
 
   /// Hears how a conversion goes, on the thread that converts.
   public interface Listener {
+    /// Hears nothing and never stops.
+    Listener NOBODY =
+        new Listener() {
+          @Override
+          public void advanced(String doing, long done, long total) {}
+
+          @Override
+          public boolean isStopping() {
+            return false;
+          }
+        };
+
     /// @param doing in a word: `writing`
     /// @param done bytes of float32 that were gone through, out of `total`
     void advanced(String doing, long done, long total);

@@ -35,17 +35,6 @@ public final class ModelDirectory {
   static final String VALUE = "self_attn.v_proj.weight";
   static final String GATE = "self_attn." + Attention.gateName(GatePosition.SDPA_OUTPUT) + "weight";
 
-  private static final Conversion.Listener NOBODY =
-      new Conversion.Listener() {
-        @Override
-        public void advanced(String doing, long done, long total) {}
-
-        @Override
-        public boolean isStopping() {
-          return false;
-        }
-      };
-
   private ModelDirectory() {}
 
   // ---------------------------------------------------------------- reading
@@ -109,7 +98,7 @@ public final class ModelDirectory {
   ///
   /// @param directory as for [#open]
   public static Opened openInPlace(Path directory, Precision precision) {
-    return openInPlace(directory, precision, null, NOBODY);
+    return openInPlace(directory, precision, null, Conversion.Listener.NOBODY);
   }
 
   /// The same with matrices of fewer bits: those that map features to features, and those with a

@@ -8,7 +8,6 @@ import dev.sluice.chat.ChatFormat;
 import dev.sluice.chat.ConversationFile;
 import dev.sluice.chat.Message;
 import dev.sluice.files.DirectoryLock;
-import dev.sluice.files.RegularFile;
 import dev.sluice.generation.Choice;
 import dev.sluice.generation.Generator;
 import dev.sluice.provenance.RunManifest;
@@ -16,7 +15,6 @@ import dev.sluice.report.Numbers;
 import dev.sluice.state.PrefixCache;
 import dev.sluice.template.ChatTemplates;
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
@@ -41,8 +39,8 @@ import picocli.CommandLine.Parameters;
       "",
       "Answers go to standard output; what the model thinks before them, and all else, to standard"
           + " error. Ctrl-C stops an answer and Ctrl-D ends the chat. Without a terminal each line"
-          + " of standard input is a message, and Ctrl-C ends the chat. A message of several lines"
-          + " begins with a line \"\"\" and ends with one.",
+          + " of standard input is a message, Ctrl-C ends the chat, and the exit code is 2 if a"
+          + " message was refused. A message of several lines begins and ends with \"\"\".",
       "",
       "/help lists what else a line can say."
     },
@@ -63,6 +61,9 @@ final class ChatCommand implements Callable<Integer> {
   private static final int CACHE_SHARE = 4;
 
   private static final String THINKING = "enable_thinking";
+
+  private static final String NO_CHOICE =
+      "The template does not ask whether the model is to think, so that changes nothing.";
 
   private static final String HELP =
       """
@@ -139,6 +140,12 @@ final class ChatCommand implements Callable<Integer> {
   /// Where what is printed stands, so that thoughts and answers are apart.
   private AnswerReader.@Nullable Part printed;
 
+  /// Whether the template asks if the model is to think.
+  private boolean hasChoice;
+
+  /// Whether a message was refused.
+  private boolean refused;
+
   private final AtomicBoolean stop = new AtomicBoolean();
 
   @Override
@@ -152,20 +159,18 @@ final class ChatCommand implements Callable<Integer> {
         throw new InvalidInputException(
             "--save-cache is for a session, and none is given; add --session DIR");
       }
-      talk(null);
-      return 0;
+      return talk(null);
     }
     DirectoryLock.make(session);
     try (var lock = DirectoryLock.own(session, "a chat")) {
       if (lock.warning() != null) {
         Console.note(lock.warning());
       }
-      talk(session);
+      return talk(session);
     }
-    return 0;
   }
 
-  private void talk(@Nullable Path directory) throws IOException {
+  private int talk(@Nullable Path directory) throws IOException {
     List<Message> before = List.of();
     Path file = directory == null ? null : directory.resolve(FILE);
     if (file != null && Files.exists(file)) {
@@ -184,7 +189,7 @@ final class ChatCommand implements Callable<Integer> {
         var lines = ChatLines.open(() -> stop.set(true))) {
       var source = loaded.source();
       var templates = templates(source);
-      var generator = new Generator(loaded.decoder(), ReadingProgress.PIECE);
+      var generator = new Generator(loaded.decoder(), ModelOptions.PIECE);
       Path cached = directory == null ? null : directory.resolve(CACHE);
       try (var cache = cache(generator, source, cached)) {
         var chat =
@@ -193,7 +198,7 @@ final class ChatCommand implements Callable<Integer> {
                 new ChatFormat(templates, loaded.tokenizer()),
                 stopIds(loaded, templates),
                 cache,
-                variables(),
+                variables(templates),
                 before);
         if (system != null) {
           chat.system(system);
@@ -205,12 +210,15 @@ final class ChatCommand implements Callable<Integer> {
                 .formatted(
                     source.name(),
                     loaded.decoder().config().context(),
-                    SamplingOptions.words(choice.sampler()),
-                    sampling.isGiven() ? "" : " (%s)".formatted(suggested.by())));
+                    SamplingOptions.words(choice),
+                    sampling.isGiven()
+                        ? ""
+                        : " (where nothing was said, %s)".formatted(suggested.by())));
         converse(lines, chat, choice, file);
         if (cached != null && saveCache) {
           cache.save(cached);
         }
+        return refused && !lines.isTerminal() ? Main.BAD_INPUT : 0;
       }
     }
   }
@@ -237,21 +245,16 @@ final class ChatCommand implements Callable<Integer> {
   }
 
   private ChatTemplates templates(ModelSource source) {
-    var own = template == null ? source.chatTemplates() : of(template, source.chatTemplates());
+    var own = source.chatTemplates();
+    if (template != null) {
+      own = ChatTemplates.ofFile(template, own == null ? Map.of() : own.tokens());
+    }
     if (own == null) {
       throw new InvalidInputException(
           "%s has no chat template, so it was not trained on conversations; give one with --chat-template, or use ./sluice generate"
               .formatted(source.checkpoint()));
     }
     return own;
-  }
-
-  private static ChatTemplates of(Path file, @Nullable ChatTemplates own) {
-    byte[] bytes = RegularFile.read(file, 1L << 22, "name a chat template");
-    return ChatTemplates.of(
-        "The chat template " + file,
-        new String(bytes, StandardCharsets.UTF_8),
-        own == null ? Map.of() : own.tokens());
   }
 
   /// Those that end a text, and the token that the template ends turns with.
@@ -268,17 +271,21 @@ final class ChatCommand implements Callable<Integer> {
     return ids;
   }
 
-  private Map<String, @Nullable Object> variables() {
+  private Map<String, @Nullable Object> variables(ChatTemplates templates) {
     Map<String, @Nullable Object> variables = new HashMap<>();
+    hasChoice = templates.mention(THINKING);
     if (thinking != null) {
       variables.put(THINKING, thinking);
+      if (!hasChoice) {
+        Console.note(NO_CHOICE);
+      }
     }
     return variables;
   }
 
   private void converse(ChatLines lines, Chat chat, Choice choice, @Nullable Path file)
       throws IOException {
-    long answers = 0;
+    long answers = chat.messages().size(); // so that a session that goes on draws other numbers
     for (String line = lines.next(); line != null; line = lines.next()) {
       String message = line.strip();
       if (message.isEmpty()) {
@@ -336,7 +343,7 @@ final class ChatCommand implements Callable<Integer> {
       case "/thinking" -> {
         if (rest.equals("on") || rest.equals("off")) {
           chat.variable(THINKING, rest.equals("on"));
-          Console.note("Thinking is %s, where the template has a choice.".formatted(rest));
+          Console.note(hasChoice ? "Thinking is %s.".formatted(rest) : NO_CHOICE);
         } else {
           Console.note("/thinking is followed by on or off.");
         }
@@ -366,11 +373,11 @@ final class ChatCommand implements Callable<Integer> {
               maxTokens,
               stop::get,
               new Chat.Listener() {
-                private final ReadingProgress progress = new ReadingProgress();
+                private final SlowProgress progress = new SlowProgress("token");
 
                 @Override
                 public void onRead(int tokens, int total) {
-                  progress.read(tokens, total);
+                  progress.advanced(tokens, total, "reading the prompt");
                 }
 
                 @Override
@@ -385,7 +392,10 @@ final class ChatCommand implements Callable<Integer> {
                   switch (answer.ending()) {
                     case STOP_TOKEN -> "";
                     case LENGTH -> "Cut off for length. ";
-                    case CALLER -> "Stopped. ";
+                    case CALLER ->
+                        answer.hasBegun()
+                            ? "Stopped. "
+                            : "Stopped before it began, so the message is taken back. ";
                   },
                   answer.tokens(),
                   answer.tokens() < 2
@@ -394,7 +404,7 @@ final class ChatCommand implements Callable<Integer> {
                   answer.promptTokens(),
                   answer.cachedTokens(),
                   Numbers.fixed(answer.promptSeconds(), 2)));
-      if (answer.message().content().isEmpty()) {
+      if (answer.hasBegun() && answer.message().content().isEmpty()) {
         Console.note(
             answer.message().thinking().isEmpty()
                 ? "The model answered nothing."
@@ -405,6 +415,7 @@ final class ChatCommand implements Callable<Integer> {
         Console.print("");
       }
       Console.error(Main.sentence(e.getMessage()));
+      refused = true;
     }
   }
 

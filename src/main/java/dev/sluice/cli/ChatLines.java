@@ -46,22 +46,28 @@ final class ChatLines implements AutoCloseable {
     return new ChatLines(terminal, reader, null);
   }
 
-  /// The next message, or null where there are no more. Lines between two of `"""` are one.
+  /// The next message, or null where there are no more. Lines from one that begins with `"""` to
+  /// one that ends so are one.
   @Nullable String next() throws IOException {
     String line = line(PROMPT);
     if (line == null || !line.strip().startsWith(SEVERAL)) {
       return line;
     }
-    var message = new StringBuilder(line.strip().substring(SEVERAL.length()));
-    while (message.indexOf(SEVERAL) < 0) {
+    String message = line.strip().substring(SEVERAL.length());
+    while (!message.stripTrailing().endsWith(SEVERAL)) {
       String more = line("… ");
       if (more == null) {
-        break; // the end of the input ends the message too
+        return message; // the end of the input ends the message too
       }
-      message.append('\n').append(more);
+      message += "\n" + more;
     }
-    int end = message.indexOf(SEVERAL);
-    return end < 0 ? message.toString() : message.substring(0, end);
+    String whole = message.stripTrailing();
+    return whole.substring(0, whole.length() - SEVERAL.length());
+  }
+
+  /// Whether a user sits there.
+  boolean isTerminal() {
+    return terminal != null;
   }
 
   private @Nullable String line(String prompt) throws IOException {

@@ -215,7 +215,8 @@ final class GenerateCommand implements Callable<Integer> {
     if (loaded.stopIds().isEmpty()) {
       Console.note("No file says which token ends a text, so only --max-tokens ends it.");
     }
-    int room = loaded.decoder().config().context() - ids.length;
+    var generator = new Generator(loaded.decoder(), ModelOptions.PIECE);
+    int room = generator.room(ids.length);
     int most = maxTokens != null ? maxTokens : Math.clamp(room, 1, USUAL_TOKENS);
     var restrictions = jsonOptions.restrictions(loaded);
     var texts =
@@ -224,37 +225,36 @@ final class GenerateCommand implements Callable<Integer> {
             .toList();
     var startedAt = Instant.now();
     var clock = new Clock();
-    var progress = new ReadingProgress();
+    var progress = new SlowProgress("token");
     var generated =
-        new Generator(loaded.decoder(), ReadingProgress.PIECE)
-            .generate(
-                Prompt.of(ids),
-                new Choice(
-                    choice.sampler(),
-                    choice.adjustments(),
-                    sequence -> texts.get(sequence).restriction),
-                most,
-                loaded.stopIds(),
-                sequences,
-                new Generator.Listener() {
-                  @Override
-                  public boolean onRead(int tokens, int total) {
-                    progress.read(tokens, total);
-                    return true;
-                  }
+        generator.generate(
+            Prompt.of(ids),
+            new Choice(
+                choice.sampler(),
+                choice.adjustments(),
+                sequence -> texts.get(sequence).restriction),
+            most,
+            loaded.stopIds(),
+            sequences,
+            new Generator.Listener() {
+              @Override
+              public boolean onRead(int tokens, int total) {
+                progress.advanced(tokens, total, "reading the prompt");
+                return true;
+              }
 
-                  @Override
-                  public boolean onToken(int sequence, int token, float[] logits) {
-                    if (clock.tokens++ == 0) {
-                      clock.first = System.nanoTime();
-                      if (sequences == 1) {
-                        Console.stream(prompt);
-                      }
-                    }
-                    clock.withoutText += token >= tokenizer.vocabularySize() ? 1 : 0;
-                    return texts.get(sequence).add(token, logits);
+              @Override
+              public boolean onToken(int sequence, int token, float[] logits) {
+                if (clock.tokens++ == 0) {
+                  clock.first = System.nanoTime();
+                  if (sequences == 1) {
+                    Console.stream(prompt);
                   }
-                });
+                }
+                clock.withoutText += token >= tokenizer.vocabularySize() ? 1 : 0;
+                return texts.get(sequence).add(token, logits);
+              }
+            });
     if (clock.tokens == 0 && sequences == 1) {
       Console.stream(prompt);
     }

@@ -7,15 +7,12 @@ import dev.sluice.pages.InspectReport;
 import dev.sluice.pages.InspectResult;
 import dev.sluice.probe.Probe;
 import dev.sluice.provenance.RunManifest;
-import dev.sluice.report.Progress;
-import dev.sluice.report.RemainingTime;
 import dev.sluice.report.TextTable;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.training.BatchSettings;
 import java.io.IOException;
 import java.nio.file.Path;
-import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -58,8 +55,6 @@ import picocli.CommandLine.Spec;
 final class InspectCommand implements Callable<Integer> {
   /// Scores are about one; much larger ones only overflow.
   private static final double LARGEST_SCORE = 1000;
-
-  private static final long QUIET_NANOS = 2_000_000_000L;
 
   @Parameters(
       paramLabel = "RUN_OR_CHECKPOINT",
@@ -201,8 +196,7 @@ final class InspectCommand implements Callable<Integer> {
   }
 
   private InspectResult measure(ModelOptions.Loaded loaded, InspectedText text, int length) {
-    var began = System.nanoTime();
-    var remaining = new RemainingTime();
+    var progress = new SlowProgress("pass");
     var gated = gatedLayers(loaded.decoder().config());
     int count = text.windows().size();
     long all = (forced == null ? 2L : gated.size() + 3L) * count;
@@ -221,7 +215,7 @@ final class InspectCommand implements Callable<Integer> {
             loaded.decoder(),
             watched,
             loaded.tokenizer(),
-            done -> progress((long) count * done / watched.size(), all, began, remaining));
+            done -> progress.advanced((long) count * done / watched.size(), all));
     double nats = 0;
     long predicted = 0;
     for (int i = 0; i < count; i++) {
@@ -229,7 +223,7 @@ final class InspectCommand implements Callable<Integer> {
           HeldOutLoss.measure(loaded.decoder(), List.of(text.windows().get(i)), 1, separator);
       nats += loss.totalNats();
       predicted += loss.tokens();
-      progress((long) count + i + 1, all, began, remaining);
+      progress.advanced((long) count + i + 1, all);
     }
     List<InspectResult.Intervention> interventions = new ArrayList<>();
     if (forced != null) {
@@ -239,7 +233,7 @@ final class InspectCommand implements Callable<Integer> {
       for (int i = 0; i < alone.size(); i++) {
         var loss = forcedLoss(loaded, text, separator, alone.get(i), forced);
         interventions.add(new InspectResult.Intervention(alone.get(i), forced, loss.bitsPerByte()));
-        progress((i + 3L) * count, all, began, remaining);
+        progress.advanced((i + 3L) * count, all);
       }
     }
     return new InspectResult(
@@ -268,21 +262,6 @@ final class InspectCommand implements Callable<Integer> {
           }
         };
     return HeldOutLoss.measure(loaded.decoder(), text.windows(), text.bytes(), 1, separator, probe);
-  }
-
-  private static void progress(long done, long all, long began, RemainingTime remaining) {
-    var elapsed = Duration.ofNanos(System.nanoTime() - began);
-    remaining.observe((double) done, elapsed);
-    if (elapsed.toNanos() > QUIET_NANOS && done < all) {
-      Console.progress(
-          new Progress(
-              "pass",
-              done,
-              all,
-              elapsed,
-              remaining.remaining((double) all).orElse(null),
-              List.of()));
-    }
   }
 
   private RunManifest manifest(ModelOptions.Loaded loaded, InspectedText text, int length) {

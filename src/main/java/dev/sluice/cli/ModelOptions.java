@@ -14,6 +14,10 @@ import picocli.CommandLine.Option;
 
 /// How a trained model is loaded, the same for every command that takes one.
 final class ModelOptions {
+  /// Tokens of a prompt that go through the model together: few enough that progress shows and
+  /// Ctrl-C is heard.
+  static final int PIECE = 512;
+
   /// What the option of that name says.
   static final String WEIGHTS =
       "Round matrices as they are read: q8_0, q6_k, q4_k, q4_0, bf16 or f16; those of fewer bits"

@@ -12,6 +12,7 @@ import java.util.Locale;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
+import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.node.ObjectNode;
 
 /// How the next token is chosen, the same for every command that writes text.
@@ -105,42 +106,70 @@ final class SamplingOptions {
       if (!config.has("do_sample") && !config.has("temperature") && !config.has("top_p")) {
         return OF_CHATS;
       }
-      boolean draws = config.path("do_sample").asBoolean(false);
-      return new Suggested(
-          "as %s says".formatted(file.getFileName()),
-          draws ? number(file, config, "temperature", 1) : 0,
-          draws ? (int) number(file, config, "top_k", 50) : 0,
-          draws ? number(file, config, "top_p", 1) : 1,
-          draws ? number(file, config, "min_p", 0) : 0,
-          number(file, config, "repetition_penalty", 1));
+      JsonNode sampling = config.path("do_sample");
+      if (!sampling.isMissingNode() && !sampling.isNull() && !sampling.isBoolean()) {
+        throw wrong(file, "do_sample", sampling, "true or false");
+      }
+      boolean draws = sampling.asBoolean(false);
+      double topK = draws ? number(file, config, "top_k", 50) : 0;
+      if (topK != (int) topK) {
+        throw wrong(file, "top_k", config.path("top_k"), "a whole number");
+      }
+      var suggested =
+          new Suggested(
+              "as %s says".formatted(file.getFileName()),
+              draws ? number(file, config, "temperature", 1) : 0,
+              (int) topK,
+              draws ? number(file, config, "top_p", 1) : 1,
+              draws ? number(file, config, "min_p", 0) : 0,
+              number(file, config, "repetition_penalty", 1));
+      try {
+        suggested.requirePossible();
+      } catch (InvalidInputException e) {
+        throw new InvalidInputException("%s: %s".formatted(file, e.getMessage()), e);
+      }
+      return suggested;
+    }
+
+    /// Refuses what no token can be chosen by.
+    private void requirePossible() {
+      var _ = new Sampler(temperature, topK, topP, minP, 0);
+      var _ = new LogitAdjustments(repetition, 0, 0, Map.of());
+    }
+
+    private static InvalidInputException wrong(
+        Path file, String name, JsonNode value, String wanted) {
+      return new InvalidInputException(
+          "%s: %s must be %s, not %s; %s"
+              .formatted(file, name, wanted, Printable.brief(value, 60), WAY_OUT));
     }
 
     private static double number(Path file, ObjectNode config, String name, double otherwise) {
-      var value = config.path(name);
+      JsonNode value = config.path(name);
       if (value.isMissingNode() || value.isNull()) {
         return otherwise;
       }
       if (!value.isNumber()) {
-        throw new InvalidInputException(
-            "%s: %s must be a number, not %s; %s"
-                .formatted(file, name, Printable.brief(value, 60), WAY_OUT));
+        throw wrong(file, name, value, "a number");
       }
       return value.asDouble();
     }
   }
 
   /// For people.
-  static String words(Sampler sampler) {
-    if (sampler.temperature() == 0) {
-      return "always the likeliest token";
-    }
-    return String.format(
-        Locale.ROOT,
-        "temperature %s, top-k %s, top-p %s, min-p %s",
-        sampler.temperature(),
-        sampler.topK() == 0 ? "all" : sampler.topK(),
-        sampler.topP(),
-        sampler.minP());
+  static String words(Choice choice) {
+    var sampler = choice.sampler();
+    double repetition = choice.adjustments().repetition();
+    return (sampler.temperature() == 0
+            ? "always the likeliest token"
+            : String.format(
+                Locale.ROOT,
+                "temperature %s, top-k %s, top-p %s, min-p %s",
+                sampler.temperature(),
+                sampler.topK() == 0 ? "all" : sampler.topK(),
+                sampler.topP(),
+                sampler.minP()))
+        + (repetition == 1 ? "" : ", repetition penalty " + repetition);
   }
 
   /// What the user said, over what was suggested.
@@ -165,9 +194,11 @@ final class SamplingOptions {
     return choice;
   }
 
-  /// Whether the user said anything about how tokens are drawn.
+  /// Whether the user said all of how tokens are chosen.
   boolean isGiven() {
-    return temperature != null || topK != null || topP != null || minP != null;
+    return temperature != null
+        && (temperature == 0 || (topK != null && topP != null && minP != null))
+        && repetitionPenalty != null;
   }
 
   long seed() {

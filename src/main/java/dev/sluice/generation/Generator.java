@@ -263,6 +263,11 @@ public record Generator(Decoder decoder, int piece) {
         Tensor.of(ids, 1, ids.length).to(decoder.device()), past, Probe.NONE);
   }
 
+  /// How many tokens may follow a prompt of so many; none where it is 0 or less.
+  public int room(int promptTokens) {
+    return Math.min(decoder.config().context(), MOST_TOKENS) - promptTokens;
+  }
+
   private void requireRoom(int[] prompt, int maxNewTokens) {
     if (prompt.length == 0) {
       throw new InvalidInputException(

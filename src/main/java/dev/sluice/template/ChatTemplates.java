@@ -60,6 +60,13 @@ public final class ChatTemplates {
     return new ChatTemplates(Map.of(DEFAULT, new Named(place, source)), tokens);
   }
 
+  /// The only template of a model, from a file.
+  ///
+  /// @param tokens special tokens by name
+  public static ChatTemplates ofFile(Path file, Map<String, String> tokens) {
+    return new ChatTemplates(Map.of(DEFAULT, ofFile(file)), tokens);
+  }
+
   /// Those of a model's directory, as `transformers` looks for them: `chat_template.jinja` and
   /// `additional_chat_templates`, and only where there is none, `chat_template` in
   /// `tokenizer_config.json`.
@@ -163,6 +170,11 @@ public final class ChatTemplates {
   /// Special tokens by the names that templates have for them.
   public Map<String, String> tokens() {
     return tokens;
+  }
+
+  /// Whether some template names a variable, so that giving it may change something.
+  public boolean mention(String variable) {
+    return sources.values().stream().anyMatch(named -> named.source.contains(variable));
   }
 
   /// Reads the template for conversations with tools or without, which [#render] does by itself.

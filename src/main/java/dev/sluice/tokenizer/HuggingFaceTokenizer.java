@@ -143,11 +143,13 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
               e)
           : file.refused(e.words());
     }
+    Path path = file.path(); // the rest of the file's facts need not be kept
+    byte[] json = file.bytes();
     return new HuggingFaceTokenizer(
         file,
         end,
-        new Library(limits, file::bytes, process),
-        new Library(limits, file::withoutSpecial, null));
+        new Library(limits, () -> json, process),
+        new Library(limits, () -> TokenizerFile.withoutSpecial(path, json), null));
   }
 
   @Override

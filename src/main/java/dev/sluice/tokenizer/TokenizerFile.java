@@ -94,8 +94,8 @@ record TokenizerFile(
         .orElse(null);
   }
 
-  /// The content without the tokens that have no text.
-  byte[] withoutSpecial() {
+  /// The content of a file without the tokens that have no text.
+  static byte[] withoutSpecial(Path path, byte[] bytes) {
     var root = (ObjectNode) JsonFile.read(path, bytes, WAY_OUT);
     if (root.path("added_tokens") instanceof ArrayNode tokens) {
       tokens.removeIf(token -> token.path("special").asBoolean(false));

@@ -53,19 +53,6 @@ class GgufModelTest {
   /// ids of the library of its tokenizer.
   private static final Path MINI = TestData.GOLDEN.resolve("gguf/qwen35-mini.gguf");
 
-  private static final Conversion.Listener QUIET =
-      new Conversion.Listener() {
-        @Override
-        public void advanced(String doing, long done, long total) {
-          assertTrue(done <= total, doing);
-        }
-
-        @Override
-        public boolean isStopping() {
-          return false;
-        }
-      };
-
   /// What llama.cpp v0.5.0's own conversion (`convert_hf_to_gguf.py`) writes of a layer of the same
   /// checkpoint: the names; their numbers were compared when this was written, to the bit.
   private static final Map<String, List<String>> NAMES =
@@ -141,7 +128,7 @@ class GgufModelTest {
 
   private Path written(Path source, WeightFormat format) throws IOException {
     Path target = directory.resolve(source.getFileName() + "-" + format.word() + ".gguf");
-    GgufConversion.toFile(source, target, format, false, QUIET);
+    GgufConversion.toFile(source, target, format, false, Conversion.Listener.NOBODY);
     return target;
   }
 
@@ -253,9 +240,13 @@ class GgufModelTest {
     long[] ids = LongStream.range(0, 20).map(i -> (7 * i * i + 5) % 90).toArray();
     try (var ofFile = ModelDirectory.openInPlace(target, Precision.FLOAT32).decoder();
         var rounded =
-            ModelDirectory.openInPlace(source, Precision.FLOAT32, format.word(), QUIET).decoder();
+            ModelDirectory.openInPlace(
+                    source, Precision.FLOAT32, format.word(), Conversion.Listener.NOBODY)
+                .decoder();
         var again =
-            ModelDirectory.openInPlace(target, Precision.FLOAT32, "q8_0", QUIET).decoder()) {
+            ModelDirectory.openInPlace(
+                    target, Precision.FLOAT32, "q8_0", Conversion.Listener.NOBODY)
+                .decoder()) {
       int compared = 0;
       for (var weight : rounded.parameters().weights().values()) {
         var other = ofFile.parameters().weight(weight.name());
@@ -279,7 +270,9 @@ class GgufModelTest {
     for (String bad : List.of("q5_0", "q9", "")) {
       assertThrows(
           InvalidInputException.class,
-          () -> ModelDirectory.openInPlace(source, Precision.FLOAT32, bad, QUIET));
+          () ->
+              ModelDirectory.openInPlace(
+                  source, Precision.FLOAT32, bad, Conversion.Listener.NOBODY));
     }
   }
 
@@ -300,7 +293,8 @@ class GgufModelTest {
   @Test
   void matricesAreOfFewBitsAndTheRestIsNot() throws IOException {
     Path target = directory.resolve("small.gguf");
-    var result = GgufConversion.toFile(MINI, target, WeightFormat.Q4_0, true, QUIET);
+    var result =
+        GgufConversion.toFile(MINI, target, WeightFormat.Q4_0, true, Conversion.Listener.NOBODY);
 
     try (var file = GgufFile.open(target)) {
       file.tensors()
@@ -722,7 +716,8 @@ class GgufModelTest {
         message(
             () -> {
               try {
-                GgufConversion.toFile(source, target, WeightFormat.F32, false, QUIET);
+                GgufConversion.toFile(
+                    source, target, WeightFormat.F32, false, Conversion.Listener.NOBODY);
               } catch (IOException e) {
                 throw new IllegalStateException(e);
               }

@@ -85,10 +85,10 @@ class ChatTest {
     assertEquals(new Message(Message.Role.USER, "the whale"), messages.get(1));
     assertEquals(messages.get(2).content() + "\n", first.out());
     assertTrue(first.err().contains("3 tokens"), first::toString);
-    var second = chatHere("\n\"\"\"so\nit was\"\"\"\n//help\n").succeeded();
+    var second = chatHere("\n\"\"\"so\nit \"\"\" was\"\"\" \n//help\n").succeeded();
     assertTrue(second.err().contains("goes on after 3 messages"), second::toString);
     assertEquals(7, held().size());
-    assertEquals("so\nit was", held().get(3).content());
+    assertEquals("so\nit \"\"\" was", held().get(3).content());
     assertEquals("/help", held().get(5).content());
     assertFalse(second.err().contains("/undo"), second::toString);
   }
@@ -106,6 +106,7 @@ class ChatTest {
                 /undo
                 /system be kind
                 /thinking perhaps
+                /thinking off
                 /nonsense
                 /show
                 /exit
@@ -118,6 +119,7 @@ class ChatTest {
             "no message to take back",
             "Took back: two",
             "followed by on or off",
+            "does not ask whether the model is to think",
             "There is no /nonsense",
             "[system] be kind",
             "[user] one")) {
@@ -150,14 +152,50 @@ class ChatTest {
   /// The context is 128 tokens.
   @Test
   void aConversationThatIsTooLongIsRefusedAndNotKept() {
-    var talk = chatHere("one\n" + "whale ".repeat(100) + "\ntwo\n").succeeded();
-    assertTrue(talk.err().contains("the model's context is"), talk::toString);
+    var talk = chatHere("one\n" + "whale ".repeat(100) + "\ntwo\n");
+    assertEquals(Main.BAD_INPUT, talk.code(), talk::toString);
+    assertTrue(talk.err().contains("there is room for 128"), talk::toString);
     assertEquals(
         List.of("one", "two"),
         held().stream()
             .filter(message -> message.role() == Message.Role.USER)
             .map(Message::content)
             .toList());
+  }
+
+  /// What the model's makers suggest is taken and said, or refused.
+  @Test
+  void answersAreDrawnAsTheModelsFilesSay() throws Exception {
+    Path model = session.resolve("model");
+    Path checkpoint;
+    try (var found = Files.list(run.resolve("checkpoints"))) {
+      checkpoint = found.sorted().toList().getLast();
+    }
+    Cli.copy(checkpoint, model);
+    Files.writeString(model.resolve("chat_template.jinja"), TEMPLATE);
+    Path file = model.resolve("generation_config.json");
+    Files.writeString(
+        file,
+        "{\"do_sample\": true, \"temperature\": 0.6, \"top_k\": 20, \"top_p\": 0.95,"
+            + " \"repetition_penalty\": 1.05}");
+    System.setIn(new ByteArrayInputStream(new byte[0]));
+    var said = Cli.run("chat", model, "--min-p", 0.1).succeeded();
+    assertTrue(
+        said.err()
+            .contains(
+                "temperature 0.6, top-k 20, top-p 0.95, min-p 0.1, repetition penalty 1.05 (where"
+                    + " nothing was said, as generation_config.json says)"),
+        said::toString);
+    for (String bad :
+        List.of(
+            "{\"do_sample\": \"yes\"}",
+            "{\"do_sample\": true, \"top_k\": 2.5}",
+            "{\"do_sample\": true, \"top_k\": 1e30}",
+            "{\"do_sample\": true, \"temperature\": -1}",
+            "{\"do_sample\": true, \"top_p\": \"high\"}")) {
+      Files.writeString(file, bad);
+      assertTrue(Cli.run("chat", model).refusal().contains(file.toString()), bad);
+    }
   }
 
   @Test
