@@ -58,7 +58,8 @@ public final class GateStatistics implements Probe {
   ///
   /// @param position where the gate is: `sdpa`, `value`, …
   /// @param scores all heads together
-  /// @param heads each head, for the gate on the output of scaled dot-product attention; else empty
+  /// @param heads each head, for the gate on the output of scaled dot-product attention, or the one
+  ///   that they share; else empty
   public record LayerGate(int layer, String position, Scores scores, List<Scores> heads) {
     public LayerGate {
       heads = List.copyOf(heads);

@@ -14,6 +14,8 @@ import java.nio.file.Path;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class SinkReportTest {
   private static final List<long[]> WINDOWS =
@@ -69,6 +71,24 @@ class SinkReportTest {
         assertEquals(report, SinkReport.read(file));
         assertTrue(Files.readString(file).contains("\"uniform_floor_excluding\":"));
       }
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "sdpa-elementwise-shared",
+        "sdpa-headwise-shared",
+        "value-elementwise",
+        "key-headwise",
+        "dense-elementwise"
+      })
+  void everyGateIsReported(String gate) throws IOException {
+    Path file = directory.resolve("sinks.json");
+    try (var decoder = TinyDecoders.random(Gate.parse(gate))) {
+      var report = SinkReport.measure(decoder, WINDOWS);
+      report.write(file);
+      assertEquals(report, SinkReport.read(file));
     }
   }
 
