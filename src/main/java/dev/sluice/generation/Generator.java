@@ -146,7 +146,10 @@ public record Generator(Decoder decoder, int piece) {
         int[] last = open.stream().mapToInt(text -> text.tokens.getLast()).toArray();
         float[] all = step(last, state.past(open.stream().map(text -> text.slot).toList()));
         for (int i = 0; i < last.length; i++) {
-          float[] own = Arrays.copyOfRange(all, i * vocabulary, (i + 1) * vocabulary);
+          float[] own =
+              last.length == 1
+                  ? all
+                  : Arrays.copyOfRange(all, i * vocabulary, (i + 1) * vocabulary);
           choose(open.get(i), own, choice, maxNewTokens, stopIds, listener);
         }
         open.removeIf(text -> text.ending != null);

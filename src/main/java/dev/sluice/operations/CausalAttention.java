@@ -4,6 +4,7 @@ import dev.sluice.kernel.CausalTile;
 import dev.sluice.kernel.Floats;
 import dev.sluice.kernel.HeadRows;
 import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.MachineAttention;
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
@@ -153,8 +154,8 @@ final class CausalAttention {
     int width = Math.toIntExact(qBTNH.size(3));
     int group = Math.toIntExact(qBTNH.size(2) / heads);
     var query = qBTNH.contiguous();
-    var key = adjacent(kBSMH);
-    var value = adjacent(vBSMH);
+    var ofKeys = Adjacent.of(kBSMH);
+    var ofValues = Adjacent.of(vBSMH);
     var y = Tensor.uninitialized(query, ElementType.FLOAT32, query.shape());
     var logSumExp =
         Tensor.uninitialized(query, ElementType.FLOAT32, query.size(0), heads, 1, group);
@@ -162,21 +163,28 @@ final class CausalAttention {
     var ys = y.memory();
     var sums = logSumExp.memory();
     long bytes = (long) group * width * Float.BYTES;
-    Threads.split(
+    double scale = 1 / Math.sqrt((double) width);
+    var here = MachineAttention.here();
+    var machine = here != null && here.takes(width) ? here : null;
+    Threads.share(
         query.size(0) * heads,
         Math.max(1, ONE_TOKEN_GRAIN / ((long) keys * width * group)),
+        1,
         (from, to) -> {
           for (long i = from; i < to; i++) {
-            Kernels.FASTEST.oneTokenAttention(
-                queries.asSlice(i * bytes, bytes),
-                rows(key, i / heads, i % heads),
-                rows(value, i / heads, i % heads),
-                keys,
-                group,
-                width,
-                1 / Math.sqrt((double) width),
-                ys.asSlice(i * bytes, bytes),
-                sums.asSlice(i * group * Float.BYTES, (long) group * Float.BYTES));
+            var own = queries.asSlice(i * bytes, bytes);
+            var k = ofKeys.head(i / heads, i % heads);
+            var v = ofValues.head(i / heads, i % heads);
+            var ownY = ys.asSlice(i * bytes, bytes);
+            var ownSums = sums.asSlice(i * group * Float.BYTES, (long) group * Float.BYTES);
+            if (machine != null) {
+              var state =
+                  Scratch.numbers("state", MachineAttention.stateNumbers(group, width), false);
+              machine.attend(own, k, v, keys, group, width, scale, state.memory(), ownY, ownSums);
+            } else {
+              Kernels.FASTEST.oneTokenAttention(
+                  own, k, v, keys, group, width, scale, ownY, ownSums);
+            }
           }
         });
     return new Attended(y, logSumExp);
@@ -184,19 +192,24 @@ final class CausalAttention {
 
   /// Keys or values of which each head's vectors stand one after the other, as in a cache; else a
   /// copy.
-  private static Tensor adjacent(Tensor tensorBSMH) {
-    boolean isSo = tensorBSMH.size(1) == 1 || tensorBSMH.stride(1) == tensorBSMH.size(3);
-    return isSo && tensorBSMH.stride(3) == 1
-        ? tensorBSMH
-        : tensorBSMH.transpose(1, 2).contiguous().transpose(1, 2);
-  }
+  private record Adjacent(
+      MemorySegment memory, long sequenceBytes, long headBytes, long bytesOfHead) {
+    static Adjacent of(Tensor tensorBSMH) {
+      boolean isSo = tensorBSMH.size(1) == 1 || tensorBSMH.stride(1) == tensorBSMH.size(3);
+      var all =
+          isSo && tensorBSMH.stride(3) == 1
+              ? tensorBSMH
+              : tensorBSMH.transpose(1, 2).contiguous().transpose(1, 2);
+      return new Adjacent(
+          all.spanned().memory(),
+          all.stride(0) * Float.BYTES,
+          all.stride(2) * Float.BYTES,
+          all.size(1) * all.size(3) * Float.BYTES);
+    }
 
-  private static MemorySegment rows(Tensor cacheBSMH, long sequence, long head) {
-    long start = sequence * cacheBSMH.stride(0) + head * cacheBSMH.stride(2);
-    return cacheBSMH
-        .spanned()
-        .memory()
-        .asSlice(start * Float.BYTES, cacheBSMH.size(1) * cacheBSMH.size(3) * Float.BYTES);
+    MemorySegment head(long sequence, long head) {
+      return memory.asSlice(sequence * sequenceBytes + head * headBytes, bytesOfHead);
+    }
   }
 
   /// What the sinks leave of attention without them: y · σ(LSE − s), since exp(LSE) / (exp(LSE) +
