@@ -65,6 +65,9 @@ final class GenerateCommand implements Callable<Integer> {
   private static final int MOST_SEQUENCES = 256;
   private static final int MOST_LOGPROBS = 20;
 
+  /// Tokens from which on their rate says something.
+  private static final int LEAST_FOR_SHARE = 16;
+
   @Parameters(
       paramLabel = "CHECKPOINT",
       description =
@@ -255,6 +258,7 @@ final class GenerateCommand implements Callable<Integer> {
                 return texts.get(sequence).add(token, logits);
               }
             });
+    clock.ended = System.nanoTime();
     if (clock.tokens == 0 && sequences == 1) {
       Console.stream(prompt);
     }
@@ -266,14 +270,21 @@ final class GenerateCommand implements Callable<Integer> {
         Console.print("[%d] %s%s%n".formatted(i + 1, prompt, texts.get(i).written));
       }
     }
+    String ofLimit =
+        sequences == 1 && clock.tokens >= LEAST_FOR_SHARE
+            ? WeightReading.of(loaded.decoder())
+                .map(reading -> reading.words(clock.tokensPerSecond()))
+                .orElse("")
+            : "";
     Console.note(
-        "%d tokens%s; %d of prompt in %s s, then %s tokens/s."
+        "%d tokens%s; %d of prompt in %s s, then %s tokens/s%s."
             .formatted(
                 clock.tokens,
                 ending(generated, texts),
                 ids.length,
                 Numbers.fixed(clock.promptSeconds(), 2),
-                clock.rate()));
+                clock.rate(),
+                ofLimit));
     long incomplete = texts.stream().filter(text -> !text.isCompleteJson()).count();
     if (jsonOptions.areGiven() && incomplete > 0) {
       Console.note(
@@ -359,15 +370,16 @@ final class GenerateCommand implements Callable<Integer> {
   private static final class Clock {
     private final long began = System.nanoTime();
     private long first;
+    private long ended;
     private int tokens;
     private int withoutText;
 
     double promptSeconds() {
-      return ((tokens == 0 ? System.nanoTime() : first) - began) / 1e9;
+      return ((tokens == 0 ? ended : first) - began) / 1e9;
     }
 
     double tokensPerSecond() {
-      return tokens < 2 ? 0 : (tokens - 1) / ((System.nanoTime() - first) / 1e9);
+      return tokens < 2 ? 0 : (tokens - 1) / ((ended - first) / 1e9);
     }
 
     String rate() {
