@@ -8,6 +8,7 @@ import dev.sluice.chat.ChatFormat;
 import dev.sluice.chat.ConversationFile;
 import dev.sluice.chat.Message;
 import dev.sluice.files.DirectoryLock;
+import dev.sluice.files.WholeFile;
 import dev.sluice.generation.Choice;
 import dev.sluice.generation.Generator;
 import dev.sluice.provenance.RunManifest;
@@ -173,6 +174,10 @@ final class ChatCommand implements Callable<Integer> {
   private int talk(@Nullable Path directory) throws IOException {
     List<Message> before = List.of();
     Path file = directory == null ? null : directory.resolve(FILE);
+    Path cached = directory == null ? null : directory.resolve(CACHE);
+    if (cached != null && saveCache) {
+      WholeFile.requireReplaceable(cached); // and not only at the end
+    }
     if (file != null && Files.exists(file)) {
       var held = ConversationFile.read(file);
       before = held.messages();
@@ -190,7 +195,6 @@ final class ChatCommand implements Callable<Integer> {
       var source = loaded.source();
       var templates = templates(source);
       var generator = new Generator(loaded.decoder(), ModelOptions.PIECE);
-      Path cached = directory == null ? null : directory.resolve(CACHE);
       try (var cache = cache(generator, source, cached)) {
         var chat =
             new Chat(
