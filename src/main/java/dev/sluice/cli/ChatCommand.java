@@ -136,6 +136,9 @@ final class ChatCommand implements Callable<Integer> {
   @Option(names = "--weights", paramLabel = "FORMAT", description = ModelOptions.WEIGHTS)
   private @Nullable String weights;
 
+  @Option(names = "--speculate", paramLabel = "KIND", description = ModelOptions.SPECULATE)
+  private @Nullable String speculate;
+
   @Mixin private ModelOptions options = new ModelOptions();
 
   /// Where what is printed stands, so that thoughts and answers are apart.
@@ -190,11 +193,11 @@ final class ChatCommand implements Callable<Integer> {
                       ? ""
                       : ", which were held with " + Printable.brief(held.model(), 200)));
     }
-    try (var loaded = options.loadInPlace(model, weights);
+    try (var loaded = options.loadInPlace(model, weights, speculate);
         var lines = ChatLines.open(() -> stop.set(true))) {
       var source = loaded.source();
       var templates = templates(source);
-      var generator = new Generator(loaded.decoder(), ModelOptions.PIECE);
+      var generator = loaded.generator();
       try (var cache = cache(generator, source, cached)) {
         var chat =
             new Chat(
@@ -391,7 +394,7 @@ final class ChatCommand implements Callable<Integer> {
               });
       Console.print("");
       Console.note(
-          "%s%d tokens, %s tokens/s; %d of prompt, %d of them not read again, in %s s."
+          "%s%d tokens, %s tokens/s%s; %d of prompt, %d of them not read again, in %s s."
               .formatted(
                   switch (answer.ending()) {
                     case STOP_TOKEN -> "";
@@ -405,6 +408,7 @@ final class ChatCommand implements Callable<Integer> {
                   answer.tokens() < 2
                       ? "–"
                       : Numbers.fixed((answer.tokens() - 1) / answer.seconds(), 1),
+                  ModelOptions.drafts(speculate, answer.accepted(), answer.drafted()),
                   answer.promptTokens(),
                   answer.cachedTokens(),
                   Numbers.fixed(answer.promptSeconds(), 2)));

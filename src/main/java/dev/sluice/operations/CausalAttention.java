@@ -122,15 +122,24 @@ final class CausalAttention {
     return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
   }
 
-  /// Attends over a cache: one token by a kernel of its own; in tiles several tokens without
-  /// gradients, where others stand before them or where there are sinks or a window that hides
-  /// some; by the definition what is left.
+  /// Attends over a cache: few tokens one after the other, by a kernel of its own; in tiles more
+  /// tokens without gradients, where others stand before them or where there are sinks or a window
+  /// that hides some; by the definition what is left.
   static Tensor applyCached(
       Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window) {
     long queries = qBTNH.size(1);
-    if (queries == 1 && !FusedOp.recording(List.of(qBTNH, kBSMH, vBSMH), List.of())) {
-      var attended = ofOneToken(qBTNH, seen(kBSMH, window), seen(vBSMH, window));
-      return sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
+    if (queries <= Operations.FEW && !FusedOp.recording(List.of(qBTNH, kBSMH, vBSMH), List.of())) {
+      var each = new ArrayList<Tensor>();
+      for (long i = 0; i < queries; i++) {
+        long keys = kBSMH.size(1) - queries + 1 + i;
+        var attended =
+            ofOneToken(
+                qBTNH.narrow(1, i, 1),
+                seen(kBSMH.narrow(1, 0, keys), window),
+                seen(vBSMH.narrow(1, 0, keys), window));
+        each.add(sinksN == null ? attended.yBTNH() : drained(attended, sinksN));
+      }
+      return queries == 1 ? each.getFirst() : Tensor.concatenate(each, 1);
     }
     if (queries == 1
         || ComposedAttention.needsNoMask(queries, kBSMH.size(1), sinksN, window, null)

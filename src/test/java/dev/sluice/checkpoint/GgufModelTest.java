@@ -241,11 +241,11 @@ class GgufModelTest {
     try (var ofFile = ModelDirectory.openInPlace(target, Precision.FLOAT32).decoder();
         var rounded =
             ModelDirectory.openInPlace(
-                    source, Precision.FLOAT32, format.word(), Conversion.Listener.NOBODY)
+                    source, Precision.FLOAT32, format.word(), false, Conversion.Listener.NOBODY)
                 .decoder();
         var again =
             ModelDirectory.openInPlace(
-                    target, Precision.FLOAT32, "q8_0", Conversion.Listener.NOBODY)
+                    target, Precision.FLOAT32, "q8_0", false, Conversion.Listener.NOBODY)
                 .decoder()) {
       int compared = 0;
       for (var weight : rounded.parameters().weights().values()) {
@@ -272,7 +272,7 @@ class GgufModelTest {
           InvalidInputException.class,
           () ->
               ModelDirectory.openInPlace(
-                  source, Precision.FLOAT32, bad, Conversion.Listener.NOBODY));
+                  source, Precision.FLOAT32, bad, false, Conversion.Listener.NOBODY));
     }
   }
 
