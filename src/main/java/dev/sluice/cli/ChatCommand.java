@@ -133,6 +133,8 @@ final class ChatCommand implements Callable<Integer> {
 
   @Mixin private SamplingOptions sampling = new SamplingOptions();
 
+  @Mixin private JsonOptions jsonOptions = new JsonOptions();
+
   @Option(names = "--weights", paramLabel = "FORMAT", description = ModelOptions.WEIGHTS)
   private @Nullable String weights;
 
@@ -158,6 +160,7 @@ final class ChatCommand implements Callable<Integer> {
       throw new InvalidInputException(
           "--max-tokens must be at least 1, not %d".formatted(maxTokens));
     }
+    jsonOptions.read();
     if (session == null) {
       if (saveCache) {
         throw new InvalidInputException(
@@ -198,12 +201,13 @@ final class ChatCommand implements Callable<Integer> {
       var source = loaded.source();
       var templates = templates(source);
       var generator = loaded.generator();
+      var stopIds = stopIds(loaded, templates);
       try (var cache = cache(generator, source, cached)) {
         var chat =
             new Chat(
                 generator,
                 new ChatFormat(templates, loaded.tokenizer()),
-                stopIds(loaded, templates),
+                stopIds,
                 cache,
                 variables(templates),
                 before);
@@ -211,7 +215,10 @@ final class ChatCommand implements Callable<Integer> {
           chat.system(system);
         }
         var suggested = SamplingOptions.Suggested.ofChat(source.checkpoint());
-        var choice = sampling.over(suggested);
+        var drawn = sampling.over(suggested);
+        var restrictions = jsonOptions.restrictions(loaded, stopIds);
+        var choice =
+            new Choice(drawn.sampler(), drawn.adjustments(), _ -> restrictions.get());
         Console.note(
             "%s, context %d tokens; %s%s. /help says what a line can say."
                 .formatted(

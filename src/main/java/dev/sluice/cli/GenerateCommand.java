@@ -229,7 +229,7 @@ final class GenerateCommand implements Callable<Integer> {
     var generator = loaded.generator();
     int room = generator.room(ids.length);
     int most = maxTokens != null ? maxTokens : Math.clamp(room, 1, USUAL_TOKENS);
-    var restrictions = jsonOptions.restrictions(loaded);
+    var restrictions = jsonOptions.restrictions(loaded, loaded.stopIds());
     var texts =
         IntStream.range(0, sequences)
             .mapToObj(_ -> new Text(tokenizer, restrictions.get()))

@@ -131,6 +131,15 @@ class ChatTest {
     assertEquals(1, held().size());
   }
 
+  @Test
+  void answersMayBeJson() throws Exception {
+    Path schema = Files.writeString(folder.resolve("twelve.json"), "{\"const\": 12}");
+    var talk = chatHere("one\ntwo\n", "--json-schema", schema).succeeded();
+    assertEquals("12\n12\n", talk.out());
+    var both = chatHere("one\n", "--json-object", "--json-schema", schema).refusal();
+    assertTrue(both.contains("only one of them"), both);
+  }
+
   /// A model takes up again where it was, also after a restart, and says so.
   @Test
   void whatWasReadIsNotReadAgain() throws Exception {
