@@ -217,8 +217,7 @@ final class ChatCommand implements Callable<Integer> {
         var suggested = SamplingOptions.Suggested.ofChat(source.checkpoint());
         var drawn = sampling.over(suggested);
         var restrictions = jsonOptions.restrictions(loaded, stopIds);
-        var choice =
-            new Choice(drawn.sampler(), drawn.adjustments(), _ -> restrictions.get());
+        var choice = new Choice(drawn.sampler(), drawn.adjustments(), _ -> restrictions.get());
         Console.note(
             "%s, context %d tokens; %s%s. /help says what a line can say."
                 .formatted(
