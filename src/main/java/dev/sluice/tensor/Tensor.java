@@ -35,9 +35,10 @@ public final class Tensor implements AutoCloseable {
   /// Whether [#memory] can only be read, as that of a [Weight].
   private boolean onlyRead;
 
-  // What never changes and is asked for often, once it has been: a call to libtorch each.
-  private long @Nullable [] shape;
-  private long @Nullable [] strides;
+  // What never changes and is asked for often, once it has been: a call to libtorch each. Several
+  // threads may ask, and none may see an array that is not filled.
+  private volatile long @Nullable [] shape;
+  private volatile long @Nullable [] strides;
   private @Nullable ElementType type;
   private @Nullable Boolean onCpu;
 
@@ -122,11 +123,13 @@ public final class Tensor implements AutoCloseable {
   }
 
   private long[] lengths() {
-    if (shape == null) {
-      shape = new long[(int) raw.dim()];
-      Arrays.setAll(shape, i -> raw.size(i));
+    long[] known = shape;
+    if (known == null) {
+      known = new long[(int) raw.dim()];
+      Arrays.setAll(known, i -> raw.size(i));
+      shape = known;
     }
-    return shape;
+    return known;
   }
 
   /// The length of a dimension; −1 is the last.
@@ -146,18 +149,22 @@ public final class Tensor implements AutoCloseable {
   /// How many elements in memory lie from one index of a dimension to the next; of no meaning for a
   /// dimension of size 1.
   public long stride(int dimension) {
-    if (strides == null) {
-      strides = new long[lengths().length];
-      Arrays.setAll(strides, i -> raw.stride(i));
+    long[] known = strides;
+    if (known == null) {
+      known = new long[lengths().length];
+      Arrays.setAll(known, i -> raw.stride(i));
+      strides = known;
     }
-    return strides[dimension < 0 ? strides.length + dimension : dimension];
+    return known[dimension < 0 ? known.length + dimension : dimension];
   }
 
   public ElementType type() {
-    if (type == null) {
-      type = typeOf(raw.scalar_type());
+    var known = type;
+    if (known == null) {
+      known = typeOf(raw.scalar_type());
+      type = known;
     }
-    return type;
+    return known;
   }
 
   public Device device() {
@@ -165,10 +172,12 @@ public final class Tensor implements AutoCloseable {
   }
 
   public boolean isOnCpu() {
-    if (onCpu == null) {
-      onCpu = raw.is_cpu();
+    var known = onCpu;
+    if (known == null) {
+      known = raw.is_cpu();
+      onCpu = known;
     }
-    return onCpu;
+    return known;
   }
 
   /// The elements' memory; the tensor must be contiguous and on the CPU. Valid as long as the
