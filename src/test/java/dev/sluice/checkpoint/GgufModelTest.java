@@ -276,8 +276,8 @@ class GgufModelTest {
     }
   }
 
-  /// Whether a matrix is one that rounding takes and that is read where a file has it, not one whose
-  /// rows stand in another order there, which is float32 in memory.
+  /// Whether a matrix is one that rounding takes and that is read where a file has it, not one
+  /// whose rows stand in another order there, which is float32 in memory.
   private static boolean isAsInFile(Weight ofFile, Weight rounded) {
     boolean isTable = rounded.name().matches(".*(embed_tokens|lm_head)\\.weight");
     return (isTable || rounded.spec().maps().length > 0)
