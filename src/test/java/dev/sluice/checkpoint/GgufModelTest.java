@@ -256,7 +256,7 @@ class GgufModelTest {
       int compared = 0;
       for (var weight : rounded.parameters().weights().values()) {
         var other = ofFile.parameters().weight(weight.name());
-        if (weight.stored() != null && other.stored() != null) {
+        if (weight.stored() != null && isAsInFile(other, weight)) {
           assertEquals(other.stored().format(), weight.stored().format(), weight.name());
           assertArrayEquals(other.leaf().floats(), weight.leaf().floats(), weight.name());
           compared++;
@@ -265,7 +265,7 @@ class GgufModelTest {
       assertTrue(compared > 10, compared + " matrices");
       for (var weight : again.parameters().weights().values()) {
         var other = ofFile.parameters().weight(weight.name());
-        if (other.stored() != null) {
+        if (isAsInFile(other, weight)) {
           assertArrayEquals(
               other.leaf().floats(), weight.leaf().floats(), weight.name() + " has few bits");
         }
@@ -280,6 +280,17 @@ class GgufModelTest {
               ModelDirectory.openInPlace(
                   source, Precision.FLOAT32, bad, false, Conversion.Listener.NOBODY));
     }
+  }
+
+  /// Whether a matrix is one that rounding takes and that is read where a file has it, not one
+  /// whose rows stand in another order there, which is float32 in memory.
+  private static boolean isAsInFile(Weight ofFile, Weight rounded) {
+    boolean isTable = rounded.name().matches(".*(embed_tokens|lm_head)\\.weight");
+    return (isTable || rounded.spec().maps().length > 0)
+        && ofFile.stored() != null
+        && (ofFile.stored().format() != WeightFormat.F32
+            || rounded.stored() == null
+            || rounded.stored().format() == WeightFormat.F32);
   }
 
   private static void requireNames(Path gguf, List<String> wanted) {
