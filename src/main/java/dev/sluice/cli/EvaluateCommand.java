@@ -146,7 +146,7 @@ final class EvaluateCommand implements Callable<Integer> {
       paramLabel = "WHEN",
       description =
           "Whether the start token stands before every text: always, never, or tokenizer, as the"
-              + " tokenizer's file says. Default: ${DEFAULT-VALUE}.")
+              + " template in tokenizer.json says. Default: ${DEFAULT-VALUE}.")
   private String startToken = "tokenizer";
 
   @Option(
