@@ -134,9 +134,9 @@ final class CausalAttention {
         long keys = kBSMH.size(1) - queries + 1 + i;
         var attended =
             ofOneToken(
-                qBTNH.narrow(1, i, 1),
-                seen(kBSMH.narrow(1, 0, keys), window),
-                seen(vBSMH.narrow(1, 0, keys), window));
+                part(qBTNH, i, 1),
+                seen(part(kBSMH, 0, keys), window),
+                seen(part(vBSMH, 0, keys), window));
         each.add(sinksN == null ? attended.yBTNH() : drained(attended, sinksN));
       }
       return queries == 1 ? each.getFirst() : Tensor.concatenate(each, 1);
@@ -148,6 +148,11 @@ final class CausalAttention {
     }
     var attended = cachedInTiles(qBTNH, kBSMH, vBSMH, window);
     return sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
+  }
+
+  /// Some of the tokens; the tensor itself, which costs nothing, where it is all.
+  private static Tensor part(Tensor tensorBTNH, long from, long count) {
+    return count == tensorBTNH.size(1) ? tensorBTNH : tensorBTNH.narrow(1, from, count);
   }
 
   /// Those keys or values that the last token sees.
