@@ -62,7 +62,7 @@ public class DeltaRuleBenchmark extends FusedBenchmark {
   @Benchmark
   public void step() {
     try (var _ = Scope.withoutGradient()) {
-      var _ = DeltaRule.step(token, tokenDecays, tokenRates, state, heads);
+      var _ = DeltaRule.steps(token, tokenDecays, tokenRates, state, null, heads);
     }
   }
 }

@@ -35,6 +35,8 @@ public final class Chat {
   /// @param promptTokens of the conversation before it
   /// @param cachedTokens those of them that were not read again
   /// @param tokens of the answer
+  /// @param drafted how many tokens a head has guessed; 0 without one
+  /// @param accepted those of them that the model has chosen too
   /// @param promptSeconds until the first token
   /// @param seconds from there to the end
   public record Answer(
@@ -43,6 +45,8 @@ public final class Chat {
       int promptTokens,
       int cachedTokens,
       int tokens,
+      int drafted,
+      int accepted,
       double promptSeconds,
       double seconds) {
     /// Whether it was not stopped before its first token.
@@ -212,6 +216,8 @@ public final class Chat {
         prompt.ids().length,
         generation.cachedTokens(),
         generation.tokens().size(),
+        generation.drafted(),
+        generation.accepted(),
         (at - began) / 1e9,
         (now - at) / 1e9);
   }

@@ -194,7 +194,7 @@ public final class Conversion {
     this.listener = listener;
     this.files = files;
     this.config = config;
-    this.reader = new WeightReader(source, config, StoredWeights.of(files, config.family()));
+    this.reader = new WeightReader(source, config, StoredWeights.of(files, config));
     var own = config.with(wanted.positions.apply(reader.decoder()));
     this.target = wanted.packing == null ? own : own.packed(wanted.packing);
     requireWritable();
@@ -613,7 +613,7 @@ public final class Conversion {
           "the target's configuration reads as another model: " + target.differences(written));
     }
     try (var again = SafetensorsDirectory.open(directory)) {
-      var weights = new WeightReader(directory, written, StoredWeights.of(again, written.family()));
+      var weights = new WeightReader(directory, written, StoredWeights.of(again, written));
       for (var whole : wholes.values()) {
         for (var part : whole.parts) {
           try (var _ = Scope.open()) {

@@ -140,7 +140,7 @@ public final class GgufConversion {
     var config = ModelConfig.read(source);
     try (var files = SafetensorsDirectory.open(source);
         var _ = Scope.withoutGradient()) {
-      var reader = new WeightReader(source, config, StoredWeights.of(files, config.family()));
+      var reader = new WeightReader(source, config, StoredWeights.of(files, config));
       var conversion = new GgufConversion(source, format, comparesLogits, listener, config, reader);
       conversion.notes.addAll(files.notes());
       return conversion.convert(target, comparesLogits);

@@ -87,7 +87,20 @@ public final class GgufModel implements AutoCloseable {
   }
 
   GgufWeights reader() {
-    return new GgufWeights(file, architecture, config);
+    return new GgufWeights(file, architecture, config, false);
+  }
+
+  /// One that reads the head that drafts tokens too.
+  ///
+  /// @throws InvalidInputException if there is none
+  GgufWeights readerWithHead() {
+    if (!architecture.isHybrid()
+        || !file.tensors().containsKey(GgufPlace.projection(config.decoder()))) {
+      throw new InvalidInputException(
+          "%s holds no tensor '%s' of a model that Sluice can speculate with; leave out --speculate, or fetch a file that has it"
+              .formatted(file.path(), GgufPlace.projection(config.decoder())));
+    }
+    return new GgufWeights(file, architecture, config, true);
   }
 
   @Override

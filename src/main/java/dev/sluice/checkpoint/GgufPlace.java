@@ -1,6 +1,7 @@
 package dev.sluice.checkpoint;
 
 import dev.sluice.checkpoint.Family.Parameter;
+import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.MixerConfig;
 import dev.sluice.operations.DeltaHeads;
 import dev.sluice.tensor.Tensor;
@@ -36,11 +37,26 @@ record GgufPlace(Placement place, Values values) {
 
   private static final String LINEAR = "linear_attn.";
 
+  private static final String FINAL_NORM = "output_norm.weight";
+
   private static final Map<String, String> OUTSIDE =
       Map.of(
           "model.embed_tokens.weight", "token_embd.weight",
-          "model.norm.weight", "output_norm.weight",
+          "model.norm.weight", FINAL_NORM,
           "lm_head.weight", "output.weight");
+
+  /// The names of a head that drafts tokens, and those within its block in a file.
+  private static final Map<String, String> AHEAD =
+      Map.of(
+          "mtp.fc.weight", "nextn.eh_proj.weight",
+          "mtp.pre_fc_norm_embedding.weight", "nextn.enorm.weight",
+          "mtp.pre_fc_norm_hidden.weight", "nextn.hnorm.weight",
+          "mtp.norm.weight", "nextn.shared_head_norm.weight");
+
+  /// The projection of the head that drafts tokens for a model.
+  static String projection(DecoderConfig model) {
+    return "blk." + model.layers().size() + "." + AHEAD.get("mtp.fc.weight");
+  }
 
   /// Our names within a layer, and those of a file.
   private static final Map<String, String> NAMES =
@@ -96,7 +112,7 @@ record GgufPlace(Placement place, Values values) {
     }
     boolean isCentred =
         model.decoder().norm().centred()
-            && name.endsWith("norm.weight")
+            && (name.endsWith("norm.weight") || name.startsWith("mtp.pre_fc_norm_"))
             && !name.endsWith(LINEAR + "norm.weight");
     return isCentred ? Values.PLUS_ONE : Values.SAME;
   }
@@ -105,6 +121,14 @@ record GgufPlace(Placement place, Values values) {
       GgufArchitecture architecture, ModelConfig model, Parameter parameter) {
     long[] shape = parameter.spec().shape();
     if (parameter.layer() < 0) {
+      String ahead = AHEAD.get(parameter.name());
+      if (ahead != null) { // the head's block is the last layer
+        String block = "blk." + (model.decoder().layers().size() - 1) + ".";
+        var own = Placement.whole(block + ahead, shape);
+        return parameter.name().equals("mtp.norm.weight")
+            ? List.of(own, Placement.whole(FINAL_NORM, shape))
+            : List.of(own);
+      }
       String name = OUTSIDE.get(parameter.name());
       return name == null ? List.of() : List.of(Placement.whole(name, shape));
     }

@@ -3,18 +3,21 @@ package dev.sluice.checkpoint;
 import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.decoder.MultiTokenPrediction;
 import dev.sluice.gguf.GgufFile;
 import dev.sluice.gguf.GgufTensor;
 import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.kernel.Threads;
 import dev.sluice.kernel.WeightFormat;
 import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.regex.Pattern;
 import java.util.stream.LongStream;
@@ -32,14 +35,22 @@ final class GgufWeights implements ParameterReader {
 
   private final GgufFile file;
   private final GgufArchitecture architecture;
+  private final DecoderConfig decoder;
+  private final boolean drafts;
+
+  /// The model's, with the block of a head that drafts where it is read too.
   private final ModelConfig config;
+
   private final Set<String> taken = new HashSet<>();
   private final List<String> notes = new ArrayList<>();
 
-  GgufWeights(GgufFile file, GgufArchitecture architecture, ModelConfig config) {
+  /// @param drafts whether to read the head that drafts tokens too
+  GgufWeights(GgufFile file, GgufArchitecture architecture, ModelConfig config, boolean drafts) {
     this.file = file;
     this.architecture = architecture;
-    this.config = config;
+    this.decoder = config.decoder();
+    this.drafts = drafts;
+    this.config = drafts ? config.with(MultiTokenPrediction.withBlock(decoder)) : config;
   }
 
   /// A parameter as it is stored, for those who compute with it where it lies.
@@ -60,7 +71,12 @@ final class GgufWeights implements ParameterReader {
 
   @Override
   public DecoderConfig decoder() {
-    return config.decoder();
+    return decoder;
+  }
+
+  @Override
+  public Map<String, ParameterSpec> parameters() {
+    return ParameterReader.parameters(decoder, drafts);
   }
 
   @Override

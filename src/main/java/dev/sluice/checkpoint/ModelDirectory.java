@@ -79,7 +79,7 @@ public final class ModelDirectory {
     var config = ModelConfig.read(directory);
     try (var files = SafetensorsDirectory.open(directory);
         var _ = Scope.withoutGradient()) {
-      var reader = new WeightReader(directory, config, StoredWeights.of(files, config.family()));
+      var reader = new WeightReader(directory, config, StoredWeights.of(files, config));
       var parameters = read(reader, device, requireGradients);
       return opened(reader, config, files.notes(), precision, device, parameters);
     } catch (InvalidInputException e) {
@@ -98,7 +98,7 @@ public final class ModelDirectory {
   ///
   /// @param directory as for [#open]
   public static Opened openInPlace(Path directory, Precision precision) {
-    return openInPlace(directory, precision, null, Conversion.Listener.NOBODY);
+    return openInPlace(directory, precision, null, false, Conversion.Listener.NOBODY);
   }
 
   /// The same with matrices of fewer bits: those that map features to features, and those with a
@@ -106,16 +106,22 @@ public final class ModelDirectory {
   /// convolutions, norms and decays stay.
   ///
   /// @param weights `q8_0` and so on; null leaves all as it is
+  /// @param drafts whether the head that drafts tokens is read too, for a
+  ///   [dev.sluice.decoder.MultiTokenPrediction]
   /// @param listener hears how far the rounding is
-  /// @throws InvalidInputException if no such format is made
+  /// @throws InvalidInputException if no such format is made, or there is no such head
   public static Opened openInPlace(
-      Path directory, Precision precision, @Nullable String weights, Conversion.Listener listener) {
+      Path directory,
+      Precision precision,
+      @Nullable String weights,
+      boolean drafts,
+      Conversion.Listener listener) {
     var rounded = weights == null ? null : new RoundedMatrices(WeightFormat.toMake(weights));
     Path gguf = GgufModel.at(directory);
     try {
       return gguf == null
-          ? directoryInPlace(directory, precision, rounded, listener)
-          : ggufInPlace(gguf, precision, rounded, listener);
+          ? directoryInPlace(directory, precision, rounded, drafts, listener)
+          : ggufInPlace(gguf, precision, rounded, drafts, listener);
     } catch (RuntimeException | Error e) {
       if (rounded != null) {
         rounded.close();
@@ -128,10 +134,11 @@ public final class ModelDirectory {
       Path gguf,
       Precision precision,
       @Nullable RoundedMatrices rounded,
+      boolean drafts,
       Conversion.Listener listener) {
     var model = GgufModel.open(gguf);
     try (var _ = Scope.withoutGradient()) {
-      var reader = model.reader();
+      var reader = drafts ? model.readerWithHead() : model.reader();
       var weights = reader.readInPlace(rounded, listener);
       var notes = new ArrayList<>(model.notes());
       return opened(
@@ -151,11 +158,13 @@ public final class ModelDirectory {
       Path directory,
       Precision precision,
       @Nullable RoundedMatrices rounded,
+      boolean drafts,
       Conversion.Listener listener) {
     var config = ModelConfig.read(directory);
     var files = SafetensorsDirectory.open(directory);
     try (var _ = Scope.withoutGradient()) {
-      var reader = new WeightReader(directory, config, StoredWeights.of(files, config.family()));
+      var stored = StoredWeights.of(files, config, drafts);
+      var reader = new WeightReader(directory, config, stored, drafts);
       var weights = reader.readInPlace(rounded, listener);
       var notes = new ArrayList<>(files.notes());
       return opened(

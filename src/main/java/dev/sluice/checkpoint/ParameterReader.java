@@ -2,6 +2,7 @@ package dev.sluice.checkpoint;
 
 import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.decoder.MultiTokenPrediction;
 import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.kernel.WeightFormat;
 import dev.sluice.tensor.Device;
@@ -28,6 +29,10 @@ interface ParameterReader {
   /// The model.
   DecoderConfig decoder();
 
+  /// What is to be read: the model's parameters, and those of a head that drafts where it is
+  /// wanted.
+  Map<String, ParameterSpec> parameters();
+
   /// What was decided on the way, in sentences for the user.
   List<String> notes();
 
@@ -44,8 +49,7 @@ interface ParameterReader {
   /// All parameters in order, on that device; the caller's scope holds them.
   default Map<String, Tensor> read(Device device) {
     Map<String, Tensor> tensors = new LinkedHashMap<>();
-    decoder()
-        .parameters()
+    parameters()
         .forEach(
             (name, spec) -> {
               try (var scope = Scope.open()) {
@@ -57,17 +61,17 @@ interface ParameterReader {
   }
 
   /// All parameters in order: matrices of linear maps and of tokens where they stand in the file if
-  /// they can be read there, the others as float32 on the CPU; the caller's scope holds the latter.
+  /// they can be read there, the others as float32 on the CPU, matrices so that products take them
+  /// in the same way.
   ///
   /// @param rounded brings them into a format of fewer bits; null leaves them
   /// @param listener hears how far it is
   default List<Weight> readInPlace(
       @Nullable RoundedMatrices rounded, Conversion.Listener listener) {
     List<Weight> weights = new ArrayList<>();
-    long total = decoder().parameters().values().stream().mapToLong(ParameterSpec::elements).sum();
+    long total = parameters().values().stream().mapToLong(ParameterSpec::elements).sum();
     long[] done = {0};
-    decoder()
-        .parameters()
+    parameters()
         .forEach(
             (name, spec) -> {
               var parameter = Parameter.of(name, spec);
@@ -80,10 +84,13 @@ interface ParameterReader {
                   matrix = rounded.round(read(parameter), givesLogits);
                 }
               }
-              weights.add(
-                  matrix == null
-                      ? new Weight(name, spec, read(parameter))
-                      : new Weight(name, spec, matrix));
+              if (matrix != null) {
+                weights.add(new Weight(name, spec, matrix));
+              } else if (spec.isMatrix()) {
+                weights.add(Weight.toRun(name, spec, read(parameter)));
+              } else {
+                weights.add(new Weight(name, spec, read(parameter)));
+              }
               done[0] += spec.elements();
               if (rounded != null) {
                 listener.advanced("rounding", Float.BYTES * done[0], Float.BYTES * total);
@@ -91,6 +98,15 @@ interface ParameterReader {
             });
     judgeTheRest();
     return weights;
+  }
+
+  /// A model's parameters, and where it drafts those of the head that does.
+  static Map<String, ParameterSpec> parameters(DecoderConfig model, boolean drafts) {
+    var parameters = new LinkedHashMap<>(model.parameters());
+    if (drafts) {
+      parameters.putAll(MultiTokenPrediction.parameters(model));
+    }
+    return parameters;
   }
 
   /// A float32 tensor to be filled.

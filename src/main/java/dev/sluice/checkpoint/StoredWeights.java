@@ -3,6 +3,7 @@ package dev.sluice.checkpoint;
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
+import dev.sluice.decoder.MultiTokenPrediction;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -42,6 +43,11 @@ final class StoredWeights {
   private static final String BASE = "model.";
   private static final String HEAD = "lm_head.";
 
+  /// What the names of the head that drafts tokens start with, and those of its first block.
+  private static final String DRAFTS = "mtp.";
+
+  private static final String DRAFTS_BLOCK = DRAFTS + "layers.0.";
+
   /// What stands before the names of the text part of a model that sees too.
   private static final String TEXT_PART = "model.language_model.";
 
@@ -68,12 +74,20 @@ final class StoredWeights {
         quantization == null ? new LinkedHashMap<>() : quantization.take(entries, directory, notes);
   }
 
-  /// @param family whose model the tensors are
-  static StoredWeights of(SafetensorsDirectory files, Family family) {
+  /// @param model whose tensors they are
+  static StoredWeights of(SafetensorsDirectory files, ModelConfig model) {
+    return of(files, model, false);
+  }
+
+  /// @param drafts whether the head that drafts tokens is wanted too, under the names that
+  ///   [MultiTokenPrediction] has for it
+  /// @throws InvalidInputException if it is and there is none
+  static StoredWeights of(SafetensorsDirectory files, ModelConfig model, boolean drafts) {
     Path directory = files.path();
     List<String> notes = new ArrayList<>();
     var unwrapped = unwrapped(directory, files.entries());
-    passOver(unwrapped, family, directory, notes);
+    Map<String, Entry> head = drafts ? takeHead(unwrapped, model, directory) : Map.of();
+    passOver(unwrapped, model.family(), directory, notes);
     String anchor = anchor(directory, unwrapped);
     if (anchor == null) {
       return new StoredWeights(directory, unwrapped, notes);
@@ -91,12 +105,39 @@ final class StoredWeights {
       }
       entries.put(hasBase || rest.startsWith(HEAD) ? rest : BASE + rest, named.getValue());
     }
+    entries.putAll(head);
     if (!prefix.isEmpty()) {
       notes.add(
           "the names of the weights in %s begin with %s, which was taken off"
               .formatted(directory, Listing.quoted(prefix)));
     }
     return new StoredWeights(directory, entries, notes);
+  }
+
+  /// Takes the head that drafts tokens out of the others; its block becomes the layer after the
+  /// model's.
+  private static Map<String, Entry> takeHead(
+      SequencedMap<String, Entry> entries, ModelConfig model, Path directory) {
+    if (!model.family().skipped().contains(DRAFTS) || !entries.containsKey(DRAFTS + "fc.weight")) {
+      throw new InvalidInputException(
+          "the weights in %s hold no '%sfc.weight' of a model that Sluice can speculate with; leave out --speculate, or fetch a checkpoint that has it"
+              .formatted(directory, DRAFTS));
+    }
+    String block = "model.layers." + model.decoder().layers().size() + ".";
+    var wanted = MultiTokenPrediction.parameters(model.decoder()).keySet();
+    Map<String, Entry> head = new LinkedHashMap<>();
+    for (String name : List.copyOf(entries.keySet())) {
+      if (name.startsWith(DRAFTS_BLOCK)) {
+        head.put(block + name.substring(DRAFTS_BLOCK.length()), entries.remove(name));
+      } else if (wanted.contains(name)) {
+        head.put(name, entries.remove(name));
+      } else if (name.startsWith(DRAFTS) && !name.startsWith(DRAFTS + "layers.")) {
+        throw new InvalidInputException(
+            "the weights in %s hold %s, which the head that drafts tokens as Sluice computes it does not have; leave out --speculate"
+                .formatted(directory, Listing.quoted(name)));
+      }
+    }
+    return head;
   }
 
   /// Takes out what is no part of the model of next tokens, and the name of the part that is.

@@ -6,15 +6,18 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.decoder.MultiTokenPrediction;
 import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.kernel.WeightFormat;
 import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /// Reads the parameters of one model out of its stored weights. Every number is copied once, from
@@ -26,14 +29,24 @@ final class WeightReader implements ParameterReader {
   private static final String FREQUENCIES = "rotary_emb.inv_freq";
 
   private final Path directory;
+
+  /// The model's, with the block of a head that drafts where it is read too.
   private final ModelConfig config;
+
   private final StoredWeights stored;
   private final DecoderConfig decoder;
+  private final boolean drafts;
   private final List<String> notes = new ArrayList<>();
 
   WeightReader(Path directory, ModelConfig config, StoredWeights stored) {
+    this(directory, config, stored, false);
+  }
+
+  /// @param drafts whether to read the head that drafts tokens too
+  WeightReader(Path directory, ModelConfig config, StoredWeights stored, boolean drafts) {
     this.directory = directory;
-    this.config = config;
+    this.drafts = drafts;
+    this.config = drafts ? config.with(MultiTokenPrediction.withBlock(config.decoder())) : config;
     this.stored = stored;
     this.notes.addAll(stored.notes());
     requireCounts();
@@ -44,6 +57,11 @@ final class WeightReader implements ParameterReader {
   @Override
   public DecoderConfig decoder() {
     return decoder;
+  }
+
+  @Override
+  public Map<String, ParameterSpec> parameters() {
+    return ParameterReader.parameters(decoder, drafts);
   }
 
   @Override

@@ -8,6 +8,7 @@ import dev.sluice.chat.ChatFormat;
 import dev.sluice.chat.ConversationFile;
 import dev.sluice.chat.Message;
 import dev.sluice.files.DirectoryLock;
+import dev.sluice.files.WholeFile;
 import dev.sluice.generation.Choice;
 import dev.sluice.generation.Generator;
 import dev.sluice.provenance.RunManifest;
@@ -132,8 +133,13 @@ final class ChatCommand implements Callable<Integer> {
 
   @Mixin private SamplingOptions sampling = new SamplingOptions();
 
+  @Mixin private JsonOptions jsonOptions = new JsonOptions();
+
   @Option(names = "--weights", paramLabel = "FORMAT", description = ModelOptions.WEIGHTS)
   private @Nullable String weights;
+
+  @Option(names = "--speculate", paramLabel = "KIND", description = ModelOptions.SPECULATE)
+  private @Nullable String speculate;
 
   @Mixin private ModelOptions options = new ModelOptions();
 
@@ -154,6 +160,7 @@ final class ChatCommand implements Callable<Integer> {
       throw new InvalidInputException(
           "--max-tokens must be at least 1, not %d".formatted(maxTokens));
     }
+    jsonOptions.read();
     if (session == null) {
       if (saveCache) {
         throw new InvalidInputException(
@@ -173,6 +180,10 @@ final class ChatCommand implements Callable<Integer> {
   private int talk(@Nullable Path directory) throws IOException {
     List<Message> before = List.of();
     Path file = directory == null ? null : directory.resolve(FILE);
+    Path cached = directory == null ? null : directory.resolve(CACHE);
+    if (cached != null && saveCache) {
+      WholeFile.requireReplaceable(cached); // and not only at the end
+    }
     if (file != null && Files.exists(file)) {
       var held = ConversationFile.read(file);
       before = held.messages();
@@ -185,18 +196,18 @@ final class ChatCommand implements Callable<Integer> {
                       ? ""
                       : ", which were held with " + Printable.brief(held.model(), 200)));
     }
-    try (var loaded = options.loadInPlace(model, weights);
+    try (var loaded = options.loadInPlace(model, weights, speculate);
         var lines = ChatLines.open(() -> stop.set(true))) {
       var source = loaded.source();
       var templates = templates(source);
-      var generator = new Generator(loaded.decoder(), ModelOptions.PIECE);
-      Path cached = directory == null ? null : directory.resolve(CACHE);
+      var generator = loaded.generator();
+      var stopIds = stopIds(loaded, templates);
       try (var cache = cache(generator, source, cached)) {
         var chat =
             new Chat(
                 generator,
                 new ChatFormat(templates, loaded.tokenizer()),
-                stopIds(loaded, templates),
+                stopIds,
                 cache,
                 variables(templates),
                 before);
@@ -204,7 +215,9 @@ final class ChatCommand implements Callable<Integer> {
           chat.system(system);
         }
         var suggested = SamplingOptions.Suggested.ofChat(source.checkpoint());
-        var choice = sampling.over(suggested);
+        var drawn = sampling.over(suggested);
+        var restrictions = jsonOptions.restrictions(loaded, stopIds);
+        var choice = new Choice(drawn.sampler(), drawn.adjustments(), _ -> restrictions.get());
         Console.note(
             "%s, context %d tokens; %s%s. /help says what a line can say."
                 .formatted(
@@ -387,7 +400,7 @@ final class ChatCommand implements Callable<Integer> {
               });
       Console.print("");
       Console.note(
-          "%s%d tokens, %s tokens/s; %d of prompt, %d of them not read again, in %s s."
+          "%s%d tokens, %s tokens/s%s; %d of prompt, %d of them not read again, in %s s."
               .formatted(
                   switch (answer.ending()) {
                     case STOP_TOKEN -> "";
@@ -401,6 +414,7 @@ final class ChatCommand implements Callable<Integer> {
                   answer.tokens() < 2
                       ? "–"
                       : Numbers.fixed((answer.tokens() - 1) / answer.seconds(), 1),
+                  ModelOptions.drafts(speculate, answer.accepted(), answer.drafted()),
                   answer.promptTokens(),
                   answer.cachedTokens(),
                   Numbers.fixed(answer.promptSeconds(), 2)));

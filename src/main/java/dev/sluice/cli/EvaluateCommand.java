@@ -146,7 +146,7 @@ final class EvaluateCommand implements Callable<Integer> {
       paramLabel = "WHEN",
       description =
           "Whether the start token stands before every text: always, never, or tokenizer, as the"
-              + " tokenizer's file says. Default: ${DEFAULT-VALUE}.")
+              + " template in tokenizer.json says. Default: ${DEFAULT-VALUE}.")
   private String startToken = "tokenizer";
 
   @Option(
@@ -375,14 +375,16 @@ final class EvaluateCommand implements Callable<Integer> {
         double part = 1.0 / (count * data.size());
         var each = data.get(task);
         String key = key(loaded, each, encoder.longest(), start);
-        Path file = directory.resolve(ANSWERS).resolve(each.task().name() + "-" + key + ".jsonl");
-        results.add(ask(run, each, file, named.name(), share, part));
+        Path answers = directory.resolve(ANSWERS);
+        String name = each.task().name() + "-" + key;
+        results.add(ask(run, each, answers.resolve(name + ".jsonl"), named.name(), share, part));
         if (evictionWindow != null && isText(each)) {
           EvictionLoss.measure(
                   loaded.decoder(),
                   encoder,
                   each,
                   evictionWindow,
+                  answers.resolve("%s-eviction-%d.jsonl".formatted(name, evictionWindow)),
                   done ->
                       progress(
                           share + part * done, "eviction, " + each.task().name(), named.name()))

@@ -65,6 +65,9 @@ final class GenerateCommand implements Callable<Integer> {
   private static final int MOST_SEQUENCES = 256;
   private static final int MOST_LOGPROBS = 20;
 
+  /// Tokens from which on their rate says something.
+  private static final int LEAST_FOR_SHARE = 16;
+
   @Parameters(
       paramLabel = "CHECKPOINT",
       description =
@@ -123,6 +126,9 @@ final class GenerateCommand implements Callable<Integer> {
   @Option(names = "--weights", paramLabel = "FORMAT", description = ModelOptions.WEIGHTS)
   private @Nullable String weights;
 
+  @Option(names = "--speculate", paramLabel = "KIND", description = ModelOptions.SPECULATE)
+  private @Nullable String speculate;
+
   @Mixin private ModelOptions options = new ModelOptions();
 
   @Spec private CommandSpec spec = CommandSpec.create();
@@ -138,6 +144,11 @@ final class GenerateCommand implements Callable<Integer> {
     if (sampler.temperature() == 0 && sequences > 1) {
       Console.note("All %d texts are the same without --temperature above 0.".formatted(sequences));
     }
+    if (speculate != null && sequences > 1) {
+      throw new InvalidInputException(
+          "--speculate is for one text, not for --sequences %d; leave one of them out"
+              .formatted(sequences));
+    }
     if (logprobs < 0 || logprobs > MOST_LOGPROBS) {
       throw new InvalidInputException(
           "--logprobs %d is not possible; from 0 to %d are".formatted(logprobs, MOST_LOGPROBS));
@@ -150,7 +161,7 @@ final class GenerateCommand implements Callable<Integer> {
     if (json != null) {
       WholeFile.requireReplaceable(json);
     }
-    try (var loaded = options.loadInPlace(model, weights)) {
+    try (var loaded = options.loadInPlace(model, weights, speculate)) {
       continueText(loaded, choice);
     }
     return 0;
@@ -215,10 +226,10 @@ final class GenerateCommand implements Callable<Integer> {
     if (loaded.stopIds().isEmpty()) {
       Console.note("No file says which token ends a text, so only --max-tokens ends it.");
     }
-    var generator = new Generator(loaded.decoder(), ModelOptions.PIECE);
+    var generator = loaded.generator();
     int room = generator.room(ids.length);
     int most = maxTokens != null ? maxTokens : Math.clamp(room, 1, USUAL_TOKENS);
-    var restrictions = jsonOptions.restrictions(loaded);
+    var restrictions = jsonOptions.restrictions(loaded, loaded.stopIds());
     var texts =
         IntStream.range(0, sequences)
             .mapToObj(_ -> new Text(tokenizer, restrictions.get()))
@@ -255,6 +266,7 @@ final class GenerateCommand implements Callable<Integer> {
                 return texts.get(sequence).add(token, logits);
               }
             });
+    clock.ended = System.nanoTime();
     if (clock.tokens == 0 && sequences == 1) {
       Console.stream(prompt);
     }
@@ -266,14 +278,23 @@ final class GenerateCommand implements Callable<Integer> {
         Console.print("[%d] %s%s%n".formatted(i + 1, prompt, texts.get(i).written));
       }
     }
+    String ofLimit =
+        sequences == 1 && speculate == null && clock.tokens >= LEAST_FOR_SHARE
+            ? WeightReading.of(loaded.decoder())
+                .map(reading -> reading.words(clock.tokensPerSecond()))
+                .orElse("")
+            : "";
     Console.note(
-        "%d tokens%s; %d of prompt in %s s, then %s tokens/s."
+        "%d tokens%s; %d of prompt in %s s, then %s tokens/s%s%s."
             .formatted(
                 clock.tokens,
                 ending(generated, texts),
                 ids.length,
                 Numbers.fixed(clock.promptSeconds(), 2),
-                clock.rate()));
+                clock.rate(),
+                ofLimit,
+                ModelOptions.drafts(
+                    speculate, generated.getFirst().accepted(), generated.getFirst().drafted())));
     long incomplete = texts.stream().filter(text -> !text.isCompleteJson()).count();
     if (jsonOptions.areGiven() && incomplete > 0) {
       Console.note(
@@ -328,6 +349,10 @@ final class GenerateCommand implements Callable<Integer> {
     result.put("prompt_tokens", ids.length);
     result.put("prompt_seconds", clock.promptSeconds());
     result.put("tokens_per_second", clock.tokensPerSecond());
+    if (speculate != null) {
+      result.put("drafted", generated.getFirst().drafted());
+      result.put("accepted", generated.getFirst().accepted());
+    }
     result.put("texts", all);
     result.put("manifest", manifest(loaded, startedAt));
     var mapper =
@@ -359,15 +384,16 @@ final class GenerateCommand implements Callable<Integer> {
   private static final class Clock {
     private final long began = System.nanoTime();
     private long first;
+    private long ended;
     private int tokens;
     private int withoutText;
 
     double promptSeconds() {
-      return ((tokens == 0 ? System.nanoTime() : first) - began) / 1e9;
+      return ((tokens == 0 ? ended : first) - began) / 1e9;
     }
 
     double tokensPerSecond() {
-      return tokens < 2 ? 0 : (tokens - 1) / ((System.nanoTime() - first) / 1e9);
+      return tokens < 2 ? 0 : (tokens - 1) / ((ended - first) / 1e9);
     }
 
     String rate() {

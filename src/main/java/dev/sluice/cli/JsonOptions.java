@@ -9,6 +9,7 @@ import dev.sluice.schema.TokenMask;
 import dev.sluice.schema.Vocabulary;
 import java.nio.file.Path;
 import java.util.OptionalInt;
+import java.util.Set;
 import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
@@ -63,11 +64,13 @@ final class JsonOptions {
   }
 
   /// What restricts each text, a new one each time.
-  Supplier<Restriction> restrictions(ModelOptions.Loaded loaded) {
+  ///
+  /// @param stopIds tokens that end a text
+  Supplier<Restriction> restrictions(ModelOptions.Loaded loaded, Set<Integer> stopIds) {
     if (wanted == null) {
       return () -> Restriction.NONE;
     }
-    var vocabulary = new Vocabulary(loaded.tokenizer().tokenBytes(), loaded.stopIds());
+    var vocabulary = new Vocabulary(loaded.tokenizer().tokenBytes(), stopIds);
     var mask = new TokenMask(wanted, vocabulary);
     OptionalInt begins = begins(loaded);
     return () -> new JsonRestriction(mask, begins);

@@ -1,8 +1,11 @@
 package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.decoder.Decoder;
+import dev.sluice.decoder.MultiTokenPrediction;
+import dev.sluice.generation.Generator;
 import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.Tokenizer;
@@ -23,6 +26,14 @@ final class ModelOptions {
       "Round matrices as they are read: q8_0, q6_k, q4_k, q4_0, bf16 or f16; those of fewer bits"
           + " stay, and so do routers, convolutions, norms and gates of one number a head. Default:"
           + " as the file has them.";
+
+  /// What the option of that name says.
+  static final String SPECULATE =
+      "mtp: the model's own head for a further token (Qwen3-Next, Qwen3.5) drafts one, and the"
+          + " model reads the next two at once. The text is the same; it is written faster where"
+          + " enough drafts are right. Default: no drafts.";
+
+  private static final String MTP = "mtp";
 
   @Option(
       names = "--tokenizer",
@@ -57,8 +68,18 @@ final class ModelOptions {
   /// A model that is ready to run; whoever loaded it closes it.
   ///
   /// @param stopIds the tokens that end a text; none where nothing says which
-  record Loaded(ModelSource source, Decoder decoder, Tokenizer tokenizer, Set<Integer> stopIds)
+  /// @param head which drafts tokens, or null
+  record Loaded(
+      ModelSource source,
+      Decoder decoder,
+      Tokenizer tokenizer,
+      Set<Integer> stopIds,
+      @Nullable MultiTokenPrediction head)
       implements AutoCloseable {
+    Generator generator() {
+      return new Generator(decoder, PIECE, head);
+    }
+
     @Override
     public void close() {
       decoder.close();
@@ -67,20 +88,36 @@ final class ModelOptions {
 
   /// Loads the model of a checkpoint or run directory, its weights in float32.
   Loaded load(Path named) {
-    return load(named, ModelSource::open);
+    return load(named, false, ModelSource::open);
   }
 
   /// Opens the model of a checkpoint or run directory to run it: on the CPU its weights stay where
   /// the file is mapped.
   ///
   /// @param weights the format that matrices are rounded to; null leaves them
-  Loaded loadInPlace(Path named, @Nullable String weights) {
+  /// @param speculate what drafts tokens; null for nothing
+  Loaded loadInPlace(Path named, @Nullable String weights, @Nullable String speculate) {
+    if (speculate != null && !speculate.equals(MTP)) {
+      throw new InvalidInputException(
+          "--speculate %s is unknown; %s is the one there is"
+              .formatted(Printable.brief(speculate, 40), MTP));
+    }
     return load(
         named,
+        speculate != null,
         (source, precisionOf, deviceOf) -> {
           if (deviceOf.kind() == Device.Kind.CPU) {
             return ModelDirectory.openInPlace(
-                source.checkpoint(), precisionOf, weights, new ConversionProgress());
+                source.checkpoint(),
+                precisionOf,
+                weights,
+                speculate != null,
+                new ConversionProgress());
+          }
+          if (speculate != null) {
+            throw new InvalidInputException(
+                "--speculate %s is for models on the CPU, not on %s; leave it out, or add --device cpu"
+                    .formatted(speculate, deviceOf));
           }
           if (weights != null) {
             throw new InvalidInputException(
@@ -95,7 +132,8 @@ final class ModelOptions {
     ModelDirectory.Opened open(ModelSource source, Precision precision, Device device);
   }
 
-  private Loaded load(Path named, Opening opening) {
+  /// @param drafts whether what is opened has a head that drafts
+  private Loaded load(Path named, boolean drafts, Opening opening) {
     threads.apply();
     var precisionOf = Precision.parse(precision);
     var source = ModelSource.at(named);
@@ -106,7 +144,17 @@ final class ModelOptions {
             : source.stopIds(chosen);
     var opened = opening.open(source, precisionOf, Device.parse(device));
     opened.notes().forEach(Console::note);
-    return new Loaded(source, opened.decoder(), chosen, stopIds);
+    return new Loaded(
+        source,
+        opened.decoder(),
+        chosen,
+        stopIds,
+        drafts ? new MultiTokenPrediction(opened.decoder()) : null);
+  }
+
+  /// What became of drafts, to be said after the speed; nothing where there are none.
+  static String drafts(@Nullable String speculate, int accepted, int drafted) {
+    return speculate == null ? "" : ", %d of %d drafts accepted".formatted(accepted, drafted);
   }
 
   String precision() {

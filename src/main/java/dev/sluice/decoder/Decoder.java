@@ -223,7 +223,7 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
-  private Tensor embedded(Tensor idsBT) {
+  Tensor embedded(Tensor idsBT) {
     var rowsBTD =
         Operations.of(idsBT).embedding(parameters.weight("model.embed_tokens.weight"), idsBT);
     double multiplier = config.embeddingMultiplier();

@@ -1,4 +1,5 @@
-/// Decoder-only transformers: the paper's dense models and Qwen3, gated or not.
+/// Decoder-only transformers: the paper's dense models and Qwen3, gated or not, and others as lists
+/// of layers; and the head that drafts a token for some of them.
 ///
 /// Legend for shapes: B batch, T tokens, D hidden size, V vocabulary. Parameters carry the names of
 /// `transformers`.

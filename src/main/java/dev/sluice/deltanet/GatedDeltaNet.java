@@ -12,6 +12,7 @@ import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
+import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -69,12 +70,29 @@ public final class GatedDeltaNet {
       Tensor xBTD, @Nullable DocumentStarts documents, @Nullable Past past, Probe probe) {
     var projected = precision.linear(probe.productInput(xBTD), projections);
     var mixed = convolved(projected.get(0), documents, past);
-    var rates = DeltaRates.of(projected.get(3), projected.get(2), logA, bias);
+    var rates = rates(projected.get(3), projected.get(2), past);
     var yBTNV = remembered(mixed, rates, documents, past, probe);
     var zBTNV = projected.get(1).reshape(yBTNV.shape());
     var gated = Operations.of(yBTNV).gatedHeadNorm(yBTNV, zBTNV, norm, config.rmsNormEps());
     var joined = gated.reshape(xBTD.size(0), xBTD.size(1), config.resultWidth());
     return precision.linear(probe.productInput(joined), output);
+  }
+
+  /// Few tokens that continue others have theirs one by one: libtorch computes the last ones of
+  /// many numbers in another way than the first.
+  private DeltaRates rates(Tensor aBTN, Tensor bBTN, @Nullable Past past) {
+    long tokens = aBTN.size(1);
+    if (past == null || tokens == 1 || tokens > Operations.FEW) {
+      return DeltaRates.of(aBTN, bBTN, logA, bias);
+    }
+    var decays = new ArrayList<Tensor>();
+    var learned = new ArrayList<Tensor>();
+    for (long i = 0; i < tokens; i++) {
+      var one = DeltaRates.of(aBTN.narrow(1, i, 1), bBTN.narrow(1, i, 1), logA, bias);
+      decays.add(one.decaysBTN());
+      learned.add(one.ratesBTN());
+    }
+    return new DeltaRates(Tensor.concatenate(decays, 1), Tensor.concatenate(learned, 1));
   }
 
   private Tensor convolved(Tensor xBTC, @Nullable DocumentStarts documents, @Nullable Past past) {
@@ -87,6 +105,11 @@ public final class GatedDeltaNet {
         past.recurrent(layer, CONVOLUTION, xBTC, xBTC.type(), kept, config.heads().channels());
     var history = together(histories, FusedOp.recording(List.of(xBTC), List.of(convolution)));
     var mixed = operations.shortConvolution(xBTC, convolution, history, null);
+    var beforeLast = past.beforeLast(layer, CONVOLUTION);
+    if (beforeLast != null) {
+      var rest = xBTC.narrow(1, 0, xBTC.size(1) - 1);
+      leave(beforeLast, ShortConvolution.history(rest, convolution, history));
+    }
     leave(histories, ShortConvolution.history(xBTC, convolution, history));
     return mixed;
   }
@@ -120,8 +143,8 @@ public final class GatedDeltaNet {
             heads.keyWidth(),
             heads.valueWidth());
     boolean recorded = FusedOp.recording(List.of(mixed, g, beta), List.of());
-    if (mixed.size(1) == 1 && !recorded && !watched) {
-      return operations.deltaStep(mixed, g, beta, memories, heads);
+    if (mixed.size(1) <= Operations.FEW && !recorded && !watched) {
+      return operations.deltaSteps(mixed, g, beta, memories, past.beforeLast(layer, MEMORY), heads);
     }
     var result = operations.deltaRule(mixed, g, beta, together(memories, recorded), heads);
     if (watched) {

@@ -3,12 +3,8 @@ package dev.sluice.evaluation;
 import dev.sluice.InvalidInputException;
 import dev.sluice.files.AppendedFile;
 import dev.sluice.files.JsonFile;
-import dev.sluice.files.RegularFile;
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -33,27 +29,11 @@ public final class AnswersFile implements AutoCloseable {
     this.answers = answers;
   }
 
-  /// Opens the file for the answers that are missing. A last line that was not written to its end
-  /// is taken away.
+  /// Opens the file for the answers that are missing.
   public static AnswersFile open(Path path, TaskData data) throws IOException {
     Map<Integer, List<Response>> answers = new TreeMap<>();
-    if (Files.exists(path)) {
-      byte[] bytes = RegularFile.read(path, JsonFile.LARGE, WAY_OUT);
-      int end = bytes.length;
-      while (end > 0 && bytes[end - 1] != '\n') {
-        end--;
-      }
-      if (end < bytes.length) {
-        try (var channel = Files.newByteChannel(path, StandardOpenOption.WRITE)) {
-          channel.truncate(end);
-        }
-      }
-      for (String line : new String(bytes, 0, end, StandardCharsets.UTF_8).split("\n")) {
-        if (!line.isEmpty()) {
-          read(path, line, data, answers);
-        }
-      }
-    }
+    AppendedFile.lines(path, JsonFile.LARGE, WAY_OUT)
+        .forEach(line -> read(path, line, data, answers));
     return new AnswersFile(AppendedFile.open(path), answers);
   }
 

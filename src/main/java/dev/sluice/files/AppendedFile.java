@@ -4,9 +4,11 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.util.List;
 
 /// A file that grows line by line, each handed to the system before the call returns. A failure's
 /// message names the file.
@@ -25,6 +27,31 @@ public final class AppendedFile implements AutoCloseable {
         path,
         FileChannel.open(
             path, StandardOpenOption.CREATE, StandardOpenOption.APPEND, LinkOption.NOFOLLOW_LINKS));
+  }
+
+  /// The lines of a file so far; none where there is none. A last line that was not written to its
+  /// end is taken away.
+  ///
+  /// @param most bytes
+  /// @param wayOut what to do about a larger file, for the message
+  public static List<String> lines(Path path, long most, String wayOut) throws IOException {
+    if (!Files.exists(path)) {
+      return List.of();
+    }
+    byte[] bytes = RegularFile.read(path, most, wayOut);
+    int end = bytes.length;
+    while (end > 0 && bytes[end - 1] != '\n') {
+      end--;
+    }
+    if (end < bytes.length) {
+      try (var channel = FileChannel.open(path, StandardOpenOption.WRITE)) {
+        channel.truncate(end);
+      }
+    }
+    return new String(bytes, 0, end, StandardCharsets.UTF_8)
+        .lines()
+        .filter(line -> !line.isEmpty())
+        .toList();
   }
 
   /// Appends a line.

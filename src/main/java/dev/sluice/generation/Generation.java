@@ -7,7 +7,10 @@ import java.util.List;
 /// @param tokens the new tokens, without the prompt and without the stop token
 /// @param ending why there are no more
 /// @param cachedTokens how many of the prompt's tokens were not read again, as a cache held them
-public record Generation(List<Integer> tokens, Ending ending, int cachedTokens) {
+/// @param drafted how many tokens a head has guessed; 0 without one
+/// @param accepted those of them that the model has chosen too
+public record Generation(
+    List<Integer> tokens, Ending ending, int cachedTokens, int drafted, int accepted) {
   /// Why generation ended.
   public enum Ending {
     /// The model chose a stop token.

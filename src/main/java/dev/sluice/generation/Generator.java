@@ -2,6 +2,7 @@ package dev.sluice.generation;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.Decoder;
+import dev.sluice.decoder.MultiTokenPrediction;
 import dev.sluice.generation.Generation.Ending;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
@@ -25,9 +26,18 @@ import org.jspecify.annotations.Nullable;
 /// a time, with a cache of keys and values. So beside that cache the memory does not grow with the
 /// prompt, and of logits there are only those after its last token.
 ///
+/// With a head that drafts the token after the next, both are given to the model at once, which
+/// costs little more than one, since its weights are read once. Where the model chooses as was
+/// drafted, it has said two tokens; else the second is taken back. Each token is chosen from the
+/// model's own logits, with the random number that is its own, so that a text is the same with and
+/// without a head. To the bit it is for a model that was opened to run
+/// (`ModelDirectory.openInPlace`): there a token's bits do not depend on the one that is read with
+/// it (decision 0025).
+///
 /// @param decoder the model; it stays its owner's
 /// @param piece the most tokens of the prompt at a time
-public record Generator(Decoder decoder, int piece) {
+/// @param head which drafts, for one text at a time; null for none
+public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPrediction head) {
   /// Tokens of a piece of the prompt.
   private static final int USUAL_PIECE = 2048;
 
@@ -38,6 +48,11 @@ public record Generator(Decoder decoder, int piece) {
     if (piece < 1) {
       throw new IllegalArgumentException("a piece has at least 1 token, not " + piece);
     }
+  }
+
+  /// Drafts nothing.
+  public Generator(Decoder decoder, int piece) {
+    this(decoder, piece, null);
   }
 
   /// Reads prompts in pieces of the usual length.
@@ -124,15 +139,21 @@ public record Generator(Decoder decoder, int piece) {
     requireRoom(ids, maxNewTokens);
     int vocabulary = decoder.config().vocabSize();
     choice.adjustments().requireTokens(vocabulary);
+    if (head != null && sequences > 1) {
+      throw new InvalidInputException(
+          "%d texts at once are not speculated on, only one is; ask for one, or leave speculation out"
+              .formatted(sequences));
+    }
     // The last token is chosen but never fed.
     int capacity = ids.length + maxNewTokens - 1;
-    try (var state = new SequenceState(sequences, capacity)) {
+    try (var state = new SequenceState(sequences, capacity);
+        var drafts = head == null ? null : new Drafts(head, capacity)) {
       var first = prompt.begin(state, piece);
       int cachedTokens = first.length();
-      float[] logits = read(prompt, state, first, listener);
+      float[] logits = read(prompt, state, first, drafts, listener);
       if (logits == null) {
         return Collections.nCopies(
-            sequences, new Generation(List.of(), Ending.CALLER, cachedTokens));
+            sequences, new Generation(List.of(), Ending.CALLER, cachedTokens, 0, 0));
       }
       var texts = new ArrayList<Text>();
       for (int i = 0; i < sequences; i++) {
@@ -143,11 +164,32 @@ public record Generator(Decoder decoder, int piece) {
       var open = new ArrayList<>(texts);
       open.removeIf(text -> text.ending != null);
       while (!open.isEmpty()) {
+        var one = open.getFirst();
+        if (drafts != null && one.tokens.size() <= maxNewTokens - 2) {
+          int guess =
+              drafts.next(
+                  last(ids, one.tokens, drafts.waiting()), each -> adjusted(one, each, choice));
+          int[] both = {one.tokens.getLast(), guess};
+          try (var _ = Scope.withoutGradient()) {
+            var hidden = hidden(both, state.tentative(one.slot));
+            float[] all = decoder.logits(hidden).floats();
+            choose(one, row(all, 0), choice, maxNewTokens, stopIds, listener);
+            if (one.ending == null && one.tokens.getLast() == guess) {
+              drafts.accept();
+              drafts.hear(hidden);
+              choose(one, row(all, 1), choice, maxNewTokens, stopIds, listener);
+            } else {
+              state.retract(one.slot);
+              drafts.hear(hidden.narrow(1, 0, 1));
+            }
+          }
+          open.removeIf(text -> text.ending != null);
+          continue;
+        }
         int[] last = open.stream().mapToInt(text -> text.tokens.getLast()).toArray();
         float[] all = step(last, state.past(open.stream().map(text -> text.slot).toList()));
         for (int i = 0; i < last.length; i++) {
-          float[] own = Arrays.copyOfRange(all, i * vocabulary, (i + 1) * vocabulary);
-          choose(open.get(i), own, choice, maxNewTokens, stopIds, listener);
+          choose(open.get(i), row(all, i), choice, maxNewTokens, stopIds, listener);
         }
         open.removeIf(text -> text.ending != null);
       }
@@ -155,9 +197,32 @@ public record Generator(Decoder decoder, int piece) {
       return texts.stream()
           .map(
               text ->
-                  new Generation(text.tokens, Objects.requireNonNull(text.ending), cachedTokens))
+                  new Generation(
+                      text.tokens,
+                      Objects.requireNonNull(text.ending),
+                      cachedTokens,
+                      drafts == null ? 0 : drafts.drafted(),
+                      drafts == null ? 0 : drafts.accepted()))
           .toList();
     }
+  }
+
+  /// The logits of one of several tokens.
+  private float[] row(float[] logits, int row) {
+    int vocabulary = decoder.config().vocabSize();
+    return logits.length == vocabulary
+        ? logits
+        : Arrays.copyOfRange(logits, row * vocabulary, (row + 1) * vocabulary);
+  }
+
+  /// The last tokens of a text and its prompt.
+  private static int[] last(int[] prompt, List<Integer> tokens, int count) {
+    int[] last = new int[count];
+    for (int i = 0; i < count; i++) {
+      int at = tokens.size() - count + i;
+      last[i] = at < 0 ? prompt[prompt.length + at] : tokens.get(at);
+    }
+    return last;
   }
 
   private static void choose(
@@ -167,14 +232,7 @@ public record Generator(Decoder decoder, int piece) {
       int maxNewTokens,
       Set<Integer> stopIds,
       Listener listener) {
-    float[] adjusted = logits;
-    if (!choice.adjustments().equals(LogitAdjustments.NONE)
-        || !text.restriction.equals(Restriction.NONE)) {
-      adjusted = logits.clone();
-      choice.adjustments().apply(adjusted, text.seen, text.counts);
-      text.restriction.restrict(adjusted);
-    }
-    int token = choice.sampler().choose(adjusted, text.random);
+    int token = choice.sampler().choose(adjusted(text, logits, choice), text.random);
     text.restriction.chosen(token);
     if (stopIds.contains(token)) {
       text.ending = Ending.STOP_TOKEN;
@@ -190,6 +248,18 @@ public record Generator(Decoder decoder, int piece) {
     }
   }
 
+  /// Logits as tokens are chosen from them, after the text as it is.
+  private static float[] adjusted(Text text, float[] logits, Choice choice) {
+    if (choice.adjustments().equals(LogitAdjustments.NONE)
+        && text.restriction.equals(Restriction.NONE)) {
+      return logits;
+    }
+    float[] adjusted = logits.clone();
+    choice.adjustments().apply(adjusted, text.seen, text.counts);
+    text.restriction.restrict(adjusted);
+    return adjusted;
+  }
+
   /// The likeliest continuation of `length` tokens by definition: no cache, everything computed
   /// anew for each token.
   public int[] greedyWithoutCache(int[] prompt, int length) {
@@ -197,7 +267,7 @@ public record Generator(Decoder decoder, int piece) {
     var random = Sampler.GREEDY.random();
     int[] text = prompt;
     for (int i = 0; i < length; i++) {
-      int token = Sampler.GREEDY.choose(next(text, null), random);
+      int token = Sampler.GREEDY.choose(next(text), random);
       text = Arrays.copyOf(text, text.length + 1);
       text[text.length - 1] = token;
     }
@@ -221,13 +291,18 @@ public record Generator(Decoder decoder, int piece) {
   /// The logits after the last token of a prompt, the first tokens of which a slot may have; null
   /// where the listener wants no more.
   private float @Nullable [] read(
-      Prompt prompt, SequenceState state, Slot slot, Listener listener) {
+      Prompt prompt, SequenceState state, Slot slot, @Nullable Drafts drafts, Listener listener) {
     var past = state.past(slot);
     int[] ids = prompt.ids();
     for (int end : prompt.ends(piece)) {
       if (end > slot.length()) {
+        int begin = slot.length();
         try (var _ = Scope.withoutGradient()) {
-          hidden(Arrays.copyOfRange(ids, slot.length(), end), past);
+          var hidden = hidden(Arrays.copyOfRange(ids, begin, end), past);
+          if (drafts != null) {
+            drafts.hear(hidden);
+            drafts.read(Arrays.copyOfRange(ids, begin + 1, end + 1));
+          }
         }
         prompt.keep(state, slot);
         if (!listener.onRead(slot.length(), ids.length)) {
@@ -235,13 +310,20 @@ public record Generator(Decoder decoder, int piece) {
         }
       }
     }
-    return next(Arrays.copyOfRange(ids, slot.length(), ids.length), past);
+    int[] rest = Arrays.copyOfRange(ids, slot.length(), ids.length);
+    try (var _ = Scope.withoutGradient()) {
+      var hidden = hidden(rest, past);
+      if (drafts != null) {
+        drafts.hear(hidden);
+      }
+      return decoder.logits(hidden.narrow(1, rest.length - 1, 1)).floats();
+    }
   }
 
-  /// The logits after the last of `tokens`.
-  private float[] next(int[] tokens, @Nullable Past past) {
+  /// The logits after the last of `tokens`, which are the whole text.
+  private float[] next(int[] tokens) {
     try (var _ = Scope.withoutGradient()) {
-      var hidden = hidden(tokens, past);
+      var hidden = hidden(tokens, null);
       return decoder.logits(hidden.narrow(1, tokens.length - 1, 1)).floats();
     }
   }

@@ -109,28 +109,31 @@ public record Sampler(double temperature, int topK, double topP, double minP, lo
 
   /// The likeliest token, or an error when the logits cannot be ranked.
   private static int likeliest(float[] logits) {
-    int best = -1;
-    for (int id = 0; id < logits.length; id++) {
-      float logit = logits[id];
-      if (Float.isNaN(logit) || logit == Float.POSITIVE_INFINITY) {
-        throw new InvalidInputException(
-            "the model's logit for token id "
-                + id
-                + " is "
-                + logit
-                + ", so no token can be chosen; check the checkpoint, or run it in float32");
-      }
-      if (logit != Float.NEGATIVE_INFINITY && (best < 0 || logit > logits[best])) {
-        best = id;
-      }
+    float largest = Float.NEGATIVE_INFINITY;
+    for (float logit : logits) { // NaN, if one is
+      largest = Math.max(largest, logit);
     }
-    if (best < 0) {
+    if (!(largest < Float.POSITIVE_INFINITY)) {
+      int id = 0;
+      while (logits[id] < Float.POSITIVE_INFINITY) {
+        id++;
+      }
       throw new InvalidInputException(
-          "none of the "
-              + logits.length
-              + " tokens is allowed: every logit is -Infinity; exclude fewer tokens");
+          "the model's logit for token id "
+              + id
+              + " is "
+              + logits[id]
+              + ", so no token can be chosen; check the checkpoint, or run it in float32");
     }
-    return best;
+    for (int id = 0; id < logits.length && largest > Float.NEGATIVE_INFINITY; id++) {
+      if (logits[id] == largest) {
+        return id;
+      }
+    }
+    throw new InvalidInputException(
+        "none of the "
+            + logits.length
+            + " tokens is allowed: every logit is -Infinity; exclude fewer tokens");
   }
 
   /// The ids that top-k leaves, the likeliest first; in their own order when nothing depends on it.

@@ -1,3 +1,3 @@
-/// Continues text: sampling, decoding with a cache, prompts whose beginnings were read before, and
-/// streaming.
+/// Continues text: sampling, decoding with a cache, tokens that a head drafts, prompts whose
+/// beginnings were read before, and streaming.
 package dev.sluice.generation;

@@ -42,11 +42,14 @@ final class Assembler {
     VADDPS(1, 0, 0, 0x58),
     VBROADCASTI32X4(2, 1, 0, 0x5A),
     VBROADCASTI64X4(2, 1, 1, 0x5B),
+    VBROADCASTSS(2, 1, 0, 0x18),
     VCVTDQ2PS(1, 0, 0, 0x5B),
     /// From the lower half of a register, or 32 bytes.
     VCVTPH2PS(2, 1, 0, 0x13),
     VCVTPS2DQ(1, 1, 0, 0x5B),
     VDIVPS(1, 0, 0, 0x5E),
+    /// The destination times the second operand, plus the third.
+    VFMADD213PS(2, 1, 0, 0xA8),
     VFMADD231PS(2, 1, 0, 0xB8),
     VFNMADD231PS(2, 1, 0, 0xBC),
     VINSERTI32X4(3, 1, 0, 0x38),
@@ -76,9 +79,15 @@ final class Assembler {
     VPSUBD(1, 1, 0, 0xFA),
     VPTERNLOGD(3, 1, 0, 0x25),
     VPXORD(1, 1, 0, 0xEF),
+    VRNDSCALEPS(3, 1, 0, 0x08),
     /// The second operand times two to the power of the third.
     VSCALEFPS(2, 1, 0, 0x2C),
-    VSHUFI64X2(3, 1, 1, 0x43);
+    VSHUFI64X2(3, 1, 1, 0x43),
+    VSUBPS(1, 0, 0, 0x5C),
+    VUNPCKHPD(1, 1, 1, 0x15),
+    VUNPCKHPS(1, 0, 0, 0x15),
+    VUNPCKLPD(1, 1, 1, 0x14),
+    VUNPCKLPS(1, 0, 0, 0x14);
 
     private final int evex;
 
@@ -268,6 +277,12 @@ final class Assembler {
   /// is does no harm.
   void prefetchT0(int base, int index, int distance) {
     prefetch(1, base, index, distance);
+  }
+
+  void prefetchT0(int base, int distance) {
+    rex(0, 0, base, false);
+    put(0x0F, 0x18);
+    address(1, base, distance);
   }
 
   /// The same, into the next cache but one.

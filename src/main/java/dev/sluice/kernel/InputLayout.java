@@ -6,18 +6,18 @@ package dev.sluice.kernel;
 /// after the last.
 ///
 /// **Weights in blocks** are small integers, and so become the inputs: of 16 or 32 columns that
-/// share a scale of the weights, `x[c] ≈ scale · k[c]` with `scale = max |x| / 2097151` and k the
-/// nearest integer, which has 22 bits. It is written as three signed bytes, `k = 65536 · high + 256
-/// · middle + low`, which a processor multiplies with unsigned bytes of weights, four products to a
-/// sum of 32 bits; nothing is rounded until a sum leaves the integers. So an input is wrong by half
-/// a scale at most, 2⁻²² of the largest of its part, or by 2⁻¹²⁷ where all are smaller than 2⁻¹⁰⁵.
-/// Where one is infinite or NaN, the scale is NaN. From 2¹¹⁸ on, a sum may be infinite that is not.
+/// share a scale of the weights, `x[c] ≈ scale · k[c]` with `scale = max |x| / 32639` and k the
+/// nearest integer, which has 16 bits. It is written as two signed bytes, `k = 256 · high + low`,
+/// which a processor multiplies with unsigned bytes of weights, four products to a sum of 32 bits;
+/// nothing is rounded until a sum leaves the integers. So an input is wrong by half a scale at
+/// most, 2⁻¹⁶ of the largest of its part, or by 2⁻¹²⁷ where all are smaller than 2⁻¹¹¹. Where one
+/// is infinite or NaN, the scale is NaN. From 2¹¹⁸ on, a sum may be infinite that is not.
 ///
 /// A group is a block of 256 columns or four blocks of 32, in steps. A step has a lane of 16 bytes
-/// for each of four parts, in one or two vectors: three times the vectors' bytes (high, middle,
-/// low), then the parts' scales, each four times as float32, then 16 sums, one for each four bytes
-/// of the lanes: the integers `−zero · Σ k` where a number `zero` was added to the weights to make
-/// them unsigned, or the float32 numbers `scale · Σ k` where weights have a minimum.
+/// for each of four parts, in one or two vectors: twice the vectors' bytes (high, low), then the
+/// parts' scales, each four times as float32, then 16 sums, one for each four bytes of the lanes:
+/// the integers `−zero · Σ k` where a number `zero` was added to the weights to make them unsigned,
+/// or the float32 numbers `scale · Σ k` where weights have a minimum.
 ///
 /// @param columns of a group
 /// @param steps of a group
@@ -26,9 +26,14 @@ package dev.sluice.kernel;
 record InputLayout(int columns, int steps, int vectors, int zero) {
   static final int MINIMUM = -1;
 
-  /// The largest integer that an input becomes: a sum of eight products with weights of 8 bits is
-  /// less than 2³¹.
-  static final int LARGEST = (1 << 21) - 1;
+  /// The bytes of an integer that an input becomes.
+  static final int DIGITS = 2;
+
+  /// What is added to an integer so that its bytes can be cut apart: each is then 128 too large.
+  static final int UNSIGNED = 0x8080;
+
+  /// The largest integer that an input becomes.
+  static final int LARGEST = 0xFFFF - UNSIGNED;
 
   private static final InputLayout PLAIN = new InputLayout(64, 1, 0, 0);
 
@@ -56,7 +61,7 @@ record InputLayout(int columns, int steps, int vectors, int zero) {
 
   /// The bytes of a step of one input.
   int stepBytes() {
-    return vectors == 0 ? columns * Float.BYTES : 64 * (3 * vectors + 2);
+    return vectors == 0 ? columns * Float.BYTES : 64 * (DIGITS * vectors + 2);
   }
 
   /// The bytes of a group of one input.
@@ -66,14 +71,14 @@ record InputLayout(int columns, int steps, int vectors, int zero) {
 
   /// Where a vector of digits begins in a step.
   ///
-  /// @param digit 0 for the highest, 2 for the lowest
+  /// @param digit 0 for the highest, 1 for the lowest
   int digits(int digit, int vector) {
     return 64 * (digit * vectors + vector);
   }
 
   /// Where the scales begin in a step.
   int scales() {
-    return 64 * 3 * vectors;
+    return 64 * DIGITS * vectors;
   }
 
   /// Where the sums begin in a step.

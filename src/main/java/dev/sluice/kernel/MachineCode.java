@@ -64,6 +64,17 @@ final class MachineCode {
     return LINKER.downcallHandle(descriptor, Linker.Option.critical(false));
   }
 
+  /// What a call throws before it begins, such as that memory lies on the heap.
+  static RuntimeException unexpected(Throwable e) {
+    if (e instanceof RuntimeException unchecked) {
+      return unchecked;
+    }
+    if (e instanceof Error error) {
+      throw error;
+    }
+    throw new AssertionError(e);
+  }
+
   /// Asks the system for its name and the processor's, which stand at the same place on no two
   /// systems.
   private static int anonymous() {

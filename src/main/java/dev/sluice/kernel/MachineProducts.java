@@ -16,7 +16,7 @@ import org.jspecify.annotations.Nullable;
 /// API cannot say: to ask for memory ahead of its use, and to multiply bytes. See
 /// `docs/decisions/0021-decoding-in-machine-code.md`.
 ///
-/// The numbers x are rounded to 22 bits where weights stand in blocks, and stay float32 where they
+/// The numbers x are rounded to 16 bits where weights stand in blocks, and stay float32 where they
 /// do not; see [InputLayout]. Sums are float32. The bits of `y[i, r]` depend on the row, on `x[i]`
 /// and on nothing else: not on the other vectors, and not on which rows are asked for together. A
 /// weight or an input that is NaN gives NaN; one that is infinite gives a number that is not
@@ -188,7 +188,7 @@ public final class MachineProducts {
             (long) inputs * layout.bytes());
       }
     } catch (Throwable e) {
-      throw unexpected(e);
+      throw MachineCode.unexpected(e);
     }
     return new Inputs(layout, columns, inputs, written);
   }
@@ -267,7 +267,7 @@ public final class MachineProducts {
           yStride * Float.BYTES,
           ahead);
     } catch (Throwable e) {
-      throw unexpected(e);
+      throw MachineCode.unexpected(e);
     }
   }
 
@@ -285,16 +285,5 @@ public final class MachineProducts {
     }
     long numbers = Math.addExact(Math.multiplyExact(rows - 1L, stride), length);
     return memory.asSlice(0, Math.multiplyExact(numbers, (long) Float.BYTES));
-  }
-
-  /// What a call throws before it begins, such as that memory lies on the heap.
-  private static RuntimeException unexpected(Throwable e) {
-    if (e instanceof RuntimeException unchecked) {
-      return unchecked;
-    }
-    if (e instanceof Error error) {
-      throw error;
-    }
-    throw new AssertionError(e);
   }
 }

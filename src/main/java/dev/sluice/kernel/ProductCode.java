@@ -279,7 +279,7 @@ final class ProductCode {
     for (int row = 0; row < rows; row++) {
       code.zero(firstTerms + row);
     }
-    for (int digit = 0; digit < 3; digit++) {
+    for (int digit = 0; digit < InputLayout.DIGITS; digit++) {
       for (int row = 0; digit > 0 && row < rows; row++) {
         code.shift(Shift.VPSLLD, firstTerms + row, firstTerms + row, 8);
       }
@@ -673,7 +673,7 @@ final class ProductCode {
       // Σ k of each four bytes, by the operation that multiplies them.
       int ones = inRegister(bytes(_ -> 1), 1);
       code.zero(0);
-      for (int digit = 0; digit < 3; digit++) {
+      for (int digit = 0; digit < InputLayout.DIGITS; digit++) {
         if (digit > 0) {
           code.shift(Shift.VPSLLD, 0, 0, 8);
         }
@@ -722,14 +722,14 @@ final class ProductCode {
     code.op(Vector.VFMADD231PS, scale, magnitude, other); // 0 · ∞ is NaN
     code.store(Store.VMOVUPS_16, R11, at + layout.scales() + 16 * lane, scale);
     code.op(Vector.VDIVPS, scale, inRegister(floats(1), other), scale);
-    // k + 128 · (65536 + 256 + 1) has digits from 0 to 255; 128 less, they are signed.
-    int digits = numbers(_ -> 0x80_8080);
+    // The digits of k + 128 · (256 + 1) are 0 to 255; 128 less, they are signed.
+    int digits = numbers(_ -> InputLayout.UNSIGNED);
     for (int vector = 0; vector < layout.vectors(); vector++) {
       code.op(Vector.VMULPS, vector, vector, scale);
       code.op(Vector.VCVTPS2DQ, vector, vector);
       constant(Vector.VPADDD, vector, vector, digits);
       constant(Vector.VPXORD, vector, vector, digits);
-      for (int digit = 2; digit >= 0; digit--) {
+      for (int digit = InputLayout.DIGITS - 1; digit >= 0; digit--) {
         code.store(Store.VPMOVDB, R11, at + layout.digits(digit, vector) + 16 * lane, vector);
         code.shift(Shift.VPSRLD, vector, vector, 8);
       }

@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.ConcurrentLinkedDeque;
 import java.util.concurrent.ThreadFactory;
+import java.util.concurrent.atomic.AtomicLongArray;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.IntConsumer;
 import org.jspecify.annotations.Nullable;
@@ -20,6 +21,9 @@ public final class Threads {
   /// How long a thread looks out for the next event before it sleeps: waking up costs some ten
   /// microseconds, as much as a small kernel.
   private static final long WATCHED_NANOSECONDS = 50_000;
+
+  /// Numbers of eight bytes in what two cores had better not write at once.
+  private static final int LINE = 16;
 
   private static volatile int count = Runtime.getRuntime().availableProcessors();
 
@@ -90,6 +94,38 @@ public final class Threads {
   public static void split(long length, long grain, Part part) {
     int pieces = (int) Math.min(count, Math.max(1, length / grain));
     together(pieces, i -> part.run(length * i / pieces, length * (i + 1) / pieces));
+  }
+
+  /// Runs `part` over `0 … length` in pieces. Each thread has a share of its own, from whose
+  /// beginning to its end it goes; who has done that takes what the others have left. So nobody
+  /// waits for a thread that sleeps or has been stopped for longer than a piece takes. Which thread
+  /// runs a piece is open: a part must give the same wherever it is cut.
+  ///
+  /// @param grain items for which a thread is worth its start
+  /// @param piece items of a piece
+  public static void share(long length, long grain, long piece, Part part) {
+    int shares = (int) Math.min(count, Math.max(1, length / grain));
+    if (shares == 1) {
+      part.run(0, length);
+      return;
+    }
+    long pieces = Math.ceilDiv(length, piece);
+    var taken = new AtomicLongArray(shares * LINE);
+    for (int i = 0; i < shares; i++) {
+      taken.set(i * LINE, pieces * i / shares);
+    }
+    together(
+        shares,
+        own -> {
+          for (int i = 0; i < shares; i++) {
+            int of = (own + i) % shares;
+            long end = pieces * (of + 1) / shares;
+            long next;
+            while ((next = taken.getAndIncrement(of * LINE)) < end) {
+              part.run(next * piece, Math.min(length, (next + 1) * piece));
+            }
+          }
+        });
   }
 
   /// A thread that runs one job at a time. The most recently used one is taken first, as its memory

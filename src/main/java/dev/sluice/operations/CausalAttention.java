@@ -4,6 +4,7 @@ import dev.sluice.kernel.CausalTile;
 import dev.sluice.kernel.Floats;
 import dev.sluice.kernel.HeadRows;
 import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.MachineAttention;
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
@@ -121,15 +122,24 @@ final class CausalAttention {
     return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
   }
 
-  /// Attends over a cache: one token by a kernel of its own; in tiles several tokens without
-  /// gradients, where others stand before them or where there are sinks or a window that hides
-  /// some; by the definition what is left.
+  /// Attends over a cache: few tokens one after the other, by a kernel of its own; in tiles more
+  /// tokens without gradients, where others stand before them or where there are sinks or a window
+  /// that hides some; by the definition what is left.
   static Tensor applyCached(
       Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window) {
     long queries = qBTNH.size(1);
-    if (queries == 1 && !FusedOp.recording(List.of(qBTNH, kBSMH, vBSMH), List.of())) {
-      var attended = ofOneToken(qBTNH, seen(kBSMH, window), seen(vBSMH, window));
-      return sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
+    if (queries <= Operations.FEW && !FusedOp.recording(List.of(qBTNH, kBSMH, vBSMH), List.of())) {
+      var each = new ArrayList<Tensor>();
+      for (long i = 0; i < queries; i++) {
+        long keys = kBSMH.size(1) - queries + 1 + i;
+        var attended =
+            ofOneToken(
+                part(qBTNH, i, 1),
+                seen(part(kBSMH, 0, keys), window),
+                seen(part(vBSMH, 0, keys), window));
+        each.add(sinksN == null ? attended.yBTNH() : drained(attended, sinksN));
+      }
+      return queries == 1 ? each.getFirst() : Tensor.concatenate(each, 1);
     }
     if (queries == 1
         || ComposedAttention.needsNoMask(queries, kBSMH.size(1), sinksN, window, null)
@@ -138,6 +148,11 @@ final class CausalAttention {
     }
     var attended = cachedInTiles(qBTNH, kBSMH, vBSMH, window);
     return sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
+  }
+
+  /// Some of the tokens; the tensor itself, which costs nothing, where it is all.
+  private static Tensor part(Tensor tensorBTNH, long from, long count) {
+    return count == tensorBTNH.size(1) ? tensorBTNH : tensorBTNH.narrow(1, from, count);
   }
 
   /// Those keys or values that the last token sees.
@@ -153,8 +168,8 @@ final class CausalAttention {
     int width = Math.toIntExact(qBTNH.size(3));
     int group = Math.toIntExact(qBTNH.size(2) / heads);
     var query = qBTNH.contiguous();
-    var key = adjacent(kBSMH);
-    var value = adjacent(vBSMH);
+    var ofKeys = Adjacent.of(kBSMH);
+    var ofValues = Adjacent.of(vBSMH);
     var y = Tensor.uninitialized(query, ElementType.FLOAT32, query.shape());
     var logSumExp =
         Tensor.uninitialized(query, ElementType.FLOAT32, query.size(0), heads, 1, group);
@@ -162,21 +177,28 @@ final class CausalAttention {
     var ys = y.memory();
     var sums = logSumExp.memory();
     long bytes = (long) group * width * Float.BYTES;
-    Threads.split(
+    double scale = 1 / Math.sqrt((double) width);
+    var here = MachineAttention.here();
+    var machine = here != null && here.takes(width) ? here : null;
+    Threads.share(
         query.size(0) * heads,
         Math.max(1, ONE_TOKEN_GRAIN / ((long) keys * width * group)),
+        1,
         (from, to) -> {
           for (long i = from; i < to; i++) {
-            Kernels.FASTEST.oneTokenAttention(
-                queries.asSlice(i * bytes, bytes),
-                rows(key, i / heads, i % heads),
-                rows(value, i / heads, i % heads),
-                keys,
-                group,
-                width,
-                1 / Math.sqrt((double) width),
-                ys.asSlice(i * bytes, bytes),
-                sums.asSlice(i * group * Float.BYTES, (long) group * Float.BYTES));
+            var own = queries.asSlice(i * bytes, bytes);
+            var k = ofKeys.head(i / heads, i % heads);
+            var v = ofValues.head(i / heads, i % heads);
+            var ownY = ys.asSlice(i * bytes, bytes);
+            var ownSums = sums.asSlice(i * group * Float.BYTES, (long) group * Float.BYTES);
+            if (machine != null) {
+              var state =
+                  Scratch.numbers("state", MachineAttention.stateNumbers(group, width), false);
+              machine.attend(own, k, v, keys, group, width, scale, state.memory(), ownY, ownSums);
+            } else {
+              Kernels.FASTEST.oneTokenAttention(
+                  own, k, v, keys, group, width, scale, ownY, ownSums);
+            }
           }
         });
     return new Attended(y, logSumExp);
@@ -184,19 +206,24 @@ final class CausalAttention {
 
   /// Keys or values of which each head's vectors stand one after the other, as in a cache; else a
   /// copy.
-  private static Tensor adjacent(Tensor tensorBSMH) {
-    boolean isSo = tensorBSMH.size(1) == 1 || tensorBSMH.stride(1) == tensorBSMH.size(3);
-    return isSo && tensorBSMH.stride(3) == 1
-        ? tensorBSMH
-        : tensorBSMH.transpose(1, 2).contiguous().transpose(1, 2);
-  }
+  private record Adjacent(
+      MemorySegment memory, long sequenceBytes, long headBytes, long bytesOfHead) {
+    static Adjacent of(Tensor tensorBSMH) {
+      boolean isSo = tensorBSMH.size(1) == 1 || tensorBSMH.stride(1) == tensorBSMH.size(3);
+      var all =
+          isSo && tensorBSMH.stride(3) == 1
+              ? tensorBSMH
+              : tensorBSMH.transpose(1, 2).contiguous().transpose(1, 2);
+      return new Adjacent(
+          all.spanned().memory(),
+          all.stride(0) * Float.BYTES,
+          all.stride(2) * Float.BYTES,
+          all.size(1) * all.size(3) * Float.BYTES);
+    }
 
-  private static MemorySegment rows(Tensor cacheBSMH, long sequence, long head) {
-    long start = sequence * cacheBSMH.stride(0) + head * cacheBSMH.stride(2);
-    return cacheBSMH
-        .spanned()
-        .memory()
-        .asSlice(start * Float.BYTES, cacheBSMH.size(1) * cacheBSMH.size(3) * Float.BYTES);
+    MemorySegment head(long sequence, long head) {
+      return memory.asSlice(sequence * sequenceBytes + head * headBytes, bytesOfHead);
+    }
   }
 
   /// What the sinks leave of attention without them: y · σ(LSE − s), since exp(LSE) / (exp(LSE) +

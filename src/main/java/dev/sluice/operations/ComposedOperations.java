@@ -109,9 +109,14 @@ class ComposedOperations implements Operations {
   }
 
   @Override
-  public Tensor deltaStep(
-      Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, List<Tensor> states, DeltaHeads heads) {
-    return DeltaRule.composedStep(mixedBTC, decaysBTN, ratesBTN, states, heads);
+  public Tensor deltaSteps(
+      Tensor mixedBTC,
+      Tensor decaysBTN,
+      Tensor ratesBTN,
+      List<Tensor> states,
+      @Nullable List<Tensor> beforeLast,
+      DeltaHeads heads) {
+    return DeltaRule.composedSteps(mixedBTC, decaysBTN, ratesBTN, states, beforeLast, heads);
   }
 
   @Override

@@ -467,10 +467,10 @@ public final class DeltaRule {
     }
 
     /// Brings in one token's key, and its query after it; no products are made.
-    void takeToken(long itsSequence, int itsKeyHead) {
+    void takeToken(long itsSequence, int itsKeyHead, long token) {
       sequence = itsSequence;
       keyHead = itsKeyHead;
-      first = 0;
+      first = token;
       count = 1;
       rows = 1;
       Kernels.FASTEST.gatherRows(channels, keyRows(), stored);
@@ -799,34 +799,74 @@ public final class DeltaRule {
     }
   }
 
-  // ---------------------------------------------------------------- one token
+  // ---------------------------------------------------------------- few tokens
 
-  /// The definition of a step.
-  static Tensor composedStep(
-      Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, List<Tensor> states, DeltaHeads heads) {
+  /// The definition of steps.
+  static Tensor composedSteps(
+      Tensor mixedBTC,
+      Tensor decaysBTN,
+      Tensor ratesBTN,
+      List<Tensor> states,
+      @Nullable List<Tensor> beforeLast,
+      DeltaHeads heads) {
     var before = states.size() == 1 ? states.getFirst() : Tensor.concatenate(states, 0);
     var result = composed(mixedBTC, decaysBTN, ratesBTN, before, heads);
     try (var _ = Scope.withoutGradient()) {
-      for (int row = 0; row < states.size(); row++) {
-        states.get(row).copyFrom(row(result.state(), row));
+      if (beforeLast != null) {
+        long rest = mixedBTC.size(1) - 1;
+        leave(
+            beforeLast,
+            rest == 0
+                ? before
+                : composed(
+                        mixedBTC.narrow(1, 0, rest),
+                        decaysBTN.narrow(1, 0, rest),
+                        ratesBTN.narrow(1, 0, rest),
+                        before,
+                        heads)
+                    .state());
       }
+      leave(states, result.state());
     }
     return result.yBTNV();
   }
 
-  /// One token after others, of each row; without gradients.
+  private static void leave(List<Tensor> states, Tensor batch) {
+    for (int row = 0; row < states.size(); row++) {
+      states.get(row).copyFrom(row(batch, row));
+    }
+  }
+
+  /// Few tokens after others, of each row, one after the other; without gradients.
   ///
   /// @param states of each row, `[1, N, K, V]`, changed in place
-  static Tensor step(
-      Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, List<Tensor> states, DeltaHeads heads) {
+  /// @param beforeLast take what they are before the last token, or null
+  static Tensor steps(
+      Tensor mixedBTC,
+      Tensor decaysBTN,
+      Tensor ratesBTN,
+      List<Tensor> states,
+      @Nullable List<Tensor> beforeLast,
+      DeltaHeads heads) {
     if (states.size() == 1) {
-      return step(mixedBTC, decaysBTN, ratesBTN, states.getFirst(), heads);
+      return steps(
+          mixedBTC,
+          decaysBTN,
+          ratesBTN,
+          states.getFirst(),
+          beforeLast == null ? null : beforeLast.getFirst(),
+          heads);
     }
     var results = new ArrayList<Tensor>();
     for (int row = 0; row < states.size(); row++) {
       results.add(
-          step(
-              row(mixedBTC, row), row(decaysBTN, row), row(ratesBTN, row), states.get(row), heads));
+          steps(
+              row(mixedBTC, row),
+              row(decaysBTN, row),
+              row(ratesBTN, row),
+              states.get(row),
+              beforeLast == null ? null : beforeLast.get(row),
+              heads));
     }
     return Tensor.concatenate(results, 0);
   }
@@ -835,58 +875,76 @@ public final class DeltaRule {
     return batch.size(0) == 1 ? batch : batch.narrow(0, row, 1);
   }
 
-  /// One token after others, of each sequence; without gradients. The state is read once, and
-  /// changed in place.
+  /// Few tokens after others, of each sequence, one after the other; without gradients. A head's
+  /// state is changed in place, and from its second token on it is in the core's cache.
   ///
-  /// @param mixedBTC T = 1
   /// @param decaysBTN g ≤ 0, float32; a positive one is refused
   /// @param ratesBTN β, float32
   /// @param state `[B, N, K, V]`, float32, contiguous and on the CPU
-  /// @return y `[B, 1, N, V]` of the element type of the channels
-  static Tensor step(
-      Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, Tensor state, DeltaHeads heads) {
+  /// @param beforeLast takes the state before the last token; like it, or null
+  /// @return y `[B, T, N, V]` of the element type of the channels
+  static Tensor steps(
+      Tensor mixedBTC,
+      Tensor decaysBTN,
+      Tensor ratesBTN,
+      Tensor state,
+      @Nullable Tensor beforeLast,
+      DeltaHeads heads) {
     expect(mixedBTC, decaysBTN, ratesBTN, state, heads);
     expectFloat32(decaysBTN, ratesBTN, state);
-    if (mixedBTC.size(1) != 1) {
-      throw new IllegalArgumentException("a step is one token, not " + mixedBTC);
-    }
     if (FusedOp.recording(List.of(mixedBTC, decaysBTN, ratesBTN, state), List.of())) {
-      throw new IllegalArgumentException("a step has no gradients");
+      throw new IllegalArgumentException("steps have no gradients");
     }
     var rule = new DeltaRule(mixedBTC, decaysBTN, ratesBTN, null, heads);
     var y =
         Tensor.uninitialized(
-            mixedBTC, mixedBTC.type(), rule.batch, 1, heads.valueHeads(), heads.valueWidth());
-    rule.step(state.memory(), y.numbers());
+            mixedBTC,
+            mixedBTC.type(),
+            rule.batch,
+            rule.tokens,
+            heads.valueHeads(),
+            heads.valueWidth());
+    rule.steps(state.memory(), beforeLast == null ? null : beforeLast.memory(), y.numbers());
     return y;
   }
 
-  private void step(MemorySegment states, Floats y) {
+  private void steps(MemorySegment states, @Nullable MemorySegment beforeLast, Floats y) {
     Threads.split(
         batch * heads.valueHeads(),
-        Math.max(1, GRAIN / stateSize),
+        Math.max(1, GRAIN / (tokens * stateSize)),
         (from, to) -> {
           var chunk = new Chunk();
           for (long head = from; head < to; head++) {
-            long sequence = head / heads.valueHeads();
-            int valueHead = (int) (head % heads.valueHeads());
-            float decay = g.getAtIndex(FLOAT, head);
-            if (decay > 0) {
-              throw new IllegalArgumentException(
-                  "a decay is the logarithm of a factor of at most 1, not " + decay);
+            var state = slice(states, head);
+            for (long token = 0; token < tokens; token++) {
+              if (beforeLast != null && token == tokens - 1) {
+                slice(beforeLast, head).copyFrom(state);
+              }
+              step(head, token, chunk, state, y);
             }
-            chunk.takeToken(sequence, valueHead / group);
-            Kernels.FASTEST.deltaStep(
-                chunk.keysQueries.memory(),
-                chunk.keysQueries.from(keyWidth).memory(),
-                channels.from(chunk.valueRows(valueHead).start()),
-                factor(decay),
-                beta.getAtIndex(FLOAT, head),
-                slice(states, head),
-                y.from(head * valueWidth),
-                keyWidth,
-                valueWidth);
           }
         });
+  }
+
+  /// @param head counted through all sequences
+  private void step(long head, long token, Chunk chunk, MemorySegment state, Floats y) {
+    int valueHead = (int) (head % heads.valueHeads());
+    chunk.takeToken(head / heads.valueHeads(), valueHead / group, token);
+    long at = chunk.at(0, valueHead);
+    float decay = g.getAtIndex(FLOAT, at);
+    if (decay > 0) {
+      throw new IllegalArgumentException(
+          "a decay is the logarithm of a factor of at most 1, not " + decay);
+    }
+    Kernels.FASTEST.deltaStep(
+        chunk.keysQueries.memory(),
+        chunk.keysQueries.from(keyWidth).memory(),
+        channels.from(chunk.valueRows(valueHead).start()),
+        factor(decay),
+        beta.getAtIndex(FLOAT, at),
+        state,
+        y.from(at * valueWidth),
+        keyWidth,
+        valueWidth);
   }
 }

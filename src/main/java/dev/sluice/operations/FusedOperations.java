@@ -116,9 +116,14 @@ final class FusedOperations implements Operations {
   }
 
   @Override
-  public Tensor deltaStep(
-      Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, List<Tensor> states, DeltaHeads heads) {
-    return DeltaRule.step(mixedBTC, decaysBTN, ratesBTN, states, heads);
+  public Tensor deltaSteps(
+      Tensor mixedBTC,
+      Tensor decaysBTN,
+      Tensor ratesBTN,
+      List<Tensor> states,
+      @Nullable List<Tensor> beforeLast,
+      DeltaHeads heads) {
+    return DeltaRule.steps(mixedBTC, decaysBTN, ratesBTN, states, beforeLast, heads);
   }
 
   @Override

@@ -1,6 +1,7 @@
 package dev.sluice.operations;
 
 import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
@@ -11,7 +12,6 @@ import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /// Products of one input with several weights, `yᵢ = x Wᵢᵀ`, as one operation. The input's gradient
@@ -42,7 +42,13 @@ final class Linear {
   /// @param resultType in which their results are
   static List<Tensor> apply(
       Tensor x, List<Weight> weights, ElementType type, ElementType resultType) {
-    var stored = weights.stream().map(Weight::stored).filter(Objects::nonNull).toList();
+    var stored = new ArrayList<StoredMatrix>();
+    for (var weight : weights) {
+      var matrix = weight.stored();
+      if (matrix != null) {
+        stored.add(matrix);
+      }
+    }
     if (stored.size() == weights.size()) {
       return StoredProduct.apply(x, stored, type, resultType);
     }

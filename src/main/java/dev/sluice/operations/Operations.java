@@ -22,6 +22,10 @@ public interface Operations {
   /// Over our own kernels, on the CPU.
   Operations FUSED = new FusedOperations();
 
+  /// Tokens of a pass up to which they go through what is kept of those before one after the other:
+  /// the token that is due and a guess at the next.
+  int FEW = 2;
+
   /// The definitions, made of libtorch's operations, on any device.
   Operations COMPOSED = new ComposedOperations();
 
@@ -126,7 +130,8 @@ public interface Operations {
       int window,
       @Nullable DocumentStarts documents);
 
-  /// [#attention] of the last T of S tokens over all of them, without a gate.
+  /// [#attention] of the last T of S tokens over all of them, without a gate. On the CPU and
+  /// without gradients, of [#FEW] tokens each has the bits that it has when it comes alone.
   ///
   /// @param qBTNH float32
   /// @param kBSMH float32, a view whose vectors are contiguous
@@ -159,13 +164,20 @@ public interface Operations {
   DeltaRule.Result deltaRule(
       Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, @Nullable Tensor state, DeltaHeads heads);
 
-  /// One token after others, without gradients.
+  /// Few tokens after others, one after the other, without gradients: each has the bits that it has
+  /// when it comes alone.
   ///
-  /// @param mixedBTC T = 1; the others as in [#deltaRule]
+  /// @param mixedBTC as the others in [#deltaRule]
   /// @param states of each row, `[1, N, K, V]`, float32 and contiguous, changed in place
-  /// @return `[B, 1, N, V]`
-  Tensor deltaStep(
-      Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, List<Tensor> states, DeltaHeads heads);
+  /// @param beforeLast take what they are before the last token; null where nobody wants that
+  /// @return `[B, T, N, V]`
+  Tensor deltaSteps(
+      Tensor mixedBTC,
+      Tensor decaysBTN,
+      Tensor ratesBTN,
+      List<Tensor> states,
+      @Nullable List<Tensor> beforeLast,
+      DeltaHeads heads);
 
   /// RMSNorm of each head and then a SiLU gate, see [GatedHeadNorm].
   ///

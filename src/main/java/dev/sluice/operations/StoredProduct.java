@@ -30,6 +30,9 @@ final class StoredProduct {
   /// Weights below which a second thread costs more than it saves.
   private static final long GRAIN = 1 << 15;
 
+  /// Products of a piece: some ten microseconds, in which memory is read in one stretch.
+  private static final long PIECE = 1 << 18;
+
   /// Rows of a panel.
   private static final long PANEL = 128;
 
@@ -83,9 +86,11 @@ final class StoredProduct {
                   Kernels.FASTEST.storedProduct(
                       weight, x.memory(), inputs, y, weight.rows(), first, last));
     }
-    Threads.split(
+    long columns = weights.getFirst().columns();
+    Threads.share(
         starts[weights.size()],
-        Math.ceilDiv(GRAIN, weights.getFirst().columns()),
+        Math.ceilDiv(GRAIN, columns),
+        Math.ceilDiv(PIECE, columns * inputs),
         (first, last) -> {
           for (int i = 0; i < parts.size(); i++) {
             long from = Math.max(first, starts[i]);

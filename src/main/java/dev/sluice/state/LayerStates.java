@@ -6,11 +6,13 @@ import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.OptionalInt;
+import java.util.Set;
 import java.util.function.UnaryOperator;
 import java.util.stream.Stream;
 
@@ -31,6 +33,13 @@ final class LayerStates implements AutoCloseable {
   private final Map<Key, Tensor> growing = new LinkedHashMap<>();
 
   private final Map<Key, Tensor> recurrent = new LinkedHashMap<>();
+
+  /// What recurrent states were before the last token of a tentative pass; memory for the next one
+  /// where that has been taken up or back.
+  private final Map<Key, Tensor> beforeLast = new LinkedHashMap<>();
+
+  /// Those of them that the layers have asked for in the present pass.
+  private final Set<Key> kept = new HashSet<>();
 
   /// Where the passes ended that read the first tokens, of this sequence alone. What follows the
   /// last of them was read in another way, if anything does.
@@ -114,6 +123,44 @@ final class LayerStates implements AutoCloseable {
       recurrent.put(key, state);
     }
     return state;
+  }
+
+  /// Memory for what a recurrent state is before the last token of the present pass.
+  Tensor beforeLast(int layer, String name) {
+    var key = new Key(layer, name);
+    var state = recurrent.get(key);
+    if (state == null) {
+      throw new IllegalStateException(key + " is not there");
+    }
+    kept.add(key);
+    return beforeLast.computeIfAbsent(
+        key, _ -> Tensor.uninitialized(state, state.type(), state.shape()).retain());
+  }
+
+  /// Forgets what was kept for [#retract].
+  void forgetBeforeLast() {
+    kept.clear();
+  }
+
+  /// Takes the last token back, the last of a pass that left the state before it of every layer
+  /// that has one; the keys and values of so many tokens count no more.
+  ///
+  /// @param tokens with the last one
+  void retract(Slot slot, int tokens) {
+    if (!kept.containsAll(recurrent.keySet())) {
+      throw new IllegalStateException(
+          slot + " has recurrent states whose layers did not keep what they were a token before");
+    }
+    for (var key : kept) {
+      recurrent.put(
+          key,
+          Objects.requireNonNull(beforeLast.put(key, Objects.requireNonNull(recurrent.get(key)))));
+    }
+    kept.clear();
+    if (readAlone() == tokens) {
+      ends.removeLast();
+      readAlone(readAlone(), tokens - 1);
+    }
   }
 
   /// A layer finds nothing before the first token, and what it left itself after it.
@@ -297,7 +344,9 @@ final class LayerStates implements AutoCloseable {
   @Override
   public void close() {
     tensors().forEach(Tensor::close);
+    beforeLast.values().forEach(Tensor::close);
     growing.clear();
     recurrent.clear();
+    beforeLast.clear();
   }
 }

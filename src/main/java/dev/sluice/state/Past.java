@@ -5,6 +5,7 @@ import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.IntFunction;
+import org.jspecify.annotations.Nullable;
 
 /// The sequences that a forward pass continues, one for each row of its batch: the model's side of
 /// a [SequenceState]. It may be used for one pass after the other.
@@ -14,10 +15,13 @@ import java.util.function.IntFunction;
 public final class Past {
   private final SequenceState state;
   private final List<Slot> slots;
+  private final boolean tentative;
 
-  Past(SequenceState state, List<Slot> slots) {
+  /// @param tentative whether the last token of a pass may be taken back
+  Past(SequenceState state, List<Slot> slots, boolean tentative) {
     this.state = state;
     this.slots = slots;
+    this.tentative = tentative;
   }
 
   /// How many sequences these are, B.
@@ -39,6 +43,9 @@ public final class Past {
       throw new IllegalArgumentException(
           "a batch of %d rows for %d slots".formatted(rows, slots.size()));
     }
+    if (tentative && tokens < 2) {
+      throw new IllegalArgumentException("a tentative pass has two tokens or more, not " + tokens);
+    }
     for (var slot : slots) {
       state.requireWhole(slot);
       if ((long) slot.length + tokens > state.capacity()) {
@@ -47,7 +54,11 @@ public final class Past {
                 .formatted(slot, tokens, state.capacity()));
       }
     }
-    slots.forEach(slot -> slot.underWay = true);
+    for (var slot : slots) {
+      slot.underWay = true;
+      slot.tentative = false;
+      slot.states.forgetBeforeLast();
+    }
   }
 
   /// Says that every layer has taken `tokens` more of each row: the pass has ended.
@@ -58,6 +69,7 @@ public final class Past {
       }
       slot.length += tokens;
       slot.underWay = false;
+      slot.tentative = tentative;
     }
   }
 
@@ -85,6 +97,14 @@ public final class Past {
       states.add(requireUnderWay(slot).states.recurrent(slot, layer, name, like, type, shape));
     }
     return states;
+  }
+
+  /// Where a layer puts what its recurrent state of that name is before the last token of the pass,
+  /// of each row; null where nobody takes that token back.
+  public @Nullable List<Tensor> beforeLast(int layer, String name) {
+    return tentative
+        ? slots.stream().map(slot -> requireUnderWay(slot).states.beforeLast(layer, name)).toList()
+        : null;
   }
 
   /// Works on each row by itself.

@@ -120,7 +120,27 @@ public final class SequenceState implements AutoCloseable {
     if (slots.stream().distinct().count() < slots.size()) {
       throw new IllegalArgumentException("a slot is there twice: " + slots);
     }
-    return new Past(this, List.copyOf(slots));
+    return new Past(this, List.copyOf(slots), false);
+  }
+
+  /// What a forward pass continues of which the last token may be taken back afterwards, as when
+  /// that is but guessed. The pass has two tokens or more, and the layers keep what their recurrent
+  /// states are before the last of them.
+  public Past tentative(Slot slot) {
+    require(slot);
+    return new Past(this, List.of(slot), true);
+  }
+
+  /// Takes back the last token of the last pass, a tentative one. What is kept has the bits that it
+  /// had after the token before.
+  public void retract(Slot slot) {
+    requireWhole(slot);
+    if (!slot.tentative) {
+      throw new IllegalStateException("the last pass over %s was not tentative".formatted(slot));
+    }
+    slot.states.retract(slot, slot.length);
+    slot.length--;
+    slot.tentative = false;
   }
 
   /// Releases all slots.

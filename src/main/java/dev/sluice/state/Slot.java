@@ -10,6 +10,9 @@ public final class Slot {
   /// A pass has begun and not ended.
   boolean underWay;
 
+  /// The last pass was a tentative one, whose last token can be taken back.
+  boolean tentative;
+
   Slot(int number, LayerStates states, int length) {
     this.number = number;
     this.states = states;

@@ -46,7 +46,7 @@ public final class Parameters implements AutoCloseable {
 
   private void add(String name, Weight weight) {
     weights.put(name, weight);
-    if (!weight.isStored()) {
+    if (!weight.isInFile()) {
       leaves.put(name, weight.leaf());
     }
   }

@@ -35,6 +35,13 @@ public final class Tensor implements AutoCloseable {
   /// Whether [#memory] can only be read, as that of a [Weight].
   private boolean onlyRead;
 
+  // What never changes and is asked for often, once it has been: a call to libtorch each. Several
+  // threads may ask, and none may see an array that is not filled.
+  private volatile long @Nullable [] shape;
+  private volatile long @Nullable [] strides;
+  private @Nullable ElementType type;
+  private @Nullable Boolean onCpu;
+
   Tensor(org.bytedeco.pytorch.Tensor raw) {
     this(raw, null);
   }
@@ -63,6 +70,9 @@ public final class Tensor implements AutoCloseable {
                 ? MemoryPool.uninitialized(options(type), type.bytes(), shape)
                 : torch.empty(
                     shape, options(type).device(new DeviceOptional(like.raw.device())), null));
+    made.shape = shape.clone();
+    made.type = type;
+    made.onCpu = like.isOnCpu();
     return Libtorch.poisoned() && type.isFloatingPoint() ? made.fill(Double.NaN) : made;
   }
 
@@ -109,28 +119,52 @@ public final class Tensor implements AutoCloseable {
   // ---------------------------------------------------------------- asking
 
   public long[] shape() {
-    long[] shape = new long[(int) raw.dim()];
-    Arrays.setAll(shape, i -> raw.size(i));
-    return shape;
+    return lengths().clone();
+  }
+
+  private long[] lengths() {
+    long[] known = shape;
+    if (known == null) {
+      known = new long[(int) raw.dim()];
+      Arrays.setAll(known, i -> raw.size(i));
+      shape = known;
+    }
+    return known;
   }
 
   /// The length of a dimension; −1 is the last.
   public long size(int dimension) {
-    return raw.size(dimension);
+    long[] lengths = lengths();
+    return lengths[dimension < 0 ? lengths.length + dimension : dimension];
   }
 
   public long elements() {
-    return raw.numel();
+    long elements = 1;
+    for (long length : lengths()) {
+      elements *= length;
+    }
+    return elements;
   }
 
   /// How many elements in memory lie from one index of a dimension to the next; of no meaning for a
   /// dimension of size 1.
   public long stride(int dimension) {
-    return raw.stride(dimension);
+    long[] known = strides;
+    if (known == null) {
+      known = new long[lengths().length];
+      Arrays.setAll(known, i -> raw.stride(i));
+      strides = known;
+    }
+    return known[dimension < 0 ? known.length + dimension : dimension];
   }
 
   public ElementType type() {
-    return typeOf(raw.scalar_type());
+    var known = type;
+    if (known == null) {
+      known = typeOf(raw.scalar_type());
+      type = known;
+    }
+    return known;
   }
 
   public Device device() {
@@ -138,7 +172,12 @@ public final class Tensor implements AutoCloseable {
   }
 
   public boolean isOnCpu() {
-    return raw.is_cpu();
+    var known = onCpu;
+    if (known == null) {
+      known = raw.is_cpu();
+      onCpu = known;
+    }
+    return known;
   }
 
   /// The elements' memory; the tensor must be contiguous and on the CPU. Valid as long as the
@@ -154,7 +193,8 @@ public final class Tensor implements AutoCloseable {
     }
     return elements() == 0 // there is no address then
         ? MemorySegment.NULL
-        : MemorySegment.ofAddress(raw.data_ptr().address()).reinterpret(raw.nbytes());
+        : MemorySegment.ofAddress(raw.data_ptr().address())
+            .reinterpret(elements() * type().bytes());
   }
 
   /// [#memory] of a float32 or bfloat16 tensor, as kernels take it.
@@ -179,7 +219,7 @@ public final class Tensor implements AutoCloseable {
       throw new IllegalStateException("spanned() needs a tensor on the CPU, not " + this);
     }
     long span = 1;
-    for (int i = 0; i < raw.dim(); i++) {
+    for (int i = 0; i < lengths().length; i++) {
       span += (size(i) - 1) * stride(i);
     }
     var memory =
@@ -506,6 +546,8 @@ public final class Tensor implements AutoCloseable {
   private Tensor alias(org.bytedeco.pytorch.Tensor view, FusedOp.@Nullable Origin ofView) {
     var alias = new Tensor(view, ofView);
     alias.onlyRead = onlyRead;
+    alias.type = type;
+    alias.onCpu = onCpu;
     return alias;
   }
 

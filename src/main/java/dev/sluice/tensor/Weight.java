@@ -2,6 +2,7 @@ package dev.sluice.tensor;
 
 import dev.sluice.kernel.Kernels;
 import dev.sluice.kernel.StoredMatrix;
+import dev.sluice.kernel.WeightFormat;
 import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 import java.util.EnumMap;
@@ -65,6 +66,28 @@ public final class Weight implements AutoCloseable {
     this.stored = stored;
   }
 
+  /// One whose numbers are in memory, and that products take as one that stays: so that a model
+  /// which only runs has one kind of products, whichever of its matrices can be read where they
+  /// stand.
+  ///
+  /// @param numbers float32 on the CPU, of the declared shape `[rows, columns]`; the weight takes
+  ///   them over
+  public static Weight toRun(String name, ParameterSpec spec, Tensor numbers) {
+    return new Weight(
+        name,
+        spec,
+        numbers,
+        new StoredMatrix(WeightFormat.F32, numbers.memory(), spec.shape()[0], spec.shape()[1]));
+  }
+
+  private Weight(String name, ParameterSpec spec, Tensor leaf, StoredMatrix stored) {
+    this.name = name;
+    this.spec = spec;
+    this.leaf = leaf.retain();
+    this.stored = stored;
+    leaf.onlyRead();
+  }
+
   public String name() {
     return name;
   }
@@ -90,9 +113,14 @@ public final class Weight implements AutoCloseable {
     return leaf;
   }
 
-  /// Whether the weight stays as its file has it.
+  /// Whether products take the weight as its file has it.
   public boolean isStored() {
     return stored != null;
+  }
+
+  /// Whether its numbers stay in the file, so that there is no tensor of them.
+  synchronized boolean isInFile() {
+    return leaf == null;
   }
 
   /// The matrix as its file has it, or null.

@@ -8,8 +8,8 @@ public record GuardSettings(
     @Setting(
             initial = "false",
             help =
-                "End a run whose loss stays above where it began, or at the first that is not"
-                    + " finite.")
+                "End a run whose loss stays above where it began (with a checkpoint: above that of"
+                    + " a guess), or at the first that is not finite.")
         boolean stopDiverged,
     @Setting(
             initial = "0",

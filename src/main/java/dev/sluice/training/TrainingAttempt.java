@@ -40,7 +40,7 @@ final class TrainingAttempt {
   private final Trainer trainer;
   private final SpikeGuard guard;
   private final StepJournal journal;
-  private final Divergence divergence = new Divergence();
+  private final Divergence divergence;
   private final CheckpointSaver saver = new CheckpointSaver();
   private int number;
   private @Nullable HeldOutLoss heldOut;
@@ -68,6 +68,8 @@ final class TrainingAttempt {
     this.guard = new SpikeGuard(config.guard().spikeGuard(), state.guard());
     this.journal =
         new StepJournal(directory, config.batch().sequenceLength(), inputs.tokenizer(), guard);
+    this.divergence =
+        new Divergence(config.start().isGiven() ? Math.log(decoder.config().vocabSize()) : 0);
     this.number = state.step();
   }
 

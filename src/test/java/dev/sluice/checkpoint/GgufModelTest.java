@@ -202,18 +202,24 @@ class GgufModelTest {
   }
 
   /// What is computed with weights where the file is mapped is what is computed with their numbers,
-  /// of a few tokens and of many. A mixture of experts may choose others at a tie.
+  /// of a few tokens and of many. A mixture of experts may choose others at a tie. Where weights
+  /// stand in blocks, the inputs of products with a few tokens have 16 bits.
   private static void assertRunsInPlace(Path gguf, Decoder decoder, long... ids) {
     try (var inPlace = ModelDirectory.openInPlace(gguf, Precision.FLOAT32).decoder()) {
       assertTrue(inPlace.parameters().weights().values().stream().anyMatch(Weight::isStored));
       long[] few = Arrays.copyOf(ids, 3);
+      boolean blocks =
+          inPlace.parameters().weights().values().stream()
+              .map(Weight::stored)
+              .anyMatch(stored -> stored != null && stored.format().blockLength() > 1);
       for (long[] tokens : List.of(few, ids)) {
+        double allowed = blocks && tokens == few ? 3e-4 : 2e-5;
         float[] expected = logits(decoder, tokens);
         double size = 0;
         for (float logit : expected) {
           size = Math.max(size, Math.abs(logit));
         }
-        assertArrayEquals(expected, logits(inPlace, tokens), (float) (2e-5 * size));
+        assertArrayEquals(expected, logits(inPlace, tokens), (float) (allowed * size));
       }
     }
   }
@@ -241,16 +247,16 @@ class GgufModelTest {
     try (var ofFile = ModelDirectory.openInPlace(target, Precision.FLOAT32).decoder();
         var rounded =
             ModelDirectory.openInPlace(
-                    source, Precision.FLOAT32, format.word(), Conversion.Listener.NOBODY)
+                    source, Precision.FLOAT32, format.word(), false, Conversion.Listener.NOBODY)
                 .decoder();
         var again =
             ModelDirectory.openInPlace(
-                    target, Precision.FLOAT32, "q8_0", Conversion.Listener.NOBODY)
+                    target, Precision.FLOAT32, "q8_0", false, Conversion.Listener.NOBODY)
                 .decoder()) {
       int compared = 0;
       for (var weight : rounded.parameters().weights().values()) {
         var other = ofFile.parameters().weight(weight.name());
-        if (weight.stored() != null && other.stored() != null) {
+        if (weight.stored() != null && isAsInFile(other, weight)) {
           assertEquals(other.stored().format(), weight.stored().format(), weight.name());
           assertArrayEquals(other.leaf().floats(), weight.leaf().floats(), weight.name());
           compared++;
@@ -259,7 +265,7 @@ class GgufModelTest {
       assertTrue(compared > 10, compared + " matrices");
       for (var weight : again.parameters().weights().values()) {
         var other = ofFile.parameters().weight(weight.name());
-        if (other.stored() != null) {
+        if (isAsInFile(other, weight)) {
           assertArrayEquals(
               other.leaf().floats(), weight.leaf().floats(), weight.name() + " has few bits");
         }
@@ -272,8 +278,19 @@ class GgufModelTest {
           InvalidInputException.class,
           () ->
               ModelDirectory.openInPlace(
-                  source, Precision.FLOAT32, bad, Conversion.Listener.NOBODY));
+                  source, Precision.FLOAT32, bad, false, Conversion.Listener.NOBODY));
     }
+  }
+
+  /// Whether a matrix is one that rounding takes and that is read where a file has it, not one
+  /// whose rows stand in another order there, which is float32 in memory.
+  private static boolean isAsInFile(Weight ofFile, Weight rounded) {
+    boolean isTable = rounded.name().matches(".*(embed_tokens|lm_head)\\.weight");
+    return (isTable || rounded.spec().maps().length > 0)
+        && ofFile.stored() != null
+        && (ofFile.stored().format() != WeightFormat.F32
+            || rounded.stored() == null
+            || rounded.stored().format() == WeightFormat.F32);
   }
 
   private static void requireNames(Path gguf, List<String> wanted) {

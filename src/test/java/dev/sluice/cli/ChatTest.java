@@ -131,6 +131,18 @@ class ChatTest {
     assertEquals(1, held().size());
   }
 
+  @Test
+  void answersMayBeJson() throws Exception {
+    Path schema = Files.writeString(folder.resolve("twelve.json"), "{\"const\": 12}");
+    var talk = chatHere("one\ntwo\n", "--json-schema", schema).succeeded();
+    // Three tokens may end before the number does; the model would begin with none by itself.
+    var answers = talk.out().lines().map(String::strip).filter(line -> !line.isEmpty()).toList();
+    assertFalse(answers.isEmpty());
+    assertTrue(answers.stream().allMatch("12"::startsWith), talk::out);
+    var both = chatHere("one\n", "--json-object", "--json-schema", schema).refusal();
+    assertTrue(both.contains("only one of them"), both);
+  }
+
   /// A model takes up again where it was, also after a restart, and says so.
   @Test
   void whatWasReadIsNotReadAgain() throws Exception {

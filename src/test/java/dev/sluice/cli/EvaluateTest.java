@@ -44,9 +44,13 @@ class EvaluateTest {
   }
 
   private static Path answers(Path output, String task) throws IOException {
+    return answers(output, task, "-[0-9a-f]{16}\\.jsonl");
+  }
+
+  private static Path answers(Path output, String task, String end) throws IOException {
     try (var files = Files.list(output.resolve("answers"))) {
       return files
-          .filter(f -> f.getFileName().toString().startsWith(task))
+          .filter(f -> f.getFileName().toString().matches(task + end))
           .findFirst()
           .orElseThrow();
     }
@@ -99,17 +103,32 @@ class EvaluateTest {
         marked,
         Files.readString(marked)
             .replaceFirst("\"log_?[lL]ikelihood\":-[0-9.]+", "\"logLikelihood\":-1.0"));
+    Path evicted = answers(output, "text", "-[0-9a-f]{16}-eviction-8\\.jsonl");
+    var losses = Files.readAllLines(evicted);
+    Files.writeString(
+        evicted,
+        losses.getFirst().replaceFirst("\"nats\":[0-9.]+", "\"nats\":1e6")
+            + "\n"
+            + losses.get(1)
+            + "\n"
+            + losses.get(2).substring(0, 9));
     Cli.run(command).succeeded();
     assertEquals(12, Files.readAllLines(file).size());
+    assertEquals(
+        losses.subList(1, losses.size()), Files.readAllLines(evicted).subList(1, losses.size()));
     var after = json(numbers);
     boolean changed = false;
+    double most = 0;
     for (int model = 0; model < 2; model++) {
       var tasks = after.path("models").path(model).path("tasks");
       var old = before.path("models").path(model).path("tasks");
       assertEquals(old.path(0), tasks.path(0));
       changed |= !old.path(1).equals(tasks.path(1));
+      var cache = after.path("models").path(model).path("evictions").path(0);
+      most = Math.max(most, cache.path("nats").asDouble());
     }
     assertTrue(changed);
+    assertTrue(most > 1e6);
   }
 
   @Test

@@ -226,7 +226,9 @@ class GatedDeltaNetTest {
     var convolved = Operations.FUSED.shortConvolution(mixed, weight, carried.history, null);
     Tensor y;
     if (tokens.size(0) == 1 && carried.state != null) {
-      y = Operations.FUSED.deltaStep(convolved, decays, learned, List.of(carried.state), HEADS);
+      y =
+          Operations.FUSED.deltaSteps(
+              convolved, decays, learned, List.of(carried.state), null, HEADS);
     } else {
       var result = Operations.FUSED.deltaRule(convolved, decays, learned, carried.state, HEADS);
       y = result.yBTNV();

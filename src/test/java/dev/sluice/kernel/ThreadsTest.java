@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.CyclicBarrier;
 import java.util.concurrent.ThreadFactory;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -65,6 +66,53 @@ class ThreadsTest {
         });
     for (int i = 0; i < jobs; i++) {
       assertEquals(1, ran.get(i));
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({"0,1,5,3", "5,1,2,3", "7,9,2,2", "100,1,7,3", "100,1,200,3", "64,1,1,4"})
+  void everyItemIsInOnePiece(long length, long grain, long piece, int threads) {
+    Threads.count(threads);
+    var seen = new AtomicIntegerArray((int) length);
+    Threads.share(
+        length,
+        grain,
+        piece,
+        (from, to) -> {
+          assertTrue(from < to || length == 0);
+          for (long i = from; i < to; i++) {
+            seen.incrementAndGet((int) i);
+          }
+        });
+    for (int i = 0; i < length; i++) {
+      assertEquals(1, seen.get(i));
+    }
+  }
+
+  /// One thread cannot go on before all other pieces are done, also those of its own share.
+  @Test
+  void whatAThreadLeavesIsDoneByOthers() {
+    Threads.count(2);
+    var done = new CountDownLatch(15);
+    Threads.share(
+        16,
+        1,
+        1,
+        (from, _) -> {
+          if (from == 0) {
+            await(done);
+          } else {
+            done.countDown();
+          }
+        });
+    assertEquals(0, done.getCount());
+  }
+
+  private static void await(CountDownLatch latch) {
+    try {
+      latch.await();
+    } catch (InterruptedException e) {
+      throw new IllegalStateException(e);
     }
   }
 

@@ -354,7 +354,8 @@ class DeltaRuleTest {
         var results = new ArrayList<Tensor>();
         for (int t = 0; t < tokens; t++) {
           var token = part(inputs, t, t + 1);
-          results.add(DeltaRule.step(token.get(0), token.get(1), token.get(2), state, heads));
+          results.add(
+              DeltaRule.steps(token.get(0), token.get(1), token.get(2), state, null, heads));
         }
         assertNear(whole.get(0), Tensor.concatenate(results, 1), "y by steps");
         assertNear(whole.get(1), state, "state by steps");
@@ -376,13 +377,40 @@ class DeltaRuleTest {
               inputs.get(3).to(ElementType.FLOAT64),
               heads);
       var state = Tensor.of(inputs.get(3).floats(), inputs.get(3).shape());
-      var y = DeltaRule.step(inputs.get(0), inputs.get(1), inputs.get(2), state, heads);
+      var y = DeltaRule.steps(inputs.get(0), inputs.get(1), inputs.get(2), state, null, heads);
       assertEquals(ElementType.BFLOAT16, y.type());
       assertNear(wide.state(), state, "state");
       double[] right = wide.yBTNV().doubles();
       double[] values = y.doubles();
       for (int i = 0; i < right.length; i++) {
         assertEquals(right[i], values[i], 0x1p-8 * Math.abs(right[i]) + 1e-6, "y");
+      }
+    }
+  }
+
+  /// Two tokens at once have the bits of one after the other, and so has the state between them.
+  @Test
+  void stepsAtOnceAreStepsOneByOne() {
+    try (var _ = Scope.withoutGradient()) {
+      var heads = new DeltaHeads(2, 6, 24, 40);
+      var inputs =
+          inputs(ElementType.FLOAT32, 2, 2, heads, this::mildDecay, random::nextDouble, true);
+      for (int threads = 1; threads <= 3; threads++) {
+        Threads.count(threads);
+        var state = Tensor.of(inputs.get(3).floats(), inputs.get(3).shape());
+        var between = Tensor.zeros(ElementType.FLOAT32, state.shape());
+        var both =
+            DeltaRule.steps(inputs.get(0), inputs.get(1), inputs.get(2), state, between, heads);
+        var alone = Tensor.of(inputs.get(3).floats(), inputs.get(3).shape());
+        for (int t = 0; t < 2; t++) {
+          if (t == 1) {
+            assertArrayEquals(alone.floats(), between.floats(), "between");
+          }
+          var token = part(inputs, t, t + 1);
+          var y = DeltaRule.steps(token.get(0), token.get(1), token.get(2), alone, null, heads);
+          assertArrayEquals(y.floats(), both.narrow(1, t, 1).floats(), "token " + t);
+        }
+        assertArrayEquals(alone.floats(), state.floats(), "at the end");
       }
     }
   }
@@ -526,7 +554,6 @@ class DeltaRuleTest {
     assertRefused(
         "no delta rule", () -> DeltaRule.apply(mixed.narrow(2, 0, 9), rates, rates, null, heads));
     var state = Tensor.zeros(ElementType.FLOAT32, 1, 2, 3, 2);
-    assertRefused("one token", () -> DeltaRule.step(mixed, rates, rates, state, heads));
     var growing = rates.plus(0.1);
     assertRefused(
         "a factor of at most 1, not 0.1",

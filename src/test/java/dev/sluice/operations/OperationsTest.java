@@ -18,7 +18,6 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
-import org.junit.jupiter.params.provider.ValueSource;
 
 /// That the fused operations are the composed ones, where an operation's own test does not say so.
 class OperationsTest {
@@ -94,26 +93,35 @@ class OperationsTest {
         4e-6f);
   }
 
-  /// A step changes each row's own state, whatever way it is computed.
+  /// Steps change each row's own state, whatever way they are computed, and tell what it was before
+  /// the last one.
   @ParameterizedTest
-  @ValueSource(ints = {1, 3})
-  void deltaStep(int rows) {
+  @CsvSource({"1, 1", "3, 1", "1, 2", "3, 2"})
+  void deltaSteps(int rows, int tokens) {
     var heads = new DeltaHeads(1, 2, 5, 7);
-    var mixed = numbers(rows, 1, heads.channels());
-    var decays = numbers(rows, 1, 2).absolute().times(-1);
-    var rates = numbers(rows, 1, 2).sigmoid();
+    var mixed = numbers(rows, tokens, heads.channels());
+    var decays = numbers(rows, tokens, 2).absolute().times(-1);
+    var rates = numbers(rows, tokens, 2).sigmoid();
     var fused = new ArrayList<Tensor>();
     var composed = new ArrayList<Tensor>();
+    var fusedBefore = new ArrayList<Tensor>();
+    var composedBefore = new ArrayList<Tensor>();
     for (int row = 0; row < rows; row++) {
       fused.add(numbers(1, 2, 5, 7));
       composed.add(fused.getLast().times(1));
+      fusedBefore.add(numbers(1, 2, 5, 7));
+      composedBefore.add(numbers(1, 2, 5, 7));
     }
     assertArrayEquals(
-        Operations.COMPOSED.deltaStep(mixed, decays, rates, composed, heads).floats(),
-        Operations.FUSED.deltaStep(mixed, decays, rates, fused, heads).floats(),
+        Operations.COMPOSED
+            .deltaSteps(mixed, decays, rates, composed, composedBefore, heads)
+            .floats(),
+        Operations.FUSED.deltaSteps(mixed, decays, rates, fused, fusedBefore, heads).floats(),
         4e-6f);
     for (int row = 0; row < rows; row++) {
       assertArrayEquals(composed.get(row).floats(), fused.get(row).floats(), 4e-6f, "row " + row);
+      assertArrayEquals(
+          composedBefore.get(row).floats(), fusedBefore.get(row).floats(), 4e-6f, "row " + row);
     }
   }
 

@@ -1,0 +1,132 @@
+package dev.sluice.kernel;
+
+import java.lang.foreign.AddressLayout;
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.lang.invoke.MethodHandle;
+import java.util.HashMap;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
+
+/// One token's attention over a cache, as fast as keys and values are read: the machine code of
+/// [AttentionCode]. The definition is [ScalarKernels#oneTokenAttention].
+///
+/// The bits of a query's result depend on the query, on the keys and on the values, and on nothing
+/// else.
+public final class MachineAttention {
+  private static final int VECTOR = 16;
+
+  /// The widest head, in vectors.
+  private static final int MOST_VECTORS = 16;
+
+  /// Keys and values of a call, in bytes: a twentieth of a millisecond, since nobody can stop a
+  /// thread in it, and few enough to be in a core's second cache for the next query.
+  private static final long CALL = 1 << 18;
+
+  private static final AddressLayout POINTER = ValueLayout.ADDRESS;
+  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT;
+  private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG;
+  private static final MethodHandle ATTEND =
+      MachineCode.shortCall(
+          FunctionDescriptor.ofVoid(POINTER, POINTER, POINTER, LONG, LONG, POINTER, FLOAT));
+
+  private static final @Nullable MachineAttention HERE =
+      MachineCode.hasVectors512() ? new MachineAttention() : null;
+
+  /// By vectors of a head; null where the system refused.
+  private final Map<Integer, @Nullable MemorySegment> functions = new HashMap<>();
+
+  private MachineAttention() {}
+
+  /// Attention, or null where the processor has no AVX-512, or the system does not let code run
+  /// that was made here.
+  public static @Nullable MachineAttention here() {
+    return HERE;
+  }
+
+  /// Whether heads of so many numbers are attended over: multiples of 16 up to 256.
+  public boolean takes(int width) {
+    return width > 0
+        && width % VECTOR == 0
+        && width <= MOST_VECTORS * VECTOR
+        && function(width / VECTOR) != null;
+  }
+
+  private synchronized @Nullable MemorySegment function(int vectors) {
+    return functions.computeIfAbsent(
+        vectors, count -> MachineCode.install(AttentionCode.of(count)));
+  }
+
+  /// The numbers that [#attend] works in.
+  public static long stateNumbers(int group, int width) {
+    return group * (width + 2L * VECTOR);
+  }
+
+  /// Attends over the keys and values of one head.
+  ///
+  /// @param queries float32 `[group, width]`, those that share the head
+  /// @param keys float32 `[count, width]`
+  /// @param values float32 `[count, width]`
+  /// @param count of keys, at least one
+  /// @param state [#stateNumbers] to work in
+  /// @param y `[group, width]`, to be written
+  /// @param logSumExp `[group]`, to be written
+  public void attend(
+      MemorySegment queries,
+      MemorySegment keys,
+      MemorySegment values,
+      int count,
+      int group,
+      int width,
+      double scale,
+      MemorySegment state,
+      MemorySegment y,
+      MemorySegment logSumExp) {
+    var function = takes(width) ? function(width / VECTOR) : null;
+    if (function == null || count < 1) {
+      throw new IllegalArgumentException("no attention over %d keys of %d".formatted(count, width));
+    }
+    long rowBytes = (long) width * Float.BYTES;
+    long stateBytes = stateNumbers(1, width) * Float.BYTES;
+    queries.asSlice(0, group * rowBytes);
+    keys.asSlice(0, count * rowBytes);
+    values.asSlice(0, count * rowBytes);
+    for (int g = 0; g < group; g++) {
+      var own = state.asSlice(g * stateBytes, stateBytes).fill((byte) 0);
+      for (int i = 0; i < VECTOR; i++) {
+        own.setAtIndex(FLOAT, width + i, Float.NEGATIVE_INFINITY);
+      }
+    }
+    long atOnce = Math.max(VECTOR, CALL / rowBytes / 2 / VECTOR * VECTOR);
+    for (long from = 0; from < count; from += atOnce) {
+      long run = Math.min(atOnce, count - from);
+      for (int g = 0; g < group; g++) {
+        try {
+          ATTEND.invokeExact(
+              function,
+              queries.asSlice(g * rowBytes),
+              keys.asSlice(from * rowBytes),
+              values.asSlice(from * rowBytes),
+              run / VECTOR,
+              run % VECTOR,
+              state.asSlice(g * stateBytes),
+              (float) scale);
+        } catch (Throwable e) {
+          throw MachineCode.unexpected(e);
+        }
+      }
+    }
+    for (int g = 0; g < group; g++) {
+      var own = state.asSlice(g * stateBytes, stateBytes);
+      float total = 0;
+      for (int i = 0; i < VECTOR; i++) {
+        total += own.getAtIndex(FLOAT, width + VECTOR + i);
+      }
+      for (int c = 0; c < width; c++) {
+        y.setAtIndex(FLOAT, (long) g * width + c, own.getAtIndex(FLOAT, c) / total);
+      }
+      logSumExp.setAtIndex(FLOAT, g, (float) (own.getAtIndex(FLOAT, width) + Math.log(total)));
+    }
+  }
+}
