@@ -319,7 +319,7 @@ class SequenceStateTest {
 
   private static void assertFreed(List<Tensor> tensors) {
     assertEquals(3, tensors.size());
-    tensors.forEach(tensor -> assertThrows(RuntimeException.class, tensor::elements));
+    tensors.forEach(tensor -> assertThrows(RuntimeException.class, tensor::floats));
   }
 
   @Test
@@ -335,7 +335,7 @@ class SequenceStateTest {
     ofSlots.forEach(tensors -> assertEquals(HEADS * 64 * WIDTH, tensors.getFirst().elements()));
 
     pass(state.past(slots.getFirst()), 5, 60, true); // which moves the keys and values
-    assertThrows(RuntimeException.class, ofSlots.getFirst().getFirst()::elements);
+    assertThrows(RuntimeException.class, ofSlots.getFirst().getFirst()::floats);
     ofSlots.set(0, held(slots.getFirst().states));
     state.release(slots.get(1));
     assertFreed(ofSlots.get(1));

@@ -25,10 +25,12 @@ class ScopeTest {
     return Tensor.of(VALUES, 3);
   }
 
-  /// Every use of a freed tensor throws instead of reading foreign memory.
+  /// Every use of a freed tensor's elements throws instead of reading foreign memory; its shape is
+  /// remembered.
   private static void assertFreed(Tensor tensor) {
     assertThrows(RuntimeException.class, tensor::floats);
-    assertThrows(RuntimeException.class, tensor::elements);
+    assertThrows(RuntimeException.class, tensor::memory);
+    assertThrows(RuntimeException.class, tensor::spanned);
     assertThrows(RuntimeException.class, () -> tensor.plus(1));
     try (var _ = Scope.open()) {
       assertThrows(RuntimeException.class, () -> made().plus(tensor));
@@ -145,7 +147,7 @@ class ScopeTest {
       view = y.reshape(100, 1000);
       var all = List.of(y, view, another);
       all.get(first).close();
-      assertThrows(RuntimeException.class, all.get(first)::elements);
+      assertThrows(RuntimeException.class, all.get(first)::memory);
       all.get(second).close();
       try (var _ = Scope.open()) { // the last one still leads the gradient to the leaves
         var last = all.get(third).reshape(100_000, 1);
@@ -159,7 +161,7 @@ class ScopeTest {
         leaf.clearGradient();
       }
       all.get(third).close();
-      assertThrows(RuntimeException.class, all.get(third)::elements);
+      assertThrows(RuntimeException.class, all.get(third)::memory);
       rows.close();
     }
     assertEquals(addresses[1], addresses[2]);
