@@ -6,6 +6,7 @@ import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.report.Numbers;
 import dev.sluice.tensor.Weight;
 import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
 import java.util.Optional;
@@ -20,6 +21,10 @@ record WeightReading(long bytes, double bytesPerSecond) {
   /// Bytes below which weights stay in a core's cache, where another limit holds.
   private static final long LEAST = 64 << 20;
 
+  /// Bytes from which on more would say no more: all of a model larger than memory would come from
+  /// the disk, twice.
+  private static final long ENOUGH = 512 << 20;
+
   /// Measures it on the weights themselves; empty for a model whose matrices are not where they are
   /// read, or of which a token reads a part.
   static Optional<WeightReading> of(Decoder decoder) {
@@ -29,13 +34,16 @@ record WeightReading(long bytes, double bytesPerSecond) {
             .map(Weight::stored)
             .filter(Objects::nonNull)
             .toList();
-    List<MemorySegment> parts =
-        matrices.stream()
-            .filter(StoredMatrix::isWhole)
-            .map(matrix -> matrix.data().asSlice(0, matrix.bytes()))
-            .toList();
     long bytes = matrices.stream().mapToLong(StoredMatrix::bytes).sum();
-    long measured = parts.stream().mapToLong(MemorySegment::byteSize).sum();
+    List<MemorySegment> parts = new ArrayList<>();
+    long measured = 0;
+    for (var matrix : matrices) {
+      if (matrix.isWhole() && measured < ENOUGH) {
+        long taken = Math.min(matrix.bytes(), ENOUGH - measured);
+        parts.add(matrix.data().asSlice(0, taken));
+        measured += taken;
+      }
+    }
     boolean readsAll =
         decoder.config().layers().stream()
             .allMatch(layer -> layer.feedForward().experts().count() == 0);

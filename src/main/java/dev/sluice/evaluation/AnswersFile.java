@@ -9,6 +9,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import tools.jackson.core.JacksonException;
+import tools.jackson.databind.DeserializationFeature;
 import tools.jackson.databind.json.JsonMapper;
 
 /// A model's answers to a task's questions, a document a line, as they come: so that a run that was
@@ -19,7 +20,8 @@ public final class AnswersFile implements AutoCloseable {
   /// @param row of the data, for readers
   private record Line(int document, int row, List<Response> answers) {}
 
-  private static final JsonMapper JSON = JsonFile.mapper().build();
+  private static final JsonMapper JSON =
+      JsonFile.mapper().enable(DeserializationFeature.FAIL_ON_MISSING_CREATOR_PROPERTIES).build();
 
   private final AppendedFile file;
   private final Map<Integer, List<Response>> answers;

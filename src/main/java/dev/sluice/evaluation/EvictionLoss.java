@@ -19,6 +19,7 @@ import java.util.Set;
 import java.util.function.DoubleConsumer;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JacksonException;
+import tools.jackson.databind.DeserializationFeature;
 import tools.jackson.databind.json.JsonMapper;
 
 /// What becomes of a text's loss when a cache keeps few keys: the purpose of a sink is that the
@@ -41,7 +42,8 @@ public record EvictionLoss(String kept, double nats, long tokens) {
 
   private static final String WAY_OUT = "remove it, so that the text is measured again";
 
-  private static final JsonMapper JSON = JsonFile.mapper().build();
+  private static final JsonMapper JSON =
+      JsonFile.mapper().enable(DeserializationFeature.FAIL_ON_MISSING_CREATOR_PROPERTIES).build();
 
   /// Measures with the last W keys, with the first [#FIRST] besides, and with all.
   ///

@@ -1,5 +1,6 @@
 package dev.sluice.files;
 
+import dev.sluice.InvalidInputException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
@@ -21,12 +22,23 @@ public final class AppendedFile implements AutoCloseable {
     this.channel = channel;
   }
 
-  /// Opens a file for more lines, a new one where there is none; never through a link.
+  /// Opens a file for more lines, a new one where there is none.
+  ///
+  /// @throws InvalidInputException if it is a link
   public static AppendedFile open(Path path) throws IOException {
+    requireNoLink(path);
     return new AppendedFile(
         path,
         FileChannel.open(
             path, StandardOpenOption.CREATE, StandardOpenOption.APPEND, LinkOption.NOFOLLOW_LINKS));
+  }
+
+  /// What is written through a link is written elsewhere.
+  private static void requireNoLink(Path path) {
+    if (Files.isSymbolicLink(path)) {
+      throw new InvalidInputException(
+          path + " is a link, which no lines are written through; remove it");
+    }
   }
 
   /// The lines of a file so far; none where there is none. A last line that was not written to its
@@ -34,7 +46,9 @@ public final class AppendedFile implements AutoCloseable {
   ///
   /// @param most bytes
   /// @param wayOut what to do about a larger file, for the message
+  /// @throws InvalidInputException if it is a link, or larger
   public static List<String> lines(Path path, long most, String wayOut) throws IOException {
+    requireNoLink(path);
     if (!Files.exists(path)) {
       return List.of();
     }
@@ -48,10 +62,7 @@ public final class AppendedFile implements AutoCloseable {
         channel.truncate(end);
       }
     }
-    return new String(bytes, 0, end, StandardCharsets.UTF_8)
-        .lines()
-        .filter(line -> !line.isEmpty())
-        .toList();
+    return new String(bytes, 0, end, StandardCharsets.UTF_8).lines().toList();
   }
 
   /// Appends a line.

@@ -5,8 +5,9 @@ import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.lang.invoke.MethodHandle;
-import java.util.HashMap;
 import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.ConcurrentHashMap;
 import org.jspecify.annotations.Nullable;
 
 /// One token's attention over a cache, as fast as keys and values are read: the machine code of
@@ -31,35 +32,38 @@ public final class MachineAttention {
       MachineCode.shortCall(
           FunctionDescriptor.ofVoid(POINTER, POINTER, POINTER, LONG, LONG, POINTER, FLOAT));
 
-  private static final @Nullable MachineAttention HERE =
-      MachineCode.hasVectors512() ? new MachineAttention() : null;
+  private static final boolean IS_POSSIBLE = MachineCode.hasVectors512();
 
-  /// By vectors of a head; null where the system refused.
-  private final Map<Integer, @Nullable MemorySegment> functions = new HashMap<>();
+  /// By vectors of a head; empty where the system refused.
+  private static final Map<Integer, Optional<MachineAttention>> BY_VECTORS =
+      new ConcurrentHashMap<>();
 
-  private MachineAttention() {}
+  private final int width;
+  private final MemorySegment function;
 
-  /// Attention, or null where the processor has no AVX-512, or the system does not let code run
-  /// that was made here.
-  public static @Nullable MachineAttention here() {
-    return HERE;
+  private MachineAttention(int width, MemorySegment function) {
+    this.width = width;
+    this.function = function;
   }
 
-  /// Whether heads of so many numbers are attended over: multiples of 16 up to 256.
-  public boolean takes(int width) {
-    return width > 0
-        && width % VECTOR == 0
-        && width <= MOST_VECTORS * VECTOR
-        && function(width / VECTOR) != null;
-  }
-
-  private synchronized @Nullable MemorySegment function(int vectors) {
-    return functions.computeIfAbsent(
-        vectors, count -> MachineCode.install(AttentionCode.of(count)));
+  /// Attention of heads of so many numbers, a multiple of 16 up to 256; null for another number,
+  /// where the processor has no AVX-512, or where the system does not let code run that was made
+  /// here.
+  public static @Nullable MachineAttention of(int width) {
+    if (!IS_POSSIBLE || width < VECTOR || width % VECTOR != 0 || width > MOST_VECTORS * VECTOR) {
+      return null;
+    }
+    return BY_VECTORS
+        .computeIfAbsent(
+            width / VECTOR,
+            vectors ->
+                Optional.ofNullable(MachineCode.install(AttentionCode.of(vectors)))
+                    .map(function -> new MachineAttention(width, function)))
+        .orElse(null);
   }
 
   /// The numbers that [#attend] works in.
-  public static long stateNumbers(int group, int width) {
+  public long stateNumbers(int group) {
     return group * (width + 2L * VECTOR);
   }
 
@@ -78,17 +82,15 @@ public final class MachineAttention {
       MemorySegment values,
       int count,
       int group,
-      int width,
       double scale,
       MemorySegment state,
       MemorySegment y,
       MemorySegment logSumExp) {
-    var function = takes(width) ? function(width / VECTOR) : null;
-    if (function == null || count < 1) {
-      throw new IllegalArgumentException("no attention over %d keys of %d".formatted(count, width));
+    if (count < 1) {
+      throw new IllegalArgumentException("attention over %d keys".formatted(count));
     }
     long rowBytes = (long) width * Float.BYTES;
-    long stateBytes = stateNumbers(1, width) * Float.BYTES;
+    long stateBytes = stateNumbers(1) * Float.BYTES;
     queries.asSlice(0, group * rowBytes);
     keys.asSlice(0, count * rowBytes);
     values.asSlice(0, count * rowBytes);

@@ -178,8 +178,7 @@ final class CausalAttention {
     var sums = logSumExp.memory();
     long bytes = (long) group * width * Float.BYTES;
     double scale = 1 / Math.sqrt((double) width);
-    var here = MachineAttention.here();
-    var machine = here != null && here.takes(width) ? here : null;
+    var machine = MachineAttention.of(width);
     Threads.share(
         query.size(0) * heads,
         Math.max(1, ONE_TOKEN_GRAIN / ((long) keys * width * group)),
@@ -192,9 +191,8 @@ final class CausalAttention {
             var ownY = ys.asSlice(i * bytes, bytes);
             var ownSums = sums.asSlice(i * group * Float.BYTES, (long) group * Float.BYTES);
             if (machine != null) {
-              var state =
-                  Scratch.numbers("state", MachineAttention.stateNumbers(group, width), false);
-              machine.attend(own, k, v, keys, group, width, scale, state.memory(), ownY, ownSums);
+              var state = Scratch.numbers("state", machine.stateNumbers(group), false);
+              machine.attend(own, k, v, keys, group, scale, state.memory(), ownY, ownSums);
             } else {
               Kernels.FASTEST.oneTokenAttention(
                   own, k, v, keys, group, width, scale, ownY, ownSums);

@@ -3,12 +3,7 @@ package dev.sluice.ruler;
 import dev.sluice.InvalidInputException;
 import dev.sluice.files.AppendedFile;
 import dev.sluice.files.JsonFile;
-import dev.sluice.files.RegularFile;
-import dev.sluice.files.WholeFile;
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
-import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Map;
@@ -62,26 +57,11 @@ public final class Answers implements AutoCloseable {
   /// Opens the answers of a directory, none at first. A last line that was cut off is removed.
   public static Answers open(Path directory) throws IOException {
     Path path = directory.resolve(FILE);
-    String text = "";
-    if (Files.exists(path, LinkOption.NOFOLLOW_LINKS)) {
-      if (Files.isSymbolicLink(path)) {
-        throw new InvalidInputException(
-            path + " is a link, which answers are not written through; remove it");
-      }
-      text =
-          new String(
-              RegularFile.read(path, JsonFile.LARGE, "choose another --output"),
-              StandardCharsets.UTF_8);
-      int end = text.lastIndexOf('\n') + 1;
-      if (end < text.length()) {
-        text = text.substring(0, end);
-        WholeFile.write(path, text);
-      }
-    }
+    var rows = AppendedFile.lines(path, JsonFile.LARGE, "choose another --output");
     var answers = new Answers(AppendedFile.open(path));
     try {
       int line = 0;
-      for (String row : text.split("\n", -1)) {
+      for (String row : rows) {
         line++;
         if (!row.isEmpty()) {
           answers.take(path, line, row);

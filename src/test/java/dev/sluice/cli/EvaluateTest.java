@@ -116,6 +116,11 @@ class EvaluateTest {
     assertEquals(12, Files.readAllLines(file).size());
     assertEquals(
         losses.subList(1, losses.size()), Files.readAllLines(evicted).subList(1, losses.size()));
+    String kept = Files.readString(evicted);
+    Files.writeString(evicted, kept.replaceFirst(",\"nats\":[-0-9.E]+}", "}")); // and not 0 nats
+    String refused = Cli.run(command).refusal();
+    assertTrue(refused.contains("a line that is no loss"), refused);
+    Files.writeString(evicted, kept);
     var after = json(numbers);
     boolean changed = false;
     double most = 0;

@@ -2,7 +2,8 @@ package dev.sluice.kernel;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
@@ -10,6 +11,7 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
+import java.util.Objects;
 import java.util.SplittableRandom;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -20,7 +22,6 @@ class MachineAttentionTest {
   private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
   private static final Kernels DEFINITION = new ScalarKernels();
 
-  private static MachineAttention attention;
   private static Edge queryEdge;
   private static Edge keyEdge;
   private static Edge valueEdge;
@@ -30,8 +31,8 @@ class MachineAttentionTest {
 
   @BeforeAll
   static void prepare() {
-    attention = MachineAttention.here();
-    assumeTrue(attention != null, "needs AVX-512, and a system that runs code made here");
+    assumeTrue(
+        MachineAttention.of(16) != null, "needs AVX-512, and a system that runs code made here");
     queryEdge = new Edge();
     keyEdge = new Edge();
     valueEdge = new Edge();
@@ -53,8 +54,9 @@ class MachineAttentionTest {
       MemorySegment q, MemorySegment k, MemorySegment v, int count, int group, int width) {
     var y = resultEdge.last(4L * group * width);
     var sums = sumEdge.last(4L * group);
-    var state = stateEdge.last(4 * MachineAttention.stateNumbers(group, width));
-    attention.attend(q, k, v, count, group, width, 0.3, state, y, sums);
+    var attention = Objects.requireNonNull(MachineAttention.of(width));
+    var state = stateEdge.last(4 * attention.stateNumbers(group));
+    attention.attend(q, k, v, count, group, 0.3, state, y, sums);
     return new float[][] {y.toArray(FLOAT), sums.toArray(FLOAT)};
   }
 
@@ -70,7 +72,6 @@ class MachineAttentionTest {
   @ParameterizedTest
   @ValueSource(ints = {16, 32, 64, 80, 128, 176, 256})
   void attentionIsTheDefinitions(int width) {
-    assertTrue(attention.takes(width));
     var random = new SplittableRandom(width);
     for (int count : new int[] {1, 2, 15, 16, 17, 31, 32, 33, 63, 150, 700}) {
       for (double size : new double[] {0.1, 2, 30}) {
@@ -139,15 +140,17 @@ class MachineAttentionTest {
 
   @Test
   void sizesAreChecked() {
-    for (int width : new int[] {0, 8, 24, 272}) {
-      assertFalse(attention.takes(width));
+    for (int width : new int[] {-16, 0, 8, 24, 272}) {
+      assertNull(MachineAttention.of(width));
     }
+    var attention = Objects.requireNonNull(MachineAttention.of(64));
+    assertSame(attention, MachineAttention.of(64)); // and not made anew at each token
     var memory = queryEdge.last(4L * 64);
     assertThrows(
         IndexOutOfBoundsException.class,
-        () -> attention.attend(memory, memory, memory, 2, 1, 64, 1, memory, memory, memory));
+        () -> attention.attend(memory, memory, memory, 2, 1, 1, memory, memory, memory));
     assertThrows(
         IllegalArgumentException.class,
-        () -> attention.attend(memory, memory, memory, 0, 1, 64, 1, memory, memory, memory));
+        () -> attention.attend(memory, memory, memory, 0, 1, 1, memory, memory, memory));
   }
 }
