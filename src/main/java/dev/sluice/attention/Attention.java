@@ -9,10 +9,12 @@ import static dev.sluice.gate.GatePosition.VALUE;
 import dev.sluice.gate.Gate;
 import dev.sluice.gate.GatePosition;
 import dev.sluice.gate.GateProjection;
+import dev.sluice.kernel.Floats;
 import dev.sluice.operations.DocumentStarts;
 import dev.sluice.operations.Operations;
 import dev.sluice.operations.Precision;
 import dev.sluice.operations.Rotation;
+import dev.sluice.operations.TokenSteps;
 import dev.sluice.probe.KeptKeys;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
@@ -215,6 +217,46 @@ public final class Attention {
         biased(precision.linear(probe.productInput(joined(gatedBTNH)), output), outputBias);
     return joined(gated(DENSE_OUTPUT, heads(outBTD, 1), logits, probe));
   }
+
+  /// Writes down what [#forward] does with one token that continues one sequence, where the layer has
+  /// nothing besides QK-norm, rotation, a window and a plain gate on attention's output, and all its
+  /// matrices are stored.
+  ///
+  /// @param x the layer's pre-normed input, `[D]`
+  /// @return null where it has, and nothing is written down that can be used
+  public @Nullable Written write(TokenSteps steps, Floats x) {
+    var gate = gates.get(SDPA_OUTPUT);
+    boolean gatedPlainly = gates.size() == (gate == null ? 0 : 1) && (gate == null || gate.isOneProduct());
+    if (!gatedPlainly
+        || !config.variant().equals(AttentionVariant.PLAIN)
+        || config.biases().queryKeyValue()
+        || config.biases().output()) {
+      return null;
+    }
+    var projected = steps.products(x, projections);
+    if (projected == null) {
+      return null;
+    }
+    var attention =
+        new OneTokenAttention(
+            config,
+            layer,
+            steps,
+            projected.get(0),
+            projected.get(1),
+            projected.get(2),
+            gate == null ? null : projected.get(3),
+            queryNorm == null ? null : steps.factors(config.norm(), queryNorm),
+            keyNorm == null ? null : steps.factors(config.norm(), keyNorm));
+    var out = steps.products(attention.result(), List.of(output));
+    return out == null ? null : new Written(attention, out.getFirst());
+  }
+
+  /// A layer that was written down.
+  ///
+  /// @param attention is to hear of each token
+  /// @param result `[D]`, to be added to the residual stream
+  public record Written(OneTokenAttention attention, Floats result) {}
 
   /// Attention over the keys that are kept. To the first ones a query stands where the end of the
   /// cache is; those in the window are as far away as they ever were.

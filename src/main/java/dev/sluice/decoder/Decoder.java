@@ -27,6 +27,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.SplittableRandom;
 import java.util.function.DoubleSupplier;
+import java.util.function.IntFunction;
 import org.jspecify.annotations.Nullable;
 
 /// A decoder-only transformer with its weights. The same code trains, evaluates, prefills and
@@ -38,6 +39,9 @@ public final class Decoder implements AutoCloseable {
   private final Parameters parameters;
   private final List<DecoderBlock> blocks = new ArrayList<>();
   private final GatedNorm finalNorm;
+
+  /// Null until a token asked for it.
+  private @Nullable Optional<OneToken> oneToken;
 
   /// That of each layer; layers that turn alike have the same, those without positions none.
   private final List<Optional<RotaryEmbedding>> rotary = new ArrayList<>();
@@ -198,18 +202,28 @@ public final class Decoder implements AutoCloseable {
         past.begin(idsBT.size(0), tokens);
       }
       Map<RotaryEmbedding, Rotation> rotations = new HashMap<>();
+      IntFunction<@Nullable Rotation> rotation =
+          layer ->
+              rotary
+                  .get(layer)
+                  .map(
+                      embedding ->
+                          rotations.computeIfAbsent(
+                              embedding, each -> each.rotation(starts, tokens, device)))
+                  .orElse(null);
+      if (past != null && starts.length * tokens == 1 && probe == Probe.NONE) {
+        var one = oneToken();
+        var hidden = one == null ? null : one.hiddenState(idsBT, past, rotation);
+        if (hidden != null) {
+          past.advance(tokens);
+          return scope.keep(hidden);
+        }
+      }
       var x = new DecoderBlock.Residual(embedded(idsBT), null);
       for (int layer = 0; layer < blocks.size(); layer++) {
-        var rotation =
-            rotary
-                .get(layer)
-                .map(
-                    embedding ->
-                        rotations.computeIfAbsent(
-                            embedding, each -> each.rotation(starts, tokens, device)))
-                .orElse(null);
+        var turning = rotation.apply(layer); // outside of the block's scope, which others share
         try (var block = Scope.open()) {
-          x = blocks.get(layer).forward(x, rotation, documents, past, probe, load);
+          x = blocks.get(layer).forward(x, turning, documents, past, probe, load);
           x.keep(block);
         }
       }
@@ -221,6 +235,16 @@ public final class Decoder implements AutoCloseable {
       probe.residual(blocks.size() + 1, last.normedBTD());
       return scope.keep(last.normedBTD());
     }
+  }
+
+  /// The steps of one token, where all that the model has is written down.
+  private synchronized @Nullable OneToken oneToken() {
+    if (oneToken == null) {
+      boolean plain = device.equals(Device.CPU) && config.embeddingMultiplier() == 1;
+      var table = plain ? parameters.weight("model.embed_tokens.weight").stored() : null;
+      oneToken = Optional.ofNullable(OneToken.of(table, blocks, finalNorm));
+    }
+    return oneToken.orElse(null);
   }
 
   Tensor embedded(Tensor idsBT) {

@@ -1,10 +1,13 @@
 package dev.sluice.decoder;
 
 import dev.sluice.attention.Attention;
+import dev.sluice.attention.OneTokenAttention;
 import dev.sluice.deltanet.GatedDeltaNet;
+import dev.sluice.kernel.Floats;
 import dev.sluice.operations.DocumentStarts;
 import dev.sluice.operations.Precision;
 import dev.sluice.operations.Rotation;
+import dev.sluice.operations.TokenSteps;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
 import dev.sluice.tensor.ElementType;
@@ -73,8 +76,33 @@ final class DecoderBlock {
     return new Residual(between.sumBTD(), added(fedBTD, feedForwardOutputNorm));
   }
 
+  /// A block that was written down.
+  ///
+  /// @param attention is to hear of each token
+  /// @param added `[D]`, the last sublayer's output
+  record Written(OneTokenAttention attention, Floats added) {}
+
+  /// Writes down [#forward] for one token; the stream takes up what is added to it.
+  ///
+  /// @param stream `[D]`
+  /// @param added the last sublayer's output, null before the first
+  /// @return null where nothing is written down that can be used
+  @Nullable Written write(TokenSteps steps, Floats stream, @Nullable Floats added) {
+    if (attentionOutputNorm != null || feedForwardOutputNorm != null || clip > 0) {
+      return null;
+    }
+    var before = attentionNorm.write(steps, stream, added);
+    var attended = before == null ? null : mixer.write(steps, before);
+    var between =
+        attended == null ? null : feedForwardNorm.write(steps, stream, attended.result());
+    var fed = between == null ? null : feedForward.write(steps, between);
+    return attended == null || fed == null ? null : new Written(attended.attention(), fed);
+  }
+
   /// A block's first sublayer.
   private interface Mixer {
+    Attention.@Nullable Written write(TokenSteps steps, Floats x);
+
     Tensor forward(
         Tensor xBTD,
         @Nullable Rotation rotation,
@@ -89,11 +117,41 @@ final class DecoderBlock {
     return switch (config) {
       case MixerConfig.SoftmaxAttention(var shape) -> {
         var attention = new Attention(shape, precision, layer, parameters, prefix);
-        yield attention::forward;
+        yield new Mixer() {
+          @Override
+          public Attention.@Nullable Written write(TokenSteps steps, Floats x) {
+            return attention.write(steps, x);
+          }
+
+          @Override
+          public Tensor forward(
+              Tensor xBTD,
+              @Nullable Rotation rotation,
+              @Nullable DocumentStarts documents,
+              @Nullable Past past,
+              Probe probe) {
+            return attention.forward(xBTD, rotation, documents, past, probe);
+          }
+        };
       }
       case MixerConfig.DeltaNet(var shape) -> {
         var net = new GatedDeltaNet(shape, precision, layer, parameters, prefix);
-        yield (x, _, documents, past, probe) -> net.forward(x, documents, past, probe);
+        yield new Mixer() {
+          @Override
+          public Attention.@Nullable Written write(TokenSteps steps, Floats x) {
+            return null;
+          }
+
+          @Override
+          public Tensor forward(
+              Tensor xBTD,
+              @Nullable Rotation rotation,
+              @Nullable DocumentStarts documents,
+              @Nullable Past past,
+              Probe probe) {
+            return net.forward(xBTD, documents, past, probe);
+          }
+        };
       }
     };
   }

@@ -1,6 +1,8 @@
 package dev.sluice.decoder;
 
+import dev.sluice.kernel.Floats;
 import dev.sluice.operations.Precision;
+import dev.sluice.operations.TokenSteps;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Tensor;
@@ -20,5 +22,10 @@ final class DenseFeedForward implements FeedForward {
   @Override
   public Tensor forward(Tensor xBTD, @Nullable ExpertLoad load, Probe probe) {
     return unit.forward(xBTD, probe);
+  }
+
+  @Override
+  public @Nullable Floats write(TokenSteps steps, Floats x) {
+    return unit.write(steps, x);
   }
 }

@@ -1,5 +1,7 @@
 package dev.sluice.decoder;
 
+import dev.sluice.kernel.Floats;
+import dev.sluice.operations.TokenSteps;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Tensor;
 import org.jspecify.annotations.Nullable;
@@ -8,4 +10,11 @@ import org.jspecify.annotations.Nullable;
 sealed interface FeedForward permits DenseFeedForward, MixtureOfExperts {
   /// @param load takes up how tokens are shared among experts, in training
   Tensor forward(Tensor xBTD, @Nullable ExpertLoad load, Probe probe);
+
+  /// Writes down [#forward] for one token.
+  ///
+  /// @param x `[D]`
+  /// @return `[D]`, to be added to the residual stream; null where nothing is written down that can
+  ///   be used
+  @Nullable Floats write(TokenSteps steps, Floats x);
 }

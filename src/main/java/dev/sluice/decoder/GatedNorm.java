@@ -1,8 +1,10 @@
 package dev.sluice.decoder;
 
+import dev.sluice.kernel.Floats;
 import dev.sluice.operations.Operations;
 import dev.sluice.operations.Precision;
 import dev.sluice.operations.ResidualNorm;
+import dev.sluice.operations.TokenSteps;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.Parameters;
@@ -53,6 +55,15 @@ final class GatedNorm {
     return down == null || up == null
         ? normed
         : new ResidualNorm(normed.sumBTD(), gated(normed.normedBTD(), down, up));
+  }
+
+  /// Writes down [#apply] for one token; the stream takes up what is added.
+  ///
+  /// @return the normed stream; null where the norm has a gate
+  @Nullable Floats write(TokenSteps steps, Floats stream, @Nullable Floats added) {
+    return down != null || precision != Precision.FLOAT32
+        ? null
+        : steps.residualNorm(stream, added, weight, norm, Math.toIntExact(weight.elements()));
   }
 
   private Tensor gated(Tensor normedBTD, Weight toRank, Weight fromRank) {

@@ -1,8 +1,10 @@
 package dev.sluice.decoder;
 
+import dev.sluice.kernel.Floats;
 import dev.sluice.operations.Operations;
 import dev.sluice.operations.Precision;
 import dev.sluice.operations.SwiGlu;
+import dev.sluice.operations.TokenSteps;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
@@ -62,6 +64,12 @@ final class GatedUnits {
     return isSwiGlu && !probe.changesProductInputs()
         ? Operations.of(x).swiGlu(x, weights.getFirst(), precision)
         : composed(x, weights.getFirst(), biases.getFirst(), probe);
+  }
+
+  /// Writes down what the only unit makes of one token; null where it is no plain SwiGLU of stored
+  /// matrices.
+  @Nullable Floats write(TokenSteps steps, Floats x) {
+    return isSwiGlu && weights.size() == 1 ? steps.swiGlu(x, weights.getFirst()) : null;
   }
 
   /// What each unit makes of its group of rows.

@@ -1,6 +1,8 @@
 package dev.sluice.decoder;
 
+import dev.sluice.kernel.Floats;
 import dev.sluice.operations.Precision;
+import dev.sluice.operations.TokenSteps;
 import dev.sluice.probe.Probe;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
@@ -52,6 +54,11 @@ final class MixtureOfExperts implements FeedForward {
     return config.exists()
         ? new GatedUnits(config.glu(), false, precision, parameters, List.of(prefix))
         : null;
+  }
+
+  @Override
+  public @Nullable Floats write(TokenSteps steps, Floats x) {
+    return null; // which experts are asked is not known beforehand
   }
 
   @Override

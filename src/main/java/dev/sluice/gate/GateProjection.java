@@ -88,6 +88,14 @@ public record GateProjection(
     };
   }
 
+  /// Whether the z of y ⊙ σ(z) is the product of one weight with the hidden state and nothing else,
+  /// and the gate a part of attention, see [Gate#isPartOfAttention].
+  public boolean isOneProduct() {
+    return gate.isPartOfAttention()
+        && gate.input() instanceof GateInput.HiddenState
+        && bias == null;
+  }
+
   /// The z of y ⊙ σ(z) for attention to gate on its way, `[B, T, N, H]` or `[B, T, N]`; null where
   /// it cannot, see [Gate#isPartOfAttention], or somebody watches or forces the scores.
   ///

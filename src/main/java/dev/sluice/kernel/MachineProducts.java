@@ -156,6 +156,11 @@ public final class MachineProducts {
     return Math.multiplyExact(groups, (long) layout.bytes() * inputs);
   }
 
+  /// Whether vectors are arranged in one way for weights of both formats.
+  public static boolean arrangedAlike(WeightFormat one, WeightFormat other) {
+    return InputLayout.of(one).equals(InputLayout.of(other));
+  }
+
   /// Brings vectors into the order in which weights of a format are multiplied.
   ///
   /// @param x float32: vector i begins at `x[i · xStride]`

@@ -31,7 +31,7 @@ public record Rotation(Tensor cosines, Tensor sines) {
   /// As kernels take it.
   ///
   /// @param tokens T
-  Rotations ofPositions(long tokens) {
+  public Rotations ofPositions(long tokens) {
     return new Rotations(
         cosines.memory(),
         sines.memory(),

@@ -16,6 +16,9 @@ import dev.sluice.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Objects;
+import java.util.function.LongFunction;
+import org.jspecify.annotations.Nullable;
 
 /// Products with weights that stay as their file has them, without gradients.
 ///
@@ -70,78 +73,144 @@ final class StoredProduct {
     }
   }
 
-  /// All rows of all weights are shared among the threads at once.
-  private static void few(Tensor x, int inputs, List<StoredMatrix> weights, List<Tensor> ys) {
-    var machine = MachineProducts.here();
-    var arranged = new ArrayList<MachineProducts.Inputs>();
-    var parts = new ArrayList<Threads.Part>();
-    long[] starts = new long[weights.size() + 1];
-    for (int i = 0; i < weights.size(); i++) {
-      var weight = weights.get(i);
-      var y = ys.get(i).memory();
-      starts[i + 1] = starts[i] + weight.rows();
-      parts.add(
-          machine != null && machine.takes(weight.format())
-              ? inMachineCode(machine, weight, arranged(machine, weight, x, inputs, arranged), y)
-              : (first, last) ->
-                  Kernels.FASTEST.storedProduct(
-                      weight, x.memory(), inputs, y, weight.rows(), first, last));
+  /// Products of a few vectors with several weights: first the vectors are arranged, then all rows
+  /// of all weights are shared among the threads at once.
+  static final class Few {
+    private final @Nullable MachineProducts machine = MachineProducts.here();
+    private final List<StoredMatrix> weights;
+    private final MemorySegment x;
+    private final int inputs;
+    private final List<Threads.Part> parts = new ArrayList<>();
+    private final List<Arranged> arranged = new ArrayList<>();
+    private final long[] starts;
+    private final long columns;
+
+    /// The vectors in the order that some of the weights' formats ask for.
+    private static final class Arranged {
+      final WeightFormat format;
+      final MemorySegment memory;
+      MachineProducts.@Nullable Inputs inputs;
+
+      Arranged(WeightFormat format, MemorySegment memory) {
+        this.format = format;
+        this.memory = memory;
+      }
     }
-    long columns = weights.getFirst().columns();
-    Threads.share(
-        starts[weights.size()],
-        Math.ceilDiv(GRAIN, columns),
-        Math.ceilDiv(PIECE, columns * inputs),
-        (first, last) -> {
-          for (int i = 0; i < parts.size(); i++) {
-            long from = Math.max(first, starts[i]);
-            long to = Math.min(last, starts[i + 1]);
-            if (from < to) {
-              parts.get(i).run(from - starts[i], to - starts[i]);
-            }
-          }
-        });
+
+    /// @param x float32 `[inputs, columns]`
+    /// @param ys float32, `[inputs, rows]` of each weight
+    /// @param memory gives so many bytes, where the vectors are arranged
+    Few(
+        List<StoredMatrix> weights,
+        MemorySegment x,
+        int inputs,
+        List<MemorySegment> ys,
+        LongFunction<MemorySegment> memory) {
+      this.weights = weights;
+      this.x = x;
+      this.inputs = inputs;
+      this.columns = weights.getFirst().columns();
+      this.starts = new long[weights.size() + 1];
+      for (int i = 0; i < weights.size(); i++) {
+        starts[i + 1] = starts[i] + weights.get(i).rows();
+        parts.add(part(weights.get(i), ys.get(i), memory));
+      }
+    }
+
+    private Threads.Part part(
+        StoredMatrix weight, MemorySegment y, LongFunction<MemorySegment> memory) {
+      if (machine == null || !machine.takes(weight.format())) {
+        return (first, last) ->
+            Kernels.FASTEST.storedProduct(weight, x, inputs, y, weight.rows(), first, last);
+      }
+      var own = arranged(weight.format(), memory);
+      return (first, last) ->
+          inMachineCode(machine, weight, Objects.requireNonNull(own.inputs), y, first, last);
+    }
+
+    /// Those of another weight where they are the same.
+    private Arranged arranged(WeightFormat format, LongFunction<MemorySegment> memory) {
+      for (var other : arranged) {
+        if (MachineProducts.arrangedAlike(format, other.format)) {
+          return other;
+        }
+      }
+      long bytes = MachineProducts.arrangedBytes(format, columns, inputs);
+      arranged.add(new Arranged(format, memory.apply(bytes)));
+      return arranged.getLast();
+    }
+
+    /// Takes up what the vectors are now.
+    void arrange() {
+      for (var each : arranged) {
+        each.inputs =
+            Objects.requireNonNull(machine)
+                .arrange(each.format, x, columns, columns, inputs, each.memory);
+      }
+    }
+
+    /// All rows of all weights.
+    long rows() {
+      return starts[weights.size()];
+    }
+
+    /// Rows for which a thread is worth its start.
+    long grain() {
+      return Math.ceilDiv(GRAIN, columns);
+    }
+
+    /// Rows of a piece.
+    long piece() {
+      return Math.ceilDiv(PIECE, columns * inputs);
+    }
+
+    /// Multiplies some of all rows.
+    void multiply(long first, long last) {
+      for (int i = 0; i < parts.size(); i++) {
+        long from = Math.max(first, starts[i]);
+        long to = Math.min(last, starts[i + 1]);
+        if (from < to) {
+          parts.get(i).run(from - starts[i], to - starts[i]);
+        }
+      }
+    }
   }
 
-  /// The vectors in the order that a weight's format asks for: those of another weight where they
-  /// are the same.
-  private static MachineProducts.Inputs arranged(
+  private static void few(Tensor x, int inputs, List<StoredMatrix> weights, List<Tensor> ys) {
+    var number = new int[1];
+    var few =
+        new Few(
+            weights,
+            x.memory(),
+            inputs,
+            ys.stream().map(Tensor::memory).toList(),
+            bytes ->
+                Scratch.numbers("arranged " + number[0]++, Math.ceilDiv(bytes, 4L), false)
+                    .memory());
+    few.arrange();
+    Threads.share(few.rows(), few.grain(), few.piece(), few::multiply);
+  }
+
+  private static void inMachineCode(
       MachineProducts machine,
       StoredMatrix weight,
-      Tensor x,
-      int inputs,
-      List<MachineProducts.Inputs> others) {
-    for (var other : others) {
-      if (other.fit(weight.format())) {
-        return other;
-      }
+      MachineProducts.Inputs x,
+      MemorySegment y,
+      long first,
+      long last) {
+    for (long row = first; row < last; ) {
+      long count = Math.min(last, (row / weight.together() + 1) * weight.together()) - row;
+      machine.multiply(
+          weight.format(),
+          weight.data(),
+          weight.offset(row),
+          weight.rowBytes(),
+          count,
+          x,
+          y.asSlice(row * Float.BYTES),
+          weight.rows());
+      row += count;
     }
-    long columns = weight.columns();
-    long bytes = MachineProducts.arrangedBytes(weight.format(), columns, inputs);
-    var memory =
-        Scratch.numbers("arranged " + others.size(), Math.ceilDiv(bytes, (long) Float.BYTES), false)
-            .memory();
-    others.add(machine.arrange(weight.format(), x.memory(), columns, columns, inputs, memory));
-    return others.getLast();
-  }
-
-  private static Threads.Part inMachineCode(
-      MachineProducts machine, StoredMatrix weight, MachineProducts.Inputs x, MemorySegment y) {
-    return (first, last) -> {
-      for (long row = first; row < last; ) {
-        long count = Math.min(last, (row / weight.together() + 1) * weight.together()) - row;
-        machine.multiply(
-            weight.format(),
-            weight.data(),
-            weight.offset(row),
-            weight.rowBytes(),
-            count,
-            x,
-            y.asSlice(row * Float.BYTES),
-            weight.rows());
-        row += count;
-      }
-    };
   }
 
   private static void many(Matrix x, StoredMatrix weight, Matrix y) {

@@ -68,24 +68,47 @@ final class LayerStates implements AutoCloseable {
   ///
   /// @param added `[1, M, T, H]`
   Tensor append(Slot slot, int layer, String name, Tensor added, int capacity) {
+    int count = Math.toIntExact(added.size(2));
+    if (added.size(0) != 1) {
+      throw new IllegalArgumentException("tokens of one sequence, not " + added);
+    }
+    var all = room(slot, layer, name, added, added.size(1), added.size(3), count, capacity);
+    try (var _ = Scope.withoutGradient()) { // else every step would hang its graph on the state
+      all.put(slot.length(), added);
+    }
+    return all.narrow(2, 0, slot.length() + count);
+  }
+
+  /// All memory of what grows with the tokens, `[1, M, room, H]`, with room for the next ones, which
+  /// the caller writes.
+  ///
+  /// @param like a tensor on the layer's device
+  /// @param heads M
+  /// @param width H
+  /// @param count how many tokens are next
+  Tensor room(
+      Slot slot,
+      int layer,
+      String name,
+      Tensor like,
+      long heads,
+      long width,
+      int count,
+      int capacity) {
     var key = new Key(layer, name);
-    int tokens = Math.addExact(slot.length(), Math.toIntExact(added.size(2)));
+    int tokens = Math.addExact(slot.length(), count);
     if (tokens > capacity) {
       throw new IllegalStateException(
-          "%s has no room for %d more; a slot holds %d".formatted(slot, added.size(2), capacity));
+          "%s has no room for %d more; a slot holds %d".formatted(slot, count, capacity));
     }
     var all = growing.get(key);
-    expect(slot, key, all == null, all != null && fits(all, added), added);
-    try (var _ = Scope.withoutGradient()) { // else every step would hang its graph on the state
-      if (all == null || all.size(2) < tokens) {
+    boolean fits = all != null && all.size(1) == heads && all.size(3) == width;
+    expect(slot, key, all == null, fits, like);
+    if (all == null || all.size(2) < tokens) {
+      try (var _ = Scope.withoutGradient()) {
         var larger =
             Tensor.uninitialized(
-                added,
-                ElementType.FLOAT32,
-                1,
-                added.size(1),
-                room(tokens, capacity),
-                added.size(3));
+                like, ElementType.FLOAT32, 1, heads, room(tokens, capacity), width);
         if (all != null) {
           larger.narrow(2, 0, slot.length()).copyFrom(all.narrow(2, 0, slot.length()));
           all.close();
@@ -93,13 +116,8 @@ final class LayerStates implements AutoCloseable {
         all = larger.retain();
         growing.put(key, all);
       }
-      all.put(slot.length(), added);
     }
-    return all.narrow(2, 0, tokens);
-  }
-
-  private static boolean fits(Tensor all, Tensor added) {
-    return added.size(0) == 1 && added.size(1) == all.size(1) && added.size(3) == all.size(3);
+    return all;
   }
 
   /// A recurrent state, `[1, …]`; zeros before the first token.

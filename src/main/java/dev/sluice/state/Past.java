@@ -13,6 +13,9 @@ import org.jspecify.annotations.Nullable;
 /// All rows take as many tokens, after lengths of their own. So what depends on the length goes row
 /// by row.
 public final class Past {
+  private static final String KEYS = "keys";
+  private static final String VALUES = "values";
+
   private final SequenceState state;
   private final List<Slot> slots;
   private final boolean tentative;
@@ -76,13 +79,36 @@ public final class Past {
   /// Stores new keys `[1, M, T, H]` of a layer and gives all of the row, `[1, M, S, H]`: a view,
   /// valid until the next pass.
   public Tensor keys(int layer, int row, Tensor added) {
-    return append(layer, "keys", row, added);
+    return append(layer, KEYS, row, added);
   }
 
   /// Stores new values `[1, M, T, H]` of a layer and gives all of the row, `[1, M, S, H]`: a view,
   /// valid until the next pass.
   public Tensor values(int layer, int row, Tensor added) {
-    return append(layer, "values", row, added);
+    return append(layer, VALUES, row, added);
+  }
+
+  /// All memory of a layer's keys, `[1, M, room, H]`, of the only row, with room for one more token,
+  /// which the caller writes; valid until the next pass.
+  ///
+  /// @param like a tensor on the layer's device
+  /// @param heads M
+  /// @param width H
+  public Tensor roomForKeys(int layer, Tensor like, long heads, long width) {
+    return room(layer, KEYS, like, heads, width);
+  }
+
+  /// The same of values.
+  public Tensor roomForValues(int layer, Tensor like, long heads, long width) {
+    return room(layer, VALUES, like, heads, width);
+  }
+
+  private Tensor room(int layer, String name, Tensor like, long heads, long width) {
+    if (slots.size() != 1) {
+      throw new IllegalStateException("room for one sequence was asked of " + slots.size());
+    }
+    var slot = requireUnderWay(slots.getFirst());
+    return slot.states.room(slot, layer, name, like, heads, width, 1, state.capacity());
   }
 
   /// The recurrent state of a layer of that name, of each row: `[1, …]`, zeros before the first
