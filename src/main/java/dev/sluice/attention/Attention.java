@@ -11,6 +11,7 @@ import dev.sluice.gate.GatePosition;
 import dev.sluice.gate.GateProjection;
 import dev.sluice.kernel.Floats;
 import dev.sluice.operations.DocumentStarts;
+import dev.sluice.operations.OneTokenAttention;
 import dev.sluice.operations.Operations;
 import dev.sluice.operations.Precision;
 import dev.sluice.operations.Rotation;
@@ -218,15 +219,16 @@ public final class Attention {
     return joined(gated(DENSE_OUTPUT, heads(outBTD, 1), logits, probe));
   }
 
-  /// Writes down what [#forward] does with one token that continues one sequence, where the layer has
-  /// nothing besides QK-norm, rotation, a window and a plain gate on attention's output, and all its
-  /// matrices are stored.
+  /// Writes down what [#forward] does with one token that continues one sequence, where the layer
+  /// has nothing besides QK-norm, rotation, a window and a plain gate on attention's output, and
+  /// all its matrices are stored.
   ///
   /// @param x the layer's pre-normed input, `[D]`
   /// @return null where it has, and nothing is written down that can be used
   public @Nullable Written write(TokenSteps steps, Floats x) {
     var gate = gates.get(SDPA_OUTPUT);
-    boolean gatedPlainly = gates.size() == (gate == null ? 0 : 1) && (gate == null || gate.isOneProduct());
+    boolean gatedPlainly =
+        gates.size() == (gate == null ? 0 : 1) && (gate == null || gate.isOneProduct());
     if (!gatedPlainly
         || !config.variant().equals(AttentionVariant.PLAIN)
         || config.biases().queryKeyValue()
@@ -238,25 +240,42 @@ public final class Attention {
       return null;
     }
     var attention =
-        new OneTokenAttention(
-            config,
-            layer,
-            steps,
+        steps.attention(
+            new OneTokenAttention.Shape(
+                config.attentionHeads(),
+                config.keyValueHeads(),
+                config.headDim(),
+                config.positions().window()),
             projected.get(0),
             projected.get(1),
             projected.get(2),
             gate == null ? null : projected.get(3),
-            queryNorm == null ? null : steps.factors(config.norm(), queryNorm),
-            keyNorm == null ? null : steps.factors(config.norm(), keyNorm));
+            queryNorm,
+            keyNorm,
+            config.norm());
     var out = steps.products(attention.result(), List.of(output));
-    return out == null ? null : new Written(attention, out.getFirst());
+    return out == null ? null : new Written(attention, config, layer, out.getFirst());
   }
 
   /// A layer that was written down.
   ///
-  /// @param attention is to hear of each token
+  /// @param steps between its products
   /// @param result `[D]`, to be added to the residual stream
-  public record Written(OneTokenAttention attention, Floats result) {}
+  public record Written(
+      OneTokenAttention steps, AttentionConfig config, int layer, Floats result) {
+    /// Says what the steps will find before the next token.
+    ///
+    /// @param past of one sequence, whose pass of one token has begun
+    /// @param rotation of the token's position, or null where the layer turns nothing
+    /// @param like a tensor on the CPU
+    public void begin(Past past, @Nullable Rotation rotation, Tensor like) {
+      steps.begin(
+          past.roomForKeys(layer, like, config.keyValueHeads(), config.headDim()),
+          past.roomForValues(layer, like, config.keyValueHeads(), config.headDim()),
+          past.lengths()[0],
+          rotation);
+    }
+  }
 
   /// Attention over the keys that are kept. To the first ones a query stands where the end of the
   /// cache is; those in the window are as far away as they ever were.

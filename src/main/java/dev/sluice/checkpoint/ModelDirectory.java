@@ -137,9 +137,10 @@ public final class ModelDirectory {
       boolean drafts,
       Conversion.Listener listener) {
     var model = GgufModel.open(gguf);
+    var packed = new PackedMatrices();
     try (var _ = Scope.withoutGradient()) {
       var reader = drafts ? model.readerWithHead() : model.reader();
-      var weights = reader.readInPlace(rounded, listener);
+      var weights = reader.readInPlace(rounded, packed, listener);
       var notes = new ArrayList<>(model.notes());
       return opened(
           reader,
@@ -147,8 +148,9 @@ public final class ModelDirectory {
           notes,
           precision,
           Device.CPU,
-          new Parameters(weights, closing(model::close, rounded, notes)));
+          new Parameters(weights, closing(model::close, rounded, packed, notes)));
     } catch (RuntimeException | Error e) {
+      packed.close();
       model.close();
       throw e;
     }
@@ -162,10 +164,11 @@ public final class ModelDirectory {
       Conversion.Listener listener) {
     var config = ModelConfig.read(directory);
     var files = SafetensorsDirectory.open(directory);
+    var packed = new PackedMatrices();
     try (var _ = Scope.withoutGradient()) {
       var stored = StoredWeights.of(files, config, drafts);
       var reader = new WeightReader(directory, config, stored, drafts);
-      var weights = reader.readInPlace(rounded, listener);
+      var weights = reader.readInPlace(rounded, packed, listener);
       var notes = new ArrayList<>(files.notes());
       return opened(
           reader,
@@ -173,11 +176,13 @@ public final class ModelDirectory {
           notes,
           precision,
           Device.CPU,
-          new Parameters(weights, closing(files::close, rounded, notes)));
+          new Parameters(weights, closing(files::close, rounded, packed, notes)));
     } catch (InvalidInputException e) {
+      packed.close();
       files.close();
       throw withNotes(config, e);
     } catch (RuntimeException | Error e) {
+      packed.close();
       files.close();
       throw e;
     }
@@ -187,14 +192,19 @@ public final class ModelDirectory {
   ///
   /// @return what frees the memory behind the weights
   private static Runnable closing(
-      Runnable files, @Nullable RoundedMatrices rounded, List<String> notes) {
-    if (rounded == null) {
-      return files;
+      Runnable files,
+      @Nullable RoundedMatrices rounded,
+      PackedMatrices packed,
+      List<String> notes) {
+    if (rounded != null) {
+      notes.add(rounded.note());
     }
-    notes.add(rounded.note());
     return () -> {
       files.run();
-      rounded.close();
+      packed.close();
+      if (rounded != null) {
+        rounded.close();
+      }
     };
   }
 

@@ -70,7 +70,7 @@ final class RoundedMatrices implements AutoCloseable {
     return false;
   }
 
-  /// Rounds a matrix.
+  /// Rounds a matrix, and brings it into the order in which products read it fastest.
   ///
   /// @param numbers `[rows, columns]`, float32 on the CPU
   StoredMatrix round(Tensor numbers, boolean givesLogits) {
@@ -87,7 +87,8 @@ final class RoundedMatrices implements AutoCloseable {
           memory.asSlice(row * wanted.bytes(columns), count * wanted.bytes(columns)));
     }
     made.merge(wanted, 1, Integer::sum);
-    return new StoredMatrix(wanted, memory, rows, columns);
+    var matrix = new StoredMatrix(wanted, memory, rows, columns);
+    return matrix.isToBePacked() ? matrix.packed(memory) : matrix;
   }
 
   /// What was done, for the user.

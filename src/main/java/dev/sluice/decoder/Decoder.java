@@ -40,8 +40,8 @@ public final class Decoder implements AutoCloseable {
   private final List<DecoderBlock> blocks = new ArrayList<>();
   private final GatedNorm finalNorm;
 
-  /// Null until a token asked for it.
-  private @Nullable Optional<OneToken> oneToken;
+  /// The steps of one token, where all that the model has is written down.
+  private final @Nullable OneToken oneToken;
 
   /// That of each layer; layers that turn alike have the same, those without positions none.
   private final List<Optional<RotaryEmbedding>> rotary = new ArrayList<>();
@@ -73,6 +73,9 @@ public final class Decoder implements AutoCloseable {
                                       List.of(turning, attention.headDim()),
                                       _ -> new RotaryEmbedding(turning, attention.headDim())))));
     }
+    boolean plain = device.equals(Device.CPU) && config.embeddingMultiplier() == 1;
+    var table = plain ? parameters.weight("model.embed_tokens.weight").stored() : null;
+    this.oneToken = OneToken.of(table, blocks, finalNorm);
   }
 
   /// Else what is to be left alone would be trained, or a map be moved as if it were none.
@@ -211,9 +214,8 @@ public final class Decoder implements AutoCloseable {
                           rotations.computeIfAbsent(
                               embedding, each -> each.rotation(starts, tokens, device)))
                   .orElse(null);
-      if (past != null && starts.length * tokens == 1 && probe == Probe.NONE) {
-        var one = oneToken();
-        var hidden = one == null ? null : one.hiddenState(idsBT, past, rotation);
+      if (past != null && starts.length * tokens == 1 && probe.equals(Probe.NONE)) {
+        var hidden = oneToken == null ? null : oneToken.hiddenState(idsBT, past, rotation);
         if (hidden != null) {
           past.advance(tokens);
           return scope.keep(hidden);
@@ -235,16 +237,6 @@ public final class Decoder implements AutoCloseable {
       probe.residual(blocks.size() + 1, last.normedBTD());
       return scope.keep(last.normedBTD());
     }
-  }
-
-  /// The steps of one token, where all that the model has is written down.
-  private synchronized @Nullable OneToken oneToken() {
-    if (oneToken == null) {
-      boolean plain = device.equals(Device.CPU) && config.embeddingMultiplier() == 1;
-      var table = plain ? parameters.weight("model.embed_tokens.weight").stored() : null;
-      oneToken = Optional.ofNullable(OneToken.of(table, blocks, finalNorm));
-    }
-    return oneToken.orElse(null);
   }
 
   Tensor embedded(Tensor idsBT) {

@@ -1,7 +1,6 @@
 package dev.sluice.decoder;
 
 import dev.sluice.attention.Attention;
-import dev.sluice.attention.OneTokenAttention;
 import dev.sluice.deltanet.GatedDeltaNet;
 import dev.sluice.kernel.Floats;
 import dev.sluice.operations.DocumentStarts;
@@ -80,7 +79,7 @@ final class DecoderBlock {
   ///
   /// @param attention is to hear of each token
   /// @param added `[D]`, the last sublayer's output
-  record Written(OneTokenAttention attention, Floats added) {}
+  record Written(Attention.Written attention, Floats added) {}
 
   /// Writes down [#forward] for one token; the stream takes up what is added to it.
   ///
@@ -93,10 +92,9 @@ final class DecoderBlock {
     }
     var before = attentionNorm.write(steps, stream, added);
     var attended = before == null ? null : mixer.write(steps, before);
-    var between =
-        attended == null ? null : feedForwardNorm.write(steps, stream, attended.result());
+    var between = attended == null ? null : feedForwardNorm.write(steps, stream, attended.result());
     var fed = between == null ? null : feedForward.write(steps, between);
-    return attended == null || fed == null ? null : new Written(attended.attention(), fed);
+    return attended == null || fed == null ? null : new Written(attended, fed);
   }
 
   /// A block's first sublayer.

@@ -1,6 +1,6 @@
 package dev.sluice.decoder;
 
-import dev.sluice.attention.OneTokenAttention;
+import dev.sluice.attention.Attention;
 import dev.sluice.kernel.Floats;
 import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.operations.Rotation;
@@ -18,7 +18,7 @@ import org.jspecify.annotations.Nullable;
 /// [Decoder#hiddenStates] gives, bit for bit, in the steps of [TokenSteps].
 final class OneToken {
   private final TokenSteps steps = new TokenSteps();
-  private final List<OneTokenAttention> layers = new ArrayList<>();
+  private final List<Attention.Written> layers = new ArrayList<>();
   private final long vocabulary;
   private final Floats result;
 

@@ -59,6 +59,7 @@ final class Assembler {
     VMULPS(1, 0, 0, 0x59),
     VPADDD(1, 1, 0, 0xFE),
     VPANDD(1, 1, 0, 0xDB),
+    VPBROADCASTD(2, 1, 0, 0x58),
     VPBROADCASTW(2, 1, 0, 0x79),
     /// Adds the products of unsigned bytes of the second operand and signed ones of the third, four
     /// to a sum.
@@ -151,11 +152,15 @@ final class Assembler {
   }
 
   private void prefixed(int evex, int reg, int first, int extended, int base) {
+    prefixed(evex, reg, first, extended, base, 0);
+  }
+
+  private void prefixed(int evex, int reg, int first, int extended, int base, int broadcast) {
     put(
         0x62,
         not(reg, 3) << 7 | extended << 6 | not(base, 3) << 5 | not(reg, 4) << 4 | (evex & 0xFF),
         (evex >> 8 & 0xFF) | (~first & 15) << 3 | 1 << 2,
-        evex >> 24 << 5 | not(first, 4) << 3,
+        evex >> 24 << 5 | broadcast << 4 | not(first, 4) << 3,
         evex >> 16);
   }
 
@@ -202,6 +207,12 @@ final class Assembler {
   void load(Vector op, int to, int first, int base, int distance, int immediate) {
     memory(op.evex, to, first, base, distance);
     put(immediate);
+  }
+
+  /// With a number of four bytes in each place of the last operand.
+  void loadOne(Vector op, int to, int first, int base, int distance) {
+    prefixed(op.evex, to, first, 1, base, 1);
+    address(to, base, distance);
   }
 
   void store(Store op, int base, int distance, int from) {
@@ -283,6 +294,12 @@ final class Assembler {
     rex(0, 0, base, false);
     put(0x0F, 0x18);
     address(1, base, distance);
+  }
+
+  void prefetchT2(int base, int distance) {
+    rex(0, 0, base, false);
+    put(0x0F, 0x18);
+    address(3, base, distance);
   }
 
   /// The same, into the next cache but one.

@@ -23,7 +23,13 @@ package dev.sluice.kernel;
 /// @param steps of a group
 /// @param vectors of a step; 0 for plain weights
 /// @param zero the logarithm to base 2 of what was added to the weights, or [#MINIMUM]
-record InputLayout(int columns, int steps, int vectors, int zero) {
+/// @param totals whether each sum is that of its whole part, four times the same, as weights in
+///   strips take it
+record InputLayout(int columns, int steps, int vectors, int zero, boolean totals) {
+  private InputLayout(int columns, int steps, int vectors, int zero) {
+    this(columns, steps, vectors, zero, false);
+  }
+
   static final int MINIMUM = -1;
 
   /// The bytes of an integer that an input becomes.
@@ -57,6 +63,14 @@ record InputLayout(int columns, int steps, int vectors, int zero) {
       case Q6_K -> new InputLayout(256, 4, 1, 5);
       case TQ1_0 -> throw new IllegalArgumentException("no kernel for " + format);
     };
+  }
+
+  /// That for weights in an order.
+  static InputLayout of(WeightFormat format, StoredMatrix.Order order) {
+    var layout = of(format);
+    return order == StoredMatrix.Order.ROWS
+        ? layout
+        : new InputLayout(layout.columns, layout.steps, layout.vectors, layout.zero, true);
   }
 
   /// The bytes of a step of one input.

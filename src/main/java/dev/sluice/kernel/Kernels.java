@@ -394,7 +394,22 @@ public interface Kernels {
       long to);
 
   /// The numbers of stored rows: `out[(r − from) · columns + c] = w[r, c]` in out's element type.
-  void dequantize(StoredMatrix w, long from, long to, Floats out);
+  default void dequantize(StoredMatrix w, long from, long to, Floats out) {
+    if (w.order() == StoredMatrix.Order.ROWS) {
+      dequantizeRows(w, from, to, out);
+      return;
+    }
+    long end;
+    for (long row = from; row < to; row = end) {
+      long first = row / PackedStrips.ROWS * PackedStrips.ROWS;
+      end = Math.min(to, first + PackedStrips.ROWS);
+      var rows = PackedStrips.rows(w, first / PackedStrips.ROWS);
+      dequantizeRows(rows, row - first, end - first, out.from((row - from) * w.columns()));
+    }
+  }
+
+  /// The same of a matrix in the order of rows.
+  void dequantizeRows(StoredMatrix w, long from, long to, Floats out);
 
   private static Kernels choose() {
     var log = System.getLogger(Kernels.class.getName());

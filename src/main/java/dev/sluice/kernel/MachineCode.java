@@ -31,6 +31,9 @@ final class MachineCode {
   static final int READ_AND_WRITE = 3;
   private static final int READ_AND_RUN = 5;
   private static final int PRIVATE_ANONYMOUS_LINUX = 0x22;
+  private static final int NOT_NEEDED = 4;
+  private static final int LARGE_PAGES = 14;
+  private static final long PAGE = 1 << 12;
   private static final int PRIVATE_ANONYMOUS_MACOS = 0x1002;
 
   /// What the system must keep for a thread: the lower halves of the vectors, the masks, and all of
@@ -113,6 +116,47 @@ final class MachineCode {
       return memory.address() == -1 ? null : memory.reinterpret(bytes);
     } catch (Throwable e) {
       throw new AssertionError(e);
+    }
+  }
+
+  /// Fresh memory of whole pages that can be written, large ones where the system has them, until
+  /// the arena closes; null if the system gives none. Java does not count it.
+  static @Nullable MemorySegment map(long bytes, Arena arena) {
+    var memory = map(bytes);
+    var unmap = function("munmap", FunctionDescriptor.of(INT, POINTER, LONG));
+    if (memory == null || unmap == null) {
+      return null;
+    }
+    advise(memory, LARGE_PAGES);
+    return memory.reinterpret(
+        arena,
+        all -> {
+          try {
+            int _ = (int) unmap.invokeExact(all, bytes);
+          } catch (Throwable e) {
+            throw new AssertionError(e);
+          }
+        });
+  }
+
+  /// Lets the system take the pages of a mapped file that lie in it; who reads them again has them
+  /// read from the file.
+  static void forget(MemorySegment mapped) {
+    long begin = Math.ceilDiv(mapped.address(), PAGE) * PAGE;
+    long end = (mapped.address() + mapped.byteSize()) / PAGE * PAGE;
+    if (begin < end) {
+      advise(mapped.asSlice(begin - mapped.address(), end - begin), NOT_NEEDED);
+    }
+  }
+
+  private static void advise(MemorySegment pages, int advice) {
+    var advise = function("madvise", FunctionDescriptor.of(INT, POINTER, LONG, INT));
+    if (advise != null && ANONYMOUS == PRIVATE_ANONYMOUS_LINUX) {
+      try {
+        int _ = (int) advise.invokeExact(pages, pages.byteSize(), advice); // it may refuse
+      } catch (Throwable e) {
+        throw new AssertionError(e);
+      }
     }
   }
 

@@ -1,5 +1,6 @@
 package dev.sluice.kernel;
 
+import dev.sluice.kernel.StoredMatrix.Order;
 import java.io.ByteArrayOutputStream;
 import java.lang.foreign.AddressLayout;
 import java.lang.foreign.FunctionDescriptor;
@@ -7,7 +8,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.lang.invoke.MethodHandle;
 import java.util.Arrays;
-import java.util.EnumMap;
+import java.util.HashMap;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
@@ -52,6 +53,8 @@ public final class MachineProducts {
   private static final MethodHandle PRODUCT =
       MachineCode.shortCall(
           FunctionDescriptor.ofVoid(POINTER, POINTER, POINTER, LONG, LONG, LONG, LONG, LONG, LONG));
+  private static final MethodHandle STRIPS =
+      MachineCode.shortCall(FunctionDescriptor.ofVoid(POINTER, POINTER, POINTER, LONG, LONG, LONG));
   private static final MethodHandle ARRANGEMENT =
       MachineCode.shortCall(FunctionDescriptor.ofVoid(POINTER, POINTER, LONG, LONG, LONG));
 
@@ -72,22 +75,24 @@ public final class MachineProducts {
       this.memory = memory;
     }
 
-    /// Whether they are in the order for weights of this format, which some formats share.
+    /// Whether they are in the order for weights of this format row by row, which some formats
+    /// share.
     public boolean fit(WeightFormat format) {
       return InputLayout.isKnown(format) && layout.equals(InputLayout.of(format));
     }
   }
 
-  /// The functions of a format.
+  /// The functions of a format and an order.
   ///
-  /// @param single for one row, by the number of vectors less one
-  /// @param pairs for an even number of rows
+  /// @param single for one row or strip, by the number of vectors less one
+  /// @param pairs for an even number of rows; none for strips
   private record Functions(
       MemorySegment arrangement, MemorySegment[] single, MemorySegment[] pairs) {}
 
+  private record Kind(WeightFormat format, Order order) {}
+
   /// Null where the system refused.
-  private final Map<WeightFormat, @Nullable Functions> functions =
-      new EnumMap<>(WeightFormat.class);
+  private final Map<Kind, @Nullable Functions> functions = new HashMap<>();
 
   private MachineProducts() {}
 
@@ -99,22 +104,33 @@ public final class MachineProducts {
 
   /// Whether weights of this format are multiplied. The first time for a format takes milliseconds.
   public boolean takes(WeightFormat format) {
-    return InputLayout.isKnown(format) && functions(format) != null;
+    return takes(format, Order.ROWS);
   }
 
-  private synchronized @Nullable Functions functions(WeightFormat format) {
-    if (!functions.containsKey(format)) {
-      functions.put(format, install(format));
+  /// Whether weights of this format are multiplied in this order. The first time takes
+  /// milliseconds.
+  public boolean takes(WeightFormat format, Order order) {
+    return InputLayout.isKnown(format) && functions(new Kind(format, order)) != null;
+  }
+
+  private synchronized @Nullable Functions functions(Kind kind) {
+    if (!functions.containsKey(kind)) {
+      functions.put(kind, install(kind));
     }
-    return functions.get(format);
+    return functions.get(kind);
   }
 
-  private static @Nullable Functions install(WeightFormat format) {
-    byte[][] codes = new byte[1 + 2 * MOST_INPUTS][];
-    codes[0] = ProductCode.arrangement(format);
+  private static @Nullable Functions install(Kind kind) {
+    boolean strips = kind.order == Order.STRIPS;
+    byte[][] codes = new byte[1 + (strips ? 1 : 2) * MOST_INPUTS][];
+    codes[0] = ProductCode.arrangement(kind.format, kind.order);
     for (int inputs = 1; inputs <= MOST_INPUTS; inputs++) {
-      codes[inputs] = ProductCode.product(format, inputs, 1);
-      codes[MOST_INPUTS + inputs] = ProductCode.product(format, inputs, 2);
+      if (strips) {
+        codes[inputs] = PackedCode.product(kind.format, inputs);
+      } else {
+        codes[inputs] = ProductCode.product(kind.format, inputs, 1);
+        codes[MOST_INPUTS + inputs] = ProductCode.product(kind.format, inputs, 2);
+      }
     }
     var all = new ByteArrayOutputStream();
     for (byte[] code : codes) {
@@ -136,15 +152,15 @@ public final class MachineProducts {
         Arrays.copyOfRange(placed, 1 + MOST_INPUTS, codes.length));
   }
 
-  private Functions required(WeightFormat format, long columns) {
+  private Functions required(WeightFormat format, Order order, long columns) {
     if (columns < 1 || columns % format.blockLength() != 0) {
       throw new IllegalArgumentException(
           "%d columns are no whole blocks of %d of %s"
               .formatted(columns, format.blockLength(), format));
     }
-    var found = takes(format) ? functions(format) : null;
+    var found = takes(format, order) ? functions(new Kind(format, order)) : null;
     if (found == null) {
-      throw new IllegalArgumentException("no products of " + format);
+      throw new IllegalArgumentException("no products of %s in %s".formatted(format, order));
     }
     return found;
   }
@@ -156,9 +172,10 @@ public final class MachineProducts {
     return Math.multiplyExact(groups, (long) layout.bytes() * inputs);
   }
 
-  /// Whether vectors are arranged in one way for weights of both formats.
-  public static boolean arrangedAlike(WeightFormat one, WeightFormat other) {
-    return InputLayout.of(one).equals(InputLayout.of(other));
+  /// Whether vectors are arranged in one way for both matrices.
+  public static boolean arrangedAlike(StoredMatrix one, StoredMatrix other) {
+    return InputLayout.of(one.format(), one.order())
+        .equals(InputLayout.of(other.format(), other.order()));
   }
 
   /// Brings vectors into the order in which weights of a format are multiplied.
@@ -173,11 +190,23 @@ public final class MachineProducts {
       long columns,
       int inputs,
       MemorySegment memory) {
+    return arrange(format, Order.ROWS, x, xStride, columns, inputs, memory);
+  }
+
+  /// The same for weights in an order.
+  public Inputs arrange(
+      WeightFormat format,
+      Order order,
+      MemorySegment x,
+      long xStride,
+      long columns,
+      int inputs,
+      MemorySegment memory) {
     if (inputs < 1 || inputs > MOST_INPUTS) {
       throw new IllegalArgumentException("%d vectors at once".formatted(inputs));
     }
-    var function = required(format, columns).arrangement();
-    var layout = InputLayout.of(format);
+    var function = required(format, order, columns).arrangement();
+    var layout = InputLayout.of(format, order);
     var read = floats(x, xStride, columns, inputs);
     var written = writable(memory).asSlice(0, arrangedBytes(format, columns, inputs));
     long groups = columns / layout.columns();
@@ -213,7 +242,7 @@ public final class MachineProducts {
       Inputs x,
       MemorySegment y,
       long yStride) {
-    var functions = required(format, x.columns);
+    var functions = required(format, Order.ROWS, x.columns);
     long used = format.bytes(x.columns);
     if (rows < 0 || rowBytes < used || !x.fit(format)) {
       throw new IllegalArgumentException(
@@ -236,6 +265,49 @@ public final class MachineProducts {
       var single = functions.single()[x.count - 1];
       call(pairs, format, matrix, row, paired, rowBytes, x, to, yStride, ahead(rowBytes));
       call(single, format, matrix, rest, count - paired, rowBytes, x, to, yStride, AHEAD);
+    }
+  }
+
+  /// The same for weights in strips of sixteen rows, see [PackedStrips].
+  ///
+  /// @param strips all of them
+  /// @param first a multiple of sixteen, the first row
+  /// @param rows a multiple of sixteen
+  /// @param x what [#arrange] made for this format in strips
+  /// @param y float32: the first row's product with the first vector stands at its beginning
+  public void multiplyStrips(
+      StoredMatrix strips, long first, long rows, Inputs x, MemorySegment y, long yStride) {
+    var functions = required(strips.format(), Order.STRIPS, x.columns);
+    if (strips.order() != Order.STRIPS
+        || first < 0
+        || rows < 1
+        || first > strips.rows() - rows
+        || first % PackedStrips.ROWS != 0
+        || rows % PackedStrips.ROWS != 0
+        || x.columns != strips.columns()
+        || !x.layout.equals(InputLayout.of(strips.format(), Order.STRIPS))) {
+      throw new IllegalArgumentException(
+          "%d rows from %d of %d in %s, of %d columns, where inputs have %d"
+              .formatted(rows, first, strips.rows(), strips.order(), strips.columns(), x.columns));
+    }
+    long stripBytes = PackedStrips.ROWS * strips.rowBytes();
+    var matrix = strips.data().asSlice(strips.offset(first), rows * strips.rowBytes());
+    var to = floats(writable(y), yStride, rows, x.count);
+    long atOnce = Math.max(1, CALL / (stripBytes * (1 + x.count / 2)));
+    long all = rows / PackedStrips.ROWS;
+    try {
+      for (long strip = 0; strip < all; strip += atOnce) {
+        STRIPS.invokeExact(
+            functions.single()[x.count - 1],
+            matrix.asSlice(strip * stripBytes),
+            x.memory,
+            to.asSlice(strip * PackedStrips.ROWS * Float.BYTES),
+            Math.min(atOnce, all - strip),
+            x.columns / x.layout.columns(),
+            yStride * Float.BYTES);
+      }
+    } catch (Throwable e) {
+      throw MachineCode.unexpected(e);
     }
   }
 

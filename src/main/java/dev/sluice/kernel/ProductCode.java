@@ -75,9 +75,9 @@ final class ProductCode {
   /// The first register of constants; those that no register is left for stay in memory.
   private final int held;
 
-  private ProductCode(WeightFormat format, int inputs, int rows) {
+  private ProductCode(WeightFormat format, InputLayout layout, int inputs, int rows) {
     this.format = format;
-    this.layout = InputLayout.of(format);
+    this.layout = layout;
     this.inputs = inputs;
     this.rows = rows;
     firstWeights = inputs * rows;
@@ -101,14 +101,14 @@ final class ProductCode {
   /// then a tail; `yStride` is in bytes; `ahead` says how far ahead of their use weights are asked
   /// for.
   static byte[] product(WeightFormat format, int inputs, int rows) {
-    return new ProductCode(format, inputs, rows).product();
+    return new ProductCode(format, InputLayout.of(format), inputs, rows).product();
   }
 
   /// A function `(x, arranged, groups, tailBytes, stride)`, which brings one input into its layout.
   ///
   /// `stride` is the distance of its groups, in bytes.
-  static byte[] arrangement(WeightFormat format) {
-    return new ProductCode(format, 1, 1).arrangement();
+  static byte[] arrangement(WeightFormat format, StoredMatrix.Order order) {
+    return new ProductCode(format, InputLayout.of(format, order), 1, 1).arrangement();
   }
 
   private byte[] product() {
@@ -688,6 +688,10 @@ final class ProductCode {
         code.shift(Shift.VPSLLD, 0, 0, layout.zero());
         code.zero(1);
         code.op(Vector.VPSUBD, 0, 1, 0);
+        for (int swap : layout.totals() ? new int[] {SWAP_HALVES, SWAP_NEIGHBOURS} : new int[0]) {
+          code.op(Vector.VPERMILPS, 1, 0, 0, swap);
+          code.op(Vector.VPADDD, 0, 0, 1);
+        }
       }
       code.store(Store.VMOVUPS, R11, at + layout.sums(), 0);
     }

@@ -713,7 +713,7 @@ public final class ScalarKernels implements Kernels {
   }
 
   @Override
-  public void dequantize(StoredMatrix w, long from, long to, Floats out) {
+  public void dequantizeRows(StoredMatrix w, long from, long to, Floats out) {
     int columns = Math.toIntExact(w.columns());
     float[] row = new float[columns];
     for (long r = from; r < to; r++) {

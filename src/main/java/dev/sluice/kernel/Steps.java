@@ -49,9 +49,9 @@ public final class Steps {
     }
   }
 
-  /// Adds work over `0 … length`, which the threads take in pieces: each has a share of its own, and
-  /// takes what the others have left when that is done. A part must give the same wherever it is
-  /// cut.
+  /// Adds work over `0 … length`, which the threads take in pieces: each has a share of its own,
+  /// and takes what the others have left when that is done. A part must give the same wherever it
+  /// is cut.
   ///
   /// @param piece items of a piece
   public void shared(long length, long piece, Threads.Part part) {
@@ -132,7 +132,9 @@ public final class Steps {
       }
     }
 
-    /// Waits until all threads have done this step.
+    /// Waits until all threads have done this step. Who has waited long lets others have the core,
+    /// such as a thread of this run that was stopped for one of them.
+    @SuppressWarnings("ThreadPriorityCheck")
     private void arrive(int step) {
       if (arrived.incrementAndGet() == threads) {
         arrived.setPlain(0);

@@ -3,7 +3,7 @@ package dev.sluice.kernel;
 import java.lang.foreign.MemorySegment;
 
 /// A matrix of weights as a file has it, row by row in its own format, read where the file is
-/// mapped and never copied as a whole.
+/// mapped; or a copy of it whose blocks stand in the order in which products read them fastest.
 ///
 /// @param data holds all rows
 /// @param rows of the matrix, what a product has as outputs
@@ -11,8 +11,23 @@ import java.lang.foreign.MemorySegment;
 /// @param together how many rows stand one after the other; all of them, or those of a group where
 ///   something else stands between groups, as a gate's rows between the queries' of each head
 /// @param apart bytes from the first row of a group to the first one of the next
+/// @param order of the blocks
 public record StoredMatrix(
-    WeightFormat format, MemorySegment data, long rows, long columns, long together, long apart) {
+    WeightFormat format,
+    MemorySegment data,
+    long rows,
+    long columns,
+    long together,
+    long apart,
+    Order order) {
+  /// How blocks follow one another.
+  public enum Order {
+    /// Those of a row, then those of the next.
+    ROWS,
+    /// Those of sixteen rows together, see [PackedStrips].
+    STRIPS
+  }
+
   public StoredMatrix {
     if (rows < 1 || columns < 1 || together < 1 || rows % together != 0 || apart < 0) {
       throw new IllegalArgumentException(
@@ -28,6 +43,16 @@ public record StoredMatrix(
           "%d rows of %d numbers of %s need %d bytes, not %d"
               .formatted(rows, columns, format, end, data.byteSize()));
     }
+    if (order == Order.STRIPS && (!PackedStrips.fit(format, rows, columns) || together < rows)) {
+      throw new IllegalArgumentException(
+          "%d rows of %d numbers of %s are no strips".formatted(rows, columns, format));
+    }
+  }
+
+  /// One in the order of rows.
+  public StoredMatrix(
+      WeightFormat format, MemorySegment data, long rows, long columns, long together, long apart) {
+    this(format, data, rows, columns, together, apart, Order.ROWS);
   }
 
   /// One whose rows all stand one after the other.
@@ -35,7 +60,7 @@ public record StoredMatrix(
     this(format, data, rows, columns, rows, 0);
   }
 
-  /// Where a row begins, in bytes.
+  /// Where a row begins, in bytes; for strips, that of the first of sixteen rows.
   public long offset(long row) {
     return row / together * apart + row % together * rowBytes();
   }
@@ -53,5 +78,24 @@ public record StoredMatrix(
   /// Whether all rows stand one after the other.
   public boolean isWhole() {
     return together == rows;
+  }
+
+  /// Whether products of this machine are faster with the blocks in strips.
+  public boolean isToBePacked() {
+    var machine = MachineProducts.here();
+    return machine != null
+        && order == Order.ROWS
+        && PackedStrips.fit(format, rows, columns)
+        && together % PackedStrips.ROWS == 0
+        && machine.takes(format, Order.STRIPS);
+  }
+
+  /// The same matrix in strips.
+  ///
+  /// @param to as many bytes, which may be this matrix's own where all its rows stand one after the
+  ///   other
+  public StoredMatrix packed(MemorySegment to) {
+    PackedStrips.pack(this, to);
+    return new StoredMatrix(format, to, rows, columns, rows, 0, Order.STRIPS);
   }
 }

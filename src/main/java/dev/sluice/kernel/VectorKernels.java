@@ -758,7 +758,7 @@ public final class VectorKernels implements Kernels {
   }
 
   @Override
-  public void dequantize(StoredMatrix w, long from, long to, Floats out) {
+  public void dequantizeRows(StoredMatrix w, long from, long to, Floats out) {
     VectorWeights.dequantize(w, from, to, out);
   }
 }

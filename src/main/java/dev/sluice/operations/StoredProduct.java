@@ -37,6 +37,9 @@ final class StoredProduct {
   /// Products of a piece: some ten microseconds, in which memory is read in one stretch.
   private static final long PIECE = 1 << 18;
 
+  /// Rows of which all threads' pieces are multiples.
+  private static final long ALIGNED = 16;
+
   /// Rows of a panel.
   private static final long PANEL = 128;
 
@@ -87,12 +90,12 @@ final class StoredProduct {
 
     /// The vectors in the order that some of the weights' formats ask for.
     private static final class Arranged {
-      final WeightFormat format;
+      final StoredMatrix of;
       final MemorySegment memory;
       MachineProducts.@Nullable Inputs inputs;
 
-      Arranged(WeightFormat format, MemorySegment memory) {
-        this.format = format;
+      Arranged(StoredMatrix of, MemorySegment memory) {
+        this.of = of;
         this.memory = memory;
       }
     }
@@ -112,7 +115,7 @@ final class StoredProduct {
       this.columns = weights.getFirst().columns();
       this.starts = new long[weights.size() + 1];
       for (int i = 0; i < weights.size(); i++) {
-        starts[i + 1] = starts[i] + weights.get(i).rows();
+        starts[i + 1] = starts[i] + Math.ceilDiv(weights.get(i).rows(), ALIGNED) * ALIGNED;
         parts.add(part(weights.get(i), ys.get(i), memory));
       }
     }
@@ -123,20 +126,20 @@ final class StoredProduct {
         return (first, last) ->
             Kernels.FASTEST.storedProduct(weight, x, inputs, y, weight.rows(), first, last);
       }
-      var own = arranged(weight.format(), memory);
+      var own = arranged(weight, memory);
       return (first, last) ->
           inMachineCode(machine, weight, Objects.requireNonNull(own.inputs), y, first, last);
     }
 
     /// Those of another weight where they are the same.
-    private Arranged arranged(WeightFormat format, LongFunction<MemorySegment> memory) {
+    private Arranged arranged(StoredMatrix weight, LongFunction<MemorySegment> memory) {
       for (var other : arranged) {
-        if (MachineProducts.arrangedAlike(format, other.format)) {
+        if (MachineProducts.arrangedAlike(weight, other.of)) {
           return other;
         }
       }
-      long bytes = MachineProducts.arrangedBytes(format, columns, inputs);
-      arranged.add(new Arranged(format, memory.apply(bytes)));
+      long bytes = MachineProducts.arrangedBytes(weight.format(), columns, inputs);
+      arranged.add(new Arranged(weight, memory.apply(bytes)));
       return arranged.getLast();
     }
 
@@ -145,11 +148,12 @@ final class StoredProduct {
       for (var each : arranged) {
         each.inputs =
             Objects.requireNonNull(machine)
-                .arrange(each.format, x, columns, columns, inputs, each.memory);
+                .arrange(
+                    each.of.format(), each.of.order(), x, columns, columns, inputs, each.memory);
       }
     }
 
-    /// All rows of all weights.
+    /// All rows of all weights, with those that are missing to a multiple of [#ALIGNED].
     long rows() {
       return starts[weights.size()];
     }
@@ -159,16 +163,16 @@ final class StoredProduct {
       return Math.ceilDiv(GRAIN, columns);
     }
 
-    /// Rows of a piece.
+    /// Rows of a piece, which may begin at multiples of it.
     long piece() {
-      return Math.ceilDiv(PIECE, columns * inputs);
+      return Math.ceilDiv(PIECE, columns * inputs * ALIGNED) * ALIGNED;
     }
 
     /// Multiplies some of all rows.
     void multiply(long first, long last) {
       for (int i = 0; i < parts.size(); i++) {
         long from = Math.max(first, starts[i]);
-        long to = Math.min(last, starts[i + 1]);
+        long to = Math.min(last, starts[i] + weights.get(i).rows());
         if (from < to) {
           parts.get(i).run(from - starts[i], to - starts[i]);
         }
@@ -198,6 +202,11 @@ final class StoredProduct {
       MemorySegment y,
       long first,
       long last) {
+    if (weight.order() == StoredMatrix.Order.STRIPS) {
+      machine.multiplyStrips(
+          weight, first, last - first, x, y.asSlice(first * Float.BYTES), weight.rows());
+      return;
+    }
     for (long row = first; row < last; ) {
       long count = Math.min(last, (row / weight.together() + 1) * weight.together()) - row;
       machine.multiply(

@@ -2,8 +2,8 @@ package dev.sluice.operations;
 
 import dev.sluice.kernel.Floats;
 import dev.sluice.kernel.Kernels;
-import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.kernel.Steps;
+import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.Operation;
 import dev.sluice.tensor.RmsNorm;
@@ -30,7 +30,7 @@ public final class TokenSteps {
   private final Steps steps = new Steps();
 
   /// Memory for a vector, of zeros.
-  public Floats vector(long width) {
+  Floats vector(long width) {
     return Floats.float32(memory(width * Float.BYTES));
   }
 
@@ -38,13 +38,12 @@ public final class TokenSteps {
     return arena.allocate(bytes, 64);
   }
 
-  /// Writes down work of one thread.
-  public void alone(Runnable work) {
+  private void alone(Runnable work) {
     steps.alone(work);
   }
 
   /// Writes down work that all threads share, as [Steps#shared] says.
-  public void shared(long length, long piece, Threads.Part part) {
+  void shared(long length, long piece, Threads.Part part) {
     steps.shared(length, piece, part);
   }
 
@@ -76,8 +75,28 @@ public final class TokenSteps {
     return normed;
   }
 
+  /// What an attention layer does between its products, see [OneTokenAttention].
+  ///
+  /// @param queryNorm weight of QK-norm `[H]`, or null where there is none
+  /// @param keyNorm likewise
+  public OneTokenAttention attention(
+      OneTokenAttention.Shape shape,
+      Floats queries,
+      Floats keys,
+      Floats values,
+      @Nullable Floats gateLogits,
+      @Nullable Tensor queryNorm,
+      @Nullable Tensor keyNorm,
+      RmsNorm norm) {
+    var norms =
+        queryNorm == null || keyNorm == null
+            ? null
+            : new OneTokenAttention.Norms(factors(norm, queryNorm), factors(norm, keyNorm));
+    return new OneTokenAttention(this, shape, queries, keys, values, gateLogits, norms, norm);
+  }
+
   /// What a norm multiplies with, in memory that stays.
-  public Floats factors(RmsNorm norm, Tensor weight) {
+  private Floats factors(RmsNorm norm, Tensor weight) {
     var factors = vector(weight.elements());
     factors.memory().copyFrom(norm.factors(weight).contiguous().memory());
     return factors;

@@ -79,8 +79,8 @@ final class LayerStates implements AutoCloseable {
     return all.narrow(2, 0, slot.length() + count);
   }
 
-  /// All memory of what grows with the tokens, `[1, M, room, H]`, with room for the next ones, which
-  /// the caller writes.
+  /// All memory of what grows with the tokens, `[1, M, room, H]`, with room for the next ones,
+  /// which the caller writes.
   ///
   /// @param like a tensor on the layer's device
   /// @param heads M

@@ -88,8 +88,8 @@ public final class Past {
     return append(layer, VALUES, row, added);
   }
 
-  /// All memory of a layer's keys, `[1, M, room, H]`, of the only row, with room for one more token,
-  /// which the caller writes; valid until the next pass.
+  /// All memory of a layer's keys, `[1, M, room, H]`, of the only row, with room for one more
+  /// token, which the caller writes; valid until the next pass.
   ///
   /// @param like a tensor on the layer's device
   /// @param heads M

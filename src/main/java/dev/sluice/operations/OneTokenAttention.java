@@ -1,13 +1,10 @@
-package dev.sluice.attention;
+package dev.sluice.operations;
 
 import dev.sluice.kernel.Floats;
 import dev.sluice.kernel.Kernels;
 import dev.sluice.kernel.MachineAttention;
 import dev.sluice.kernel.Rotations;
-import dev.sluice.operations.Operations;
-import dev.sluice.operations.Rotation;
-import dev.sluice.operations.TokenSteps;
-import dev.sluice.state.Past;
+import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Scratch;
 import dev.sluice.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
@@ -18,17 +15,31 @@ import org.jspecify.annotations.Nullable;
 /// and rotation ([Operations#rotatedHeads]), what the past takes up, attention
 /// ([Operations#cachedAttention]) and the gate on its output ([Operations#sigmoidGate]).
 public final class OneTokenAttention {
-  private final AttentionConfig config;
-  private final int layer;
-  private final int group;
-  private final int width;
+  /// @param heads N, query heads
+  /// @param keyValueHeads M
+  /// @param width H
+  /// @param window the most keys that a query sees, 0 for all
+  public record Shape(int heads, int keyValueHeads, int width, int window) {
+    /// Query heads that share a key and value head.
+    int group() {
+      return heads / keyValueHeads;
+    }
+  }
+
+  /// QK-norm, null where there is none.
+  ///
+  /// @param query what it multiplies queries with
+  /// @param key likewise
+  record Norms(Floats query, Floats key) {}
+
+  private final Shape shape;
   private final @Nullable MachineAttention machine;
   private final Floats queries;
   private final Floats keys;
   private final Floats values;
   private final @Nullable Floats gateLogits;
-  private final @Nullable Floats queryNorm;
-  private final @Nullable Floats keyNorm;
+  private final @Nullable Norms norms;
+  private final double epsilon;
   private final Floats turned;
   private final Floats attended;
   private final Floats gated;
@@ -44,35 +55,30 @@ public final class OneTokenAttention {
   /// @param keys `[M, H]`
   /// @param values `[M, H]`
   /// @param gateLogits of a plain sigmoid gate on the output, `[N, H]` or `[N]`; null for no gate
-  /// @param queryNorm what QK-norm multiplies with, or null where there is none
-  /// @param keyNorm likewise
+  /// @param norm that of the norms
   OneTokenAttention(
-      AttentionConfig config,
-      int layer,
       TokenSteps steps,
+      Shape shape,
       Floats queries,
       Floats keys,
       Floats values,
       @Nullable Floats gateLogits,
-      @Nullable Floats queryNorm,
-      @Nullable Floats keyNorm) {
-    this.config = config;
-    this.layer = layer;
-    this.group = config.attentionHeads() / config.keyValueHeads();
-    this.width = config.headDim();
-    this.machine = MachineAttention.of(width);
+      @Nullable Norms norms,
+      RmsNorm norm) {
+    this.shape = shape;
+    this.machine = MachineAttention.of(shape.width);
     this.queries = queries;
     this.keys = keys;
     this.values = values;
     this.gateLogits = gateLogits;
-    this.queryNorm = queryNorm;
-    this.keyNorm = keyNorm;
-    long size = (long) config.attentionHeads() * width;
+    this.norms = norms;
+    this.epsilon = norm.epsilon();
+    long size = (long) shape.heads * shape.width;
     this.turned = steps.vector(size);
     this.attended = steps.vector(size);
     this.gated = gateLogits == null ? attended : steps.vector(size);
     steps.shared(
-        config.keyValueHeads(),
+        shape.keyValueHeads,
         1,
         (from, to) -> {
           for (long head = from; head < to; head++) {
@@ -82,40 +88,38 @@ public final class OneTokenAttention {
   }
 
   /// What comes out, `[N · H]`.
-  Floats result() {
+  public Floats result() {
     return gated;
   }
 
-  /// Says what the steps will find before the next token: as many keys and values, with room for
-  /// one more.
+  /// Says what the steps will find before the next token.
   ///
-  /// @param past of one sequence, whose pass of one token has begun
+  /// @param keyRoom `[1, M, room, H]`, float32, with those of as many tokens and room for one more,
+  ///   which is written
+  /// @param valueRoom likewise
+  /// @param before how many tokens those are
   /// @param rotation of the token's position, or null where the layer turns nothing
-  /// @param like a tensor on the CPU
-  public void begin(Past past, @Nullable Rotation rotation, Tensor like) {
-    var ofKeys = past.roomForKeys(layer, like, config.keyValueHeads(), width);
-    var ofValues = past.roomForValues(layer, like, config.keyValueHeads(), width);
-    keyRoom = ofKeys.memory();
-    valueRoom = ofValues.memory();
-    room = ofKeys.size(2);
-    before = past.lengths()[0];
-    rotations = rotation == null ? Rotations.NONE : rotation.ofPositions(1);
+  public void begin(Tensor keyRoom, Tensor valueRoom, int before, @Nullable Rotation rotation) {
+    this.keyRoom = keyRoom.memory();
+    this.valueRoom = valueRoom.memory();
+    this.room = keyRoom.size(2);
+    this.before = before;
+    this.rotations = rotation == null ? Rotations.NONE : rotation.ofPositions(1);
   }
 
   private void attend(int head) {
-    var kernels = Kernels.FASTEST;
-    double epsilon = config.norm().epsilon();
+    int group = shape.group();
+    int width = shape.width;
     long bytes = (long) width * Float.BYTES;
     long start = head * room * bytes;
     var newKey = Floats.float32(keyRoom.asSlice(start + before * bytes, bytes));
-    turn(keys.from((long) head * width), keyNorm, newKey, 1);
-    MemorySegment.copy(
-        values.memory(), head * bytes, valueRoom, start + before * bytes, bytes);
+    turn(keys.from((long) head * width), norms == null ? null : norms.key, newKey, 1);
+    MemorySegment.copy(values.memory(), head * bytes, valueRoom, start + before * bytes, bytes);
     long first = (long) head * group;
-    turn(queries.from(first * width), queryNorm, turned.from(first * width), group);
+    var own = turned.from(first * width);
+    turn(queries.from(first * width), norms == null ? null : norms.query, own, group);
 
-    int window = config.positions().window();
-    int seen = window == 0 ? before + 1 : Math.min(before + 1, window);
+    int seen = shape.window == 0 ? before + 1 : Math.min(before + 1, shape.window);
     long from = start + (before + 1L - seen) * bytes;
     var ownQueries = turned.memory().asSlice(first * bytes, group * bytes);
     var ownKeys = keyRoom.asSlice(from, seen * bytes);
@@ -127,23 +131,23 @@ public final class OneTokenAttention {
       var state = Scratch.numbers("state", machine.stateNumbers(group), false).memory();
       machine.attend(ownQueries, ownKeys, ownValues, seen, group, scale, state, y, sums);
     } else {
-      kernels.oneTokenAttention(
+      Kernels.FASTEST.oneTokenAttention(
           ownQueries, ownKeys, ownValues, seen, group, width, scale, y, sums);
     }
     if (gateLogits != null) {
-      long scores = gateLogits.length() / config.attentionHeads();
-      int gatedBy = Math.toIntExact(width / scores); // numbers that share a score
-      kernels.sigmoidGate(
-          attended, gateLogits, gated, gatedBy, first * scores, (first + group) * scores);
+      long scores = gateLogits.length() / shape.heads;
+      int sharing = Math.toIntExact(width / scores); // numbers of a score
+      Kernels.FASTEST.sigmoidGate(
+          attended, gateLogits, gated, sharing, first * scores, (first + group) * scores);
     }
   }
 
   private void turn(Floats heads, @Nullable Floats norm, Floats to, int count) {
+    int width = shape.width;
     if (norm == null && rotations.pairs() == 0) {
       Kernels.FASTEST.copy(heads, to, 0, (long) count * width);
     } else {
-      Kernels.FASTEST.normRotate(
-          heads, norm, config.norm().epsilon(), rotations, to, count, width, 0, count);
+      Kernels.FASTEST.normRotate(heads, norm, epsilon, rotations, to, count, width, 0, count);
     }
   }
 }
