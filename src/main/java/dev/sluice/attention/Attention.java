@@ -261,8 +261,7 @@ public final class Attention {
   ///
   /// @param steps between its products
   /// @param result `[D]`, to be added to the residual stream
-  public record Written(
-      OneTokenAttention steps, AttentionConfig config, int layer, Floats result) {
+  public record Written(OneTokenAttention steps, AttentionConfig config, int layer, Floats result) {
     /// Says what the steps will find before the next token.
     ///
     /// @param past of one sequence, whose pass of one token has begun

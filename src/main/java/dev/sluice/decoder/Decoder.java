@@ -239,6 +239,11 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
+  /// Whether one token that continues a sequence goes in steps that were written down.
+  boolean isWrittenDown() {
+    return oneToken != null;
+  }
+
   Tensor embedded(Tensor idsBT) {
     var rowsBTD =
         Operations.of(idsBT).embedding(parameters.weight("model.embed_tokens.weight"), idsBT);

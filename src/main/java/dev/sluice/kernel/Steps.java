@@ -68,12 +68,9 @@ public final class Steps {
 
   /// Does all steps.
   public void run() {
-    int threads = Threads.count();
-    if (threads == 1) {
-      steps.forEach(step -> step.part.run(0, step.length));
-    } else if (!steps.isEmpty()) {
-      var run = new Run(steps, threads);
-      Threads.together(threads, run::go);
+    if (!steps.isEmpty()) {
+      int threads = Threads.count();
+      Threads.together(threads, new Run(steps, threads)::go);
     }
   }
 
@@ -110,8 +107,7 @@ public final class Steps {
         try {
           work(steps.get(i), own);
         } catch (Throwable e) {
-          failed = true;
-          arrive(i);
+          failed = true; // nobody waits for this thread any more
           throw e;
         }
         arrive(i);
@@ -132,8 +128,8 @@ public final class Steps {
       }
     }
 
-    /// Waits until all threads have done this step. Who has waited long lets others have the core,
-    /// such as a thread of this run that was stopped for one of them.
+    /// Waits until all threads have done this step, or one has failed. Who has waited long lets
+    /// others have the core, such as a thread of this run that was stopped for one of them.
     @SuppressWarnings("ThreadPriorityCheck")
     private void arrive(int step) {
       if (arrived.incrementAndGet() == threads) {
@@ -144,7 +140,7 @@ public final class Steps {
         turn = step + 1;
         return;
       }
-      for (int looks = 0; turn == step; ) {
+      for (int looks = 0; turn == step && !failed; ) {
         if (++looks < LOOKS) {
           Thread.onSpinWait();
         } else {

@@ -95,6 +95,10 @@ public record StoredMatrix(
   /// @param to as many bytes, which may be this matrix's own where all its rows stand one after the
   ///   other
   public StoredMatrix packed(MemorySegment to) {
+    if (to.byteSize() < bytes()) {
+      throw new IllegalArgumentException(
+          "%d bytes do not fit into %d".formatted(bytes(), to.byteSize()));
+    }
     PackedStrips.pack(this, to);
     return new StoredMatrix(format, to, rows, columns, rows, 0, Order.STRIPS);
   }

@@ -234,6 +234,117 @@ class MachineProductsTest {
     }
   }
 
+  private static StoredMatrix strips(StoredMatrix rows, Arena arena) {
+    var packed = rows.packed(arena.allocate(rows.bytes(), 2)); // aligned to little
+    assertEquals(StoredMatrix.Order.STRIPS, packed.order());
+    return packed;
+  }
+
+  private static float[] multiplyStrips(
+      StoredMatrix strips, MemorySegment x, int n, int cut, long yStride) {
+    int columns = (int) strips.columns();
+    int rows = (int) strips.rows();
+    var memory = arrangedEdge.last(MachineProducts.arrangedBytes(strips.format(), columns, n));
+    var arranged =
+        products.arrange(strips.format(), strips.order(), x, columns, columns, n, memory);
+    var y = resultEdge.last(4 * ((n - 1) * yStride + rows));
+    for (int from = 0; from < rows; from += cut) {
+      int count = Math.min(cut, rows - from);
+      products.multiplyStrips(strips, from, count, arranged, y.asSlice(4L * from), yStride);
+    }
+    return y.toArray(FLOAT);
+  }
+
+  /// The same products with weights in strips: those of the definition, with bits that depend on
+  /// nothing but the row and the vector.
+  @ParameterizedTest
+  @EnumSource(
+      value = WeightFormat.class,
+      names = {"Q8_0", "Q4_0"})
+  void stripsHaveTheProductsOfTheirRows(WeightFormat format) {
+    assertTrue(products.takes(format, StoredMatrix.Order.STRIPS));
+    var random = new SplittableRandom(11);
+    DoubleUnaryOperator[] sizes = {
+      number -> number, number -> number * Math.pow(10, random.nextInt(-6, 7)), _ -> 1e-42
+    };
+    for (int columns : new int[] {128, 384, 1024}) {
+      for (var size : sizes) {
+        int rows = 48;
+        var weights = weights(format, (long) rows * columns, random);
+        var x = inputs(columns * MOST, random, size);
+        try (var arena = Arena.ofConfined()) {
+          var strips = strips(new StoredMatrix(format, weights, rows, columns), arena);
+          float[] all = multiplyStrips(strips, x, MOST, rows, rows);
+          for (int i = 0; i < all.length; i++) {
+            assertDefined(format, weights, columns, x, i % rows, i / rows, all[i]);
+          }
+          for (int n = 1; n <= MOST; n++) {
+            float[] some = multiplyStrips(strips, x, n, 16, rows);
+            assertEquals(-1, Arrays.mismatch(some, Arrays.copyOf(all, n * rows)), format + " " + n);
+          }
+          float[] apart = multiplyStrips(strips, x, 2, 32, rows + 5);
+          assertEquals(-1, Arrays.mismatch(apart, 0, rows, all, 0, rows));
+          assertEquals(-1, Arrays.mismatch(apart, rows + 5, 2 * rows + 5, all, rows, 2 * rows));
+          for (int i = rows; i < rows + 5; i++) {
+            assertEquals(-1, Float.floatToRawIntBits(apart[i])); // not written
+          }
+        }
+      }
+    }
+  }
+
+  /// A weight or an input that is no number shows in the rows and the vectors that have it.
+  @ParameterizedTest
+  @EnumSource(
+      value = WeightFormat.class,
+      names = {"Q8_0", "Q4_0"})
+  void whatIsNoNumberShowsInStripsToo(WeightFormat format) {
+    var random = new SplittableRandom(12);
+    var weights = weights(format, 32 * 256, random);
+    weights.set(WeightBlocks.SHORT, format.bytes(21 * 256 + 96), (short) 0x7FC1);
+    for (float wrong : new float[] {Float.NaN, Float.POSITIVE_INFINITY, 0}) {
+      var x = inputs(256 * 2, random, number -> number);
+      if (wrong != 0) {
+        x.set(FLOAT, 4 * 300L, wrong);
+      }
+      try (var arena = Arena.ofConfined()) {
+        var strips = strips(new StoredMatrix(format, weights, 32, 256), arena);
+        float[] y = multiplyStrips(strips, x, 2, 32, 32);
+        for (int i = 0; i < y.length; i++) {
+          boolean isFinite = i % 32 != 21 && (i < 32 || wrong == 0);
+          assertEquals(isFinite, Float.isFinite(y[i]), "row " + i % 32 + " of input " + i / 32);
+        }
+      }
+    }
+  }
+
+  @Test
+  void wrongStripsAreRefused() {
+    var format = WeightFormat.Q8_0;
+    try (var arena = Arena.ofConfined()) {
+      var rows = new StoredMatrix(format, arena.allocate(format.bytes(32 * 256)), 32, 256);
+      var strips = strips(rows, arena);
+      var x = arena.allocate(4 * 256);
+      var memory = arena.allocate(MachineProducts.arrangedBytes(format, 256, 1), 64);
+      var y = arena.allocate(4 * 32);
+      var byRow = products.arrange(format, x, 256, 256, 1, memory);
+      var refused = IllegalArgumentException.class;
+      assertThrows(refused, () -> products.multiplyStrips(strips, 0, 32, byRow, y, 32));
+      var inStrips = products.arrange(format, strips.order(), x, 256, 256, 1, memory);
+      products.multiplyStrips(strips, 16, 16, inStrips, y, 32);
+      assertThrows(refused, () -> products.multiplyStrips(rows, 0, 32, inStrips, y, 32));
+      assertThrows(refused, () -> products.multiplyStrips(strips, 8, 16, inStrips, y, 32));
+      assertThrows(refused, () -> products.multiplyStrips(strips, 0, 24, inStrips, y, 32));
+      assertThrows(refused, () -> products.multiplyStrips(strips, 16, 32, inStrips, y, 32));
+      assertThrows(refused, () -> products.multiplyStrips(strips, -16, 16, inStrips, y, 32));
+      assertThrows(
+          IndexOutOfBoundsException.class,
+          () -> products.multiplyStrips(strips, 0, 32, inStrips, y.asSlice(4), 32));
+      assertThrows(
+          refused, () -> products.multiply(format, rows.data(), 0, 272, 32, inStrips, y, 32));
+    }
+  }
+
   @ParameterizedTest
   @MethodSource("formats")
   void weightsThatAreNoNumbersShow(WeightFormat format) {

@@ -2,12 +2,14 @@ package dev.sluice.kernel;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -160,5 +162,64 @@ class StoredMatrixTest {
     var memory = Arena.ofAuto().allocate((long) numbers.length * 4, 4);
     MemorySegment.copy(numbers, 0, memory, ValueLayout.JAVA_FLOAT, 0, numbers.length);
     return memory;
+  }
+
+  /// Strips have the numbers of their rows, whichever of them are asked for, and also where they
+  /// take the rows' own place or come from groups that stand apart.
+  @ParameterizedTest
+  @EnumSource(names = {"Q8_0", "Q4_0"})
+  void stripsHaveTheNumbersOfTheirRows(WeightFormat format) {
+    int rows = 64;
+    int columns = 384;
+    long rowBytes = format.bytes(columns);
+    byte[] bytes = new byte[(int) (rows * rowBytes)];
+    random.nextBytes(bytes);
+    var data = Arena.ofAuto().allocate(bytes.length, 1).copyFrom(MemorySegment.ofArray(bytes));
+    var whole = new StoredMatrix(format, data, rows, columns);
+    var out = Arena.ofAuto().allocate(rows * columns * 4L, 4);
+    DEFINITION.dequantize(whole, 0, rows, Floats.float32(out));
+    int[] expected = out.toArray(ValueLayout.JAVA_INT);
+
+    var apart = Arena.ofAuto().allocate(2L * bytes.length, 1);
+    for (int group = 0; group < 2; group++) { // of 32 rows, as many bytes of something else between
+      long half = bytes.length / 2;
+      MemorySegment.copy(data, group * half, apart, group * 2 * half, half);
+    }
+    var groups = new StoredMatrix(format, apart, rows, columns, 32, bytes.length);
+    var strips =
+        List.of(
+            whole.packed(Arena.ofAuto().allocate(bytes.length, 1)),
+            groups.packed(Arena.ofAuto().allocate(bytes.length, 1)),
+            whole.packed(data)); // the last, as it writes over the rows
+    for (var each : strips) {
+      for (int[] range : new int[][] {{0, 64}, {0, 1}, {15, 17}, {17, 31}, {33, 64}, {63, 64}}) {
+        var some = Arena.ofAuto().allocate((range[1] - range[0]) * columns * 4L, 4);
+        for (var kernels : List.of(DEFINITION, Kernels.FASTEST)) {
+          kernels.dequantize(each, range[0], range[1], Floats.float32(some));
+          assertArrayEquals(
+              Arrays.copyOfRange(expected, range[0] * columns, range[1] * columns),
+              some.toArray(ValueLayout.JAVA_INT));
+        }
+      }
+    }
+  }
+
+  @Test
+  void onlyWholeStripsArePacked() {
+    var format = WeightFormat.Q8_0;
+    var data = Arena.ofAuto().allocate(format.bytes(64 * 384), 1);
+    for (var no :
+        List.of(
+            new StoredMatrix(format, data, 40, 384),
+            new StoredMatrix(format, data, 64, 96),
+            new StoredMatrix(format, data, 32, 384, 8, format.bytes(8 * 384)),
+            new StoredMatrix(WeightFormat.Q5_0, data, 64, 384))) {
+      assertFalse(no.isToBePacked());
+    }
+    assertThrows(
+        IllegalArgumentException.class,
+        () -> new StoredMatrix(format, data, 64, 384).packed(data.asSlice(1)));
+    assertEquals(
+        MachineProducts.here() != null, new StoredMatrix(format, data, 64, 384).isToBePacked());
   }
 }
