@@ -219,11 +219,11 @@ public final class Attention {
     return joined(gated(DENSE_OUTPUT, heads(outBTD, 1), logits, probe));
   }
 
-  /// Writes down what [#forward] does with one token that continues one sequence, where the layer
+  /// Writes down what [#forward] does with one token of each of a few sequences, where the layer
   /// has nothing besides QK-norm, rotation, a window and a plain gate on attention's output, and
   /// all its matrices are stored.
   ///
-  /// @param x the layer's pre-normed input, `[D]`
+  /// @param x the layer's pre-normed input, `[B, D]`
   /// @return null where it has, and nothing is written down that can be used
   public @Nullable Written write(TokenSteps steps, Floats x) {
     var gate = gates.get(SDPA_OUTPUT);
@@ -260,19 +260,25 @@ public final class Attention {
   /// A layer that was written down.
   ///
   /// @param steps between its products
-  /// @param result `[D]`, to be added to the residual stream
+  /// @param result `[B, D]`, to be added to the residual stream
   public record Written(OneTokenAttention steps, AttentionConfig config, int layer, Floats result) {
-    /// Says what the steps will find before the next token.
+    /// Says what the steps will find before the next tokens.
     ///
-    /// @param past of one sequence, whose pass of one token has begun
-    /// @param rotation of the token's position, or null where the layer turns nothing
+    /// @param past whose pass of one token has begun
+    /// @param rotation of the tokens' positions, or null where the layer turns nothing
     /// @param like a tensor on the CPU
     public void begin(Past past, @Nullable Rotation rotation, Tensor like) {
-      steps.begin(
-          past.roomForKeys(layer, like, config.keyValueHeads(), config.headDim()),
-          past.roomForValues(layer, like, config.keyValueHeads(), config.headDim()),
-          past.lengths()[0],
-          rotation);
+      int heads = config.keyValueHeads();
+      int width = config.headDim();
+      int[] lengths = past.lengths();
+      steps.turn(rotation);
+      for (int row = 0; row < lengths.length; row++) {
+        steps.begin(
+            row,
+            past.roomForKeys(layer, row, like, heads, width),
+            past.roomForValues(layer, row, like, heads, width),
+            lengths[row]);
+      }
     }
   }
 

@@ -6,6 +6,7 @@ import dev.sluice.operations.DocumentStarts;
 import dev.sluice.operations.Operations;
 import dev.sluice.operations.Precision;
 import dev.sluice.operations.Rotation;
+import dev.sluice.operations.TokenSteps;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
 import dev.sluice.tensor.Device;
@@ -40,8 +41,9 @@ public final class Decoder implements AutoCloseable {
   private final List<DecoderBlock> blocks = new ArrayList<>();
   private final GatedNorm finalNorm;
 
-  /// The steps of one token, where all that the model has is written down.
-  private final @Nullable OneToken oneToken;
+  /// The steps of one token of so many sequences, less one; empty where not all that the model has
+  /// is written down.
+  private final List<OneToken> oneToken = new ArrayList<>();
 
   /// That of each layer; layers that turn alike have the same, those without positions none.
   private final List<Optional<RotaryEmbedding>> rotary = new ArrayList<>();
@@ -75,7 +77,12 @@ public final class Decoder implements AutoCloseable {
     }
     boolean plain = device.equals(Device.CPU) && config.embeddingMultiplier() == 1;
     var table = plain ? parameters.weight("model.embed_tokens.weight").stored() : null;
-    this.oneToken = OneToken.of(table, blocks, finalNorm);
+    for (int sequences = 1; sequences <= TokenSteps.MOST_SEQUENCES; sequences++) {
+      var written = OneToken.of(sequences, table, blocks, finalNorm);
+      if (written != null) {
+        oneToken.add(written);
+      }
+    }
   }
 
   /// Else what is to be left alone would be trained, or a map be moved as if it were none.
@@ -214,8 +221,11 @@ public final class Decoder implements AutoCloseable {
                           rotations.computeIfAbsent(
                               embedding, each -> each.rotation(starts, tokens, device)))
                   .orElse(null);
-      if (past != null && starts.length * tokens == 1 && probe.equals(Probe.NONE)) {
-        var hidden = oneToken == null ? null : oneToken.hiddenState(idsBT, past, rotation);
+      if (past != null
+          && tokens == 1
+          && starts.length <= oneToken.size()
+          && probe.equals(Probe.NONE)) {
+        var hidden = oneToken.get(starts.length - 1).hiddenStates(idsBT, past, rotation);
         if (hidden != null) {
           past.advance(tokens);
           return scope.keep(hidden);
@@ -239,9 +249,9 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
-  /// Whether one token that continues a sequence goes in steps that were written down.
+  /// Whether one token of each of a few sequences goes in steps that were written down.
   boolean isWrittenDown() {
-    return oneToken != null;
+    return !oneToken.isEmpty();
   }
 
   Tensor embedded(Tensor idsBT) {

@@ -78,18 +78,20 @@ final class DecoderBlock {
   /// A block that was written down.
   ///
   /// @param attention is to hear of each token
-  /// @param added `[D]`, the last sublayer's output
+  /// @param added `[B, D]`, the last sublayer's output
   record Written(Attention.Written attention, Floats added) {}
 
-  /// Writes down [#forward] for one token; the stream takes up what is added to it.
+  /// Writes down [#forward] for one token of each of a few sequences; the stream takes up what is
+  /// added to it.
   ///
-  /// @param stream `[D]`
+  /// @param stream `[B, D]`
   /// @param added the last sublayer's output, null before the first
   /// @return null where nothing is written down that can be used
   @Nullable Written write(TokenSteps steps, Floats stream, @Nullable Floats added) {
     if (attentionOutputNorm != null || feedForwardOutputNorm != null || clip > 0) {
       return null;
     }
+    steps.beginBlock();
     var before = attentionNorm.write(steps, stream, added);
     var attended = before == null ? null : mixer.write(steps, before);
     var between = attended == null ? null : feedForwardNorm.write(steps, stream, attended.result());

@@ -11,10 +11,10 @@ sealed interface FeedForward permits DenseFeedForward, MixtureOfExperts {
   /// @param load takes up how tokens are shared among experts, in training
   Tensor forward(Tensor xBTD, @Nullable ExpertLoad load, Probe probe);
 
-  /// Writes down [#forward] for one token.
+  /// Writes down [#forward] for one token of each of a few sequences.
   ///
-  /// @param x `[D]`
-  /// @return `[D]`, to be added to the residual stream; null where nothing is written down that can
-  ///   be used
+  /// @param x `[B, D]`
+  /// @return `[B, D]`, to be added to the residual stream; null where nothing is written down that
+  ///   can be used
   @Nullable Floats write(TokenSteps steps, Floats x);
 }

@@ -57,13 +57,14 @@ final class GatedNorm {
         : new ResidualNorm(normed.sumBTD(), gated(normed.normedBTD(), down, up));
   }
 
-  /// Writes down [#apply] for one token; the stream takes up what is added.
+  /// Writes down [#apply] for one token of each of a few sequences; the stream takes up what is
+  /// added.
   ///
   /// @return the normed stream; null where the norm has a gate
   @Nullable Floats write(TokenSteps steps, Floats stream, @Nullable Floats added) {
     return down != null || precision != Precision.FLOAT32
         ? null
-        : steps.residualNorm(stream, added, weight, norm, Math.toIntExact(weight.elements()));
+        : steps.residualNorm(stream, added, weight, norm);
   }
 
   private Tensor gated(Tensor normedBTD, Weight toRank, Weight fromRank) {

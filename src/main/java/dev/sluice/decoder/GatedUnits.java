@@ -66,8 +66,8 @@ final class GatedUnits {
         : composed(x, weights.getFirst(), biases.getFirst(), probe);
   }
 
-  /// Writes down what the only unit makes of one token; null where it is no plain SwiGLU of stored
-  /// matrices.
+  /// Writes down what the only unit makes of a few tokens; null where it is no plain SwiGLU of
+  /// stored matrices.
   @Nullable Floats write(TokenSteps steps, Floats x) {
     return isSwiGlu && weights.size() == 1 ? steps.swiGlu(x, weights.getFirst()) : null;
   }

@@ -14,23 +14,25 @@ import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.IntFunction;
 import org.jspecify.annotations.Nullable;
 
-/// One token that continues one sequence, on its way through a model that only runs: what
+/// One token of each of a few sequences, on its way through a model that only runs: what
 /// [Decoder#hiddenStates] gives, bit for bit, in the steps of [TokenSteps].
 final class OneToken {
-  private final TokenSteps steps = new TokenSteps();
+  private final TokenSteps steps;
   private final List<Attention.Written> layers = new ArrayList<>();
   private final long vocabulary;
+  private final int[] tokens;
   private final Floats result;
 
-  /// The steps have one memory, so that one token goes them at a time.
+  /// The steps have one memory, so that one pass goes them at a time.
   private final ReentrantLock lock = new ReentrantLock();
 
-  private int token;
-
-  private OneToken(StoredMatrix table, List<DecoderBlock> blocks, GatedNorm finalNorm)
+  private OneToken(
+      int sequences, StoredMatrix table, List<DecoderBlock> blocks, GatedNorm finalNorm)
       throws NotWritten {
+    this.steps = new TokenSteps(sequences);
+    this.tokens = new int[sequences];
     this.vocabulary = table.rows();
-    var stream = steps.embedding(table, () -> token);
+    var stream = steps.embedding(table, tokens);
     Floats added = null;
     for (var block : blocks) {
       var written = NotWritten.unless(block.write(steps, stream, added));
@@ -58,36 +60,43 @@ final class OneToken {
 
   /// The steps of a model, or null where it has something that is not written down: layers of
   /// another kind than plain attention and SwiGLU, or matrices that are not stored.
+  ///
+  /// @param sequences how many, B
   static @Nullable OneToken of(
-      @Nullable StoredMatrix table, List<DecoderBlock> blocks, GatedNorm finalNorm) {
+      int sequences, @Nullable StoredMatrix table, List<DecoderBlock> blocks, GatedNorm finalNorm) {
     try {
-      return table == null ? null : new OneToken(table, blocks, finalNorm);
+      return table == null ? null : new OneToken(sequences, table, blocks, finalNorm);
     } catch (NotWritten e) {
       return null;
     }
   }
 
-  /// The hidden state `[1, 1, D]` after the final norm.
+  /// The hidden states `[B, 1, D]` after the final norm.
   ///
-  /// @param idsBT one token
-  /// @param past of one sequence, whose pass has begun
-  /// @param rotations of the token's position, by layer; null where a layer turns nothing
-  /// @return null when another token is on its way
-  @Nullable Tensor hiddenState(Tensor idsBT, Past past, IntFunction<@Nullable Rotation> rotations) {
+  /// @param idsBT one token of each sequence
+  /// @param past of these sequences, whose pass has begun
+  /// @param rotations of the tokens' positions, by layer; null where a layer turns nothing
+  /// @return null when other tokens are on their way
+  @Nullable Tensor hiddenStates(
+      Tensor idsBT, Past past, IntFunction<@Nullable Rotation> rotations) {
     if (!lock.tryLock()) {
       return null;
     }
     try {
-      long id = idsBT.contiguous().longs()[0];
-      if (id < 0 || id >= vocabulary) {
-        throw new IndexOutOfBoundsException("token %d of a table of %d".formatted(id, vocabulary));
+      long[] ids = idsBT.contiguous().longs();
+      for (int i = 0; i < tokens.length; i++) {
+        if (ids[i] < 0 || ids[i] >= vocabulary) {
+          throw new IndexOutOfBoundsException(
+              "token %d of a table of %d".formatted(ids[i], vocabulary));
+        }
+        tokens[i] = (int) ids[i];
       }
-      token = (int) id;
       for (int layer = 0; layer < layers.size(); layer++) {
         layers.get(layer).begin(past, rotations.apply(layer), idsBT);
       }
       steps.run();
-      var hidden = Tensor.uninitialized(idsBT, ElementType.FLOAT32, 1, 1, result.length());
+      long width = result.length() / tokens.length;
+      var hidden = Tensor.uninitialized(idsBT, ElementType.FLOAT32, tokens.length, 1, width);
       hidden.memory().copyFrom(result.memory());
       return hidden;
     } finally {

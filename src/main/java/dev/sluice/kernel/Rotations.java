@@ -11,4 +11,10 @@ import java.lang.foreign.MemorySegment;
 public record Rotations(MemorySegment cosines, MemorySegment sines, int pairs, long positions) {
   /// Nothing turns.
   public static final Rotations NONE = new Rotations(MemorySegment.NULL, MemorySegment.NULL, 0, 1);
+
+  /// Those from a position on.
+  public Rotations from(int position) {
+    long start = (long) position * pairs * Float.BYTES;
+    return new Rotations(cosines.asSlice(start), sines.asSlice(start), pairs, positions - position);
+  }
 }

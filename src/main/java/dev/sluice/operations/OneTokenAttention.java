@@ -10,10 +10,10 @@ import dev.sluice.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import org.jspecify.annotations.Nullable;
 
-/// What an attention layer does with one token between its products, as a step of [TokenSteps]:
-/// each key and value head with the queries that share it is the work of one thread. It is QK-norm
-/// and rotation ([Operations#rotatedHeads]), what the past takes up, attention
-/// ([Operations#cachedAttention]) and the gate on its output ([Operations#sigmoidGate]).
+/// What an attention layer does between its products with one token of each of B sequences, as a
+/// step of [TokenSteps]: each key and value head with the queries that share it is the work of one
+/// thread. It is QK-norm and rotation ([Operations#rotatedHeads]), what the past takes up,
+/// attention ([Operations#cachedAttention]) and the gate on its output ([Operations#sigmoidGate]).
 public final class OneTokenAttention {
   /// @param heads N, query heads
   /// @param keyValueHeads M
@@ -44,17 +44,23 @@ public final class OneTokenAttention {
   private final Floats attended;
   private final Floats gated;
 
-  // Of the token whose turn it is.
-  private MemorySegment keyRoom = MemorySegment.NULL;
-  private MemorySegment valueRoom = MemorySegment.NULL;
-  private long room;
-  private int before;
+  /// What a sequence has before its token.
+  ///
+  /// @param keys `[M, room, H]`
+  /// @param values likewise
+  /// @param count how many of each there are
+  /// @param position the number of the sequence's rotation
+  private record Before(
+      MemorySegment keys, MemorySegment values, long room, int count, int position) {}
+
+  private final Before[] before;
   private Rotations rotations = Rotations.NONE;
 
-  /// @param queries `[N, H]`, as the product gives them
-  /// @param keys `[M, H]`
-  /// @param values `[M, H]`
-  /// @param gateLogits of a plain sigmoid gate on the output, `[N, H]` or `[N]`; null for no gate
+  /// @param queries `[B, N, H]`, as the product gives them
+  /// @param keys `[B, M, H]`
+  /// @param values `[B, M, H]`
+  /// @param gateLogits of a plain sigmoid gate on the output, `[B, N, H]` or `[B, N]`; null for no
+  ///   gate
   /// @param norm that of the norms
   OneTokenAttention(
       TokenSteps steps,
@@ -74,56 +80,70 @@ public final class OneTokenAttention {
     this.norms = norms;
     this.epsilon = norm.epsilon();
     long size = (long) shape.heads * shape.width;
-    this.turned = steps.vector(size);
-    this.attended = steps.vector(size);
-    this.gated = gateLogits == null ? attended : steps.vector(size);
+    this.turned = steps.rows(size);
+    this.attended = steps.rows(size);
+    this.gated = gateLogits == null ? attended : steps.rows(size);
+    this.before = new Before[steps.sequences()];
     steps.shared(
-        shape.keyValueHeads,
+        (long) before.length * shape.keyValueHeads,
         1,
         (from, to) -> {
-          for (long head = from; head < to; head++) {
-            attend((int) head);
+          for (int i = (int) from; i < to; i++) {
+            attend(i / shape.keyValueHeads, i % shape.keyValueHeads);
           }
         });
   }
 
-  /// What comes out, `[N · H]`.
+  /// What comes out, `[B, N · H]`.
   public Floats result() {
     return gated;
   }
 
-  /// Says what the steps will find before the next token.
+  /// Says what the steps will find of a sequence before its next token.
   ///
-  /// @param keyRoom `[1, M, room, H]`, float32, with those of as many tokens and room for one more,
+  /// @param keys `[1, M, room, H]`, float32, with those of as many tokens and room for one more,
   ///   which is written
-  /// @param valueRoom likewise
-  /// @param before how many tokens those are
-  /// @param rotation of the token's position, or null where the layer turns nothing
-  public void begin(Tensor keyRoom, Tensor valueRoom, int before, @Nullable Rotation rotation) {
-    this.keyRoom = keyRoom.memory();
-    this.valueRoom = valueRoom.memory();
-    this.room = keyRoom.size(2);
-    this.before = before;
-    this.rotations = rotation == null ? Rotations.NONE : rotation.ofPositions(1);
+  /// @param values likewise
+  /// @param count how many tokens those are
+  public void begin(int sequence, Tensor keys, Tensor values, int count) {
+    before[sequence] =
+        new Before(
+            keys.memory(),
+            values.memory(),
+            keys.size(2),
+            count,
+            rotations.positions() == 1 ? 0 : sequence);
   }
 
-  private void attend(int head) {
+  /// Says how the next tokens turn, before [#begin].
+  ///
+  /// @param rotation of each sequence's token, or null where the layer turns nothing
+  public void turn(@Nullable Rotation rotation) {
+    rotations = rotation == null ? Rotations.NONE : rotation.ofPositions(1);
+  }
+
+  private void attend(int sequence, int head) {
+    var own = before[sequence];
     int group = shape.group();
     int width = shape.width;
     long bytes = (long) width * Float.BYTES;
-    long start = head * room * bytes;
-    var newKey = Floats.float32(keyRoom.asSlice(start + before * bytes, bytes));
-    turn(keys.from((long) head * width), norms == null ? null : norms.key, newKey, 1);
-    MemorySegment.copy(values.memory(), head * bytes, valueRoom, start + before * bytes, bytes);
-    long first = (long) head * group;
-    var own = turned.from(first * width);
-    turn(queries.from(first * width), norms == null ? null : norms.query, own, group);
+    long start = head * own.room * bytes;
+    long newest = start + own.count * bytes;
+    long keyAt = (long) sequence * shape.keyValueHeads + head;
+    var newKey = Floats.float32(own.keys.asSlice(newest, bytes));
+    var turns = own.position == 0 ? rotations : rotations.from(own.position);
+    turn(keys.from(keyAt * width), norms == null ? null : norms.key, turns, newKey, 1);
+    MemorySegment.copy(values.memory(), keyAt * bytes, own.values, newest, bytes);
+    long first = (long) sequence * shape.heads + (long) head * group;
+    var queriesTo = turned.from(first * width);
+    var queryNorm = norms == null ? null : norms.query;
+    turn(queries.from(first * width), queryNorm, turns, queriesTo, group);
 
-    int seen = shape.window == 0 ? before + 1 : Math.min(before + 1, shape.window);
-    long from = start + (before + 1L - seen) * bytes;
+    int seen = shape.window == 0 ? own.count + 1 : Math.min(own.count + 1, shape.window);
+    long from = newest - (seen - 1) * bytes;
     var ownQueries = turned.memory().asSlice(first * bytes, group * bytes);
-    var ownKeys = keyRoom.asSlice(from, seen * bytes);
-    var ownValues = valueRoom.asSlice(from, seen * bytes);
+    var ownKeys = own.keys.asSlice(from, seen * bytes);
+    var ownValues = own.values.asSlice(from, seen * bytes);
     var y = attended.memory().asSlice(first * bytes, group * bytes);
     var sums = Scratch.numbers("log-sum-exp", group, false).memory();
     double scale = 1 / Math.sqrt((double) width);
@@ -135,19 +155,19 @@ public final class OneTokenAttention {
           ownQueries, ownKeys, ownValues, seen, group, width, scale, y, sums);
     }
     if (gateLogits != null) {
-      long scores = gateLogits.length() / shape.heads;
+      long scores = gateLogits.length() / ((long) before.length * shape.heads);
       int sharing = Math.toIntExact(width / scores); // numbers of a score
       Kernels.FASTEST.sigmoidGate(
           attended, gateLogits, gated, sharing, first * scores, (first + group) * scores);
     }
   }
 
-  private void turn(Floats heads, @Nullable Floats norm, Floats to, int count) {
+  private void turn(Floats heads, @Nullable Floats norm, Rotations turns, Floats to, int count) {
     int width = shape.width;
-    if (norm == null && rotations.pairs() == 0) {
+    if (norm == null && turns.pairs() == 0) {
       Kernels.FASTEST.copy(heads, to, 0, (long) count * width);
     } else {
-      Kernels.FASTEST.normRotate(heads, norm, epsilon, rotations, to, count, width, 0, count);
+      Kernels.FASTEST.normRotate(heads, norm, epsilon, turns, to, count, width, 0, count);
     }
   }
 }

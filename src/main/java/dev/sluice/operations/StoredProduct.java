@@ -29,7 +29,7 @@ import org.jspecify.annotations.Nullable;
 /// alone.
 final class StoredProduct {
   /// Rows up to which the weights are multiplied as they are.
-  private static final long FEW = 8;
+  static final int FEW = 8;
 
   /// Weights below which a second thread costs more than it saves.
   private static final long GRAIN = 1 << 15;

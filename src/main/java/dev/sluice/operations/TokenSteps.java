@@ -13,33 +13,60 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.function.IntSupplier;
 import org.jspecify.annotations.Nullable;
 
-/// One token's way through a model on the CPU, written down once as steps over memory of its own,
-/// and gone for each token: no tensor is made on the way, and no thread is left alone between two
-/// operations. That is what one token's time is besides that of its weights.
+/// The way of one token of each of a few sequences through a model on the CPU, written down once as
+/// steps over memory of its own, and gone for each token: no tensor is made on the way, and no
+/// thread is left alone between two operations. That is what a token's time is besides that of the
+/// weights.
 ///
 /// Each method writes an operation down and gives the memory where its result will be. It runs the
 /// same kernels in the same order as the operation of [Operations] that its comment names, which is
 /// its definition, and gives the same bits: a text does not show which way its tokens went.
 ///
-/// All numbers are float32, and all weights of products are stored. For one token at a time.
+/// All numbers are float32, and all weights of products are stored. Legend: B sequences.
 public final class TokenSteps {
+  /// The most sequences: what products take as a few.
+  public static final int MOST_SEQUENCES = StoredProduct.FEW;
+
+  private final int sequences;
   private final Arena arena = Arena.ofAuto();
   private final Steps steps = new Steps();
 
-  /// Memory for a vector, of zeros.
-  Floats vector(long width) {
-    return Floats.float32(memory(width * Float.BYTES));
+  /// Memory of the present block and of the one before, in the order in which it was asked for.
+  private final List<List<MemorySegment>> ofBlocks = List.of(new ArrayList<>(), new ArrayList<>());
+
+  private int block;
+  private int next;
+
+  /// @param sequences B, from 1 to [#MOST_SEQUENCES]
+  public TokenSteps(int sequences) {
+    if (sequences < 1 || sequences > MOST_SEQUENCES) {
+      throw new IllegalArgumentException("a token of each of %d sequences".formatted(sequences));
+    }
+    this.sequences = sequences;
+  }
+
+  /// Begins a block of the model: what was given in the blocks before the last one will be used
+  /// again.
+  public void beginBlock() {
+    block++;
+    next = 0;
+  }
+
+  /// Memory for rows of so many numbers, one for each sequence, until the next block but one.
+  Floats rows(long width) {
+    return Floats.float32(memory(Math.multiplyExact(sequences * width, (long) Float.BYTES)));
   }
 
   private MemorySegment memory(long bytes) {
-    return arena.allocate(bytes, 64);
-  }
-
-  private void alone(Runnable work) {
-    steps.alone(work);
+    var own = ofBlocks.get(block % 2);
+    if (next == own.size()) {
+      own.add(arena.allocate(bytes, 64));
+    } else if (own.get(next).byteSize() != bytes) {
+      own.set(next, arena.allocate(bytes, 64));
+    }
+    return own.get(next++);
   }
 
   /// Writes down work that all threads share, as [Steps#shared] says.
@@ -47,31 +74,50 @@ public final class TokenSteps {
     steps.shared(length, piece, part);
   }
 
-  /// [Operations#embedding], of a stored table.
+  /// Writes down work on each sequence's row: one row is too little to share.
+  private void byRow(Threads.Part part) {
+    if (sequences == 1) {
+      steps.alone(() -> part.run(0, 1));
+    } else {
+      shared(sequences, 1, part);
+    }
+  }
+
+  /// B.
+  int sequences() {
+    return sequences;
+  }
+
+  /// [Operations#embedding], of a stored table: the stream.
   ///
-  /// @param token a row of the table when the steps are gone
-  public Floats embedding(StoredMatrix table, IntSupplier token) {
-    var row = vector(table.columns());
-    alone(
+  /// @param tokens of each sequence a row of the table, when the steps are gone
+  /// @return `[B, D]`, which stays
+  public Floats embedding(StoredMatrix table, int[] tokens) {
+    long width = table.columns();
+    var stream = Floats.float32(arena.allocate(sequences * width * Float.BYTES, 64));
+    steps.alone(
         () -> {
-          int id = token.getAsInt();
-          Kernels.FASTEST.dequantize(table, id, id + 1, row);
+          for (int i = 0; i < sequences; i++) {
+            Kernels.FASTEST.dequantize(table, tokens[i], tokens[i] + 1L, stream.from(i * width));
+          }
         });
-    return row;
+    return stream;
   }
 
   /// [Operations#residualNorm]: the stream takes up what is added to it, in place.
   ///
+  /// @param stream `[B, D]`
   /// @param added to the stream, or null
   /// @return the normed stream
-  public Floats residualNorm(
-      Floats stream, @Nullable Floats added, Tensor weight, RmsNorm norm, int width) {
+  public Floats residualNorm(Floats stream, @Nullable Floats added, Tensor weight, RmsNorm norm) {
     var factors = factors(norm, weight);
-    var normed = vector(width);
+    int width = Math.toIntExact(weight.elements());
+    var normed = rows(width);
     double epsilon = norm.epsilon();
-    alone(
-        () ->
-            Kernels.FASTEST.rmsNorm(stream, added, factors, epsilon, stream, normed, width, 0, 1));
+    byRow(
+        (from, to) ->
+            Kernels.FASTEST.rmsNorm(
+                stream, added, factors, epsilon, stream, normed, width, from, to));
     return normed;
   }
 
@@ -97,14 +143,14 @@ public final class TokenSteps {
 
   /// What a norm multiplies with, in memory that stays.
   private Floats factors(RmsNorm norm, Tensor weight) {
-    var factors = vector(weight.elements());
-    factors.memory().copyFrom(norm.factors(weight).contiguous().memory());
-    return factors;
+    var factors = norm.factors(weight).contiguous().memory();
+    return Floats.float32(arena.allocate(factors.byteSize(), 64).copyFrom(factors));
   }
 
   /// [Operations#linear].
   ///
-  /// @return a product for each weight; null if one of them is not stored
+  /// @param x `[B, in]`
+  /// @return `[B, out]` for each weight; null if one of them is not stored
   public @Nullable List<Floats> products(Floats x, List<Weight> weights) {
     var stored = new ArrayList<StoredMatrix>();
     var results = new ArrayList<Floats>();
@@ -114,26 +160,30 @@ public final class TokenSteps {
         return null;
       }
       stored.add(matrix);
-      results.add(vector(matrix.rows()));
+      results.add(rows(matrix.rows()));
     }
     var ys = results.stream().map(Floats::memory).toList();
-    var few = new StoredProduct.Few(stored, x.memory(), 1, ys, this::memory);
-    alone(few::arrange);
+    var few = new StoredProduct.Few(stored, x.memory(), sequences, ys, this::memory);
+    steps.alone(few::arrange);
     shared(few.rows(), few.piece(), few::multiply);
     return results;
   }
 
   /// [Operations#swiGlu].
   ///
-  /// @return null if a weight is not stored
+  /// @param x `[B, D]`
+  /// @return `[B, D]`; null if a weight is not stored
   public @Nullable Floats swiGlu(Floats x, SwiGlu.Weights weights) {
     var both = products(x, List.of(weights.gate(), weights.up()));
     if (both == null) {
       return null;
     }
-    long width = both.getFirst().length();
-    var inner = vector(width);
-    alone(() -> Kernels.FASTEST.swiGlu(both.getFirst(), both.getLast(), inner, 0, width));
+    long width = both.getFirst().length() / sequences;
+    var inner = rows(width);
+    byRow(
+        (from, to) ->
+            Kernels.FASTEST.swiGlu(
+                both.getFirst(), both.getLast(), inner, from * width, to * width));
     var down = products(inner, List.of(weights.down()));
     return down == null ? null : down.getFirst();
   }

@@ -70,7 +70,7 @@ final class LayerStates implements AutoCloseable {
   Tensor append(Slot slot, int layer, String name, Tensor added, int capacity) {
     int count = Math.toIntExact(added.size(2));
     if (added.size(0) != 1) {
-      throw new IllegalStateException("%s takes one sequence, not %s".formatted(slot, added));
+      expect(slot, new Key(layer, name), false, false, added);
     }
     var all = room(slot, layer, name, added, added.size(1), added.size(3), count, capacity);
     try (var _ = Scope.withoutGradient()) { // else every step would hang its graph on the state

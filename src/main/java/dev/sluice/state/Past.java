@@ -88,26 +88,23 @@ public final class Past {
     return append(layer, VALUES, row, added);
   }
 
-  /// All memory of a layer's keys, `[1, M, room, H]`, of the only row, with room for one more
-  /// token, which the caller writes; valid until the next pass.
+  /// All memory of a layer's keys, `[1, M, room, H]`, of a row, with room for one more token, which
+  /// the caller writes; valid until the next pass.
   ///
   /// @param like a tensor on the layer's device
   /// @param heads M
   /// @param width H
-  public Tensor roomForKeys(int layer, Tensor like, long heads, long width) {
-    return room(layer, KEYS, like, heads, width);
+  public Tensor roomForKeys(int layer, int row, Tensor like, long heads, long width) {
+    return room(layer, KEYS, row, like, heads, width);
   }
 
   /// The same of values.
-  public Tensor roomForValues(int layer, Tensor like, long heads, long width) {
-    return room(layer, VALUES, like, heads, width);
+  public Tensor roomForValues(int layer, int row, Tensor like, long heads, long width) {
+    return room(layer, VALUES, row, like, heads, width);
   }
 
-  private Tensor room(int layer, String name, Tensor like, long heads, long width) {
-    if (slots.size() != 1) {
-      throw new IllegalStateException("room for one sequence was asked of " + slots.size());
-    }
-    var slot = requireUnderWay(slots.getFirst());
+  private Tensor room(int layer, String name, int row, Tensor like, long heads, long width) {
+    var slot = requireUnderWay(slots.get(row));
     return slot.states.room(slot, layer, name, like, heads, width, 1, state.capacity());
   }
 

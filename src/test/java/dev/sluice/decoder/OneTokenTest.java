@@ -17,8 +17,10 @@ import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.kernel.Threads;
 import dev.sluice.kernel.WeightFormat;
 import dev.sluice.operations.Precision;
+import dev.sluice.operations.TokenSteps;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.SequenceState;
+import dev.sluice.state.Slot;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Parameters;
@@ -40,6 +42,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// A token in steps against the pass that everything else takes, which somebody who watches takes
 /// too: bit for bit.
@@ -155,6 +158,56 @@ class OneTokenTest {
       hidden.add(decoder.hiddenStates(Tensor.of(last, 1, 2), past, SOMEBODY).floats());
     }
     return hidden;
+  }
+
+  /// Tokens of sequences of different lengths at once have the bits of the pass, and of each alone.
+  @ParameterizedTest
+  @ValueSource(ints = {2, 3, TokenSteps.MOST_SEQUENCES})
+  void tokensOfSeveralSequences(int sequences) {
+    var config = config(c -> c.with(List.of(Gate.SDPA_ELEMENTWISE)));
+    try (var decoder = stored(config, WeightFormat.Q4_0);
+        var _ = Scope.withoutGradient()) {
+      var expected = together(decoder, sequences, SOMEBODY);
+      assertArrayEquals(expected, together(decoder, sequences, Probe.NONE));
+      int last = sequences - 1;
+      long[] text = new Random(last).longs(20, 0, VOCABULARY).toArray();
+      try (var state = new SequenceState(1, 40)) {
+        var past = state.past(state.take());
+        int prompt = 1 + 2 * last;
+        decoder.hiddenStates(Tensor.of(Arrays.copyOf(text, prompt), 1, prompt), past, Probe.NONE);
+        float[] alone = {};
+        for (int i = 0; i < 4; i++) {
+          var one = Tensor.of(new long[] {text[prompt + i]}, 1, 1);
+          alone = decoder.hiddenStates(one, past, Probe.NONE).floats();
+        }
+        assertArrayEquals(alone, Arrays.copyOfRange(expected, last * HIDDEN, sequences * HIDDEN));
+      }
+    }
+  }
+
+  /// The hidden states after four tokens of each.
+  private static float[] together(Decoder decoder, int sequences, Probe probe) {
+    try (var state = new SequenceState(sequences, 40)) {
+      List<Slot> slots = new ArrayList<>();
+      long[][] texts = new long[sequences][];
+      for (int i = 0; i < sequences; i++) {
+        texts[i] = new Random(i).longs(20, 0, VOCABULARY).toArray();
+        int prompt = 1 + 2 * i;
+        slots.add(state.take());
+        var ids = Tensor.of(Arrays.copyOf(texts[i], prompt), 1, prompt);
+        decoder.hiddenStates(ids, state.past(slots.get(i)), Probe.NONE);
+      }
+      float[] hidden = {};
+      for (int step = 0; step < 4; step++) {
+        long[] ids = new long[sequences];
+        for (int i = 0; i < sequences; i++) {
+          ids[i] = texts[i][1 + 2 * i + step];
+        }
+        var tokens = Tensor.of(ids, sequences, 1);
+        hidden = decoder.hiddenStates(tokens, state.past(slots), probe).floats();
+      }
+      return hidden;
+    }
   }
 
   private static Stream<Arguments> others() {
