@@ -61,10 +61,7 @@ final class StoredProduct {
         few(x.to(ElementType.FLOAT32).contiguous(), (int) rows, weights, ys);
         ys.replaceAll(y -> y.to(resultType));
       } else {
-        var xs = Matrix.of(x.to(type).contiguous());
-        for (int i = 0; i < ys.size(); i++) {
-          many(xs, weights.get(i), Matrix.of(ys.get(i)));
-        }
+        many(Matrix.of(x.to(type).contiguous()), weights, ys.stream().map(Matrix::of).toList());
       }
       return ys;
     }
@@ -144,26 +141,44 @@ final class StoredProduct {
     };
   }
 
-  private static void many(Matrix x, StoredMatrix weight, Matrix y) {
-    boolean bfloat16 = x.elements().bfloat16();
-    if (weight.isWhole() && weight.format() == (bfloat16 ? WeightFormat.BF16 : WeightFormat.F32)) {
-      var all = Matrix.of(new Floats(weight.data(), bfloat16), weight.rows(), weight.columns());
-      MatrixProduct.split(x, all.transposed(), y, false);
-      return;
+  /// The panels of all weights are shared among the threads at once.
+  private static void many(Matrix x, List<StoredMatrix> weights, List<Matrix> ys) {
+    long[] starts = new long[weights.size() + 1];
+    for (int i = 0; i < weights.size(); i++) {
+      starts[i + 1] = starts[i] + Math.ceilDiv(weights.get(i).rows(), PANEL);
     }
-    Threads.split(
-        Math.ceilDiv(weight.rows(), PANEL),
+    Threads.share(
+        starts[weights.size()],
+        1,
         1,
         (first, last) -> {
-          for (long panel = first; panel < last; panel++) {
-            long from = panel * PANEL;
-            long to = Math.min(weight.rows(), from + PANEL);
-            var numbers = Scratch.numbers("panel", PANEL * weight.columns(), bfloat16);
-            Kernels.FASTEST.dequantize(weight, from, to, numbers);
-            var rows = Matrix.of(numbers, to - from, weight.columns());
-            MatrixProduct.multiply(x, rows.transposed(), y.columns(from, to), false);
+          for (int i = 0; i < weights.size(); i++) {
+            for (long panel = Math.max(first, starts[i]);
+                panel < Math.min(last, starts[i + 1]);
+                panel++) {
+              panel(x, weights.get(i), (panel - starts[i]) * PANEL, ys.get(i));
+            }
           }
         });
+  }
+
+  /// The columns of y of a panel's rows.
+  ///
+  /// @param from the first of them
+  private static void panel(Matrix x, StoredMatrix weight, long from, Matrix y) {
+    boolean bfloat16 = x.elements().bfloat16();
+    long to = Math.min(weight.rows(), from + PANEL);
+    Matrix rows;
+    if (weight.isWhole() && weight.format() == (bfloat16 ? WeightFormat.BF16 : WeightFormat.F32)) {
+      rows =
+          Matrix.of(new Floats(weight.data(), bfloat16), weight.rows(), weight.columns())
+              .rows(from, to);
+    } else {
+      var numbers = Scratch.numbers("panel", PANEL * weight.columns(), bfloat16);
+      Kernels.FASTEST.dequantize(weight, from, to, numbers);
+      rows = Matrix.of(numbers, to - from, weight.columns());
+    }
+    MatrixProduct.multiply(x, rows.transposed(), y.columns(from, to), false);
   }
 
   /// The rows of a stored table at `ids`, float32.
