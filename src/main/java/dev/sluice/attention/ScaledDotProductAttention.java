@@ -89,8 +89,7 @@ final class ScaledDotProductAttention {
       kSMH.add(whole ? ownKeys : lastSeen(keys.transpose(1, 2), queries, window));
       vSMH.add(whole ? ownValues : lastSeen(values.transpose(1, 2), queries, window));
     }
-    return Operations.of(qBTNH)
-        .cachedAttention(qBTNH, kSMH, vSMH, sinksN, gateLogits, window);
+    return Operations.of(qBTNH).cachedAttention(qBTNH, kSMH, vSMH, sinksN, gateLogits, window);
   }
 
   /// Those keys or values that the last queries see.

@@ -298,11 +298,7 @@ final class CausalAttention {
   /// @param gateLogits as in [#inTiles]
   /// @param window 0 for none
   static Attended cachedInTiles(
-      Tensor qBTNH,
-      List<Tensor> kSMH,
-      List<Tensor> vSMH,
-      @Nullable Tensor gateLogits,
-      int window) {
+      Tensor qBTNH, List<Tensor> kSMH, List<Tensor> vSMH, @Nullable Tensor gateLogits, int window) {
     var inputs = new ArrayList<>(kSMH);
     inputs.addAll(vSMH);
     inputs.add(qBTNH);
@@ -351,7 +347,8 @@ final class CausalAttention {
             for (long i = from; i < to; i++) {
               long row = i / blocks;
               rows.get((int) row)
-                  .attend(i % blocks, numbers.from(row * rowsNumbers), sums.asSlice(row * rowsSums));
+                  .attend(
+                      i % blocks, numbers.from(row * rowsNumbers), sums.asSlice(row * rowsSums));
             }
           });
       return new Attended(y, logSumExp);
@@ -422,8 +419,7 @@ final class CausalAttention {
   private void attend(long number, Floats y, MemorySegment logSumExp) {
     long blocks = Math.ceilDiv(tokens, block); // of a head
     long head = number / blocks;
-    attend(
-        head / keyValueHeads, head % keyValueHeads, number % blocks * block, y, logSumExp);
+    attend(head / keyValueHeads, head % keyValueHeads, number % blocks * block, y, logSumExp);
   }
 
   /// A block of queries, of all heads of one sequence that share a key and value head.

@@ -130,14 +130,14 @@ public interface Operations {
       int window,
       @Nullable DocumentStarts documents);
 
-  /// [#attention] of the last T of S tokens over all of them; S may be another one for each row, and
-  /// what a row gets does not depend on the others. On the CPU and without gradients, of [#FEW]
-  /// tokens each has the bits that it has when it comes alone, in float32; more of them are computed
-  /// in the queries' type.
+  /// [#attention] of the last T of S tokens over all of them; S may be another one for each row,
+  /// and what a row gets does not depend on the others. On the CPU and without gradients, of [#FEW]
+  /// tokens each has the bits that it has when it comes alone, in float32; more of them are
+  /// computed in the queries' type.
   ///
   /// @param qBTNH float32 or bfloat16
-  /// @param kSMH of each row `[1, S, M, H]`, a view whose vectors are contiguous; float32, or of the
-  ///   queries' type
+  /// @param kSMH of each row `[1, S, M, H]`, a view whose vectors are contiguous; float32, or of
+  ///   the queries' type
   /// @param vSMH likewise
   Tensor cachedAttention(
       Tensor qBTNH,
