@@ -29,7 +29,7 @@ import org.jspecify.annotations.Nullable;
 /// documents.
 ///
 /// The last of T queries stands at the last of S keys. Whole sequences, S = T, have gradients;
-/// where S − T keys stand before the first query there are none.
+/// where S − T keys stand before the first query there are none, and S is each row's own.
 ///
 /// The query heads that share a key and value head are worked on together, as rows of one matrix.
 /// Products take the inputs' element type and sum in float32, the softmax is float32. Backwards,
