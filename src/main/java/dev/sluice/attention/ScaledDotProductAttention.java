@@ -5,8 +5,8 @@ import dev.sluice.operations.DocumentStarts;
 import dev.sluice.operations.Operations;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
-import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Tensor;
+import java.util.ArrayList;
 import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
 
@@ -28,8 +28,8 @@ final class ScaledDotProductAttention {
   /// @param documents of which a token sees its own alone; null where each row is one document. Not
   ///   with a past, which is one document
   /// @param past the keys and values before these, which takes these up; null when there are none.
-  ///   Its rows may have different lengths, so each is attended by itself, as if it were alone; but
-  ///   for a probe, which is given the weights of all at once, they must have one length
+  ///   Its rows may have different lengths, and each is attended as if it were alone; but for a
+  ///   probe, which is given the weights of all at once, they must have one length
   /// @return `[B, T, N, H]`
   static Tensor attend(
       Tensor qBTNH,
@@ -54,40 +54,42 @@ final class ScaledDotProductAttention {
     if (past == null && !watched) {
       return operations.attention(qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window, documents);
     }
-    Tensor yBTNH;
-    if (past == null) {
-      yBTNH = attendWatched(qBTNH, kBTMH, vBTMH, sinksN, window, documents, layer, probe);
-    } else if (watched) {
-      yBTNH = attendCachedWatched(qBTNH, kBTMH, vBTMH, sinksN, window, past, layer, probe);
-    } else {
-      yBTNH =
-          past.byRow(row -> attendCached(qBTNH, kBTMH, vBTMH, sinksN, window, past, row, layer));
+    if (past != null && !watched) {
+      return attendCached(qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window, past, layer);
     }
+    var yBTNH =
+        past == null
+            ? attendWatched(qBTNH, kBTMH, vBTMH, sinksN, window, documents, layer, probe)
+            : attendCachedWatched(qBTNH, kBTMH, vBTMH, sinksN, window, past, layer, probe);
     return gateLogits == null ? yBTNH : operations.sigmoidGate(yBTNH, gateLogits);
   }
 
-  /// Attends over one row's tokens and those before.
+  /// Attends over the tokens of each row and those before. A row before which nothing stands is a
+  /// whole sequence, whose keys are there as they are; but few tokens have the bits that each has
+  /// after others.
   private static Tensor attendCached(
       Tensor qBTNH,
       Tensor kBTMH,
       Tensor vBTMH,
       @Nullable Tensor sinksN,
+      @Nullable Tensor gateLogits,
       int window,
       Past past,
-      int row,
       int layer) {
-    var query = Past.row(qBTNH, row).to(ElementType.FLOAT32);
-    var kBSMH =
-        lastSeen(
-            past.keys(layer, row, Past.row(kBTMH, row).transpose(1, 2)).transpose(1, 2),
-            query.size(1),
-            window);
-    var vBSMH =
-        lastSeen(
-            past.values(layer, row, Past.row(vBTMH, row).transpose(1, 2)).transpose(1, 2),
-            query.size(1),
-            window);
-    return Operations.of(query).cachedAttention(query, kBSMH, vBSMH, sinksN, window);
+    long queries = qBTNH.size(1);
+    int[] before = past.lengths();
+    var kSMH = new ArrayList<Tensor>();
+    var vSMH = new ArrayList<Tensor>();
+    for (int row = 0; row < before.length; row++) {
+      var ownKeys = Past.row(kBTMH, row);
+      var ownValues = Past.row(vBTMH, row);
+      var keys = past.keys(layer, row, ownKeys.transpose(1, 2));
+      var values = past.values(layer, row, ownValues.transpose(1, 2));
+      boolean whole = before[row] == 0 && queries > Operations.FEW;
+      kSMH.add(whole ? ownKeys : lastSeen(keys.transpose(1, 2), queries, window));
+      vSMH.add(whole ? ownValues : lastSeen(values.transpose(1, 2), queries, window));
+    }
+    return Operations.of(qBTNH).cachedAttention(qBTNH, kSMH, vSMH, sinksN, gateLogits, window);
   }
 
   /// Those keys or values that the last queries see.

@@ -10,6 +10,7 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.MatrixProduct;
 import dev.sluice.tensor.MatrixProduct.Matrix;
+import dev.sluice.tensor.Operation;
 import dev.sluice.tensor.Scratch;
 import dev.sluice.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
@@ -28,7 +29,7 @@ import org.jspecify.annotations.Nullable;
 /// documents.
 ///
 /// The last of T queries stands at the last of S keys. Whole sequences, S = T, have gradients;
-/// where S − T keys stand before the first query there are none.
+/// where S − T keys stand before the first query there are none, and S is each row's own.
 ///
 /// The query heads that share a key and value head are worked on together, as rows of one matrix.
 /// Products take the inputs' element type and sum in float32, the softmax is float32. Backwards,
@@ -122,32 +123,62 @@ final class CausalAttention {
     return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
   }
 
-  /// Attends over a cache: few tokens one after the other, by a kernel of its own; in tiles more
-  /// tokens without gradients, where others stand before them or where there are sinks or a window
-  /// that hides some; by the definition what is left.
+  /// Attends over what is kept of each row: few tokens one after the other, by a kernel of its own;
+  /// more of them in tiles, of all rows at once; by the definition where gradients are recorded.
   static Tensor applyCached(
+      Tensor qBTNH,
+      List<Tensor> kSMH,
+      List<Tensor> vSMH,
+      @Nullable Tensor sinksN,
+      @Nullable Tensor gateLogits,
+      int window) {
+    long queries = qBTNH.size(1);
+    var inputs = new ArrayList<>(kSMH);
+    inputs.addAll(vSMH);
+    inputs.add(qBTNH);
+    if (gateLogits != null) {
+      inputs.add(gateLogits);
+    }
+    if (FusedOp.recording(inputs, List.of())) {
+      return Operations.COMPOSED.cachedAttention(qBTNH, kSMH, vSMH, sinksN, gateLogits, window);
+    }
+    if (queries > Operations.FEW) {
+      if (sinksN == null) {
+        return cachedInTiles(qBTNH, kSMH, vSMH, gateLogits, window).yBTNH();
+      }
+      var yBTNH = drained(cachedInTiles(qBTNH, kSMH, vSMH, null, window), sinksN);
+      return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
+    }
+    var query = qBTNH.to(ElementType.FLOAT32);
+    var rows = new ArrayList<Tensor>();
+    for (int row = 0; row < kSMH.size(); row++) {
+      rows.add(
+          ofFewTokens(
+              query.size(0) == 1 ? query : query.narrow(0, row, 1),
+              kSMH.get(row),
+              vSMH.get(row),
+              sinksN,
+              window));
+    }
+    var yBTNH = rows.size() == 1 ? rows.getFirst() : Tensor.concatenate(rows, 0);
+    return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
+  }
+
+  /// One row's tokens, one after the other.
+  private static Tensor ofFewTokens(
       Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window) {
     long queries = qBTNH.size(1);
-    if (queries <= Operations.FEW && !FusedOp.recording(List.of(qBTNH, kBSMH, vBSMH), List.of())) {
-      var each = new ArrayList<Tensor>();
-      for (long i = 0; i < queries; i++) {
-        long keys = kBSMH.size(1) - queries + 1 + i;
-        var attended =
-            ofOneToken(
-                part(qBTNH, i, 1),
-                seen(part(kBSMH, 0, keys), window),
-                seen(part(vBSMH, 0, keys), window));
-        each.add(sinksN == null ? attended.yBTNH() : drained(attended, sinksN));
-      }
-      return queries == 1 ? each.getFirst() : Tensor.concatenate(each, 1);
+    var each = new ArrayList<Tensor>();
+    for (long i = 0; i < queries; i++) {
+      long keys = kBSMH.size(1) - queries + 1 + i;
+      var attended =
+          ofOneToken(
+              part(qBTNH, i, 1),
+              seen(part(kBSMH, 0, keys), window),
+              seen(part(vBSMH, 0, keys), window));
+      each.add(sinksN == null ? attended.yBTNH() : drained(attended, sinksN));
     }
-    if (queries == 1
-        || ComposedAttention.needsNoMask(queries, kBSMH.size(1), sinksN, window, null)
-        || FusedOp.recording(List.of(qBTNH), List.of())) {
-      return ComposedAttention.apply(qBTNH, kBSMH, vBSMH, sinksN, window, null);
-    }
-    var attended = cachedInTiles(qBTNH, kBSMH, vBSMH, window);
-    return sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
+    return queries == 1 ? each.getFirst() : Tensor.concatenate(each, 1);
   }
 
   /// Some of the tokens; the tensor itself, which costs nothing, where it is all.
@@ -257,17 +288,88 @@ final class CausalAttention {
             documents));
   }
 
-  /// Attends over a cache, without sinks, which is read where it stands.
+  /// Attends over what is kept of each row, without sinks. What a row gets does not depend on the
+  /// others.
   ///
-  /// @param qBTNH queries, float32 or bfloat16, T ≤ S; none of the three with a gradient
-  /// @param kBSMH keys of the same type, N a multiple of M; a view whose vectors are contiguous
-  /// @param vBSMH values, as the keys
+  /// @param qBTNH queries, float32 or bfloat16; nothing here with a gradient
+  /// @param kSMH of each row `[1, S, M, H]`, T ≤ S, N a multiple of M; a view whose vectors are
+  ///   contiguous. Read where it stands, or brought into the queries' type
+  /// @param vSMH values, as the keys
+  /// @param gateLogits as in [#inTiles]
   /// @param window 0 for none
-  static Attended cachedInTiles(Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, int window) {
-    if (FusedOp.recording(List.of(qBTNH, kBSMH, vBSMH), List.of())) {
+  static Attended cachedInTiles(
+      Tensor qBTNH, List<Tensor> kSMH, List<Tensor> vSMH, @Nullable Tensor gateLogits, int window) {
+    var inputs = new ArrayList<>(kSMH);
+    inputs.addAll(vSMH);
+    inputs.add(qBTNH);
+    if (gateLogits != null) {
+      inputs.add(gateLogits);
+    }
+    if (FusedOp.recording(inputs, List.of())) {
       throw new IllegalArgumentException("attention over a cache has no gradients");
     }
-    return inTiles(new CausalAttention(qBTNH.contiguous(), kBSMH, vBSMH, null, window, null));
+    try (var _ = Operation.begin("attention", Operation.FORWARD)) {
+      var query = qBTNH.contiguous();
+      var gate = gateLogits == null ? null : gateLogits.contiguous();
+      var keys = ofType(query.type(), kSMH);
+      var values = ofType(query.type(), vSMH);
+      var rows = new ArrayList<CausalAttention>();
+      for (int row = 0; row < kSMH.size(); row++) {
+        rows.add(
+            new CausalAttention(
+                query.narrow(0, row, 1),
+                keys.get(row),
+                values.get(row),
+                gate == null ? null : gate.narrow(0, row, 1),
+                window,
+                null));
+      }
+      var first = rows.getFirst();
+      var y = Tensor.uninitialized(query, query.type(), query.shape());
+      var logSumExp =
+          Tensor.uninitialized(
+              query,
+              ElementType.FLOAT32,
+              rows.size(),
+              first.keyValueHeads,
+              first.tokens,
+              first.group);
+      var numbers = y.numbers();
+      var sums = logSumExp.memory();
+      long rowsNumbers = y.elements() / rows.size();
+      long rowsSums = logSumExp.memory().byteSize() / rows.size();
+      long blocks = first.keyValueHeads * Math.ceilDiv(first.tokens, first.block);
+      Threads.share(
+          rows.size() * blocks,
+          1,
+          1,
+          (from, to) -> {
+            for (long i = from; i < to; i++) {
+              long row = i / blocks;
+              rows.get((int) row)
+                  .attend(
+                      i % blocks, numbers.from(row * rowsNumbers), sums.asSlice(row * rowsSums));
+            }
+          });
+      return new Attended(y, logSumExp);
+    }
+  }
+
+  /// Keys or values of each row in an element type: themselves, or copies of which each head's
+  /// vectors stand one after the other.
+  private static List<Tensor> ofType(ElementType type, List<Tensor> rowsSMH) {
+    var copies = new ArrayList<Tensor>();
+    for (var row : rowsSMH) {
+      if (row.type() == type) {
+        copies.add(row);
+        continue;
+      }
+      var copyMSH =
+          Tensor.uninitialized(row, type, row.size(0), row.size(2), row.size(1), row.size(3));
+      copyMSH.put(0, row.transpose(1, 2));
+      copies.add(copyMSH.transpose(1, 2));
+    }
+    return copies;
   }
 
   private static Attended inTiles(CausalAttention attention) {
@@ -299,8 +401,7 @@ final class CausalAttention {
         1,
         (from, to) -> {
           for (long i = from; i < to; i++) {
-            long head = i / blocks;
-            attend(head / keyValueHeads, head % keyValueHeads, i % blocks * block, numbers, sums);
+            attend(i, numbers, sums);
           }
         });
     var result = y.detach();
@@ -312,6 +413,13 @@ final class CausalAttention {
         List.of(y, logSumExp),
         kept,
         upstreams -> backward(upstreams.getFirst(), upstreams.getLast(), result, saved));
+  }
+
+  /// One of the blocks of all sequences and heads.
+  private void attend(long number, Floats y, MemorySegment logSumExp) {
+    long blocks = Math.ceilDiv(tokens, block); // of a head
+    long head = number / blocks;
+    attend(head / keyValueHeads, head % keyValueHeads, number % blocks * block, y, logSumExp);
   }
 
   /// A block of queries, of all heads of one sequence that share a key and value head.

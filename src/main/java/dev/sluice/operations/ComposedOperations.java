@@ -4,6 +4,7 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
+import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -85,8 +86,19 @@ class ComposedOperations implements Operations {
 
   @Override
   public Tensor cachedAttention(
-      Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window) {
-    return ComposedAttention.apply(qBTNH, kBSMH, vBSMH, sinksN, window, null);
+      Tensor qBTNH,
+      List<Tensor> kSMH,
+      List<Tensor> vSMH,
+      @Nullable Tensor sinksN,
+      @Nullable Tensor gateLogits,
+      int window) {
+    var rows = new ArrayList<Tensor>();
+    for (int row = 0; row < kSMH.size(); row++) {
+      var query = qBTNH.size(0) == 1 ? qBTNH : qBTNH.narrow(0, row, 1);
+      rows.add(ComposedAttention.apply(query, kSMH.get(row), vSMH.get(row), sinksN, window, null));
+    }
+    var yBTNH = rows.size() == 1 ? rows.getFirst() : Tensor.concatenate(rows, 0);
+    return gateLogits == null ? yBTNH : sigmoidGate(yBTNH, gateLogits);
   }
 
   @Override

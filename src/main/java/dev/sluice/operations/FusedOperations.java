@@ -92,8 +92,13 @@ final class FusedOperations implements Operations {
 
   @Override
   public Tensor cachedAttention(
-      Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window) {
-    return CausalAttention.applyCached(qBTNH, kBSMH, vBSMH, sinksN, window);
+      Tensor qBTNH,
+      List<Tensor> kSMH,
+      List<Tensor> vSMH,
+      @Nullable Tensor sinksN,
+      @Nullable Tensor gateLogits,
+      int window) {
+    return CausalAttention.applyCached(qBTNH, kSMH, vSMH, sinksN, gateLogits, window);
   }
 
   @Override

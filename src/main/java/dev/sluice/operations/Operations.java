@@ -130,14 +130,22 @@ public interface Operations {
       int window,
       @Nullable DocumentStarts documents);
 
-  /// [#attention] of the last T of S tokens over all of them, without a gate. On the CPU and
-  /// without gradients, of [#FEW] tokens each has the bits that it has when it comes alone.
+  /// [#attention] of the last T of S tokens over all of them; S may be another one for each row,
+  /// and what a row gets does not depend on the others. On the CPU and without gradients, of [#FEW]
+  /// tokens each has the bits that it has when it comes alone, in float32; more of them are
+  /// computed in the queries' type.
   ///
-  /// @param qBTNH float32
-  /// @param kBSMH float32, a view whose vectors are contiguous
-  /// @param vBSMH likewise
+  /// @param qBTNH float32 or bfloat16
+  /// @param kSMH of each row `[1, S, M, H]`, a view whose vectors are contiguous; float32, or of
+  ///   the queries' type
+  /// @param vSMH likewise
   Tensor cachedAttention(
-      Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window);
+      Tensor qBTNH,
+      List<Tensor> kSMH,
+      List<Tensor> vSMH,
+      @Nullable Tensor sinksN,
+      @Nullable Tensor gateLogits,
+      int window);
 
   // ---------------------------------------------------------------- of Gated DeltaNet
 

@@ -21,13 +21,20 @@ import java.util.stream.Stream;
 ///
 /// Groups of tokens may have weights of their own, the experts of a mixture. A group is worked on
 /// in pieces of 256, 128, … 1 tokens (of 128 at most in float32), so that there are few different
-/// products however many tokens an expert has; each of them is compiled.
+/// products however many tokens an expert has; each of them is compiled. Tokens of one group that
+/// nothing is kept of go in as few equal pieces as there are threads, of 64 to 512: each product
+/// rearranges its weights anew, which tells where it has few rows.
 ///
 /// For the backward pass the two inner products' results are kept, and their gradients are written
 /// over them.
 public final class SwiGlu {
   /// Tokens of a block times the bytes of a number.
   private static final long BLOCK_BYTES = 512;
+
+  /// Tokens of an equal piece.
+  private static final long LEAST_EQUAL = 64;
+
+  private static final long MOST_EQUAL = 512;
 
   /// Numbers of the activation below which a second thread costs more than it saves.
   private static final long INNER_GRAIN = 1 << 14;
@@ -86,7 +93,7 @@ public final class SwiGlu {
     this.type = precision.elementType();
     this.matrices = weights.stream().map(expert -> expert.of(type)).toList();
     this.width = matrices.getFirst().gate.size(0);
-    this.block = block(type);
+    this.block = pieces.stream().mapToLong(piece -> piece.to - piece.from).max().orElse(0);
   }
 
   /// The definition.
@@ -130,7 +137,13 @@ public final class SwiGlu {
             List.of(input),
             all,
             () ->
-                new SwiGlu(input, pieces(starts, precision.elementType()), weights, precision)
+                new SwiGlu(
+                        input,
+                        recording || weights.size() > 1
+                            ? pieces(starts, precision.elementType())
+                            : equalPieces(starts[1]),
+                        weights,
+                        precision)
                     .forward(recording))
         .getFirst();
   }
@@ -325,6 +338,17 @@ public final class SwiGlu {
 
   private static long block(ElementType type) {
     return BLOCK_BYTES / type.bytes();
+  }
+
+  private static List<Piece> equalPieces(long rows) {
+    long threads = Threads.count();
+    long perThread = Math.max(1, Math.ceilDiv(rows, threads * MOST_EQUAL));
+    long count = Math.clamp(rows / LEAST_EQUAL, 1, threads * perThread);
+    var pieces = new ArrayList<Piece>();
+    for (long i = 0; i < count; i++) {
+      pieces.add(new Piece(0, rows * i / count, rows * (i + 1) / count));
+    }
+    return pieces;
   }
 
   private static List<Piece> pieces(long[] starts, ElementType type) {

@@ -108,9 +108,24 @@ final class OneDnn {
       LINKER.downcallHandle(
           LIBRARY.findOrThrow("omp_get_max_threads"), FunctionDescriptor.of(ValueLayout.JAVA_INT));
 
+  /// Bits of `dnnl_cpu_isa_t` that AMX for bfloat16 and bytes has beyond AVX-512.
+  private static final int MATRIX_UNITS = 0xE00;
+
+  /// Whether products of bfloat16 run in AMX tiles.
+  static final boolean HAS_MATRIX_UNITS = (instructions() & MATRIX_UNITS) == MATRIX_UNITS;
+
   private static final MemorySegment ENGINE = engine();
 
   private OneDnn() {}
+
+  /// The instructions that the library uses here, a `dnnl_cpu_isa_t`.
+  private static int instructions() {
+    try {
+      return (int) function("dnnl_get_effective_cpu_isa", ValueLayout.JAVA_INT).invokeExact();
+    } catch (Throwable e) {
+      throw NativeCall.failed("oneDNN", e);
+    }
+  }
 
   /// The native library, or why there is none. A class of its own, as an exception while [OneDnn]
   /// is initialised would hide the reason, and at its second use say another one.

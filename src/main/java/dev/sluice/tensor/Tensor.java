@@ -1,6 +1,7 @@
 package dev.sluice.tensor;
 
 import dev.sluice.kernel.Floats;
+import dev.sluice.kernel.HeadRows;
 import dev.sluice.kernel.Kernels;
 import dev.sluice.kernel.Threads;
 import java.lang.foreign.MemorySegment;
@@ -575,6 +576,9 @@ public final class Tensor implements AutoCloseable {
     return this;
   }
 
+  /// Numbers of [#put] below which a second thread costs more than it saves.
+  private static final long PUT_GRAIN = 1 << 15;
+
   /// this[b, m, start + t, h] ← source[b, m, t, h]; without gradients.
   ///
   /// @param source `[B, M, T, H]`, which may be of another element type
@@ -590,15 +594,31 @@ public final class Tensor implements AutoCloseable {
     }
     var to = spanned();
     var from = source.spanned();
-    for (long b = 0; b < size(0); b++) {
-      for (long m = 0; m < size(1); m++) {
-        for (long t = 0; t < source.size(2); t++) {
-          long at = b * source.stride(0) + m * source.stride(1) + t * source.stride(2);
-          long into = b * stride(0) + m * stride(1) + (start + t) * width;
-          Kernels.FASTEST.copy(from.from(at), to.from(into), 0, width);
-        }
-      }
-    }
+    long heads = size(1);
+    long numbers = source.size(2) * width;
+    Threads.split(
+        size(0) * heads,
+        Math.ceilDiv(PUT_GRAIN, numbers),
+        (first, last) -> {
+          for (long i = first; i < last; i++) {
+            long at = i / heads * source.stride(0) + i % heads * source.stride(1);
+            long into = i / heads * stride(0) + i % heads * stride(1) + start * width;
+            var rows =
+                new HeadRows(
+                    at,
+                    source.stride(2),
+                    Math.toIntExact(source.size(2)),
+                    Math.toIntExact(width),
+                    1);
+            if (from.bfloat16() == to.bfloat16()) {
+              Kernels.FASTEST.gatherRows(from, rows, to.from(into));
+            } else {
+              var together = Scratch.numbers("put", numbers, from.bfloat16());
+              Kernels.FASTEST.gatherRows(from, rows, together);
+              Kernels.FASTEST.copy(together, to.from(into), 0, numbers);
+            }
+          }
+        });
   }
 
   /// Whether kernels take its numbers.

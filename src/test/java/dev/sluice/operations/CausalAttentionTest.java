@@ -9,6 +9,7 @@ import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -139,7 +140,9 @@ class CausalAttentionTest {
     try (var _ = Scope.open()) {
       var q = Tensor.zeros(ElementType.FLOAT32, 1, 2, 1, 4).requireGradient(true);
       var k = Tensor.zeros(ElementType.FLOAT32, 1, 5, 1, 4);
-      assertThrows(IllegalArgumentException.class, () -> CausalAttention.cachedInTiles(q, k, k, 0));
+      assertThrows(
+          IllegalArgumentException.class,
+          () -> CausalAttention.cachedInTiles(q, List.of(k), List.of(k), null, 0));
     }
   }
 

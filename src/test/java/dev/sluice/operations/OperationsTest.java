@@ -11,6 +11,7 @@ import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.SplittableRandom;
 import org.junit.jupiter.api.AfterEach;
@@ -79,18 +80,50 @@ class OperationsTest {
     "5,70,0,false",
     "5,5,0,false",
     "5,5,0,true",
+    "2,70,9,true",
+    "130,190,70,false",
     "7,70,9,false",
     "7,70,9,true"
   })
   void cachedAttention(int tokens, int keys, int window, boolean withSinks) {
-    var q = numbers(1, tokens, 4, 6);
-    var k = numbers(1, keys, 2, 6);
-    var v = numbers(1, keys, 2, 6);
+    var q = numbers(2, tokens, 4, 6);
+    var k = List.of(numbers(1, keys, 2, 6), numbers(1, keys + 65, 2, 6));
+    var v = List.of(numbers(1, keys, 2, 6), numbers(1, keys + 65, 2, 6));
     var sinks = withSinks ? numbers(4) : null;
-    assertArrayEquals(
-        Operations.COMPOSED.cachedAttention(q, k, v, sinks, window).floats(),
-        Operations.FUSED.cachedAttention(q, k, v, sinks, window).floats(),
-        4e-6f);
+    for (var gate : new Tensor[] {null, numbers(2, tokens, 4), numbers(2, tokens, 4, 6)}) {
+      float[] both = Operations.FUSED.cachedAttention(q, k, v, sinks, gate, window).floats();
+      assertArrayEquals(
+          Operations.COMPOSED.cachedAttention(q, k, v, sinks, gate, window).floats(), both, 4e-6f);
+      var alone =
+          Operations.FUSED.cachedAttention(
+              q.narrow(0, 1, 1),
+              k.subList(1, 2),
+              v.subList(1, 2),
+              sinks,
+              gate == null ? null : gate.narrow(0, 1, 1),
+              window);
+      assertArrayEquals(
+          alone.floats(), Arrays.copyOfRange(both, both.length / 2, both.length), "the same bits");
+    }
+  }
+
+  /// In the queries' type, over what is kept in float32: as over all tokens at once.
+  @Test
+  void cachedAttentionInBfloat16() {
+    var q = numbers(1, 70, 4, 6).to(ElementType.BFLOAT16);
+    var k = numbers(1, 70, 2, 6).to(ElementType.BFLOAT16);
+    var v = numbers(1, 70, 2, 6).to(ElementType.BFLOAT16);
+    var all = Operations.FUSED.attention(q, k, v, null, null, 0, null);
+    var last =
+        Operations.FUSED.cachedAttention(
+            q.narrow(1, 60, 10),
+            List.of(k.to(ElementType.FLOAT32)),
+            List.of(v.to(ElementType.FLOAT32)),
+            null,
+            null,
+            0);
+    assertEquals(ElementType.BFLOAT16, last.type());
+    assertArrayEquals(all.narrow(1, 60, 10).floats(), last.floats(), 0x1p-7f);
   }
 
   /// Steps change each row's own state, whatever way they are computed, and tell what it was before

@@ -1,0 +1,101 @@
+package dev.sluice.operations;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sluice.kernel.Floats;
+import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.StoredMatrix;
+import dev.sluice.kernel.WeightFormat;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Scope;
+import dev.sluice.tensor.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.ValueLayout;
+import java.util.List;
+import java.util.Random;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/// Many rows with weights as a file has them.
+class StoredProductTest {
+  private static final int COLUMNS = 256;
+
+  private final Random random = new Random(11);
+
+  private float[] gaussian(int count) {
+    float[] numbers = new float[count];
+    for (int i = 0; i < count; i++) {
+      numbers[i] = (float) random.nextGaussian();
+    }
+    return numbers;
+  }
+
+  private StoredMatrix matrix(WeightFormat format, int rows) {
+    long bytes = format.bytes(COLUMNS);
+    var data = Arena.ofAuto().allocate(rows * bytes, 2);
+    for (int r = 0; r < rows; r++) {
+      format.quantize(gaussian(COLUMNS), 0, COLUMNS, data, r * bytes);
+    }
+    return new StoredMatrix(format, data, rows, COLUMNS);
+  }
+
+  /// Two weights of one input, with more than a panel of rows, within what is left out of `Σ |x
+  /// w|`: nothing but the rounding of sums in float32, 2⁻¹⁶ by halves, 2⁻⁸ of inputs and of weights
+  /// in bfloat16.
+  @ParameterizedTest(name = "{0} {1} in halves {2}, {3} rows")
+  @CsvSource({
+    "Q8_0,FLOAT32,false,9",
+    "Q8_0,FLOAT32,true,9",
+    "Q4_0,FLOAT32,true,65",
+    "Q4_K,FLOAT32,true,63",
+    "BF16,FLOAT32,true,10",
+    "F32,FLOAT32,true,10",
+    "Q8_0,BFLOAT16,false,65",
+    "BF16,BFLOAT16,false,9"
+  })
+  void isTheProductOfTheNumbers(WeightFormat format, ElementType type, boolean inHalves, int rows) {
+    try (var _ = Scope.withoutGradient()) {
+      float[] inputs = gaussian(rows * COLUMNS);
+      var x = Tensor.of(inputs, rows, COLUMNS);
+      var weights = List.of(matrix(format, 133), matrix(WeightFormat.Q6_K, 7));
+      var products = StoredProduct.apply(x, weights, type, ElementType.FLOAT32, inHalves);
+      double share =
+          type == ElementType.BFLOAT16
+              ? 0x1p-7
+              : inHalves && format.blockLength() > 1 ? 0x1p-16 : 0x1p-20;
+      for (int i = 0; i < weights.size(); i++) {
+        var w = weights.get(i);
+        double within = i == 1 && inHalves ? 0x1p-16 : share;
+        var numbers = Arena.ofAuto().allocate(w.rows() * COLUMNS * 4, 4);
+        Kernels.FASTEST.dequantize(w, 0, w.rows(), Floats.float32(numbers));
+        float[] of = numbers.toArray(ValueLayout.JAVA_FLOAT);
+        float[] y = products.get(i).floats();
+        double largest = 0;
+        for (int j = 0; j < y.length; j++) {
+          int at = j / (int) w.rows() * COLUMNS;
+          int row = j % (int) w.rows() * COLUMNS;
+          double sum = 0;
+          double size = 0;
+          for (int c = 0; c < COLUMNS; c++) {
+            sum += (double) inputs[at + c] * of[row + c];
+            size += Math.abs((double) inputs[at + c] * of[row + c]);
+          }
+          assertEquals(sum, y[j], within * size, w.format() + " element " + j);
+          largest = Math.max(largest, Math.abs(sum - y[j]) / size);
+        }
+        assertTrue(largest > 0, "sums in float32 are not exact");
+      }
+      var last = x.narrow(0, 2, rows - 2);
+      if (rows > 10) { // many without the first two as well
+        float[] all = products.getFirst().narrow(0, 2, rows - 2).floats();
+        float[] fewer =
+            StoredProduct.apply(last, weights, type, ElementType.FLOAT32, inHalves)
+                .getFirst()
+                .floats();
+        assertArrayEquals(fewer, all, "rows do not depend on their company");
+      }
+    }
+  }
+}
