@@ -28,8 +28,8 @@ final class ScaledDotProductAttention {
   /// @param documents of which a token sees its own alone; null where each row is one document. Not
   ///   with a past, which is one document
   /// @param past the keys and values before these, which takes these up; null when there are none.
-  ///   Its rows may have different lengths, and each is attended as if it were alone; but
-  ///   for a probe, which is given the weights of all at once, they must have one length
+  ///   Its rows may have different lengths, and each is attended as if it were alone; but for a
+  ///   probe, which is given the weights of all at once, they must have one length
   /// @return `[B, T, N, H]`
   static Tensor attend(
       Tensor qBTNH,
