@@ -149,33 +149,22 @@ final class CausalAttention {
       var yBTNH = drained(cachedInTiles(qBTNH, kSMH, vSMH, null, window), sinksN);
       return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
     }
-    var query = qBTNH.to(ElementType.FLOAT32);
-    var rows = new ArrayList<Tensor>();
-    for (int row = 0; row < kSMH.size(); row++) {
-      rows.add(
-          ofFewTokens(
-              query.size(0) == 1 ? query : query.narrow(0, row, 1),
-              kSMH.get(row),
-              vSMH.get(row),
-              sinksN,
-              window));
-    }
-    var yBTNH = rows.size() == 1 ? rows.getFirst() : Tensor.concatenate(rows, 0);
+    var yBTNH = ofFewTokens(qBTNH.to(ElementType.FLOAT32), kSMH, vSMH, sinksN, window);
     return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
   }
 
-  /// One row's tokens, one after the other.
+  /// The tokens of each row, one after the other.
   private static Tensor ofFewTokens(
-      Tensor qBTNH, Tensor kBSMH, Tensor vBSMH, @Nullable Tensor sinksN, int window) {
+      Tensor qBTNH, List<Tensor> kSMH, List<Tensor> vSMH, @Nullable Tensor sinksN, int window) {
     long queries = qBTNH.size(1);
     var each = new ArrayList<Tensor>();
     for (long i = 0; i < queries; i++) {
-      long keys = kBSMH.size(1) - queries + 1 + i;
+      long later = queries - 1 - i;
       var attended =
           ofOneToken(
               part(qBTNH, i, 1),
-              seen(part(kBSMH, 0, keys), window),
-              seen(part(vBSMH, 0, keys), window));
+              kSMH.stream().map(row -> seen(row, later, window)).toList(),
+              vSMH.stream().map(row -> seen(row, later, window)).toList());
       each.add(sinksN == null ? attended.yBTNH() : drained(attended, sinksN));
     }
     return queries == 1 ? each.getFirst() : Tensor.concatenate(each, 1);
@@ -186,21 +175,23 @@ final class CausalAttention {
     return count == tensorBTNH.size(1) ? tensorBTNH : tensorBTNH.narrow(1, from, count);
   }
 
-  /// Those keys or values that the last token sees.
-  private static Tensor seen(Tensor tensorBSMH, int window) {
-    long keys = tensorBSMH.size(1);
-    return window == 0 || keys <= window ? tensorBSMH : tensorBSMH.narrow(1, keys - window, window);
+  /// Those keys or values that a token sees after which some later ones stand.
+  private static Tensor seen(Tensor tensorBSMH, long later, int window) {
+    long keys = tensorBSMH.size(1) - later;
+    return window == 0 || keys <= window
+        ? part(tensorBSMH, 0, keys)
+        : tensorBSMH.narrow(1, keys - window, window);
   }
 
-  /// One token's attention over a cache, of which it sees all.
-  private static Attended ofOneToken(Tensor qBTNH, Tensor kBSMH, Tensor vBSMH) {
-    long heads = kBSMH.size(2);
-    int keys = Math.toIntExact(kBSMH.size(1));
+  /// One token's attention over a cache, of which it sees all, for each row.
+  private static Attended ofOneToken(Tensor qBTNH, List<Tensor> kSMH, List<Tensor> vSMH) {
+    long heads = kSMH.getFirst().size(2);
     int width = Math.toIntExact(qBTNH.size(3));
     int group = Math.toIntExact(qBTNH.size(2) / heads);
     var query = qBTNH.contiguous();
-    var ofKeys = Adjacent.of(kBSMH);
-    var ofValues = Adjacent.of(vBSMH);
+    var ofKeys = kSMH.stream().map(Adjacent::of).toList();
+    var ofValues = vSMH.stream().map(Adjacent::of).toList();
+    long most = kSMH.stream().mapToLong(row -> row.size(1)).max().orElseThrow();
     var y = Tensor.uninitialized(query, ElementType.FLOAT32, query.shape());
     var logSumExp =
         Tensor.uninitialized(query, ElementType.FLOAT32, query.size(0), heads, 1, group);
@@ -212,13 +203,15 @@ final class CausalAttention {
     var machine = MachineAttention.of(width);
     Threads.share(
         query.size(0) * heads,
-        Math.max(1, ONE_TOKEN_GRAIN / ((long) keys * width * group)),
+        Math.max(1, ONE_TOKEN_GRAIN / (most * width * group)),
         1,
         (from, to) -> {
           for (long i = from; i < to; i++) {
             var own = queries.asSlice(i * bytes, bytes);
-            var k = ofKeys.head(i / heads, i % heads);
-            var v = ofValues.head(i / heads, i % heads);
+            int row = (int) (i / heads);
+            int keys = Math.toIntExact(ofKeys.get(row).count);
+            var k = ofKeys.get(row).head(i % heads);
+            var v = ofValues.get(row).head(i % heads);
             var ownY = ys.asSlice(i * bytes, bytes);
             var ownSums = sums.asSlice(i * group * Float.BYTES, (long) group * Float.BYTES);
             if (machine != null) {
@@ -233,10 +226,9 @@ final class CausalAttention {
     return new Attended(y, logSumExp);
   }
 
-  /// Keys or values of which each head's vectors stand one after the other, as in a cache; else a
-  /// copy.
-  private record Adjacent(
-      MemorySegment memory, long sequenceBytes, long headBytes, long bytesOfHead) {
+  /// Keys or values of one row, of which each head's vectors stand one after the other, as in a
+  /// cache; else a copy.
+  private record Adjacent(MemorySegment memory, long count, long headBytes, long bytesOfHead) {
     static Adjacent of(Tensor tensorBSMH) {
       boolean isSo = tensorBSMH.size(1) == 1 || tensorBSMH.stride(1) == tensorBSMH.size(3);
       var all =
@@ -245,13 +237,13 @@ final class CausalAttention {
               : tensorBSMH.transpose(1, 2).contiguous().transpose(1, 2);
       return new Adjacent(
           all.spanned().memory(),
-          all.stride(0) * Float.BYTES,
+          all.size(1),
           all.stride(2) * Float.BYTES,
           all.size(1) * all.size(3) * Float.BYTES);
     }
 
-    MemorySegment head(long sequence, long head) {
-      return memory.asSlice(sequence * sequenceBytes + head * headBytes, bytesOfHead);
+    MemorySegment head(long head) {
+      return memory.asSlice(head * headBytes, bytesOfHead);
     }
   }
 
