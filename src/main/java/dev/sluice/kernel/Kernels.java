@@ -408,7 +408,14 @@ public interface Kernels {
     }
   }
 
-  /// The same of a matrix in the order of rows.
+  /// The numbers of rows of strips, columns first: `out[c · (to − from) + r − from] = w[r, c]`.
+  ///
+  /// @param w in strips
+  /// @param from a multiple of sixteen, and `to` as well
+  /// @param out float32
+  void dequantizeStrips(StoredMatrix w, long from, long to, MemorySegment out);
+
+  /// The same as [#dequantize] of a matrix in the order of rows.
   void dequantizeRows(StoredMatrix w, long from, long to, Floats out);
 
   private static Kernels choose() {

@@ -279,21 +279,38 @@ final class StoredProduct {
       return;
     }
     long count = (to - from) * weight.columns();
-    var numbers = Scratch.numbers("panel", PANEL * weight.columns(), bfloat16);
-    Kernels.FASTEST.dequantize(weight, from, to, numbers);
+    boolean strips = weight.order() == StoredMatrix.Order.STRIPS;
+    var numbers = Scratch.numbers("panel", count, bfloat16 && !strips);
+    if (strips) {
+      Kernels.FASTEST.dequantizeStrips(weight, from, to, numbers.memory());
+    } else {
+      Kernels.FASTEST.dequantize(weight, from, to, numbers);
+    }
     if (halves == null || !isInBlocks(weight)) {
-      var panel = Matrix.of(numbers, to - from, weight.columns());
-      MatrixProduct.multiply(x, panel.transposed(), columns, false);
+      var rounded = numbers;
+      if (bfloat16 && strips) {
+        rounded = Scratch.numbers("rounded panel", count, true);
+        Kernels.FASTEST.copy(numbers, rounded, 0, count);
+      }
+      var panel = asInputs(rounded, weight, to - from);
+      MatrixProduct.multiply(x, panel, columns, false);
       return;
     }
-    var high = Scratch.numbers("panel's high half", PANEL * weight.columns(), true);
-    var low = Scratch.numbers("panel's low half", PANEL * weight.columns(), true);
+    var high = Scratch.numbers("panel's high half", count, true);
+    var low = Scratch.numbers("panel's low half", count, true);
     Halves.split(numbers, high, low, 0, count);
-    var highPanel = Matrix.of(high, to - from, weight.columns()).transposed();
-    var lowPanel = Matrix.of(low, to - from, weight.columns()).transposed();
+    var highPanel = asInputs(high, weight, to - from);
+    var lowPanel = asInputs(low, weight, to - from);
     MatrixProduct.multiply(halves.low, highPanel, columns, false);
     MatrixProduct.multiply(halves.high, lowPanel, columns, true);
     MatrixProduct.multiply(halves.high, highPanel, columns, true);
+  }
+
+  /// A panel's numbers as `[in, rows]`: so they stand where they come from strips.
+  private static Matrix asInputs(Floats panel, StoredMatrix weight, long rows) {
+    return weight.order() == StoredMatrix.Order.STRIPS
+        ? Matrix.of(panel, weight.columns(), rows)
+        : Matrix.of(panel, rows, weight.columns()).transposed();
   }
 
   private static boolean isInBlocks(StoredMatrix weight) {

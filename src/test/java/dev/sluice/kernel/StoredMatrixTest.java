@@ -192,6 +192,19 @@ class StoredMatrixTest {
             groups.packed(Arena.ofAuto().allocate(bytes.length, 1)),
             whole.packed(data)); // the last, as it writes over the rows
     for (var each : strips) {
+      for (int[] range : new int[][] {{0, 16}, {16, 64}, {0, 64}}) {
+        int count = range[1] - range[0];
+        var columnsFirst = Arena.ofAuto().allocate(count * columns * 4L, 4);
+        for (var kernels : List.of(DEFINITION, Kernels.FASTEST)) {
+          kernels.dequantizeStrips(each, range[0], range[1], columnsFirst.fill((byte) 0xFF));
+          for (int i = 0; i < count * columns; i++) {
+            int row = range[0] + i % count;
+            assertEquals(
+                expected[row * columns + i / count],
+                columnsFirst.getAtIndex(ValueLayout.JAVA_INT, i));
+          }
+        }
+      }
       for (int[] range : new int[][] {{0, 64}, {0, 1}, {15, 17}, {17, 31}, {33, 64}, {63, 64}}) {
         var some = Arena.ofAuto().allocate((range[1] - range[0]) * columns * 4L, 4);
         for (var kernels : List.of(DEFINITION, Kernels.FASTEST)) {
