@@ -198,12 +198,20 @@ public final class Engine implements AutoCloseable {
     return fixedBytes + room * tokenBytes;
   }
 
-  /// The most tokens of a text with its prompt, by context and memory; 0 or less where there is no
-  /// memory for any.
-  public int mostTokens() {
-    long room = tokenBytes == 0 ? Long.MAX_VALUE : (limits.memoryBytes() - fixedBytes) / tokenBytes;
+  /// The most tokens of each of several texts with their prompt, by context and memory; 0 where
+  /// there is no memory for any.
+  public int mostTokens(int sequences) {
+    long each = limits.memoryBytes() / sequences - fixedBytes;
+    long room = tokenBytes == 0 ? limits.context() : each / tokenBytes;
     long tokens = room >= limits.context() ? limits.context() : room / 2;
-    return Math.clamp(tokens, 0, limits.context());
+    return room < SMALLEST_ROOM && room < limits.context()
+        ? 0
+        : Math.clamp(tokens, 0, limits.context());
+  }
+
+  /// How many tokens the model knows.
+  public int vocabulary() {
+    return vocabulary;
   }
 
   /// Puts a request into the queue.
@@ -245,7 +253,10 @@ public final class Engine implements AutoCloseable {
       throw new InvalidInputException(
           "%d tokens of prompt and %d more for each of %d texts are too many; there is room for %d tokens of one text"
               .formatted(
-                  request.ids().length, request.mostTokens(), request.sequences(), mostTokens()));
+                  request.ids().length,
+                  request.mostTokens(),
+                  request.sequences(),
+                  mostTokens(request.sequences())));
     }
     request.choice().adjustments().requireTokens(vocabulary);
     long[] ids = new long[request.ids().length];

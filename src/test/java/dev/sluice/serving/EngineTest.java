@@ -254,11 +254,14 @@ class EngineTest {
     var hold = new Hold();
     try (var engine = engine(2, 2, null)) {
       int[] ids = tokens(4, 1);
-      assertThrows(InvalidInputException.class, () -> engine.submit(greedy(ids, 1021)));
+      assertThrows(
+          InvalidInputException.class, () -> engine.submit(greedy(ids, TinyModel.CONTEXT - 3)));
       assertThrows(
           InvalidInputException.class,
           () -> engine.submit(request(ids, new Choice(Sampler.GREEDY), 2, 3)));
-      assertThrows(InvalidInputException.class, () -> engine.submit(greedy(new int[] {385}, 2)));
+      assertThrows(
+          InvalidInputException.class,
+          () -> engine.submit(greedy(new int[] {TinyModel.VOCABULARY}, 2)));
       engine.submit(hold.request(ids, 1));
       hold.await();
       engine.submit(greedy(ids, 2));
@@ -282,7 +285,7 @@ class EngineTest {
     }
     var limits = new EngineLimits(4, TinyModel.CONTEXT, 2 * one, 20, PIECE);
     try (var engine = new Engine(new Generator(decoder), limits, null, Reuse.EXACT)) {
-      assertTrue(engine.mostTokens() >= 200, () -> "" + engine.mostTokens());
+      assertTrue(engine.mostTokens(1) >= 200, () -> "" + engine.mostTokens(1));
       assertThrows(InvalidInputException.class, () -> engine.submit(greedy(tokens(4, 1), 900)));
       var first = new Hold();
       engine.submit(first.request(tokens(4, 1), 1));
@@ -328,7 +331,7 @@ class EngineTest {
               Sampler.GREEDY, LogitAdjustments.NONE, i -> i == 1 ? nothing : Restriction.NONE);
       var bad = engine.submit(request(tokens(8, 1), choice, 30, 2));
       var failure = assertThrows(InvalidInputException.class, () -> outcome(bad));
-      assertTrue(failure.getMessage().contains("none of the 385"), failure::getMessage);
+      assertTrue(failure.getMessage().contains("none of the 400"), failure::getMessage);
       assertEquals(alone(other), outcome(good).texts);
       expectEmpty(engine);
       assertEquals(1, engine.counts().failed.sum());

@@ -25,11 +25,11 @@ import java.util.List;
 /// A small gated hybrid with random weights, for the tokenizer of the tests, opened as servers open
 /// models.
 public final class TinyModel {
-  /// The tokens of the tokenizer of the tests.
-  public static final int VOCABULARY = 385;
+  /// The tokens of the tokenizer of the tests, and some for control tokens besides.
+  public static final int VOCABULARY = 400;
 
   /// Its context.
-  public static final int CONTEXT = 1024;
+  public static final int CONTEXT = 8192;
 
   private static final int HIDDEN = 64;
 
