@@ -290,8 +290,8 @@ final class ServeCommand implements Callable<Integer> {
     var rule = source.trainedOnSequences().map(BatchSettings::windowRule).orElse(WindowRule.STREAM);
     if (templates == null) {
       Console.note(
-          "%s has no chat template, so it continues plain texts (/v1/completions) and answers no"
-              + " messages; --chat-template gives it one.".formatted(source.name()));
+          "%s has no chat template, so it continues plain texts alone; --chat-template gives it one."
+              .formatted(source.name()));
     }
     if (loaded.stopIds().isEmpty()) {
       Console.note("No file says which token ends a text, so only a number of tokens does.");

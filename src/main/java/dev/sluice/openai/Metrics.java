@@ -56,33 +56,37 @@ final class Metrics {
     text.append("# HELP sluice_%s %s\n# TYPE sluice_%s %s\n".formatted(name, help, name, type));
   }
 
-  private void value(String name, String labels, double value) {
-    String number =
-        value == Math.rint(value) && Math.abs(value) < 1e15
-            ? String.valueOf((long) value)
-            : String.format(Locale.ROOT, "%.6f", value);
-    text.append("sluice_%s%s %s\n".formatted(name, labels, number));
+  private void value(String name, String labels, String value) {
+    text.append("sluice_%s%s %s\n".formatted(name, labels, value));
   }
 
-  private void counter(String name, String help, double value) {
+  private static String seconds(double value) {
+    return String.format(Locale.ROOT, "%.6f", value);
+  }
+
+  private void counter(String name, String help, long value) {
     head(name + "_total", help, "counter");
-    value(name + "_total", "", value);
+    value(name + "_total", "", String.valueOf(value));
   }
 
-  private void gauge(String name, String help, double value) {
+  private void counter(String name, String help, double seconds) {
+    head(name + "_total", help, "counter");
+    value(name + "_total", "", seconds(seconds));
+  }
+
+  private void gauge(String name, String help, long value) {
     head(name, help, "gauge");
-    value(name, "", value);
+    value(name, "", String.valueOf(value));
   }
 
   private void histogram(String name, String help, Histogram histogram) {
     head(name, help, "histogram");
     int bounds = histogram.bounds().size();
-    for (int i = 0; i < bounds; i++) {
-      value(
-          name + "_bucket", "{le=\"%s\"}".formatted(histogram.bounds().get(i)), histogram.upTo(i));
+    for (int i = 0; i <= bounds; i++) {
+      String bound = i < bounds ? String.valueOf(histogram.bounds().get(i)) : "+Inf";
+      value(name + "_bucket", "{le=\"%s\"}".formatted(bound), String.valueOf(histogram.upTo(i)));
     }
-    value(name + "_bucket", "{le=\"+Inf\"}", histogram.upTo(bounds));
-    value(name + "_sum", "", histogram.sum());
-    value(name + "_count", "", histogram.upTo(bounds));
+    value(name + "_sum", "", seconds(histogram.sum()));
+    value(name + "_count", "", String.valueOf(histogram.upTo(bounds)));
   }
 }

@@ -16,6 +16,7 @@ import dev.sluice.generation.LogitAdjustments;
 import dev.sluice.generation.Prompt;
 import dev.sluice.generation.Restriction;
 import dev.sluice.generation.Sampler;
+import dev.sluice.generation.TokenLogprob;
 import dev.sluice.operations.Precision;
 import dev.sluice.serving.Ticket.Event;
 import dev.sluice.state.PrefixCache;
@@ -69,8 +70,7 @@ class EngineTest {
   }
 
   private static TextRequest request(int[] ids, Choice choice, int most, int sequences) {
-    return new TextRequest(
-        ids, new int[] {5}, choice, most, Set.of(7), sequences, TextRequest.NO_LOGPROBS, true);
+    return new TextRequest(ids, new int[] {5}, choice, most, Set.of(7), sequences, 0, true);
   }
 
   private static TextRequest greedy(int[] ids, int most) {
@@ -78,17 +78,18 @@ class EngineTest {
   }
 
   /// What became of a request.
-  private record Outcome(Map<Integer, List<Integer>> texts, List<Ending> endings, int cached) {}
+  private record Outcome(
+      Map<Integer, List<TokenLogprob>> texts, List<Ending> endings, int cached) {}
 
   private static Outcome outcome(Ticket ticket) throws InterruptedException {
-    Map<Integer, List<Integer>> texts = new TreeMap<>();
+    Map<Integer, List<TokenLogprob>> texts = new TreeMap<>();
     var endings = new ArrayList<Ending>();
     int cached = 0;
     while (endings.size() < ticket.request().sequences()) {
       switch (ticket.next(LONG)) {
         case Event.Read read -> cached = read.cachedTokens();
         case Event.Token token ->
-            texts.computeIfAbsent(token.sequence(), _ -> new ArrayList<>()).add(token.token());
+            texts.computeIfAbsent(token.sequence(), _ -> new ArrayList<>()).add(token.logprob());
         case Event.Ended ended -> endings.add(ended.ending());
         case Event.Failed failed -> throw failed.cause();
         case null -> throw new AssertionError("nothing happens");
@@ -97,23 +98,21 @@ class EngineTest {
     return new Outcome(texts, endings, cached);
   }
 
-  /// The texts by [Generator] alone, in the same passes.
-  private static Map<Integer, List<Integer>> alone(TextRequest request) {
-    var generations =
-        new Generator(decoder, PIECE)
-            .generate(
-                new Prompt(request.ids(), request.turnStarts(), null, Reuse.EXACT),
-                request.choice(),
-                request.mostTokens(),
-                request.stopIds(),
-                request.sequences(),
-                (_, _, _) -> true);
-    Map<Integer, List<Integer>> texts = new TreeMap<>();
-    for (int i = 0; i < generations.size(); i++) {
-      if (!generations.get(i).tokens().isEmpty()) {
-        texts.put(i, generations.get(i).tokens());
-      }
-    }
+  /// The tokens of the texts by [Generator] alone, in the same passes, with their
+  /// log-probabilities.
+  private static Map<Integer, List<TokenLogprob>> alone(TextRequest request) {
+    Map<Integer, List<TokenLogprob>> texts = new TreeMap<>();
+    new Generator(decoder, PIECE)
+        .generate(
+            new Prompt(request.ids(), request.turnStarts(), null, Reuse.EXACT),
+            request.choice(),
+            request.mostTokens(),
+            request.stopIds(),
+            request.sequences(),
+            (text, token, logits) ->
+                texts
+                    .computeIfAbsent(text, _ -> new ArrayList<>())
+                    .add(TokenLogprob.of(token, logits, 0)));
     return texts;
   }
 
@@ -128,7 +127,8 @@ class EngineTest {
   }
 
   /// Twelve requests of all kinds in ten slots, so that texts come and go and passes have up to
-  /// eight texts: each text is what it is alone, drawn and greedy, with penalties too.
+  /// eight texts: each text is what it is alone, to the last bit of each token's log-probability,
+  /// drawn and greedy, with penalties too.
   @Test
   void eachTextIsWhatItIsAlone() throws Exception {
     var requests = new ArrayList<TextRequest>();
