@@ -211,11 +211,14 @@ final class ServeCommand implements Callable<Integer> {
           "the key of --api-key or %s is empty; give one, or neither of them".formatted(KEY));
     }
     var address = address();
+    ApiServer.requireKey(address, key);
     if (cacheFile != null) {
       WholeFile.requireReplaceable(cacheFile); // and not only at the end
     }
     long stateBytes = bytes("--memory", memory, 1, STATE_SHARE);
     long cacheBytes = bytes("--cache-memory", cacheMemory, 0, STATE_SHARE);
+    int least = context != null ? context : Integer.MAX_VALUE;
+    var _ = new EngineLimits(slots, least, stateBytes, queue, piece); // before a model is loaded
     try (var loaded = options.loadInPlace(model, weights, null)) {
       var generator = loaded.generator();
       int most = Math.min(generator.room(0), loaded.decoder().config().context());

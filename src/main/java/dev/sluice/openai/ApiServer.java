@@ -105,11 +105,7 @@ public final class ApiServer implements AutoCloseable {
       Limits limits,
       Consumer<Throwable> onFault)
       throws IOException {
-    if (key == null && !address.getAddress().isLoopbackAddress()) {
-      throw new InvalidInputException(
-          "%s can be reached from other machines, and without a key anyone there could use the model; give a key, or serve at 127.0.0.1"
-              .formatted(address.getHostString()));
-    }
+    requireKey(address, key);
     this.model = model;
     this.engine = engine;
     this.key = key == null ? null : hash(key);
@@ -120,6 +116,17 @@ public final class ApiServer implements AutoCloseable {
     server.setExecutor(this::execute);
     server.createContext("/", this::handle);
     server.start();
+  }
+
+  /// Refuses to serve other machines without a key.
+  ///
+  /// @throws InvalidInputException if there is none and the address is not for this machine alone
+  public static void requireKey(InetSocketAddress address, @Nullable String key) {
+    if (key == null && !address.getAddress().isLoopbackAddress()) {
+      throw new InvalidInputException(
+          "%s can be reached from other machines, and without a key anyone there could use the model; give a key, or serve at 127.0.0.1"
+              .formatted(address.getHostString()));
+    }
   }
 
   private static HttpServer bound(InetSocketAddress address) throws IOException {

@@ -195,12 +195,14 @@ final class Exchange {
     write("data: [DONE]\n\n");
   }
 
-  /// An error after the stream has begun, which is its end.
+  /// An error after the answer has begun, which is its end: an event, or else a connection that
+  /// breaks, as nothing else says that there is no answer.
   void failure(ApiException e) throws IOException {
     if (events) {
       event(error(e));
     } else {
-      throw new IOException("the answer cannot be given"); // a connection that breaks says so
+      Thread.currentThread().interrupt(); // with that the next write closes the channel
+      write(" ");
     }
   }
 

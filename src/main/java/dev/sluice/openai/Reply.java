@@ -1,5 +1,6 @@
 package dev.sluice.openai;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.generation.Generation.Ending;
 import dev.sluice.generation.TokenLogprob;
 import dev.sluice.serving.RefusedException;
@@ -43,11 +44,12 @@ abstract class Reply {
     /// Of tokens that no event has told yet, or all where there are no events.
     final List<TokenLogprob> logprobs = new ArrayList<>();
 
-    private @Nullable AnswerText reader;
+    final AnswerText reader;
     @Nullable String ending;
 
     Choice(int index) {
       this.index = index;
+      this.reader = reader(this);
     }
 
     @Override
@@ -173,7 +175,6 @@ abstract class Reply {
 
   private Choice begin(int index) {
     var choice = new Choice(index);
-    choice.reader = reader(choice);
     ObjectNode opening = opening();
     if (common.stream() && opening != null) {
       tell(choice, opening);
@@ -203,7 +204,7 @@ abstract class Reply {
 
   private void add(Ticket ticket, Choice choice, Event.Token token) {
     var reader = choice.reader;
-    if (reader == null || reader.hasEnded()) {
+    if (reader.hasEnded()) {
       return; // chosen before the engine heard that no more is wanted
     }
     newTokens++;
@@ -218,9 +219,6 @@ abstract class Reply {
 
   private void end(Choice choice, Ending ending) {
     var reader = choice.reader;
-    if (reader == null) {
-      return;
-    }
     reader.finish();
     thoughtTokens += reader.thoughtTokens();
     choice.ending =
@@ -235,8 +233,7 @@ abstract class Reply {
   /// What whoever asked is told of a failure.
   static ApiException refusal(RuntimeException cause) {
     return switch (cause) {
-      case dev.sluice.InvalidInputException e ->
-          ApiException.invalid(null, String.valueOf(e.getMessage()));
+      case InvalidInputException e -> ApiException.invalid(null, String.valueOf(e.getMessage()));
       case RefusedException e when e.retrySeconds() > 0 ->
           ApiException.busy(e.retrySeconds(), String.valueOf(e.getMessage()));
       case RefusedException e -> ApiException.unavailable(String.valueOf(e.getMessage()));

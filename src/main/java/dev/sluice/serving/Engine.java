@@ -226,7 +226,7 @@ public final class Engine implements AutoCloseable {
       if (ending != null) {
         throw RefusedException.ending(ending);
       }
-      waiting.removeIf(Ticket::isCancelled);
+      forgetCancelled();
       if (waiting.size() >= limits.waiting()) {
         counts.refused.increment();
         double seconds = requestSeconds * waiting.size() / limits.slots();
@@ -240,6 +240,13 @@ public final class Engine implements AutoCloseable {
     } finally {
       lock.unlock();
     }
+  }
+
+  /// For who holds the lock.
+  private void forgetCancelled() {
+    int before = waiting.size();
+    waiting.removeIf(Ticket::isCancelled);
+    counts.cancelled.add(before - waiting.size());
   }
 
   private void requirePossible(TextRequest request) {
@@ -351,13 +358,7 @@ public final class Engine implements AutoCloseable {
   private @Nullable Ticket nextThatFits() {
     lock.lock();
     try {
-      waiting.removeIf(
-          ticket -> {
-            if (ticket.isCancelled()) {
-              counts.cancelled.increment();
-            }
-            return ticket.isCancelled();
-          });
+      forgetCancelled();
       var first = waiting.peek();
       if (first == null) {
         return null;

@@ -46,8 +46,7 @@ class ServeTest {
             List.of("--api-key", " "),
             List.of("--host", "no such host"),
             List.of("--host", "0.0.0.0"))) {
-      List<Object> arguments =
-          new ArrayList<>(List.of("serve", model, "--tokenizer", TOKENIZER, "--port", "0"));
+      List<Object> arguments = new ArrayList<>(List.of("serve", model, "--tokenizer", TOKENIZER));
       arguments.addAll(wrong);
       String refusal = Cli.run(arguments.toArray()).refusal();
       assertTrue(
