@@ -88,6 +88,7 @@ public final class ApiServer implements AutoCloseable {
   private final Semaphore bodies = new Semaphore(BODIES);
   private final AtomicLong numbers = new AtomicLong();
   private final LongAdder faults = new LongAdder();
+  private final Page page = Page.read();
   private final long created = Instant.now().getEpochSecond();
 
   /// Begins to serve.
@@ -207,11 +208,23 @@ public final class ApiServer implements AutoCloseable {
     if (path.startsWith("/v1/")) {
       path = path.substring("/v1".length());
     }
-    if (path.equals("/health")) {
-      require(exchange, "GET", "HEAD");
-      health(exchange);
-      return;
+    switch (path) { // those for which no key is needed, as they tell nothing
+      case "/health" -> {
+        require(exchange, "GET", "HEAD");
+        health(exchange);
+      }
+      case "/" -> {
+        require(exchange, "GET", "HEAD");
+        exchange.setHeader("Content-Security-Policy", page.policy());
+        exchange.setHeader("Referrer-Policy", "no-referrer");
+        exchange.answer(200, Page.TYPE, page.html());
+      }
+      default -> answerWithKey(exchange, path);
     }
+  }
+
+  private void answerWithKey(Exchange exchange, String path)
+      throws IOException, InterruptedException {
     requireKey(exchange);
     switch (path) {
       case "/chat/completions" -> {

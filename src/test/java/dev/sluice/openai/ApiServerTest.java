@@ -441,6 +441,11 @@ class ApiServerTest {
     assertEquals(200, test.get(server, "/v1/models/tiny%2Fmodel").statusCode());
     assertEquals(404, test.get(server, "/v1/models/gpt").statusCode());
     assertEquals("{\"status\":\"ok\"}", test.get(server, "/health").body());
+    var page = test.get(server, "/");
+    assertTrue(page.body().contains("<title>Sluice</title>"));
+    assertFalse(page.body().contains("http://") || page.body().contains("https://"));
+    String policy = page.headers().firstValue("Content-Security-Policy").orElse("");
+    assertTrue(policy.contains("default-src 'none'") && policy.contains("sha256-"), policy);
     var tokens = test.ask(server, "/tokenize", "{\"content\":\"the whale\"}");
     assertEquals(
         "the whale",
