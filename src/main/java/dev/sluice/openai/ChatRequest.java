@@ -63,6 +63,10 @@ record ChatRequest(
               throw Fields.wrong("modalities", each, "[\"text\"]");
             });
     fields.requireAllKnown();
+    if (call.rendersTools() && !model.templatesMention("tools")) {
+      throw ApiException.invalid(
+          "tools", "the model's chat template knows no tools, so it would not hear of them");
+    }
 
     var conversation =
         Fields.at(
@@ -185,7 +189,7 @@ record ChatRequest(
         if (!calls.isEmpty()) {
           map.put("tool_calls", calls);
         }
-        message.ignore("refusal", "annotations");
+        message.ignore("refusal", "annotations", "parsed"); // what answers have, sent back
       }
       default ->
           throw Fields.wrong(
@@ -232,6 +236,7 @@ record ChatRequest(
       Map<String, @Nullable Object> described = new LinkedHashMap<>();
       described.put("name", function.requiredText("name"));
       described.put("arguments", arguments(function));
+      function.ignore("parsed_arguments");
       function.requireAllKnown();
       Map<String, @Nullable Object> one = new LinkedHashMap<>();
       one.put("id", call.text("id", ""));
@@ -312,7 +317,15 @@ record ChatRequest(
     fields.ignore("verbosity");
     var given = fields.object("chat_template_kwargs");
     if (given != null) {
-      given.members().forEachEntry((name, value) -> variables.put(name, Conversation.plain(value)));
+      given
+          .members()
+          .forEachEntry(
+              (name, value) -> {
+                variables.put(name, Conversation.plain(value));
+                if (!model.templatesMention(name)) {
+                  fields.ignored().add(given.place(name));
+                }
+              });
     }
     return variables;
   }

@@ -30,7 +30,7 @@ class ApiFuzzTest {
   @Test
   void brokenRequestsAreRefused() throws Exception {
     try (var test = new TestServer(directory);
-        var server = test.server(test.engine(6, 20, null), null, TestServer.limits())) {
+        var server = test.server(test.engine(6, 20, 256, null), null, TestServer.limits())) {
       broken(test, server);
       assertEquals(0, server.faults());
       assertEquals(List.of(), List.copyOf(test.faults));

@@ -424,9 +424,19 @@ class ApiServerTest {
   /// What means nothing here is said to.
   @Test
   void whatIsWithoutEffectIsSaid() throws Exception {
-    var answer = test.post(server, CHAT, with(WHALE, "\"user\":\"me\"", "\"store\":true"));
-    assertEquals(200, answer.statusCode());
-    assertEquals("store, user", answer.headers().firstValue("Sluice-Ignored").orElse(""));
+    var answer =
+        test.post(
+            server,
+            CHAT,
+            with(
+                WHALE,
+                "\"user\":\"me\"",
+                "\"store\":true",
+                "\"chat_template_kwargs\":{\"sing\":true,\"enable_thinking\":false}"));
+    assertEquals(200, answer.statusCode(), answer::body);
+    assertEquals(
+        "chat_template_kwargs.sing, store, user",
+        answer.headers().firstValue("Sluice-Ignored").orElse(""));
   }
 
   @Test

@@ -111,9 +111,13 @@ final class TestServer implements AutoCloseable {
   }
 
   Engine engine(int slots, int waiting, @Nullable PrefixCache cache) {
+    return engine(slots, waiting, TinyModel.CONTEXT, cache);
+  }
+
+  Engine engine(int slots, int waiting, int context, @Nullable PrefixCache cache) {
     return new Engine(
         new Generator(decoder),
-        new EngineLimits(slots, TinyModel.CONTEXT, 1L << 30, waiting, 64),
+        new EngineLimits(slots, context, 1L << 30, waiting, 64),
         cache,
         Reuse.EXACT);
   }
