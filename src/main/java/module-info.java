@@ -43,6 +43,7 @@ module dev.sluice {
   exports dev.sluice.retrofit;
   exports dev.sluice.ruler;
   exports dev.sluice.schema;
+  exports dev.sluice.serving;
   exports dev.sluice.settings;
   exports dev.sluice.sink;
   exports dev.sluice.state;

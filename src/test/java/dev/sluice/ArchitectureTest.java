@@ -52,6 +52,8 @@ class ArchitectureTest {
           "optimizer",
           "generation",
           "chat",
+          "serving",
+          "openai",
           "evaluation",
           "ruler",
           "sink",

@@ -1,5 +1,7 @@
 package dev.sluice.chat;
 
+import org.jspecify.annotations.Nullable;
+
 /// Tells apart what a model thinks and what it answers, as the text comes piece by piece. What may
 /// become a mark is held back until that is decided.
 ///
@@ -9,6 +11,9 @@ package dev.sluice.chat;
 /// <|message|>` for thoughts and any other channel for the answer.
 ///
 /// Line breaks and blanks around thoughts are no part of either.
+///
+/// A model that calls a tool may forget to end its thoughts: where the mark of calls is given, it
+/// ends them too.
 public final class AnswerReader {
   private static final String BEGIN = "<think>";
   private static final String END = "</think>";
@@ -42,6 +47,7 @@ public final class AnswerReader {
   }
 
   private final Listener listener;
+  private final @Nullable String call;
   private final StringBuilder held = new StringBuilder();
   private Place place;
   private boolean thought; // some text
@@ -49,7 +55,15 @@ public final class AnswerReader {
 
   /// @param thinks whether the prompt has opened thoughts already
   public AnswerReader(boolean thinks, Listener listener) {
+    this(thinks, null, listener);
+  }
+
+  /// @param thinks whether the prompt has opened thoughts already
+  /// @param call the mark that begins a call of a tool, which is a part of the answer; null for
+  ///   none
+  public AnswerReader(boolean thinks, @Nullable String call, Listener listener) {
     this.place = thinks ? Place.THINKING : Place.BEGINNING;
+    this.call = call;
     this.listener = listener;
   }
 
@@ -121,20 +135,30 @@ public final class AnswerReader {
       held.delete(0, blanks());
     }
     int end = held.indexOf(END);
-    int sure = end >= 0 ? end : all ? held.length() : held.length() - begun(END);
+    int called = call == null ? -1 : held.indexOf(call);
+    boolean ended = end >= 0 && (called < 0 || end < called);
+    int sure =
+        ended
+            ? end
+            : called >= 0 ? called : held.length() - (all ? 0 : Math.max(begun(END), begun(call)));
     while (sure > 0 && Character.isWhitespace(held.charAt(sure - 1))) {
       sure--;
     }
     thought |= sure > 0;
     give(Part.THINKING, sure);
-    if (end >= 0) {
+    if (ended) {
       held.delete(0, held.indexOf(END) + END.length());
+      place = Place.BETWEEN;
+    } else if (called >= 0) {
       place = Place.BETWEEN;
     }
   }
 
   /// Characters at the end that may begin `mark`.
-  private int begun(String mark) {
+  private int begun(@Nullable String mark) {
+    if (mark == null) {
+      return 0;
+    }
     for (int length = Math.min(mark.length() - 1, held.length()); length > 0; length--) {
       if (mark.startsWith(held.substring(held.length() - length))) {
         return length;

@@ -14,14 +14,32 @@ import java.util.stream.IntStream;
 /// What a model takes conversations as: its templates, and the tokenizer that makes tokens of the
 /// text that they write.
 public record ChatFormat(ChatTemplates templates, Tokenizer tokenizer) {
-  private static final String THINKS = "<think>";
+  /// Begins thoughts.
+  public static final String THOUGHTS = "<think>";
+
+  /// Ends thoughts.
+  public static final String THOUGHTS_END = "</think>";
+
+  /// How a prompt leaves the model's thoughts.
+  public enum Thoughts {
+    /// The template has opened them.
+    OPEN,
+    /// The template has opened and ended them, so that there are none.
+    ENDED,
+    /// Whether there are any is the model's to say.
+    NOT_BEGUN
+  }
 
   /// What the model continues.
   ///
   /// @param turnStarts places of the tokens that begin a turn
-  /// @param thinks whether it ends within thoughts that the template has opened
   @SuppressWarnings("ArrayRecordComponent") // is only read, right after it was made
-  public record Prompt(int[] ids, int[] turnStarts, boolean thinks) {}
+  public record Prompt(int[] ids, int[] turnStarts, Thoughts thoughts) {
+    /// Whether it ends within thoughts that the template has opened.
+    public boolean thinks() {
+      return thoughts == Thoughts.OPEN;
+    }
+  }
 
   /// The tokens of a conversation. Control tokens count where the template wrote them; `<|im_end|>`
   /// in a message is text like any other.
@@ -33,7 +51,13 @@ public record ChatFormat(ChatTemplates templates, Tokenizer tokenizer) {
     return new Prompt(
         ids,
         turnStarts(ids, rendering.text(), conversation, now),
-        rendering.text().stripTrailing().endsWith(THINKS));
+        thoughts(rendering.text().stripTrailing()));
+  }
+
+  private static Thoughts thoughts(String text) {
+    return text.endsWith(THOUGHTS)
+        ? Thoughts.OPEN
+        : text.endsWith(THOUGHTS_END) ? Thoughts.ENDED : Thoughts.NOT_BEGUN;
   }
 
   /// The control token that the answer's head begins with, behind the conversation without it,

@@ -10,19 +10,14 @@ import dev.sluice.chat.Message;
 import dev.sluice.files.DirectoryLock;
 import dev.sluice.files.WholeFile;
 import dev.sluice.generation.Choice;
-import dev.sluice.generation.Generator;
-import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Numbers;
-import dev.sluice.state.PrefixCache;
 import dev.sluice.template.ChatTemplates;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
-import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import java.util.concurrent.Callable;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.jspecify.annotations.Nullable;
@@ -57,9 +52,6 @@ import picocli.CommandLine.Parameters;
 final class ChatCommand implements Callable<Integer> {
   private static final String FILE = "conversation.json";
   private static final String CACHE = "read.cache";
-
-  /// Of the machine's memory, for what is kept of conversations.
-  private static final int CACHE_SHARE = 4;
 
   private static final String THINKING = "enable_thinking";
 
@@ -199,10 +191,23 @@ final class ChatCommand implements Callable<Integer> {
     try (var loaded = options.loadInPlace(model, weights, speculate);
         var lines = ChatLines.open(() -> stop.set(true))) {
       var source = loaded.source();
-      var templates = templates(source);
+      var templates = Served.templates(source, template);
+      if (templates == null) {
+        throw new InvalidInputException(
+            "%s has no chat template, so it was not trained on conversations; give one with --chat-template, or use ./sluice generate"
+                .formatted(source.checkpoint()));
+      }
       var generator = loaded.generator();
-      var stopIds = stopIds(loaded, templates);
-      try (var cache = cache(generator, source, cached)) {
+      var stopIds = Served.turnEnds(loaded, templates);
+      if (stopIds.isEmpty()) {
+        Console.note("No file says which token ends an answer, so only --max-tokens ends it.");
+      }
+      try (var cache =
+          Served.cache(
+              generator,
+              Served.cacheModel(source, options, generator, weights),
+              cached,
+              Served.cacheBytes())) {
         var chat =
             new Chat(
                 generator,
@@ -234,54 +239,6 @@ final class ChatCommand implements Callable<Integer> {
         return refused && !lines.isTerminal() ? Main.BAD_INPUT : 0;
       }
     }
-  }
-
-  /// What the model has read, as it was saved, where that is of this model.
-  private PrefixCache cache(Generator generator, ModelSource source, @Nullable Path file)
-      throws IOException {
-    String of =
-        "%s %s %s %s"
-            .formatted(
-                source.weightsFingerprint(),
-                options.precision(),
-                generator.decoder().device(),
-                weights);
-    long budget = RunManifest.Machine.current().memoryBytes() / CACHE_SHARE;
-    if (file != null && Files.exists(file)) {
-      try {
-        return generator.loadPrefixes(file, of, budget);
-      } catch (InvalidInputException e) {
-        Console.note(Main.sentence(e.getMessage()) + " The conversation is read anew.");
-      }
-    }
-    return new PrefixCache(of, budget);
-  }
-
-  private ChatTemplates templates(ModelSource source) {
-    var own = source.chatTemplates();
-    if (template != null) {
-      own = ChatTemplates.ofFile(template, own == null ? Map.of() : own.tokens());
-    }
-    if (own == null) {
-      throw new InvalidInputException(
-          "%s has no chat template, so it was not trained on conversations; give one with --chat-template, or use ./sluice generate"
-              .formatted(source.checkpoint()));
-    }
-    return own;
-  }
-
-  /// Those that end a text, and the token that the template ends turns with.
-  private static Set<Integer> stopIds(ModelOptions.Loaded loaded, ChatTemplates templates) {
-    var ids = new HashSet<>(loaded.stopIds());
-    String end = templates.tokens().get("eos_token");
-    Integer id = end == null ? null : loaded.tokenizer().controlTokens().get(end);
-    if (id != null && id < loaded.decoder().config().vocabSize()) {
-      ids.add(id);
-    }
-    if (ids.isEmpty()) {
-      Console.note("No file says which token ends an answer, so only --max-tokens ends it.");
-    }
-    return ids;
   }
 
   private Map<String, @Nullable Object> variables(ChatTemplates templates) {

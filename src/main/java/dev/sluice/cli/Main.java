@@ -46,6 +46,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       RulerCommand.class,
       GenerateCommand.class,
       ChatCommand.class,
+      ServeCommand.class,
       ConvertCommand.class,
       ParityCommand.class,
       PlanCommand.class,
@@ -64,6 +65,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
       "  ./sluice retrofit runs/NAME --gate sdpa-headwise --control",
       "  ./sluice evaluate runs/NAME --task piqa=piqa.jsonl",
       "  ./sluice generate runs/NAME --prompt \"It was\"",
+      "  ./sluice serve path/to/qwen3",
       "  ./sluice COMMAND --help"
     })
 public final class Main implements Runnable {

@@ -19,7 +19,6 @@ import java.util.List;
 import java.util.Objects;
 import java.util.Set;
 import java.util.function.IntPredicate;
-import java.util.random.RandomGenerator;
 import org.jspecify.annotations.Nullable;
 
 /// Continues a list of tokens: the prompt goes through the model piece by piece, then one token at
@@ -99,27 +98,10 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
     boolean onToken(int sequence, int token, float[] logits);
   }
 
-  /// One of the texts that continue a prompt.
-  private static final class Text {
-    final int number;
-    final Slot slot;
-    final RandomGenerator random;
-    final List<Integer> tokens = new ArrayList<>();
-    final boolean[] seen;
-    final int[] counts;
-    final Restriction restriction;
-    @Nullable Ending ending;
-
-    Text(int number, Slot slot, Choice choice, int[] prompt, int vocabulary) {
-      this.number = number;
-      this.slot = slot;
-      this.random = choice.sampler().random(number);
-      this.restriction = choice.restrictions().apply(number);
-      this.seen = new boolean[vocabulary];
-      this.counts = new int[vocabulary];
-      for (int token : prompt) {
-        seen[token] = true;
-      }
+  /// One of the texts that continue a prompt, and where it stands.
+  private record Text(int number, Slot slot, Continuation continuation) {
+    boolean hasEnded() {
+      return continuation.ending() != null;
     }
   }
 
@@ -148,59 +130,59 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
     int capacity = ids.length + maxNewTokens - 1;
     try (var state = new SequenceState(sequences, capacity);
         var drafts = head == null ? null : new Drafts(head, capacity)) {
-      var first = prompt.begin(state, piece);
-      int cachedTokens = first.length();
-      float[] logits = read(prompt, state, first, drafts, listener);
+      var reading = new PromptReading(decoder, prompt, state, piece);
+      var first = reading.slot();
+      float[] logits = read(reading, drafts, listener);
       if (logits == null) {
         return Collections.nCopies(
-            sequences, new Generation(List.of(), Ending.CALLER, cachedTokens, 0, 0));
+            sequences, new Generation(List.of(), Ending.CALLER, reading.cachedTokens(), 0, 0));
       }
       var texts = new ArrayList<Text>();
       for (int i = 0; i < sequences; i++) {
         var slot = i == 0 ? first : state.copyPrefix(first, ids.length);
-        texts.add(new Text(i, slot, choice, ids, vocabulary));
-        choose(texts.getLast(), logits, choice, maxNewTokens, stopIds, listener);
+        texts.add(
+            new Text(i, slot, new Continuation(i, choice, ids, vocabulary, maxNewTokens, stopIds)));
+        choose(texts.getLast(), logits, listener);
       }
       var open = new ArrayList<>(texts);
-      open.removeIf(text -> text.ending != null);
+      open.removeIf(Text::hasEnded);
       while (!open.isEmpty()) {
         var one = open.getFirst();
-        if (drafts != null && one.tokens.size() <= maxNewTokens - 2) {
-          int guess =
-              drafts.next(
-                  last(ids, one.tokens, drafts.waiting()), each -> adjusted(one, each, choice));
-          int[] both = {one.tokens.getLast(), guess};
+        var text = one.continuation;
+        if (drafts != null && text.tokens().size() <= maxNewTokens - 2) {
+          int guess = drafts.next(last(ids, text.tokens(), drafts.waiting()), text::adjusted);
+          int[] both = {text.last(), guess};
           try (var _ = Scope.withoutGradient()) {
             var hidden = hidden(both, state.tentative(one.slot));
             float[] all = decoder.logits(hidden).floats();
-            choose(one, row(all, 0), choice, maxNewTokens, stopIds, listener);
-            if (one.ending == null && one.tokens.getLast() == guess) {
+            choose(one, row(all, 0), listener);
+            if (!one.hasEnded() && text.last() == guess) {
               drafts.accept();
               drafts.hear(hidden);
-              choose(one, row(all, 1), choice, maxNewTokens, stopIds, listener);
+              choose(one, row(all, 1), listener);
             } else {
               state.retract(one.slot);
               drafts.hear(hidden.narrow(1, 0, 1));
             }
           }
-          open.removeIf(text -> text.ending != null);
+          open.removeIf(Text::hasEnded);
           continue;
         }
-        int[] last = open.stream().mapToInt(text -> text.tokens.getLast()).toArray();
-        float[] all = step(last, state.past(open.stream().map(text -> text.slot).toList()));
+        int[] last = open.stream().mapToInt(each -> each.continuation.last()).toArray();
+        float[][] next = step(last, state.past(open.stream().map(each -> each.slot).toList()));
         for (int i = 0; i < last.length; i++) {
-          choose(open.get(i), row(all, i), choice, maxNewTokens, stopIds, listener);
+          choose(open.get(i), next[i], listener);
         }
-        open.removeIf(text -> text.ending != null);
+        open.removeIf(Text::hasEnded);
       }
-      texts.forEach(text -> prompt.keepAnswer(state, text.slot, text.tokens));
+      texts.forEach(text -> prompt.keepAnswer(state, text.slot, text.continuation.tokens()));
       return texts.stream()
           .map(
               text ->
                   new Generation(
-                      text.tokens,
-                      Objects.requireNonNull(text.ending),
-                      cachedTokens,
+                      text.continuation.tokens(),
+                      Objects.requireNonNull(text.continuation.ending()),
+                      reading.cachedTokens(),
                       drafts == null ? 0 : drafts.drafted(),
                       drafts == null ? 0 : drafts.accepted()))
           .toList();
@@ -225,39 +207,12 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
     return last;
   }
 
-  private static void choose(
-      Text text,
-      float[] logits,
-      Choice choice,
-      int maxNewTokens,
-      Set<Integer> stopIds,
-      Listener listener) {
-    int token = choice.sampler().choose(adjusted(text, logits, choice), text.random);
-    text.restriction.chosen(token);
-    if (stopIds.contains(token)) {
-      text.ending = Ending.STOP_TOKEN;
-      return;
+  private static void choose(Text text, float[] logits, Listener listener) {
+    var continuation = text.continuation;
+    if (continuation.choose(logits)
+        && !listener.onToken(text.number, continuation.last(), logits)) {
+      continuation.stop();
     }
-    text.tokens.add(token);
-    text.seen[token] = true;
-    text.counts[token]++;
-    if (!listener.onToken(text.number, token, logits)) {
-      text.ending = Ending.CALLER;
-    } else if (text.tokens.size() == maxNewTokens) {
-      text.ending = Ending.LENGTH;
-    }
-  }
-
-  /// Logits as tokens are chosen from them, after the text as it is.
-  private static float[] adjusted(Text text, float[] logits, Choice choice) {
-    if (choice.adjustments().equals(LogitAdjustments.NONE)
-        && text.restriction.equals(Restriction.NONE)) {
-      return logits;
-    }
-    float[] adjusted = logits.clone();
-    choice.adjustments().apply(adjusted, text.seen, text.counts);
-    text.restriction.restrict(adjusted);
-    return adjusted;
   }
 
   /// The likeliest continuation of `length` tokens by definition: no cache, everything computed
@@ -288,36 +243,17 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
     }
   }
 
-  /// The logits after the last token of a prompt, the first tokens of which a slot may have; null
-  /// where the listener wants no more.
-  private float @Nullable [] read(
-      Prompt prompt, SequenceState state, Slot slot, @Nullable Drafts drafts, Listener listener) {
-    var past = state.past(slot);
-    int[] ids = prompt.ids();
-    for (int end : prompt.ends(piece)) {
-      if (end > slot.length()) {
-        int begin = slot.length();
-        try (var _ = Scope.withoutGradient()) {
-          var hidden = hidden(Arrays.copyOfRange(ids, begin, end), past);
-          if (drafts != null) {
-            drafts.hear(hidden);
-            drafts.read(Arrays.copyOfRange(ids, begin + 1, end + 1));
-          }
-        }
-        prompt.keep(state, slot);
-        if (!listener.onRead(slot.length(), ids.length)) {
-          return null;
-        }
+  /// The logits after the last token of a prompt; null where the listener wants no more.
+  private static float @Nullable [] read(
+      PromptReading reading, @Nullable Drafts drafts, Listener listener) {
+    float[] logits = reading.next(drafts);
+    while (logits == null) {
+      if (!listener.onRead(reading.slot().length(), reading.total())) {
+        return null;
       }
+      logits = reading.next(drafts);
     }
-    int[] rest = Arrays.copyOfRange(ids, slot.length(), ids.length);
-    try (var _ = Scope.withoutGradient()) {
-      var hidden = hidden(rest, past);
-      if (drafts != null) {
-        drafts.hear(hidden);
-      }
-      return decoder.logits(hidden.narrow(1, rest.length - 1, 1)).floats();
-    }
+    return logits;
   }
 
   /// The logits after the last of `tokens`, which are the whole text.
@@ -328,21 +264,24 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
     }
   }
 
-  /// The logits after the next token of each of several sequences, one row after the other.
-  private float[] step(int[] tokens, Past past) {
+  /// The logits after the next token of each of several sequences.
+  ///
+  /// @param tokens one for each row of the past
+  public float[][] step(int[] tokens, Past past) {
     try (var _ = Scope.withoutGradient()) {
       long[] ids = Arrays.stream(tokens).asLongStream().toArray();
       var hidden =
           decoder.hiddenStates(
               Tensor.of(ids, ids.length, 1).to(decoder.device()), past, Probe.NONE);
-      return decoder.logits(hidden).floats();
+      float[] all = decoder.logits(hidden).floats();
+      float[][] rows = new float[tokens.length][];
+      Arrays.setAll(rows, i -> row(all, i));
+      return rows;
     }
   }
 
   private Tensor hidden(int[] tokens, @Nullable Past past) {
-    long[] ids = Arrays.stream(tokens).asLongStream().toArray();
-    return decoder.hiddenStates(
-        Tensor.of(ids, 1, ids.length).to(decoder.device()), past, Probe.NONE);
+    return PromptReading.hidden(decoder, tokens, past);
   }
 
   /// How many tokens may follow a prompt of so many; none where it is 0 or less.

@@ -45,7 +45,7 @@ public record LogitAdjustments(
   }
 
   /// Refuses a bias for a token that the model does not have.
-  void requireTokens(int vocabulary) {
+  public void requireTokens(int vocabulary) {
     bias.keySet()
         .forEach(
             id -> {

@@ -44,7 +44,8 @@ public final class Prompt {
     return new Prompt(ids, new int[0], false, null, Reuse.EXACT);
   }
 
-  int[] ids() {
+  /// Its tokens; not to be written to.
+  public int[] ids() {
     return ids;
   }
 
@@ -90,7 +91,7 @@ public final class Prompt {
   }
 
   /// Keeps the tokens of an answer that have been read.
-  void keepAnswer(SequenceState state, Slot slot, List<Integer> answer) {
+  public void keepAnswer(SequenceState state, Slot slot, List<Integer> answer) {
     if (cache != null && reuse == Reuse.LONGEST && slot.length() > ids.length) {
       int[] all = Arrays.copyOf(ids, ids.length + answer.size());
       for (int i = ids.length; i < all.length; i++) {

@@ -5,7 +5,6 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.stream.IntStream;
 
 /// A token of a text with its log-probability: the natural logarithm of the softmax over all
 /// tokens, of the logits as the model gives them, before temperature, penalties and whatever else
@@ -29,14 +28,27 @@ public record TokenLogprob(int token, double logprob, List<TokenLogprob> likelie
     }
     double logSum = largest + Math.log(sum);
     List<TokenLogprob> first = new ArrayList<>();
-    if (count > 0) {
-      IntStream.range(0, logits.length)
-          .boxed()
-          .sorted((a, b) -> Float.compare(logits[b], logits[a])) // stable: equals by id
-          .limit(count)
-          .forEach(id -> first.add(new TokenLogprob(id, logits[id] - logSum, List.of())));
+    for (int id : likeliest(logits, count)) {
+      first.add(new TokenLogprob(id, logits[id] - logSum, List.of()));
     }
     return new TokenLogprob(token, logits[token] - logSum, first);
+  }
+
+  /// The ids of the largest logits, the largest first, equal ones by id.
+  private static int[] likeliest(float[] logits, int count) {
+    int[] ids = new int[Math.min(count, logits.length)];
+    int found = 0;
+    for (int id = 0; id < logits.length && ids.length > 0; id++) {
+      if (found == ids.length && !(logits[id] > logits[ids[found - 1]])) {
+        continue;
+      }
+      int at = found < ids.length ? found++ : found - 1;
+      for (; at > 0 && logits[id] > logits[ids[at - 1]]; at--) {
+        ids[at] = ids[at - 1];
+      }
+      ids[at] = id;
+    }
+    return ids;
   }
 
   /// As JSON has it: the token's number, its text alone and its log-probability.

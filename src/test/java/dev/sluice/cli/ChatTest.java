@@ -156,7 +156,7 @@ class ChatTest {
     Files.write(cache, bytes);
     var third = chatHere("ends\nnaught\n").succeeded();
     assertTrue(third.err().contains("read.cache"), third::toString);
-    assertTrue(third.err().contains("The conversation is read anew."), third::toString);
+    assertTrue(third.err().contains("Conversations are read anew."), third::toString);
     assertEquals(1, third.err().split(", 0 of them not read again", -1).length - 1);
     assertTrue(chat("", "--save-cache").refusal().contains("--session"));
   }

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import java.util.HashSet;
 import java.util.SplittableRandom;
 import org.junit.jupiter.api.Test;
 
@@ -114,5 +115,18 @@ class SamplerTest {
   private static void refuses(String words, Runnable choice) {
     var refusal = assertThrows(InvalidInputException.class, choice::run);
     assertTrue(refusal.getMessage().contains(words), refusal.getMessage());
+  }
+
+  /// The numbers of one sequence are not those of another, also not at other places.
+  @Test
+  void sequencesShareNoNumbers() {
+    var sampler = new Sampler(1, 0, 1, 3);
+    var drawn = new HashSet<Long>();
+    for (int sequence = 0; sequence < 8; sequence++) {
+      var random = sampler.random(sequence);
+      for (int i = 0; i < 50; i++) {
+        assertTrue(drawn.add(random.nextLong()), "sequence " + sequence + ", number " + i);
+      }
+    }
   }
 }

@@ -1,0 +1,74 @@
+package dev.sluice.cli;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.generation.Generator;
+import dev.sluice.provenance.RunManifest;
+import dev.sluice.state.PrefixCache;
+import dev.sluice.template.ChatTemplates;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.HashSet;
+import java.util.Map;
+import java.util.Set;
+import org.jspecify.annotations.Nullable;
+
+/// What the commands have in common that answer messages.
+final class Served {
+  /// Of the machine's memory, for what is kept of conversations.
+  private static final int CACHE_SHARE = 4;
+
+  private Served() {}
+
+  /// The templates that conversations are written with.
+  ///
+  /// @param given in the place of the model's own; null for those
+  /// @return null where there are none
+  static @Nullable ChatTemplates templates(ModelSource source, @Nullable Path given) {
+    var own = source.chatTemplates();
+    return given == null ? own : ChatTemplates.ofFile(given, own == null ? Map.of() : own.tokens());
+  }
+
+  /// The tokens that end a text, and the one that the template ends turns with.
+  static Set<Integer> turnEnds(ModelOptions.Loaded loaded, ChatTemplates templates) {
+    var ids = new HashSet<>(loaded.stopIds());
+    String end = templates.tokens().get("eos_token");
+    Integer id = end == null ? null : loaded.tokenizer().controlTokens().get(end);
+    if (id != null && id < loaded.decoder().config().vocabSize()) {
+      ids.add(id);
+    }
+    return ids;
+  }
+
+  /// Bytes for what is kept of conversations, where nobody says.
+  static long cacheBytes() {
+    return RunManifest.Machine.current().memoryBytes() / CACHE_SHARE;
+  }
+
+  /// All that what is kept of a text depends on.
+  static String cacheModel(
+      ModelSource source, ModelOptions options, Generator generator, @Nullable String weights)
+      throws IOException {
+    return "%s %s %s %s"
+        .formatted(
+            source.weightsFingerprint(),
+            options.precision(),
+            generator.decoder().device(),
+            weights);
+  }
+
+  /// What the model has read, as it was saved, where that is of this model.
+  ///
+  /// @param model as in [#cacheModel]
+  /// @param file null where nothing was saved
+  static PrefixCache cache(Generator generator, String model, @Nullable Path file, long budget) {
+    if (file != null && Files.exists(file)) {
+      try {
+        return generator.loadPrefixes(file, model, budget);
+      } catch (InvalidInputException e) {
+        Console.note(Main.sentence(e.getMessage()) + " Conversations are read anew.");
+      }
+    }
+    return new PrefixCache(model, budget);
+  }
+}

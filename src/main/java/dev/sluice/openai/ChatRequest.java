@@ -1,0 +1,379 @@
+package dev.sluice.openai;
+
+import dev.sluice.chat.AfterThoughts;
+import dev.sluice.chat.ChatFormat;
+import dev.sluice.chat.ChatFormat.Thoughts;
+import dev.sluice.generation.JsonRestriction;
+import dev.sluice.generation.Restriction;
+import dev.sluice.schema.JsonSchema;
+import dev.sluice.schema.TokenMask;
+import dev.sluice.serving.Engine;
+import dev.sluice.serving.TextRequest;
+import dev.sluice.template.Conversation;
+import java.time.LocalDateTime;
+import java.time.ZoneId;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.OptionalInt;
+import java.util.function.Supplier;
+import org.jspecify.annotations.Nullable;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.node.JsonNodeFactory;
+import tools.jackson.databind.node.ObjectNode;
+
+/// A request to answer messages, as it was understood.
+///
+/// @param tools that the model may call
+/// @param oneCall whether the answer ends after a call
+/// @param thinks whether the answer begins within thoughts
+record ChatRequest(
+    Common common, TextRequest text, List<Tool> tools, boolean oneCall, boolean thinks) {
+  private static final int MOST_MESSAGES = 10_000;
+  private static final int MOST_PARTS = 1000;
+  private static final int MOST_TOOLS = 256;
+  private static final int MOST_LOGPROBS = 20;
+
+  /// Of a schema, in characters.
+  private static final int LONGEST_SCHEMA = 100_000;
+
+  private static final String THINKING = "enable_thinking";
+  private static final String EFFORT = "reasoning_effort";
+
+  /// @param number of the request
+  /// @param usual the most tokens of an answer where the request does not say
+  static ChatRequest read(Fields fields, ServedModel model, Engine engine, long number, int usual) {
+    var format = model.format();
+    var common = Common.read(fields, model, number);
+    int logprobs = logprobs(fields);
+    var messages = messages(fields);
+    var tools = tools(fields);
+    var call = ToolChoice.read(fields, tools.named);
+    boolean parallel = fields.flag("parallel_tool_calls", true);
+    var variables = variables(fields, model);
+    var schema = schema(fields, model);
+    fields.list("modalities", 2).stream()
+        .filter(each -> !each.asString("").equals("text"))
+        .findFirst()
+        .ifPresent(
+            each -> {
+              throw Fields.wrong("modalities", each, "[\"text\"]");
+            });
+    fields.requireAllKnown();
+    if (call.rendersTools() && !model.templatesMention("tools")) {
+      throw ApiException.invalid(
+          "tools", "the model's chat template knows no tools, so it would not hear of them");
+    }
+
+    var conversation =
+        Fields.at(
+            "messages",
+            () ->
+                new Conversation(
+                    messages,
+                    call.rendersTools() ? tools.plain : null,
+                    Conversation.Ending.GENERATION_PROMPT,
+                    variables));
+    var prompt =
+        Fields.at(
+            "messages",
+            () -> format.prompt(conversation, LocalDateTime.now(ZoneId.systemDefault())));
+    if (schema != null && call.isForced()) {
+      throw ApiException.invalid(
+          "response_format",
+          "response_format and a tool_choice that forces a call cannot both be followed; leave one"
+              + " out");
+    }
+    Supplier<Restriction> answer = () -> Restriction.NONE;
+    if (schema != null) {
+      answer = () -> new JsonRestriction(schema, OptionalInt.empty());
+    } else if (call.isForced()) {
+      answer = call.restriction(model);
+    }
+    boolean isRestricted = schema != null || call.isForced();
+    String because = schema != null ? "response_format" : "tool_choice";
+    var restriction = isRestricted ? afterThoughts(answer, prompt, model, because) : answer;
+    var text =
+        common.text(
+            engine,
+            "messages",
+            prompt.ids(),
+            prompt.turnStarts(),
+            _ -> restriction.get(),
+            model.turnEnds(),
+            usual,
+            logprobs);
+    return new ChatRequest(
+        common,
+        text,
+        call.rendersTools() ? tools.named : List.of(),
+        !parallel || call.isForced(),
+        prompt.thinks());
+  }
+
+  /// Begins behind thoughts, if there are any.
+  private static Supplier<Restriction> afterThoughts(
+      Supplier<Restriction> answer, ChatFormat.Prompt prompt, ServedModel model, String because) {
+    if (model.templatesMention("<|channel|>")) {
+      throw ApiException.invalid(
+          because,
+          "%s cannot be followed by this model, whose answers stand in channels"
+              .formatted(because));
+    }
+    var begin = model.thoughts();
+    var end = model.thoughtsEnd();
+    boolean thinks = prompt.thoughts() == Thoughts.OPEN;
+    if (thinks && end.isEmpty()) {
+      throw ApiException.invalid(
+          because,
+          "%s cannot be followed while the model thinks, since %s is not one of its tokens; turn thinking off"
+              .formatted(because, ChatFormat.THOUGHTS_END));
+    }
+    boolean mayThink =
+        prompt.thoughts() == Thoughts.NOT_BEGUN && model.templatesMention(ChatFormat.THOUGHTS_END);
+    if (end.isEmpty() || begin.isEmpty() || !(thinks || mayThink)) {
+      return answer;
+    }
+    return () -> new AfterThoughts(answer.get(), thinks, begin.getAsInt(), end.getAsInt());
+  }
+
+  private static int logprobs(Fields fields) {
+    boolean wanted = fields.flag("logprobs", false);
+    int likeliest = (int) fields.whole("top_logprobs", 0, 0, MOST_LOGPROBS);
+    if (fields.has("top_logprobs") && likeliest > 0 && !wanted) {
+      throw ApiException.invalid(
+          "top_logprobs", "top_logprobs is for \"logprobs\": true, which is not given");
+    }
+    return wanted ? likeliest : TextRequest.NO_LOGPROBS;
+  }
+
+  // ---------------------------------------------------------------- messages
+
+  private static List<Map<String, @Nullable Object>> messages(Fields fields) {
+    var list = fields.list("messages", MOST_MESSAGES);
+    if (list.isEmpty()) {
+      throw ApiException.invalid("messages", "messages must be a list of at least one message");
+    }
+    var messages = new ArrayList<Map<String, @Nullable Object>>();
+    for (int i = 0; i < list.size(); i++) {
+      messages.add(message(fields.object("messages[%d]".formatted(i), list.get(i))));
+    }
+    return messages;
+  }
+
+  private static Map<String, @Nullable Object> message(Fields message) {
+    String role = message.requiredText("role");
+    Map<String, @Nullable Object> map = new LinkedHashMap<>();
+    JsonNode content = message.node("content");
+    switch (role) {
+      case "system", "user" -> map.put("role", role);
+      case "developer" -> map.put("role", "system");
+      case "tool" -> {
+        map.put("role", role);
+        String of = message.text("tool_call_id");
+        if (of != null) {
+          map.put("tool_call_id", of);
+        }
+      }
+      case "assistant" -> {
+        map.put("role", role);
+        String thinking = message.text("reasoning_content");
+        if (thinking != null && !thinking.isEmpty()) {
+          map.put("reasoning_content", thinking);
+          map.put("thinking", thinking);
+        }
+        var calls = calls(message);
+        if (!calls.isEmpty()) {
+          map.put("tool_calls", calls);
+        }
+        message.ignore("refusal", "annotations", "parsed"); // what answers have, sent back
+      }
+      default ->
+          throw Fields.wrong(
+              message.place("role"), role, "system, developer, user, assistant or tool");
+    }
+    if (content == null && !role.equals("assistant")) {
+      throw ApiException.invalid(
+          message.place("content"), message.place("content") + " is missing; it must be text");
+    }
+    map.put("content", content == null ? "" : content(message, content));
+    String name = message.text("name");
+    if (name != null) {
+      map.put("name", name);
+    }
+    message.requireAllKnown();
+    return map;
+  }
+
+  private static String content(Fields message, JsonNode content) {
+    if (content.isString()) {
+      return content.stringValue();
+    }
+    var texts = new ArrayList<String>();
+    var parts = message.list("content", MOST_PARTS);
+    for (int i = 0; i < parts.size(); i++) {
+      var part = message.object("%s[%d]".formatted(message.place("content"), i), parts.get(i));
+      String type = part.requiredText("type");
+      if (!type.equals("text")) {
+        throw Fields.wrong(part.place("type"), type, "text, as the model reads nothing else");
+      }
+      texts.add(part.requiredText("text"));
+      part.requireAllKnown();
+    }
+    return String.join("\n", texts);
+  }
+
+  private static List<Map<String, @Nullable Object>> calls(Fields message) {
+    var calls = new ArrayList<Map<String, @Nullable Object>>();
+    var list = message.list("tool_calls", MOST_TOOLS);
+    for (int i = 0; i < list.size(); i++) {
+      var call = message.object("%s[%d]".formatted(message.place("tool_calls"), i), list.get(i));
+      requireFunction(call);
+      var function = call.requiredObject("function");
+      Map<String, @Nullable Object> described = new LinkedHashMap<>();
+      described.put("name", function.requiredText("name"));
+      described.put("arguments", arguments(function));
+      function.ignore("parsed_arguments");
+      function.requireAllKnown();
+      Map<String, @Nullable Object> one = new LinkedHashMap<>();
+      one.put("id", call.text("id", ""));
+      one.put("type", "function");
+      one.put("function", described);
+      call.ignore("index");
+      call.requireAllKnown();
+      calls.add(one);
+    }
+    return calls;
+  }
+
+  /// Templates take arguments as the object that clients send as a string.
+  private static Object arguments(Fields function) {
+    String text = function.text("arguments", "");
+    String place = function.place("arguments");
+    var parsed = text.isBlank() ? JsonNodeFactory.instance.objectNode() : Json.parsed(place, text);
+    if (parsed instanceof ObjectNode object
+        && Conversation.plain(object) instanceof Map<?, ?> map) {
+      return map;
+    }
+    throw ApiException.invalid(place, place + " is not a JSON object");
+  }
+
+  private static void requireFunction(Fields fields) {
+    String type = fields.text("type", "function");
+    if (!type.equals("function")) {
+      throw Fields.wrong(fields.place("type"), type, "function");
+    }
+  }
+
+  // ---------------------------------------------------------------- tools
+
+  /// @param plain as templates take them
+  private record Tools(List<Tool> named, @Nullable List<Object> plain) {}
+
+  private static Tools tools(Fields fields) {
+    var list = fields.list("tools", MOST_TOOLS);
+    var named = new ArrayList<Tool>();
+    var plain = new ArrayList<Object>();
+    for (int i = 0; i < list.size(); i++) {
+      var tool = fields.object("tools[%d]".formatted(i), list.get(i));
+      requireFunction(tool);
+      var function = tool.requiredObject("function");
+      String name = function.requiredText("name");
+      if (!name.matches("[a-zA-Z0-9_.-]{1,64}")) {
+        throw Fields.wrong(
+            function.place("name"), name, "1 to 64 letters, digits, underscores, dots or dashes");
+      }
+      function.text("description");
+      function.flag("strict", false); // a call that was forced follows its schema anyway
+      var parameters = function.object("parameters");
+      function.requireAllKnown();
+      tool.requireAllKnown();
+      named.add(
+          new Tool(
+              name,
+              parameters == null ? JsonNodeFactory.instance.objectNode() : parameters.members()));
+      plain.add(Objects.requireNonNull(Conversation.plain(list.get(i))));
+    }
+    return new Tools(named, plain.isEmpty() ? null : plain);
+  }
+
+  // ---------------------------------------------------------------- the rest
+
+  private static Map<String, @Nullable Object> variables(Fields fields, ServedModel model) {
+    Map<String, @Nullable Object> variables = new HashMap<>();
+    String effort = fields.text(EFFORT);
+    if (effort != null) {
+      if (model.templatesMention(EFFORT)) {
+        variables.put(EFFORT, effort);
+      } else if (model.templatesMention(THINKING)) {
+        variables.put(THINKING, !effort.equals("none") && !effort.equals("minimal"));
+      } else {
+        fields.ignore(EFFORT);
+      }
+    }
+    fields.ignore("verbosity");
+    var given = fields.object("chat_template_kwargs");
+    if (given != null) {
+      given
+          .members()
+          .forEachEntry(
+              (name, value) -> {
+                variables.put(name, Conversation.plain(value));
+                if (!model.templatesMention(name)) {
+                  fields.ignored().add(given.place(name));
+                }
+              });
+    }
+    return variables;
+  }
+
+  private static @Nullable TokenMask schema(Fields fields, ServedModel model) {
+    var format = fields.object("response_format");
+    if (format == null) {
+      return null;
+    }
+    String type = format.requiredText("type");
+    return switch (type) {
+      case "text" -> {
+        format.requireAllKnown();
+        yield null;
+      }
+      case "json_object" -> {
+        format.requireAllKnown();
+        yield mask(
+            model,
+            "response_format",
+            JsonNodeFactory.instance.stringNode(""),
+            JsonSchema.anyObject());
+      }
+      case "json_schema" -> {
+        var described = format.requiredObject("json_schema");
+        described.text("name");
+        described.text("description");
+        described.flag("strict", true);
+        var schema = described.requiredObject("schema");
+        described.requireAllKnown();
+        format.requireAllKnown();
+        yield mask(model, schema.place(), schema.members());
+      }
+      default -> throw Fields.wrong(format.place("type"), type, "text, json_object or json_schema");
+    };
+  }
+
+  /// Which tokens may come in a value of a schema that a client has sent.
+  static TokenMask mask(ServedModel model, String place, JsonNode schema) {
+    if (schema.toString().length() > LONGEST_SCHEMA) {
+      throw ApiException.invalid(
+          place, "%s has more than %d characters".formatted(place, LONGEST_SCHEMA));
+    }
+    return mask(model, place, schema, Fields.at(place, () -> JsonSchema.of(place, schema)));
+  }
+
+  private static TokenMask mask(
+      ServedModel model, String place, JsonNode source, JsonSchema schema) {
+    return Fields.at(place, () -> model.mask(source, schema));
+  }
+}
