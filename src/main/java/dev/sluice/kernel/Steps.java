@@ -2,7 +2,6 @@ package dev.sluice.kernel;
 
 import java.util.ArrayList;
 import java.util.List;
-import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLongArray;
 
 /// Work that is written down once and done many times, by all threads together and in steps: a step
@@ -74,73 +73,72 @@ public final class Steps {
     }
   }
 
-  /// One run.
+  /// One run. A step has ended when its pieces are done, whoever did them: a thread that the system
+  /// has stopped between two pieces keeps nobody waiting.
   private static final class Run {
     private final List<Step> steps;
     private final int threads;
 
-    /// The next piece of each thread's share of the present step.
-    private final AtomicLongArray next;
+    /// Of each step: the next piece of each thread's share, and how many pieces are done.
+    private final AtomicLongArray counters;
 
-    private final AtomicInteger arrived = new AtomicInteger();
     private volatile boolean failed;
-
-    /// The present step.
-    private volatile int turn;
 
     Run(List<Step> steps, int threads) {
       this.steps = steps;
       this.threads = threads;
-      this.next = new AtomicLongArray(threads * LINE);
-      divide(0);
+      this.counters = new AtomicLongArray(steps.size() * (threads + 1) * LINE);
+      for (int step = 0; step < steps.size(); step++) {
+        for (int i = 1; i < threads; i++) {
+          counters.setPlain(share(step, i), steps.get(step).pieces * i / threads);
+        }
+      }
     }
 
-    private void divide(int step) {
-      for (int i = 0; i < threads; i++) {
-        next.setPlain(i * LINE, steps.get(step).pieces * i / threads);
-      }
+    private int share(int step, int thread) {
+      return (step * (threads + 1) + thread) * LINE;
+    }
+
+    private int done(int step) {
+      return share(step, threads);
     }
 
     /// What one of the threads does.
     void go(int own) {
       for (int i = 0; i < steps.size() && !failed; i++) {
         try {
-          work(steps.get(i), own);
+          work(i, own);
         } catch (Throwable e) {
-          failed = true; // nobody waits for this thread any more
+          failed = true; // its piece will never be done
           throw e;
         }
-        arrive(i);
+        await(i);
       }
     }
 
-    private void work(Step step, int own) {
+    private void work(int number, int own) {
+      var step = steps.get(number);
       for (int i = 0; i < threads; i++) {
         int of = (own + i) % threads;
         long end = step.pieces * (of + 1) / threads;
-        while (next.getPlain(of * LINE) < end) {
-          long piece = next.getAndIncrement(of * LINE);
+        while (counters.getPlain(share(number, of)) < end) {
+          long piece = counters.getAndIncrement(share(number, of));
           if (piece >= end) {
             break;
           }
           step.part.run(piece * step.piece, Math.min(step.length, (piece + 1) * step.piece));
+          counters.getAndIncrement(done(number));
         }
       }
     }
 
-    /// Waits until all threads have done this step, or one has failed. Who has waited long lets
+    /// Waits until all pieces of this step are done, or one has failed. Who has waited long lets
     /// others have the core, such as a thread of this run that was stopped for one of them.
     @SuppressWarnings("ThreadPriorityCheck")
-    private void arrive(int step) {
-      if (arrived.incrementAndGet() == threads) {
-        arrived.setPlain(0);
-        if (step + 1 < steps.size()) {
-          divide(step + 1);
-        }
-        turn = step + 1;
-        return;
-      }
-      for (int looks = 0; turn == step && !failed; ) {
+    private void await(int step) {
+      long pieces = steps.get(step).pieces;
+      int looks = 0;
+      while (counters.get(done(step)) < pieces && !failed) {
         if (++looks < LOOKS) {
           Thread.onSpinWait();
         } else {
