@@ -6,6 +6,7 @@ import dev.sluice.generation.Generator;
 import dev.sluice.generation.Prompt;
 import dev.sluice.generation.PromptReading;
 import dev.sluice.generation.TokenLogprob;
+import dev.sluice.operations.TokenSteps;
 import dev.sluice.serving.Ticket.Event;
 import dev.sluice.state.PrefixCache;
 import dev.sluice.state.PrefixCache.Reuse;
@@ -42,7 +43,7 @@ import org.jspecify.annotations.Nullable;
 public final class Engine implements AutoCloseable {
   /// Texts of a pass. Products with stored weights take up to so many rows as they take one; with
   /// more, a row's sum is rounded in another way (decision 0026).
-  static final int ROWS = 8;
+  static final int ROWS = TokenSteps.MOST_SEQUENCES;
 
   /// Room that there is for keys and values of a text at first.
   private static final int SMALLEST_ROOM = 64;
