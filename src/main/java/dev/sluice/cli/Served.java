@@ -2,9 +2,12 @@ package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.generation.Generator;
+import dev.sluice.kernel.MachineProducts;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.state.PrefixCache;
 import dev.sluice.template.ChatTemplates;
+import dev.sluice.tensor.Libtorch;
+import dev.sluice.tensor.MatrixProduct;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -45,16 +48,22 @@ final class Served {
     return RunManifest.Machine.current().memoryBytes() / CACHE_SHARE;
   }
 
-  /// All that what is kept of a text depends on.
+  /// All that the bits of what is kept of a text depend on: the model, and the program and the
+  /// processor that read the text.
   static String cacheModel(
       ModelSource source, ModelOptions options, Generator generator, @Nullable String weights)
       throws IOException {
-    return "%s %s %s %s"
+    return "%s %s %s %s, sluice %s, libtorch %s, %s %s %s"
         .formatted(
             source.weightsFingerprint(),
             options.precision(),
             generator.decoder().device(),
-            weights);
+            weights,
+            Version.commit(),
+            Libtorch.version(),
+            RunManifest.Machine.current().cpu(),
+            MachineProducts.here() == null ? "" : "products in machine code",
+            MatrixProduct.hasBfloat16Units() ? "bfloat16 units" : "");
   }
 
   /// What the model has read, as it was saved, where that is of this model.
