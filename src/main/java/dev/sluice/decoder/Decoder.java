@@ -27,6 +27,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.SplittableRandom;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.DoubleSupplier;
 import java.util.function.IntFunction;
 import org.jspecify.annotations.Nullable;
@@ -41,9 +42,9 @@ public final class Decoder implements AutoCloseable {
   private final List<DecoderBlock> blocks = new ArrayList<>();
   private final GatedNorm finalNorm;
 
-  /// The steps of one token of so many sequences, less one; empty where not all that the model has
-  /// is written down.
-  private final List<OneToken> oneToken = new ArrayList<>();
+  /// The steps of one token of each of so many sequences, as they were asked for; empty where not
+  /// all that the model has is written down.
+  private final Map<Integer, Optional<OneToken>> oneToken = new ConcurrentHashMap<>();
 
   /// That of each layer; layers that turn alike have the same, those without positions none.
   private final List<Optional<RotaryEmbedding>> rotary = new ArrayList<>();
@@ -75,14 +76,16 @@ public final class Decoder implements AutoCloseable {
                                       List.of(turning, attention.headDim()),
                                       _ -> new RotaryEmbedding(turning, attention.headDim())))));
     }
-    boolean plain = device.equals(Device.CPU) && config.embeddingMultiplier() == 1;
-    var table = plain ? parameters.weight("model.embed_tokens.weight").stored() : null;
-    for (int sequences = 1; sequences <= TokenSteps.MOST_SEQUENCES; sequences++) {
-      var written = OneToken.of(sequences, table, blocks, finalNorm);
-      if (written != null) {
-        oneToken.add(written);
-      }
-    }
+  }
+
+  private Optional<OneToken> oneToken(int sequences) {
+    return oneToken.computeIfAbsent(
+        sequences,
+        _ -> {
+          boolean plain = device.equals(Device.CPU) && config.embeddingMultiplier() == 1;
+          var table = plain ? parameters.weight("model.embed_tokens.weight").stored() : null;
+          return Optional.ofNullable(OneToken.of(sequences, table, blocks, finalNorm));
+        });
   }
 
   /// Else what is to be left alone would be trained, or a map be moved as if it were none.
@@ -223,12 +226,13 @@ public final class Decoder implements AutoCloseable {
                   .orElse(null);
       if (past != null
           && tokens == 1
-          && starts.length <= oneToken.size()
+          && starts.length <= TokenSteps.MOST_SEQUENCES
           && probe.equals(Probe.NONE)) {
-        var hidden = oneToken.get(starts.length - 1).hiddenStates(idsBT, past, rotation);
-        if (hidden != null) {
+        var hidden =
+            oneToken(starts.length).map(steps -> steps.hiddenStates(idsBT, past, rotation));
+        if (hidden.isPresent()) {
           past.advance(tokens);
-          return scope.keep(hidden);
+          return scope.keep(hidden.get());
         }
       }
       var x = new DecoderBlock.Residual(embedded(idsBT), null);
@@ -251,7 +255,7 @@ public final class Decoder implements AutoCloseable {
 
   /// Whether one token of each of a few sequences goes in steps that were written down.
   boolean isWrittenDown() {
-    return !oneToken.isEmpty();
+    return oneToken(1).isPresent();
   }
 
   Tensor embedded(Tensor idsBT) {

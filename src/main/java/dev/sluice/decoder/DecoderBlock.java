@@ -37,6 +37,7 @@ final class DecoderBlock {
   private final double clip;
   private final GatedNorm attentionNorm;
   private final Mixer mixer;
+  private final @Nullable Attention attention;
   private final @Nullable GatedNorm attentionOutputNorm;
   private final GatedNorm feedForwardNorm;
   private final FeedForward feedForward;
@@ -52,7 +53,9 @@ final class DecoderBlock {
     this.layer = layer;
     this.clip = config.residual().residualClip();
     this.attentionNorm = named.apply("input_layernorm.");
-    this.mixer = mixer(config.mixer(), precision, layer, parameters, prefix);
+    var sublayer = mixer(config.mixer(), precision, layer, parameters, prefix);
+    this.mixer = sublayer.forward;
+    this.attention = sublayer.attention;
     this.attentionOutputNorm = sandwich ? named.apply("attention_output_layernorm.") : null;
     this.feedForwardNorm = named.apply("post_attention_layernorm.");
     this.feedForward =
@@ -88,12 +91,15 @@ final class DecoderBlock {
   /// @param added the last sublayer's output, null before the first
   /// @return null where nothing is written down that can be used
   @Nullable Written write(TokenSteps steps, Floats stream, @Nullable Floats added) {
-    if (attentionOutputNorm != null || feedForwardOutputNorm != null || clip > 0) {
+    if (attention == null
+        || attentionOutputNorm != null
+        || feedForwardOutputNorm != null
+        || clip > 0) {
       return null;
     }
     steps.beginBlock();
     var before = attentionNorm.write(steps, stream, added);
-    var attended = before == null ? null : mixer.write(steps, before);
+    var attended = before == null ? null : attention.write(steps, before);
     var between = attended == null ? null : feedForwardNorm.write(steps, stream, attended.result());
     var fed = between == null ? null : feedForward.write(steps, between);
     return attended == null || fed == null ? null : new Written(attended, fed);
@@ -101,8 +107,6 @@ final class DecoderBlock {
 
   /// A block's first sublayer.
   private interface Mixer {
-    Attention.@Nullable Written write(TokenSteps steps, Floats x);
-
     Tensor forward(
         Tensor xBTD,
         @Nullable Rotation rotation,
@@ -111,47 +115,21 @@ final class DecoderBlock {
         Probe probe);
   }
 
-  private static Mixer mixer(
+  /// @param attention whose steps can be written down, null where the mixer is another
+  private record Sublayer(Mixer forward, @Nullable Attention attention) {}
+
+  private static Sublayer mixer(
       MixerConfig config, Precision precision, int layer, Parameters parameters, String block) {
     String prefix = block + config.prefix();
     return switch (config) {
       case MixerConfig.SoftmaxAttention(var shape) -> {
         var attention = new Attention(shape, precision, layer, parameters, prefix);
-        yield new Mixer() {
-          @Override
-          public Attention.@Nullable Written write(TokenSteps steps, Floats x) {
-            return attention.write(steps, x);
-          }
-
-          @Override
-          public Tensor forward(
-              Tensor xBTD,
-              @Nullable Rotation rotation,
-              @Nullable DocumentStarts documents,
-              @Nullable Past past,
-              Probe probe) {
-            return attention.forward(xBTD, rotation, documents, past, probe);
-          }
-        };
+        yield new Sublayer(attention::forward, attention);
       }
       case MixerConfig.DeltaNet(var shape) -> {
         var net = new GatedDeltaNet(shape, precision, layer, parameters, prefix);
-        yield new Mixer() {
-          @Override
-          public Attention.@Nullable Written write(TokenSteps steps, Floats x) {
-            return null;
-          }
-
-          @Override
-          public Tensor forward(
-              Tensor xBTD,
-              @Nullable Rotation rotation,
-              @Nullable DocumentStarts documents,
-              @Nullable Past past,
-              Probe probe) {
-            return net.forward(xBTD, documents, past, probe);
-          }
-        };
+        yield new Sublayer(
+            (x, _, documents, past, probe) -> net.forward(x, documents, past, probe), null);
       }
     };
   }

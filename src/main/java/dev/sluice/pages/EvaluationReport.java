@@ -84,11 +84,13 @@ public record EvaluationReport(EvaluationResult result) {
                   Cell.of(metric.word()),
                   Cell.of(result.models().get(model).name()),
                   Cell.significant(difference.difference(), 3),
-                  Cell.of(
-                      "%s … %s"
-                          .formatted(
-                              Numbers.significant(difference.low(), 3),
-                              Numbers.significant(difference.high(), 3))),
+                  Double.isNaN(difference.low())
+                      ? Cell.missing() // one row has no interval
+                      : Cell.of(
+                          "%s … %s"
+                              .formatted(
+                                  Numbers.significant(difference.low(), 3),
+                                  Numbers.significant(difference.high(), 3))),
                   Double.isNaN(difference.pValue())
                       ? Cell.missing()
                       : Cell.of(difference.pValue(), 4),
@@ -105,6 +107,9 @@ public record EvaluationReport(EvaluationResult result) {
   }
 
   private static String verdict(Metric metric, PairedDifference difference) {
+    if (Double.isNaN(difference.low())) {
+      return "one row has no interval";
+    }
     if (!difference.isShown()) {
       return "no difference shown";
     }
