@@ -10,6 +10,7 @@ import dev.sluice.generation.Sampler;
 import dev.sluice.operations.Precision;
 import dev.sluice.serving.Engine;
 import dev.sluice.serving.EngineLimits;
+import dev.sluice.serving.ServedModel;
 import dev.sluice.serving.TinyModel;
 import dev.sluice.state.PrefixCache;
 import dev.sluice.state.PrefixCache.Reuse;
