@@ -226,9 +226,8 @@ record ChatRequest(
       requireFunction(tool);
       var function = tool.requiredObject("function");
       String name = function.requiredText("name");
-      if (!name.matches("[a-zA-Z0-9_.-]{1,64}")) {
-        throw Fields.wrong(
-            function.place("name"), name, "1 to 64 letters, digits, underscores, dots or dashes");
+      if (!Tool.isName(name)) {
+        throw Fields.wrong(function.place("name"), name, Tool.NAMES);
       }
       function.text("description");
       function.flag("strict", false); // a call that was forced follows its schema anyway

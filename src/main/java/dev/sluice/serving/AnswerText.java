@@ -10,15 +10,16 @@ import org.jspecify.annotations.Nullable;
 /// as each is sure. Stop strings end the text, and count neither in thoughts nor in calls.
 public final class AnswerText {
   /// Hears of each piece.
+  @FunctionalInterface
   public interface Listener {
     /// @param piece of thoughts, never empty
-    void onThought(String piece);
+    default void onThought(String piece) {}
 
     /// @param piece of the answer, never empty
     void onText(String piece);
 
     /// @param arguments a JSON object
-    void onCall(String name, String arguments);
+    default void onCall(String name, String arguments) {}
   }
 
   private final ServedModel model;

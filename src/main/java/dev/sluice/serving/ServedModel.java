@@ -121,6 +121,19 @@ public final class ServedModel {
     }
   }
 
+  /// The token that begins a call of a tool.
+  ///
+  /// @throws InvalidInputException if it takes several
+  int callMark() {
+    int mark = single(ToolCallReader.BEGIN);
+    if (mark == NO_TOKEN) {
+      throw new InvalidInputException(
+          "JSON cannot be asked for together with tools, since %s is not one of the model's tokens; leave one of them out"
+              .formatted(ToolCallReader.BEGIN));
+    }
+    return mark;
+  }
+
   /// Whether some chat template names a variable, so that giving it may change something.
   public boolean templatesMention(String text) {
     return format != null && format.templates().mention(text);
