@@ -80,12 +80,7 @@ record ChatRequest(
             model.turnEnds(),
             usual,
             logprobs);
-    return new ChatRequest(
-        common,
-        text,
-        told,
-        !parallel || call.isForced(),
-        prompt.thinks());
+    return new ChatRequest(common, text, told, !parallel || call.isForced(), prompt.thinks());
   }
 
   private static int logprobs(Fields fields) {

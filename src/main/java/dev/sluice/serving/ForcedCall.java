@@ -1,7 +1,9 @@
 package dev.sluice.serving;
 
-import dev.sluice.generation.Restriction;
+import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
 import dev.sluice.generation.JsonRestriction;
+import dev.sluice.generation.Restriction;
 import dev.sluice.schema.TokenMask;
 import java.util.Arrays;
 import java.util.List;
@@ -22,6 +24,8 @@ final class ForcedCall implements Restriction {
     boolean isComplete();
   }
 
+  private static final String DEFINITIONS = "$defs";
+
   private final int[] begin;
   private final @Nullable Body body;
   private final int[] end;
@@ -29,8 +33,8 @@ final class ForcedCall implements Restriction {
   private int begun;
   private int ended;
 
-  /// Lets answers be a call of one of some tools, a new restriction each time. In the form with tags
-  /// what stands between them is the model's to write.
+  /// Lets answers be a call of one of some tools, a new restriction each time. In the form with
+  /// tags what stands between them is the model's to write.
   static Supplier<Restriction> of(List<Tool> tools, ServedModel model) {
     var tokenizer = model.tokenizer();
     if (model.templatesMention(ToolCallReader.FUNCTION)) {
@@ -96,12 +100,29 @@ final class ForcedCall implements Restriction {
       ObjectNode arguments = properties.putObject("arguments");
       if (tool.parameters() instanceof ObjectNode parameters) {
         arguments.setAll(parameters);
+        hoist(arguments, schema);
       }
       arguments.put("type", "object");
       call.putArray("required").add("name").add("arguments");
       call.put("additionalProperties", false);
     }
     return schema;
+  }
+
+  /// References begin at the root of a schema, so what they name has to stand there.
+  private static void hoist(ObjectNode from, ObjectNode root) {
+    if (from.remove(DEFINITIONS) instanceof ObjectNode own) {
+      ObjectNode all = root.withObjectProperty(DEFINITIONS);
+      own.forEachEntry(
+          (name, definition) -> {
+            if (all.has(name) && !all.get(name).equals(definition)) {
+              throw new InvalidInputException(
+                  "two tools define %s differently; give one of them another name"
+                      .formatted(Printable.brief(name, 60)));
+            }
+            all.set(name, definition);
+          });
+    }
   }
 
   /// A JSON value as the body of a call.

@@ -192,8 +192,7 @@ public record ModelFiles(Path checkpoint, Consumer<String> notes) {
   }
 
   /// The tokens that end a text, and the one that the template ends turns with.
-  public Set<Integer> turnEnds(
-      Set<Integer> stopIds, Tokenizer tokenizer, ChatTemplates templates) {
+  public Set<Integer> turnEnds(Set<Integer> stopIds, Tokenizer tokenizer, ChatTemplates templates) {
     var ids = new HashSet<>(stopIds);
     String end = templates.tokens().get("eos_token");
     Integer id = end == null ? null : tokenizer.controlTokens().get(end);

@@ -108,9 +108,7 @@ public final class ModelOpening {
     var stopIds = files.stopIds(own);
     var templates = files.chatTemplates(template);
     var suggested =
-        templates == null
-            ? SuggestedSampling.GREEDY
-            : SuggestedSampling.ofChat(files.checkpoint());
+        templates == null ? SuggestedSampling.GREEDY : SuggestedSampling.ofChat(files.checkpoint());
     var known =
         files.served(
             files.name(),

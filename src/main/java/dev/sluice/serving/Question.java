@@ -46,11 +46,7 @@ public record Question(
   /// Messages that are answered with any text.
   public static Question of(Message... messages) {
     return new Question(
-        Arrays.stream(messages).map(Message::asMap).toList(),
-        List.of(),
-        List.of(),
-        null,
-        Map.of());
+        Arrays.stream(messages).map(Message::asMap).toList(), List.of(), List.of(), null, Map.of());
   }
 
   /// With tools, which the model may call.
@@ -70,7 +66,7 @@ public record Question(
 
   /// With a variable of the template.
   public Question withVariable(String name, Object value) {
-    var others = new HashMap<>(variables);
+    Map<String, @Nullable Object> others = new HashMap<>(variables);
     others.put(name, value);
     return new Question(messages, tools, forced, json, others);
   }
@@ -82,8 +78,7 @@ public record Question(
 
   /// With what the model answered; a call is not forced again.
   public Question with(Answer answer) {
-    var message =
-        new Message(Message.Role.ASSISTANT, answer.text(), answer.thoughts()).asMap();
+    var message = new Message(Message.Role.ASSISTANT, answer.text(), answer.thoughts()).asMap();
     if (!answer.calls().isEmpty()) {
       message.put(
           "tool_calls",

@@ -28,13 +28,11 @@ public record SuggestedSampling(
   private static final SuggestedSampling OF_CHATS =
       new SuggestedSampling("no file of the model says how", 0.7, 0, 0.95, 0, 1);
 
-  /// What a model's makers suggest in `generation_config.json`, which draws only where it says
-  /// so; else what suits most models in a chat.
+  /// What a model's makers suggest in `generation_config.json`, which draws only where it says so;
+  /// else what suits most models in a chat.
   public static SuggestedSampling ofChat(Path checkpoint) {
     Path file =
-        Files.isDirectory(checkpoint)
-            ? checkpoint.resolve(FILE)
-            : checkpoint.resolveSibling(FILE);
+        Files.isDirectory(checkpoint) ? checkpoint.resolve(FILE) : checkpoint.resolveSibling(FILE);
     if (!Files.exists(file)) {
       return OF_CHATS;
     }

@@ -13,7 +13,6 @@ import dev.sluice.state.PrefixCache.Reuse;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
@@ -250,8 +249,7 @@ public final class TextModel implements AutoCloseable {
 
   private static Tensor hidden(Decoder model, int[] ids, Probe probe) {
     long[] wide = Arrays.stream(ids).asLongStream().toArray();
-    return model.hiddenStates(
-        Tensor.of(wide, 1, wide.length).to(model.device()), null, probe);
+    return model.hiddenStates(Tensor.of(wide, 1, wide.length).to(model.device()), null, probe);
   }
 
   private float[] pooled(Pooling pooling, Tensor hiddenBTD, int tokens) {

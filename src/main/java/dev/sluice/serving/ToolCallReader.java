@@ -17,6 +17,7 @@ import tools.jackson.databind.node.ObjectNode;
 public final class ToolCallReader {
   /// Begins a call.
   static final String BEGIN = "<tool_call>";
+
   static final String END = "</tool_call>";
   static final String FUNCTION = "<function=";
   private static final String FUNCTION_END = "</function>";

@@ -11,7 +11,6 @@ import dev.sluice.operations.Precision;
 import dev.sluice.serving.Engine;
 import dev.sluice.serving.EngineLimits;
 import dev.sluice.serving.ServedModel;
-import dev.sluice.serving.TinyChat;
 import dev.sluice.serving.TinyModel;
 import dev.sluice.state.PrefixCache;
 import dev.sluice.state.PrefixCache.Reuse;
@@ -30,7 +29,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import org.jspecify.annotations.Nullable;
@@ -50,10 +49,9 @@ final class TestServer implements AutoCloseable {
   /// @param directory for its files
   TestServer(Path directory) throws IOException {
     decoder = TinyModel.open(directory.resolve("model"), Precision.BFLOAT16);
-    Path file = directory.resolve("tokenizer.json");
-    TinyChat.writeTokenizer(file);
-    tokenizer = Tokenizers.load(file.toString());
-    format = new ChatFormat(ChatTemplates.of("here", TinyChat.TEMPLATE, Map.of()), tokenizer);
+    Path chat = Path.of("samples/tiny-chat");
+    tokenizer = Tokenizers.load(chat.toString());
+    format = new ChatFormat(Objects.requireNonNull(ChatTemplates.find(chat)), tokenizer);
   }
 
   /// What clients of usual speed never meet, but for pings.

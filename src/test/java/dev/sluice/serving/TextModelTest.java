@@ -11,6 +11,7 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.chat.Message;
 import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.corpus.WindowRule;
+import dev.sluice.files.Trees;
 import dev.sluice.generation.Generator;
 import dev.sluice.generation.LogitAdjustments;
 import dev.sluice.generation.Sampler;
@@ -20,6 +21,7 @@ import dev.sluice.provenance.RunManifest;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Instant;
@@ -39,6 +41,7 @@ import org.junit.jupiter.api.io.TempDir;
 import tools.jackson.databind.json.JsonMapper;
 
 class TextModelTest {
+  private static final Path TINY = Path.of("samples/tiny-chat");
   private static final String WHALE = "so it was the whale";
   private static final String SCHEMA =
       "{\"type\":\"object\",\"properties\":{\"city\":{\"enum\":[\"Rome\",\"Oslo\"]}},"
@@ -50,7 +53,7 @@ class TextModelTest {
   @BeforeAll
   static void open() throws Exception {
     model =
-        TextModel.at(TinyChat.write(directory.resolve("tiny")))
+        TextModel.at(TINY)
             .precision(Precision.BFLOAT16)
             .usualTokens(24)
             .memory(1L << 28, 1L << 26)
@@ -60,6 +63,14 @@ class TextModelTest {
   @AfterAll
   static void close() {
     model.close();
+  }
+
+  private static Path copy(Path to) throws IOException {
+    Files.createDirectories(to);
+    for (Path file : Trees.children(TINY)) {
+      Files.copy(file, to.resolve(file.getFileName()));
+    }
+    return to;
   }
 
   private static Question asked(String content) {
@@ -78,8 +89,7 @@ class TextModelTest {
   @Test
   void aTextIsWhatTheGeneratorWrites() {
     var known = model.known();
-    try (var decoder =
-        ModelDirectory.openInPlace(directory.resolve("tiny"), Precision.BFLOAT16).decoder()) {
+    try (var decoder = ModelDirectory.openInPlace(TINY, Precision.BFLOAT16).decoder()) {
       int[] ids =
           new Generator(decoder, 256)
               .generate(known.encode(WHALE), Sampler.GREEDY, 24, known.stopIds())
@@ -152,9 +162,7 @@ class TextModelTest {
     int mark = model.known().callMark();
     for (double bias : new double[] {-50, 50}) {
       var manner = model.manner().withTokens(300);
-      var biased =
-          manner.with(
-              new LogitAdjustments(1, 0, 0, Map.of(mark, bias)));
+      var biased = manner.with(new LogitAdjustments(1, 0, 0, Map.of(mark, bias)));
       var answer = model.answer(either, biased);
       endings.add(answer.ending());
       String json =
@@ -217,13 +225,10 @@ class TextModelTest {
   void vectorsAreMeansAndLastRows() throws Exception {
     long[] ids =
         Arrays.stream(model.known().tokenizer().encodeFramed(WHALE)).asLongStream().toArray();
-    try (var exact = TextModel.open(TinyChat.write(directory.resolve("exact")));
-        var decoder =
-            ModelDirectory.load(
-                directory.resolve("exact"), Precision.FLOAT32, Device.CPU, false);
+    try (var exact = TextModel.open(TINY);
+        var decoder = ModelDirectory.load(TINY, Precision.FLOAT32, Device.CPU, false);
         var _ = Scope.withoutGradient()) {
-      float[] all =
-          decoder.hiddenStates(Tensor.of(ids, 1, ids.length), null, Probe.NONE).floats();
+      float[] all = decoder.hiddenStates(Tensor.of(ids, 1, ids.length), null, Probe.NONE).floats();
       int size = exact.hiddenSize();
       float[] last = exact.embed(List.of(WHALE), Pooling.LAST).getFirst().vector();
       float[] mean = exact.embed(List.of(WHALE), Pooling.MEAN).getFirst().vector();
@@ -287,11 +292,10 @@ class TextModelTest {
     String endless = "sea ".repeat(9000);
     assertRefused("must have 1 to 8192", () -> model.embed(List.of("a", endless), Pooling.MEAN));
     assertRefused("neither a directory", () -> TextModel.open(directory));
-    Path tiny = directory.resolve("tiny");
-    assertRefused("the context must be", () -> TextModel.at(tiny).context(100_000).open());
-    assertRefused("slots must be", () -> TextModel.at(tiny).slots(0, 1).open());
-    assertRefused("q9_9", () -> TextModel.at(tiny).weights("q9_9").open());
-    Path plain = TinyChat.write(directory.resolve("plain"));
+    assertRefused("the context must be", () -> TextModel.at(TINY).context(100_000).open());
+    assertRefused("slots must be", () -> TextModel.at(TINY).slots(0, 1).open());
+    assertRefused("q9_9", () -> TextModel.at(TINY).weights("q9_9").open());
+    Path plain = copy(directory.resolve("plain"));
     Files.delete(plain.resolve("chat_template.jinja"));
     try (var without = TextModel.open(plain)) {
       assertRefused("no chat template", () -> without.begin(asked("x"), without.manner()));
@@ -307,7 +311,7 @@ class TextModelTest {
   @Test
   void whatTheTrainingSaysCounts() throws Exception {
     Path run = Files.createDirectories(directory.resolve("run"));
-    Path checkpoint = TinyChat.write(run.resolve("checkpoints/step-00000001"));
+    Path checkpoint = copy(run.resolve("checkpoints/step-00000001"));
     new RunManifest(
             "commit",
             List.of(),
