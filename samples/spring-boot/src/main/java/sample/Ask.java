@@ -19,11 +19,10 @@ import org.springframework.web.servlet.mvc.method.annotation.SseEmitter;
 
 /// `GET /ask?question=…` streams an answer; who goes away frees what the answer held.
 @SpringBootApplication
-@RestController
 public class Ask {
   @Bean
-  TextModel model(@Value("${sluice.model}") Path path) {
-    return TextModel.open(path);
+  TextModel model(@Value("${sluice.model}") String path) {
+    return TextModel.open(Path.of(path));
   }
 
   @Bean
@@ -31,11 +30,14 @@ public class Ask {
     return new SluiceStreamingChatModel(model);
   }
 
-  @GetMapping("/ask")
-  SseEmitter ask(@RequestParam String question) {
-    var emitter = new SseEmitter(0L);
-    chat.chat(question, new Sending(emitter));
-    return emitter;
+  @RestController
+  record Answers(StreamingChatModel chat) {
+    @GetMapping("/ask")
+    SseEmitter ask(@RequestParam String question) {
+      var emitter = new SseEmitter(0L);
+      chat.chat(question, new Sending(emitter));
+      return emitter;
+    }
   }
 
   private record Sending(SseEmitter emitter) implements StreamingChatResponseHandler {
