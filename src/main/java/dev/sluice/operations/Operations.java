@@ -29,9 +29,13 @@ public interface Operations {
   /// The definitions, made of libtorch's operations, on any device.
   Operations COMPOSED = new ComposedOperations();
 
+  /// The definitions, but where libtorch has one operation for all of it that holds less memory or
+  /// takes fewer calls.
+  Operations LIBTORCH = new LibtorchOperations();
+
   /// Those of the device that a tensor is on.
   static Operations of(Tensor x) {
-    return x.isOnCpu() ? FUSED : COMPOSED;
+    return x.isOnCpu() ? FUSED : LIBTORCH;
   }
 
   // ---------------------------------------------------------------- of every layer
@@ -210,10 +214,11 @@ public interface Operations {
 
   // ---------------------------------------------------------------- of the optimizer
 
-  /// The Euclidean norm of float32 tensors as one vector; without gradients.
-  double norm(List<Tensor> gradients);
+  /// The Euclidean norm of float32 tensors as one vector, one number on their device; without
+  /// gradients.
+  Tensor norm(List<Tensor> gradients);
 
-  /// Moves parameters in place; without gradients.
+  /// Moves parameters in place; without gradients. Nobody needs theirs afterwards.
   void adamW(List<AdamWUpdate> updates);
 
   /// Moves maps of features in place; without gradients.

@@ -15,6 +15,7 @@ import java.util.function.Consumer;
 import java.util.function.Supplier;
 import org.bytedeco.javacpp.FunctionPointer;
 import org.bytedeco.javacpp.Pointer;
+import org.bytedeco.pytorch.AutogradState;
 import org.bytedeco.pytorch.GradMode;
 import org.bytedeco.pytorch.PointerConsumer;
 import org.bytedeco.pytorch.TensorBase;
@@ -140,13 +141,13 @@ public final class FusedOp {
         pending = new Pending(name, inputs, done);
       }
       var knot = pending.knot(inputs);
-      var noRows = Tensor.zeros(ElementType.INT64, 0);
+      var noRows = Tensor.uninitialized(done.outputs.getFirst(), ElementType.INT64, 0);
       var outputs = new ArrayList<Tensor>();
       for (int i = 0; i < done.outputs.size(); i++) {
         var y = done.outputs.get(i);
         long[] shape = y.shape();
         shape[0] = 0;
-        y.raw.index_add_(0, noRows.to(y.device()).raw, knot.reshape(shape).to(y.raw));
+        y.raw.index_add_(0, noRows.raw, knot.reshape(shape).to(y.raw));
         y.raw.register_hook(pending.noteUpstream(i));
         outputs.add(scope.keep(new Tensor(y.raw, new Origin(pending, i, knot))));
       }
@@ -195,9 +196,17 @@ public final class FusedOp {
     }
   }
 
-  /// Runs libtorch's engine; what an operation's backward pass throws comes out as it is.
+  /// Runs libtorch's engine on this thread alone, for a device too; what an operation's backward
+  /// pass throws comes out as it is.
+  ///
+  /// On a thread of the engine's own, which it starts for each device, hooks would find neither this
+  /// thread's scope nor what it holds, and an exception of C++ would pass from thread to thread
+  /// while the other one goes on.
   static void differentiate(Runnable engine) {
     THROWN.remove();
+    var state = AutogradState.get_tls_state();
+    boolean severalThreads = state.get_multithreading_enabled();
+    state.set_multithreading_enabled(false);
     try {
       engine.run();
     } catch (RuntimeException e) {
@@ -207,6 +216,7 @@ public final class FusedOp {
         case null, default -> throw e;
       }
     } finally {
+      state.set_multithreading_enabled(severalThreads);
       THROWN.remove();
       releaseFinished();
     }

@@ -34,6 +34,8 @@ public final class Libtorch {
         torch.set_num_threads(Threads.count());
       }
       BlasThreads.use(torch.get_num_threads());
+      // built for one version of cuDNN, found another: its attention then fails backwards
+      torch.globalContext().setSDPUseCuDNN(false);
       return null;
     } catch (LinkageError e) {
       return e;
