@@ -373,6 +373,7 @@ public final class Decoder implements AutoCloseable {
 
   @Override
   public void close() {
+    rotary.stream().flatMap(Optional::stream).forEach(RotaryEmbedding::close);
     parameters.close();
   }
 }

@@ -85,12 +85,14 @@ public final class DocumentStarts {
     return Arrays.copyOfRange(starts, at + Math.toIntExact(from), at + Math.toIntExact(to));
   }
 
-  /// Brings the mask to a device once, for all layers of a pass and its backward pass; the tensors
-  /// are the open scope's.
-  public void bring(Device device) {
-    if (device.kind() != Device.Kind.CPU) {
-      startsBT = madeNumbers(device);
-      bounds = madeBounds(device);
+  /// Brings the mask to a device once, for all layers of a pass and its backward pass, where its
+  /// operations take tensors. They are the open scope's, beyond which the mask is of no use.
+  ///
+  /// @param idsBT on the device
+  public void bring(Tensor idsBT) {
+    if (!Operations.of(idsBT).equals(Operations.FUSED)) {
+      startsBT = madeNumbers(idsBT.device());
+      bounds = madeBounds(idsBT.device());
     }
   }
 

@@ -170,7 +170,7 @@ public class Trainer implements AutoCloseable {
           var documents =
               DocumentStarts.of(rows, batchSize, sequenceLength + 1, sequenceLength, separator);
           if (documents != null) {
-            documents.bring(decoder.device());
+            documents.bring(ids);
           }
           var terms =
               objective.terms(
