@@ -63,6 +63,9 @@ public final class FusedOp {
   ///   is dropped; of a result only its [Tensor#detach], else the graph would hold itself
   public record Forward(List<Tensor> outputs, List<Tensor> saved, BackwardOfAll backward) {}
 
+  /// The name of an operation that is made of others, which are seen by their own names.
+  public static final String UNNAMED = "";
+
   // Gradients that the engine has taken over; let go at the next hook, as a hook cannot free what
   // it returns.
   private static final ThreadLocal<Deque<Tensor>> TAKEN = ThreadLocal.withInitial(ArrayDeque::new);
@@ -94,7 +97,7 @@ public final class FusedOp {
 
   /// An operation with one result and without weights.
   ///
-  /// @param name for profiles, see [Operation]
+  /// @param name for profiles, see [Operation], or [#UNNAMED]
   /// @param inputs the tensors that `backward` gives gradients for, each of at least one dimension
   /// @param saved as in [Forward]
   /// @param forward computes y; gradients are not recorded inside
@@ -119,7 +122,7 @@ public final class FusedOp {
   /// Runs `forward` and, when an input or a weight requires a gradient and gradients are recorded,
   /// ties its backward in.
   ///
-  /// @param name for profiles, see [Operation]
+  /// @param name for profiles, see [Operation], or [#UNNAMED]
   /// @param inputs the tensors that backward gives gradients for, each of at least one dimension
   /// @param weights leaves that backward itself adds the gradients of
   /// @param forward gradients are not recorded inside
@@ -128,7 +131,7 @@ public final class FusedOp {
     boolean recorded = recording(inputs, weights);
     Pending.releaseDropped();
     try (var scope = Scope.open();
-        var _ = Operation.begin(name, Operation.FORWARD)) {
+        var _ = named(name, Operation.FORWARD)) {
       Forward done;
       Pending pending;
       try (var inner = Scope.withoutGradient()) {
@@ -153,6 +156,10 @@ public final class FusedOp {
       }
       return outputs;
     }
+  }
+
+  private static @Nullable Operation named(String name, String pass) {
+    return name.equals(UNNAMED) ? null : Operation.begin(name, pass);
   }
 
   /// Whether an operation on these would record a backward pass.
@@ -384,7 +391,7 @@ public final class FusedOp {
       ran = true;
       releaseTaken();
       try (var _ = Scope.withoutGradient();
-          var _ = Operation.begin(name, Operation.BACKWARD)) {
+          var _ = named(name, Operation.BACKWARD)) {
         var result = backward.gradients(Arrays.asList(upstreams));
         tellWatcher();
         for (int i = 0; i < wanted.length; i++) {

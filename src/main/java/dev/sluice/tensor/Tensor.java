@@ -577,6 +577,23 @@ public final class Tensor implements AutoCloseable {
         () -> raw.backward(upstream.raw, new BoolOptional(), false, new TensorArrayRefOptional()));
   }
 
+  /// Adds Σ upstream · ∂result/∂leaf of several results to the gradient of every leaf.
+  ///
+  /// @param upstreams of each result; null for one that the loss does not depend on
+  public static void backward(List<Tensor> results, List<@Nullable Tensor> upstreams) {
+    var of = new TensorVector();
+    var given = new TensorVector();
+    for (int i = 0; i < results.size(); i++) {
+      var upstream = upstreams.get(i);
+      if (upstream != null) {
+        of.push_back(results.get(i).raw);
+        given.push_back(upstream.raw);
+      }
+    }
+    FusedOp.differentiate(
+        () -> torch.backward(of, given, new BoolOptional(), false, new TensorVector()));
+  }
+
   /// The elements in another type, without a gradient; on the CPU by our own threads.
   Tensor copied(ElementType type) {
     if (!isOnCpu() || type() != ElementType.FLOAT32 || !raw.is_contiguous()) {
