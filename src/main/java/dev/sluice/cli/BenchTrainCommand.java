@@ -468,9 +468,9 @@ final class BenchTrainCommand implements Callable<Integer> {
                 Cell.of(rest * 1e3, 1),
                 Cell.percent(rest / profile.stepSeconds(), 1))
             .footnote(
-                "Between Java and libtorch in a step: %s results, numbers read back %s times and"
-                    + " brought %s times; the largest tensor of these has %s numbers."
-                        .formatted(
+                ("Between Java and libtorch in a step: %s results, numbers read back %s times and"
+                        + " brought %s times; the largest tensor of these has %s numbers.")
+                    .formatted(
                             Numbers.fixed(traffic.results(), 0),
                             Numbers.fixed(traffic.readBacks(), 0),
                             Numbers.fixed(traffic.uploads(), 0),

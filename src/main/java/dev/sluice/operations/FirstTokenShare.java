@@ -87,21 +87,18 @@ public record FirstTokenShare(Tensor yBTNH, Tensor shareBTN) {
         shareBTN.times(attended.logSumExpBTN().minus(sinksN).sigmoid()));
   }
 
-  /// The same over a device's attention, whose log-sum-exp has the sinks in it.
+  /// The same over a device's attention, whose log-sum-exp has the sinks in it, before a gate.
   static FirstTokenShare fromLogSumExp(
       Tensor qBTNH,
       Tensor kBTMH,
       Tensor vBTMH,
       @Nullable Tensor sinksN,
-      @Nullable Tensor gateLogits,
       int window,
       @Nullable DocumentStarts documents) {
     var attended =
         LibtorchAttention.withLogSumExp(qBTNH, kBTMH, vBTMH, sinksN, window, documents);
-    var y = attended.getFirst();
     return new FirstTokenShare(
-        gateLogits == null ? y : SigmoidGate.composed(y, gateLogits),
-        share(qBTNH, kBTMH, attended.getLast(), window, documents));
+        attended.getFirst(), share(qBTNH, kBTMH, attended.getLast(), window, documents));
   }
 
   private static Tensor share(

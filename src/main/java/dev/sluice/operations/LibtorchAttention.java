@@ -32,7 +32,7 @@ final class LibtorchAttention {
       int window,
       @Nullable DocumentStarts documents) {
     var seen = seen(qBTNH, window, documents);
-    return sinksN == null && FlashAttention.takes(qBTNH, seen, 0)
+    return sinksN == null && seen.isAllBefore() && FlashAttention.takes(qBTNH, seen, 0)
         ? FlashAttention.forward(qBTNH, kBTMH, vBTMH, seen).yBTNH() // recorded by libtorch
         : differentiated(qBTNH, kBTMH, vBTMH, sinksN, seen, documents, 0).getFirst();
   }

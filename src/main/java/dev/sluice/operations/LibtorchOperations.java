@@ -7,7 +7,7 @@ import org.jspecify.annotations.Nullable;
 
 /// [Operations] of a device: the definitions, but where libtorch has one operation for all of it
 /// that holds less memory or takes fewer calls. It runs on the CPU too, where tests compare it.
-final class LibtorchOperations extends ComposedOperations {
+class LibtorchOperations extends ComposedOperations {
   @Override
   public Tensor attention(
       Tensor qBTNH,
@@ -30,8 +30,10 @@ final class LibtorchOperations extends ComposedOperations {
       @Nullable Tensor gateLogits,
       int window,
       @Nullable DocumentStarts documents) {
-    return FirstTokenShare.fromLogSumExp(
-        qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window, documents);
+    var both = FirstTokenShare.fromLogSumExp(qBTNH, kBTMH, vBTMH, sinksN, window, documents);
+    return gateLogits == null
+        ? both
+        : new FirstTokenShare(sigmoidGate(both.yBTNH(), gateLogits), both.shareBTN());
   }
 
   @Override

@@ -35,8 +35,13 @@ public final class FlashAttention {
   ///   number of tokens, int32; null where each row is one
   /// @param longest tokens of the longest sequence
   public record Seen(int window, @Nullable Tensor bounds, long longest) {
-    boolean isAllBefore() {
-      return bounds == null && (window == 0 || window >= longest);
+    public Seen {
+      window = window >= longest ? 0 : window;
+    }
+
+    /// Whether it sees all that stand before it in its row.
+    public boolean isAllBefore() {
+      return bounds == null && window == 0;
     }
   }
 
@@ -64,7 +69,8 @@ public final class FlashAttention {
     return Math.ceilDiv(width, WIDTHS) * WIDTHS;
   }
 
-  /// Attends over whole sequences. Where gradients are recorded, libtorch records that of y.
+  /// Attends over whole sequences. Where gradients are recorded and a query sees all before it,
+  /// libtorch records that of y; for all else there is [#backward].
   ///
   /// @param qBTNH queries
   /// @param kBTMH keys of the same type, N a multiple of M

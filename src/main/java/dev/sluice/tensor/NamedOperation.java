@@ -47,7 +47,7 @@ record NamedOperation(String name, String overload) {
       var results = new ArrayList<Tensor>();
       for (long i = 0; i < stack.size(); i++) {
         var value = stack.get(i);
-        if (value.isTensor()) {
+        if (value.isTensor() && value.toTensor().defined()) { // not what was not asked for
           results.add(scope.keep(new Tensor(new org.bytedeco.pytorch.Tensor(value.toTensor()))));
         } else if (value.isTensorList()) {
           var list = value.toTensorVector();
