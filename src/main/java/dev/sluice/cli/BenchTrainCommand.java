@@ -361,11 +361,7 @@ final class BenchTrainCommand implements Callable<Integer> {
   }
 
   private Table table(
-      Shape sizes,
-      List<Measured> measured,
-      Map<Precision, Double> rates,
-      long peak,
-      Device on) {
+      Shape sizes, List<Measured> measured, Map<Precision, Double> rates, long peak, Device on) {
     boolean several = measured.size() > 1;
     var table =
         Table.titled(
@@ -471,27 +467,27 @@ final class BenchTrainCommand implements Callable<Integer> {
                 ("Between Java and libtorch in a step: %s results, numbers read back %s times and"
                         + " brought %s times; the largest tensor of these has %s numbers.")
                     .formatted(
-                            Numbers.fixed(traffic.results(), 0),
-                            Numbers.fixed(traffic.readBacks(), 0),
-                            Numbers.fixed(traffic.uploads(), 0),
-                            Numbers.count(traffic.largestResult())));
+                        Numbers.fixed(traffic.results(), 0),
+                        Numbers.fixed(traffic.readBacks(), 0),
+                        Numbers.fixed(traffic.uploads(), 0),
+                        Numbers.count(traffic.largestResult())));
     if (!on.equals(Device.CPU)) {
       return table.footnote(
           "Times are those of this thread, which a device works behind; it waits where numbers are"
               + " read back.");
     }
     return table.footnote(
-            "Of the threads' time, matrix products take %s, at %s GFLOP/s of all threads together."
-                .formatted(
-                    Numbers.percent(
-                        profile.productSeconds() / (profile.stepSeconds() * Threads.count()), 0),
-                    Numbers.fixed(
-                        2
-                            * profile.productMultiplications()
-                            / profile.productSeconds()
-                            * Threads.count()
-                            / 1e9,
-                        0)));
+        "Of the threads' time, matrix products take %s, at %s GFLOP/s of all threads together."
+            .formatted(
+                Numbers.percent(
+                    profile.productSeconds() / (profile.stepSeconds() * Threads.count()), 0),
+                Numbers.fixed(
+                    2
+                        * profile.productMultiplications()
+                        / profile.productSeconds()
+                        * Threads.count()
+                        / 1e9,
+                    0)));
   }
 
   private void write(

@@ -196,8 +196,8 @@ public final class Main implements Runnable {
       case UncheckedIOException _, IOException _ -> sentence(Failures.words(e));
       case Throwable failure when NativeCall.ranOutOfDeviceMemory(failure) ->
           sentence(
-              "The card has not enough memory; make the batch or the sequence smaller, or train with"
-                  + " --recompute blocks. It said: "
+              "The card has not enough memory; make the batch or the sequence smaller, or train"
+                  + " with --recompute blocks. It said: "
                   + NativeCall.words(failure));
       case Throwable failure when NativeCall.ranOutOfMemory(failure) ->
           "There is not enough memory; make the batch, the sequence or the model smaller, or"

@@ -327,9 +327,7 @@ final class PlanCommand implements Callable<Integer> {
     double added = (decoder.parameterCount() - baseline) / 1e6;
     double activations =
         ActivationMemory.bytesPerToken(
-            decoder,
-            base.computing().precisionOf().elementType(),
-            base.computing().recomputeOf());
+            decoder, base.computing().precisionOf().elementType(), base.computing().recomputeOf());
     return List.of(
         Cell.of(variant.name()),
         Cell.of(decoder.parameterCount()),

@@ -16,8 +16,7 @@ public enum Recompute {
       case "none" -> NONE;
       case "blocks" -> BLOCKS;
       default ->
-          throw new InvalidInputException(
-              "unknown recompute '" + text + "'; use none or blocks");
+          throw new InvalidInputException("unknown recompute '" + text + "'; use none or blocks");
     };
   }
 }

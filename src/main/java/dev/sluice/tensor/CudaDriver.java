@@ -76,8 +76,7 @@ final class CudaDriver {
   private static String error(SymbolLookup driver, Arena arena, int status) throws Throwable {
     var type =
         FunctionDescriptor.of(ValueLayout.JAVA_INT, ValueLayout.JAVA_INT, ValueLayout.ADDRESS);
-    var handle =
-        Linker.nativeLinker().downcallHandle(driver.findOrThrow("cuGetErrorString"), type);
+    var handle = Linker.nativeLinker().downcallHandle(driver.findOrThrow("cuGetErrorString"), type);
     var words = arena.allocate(ValueLayout.ADDRESS);
     int known = (int) handle.invokeExact(status, words);
     return known == 0

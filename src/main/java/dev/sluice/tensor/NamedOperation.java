@@ -74,8 +74,7 @@ record NamedOperation(String name, String overload) {
       case Long number -> new IValue(number.longValue());
       case Boolean flag -> new IValue(flag.booleanValue());
       case List<?> tensors -> list(tensors);
-      case Object other when other == UNDEFINED ->
-          new IValue(new org.bytedeco.pytorch.Tensor());
+      case Object other when other == UNDEFINED -> new IValue(new org.bytedeco.pytorch.Tensor());
       default -> throw new IllegalArgumentException("no argument of an operation: " + argument);
     };
   }

@@ -180,7 +180,8 @@ class DecodersTest {
     double dense = 2 * 4 * 1024;
     assertEquals(
         8 * (3 * (dense + 8 * 384) + 8 * 7 + 2 * 4 * 20 + 4 * 384 - dense),
-        ActivationMemory.bytesPerToken(base.with(withEverything()), ElementType.FLOAT32, Recompute.NONE)
+        ActivationMemory.bytesPerToken(
+                base.with(withEverything()), ElementType.FLOAT32, Recompute.NONE)
             - ActivationMemory.bytesPerToken(base, ElementType.FLOAT32, Recompute.NONE));
     double e = 2; // bfloat16
     double plain = 2 * e * 1024;

@@ -129,8 +129,7 @@ class RecomputeTest {
         ScopedValue.where(Operations.INSTEAD, operations)
             .run(
                 () -> {
-                  var kept =
-                      differentiated(config, precision, Recompute.NONE, frozen, byDocument);
+                  var kept = differentiated(config, precision, Recompute.NONE, frozen, byDocument);
                   var again =
                       differentiated(config, precision, Recompute.BLOCKS, frozen, byDocument);
                   assertEquals(kept.keySet(), again.keySet());
@@ -155,8 +154,7 @@ class RecomputeTest {
             decoder.hiddenStates(ids, null, Probe.NONE).floats(),
             decoder.hiddenStates(ids, null, watching).floats());
       }
-      assertThrows(
-          IllegalStateException.class, () -> decoder.hiddenStates(ids, null, watching));
+      assertThrows(IllegalStateException.class, () -> decoder.hiddenStates(ids, null, watching));
     }
   }
 
@@ -168,8 +166,7 @@ class RecomputeTest {
       results[recompute.ordinal()] =
           StepProfile.record(
                   1,
-                  () ->
-                      differentiated(config("plain"), Precision.FLOAT32, recompute, false, false))
+                  () -> differentiated(config("plain"), Precision.FLOAT32, recompute, false, false))
               .traffic()
               .results();
     }
@@ -181,8 +178,7 @@ class RecomputeTest {
     try (var decoder =
         Decoder.initialize(
             config("experts=4 experts_per_token=2"), Precision.FLOAT32, Device.CPU, 3)) {
-      assertThrows(
-          IllegalArgumentException.class, () -> decoder.recompute(Recompute.BLOCKS));
+      assertThrows(IllegalArgumentException.class, () -> decoder.recompute(Recompute.BLOCKS));
       decoder.recompute(Recompute.NONE);
     }
   }

@@ -146,10 +146,7 @@ class LibtorchAttentionTest {
     var wide = new ArrayList<Tensor>();
     for (var one : given) {
       wide.add(
-          one.detach()
-              .to(ElementType.FLOAT32)
-              .detach()
-              .requireGradient(one.requiresGradient()));
+          one.detach().to(ElementType.FLOAT32).detach().requireGradient(one.requiresGradient()));
     }
     return wide;
   }

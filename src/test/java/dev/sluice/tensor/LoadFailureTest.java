@@ -32,7 +32,9 @@ class LoadFailureTest {
   void whatIsNotBesideIsTheReasonItself() {
     String said = directory.resolve("libjnitorch.so") + ": libnccl.so.2" + NONE;
     assertEquals(said, LoadFailure.reason(said, _ -> "not asked"));
-    assertEquals("no jnitorch in java.library.path", LoadFailure.reason("no jnitorch in java.library.path", _ -> "not asked"));
+    assertEquals(
+        "no jnitorch in java.library.path",
+        LoadFailure.reason("no jnitorch in java.library.path", _ -> "not asked"));
     Path loads = directory.resolve("libtorch_cuda.so");
     String loaded = directory.resolve("libjnitorch.so") + ": " + loads.getFileName() + NONE;
     assertEquals(loaded, LoadFailure.reason(loaded, _ -> null));
@@ -42,7 +44,8 @@ class LoadFailureTest {
   @Test
   void theFirstOfTheCausesIsTold() throws Exception {
     Path broken = Files.writeString(directory.resolve("libtorch_cuda.so"), "no library");
-    var first = new UnsatisfiedLinkError(directory.resolve("libjnitorch.so") + ": libtorch_cuda.so" + NONE);
+    var first =
+        new UnsatisfiedLinkError(directory.resolve("libjnitorch.so") + ": libtorch_cuda.so" + NONE);
     var last = new UnsatisfiedLinkError("no jnitorch in java.library.path");
     last.initCause(first);
     String reason = LoadFailure.reason(last);
