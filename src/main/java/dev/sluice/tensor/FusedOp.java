@@ -311,7 +311,13 @@ public final class FusedOp {
         var x = inputs.get(i).raw;
         var alias = x.view_as(x);
         alias.register_hook(replaceGradient(i));
-        knot = knot.add(alias.narrow(0, 0, 0).reshape(0).to(torch.ScalarType.Float));
+        var end = alias.narrow(0, 0, 0).reshape(0);
+        // the knot is on the CPU, and libtorch adds no tensors of two devices, not even of no numbers
+        knot =
+            knot.add(
+                x.is_cpu()
+                    ? end.to(torch.ScalarType.Float)
+                    : end.to(Device.CPU.raw(), torch.ScalarType.Float));
       }
       knot.register_hook(computeGradients());
       return knot;
