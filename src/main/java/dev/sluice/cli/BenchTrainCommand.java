@@ -15,6 +15,7 @@ import dev.sluice.report.RemainingTime;
 import dev.sluice.report.Table;
 import dev.sluice.report.TextTable;
 import dev.sluice.statistics.Statistics;
+import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.training.ResidentMemory;
 import dev.sluice.training.RunConfig;
@@ -73,7 +74,8 @@ import tools.jackson.databind.json.JsonMapper;
           + " 256,4,4,2,256,256,512,8",
       "  ./sluice bench train --layers-pattern gdn,gdn,gdn,attention --shape"
           + " 384,8,6,2,1024,256,2048,4",
-      "  ./sluice bench train --profile --json bench.json"
+      "  ./sluice bench train --profile --json bench.json",
+      "  ./sluice bench train --device cuda --shape 768,12,12,4,2048,4096,1024,16"
     })
 final class BenchTrainCommand implements Callable<Integer> {
   /// The compiler has work to do, however long the first rounds take.
@@ -103,6 +105,12 @@ final class BenchTrainCommand implements Callable<Integer> {
       paramLabel = "P",
       description = "bfloat16, float32, or both with a comma. Default: ${DEFAULT-VALUE}.")
   private String precisions = "bfloat16";
+
+  @Option(
+      names = "--device",
+      paramLabel = "DEVICE",
+      description = "cpu, cuda, cuda:INDEX or auto, as in train. Default: ${DEFAULT-VALUE}.")
+  private String device = "auto";
 
   @Option(
       names = "--optimizer",
@@ -198,11 +206,15 @@ final class BenchTrainCommand implements Callable<Integer> {
       requireWritable(json);
     }
     threads.apply();
+    var on = Device.parse(device);
     var startedAt = Instant.now();
     Interruption.watch();
     Map<Precision, Double> rates = new EnumMap<>(Precision.class);
-    arms.forEach(arm -> rates.computeIfAbsent(arm.precision(), TrainingBenchmark::productRate));
-    try (var benchmark = new TrainingBenchmark(sizes, arms)) {
+    arms.forEach(
+        arm ->
+            rates.computeIfAbsent(
+                arm.precision(), precision -> TrainingBenchmark.productRate(precision, on)));
+    try (var benchmark = new TrainingBenchmark(sizes, arms, on)) {
       int warmUp = turns ? answer(benchmark) : run(benchmark);
       var measured = benchmark.measured(warmUp);
       if (measured.getFirst().stepSeconds().length == 0) {
@@ -210,17 +222,17 @@ final class BenchTrainCommand implements Callable<Integer> {
         return 130;
       }
       long peak = ResidentMemory.peak();
-      Console.print(TextTable.of(table(sizes, measured, rates, peak)).toString());
+      Console.print(TextTable.of(table(sizes, measured, rates, peak, on)).toString());
       Map<String, StepProfile> profiles = new LinkedHashMap<>();
       for (int i = 0; profile && i < arms.size() && !Interruption.requested(); i++) {
         int arm = i;
         var recorded = StepProfile.record(PROFILED_STEPS, () -> benchmark.step(arm));
         String name = "gate " + arms.get(i).gate() + ", " + word(arms.get(i).precision());
         profiles.put(name, recorded);
-        Console.print(TextTable.of(table(name, recorded)).toString());
+        Console.print(TextTable.of(table(name, recorded, on)).toString());
       }
       if (json != null) {
-        write(json, sizes, measured, rates, peak, profiles, startedAt);
+        write(json, sizes, measured, rates, peak, profiles, on, startedAt);
       }
     }
     return Interruption.requested() ? 130 : 0;
@@ -349,10 +361,12 @@ final class BenchTrainCommand implements Callable<Integer> {
   }
 
   private Table table(
-      Shape sizes, List<Measured> measured, Map<Precision, Double> rates, long peak) {
+      Shape sizes, List<Measured> measured, Map<Precision, Double> rates, long peak, Device on) {
     boolean several = measured.size() > 1;
     var table =
-        Table.titled("Training steps of %s, %s tokens each".formatted(shape, sizes.tokensPerStep()))
+        Table.titled(
+                "Training steps of %s, %s tokens each, on %s"
+                    .formatted(shape, sizes.tokensPerStep(), on))
             .columns(
                 "gate",
                 "precision",
@@ -363,7 +377,7 @@ final class BenchTrainCommand implements Callable<Integer> {
                 "slowest",
                 "GFLOP/s",
                 "share of product rate",
-                several ? "time, ratio to first" : "peak memory, MB");
+                several ? "time, ratio to first" : "peak memory" + ofHost(on) + ", MB");
     var first = measured.getFirst();
     for (var one : measured) {
       double[] ms = Arrays.stream(one.stepSeconds()).map(s -> s * 1e3).sorted().toArray();
@@ -386,14 +400,18 @@ final class BenchTrainCommand implements Callable<Integer> {
                       ? Cell.interval(Statistics.mean(ratios), Statistics.interval95(ratios))
                       : Cell.of(ratios[0], 3));
     }
+    int size = TrainingBenchmark.productSize(on);
     for (var rate : rates.entrySet()) {
       table =
           table.footnote(
-              "Matrix products in %s: %s GFLOP/s with %d threads (2048 × 2048 × 2048, median)."
+              "Matrix products in %s: %s GFLOP/s%s (%d × %d × %d, median)."
                   .formatted(
                       word(rate.getKey()),
                       Numbers.fixed(rate.getValue() / 1e9, 0),
-                      Threads.count()));
+                      on.equals(Device.CPU) ? " with %d threads".formatted(Threads.count()) : "",
+                      size,
+                      size,
+                      size));
     }
     return table.footnote(
         "%d measured steps of each; median step. First step, with a cold virtual machine: %s s.%s"
@@ -401,11 +419,17 @@ final class BenchTrainCommand implements Callable<Integer> {
                 first.stepSeconds().length,
                 Numbers.fixed(first.firstStepSeconds(), 1),
                 several
-                    ? " Ratios are means over rounds with 95 % intervals; peak memory of all"
-                        + " together: "
+                    ? " Ratios are means over rounds with 95 % intervals; peak memory"
+                        + ofHost(on)
+                        + " of all together: "
                         + Numbers.fixed(peak / 1e6, 0)
                         + " MB."
                     : ""));
+  }
+
+  /// What memory is measured of: a device's is not.
+  private static String ofHost(Device on) {
+    return on.equals(Device.CPU) ? "" : " of the host";
   }
 
   private static double flops(Shape sizes, Measured one) {
@@ -418,7 +442,7 @@ final class BenchTrainCommand implements Callable<Integer> {
     return rates.getOrDefault(one.arm().precision(), Double.NaN);
   }
 
-  private static Table table(String name, StepProfile profile) {
+  private static Table table(String name, StepProfile profile, Device on) {
     var table =
         Table.titled("Where a step's time goes: " + name)
             .columns("operation", "pass", "ms", "share");
@@ -431,24 +455,39 @@ final class BenchTrainCommand implements Callable<Integer> {
               Cell.percent(share.seconds() / profile.stepSeconds(), 1));
     }
     double rest = profile.restSeconds();
-    return table
-        .row(
-            Cell.of("everything else"),
-            Cell.of(""),
-            Cell.of(rest * 1e3, 1),
-            Cell.percent(rest / profile.stepSeconds(), 1))
-        .footnote(
-            "Of the threads' time, matrix products take %s, at %s GFLOP/s of all threads together."
-                .formatted(
-                    Numbers.percent(
-                        profile.productSeconds() / (profile.stepSeconds() * Threads.count()), 0),
-                    Numbers.fixed(
-                        2
-                            * profile.productMultiplications()
-                            / profile.productSeconds()
-                            * Threads.count()
-                            / 1e9,
-                        0)));
+    var traffic = profile.traffic();
+    table =
+        table
+            .row(
+                Cell.of("everything else"),
+                Cell.of(""),
+                Cell.of(rest * 1e3, 1),
+                Cell.percent(rest / profile.stepSeconds(), 1))
+            .footnote(
+                ("Between Java and libtorch in a step: %s results, numbers read back %s times and"
+                        + " brought %s times; the largest tensor of these has %s numbers.")
+                    .formatted(
+                        Numbers.fixed(traffic.results(), 0),
+                        Numbers.fixed(traffic.readBacks(), 0),
+                        Numbers.fixed(traffic.uploads(), 0),
+                        Numbers.count(traffic.largestResult())));
+    if (!on.equals(Device.CPU)) {
+      return table.footnote(
+          "Times are those of this thread, which a device works behind; it waits where numbers are"
+              + " read back.");
+    }
+    return table.footnote(
+        "Of the threads' time, matrix products take %s, at %s GFLOP/s of all threads together."
+            .formatted(
+                Numbers.percent(
+                    profile.productSeconds() / (profile.stepSeconds() * Threads.count()), 0),
+                Numbers.fixed(
+                    2
+                        * profile.productMultiplications()
+                        / profile.productSeconds()
+                        * Threads.count()
+                        / 1e9,
+                    0)));
   }
 
   private void write(
@@ -458,6 +497,7 @@ final class BenchTrainCommand implements Callable<Integer> {
       Map<Precision, Double> rates,
       long peak,
       Map<String, StepProfile> profiles,
+      Device on,
       Instant startedAt)
       throws IOException {
     var arms = new ArrayList<Map<String, Object>>();
@@ -479,6 +519,7 @@ final class BenchTrainCommand implements Callable<Integer> {
     }
     Map<String, Object> all = new LinkedHashMap<>();
     all.put("shape", sizes);
+    all.put("device", on.toString());
     all.put("arms", arms);
     all.put("peak_resident_bytes", peak);
     all.put("profiles", profiles);
@@ -496,6 +537,7 @@ final class BenchTrainCommand implements Callable<Integer> {
     config.put("shape", shape);
     config.put("gate", gates);
     config.put("precision", precisions);
+    config.put("device", device);
     config.put("match_parameters", matchParameters);
     config.put("steps", steps);
     config.put("threads", Threads.count());

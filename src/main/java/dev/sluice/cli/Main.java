@@ -194,9 +194,18 @@ public final class Main implements Runnable {
           "'%s' is not the name of a file (%s); name another."
               .formatted(Printable.brief(path.getInput(), 200), path.getReason());
       case UncheckedIOException _, IOException _ -> sentence(Failures.words(e));
+      case Throwable failure when NativeCall.ranOutOfDeviceMemory(failure) ->
+          sentence(
+              "The card has not enough memory; make the batch or the sequence smaller, or train"
+                  + " with --recompute blocks. It said: "
+                  + NativeCall.words(failure));
       case Throwable failure when NativeCall.ranOutOfMemory(failure) ->
           "There is not enough memory; make the batch, the sequence or the model smaller, or"
               + " set SLUICE_HEAP if Java's heap is too small.";
+      case Throwable failure when NativeCall.isNative(failure) ->
+          sentence(
+              "This is a fault in Sluice, not in your input: libtorch said: "
+                  + NativeCall.words(failure));
       default -> "This is a fault in Sluice, not in your input: " + e;
     };
   }

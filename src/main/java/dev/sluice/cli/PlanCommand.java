@@ -40,7 +40,8 @@ import picocli.CommandLine.Spec;
       "  ./sluice plan --model paper-dense-28",
       "  ./sluice plan --model paper-moe-15b --table 1      (the paper's counts beside)",
       "  ./sluice plan --model small --gates none,sdpa-headwise --match-parameters",
-      "  ./sluice plan --model paper-moe-15b --gpus 1024"
+      "  ./sluice plan --model paper-moe-15b --gpus 1024",
+      "  ./sluice plan --model paper-dense-28 --gpus 1 --global-batch 8 --recompute blocks"
     })
 final class PlanCommand implements Callable<Integer> {
   /// Settings that shape a model or say what a step holds; the others are of no matter here.
@@ -68,6 +69,7 @@ final class PlanCommand implements Callable<Integer> {
           "gated_norm_rank",
           "match_parameters",
           "precision",
+          "recompute",
           "optimizer",
           "sequence_length");
 
@@ -274,6 +276,7 @@ final class PlanCommand implements Callable<Integer> {
             ClusterPlan.of(
                 decoder,
                 base.computing().precisionOf().elementType(),
+                base.computing().recomputeOf(),
                 base.optimization().optimizerSettings().kind(),
                 base.batch().sequenceLength(),
                 globalBatch,
@@ -323,7 +326,8 @@ final class PlanCommand implements Callable<Integer> {
       RunConfig base, Variant variant, DecoderConfig decoder, long baseline) {
     double added = (decoder.parameterCount() - baseline) / 1e6;
     double activations =
-        ActivationMemory.bytesPerToken(decoder, base.computing().precisionOf().elementType());
+        ActivationMemory.bytesPerToken(
+            decoder, base.computing().precisionOf().elementType(), base.computing().recomputeOf());
     return List.of(
         Cell.of(variant.name()),
         Cell.of(decoder.parameterCount()),

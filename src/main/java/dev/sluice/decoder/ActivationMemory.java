@@ -16,9 +16,18 @@ public final class ActivationMemory {
   /// Bytes for one token.
   ///
   /// @param type of what goes into matrix products
-  public static double bytesPerToken(DecoderConfig config, ElementType type) {
+  /// @param recompute of blocks: what goes into each, and all of the one whose turn it is
+  public static double bytesPerToken(
+      DecoderConfig config, ElementType type, Recompute recompute) {
     double head = (4 + 2.0 * type.bytes()) * config.hiddenSize();
-    return config.layers().stream().mapToDouble(layer -> ofLayer(layer, type)).sum() + head;
+    var layers = config.layers();
+    var ofLayers = layers.stream().mapToDouble(layer -> ofLayer(layer, type));
+    double input = (4.0 + type.bytes()) * config.hiddenSize(); // the stream and what is added
+    return head
+        + switch (recompute) {
+          case NONE -> ofLayers.sum();
+          case BLOCKS -> input * layers.size() + ofLayers.max().orElse(0);
+        };
   }
 
   private static double ofLayer(LayerConfig layer, ElementType type) {

@@ -11,6 +11,7 @@ import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.ParameterSpec.Initial;
 import dev.sluice.tensor.Parameters;
@@ -41,6 +42,7 @@ public final class Decoder implements AutoCloseable {
   private final Parameters parameters;
   private final List<DecoderBlock> blocks = new ArrayList<>();
   private final GatedNorm finalNorm;
+  private Recompute recompute = Recompute.NONE;
 
   /// The steps of one token of each of so many sequences, as they were asked for; empty where not
   /// all that the model has is written down.
@@ -236,10 +238,15 @@ public final class Decoder implements AutoCloseable {
         }
       }
       var x = new DecoderBlock.Residual(embedded(idsBT), null);
+      boolean again = recomputes(past, probe);
       for (int layer = 0; layer < blocks.size(); layer++) {
         var turning = rotation.apply(layer); // outside of the block's scope, which others share
         try (var block = Scope.open()) {
-          x = blocks.get(layer).forward(x, turning, documents, past, probe, load);
+          x =
+              again
+                  ? RecomputedBlock.apply(
+                      blocks.get(layer), leaves(layer), x, turning, documents)
+                  : blocks.get(layer).forward(x, turning, documents, past, probe, load);
           x.keep(block);
         }
       }
@@ -251,6 +258,38 @@ public final class Decoder implements AutoCloseable {
       probe.residual(blocks.size() + 1, last.normedBTD());
       return scope.keep(last.normedBTD());
     }
+  }
+
+  /// Says what training passes keep from now on.
+  ///
+  /// @throws IllegalArgumentException for [Recompute#BLOCKS] with experts, whose losses that balance
+  ///   them are taken from the forward pass
+  public void recompute(Recompute recompute) {
+    boolean experts =
+        config.layers().stream().anyMatch(layer -> layer.feedForward().experts().count() > 0);
+    if (recompute == Recompute.BLOCKS && experts) {
+      throw new IllegalArgumentException("blocks with experts cannot be recomputed");
+    }
+    this.recompute = recompute;
+  }
+
+  private boolean recomputes(@Nullable Past past, Probe probe) {
+    boolean training =
+        recompute == Recompute.BLOCKS
+            && FusedOp.recording(List.of(), List.copyOf(parameters.all().values()));
+    if (training && (past != null || !probe.equals(Probe.NONE))) {
+      throw new IllegalStateException(
+          "a pass with gradients whose blocks are recomputed can neither be watched nor go on");
+    }
+    return training;
+  }
+
+  private List<Tensor> leaves(int layer) {
+    String prefix = "model.layers." + layer + ".";
+    return parameters.all().entrySet().stream()
+        .filter(entry -> entry.getKey().startsWith(prefix))
+        .map(Map.Entry::getValue)
+        .toList();
   }
 
   /// Whether one token of each of a few sequences goes in steps that were written down.
@@ -373,6 +412,7 @@ public final class Decoder implements AutoCloseable {
 
   @Override
   public void close() {
+    rotary.stream().flatMap(Optional::stream).forEach(RotaryEmbedding::close);
     parameters.close();
   }
 }

@@ -126,6 +126,9 @@ public record HeldOutLoss(double totalNats, long tokens, long bytes) {
     try (var _ = Scope.withoutGradient()) {
       var ids = Tensor.of(inputs, windows.size(), length - 1).to(decoder.device());
       var documents = DocumentStarts.of(inputs, windows.size(), length - 1, length - 1, separator);
+      if (documents != null) {
+        documents.bring(ids);
+      }
       var hidden = decoder.hiddenStatesByDocument(ids, documents, probe);
       return nats(decoder, hidden.reshape(inputs.length, hidden.size(-1)), targets);
     }

@@ -48,6 +48,9 @@ public record PositionLoss(double[] nats, int windows) {
     try (var _ = Scope.withoutGradient()) {
       var ids = Tensor.of(Arrays.copyOf(window, length), 1, length).to(decoder.device());
       var documents = DocumentStarts.of(window, 1, length + 1, length, separator);
+      if (documents != null) {
+        documents.bring(ids);
+      }
       var hidden = decoder.hiddenStatesByDocument(ids, documents, Probe.NONE);
       for (int begin = 0; begin < length; begin += rows) {
         int end = Math.min(begin + rows, length);

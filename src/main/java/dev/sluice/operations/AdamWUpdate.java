@@ -3,15 +3,19 @@ package dev.sluice.operations;
 import dev.sluice.kernel.AdamWStep;
 import dev.sluice.kernel.Kernels;
 import dev.sluice.kernel.Threads;
+import dev.sluice.tensor.ManyTensors;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 
 /// One parameter with what its AdamW step needs. All tensors are float32, contiguous and of one
 /// shape.
 ///
 /// @param weight is changed in place
-/// @param gradient is left as it is
+/// @param gradient of no use afterwards
 /// @param first the running mean of gradients, changed in place
 /// @param second the running mean of squared gradients, changed in place
 public record AdamWUpdate(
@@ -32,6 +36,21 @@ public record AdamWUpdate(
     parameter()
         .scaleInPlace(1 - step.learningRate() * step.weightDecay())
         .addInPlace(first.dividedBy(root), -step.learningRate() / step.correction1());
+  }
+
+  /// Those of one step size in a call each.
+  static void together(List<AdamWUpdate> updates) {
+    Map<AdamWStep, List<AdamWUpdate>> alike = new LinkedHashMap<>();
+    updates.forEach(
+        update -> alike.computeIfAbsent(update.step, _ -> new ArrayList<>()).add(update));
+    alike.forEach(
+        (step, some) ->
+            ManyTensors.adamW(
+                some.stream().map(AdamWUpdate::parameter).toList(),
+                some.stream().map(AdamWUpdate::gradient).toList(),
+                some.stream().map(AdamWUpdate::first).toList(),
+                some.stream().map(AdamWUpdate::second).toList(),
+                step));
   }
 
   /// All elements of all parameters, one after the other, shared among the threads.

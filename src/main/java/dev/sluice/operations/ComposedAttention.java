@@ -140,7 +140,7 @@ public final class ComposedAttention {
   /// The first key that any query of a block sees.
   ///
   /// @param before keys that stand before the first query's own
-  private static long firstSeen(long before, int window, @Nullable DocumentStarts documents) {
+  static long firstSeen(long before, int window, @Nullable DocumentStarts documents) {
     long inWindow = window == 0 ? 0 : Math.max(0, before + 1 - window);
     return documents == null ? inWindow : Math.max(inWindow, documents.earliest(before));
   }
@@ -176,7 +176,7 @@ public final class ComposedAttention {
 
   /// `[R, S]`: 0 where query i may see key j, that is before + i − window < j ≤ before + i, else
   /// −∞.
-  private static Tensor mask(Tensor qBNRH, long keys, int window, long before) {
+  static Tensor mask(Tensor qBNRH, long keys, int window, long before) {
     var later = hidden(qBNRH, keys).keepUpperTriangle(before + 1);
     return window == 0 ? later : later.plus(hidden(qBNRH, keys).keepLowerTriangle(before - window));
   }
@@ -185,12 +185,8 @@ public final class ComposedAttention {
   ///
   /// @param startsBR of the queries' documents
   /// @param first the first of S keys
-  private static Tensor otherDocuments(Tensor startsBR, long first, long keys) {
-    float[] places = new float[Math.toIntExact(keys)];
-    for (int j = 0; j < places.length; j++) {
-      places[j] = first + j;
-    }
-    var keysS = Tensor.of(places, keys).to(startsBR.device());
+  static Tensor otherDocuments(Tensor startsBR, long first, long keys) {
+    var keysS = Tensor.counting(startsBR, first, keys);
     var hidden = // 1 or 0
         startsBR.reshape(startsBR.size(0), 1, startsBR.size(1), 1).minus(keysS).clamp(0, 1);
     return hidden.times(-1).dividedBy(hidden.times(-1).plus(1));

@@ -148,7 +148,7 @@ class ComposedOperations implements Operations {
   }
 
   @Override
-  public double norm(List<Tensor> gradients) {
+  public Tensor norm(List<Tensor> gradients) {
     return GradientNorm.composed(gradients);
   }
 

@@ -4,6 +4,7 @@ import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Tensor;
 import java.util.Arrays;
 import java.util.OptionalInt;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
 /// Where the document of each token begins: an intra-document mask of a batch whose rows hold
@@ -21,6 +22,10 @@ public final class DocumentStarts {
 
   /// Within its row, of token t of row b at b · T + t; never falls along a row.
   private final int[] starts;
+
+  // What a device takes, made by #bring, else when it is asked for.
+  private @Nullable Tensor startsBT;
+  private @Nullable Tensor bounds;
 
   private DocumentStarts(int rows, int tokens, int[] starts) {
     this.rows = rows;
@@ -80,8 +85,47 @@ public final class DocumentStarts {
     return Arrays.copyOfRange(starts, at + Math.toIntExact(from), at + Math.toIntExact(to));
   }
 
+  /// Brings the mask to a device once, for all layers of a pass and its backward pass, where its
+  /// operations take tensors. They are the open scope's, beyond which the mask is of no use.
+  ///
+  /// @param idsBT on the device
+  public void bring(Tensor idsBT) {
+    if (!Operations.of(idsBT).equals(Operations.FUSED)) {
+      startsBT = madeNumbers(idsBT.device());
+      bounds = madeBounds(idsBT.device());
+    }
+  }
+
+  /// Where in all rows one after the other a document begins, and behind them the number of tokens.
+  ///
+  /// @return int32
+  Tensor bounds(Device device) {
+    return bounds == null ? madeBounds(device) : bounds;
+  }
+
+  private Tensor madeBounds(Device device) {
+    int[] begins =
+        IntStream.range(0, starts.length).filter(i -> starts[i] == i % tokens).toArray();
+    int[] all = Arrays.copyOf(begins, begins.length + 1);
+    all[begins.length] = starts.length;
+    return Tensor.of(all, all.length).to(device);
+  }
+
+  /// Tokens of the longest document.
+  int longest() {
+    int longest = 0;
+    for (int i = 0; i < starts.length; i++) {
+      longest = Math.max(longest, i % tokens - starts[i] + 1);
+    }
+    return longest;
+  }
+
   /// The starts as float32 numbers `[B, T]`, which hold them exactly.
   Tensor numbers(Device device) {
+    return startsBT == null ? madeNumbers(device) : startsBT;
+  }
+
+  private Tensor madeNumbers(Device device) {
     float[] numbers = new float[starts.length];
     for (int i = 0; i < numbers.length; i++) {
       numbers[i] = starts[i];

@@ -87,6 +87,20 @@ public record FirstTokenShare(Tensor yBTNH, Tensor shareBTN) {
         shareBTN.times(attended.logSumExpBTN().minus(sinksN).sigmoid()));
   }
 
+  /// The same over a device's attention, whose log-sum-exp has the sinks in it, before a gate.
+  static FirstTokenShare fromLogSumExp(
+      Tensor qBTNH,
+      Tensor kBTMH,
+      Tensor vBTMH,
+      @Nullable Tensor sinksN,
+      int window,
+      @Nullable DocumentStarts documents) {
+    var attended =
+        LibtorchAttention.withLogSumExp(qBTNH, kBTMH, vBTMH, sinksN, window, documents);
+    return new FirstTokenShare(
+        attended.getFirst(), share(qBTNH, kBTMH, attended.getLast(), window, documents));
+  }
+
   private static Tensor share(
       Tensor qBTNH,
       Tensor kBTMH,

@@ -148,8 +148,8 @@ final class FusedOperations implements Operations {
   }
 
   @Override
-  public double norm(List<Tensor> gradients) {
-    return GradientNorm.apply(gradients);
+  public Tensor norm(List<Tensor> gradients) {
+    return Tensor.of(new double[] {GradientNorm.apply(gradients)}, 1);
   }
 
   @Override

@@ -2,6 +2,7 @@ package dev.sluice.operations;
 
 import dev.sluice.kernel.Kernels;
 import dev.sluice.kernel.Threads;
+import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
@@ -15,13 +16,13 @@ final class GradientNorm {
   private GradientNorm() {}
 
   /// The definition.
-  static double composed(List<Tensor> gradients) {
-    double sum = 0;
-    for (var gradient : gradients) {
-      double norm = gradient.norm().item();
-      sum += norm * norm;
-    }
-    return Math.sqrt(sum);
+  static Tensor composed(List<Tensor> gradients) {
+    return Tensor.concatenate(
+            gradients.stream()
+                .map(gradient -> gradient.norm().to(ElementType.FLOAT64).reshape(1))
+                .toList(),
+            0)
+        .norm();
   }
 
   /// The same in one pass, whose sums have an order that the number of threads does not change.

@@ -29,9 +29,17 @@ public interface Operations {
   /// The definitions, made of libtorch's operations, on any device.
   Operations COMPOSED = new ComposedOperations();
 
+  /// The definitions, but where libtorch has one operation for all of it that holds less memory or
+  /// takes fewer calls.
+  Operations LIBTORCH = new LibtorchOperations();
+
+  /// What [#of] gives on this thread where it is bound: so a device's way runs on the CPU too, to be
+  /// compared and counted there.
+  ScopedValue<Operations> INSTEAD = ScopedValue.newInstance();
+
   /// Those of the device that a tensor is on.
   static Operations of(Tensor x) {
-    return x.isOnCpu() ? FUSED : COMPOSED;
+    return INSTEAD.isBound() ? INSTEAD.get() : x.isOnCpu() ? FUSED : LIBTORCH;
   }
 
   // ---------------------------------------------------------------- of every layer
@@ -210,10 +218,11 @@ public interface Operations {
 
   // ---------------------------------------------------------------- of the optimizer
 
-  /// The Euclidean norm of float32 tensors as one vector; without gradients.
-  double norm(List<Tensor> gradients);
+  /// The Euclidean norm of float32 tensors as one vector, one number on their device; without
+  /// gradients.
+  Tensor norm(List<Tensor> gradients);
 
-  /// Moves parameters in place; without gradients.
+  /// Moves parameters in place; without gradients. Nobody needs theirs afterwards.
   void adamW(List<AdamWUpdate> updates);
 
   /// Moves maps of features in place; without gradients.

@@ -102,6 +102,9 @@ public record Measured(
           var ids = Tensor.of(window, 1, length + 1L).to(decoder.device());
           var inputs = ids.narrow(1, 0, length);
           var documents = DocumentStarts.of(window, 1, length + 1, length, text.separator);
+          if (documents != null) {
+            documents.bring(ids);
+          }
           var loss =
               decoder.distilledLoss(
                   inputs,

@@ -34,13 +34,16 @@ public record Device(Kind kind, int index) {
     }
     if (!Libtorch.cudaAvailable()) {
       throw new InvalidInputException(
-          "device '"
-              + text
-              + "' is not available: this build has no CUDA libraries or this machine no CUDA"
-              + " driver; build with SLUICE_MAVEN_OPTIONS=-Pcuda on a machine that has one, or use"
-              + " --device cpu");
+          "device '%s' is not available: %s; or use --device cpu"
+              .formatted(text, Libtorch.whyNoCuda()));
     }
-    return new Device(Kind.CUDA, text.length() > 5 ? Integer.parseInt(text.substring(5)) : 0);
+    int index = text.length() > 5 ? Integer.parseInt(text.substring(5)) : 0;
+    if (index >= Libtorch.cudaDevices()) {
+      throw new InvalidInputException(
+          "device '%s' is not there: the driver shows %d, counted from 0"
+              .formatted(text, Libtorch.cudaDevices()));
+    }
+    return new Device(Kind.CUDA, index);
   }
 
   @Override

@@ -15,6 +15,7 @@ import java.util.function.Consumer;
 import java.util.function.Supplier;
 import org.bytedeco.javacpp.FunctionPointer;
 import org.bytedeco.javacpp.Pointer;
+import org.bytedeco.pytorch.AutogradState;
 import org.bytedeco.pytorch.GradMode;
 import org.bytedeco.pytorch.PointerConsumer;
 import org.bytedeco.pytorch.TensorBase;
@@ -62,6 +63,9 @@ public final class FusedOp {
   ///   is dropped; of a result only its [Tensor#detach], else the graph would hold itself
   public record Forward(List<Tensor> outputs, List<Tensor> saved, BackwardOfAll backward) {}
 
+  /// The name of an operation that is made of others, which are seen by their own names.
+  public static final String UNNAMED = "";
+
   // Gradients that the engine has taken over; let go at the next hook, as a hook cannot free what
   // it returns.
   private static final ThreadLocal<Deque<Tensor>> TAKEN = ThreadLocal.withInitial(ArrayDeque::new);
@@ -93,7 +97,7 @@ public final class FusedOp {
 
   /// An operation with one result and without weights.
   ///
-  /// @param name for profiles, see [Operation]
+  /// @param name for profiles, see [Operation], or [#UNNAMED]
   /// @param inputs the tensors that `backward` gives gradients for, each of at least one dimension
   /// @param saved as in [Forward]
   /// @param forward computes y; gradients are not recorded inside
@@ -118,7 +122,7 @@ public final class FusedOp {
   /// Runs `forward` and, when an input or a weight requires a gradient and gradients are recorded,
   /// ties its backward in.
   ///
-  /// @param name for profiles, see [Operation]
+  /// @param name for profiles, see [Operation], or [#UNNAMED]
   /// @param inputs the tensors that backward gives gradients for, each of at least one dimension
   /// @param weights leaves that backward itself adds the gradients of
   /// @param forward gradients are not recorded inside
@@ -127,7 +131,7 @@ public final class FusedOp {
     boolean recorded = recording(inputs, weights);
     Pending.releaseDropped();
     try (var scope = Scope.open();
-        var _ = Operation.begin(name, Operation.FORWARD)) {
+        var _ = named(name, Operation.FORWARD)) {
       Forward done;
       Pending pending;
       try (var inner = Scope.withoutGradient()) {
@@ -140,18 +144,22 @@ public final class FusedOp {
         pending = new Pending(name, inputs, done);
       }
       var knot = pending.knot(inputs);
-      var noRows = Tensor.zeros(ElementType.INT64, 0);
+      var noRows = Tensor.uninitialized(done.outputs.getFirst(), ElementType.INT64, 0);
       var outputs = new ArrayList<Tensor>();
       for (int i = 0; i < done.outputs.size(); i++) {
         var y = done.outputs.get(i);
         long[] shape = y.shape();
         shape[0] = 0;
-        y.raw.index_add_(0, noRows.to(y.device()).raw, knot.reshape(shape).to(y.raw));
+        y.raw.index_add_(0, noRows.raw, knot.reshape(shape).to(y.raw));
         y.raw.register_hook(pending.noteUpstream(i));
         outputs.add(scope.keep(new Tensor(y.raw, new Origin(pending, i, knot))));
       }
       return outputs;
     }
+  }
+
+  private static @Nullable Operation named(String name, String pass) {
+    return name.equals(UNNAMED) ? null : Operation.begin(name, pass);
   }
 
   /// Whether an operation on these would record a backward pass.
@@ -195,9 +203,17 @@ public final class FusedOp {
     }
   }
 
-  /// Runs libtorch's engine; what an operation's backward pass throws comes out as it is.
+  /// Runs libtorch's engine on this thread alone, for a device too; what an operation's backward
+  /// pass throws comes out as it is.
+  ///
+  /// On a thread of the engine's own, which it starts for each device, hooks would find neither this
+  /// thread's scope nor what it holds, and an exception of C++ would pass from thread to thread
+  /// while the other one goes on.
   static void differentiate(Runnable engine) {
     THROWN.remove();
+    var state = AutogradState.get_tls_state();
+    boolean severalThreads = state.get_multithreading_enabled();
+    state.set_multithreading_enabled(false);
     try {
       engine.run();
     } catch (RuntimeException e) {
@@ -207,6 +223,7 @@ public final class FusedOp {
         case null, default -> throw e;
       }
     } finally {
+      state.set_multithreading_enabled(severalThreads);
       THROWN.remove();
       releaseFinished();
     }
@@ -294,7 +311,13 @@ public final class FusedOp {
         var x = inputs.get(i).raw;
         var alias = x.view_as(x);
         alias.register_hook(replaceGradient(i));
-        knot = knot.add(alias.narrow(0, 0, 0).reshape(0).to(torch.ScalarType.Float));
+        var end = alias.narrow(0, 0, 0).reshape(0);
+        // the knot is on the CPU, and libtorch adds no tensors of two devices, not even of no numbers
+        knot =
+            knot.add(
+                x.is_cpu()
+                    ? end.to(torch.ScalarType.Float)
+                    : end.to(Device.CPU.raw(), torch.ScalarType.Float));
       }
       knot.register_hook(computeGradients());
       return knot;
@@ -374,7 +397,7 @@ public final class FusedOp {
       ran = true;
       releaseTaken();
       try (var _ = Scope.withoutGradient();
-          var _ = Operation.begin(name, Operation.BACKWARD)) {
+          var _ = named(name, Operation.BACKWARD)) {
         var result = backward.gradients(Arrays.asList(upstreams));
         tellWatcher();
         for (int i = 0; i < wanted.length; i++) {

@@ -3,6 +3,7 @@ package dev.sluice.tensor;
 import dev.sluice.InvalidInputException;
 import dev.sluice.kernel.Threads;
 import org.bytedeco.javacpp.Loader;
+import org.bytedeco.pytorch.Context;
 import org.bytedeco.pytorch.global.torch;
 import org.jspecify.annotations.Nullable;
 
@@ -34,6 +35,8 @@ public final class Libtorch {
         torch.set_num_threads(Threads.count());
       }
       BlasThreads.use(torch.get_num_threads());
+      // built for one version of cuDNN, found another: its attention then fails backwards
+      torch.globalContext().setSDPUseCuDNN(false);
       return null;
     } catch (LinkageError e) {
       return e;
@@ -50,12 +53,11 @@ public final class Libtorch {
 
   /// That a native library cannot be used here.
   static InvalidInputException missing(String library, Throwable cause) {
-    String reason = String.valueOf(cause.getMessage());
     return new InvalidInputException(
         ("%s cannot be loaded on %s (%s); the tested platform is linux-x86_64, libraries are"
              + " unpacked into ~/.javacpp, or where -Dorg.bytedeco.javacpp.cachedir=… says, which"
              + " must be writable, and a build with CUDA needs the driver, cuDNN and NCCL")
-            .formatted(library, Loader.getPlatform(), reason.lines().findFirst().orElse("")),
+            .formatted(library, Loader.getPlatform(), LoadFailure.reason(cause)),
         cause);
   }
 
@@ -84,6 +86,20 @@ public final class Libtorch {
   static boolean cudaAvailable() {
     load();
     return torch.cuda_is_available();
+  }
+
+  /// Why there is no CUDA, and the way out.
+  static String whyNoCuda() {
+    if (!Context.hasCUDART()) {
+      return "this build has no CUDA libraries; build with SLUICE_MAVEN_OPTIONS=-Pcuda";
+    }
+    return CudaDriver.complaint(Context.versionCUDART())
+        .orElse("libtorch finds no card, though the driver does; see what nvidia-smi says");
+  }
+
+  static int cudaDevices() {
+    load();
+    return torch.cuda_device_count();
   }
 
   /// With `true`, [Tensor#uninitialized] fills new memory with NaN, so that a test sees every

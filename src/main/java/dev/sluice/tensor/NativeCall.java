@@ -33,8 +33,18 @@ public final class NativeCall {
             && OUT_OF_MEMORY.stream().anyMatch(String.valueOf(e.getMessage())::contains));
   }
 
+  /// Whether that memory was a CUDA device's.
+  public static boolean ranOutOfDeviceMemory(Throwable e) {
+    return ranOutOfMemory(e) && words(e).contains("CUDA");
+  }
+
+  /// What native code said, without the list of its own calls that libtorch puts behind it.
+  public static String words(Throwable e) {
+    return String.valueOf(e.getMessage()).lines().findFirst().orElse("").strip();
+  }
+
   /// Whether it came out of native code as a C++ exception.
-  static boolean isNative(Throwable e) {
+  public static boolean isNative(Throwable e) {
     var trace = e.getStackTrace();
     return e.getClass() == RuntimeException.class
         && trace.length > 0

@@ -20,11 +20,12 @@ public final class Scope implements AutoCloseable {
   private final PointerScope pointers;
   private final @Nullable AutoGradMode gradientMode;
 
-  private Scope(boolean withoutGradient) {
+  /// @param gradient whether gradients are recorded; null as in the enclosing scope
+  private Scope(@Nullable Boolean gradient) {
     Libtorch.load();
     this.enclosing = INNERMOST.get();
     this.pointers = new PointerScope();
-    this.gradientMode = withoutGradient ? new AutoGradMode(false) : null;
+    this.gradientMode = gradient == null ? null : new AutoGradMode(gradient);
     INNERMOST.set(this);
   }
 
@@ -34,11 +35,16 @@ public final class Scope implements AutoCloseable {
 
   /// Opens a scope.
   public static Scope open() {
-    return new Scope(false);
+    return new Scope(null);
   }
 
   /// Opens a scope in which no gradients are recorded.
   public static Scope withoutGradient() {
+    return new Scope(false);
+  }
+
+  /// Opens a scope in which gradients are recorded, inside a backward pass too.
+  public static Scope withGradient() {
     return new Scope(true);
   }
 

@@ -11,6 +11,7 @@ import java.util.List;
 import org.bytedeco.pytorch.BoolOptional;
 import org.bytedeco.pytorch.DeviceOptional;
 import org.bytedeco.pytorch.DoubleOptional;
+import org.bytedeco.pytorch.MemoryFormatOptional;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.ScalarTypeOptional;
 import org.bytedeco.pytorch.TensorArrayRefOptional;
@@ -50,6 +51,7 @@ public final class Tensor implements AutoCloseable {
   Tensor(org.bytedeco.pytorch.Tensor raw, FusedOp.@Nullable Origin origin) {
     this.raw = raw;
     this.origin = origin;
+    Traffic.Result.of(this);
     if (!Scope.isOpen()) {
       retain(); // by the caller, else who retains and lets go of it frees it
     }
@@ -82,6 +84,7 @@ public final class Tensor implements AutoCloseable {
     var made = new Tensor(torch.empty(shape, options(ElementType.FLOAT32), null));
     made.expectElements(values.length);
     MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_FLOAT, 0, values.length);
+    Traffic.Transfer.upload(values.length);
     return made;
   }
 
@@ -90,6 +93,7 @@ public final class Tensor implements AutoCloseable {
     var made = new Tensor(torch.empty(shape, options(ElementType.FLOAT64), null));
     made.expectElements(values.length);
     MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_DOUBLE, 0, values.length);
+    Traffic.Transfer.upload(values.length);
     return made;
   }
 
@@ -98,7 +102,42 @@ public final class Tensor implements AutoCloseable {
     var made = new Tensor(torch.empty(shape, options(ElementType.INT64), null));
     made.expectElements(values.length);
     MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_LONG, 0, values.length);
+    Traffic.Transfer.upload(values.length);
     return made;
+  }
+
+  /// An int64 tensor on a device with a copy of `values`, which a device fetches while the caller
+  /// goes on.
+  public static Tensor of(Device device, long[] values, long... shape) {
+    if (device.equals(Device.CPU)) {
+      return of(values, shape);
+    }
+    var pinned = options(ElementType.INT64).pinned_memory(new BoolOptional(true));
+    var made = new Tensor(torch.empty(shape, pinned, null));
+    made.expectElements(values.length);
+    MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_LONG, 0, values.length);
+    Traffic.Transfer.upload(values.length);
+    return new Tensor(
+        made.raw.to(
+            device.raw(), made.raw.scalar_type(), true, false, new MemoryFormatOptional()));
+  }
+
+  /// An int32 tensor with a copy of `values`.
+  public static Tensor of(int[] values, long... shape) {
+    var made = new Tensor(torch.empty(shape, options(ElementType.INT32), null));
+    made.expectElements(values.length);
+    MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_INT, 0, values.length);
+    Traffic.Transfer.upload(values.length);
+    return made;
+  }
+
+  /// The float32 numbers `first`, `first + 1`, … on `like`'s device.
+  public static Tensor counting(Tensor like, long first, long count) {
+    return new Tensor(
+        torch.arange(
+            new Scalar(first),
+            new Scalar(first + count),
+            options(ElementType.FLOAT32).device(new DeviceOptional(like.raw.device()))));
   }
 
   /// A tensor with a copy of `data`, whose byte order is the machine's.
@@ -108,6 +147,7 @@ public final class Tensor implements AutoCloseable {
       throw new IllegalArgumentException(data.byteSize() + " bytes for " + made);
     }
     made.memory().copyFrom(data);
+    Traffic.Transfer.upload(made.elements());
     return made;
   }
 
@@ -231,6 +271,7 @@ public final class Tensor implements AutoCloseable {
   /// A copy of the elements as floats, row-major.
   public float[] floats() {
     try (var _ = Scope.withoutGradient()) {
+      Traffic.Transfer.readBack(elements());
       return to(ElementType.FLOAT32).toCpu().contiguous().memory().toArray(ValueLayout.JAVA_FLOAT);
     }
   }
@@ -238,6 +279,7 @@ public final class Tensor implements AutoCloseable {
   /// A copy of the elements as doubles, row-major.
   public double[] doubles() {
     try (var _ = Scope.withoutGradient()) {
+      Traffic.Transfer.readBack(elements());
       return to(ElementType.FLOAT64).toCpu().contiguous().memory().toArray(ValueLayout.JAVA_DOUBLE);
     }
   }
@@ -245,13 +287,24 @@ public final class Tensor implements AutoCloseable {
   /// A copy of the elements as longs, row-major.
   public long[] longs() {
     try (var _ = Scope.withoutGradient()) {
+      Traffic.Transfer.readBack(elements());
       return to(ElementType.INT64).toCpu().contiguous().memory().toArray(ValueLayout.JAVA_LONG);
     }
   }
 
   /// The only element.
   public double item() {
+    Traffic.Transfer.readBack(1);
     return raw.item_double();
+  }
+
+  /// The only elements of several tensors of one device, which is waited for once.
+  public static double[] items(List<Tensor> numbers) {
+    try (var _ = Scope.withoutGradient()) {
+      return concatenate(
+              numbers.stream().map(one -> one.to(ElementType.FLOAT64).reshape(1)).toList(), 0)
+          .doubles();
+    }
   }
 
   // ---------------------------------------------------------------- moving and viewing
@@ -413,6 +466,11 @@ public final class Tensor implements AutoCloseable {
     return new Tensor(raw.sum());
   }
 
+  /// The sum along one dimension, which stays with length 1.
+  public Tensor sum(int dimension) {
+    return new Tensor(raw.sum(new long[] {dimension}, true, new ScalarTypeOptional()));
+  }
+
   public Tensor mean() {
     return new Tensor(raw.mean());
   }
@@ -488,6 +546,12 @@ public final class Tensor implements AutoCloseable {
     return alias(raw.detach(), null);
   }
 
+  /// The same elements as a tensor of its own, of which libtorch does not know that it is a view: a
+  /// fused operation's result must be none.
+  public Tensor unlinked() {
+    return new Tensor(new org.bytedeco.pytorch.Tensor(raw.variable_data()));
+  }
+
   /// The gradient that [#backward] has summed up, or null.
   public @Nullable Tensor gradient() {
     var gradient = raw.grad(); // a reference into this tensor; the copy is a handle of its own
@@ -511,6 +575,23 @@ public final class Tensor implements AutoCloseable {
   public void backward(Tensor upstream) {
     FusedOp.differentiate(
         () -> raw.backward(upstream.raw, new BoolOptional(), false, new TensorArrayRefOptional()));
+  }
+
+  /// Adds Σ upstream · ∂result/∂leaf of several results to the gradient of every leaf.
+  ///
+  /// @param upstreams of each result; null for one that the loss does not depend on
+  public static void backward(List<Tensor> results, List<@Nullable Tensor> upstreams) {
+    var of = new TensorVector();
+    var given = new TensorVector();
+    for (int i = 0; i < results.size(); i++) {
+      var upstream = upstreams.get(i);
+      if (upstream != null) {
+        of.push_back(results.get(i).raw);
+        given.push_back(upstream.raw);
+      }
+    }
+    FusedOp.differentiate(
+        () -> torch.backward(of, given, new BoolOptional(), false, new TensorVector()));
   }
 
   /// The elements in another type, without a gradient; on the CPU by our own threads.

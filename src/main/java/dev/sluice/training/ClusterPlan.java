@@ -3,6 +3,7 @@ package dev.sluice.training;
 import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.ActivationMemory;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.decoder.Recompute;
 import dev.sluice.distributed.GradientExchange;
 import dev.sluice.optimizer.Optimizer;
 import dev.sluice.tensor.ElementType;
@@ -96,6 +97,7 @@ public record ClusterPlan(
   public static ClusterPlan of(
       DecoderConfig config,
       ElementType type,
+      Recompute recompute,
       Optimizer.Kind optimizer,
       int sequenceLength,
       int sequences,
@@ -113,8 +115,14 @@ public record ClusterPlan(
     double others = (n - 1.0) / n;
     double sentGradients = (zero == 2 ? 1 : 2) * others * gradients;
     double sentParameters = zero == 0 ? 0 : others * gradients;
+    double passes =
+        switch (recompute) {
+          case NONE -> 3;
+          case BLOCKS -> 4; // forwards twice
+        };
     double perSequence =
         config.trainingFlopsPerToken(sequenceLength)
+            * (passes / 3)
             * sequenceLength
             / (cluster.flops * cluster.share);
     return new ClusterPlan(
@@ -123,7 +131,7 @@ public record ClusterPlan(
             ? largestShare(config, n, spec -> (double) spec.elements() * Float.BYTES)
             : gradients,
         largestShare(config, owners, optimizer::momentBytes),
-        ActivationMemory.bytesPerToken(config, type) * sequenceLength,
+        ActivationMemory.bytesPerToken(config, type, recompute) * sequenceLength,
         sentGradients + sentParameters,
         perSequence * sequences / n,
         (sentGradients + sentParameters) / cluster.bandwidth());

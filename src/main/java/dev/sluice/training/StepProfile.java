@@ -1,6 +1,7 @@
 package dev.sluice.training;
 
 import dev.sluice.tensor.Operation;
+import dev.sluice.tensor.Traffic;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.LinkedHashMap;
@@ -15,11 +16,21 @@ import jdk.jfr.consumer.RecordingStream;
 /// @param operations the longest first
 /// @param productSeconds time of a step in matrix products, summed over threads
 /// @param productMultiplications multiplications of a step's matrix products
+/// @param traffic what passes between Java and libtorch
 public record StepProfile(
     double stepSeconds,
     List<Share> operations,
     double productSeconds,
-    double productMultiplications) {
+    double productMultiplications,
+    Exchanged traffic) {
+  /// What passes between Java and libtorch in a step, from the events of [Traffic].
+  ///
+  /// @param results tensors that libtorch gave to Java, views included
+  /// @param readBacks how often numbers were brought to Java: a device is waited for each time
+  /// @param uploads tensors made of Java's numbers
+  /// @param largestResult elements of the largest tensor among the results
+  public record Exchanged(double results, double readBacks, double uploads, long largestResult) {}
+
   /// What an operation takes of a step.
   ///
   /// @param operation its name
@@ -37,6 +48,7 @@ public record StepProfile(
     Map<String, Long> nanos = new LinkedHashMap<>();
     Map<String, RecordedEvent> examples = new LinkedHashMap<>();
     double[] products = new double[2];
+    long[] traffic = new long[4];
     double seconds;
     try (var stream = new RecordingStream()) {
       stream.enable(Operation.EVENT).withoutThreshold();
@@ -54,6 +66,16 @@ public record StepProfile(
             products[0] += event.getDuration().toNanos() / 1e9;
             products[1] += event.getLong("multiplications");
           });
+      stream.enable(Traffic.Result.EVENT);
+      stream.enable(Traffic.Transfer.EVENT);
+      stream.onEvent(
+          Traffic.Result.EVENT,
+          event -> {
+            traffic[0]++;
+            traffic[3] = Math.max(traffic[3], event.getLong("elements"));
+          });
+      stream.onEvent(
+          Traffic.Transfer.EVENT, event -> traffic[event.getBoolean("toHost") ? 1 : 2]++);
       stream.setReuse(false);
       stream.startAsync();
       long began = System.nanoTime();
@@ -72,6 +94,12 @@ public record StepProfile(
                     event.getString("pass"),
                     nanos.getOrDefault(key, 0L) / 1e9 / steps)));
     shares.sort(Comparator.comparingDouble(Share::seconds).reversed());
-    return new StepProfile(seconds / steps, shares, products[0] / steps, products[1] / steps);
+    double of = steps;
+    return new StepProfile(
+        seconds / of,
+        shares,
+        products[0] / of,
+        products[1] / of,
+        new Exchanged(traffic[0] / of, traffic[1] / of, traffic[2] / of, traffic[3]));
   }
 }

@@ -3,6 +3,7 @@ package dev.sluice.training;
 import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.ActivationMemory;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.decoder.Recompute;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.Tokenizer;
@@ -25,6 +26,7 @@ public final class Trainable {
       StartCheckpoint.of(config).requireTokenizer(tokenizer);
     }
     config.start().require(config.optimization().steps());
+    requireRecomputed(config, shape);
     var _ = config.optimization().scheduleOf();
     var _ = config.optimization().optimizerSettings();
     var _ = tokenizer.endOfText(); // a corpus needs it
@@ -40,6 +42,23 @@ public final class Trainable {
       throw new InvalidInputException(
           "sample_prompt and sample_tokens come to %d tokens, more than the model's context of %d; ask for fewer"
               .formatted(sample, longest));
+    }
+  }
+
+  /// What a step takes from a block besides its result is there at the first of its passes alone.
+  private static void requireRecomputed(RunConfig config, DecoderConfig shape) {
+    if (config.computing().recomputeOf() == Recompute.NONE) {
+      return;
+    }
+    if (shape.layers().stream().anyMatch(layer -> layer.feedForward().experts().count() > 0)) {
+      throw new InvalidInputException(
+          "recompute = blocks does not go with experts, whose balance is counted in the forward"
+              + " pass; use recompute = none");
+    }
+    if (config.start().changesSteps()) {
+      throw new InvalidInputException(
+          "recompute = blocks does not go with training from a checkpoint, gates that are taken up"
+              + " slowly, or a penalty, which look into each pass; use recompute = none");
     }
   }
 
@@ -68,7 +87,10 @@ public final class Trainable {
       model += StartCheckpoint.of(config).parent().parameterCount() * (double) Float.BYTES;
     }
     double activations =
-        ActivationMemory.bytesPerToken(shape, config.computing().precisionOf().elementType())
+        ActivationMemory.bytesPerToken(
+                shape,
+                config.computing().precisionOf().elementType(),
+                config.computing().recomputeOf())
             * config.batch().sequenceLength()
             * Math.ceilDiv(config.batch().batchSize(), ranks);
     double there = RunManifest.Machine.current().memoryBytes();
@@ -78,7 +100,7 @@ public final class Trainable {
               Locale.ROOT,
               "training takes at least %.3g GB (model %.3g GB, activations %.3g GB) and this"
                   + " machine has %.3g GB; make the model, batch_size or sequence_length smaller,"
-                  + " as ./sluice plan counts",
+                  + " or recompute blocks, as ./sluice plan counts",
               (model + activations) / 1e9,
               model / 1e9,
               activations / 1e9,

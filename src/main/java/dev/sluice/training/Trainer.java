@@ -11,11 +11,13 @@ import dev.sluice.probe.Probe;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
+import java.util.ArrayList;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.OptionalInt;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /// Takes optimizer steps on a decoder: forward, backward, clip, update.
@@ -156,42 +158,125 @@ public class Trainer implements AutoCloseable {
   public Step step(
       int number, List<long[]> microBatches, int batchSize, int sequenceLength, Judge judge) {
     var replicas = exchange.replicas();
-    double loss = 0;
-    Double added = null;
-    Map<String, Double> parts = new LinkedHashMap<>();
     if (objective.choose(decoder, updates)) {
       exchange.planAnew();
     }
     var load = new ExpertLoad(replicas::sum);
-    for (int i = 0; i < microBatches.size(); i++) {
+    try (var measured = new Measured()) {
+      for (int i = 0; i < microBatches.size(); i++) {
+        try (var _ = Scope.open()) {
+          long[] rows = microBatches.get(i);
+          var ids = Tensor.of(decoder.device(), rows, batchSize, sequenceLength + 1L);
+          var documents =
+              DocumentStarts.of(rows, batchSize, sequenceLength + 1, sequenceLength, separator);
+          if (documents != null) {
+            documents.bring(ids);
+          }
+          var terms =
+              objective.terms(
+                  decoder,
+                  ids.narrow(1, 0, sequenceLength),
+                  ids.narrow(1, 1, sequenceLength),
+                  documents,
+                  load,
+                  number - 1);
+          if (i == microBatches.size() - 1) {
+            exchange.begin();
+          }
+          differentiable(number, terms.total(), 1.0 / microBatches.size()).backward();
+          measured.add(terms);
+        }
+      }
+      exchange.finish();
+      differentiated(number, decoder.parameters());
+      measured.read(decoder.parameters());
+      return updated(number, measured, judge);
+    }
+  }
+
+  /// Numbers that a step leaves on the device: all are read at its end, and the device is waited for
+  /// once.
+  private static final class Measured implements AutoCloseable {
+    private final List<Tensor> numbers = new ArrayList<>();
+    private final List<Set<String>> parts = new ArrayList<>();
+    private boolean withZLoss;
+    private double[] read = new double[0];
+
+    /// Takes up a micro-batch's terms.
+    void add(Objective.Terms terms) {
+      numbers.add(terms.crossEntropy().detach().retain());
+      withZLoss = terms.zLoss() != null;
+      if (terms.zLoss() != null) {
+        numbers.add(terms.zLoss().detach().retain());
+      }
+      terms.parts().values().forEach(part -> numbers.add(part.detach().retain()));
+      parts.add(terms.parts().keySet());
+    }
+
+    /// Reads them, and the gradients' norm.
+    void read(Parameters parameters) {
       try (var _ = Scope.open()) {
-        long[] rows = microBatches.get(i);
-        var ids = Tensor.of(rows, batchSize, sequenceLength + 1L).to(decoder.device());
-        double share = 1.0 / microBatches.size();
-        var terms =
-            objective.terms(
-                decoder,
-                ids.narrow(1, 0, sequenceLength),
-                ids.narrow(1, 1, sequenceLength),
-                DocumentStarts.of(rows, batchSize, sequenceLength + 1, sequenceLength, separator),
-                load,
-                number - 1);
-        if (i == microBatches.size() - 1) {
-          exchange.begin();
-        }
-        differentiable(number, terms.total(), share).backward();
-        loss += terms.crossEntropy().item() / microBatches.size();
-        if (terms.zLoss() != null) {
-          added = (added == null ? 0 : added) + terms.zLoss().item() / microBatches.size();
-        }
-        terms.parts().forEach((name, part) -> parts.merge(name, part.item() * share, Double::sum));
+        var all = new ArrayList<>(numbers);
+        all.add(Gradients.normOf(parameters));
+        read = Tensor.items(all);
       }
     }
-    exchange.finish();
-    loss = replicas.mean(observed(number, loss, decoder.parameters()));
+
+    double norm() {
+      return read[read.length - 1];
+    }
+
+    double loss() {
+      double loss = 0;
+      int at = 0;
+      for (var names : parts) {
+        loss += read[at] / parts.size();
+        at += 1 + (withZLoss ? 1 : 0) + names.size();
+      }
+      return loss;
+    }
+
+    @Nullable Double zLoss() {
+      if (!withZLoss) {
+        return null;
+      }
+      double added = 0;
+      int at = 1;
+      for (var names : parts) {
+        added += read[at] / parts.size();
+        at += 2 + names.size();
+      }
+      return added;
+    }
+
+    Map<String, Double> parts() {
+      Map<String, Double> means = new LinkedHashMap<>();
+      double share = 1.0 / parts.size();
+      int at = 0;
+      for (var names : parts) {
+        at += withZLoss ? 2 : 1;
+        for (String name : names) {
+          means.merge(name, read[at++] * share, Double::sum);
+        }
+      }
+      return means;
+    }
+
+    @Override
+    public void close() {
+      numbers.forEach(Tensor::close);
+    }
+  }
+
+  /// Ends a step whose gradients are there and whose numbers are read.
+  private Step updated(int number, Measured measured, Judge judge) {
+    var replicas = exchange.replicas();
+    double loss = replicas.mean(observed(number, measured.loss()));
+    var added = measured.zLoss();
     var ofZ = added == null ? null : (Double) replicas.mean(added);
+    var parts = measured.parts();
     parts.replaceAll((_, part) -> replicas.mean(part));
-    double norm = exchange.norm(Gradients.norm(decoder.parameters()));
+    double norm = exchange.norm(measured.norm());
     double rate = maximumLearningRate * schedule.at(number - 1);
     var notFinite =
         Double.isFinite(norm) ? List.<String>of() : Gradients.notFinite(decoder.parameters());
@@ -210,8 +295,11 @@ public class Trainer implements AutoCloseable {
     return weight == 1 ? total : total.times(weight);
   }
 
-  /// This rank's loss of a step whose gradients are there; tests inject faults here.
-  double observed(int number, double loss, Parameters parameters) {
+  /// Called when a step's gradients are there; tests inject faults here.
+  void differentiated(int number, Parameters parameters) {}
+
+  /// This rank's loss of a step; tests inject faults here.
+  double observed(int number, double loss) {
     return loss;
   }
 

@@ -139,10 +139,12 @@ public final class TrainingBenchmark implements AutoCloseable {
   private int number;
 
   /// Makes the models.
-  public TrainingBenchmark(Shape shape, List<Arm> arms) {
+  ///
+  /// @param device that all are on
+  public TrainingBenchmark(Shape shape, List<Arm> arms, Device device) {
     this.shape = shape;
     for (var arm : arms) {
-      var decoder = Decoder.initialize(arm.config(), arm.precision(), Device.CPU, SEED);
+      var decoder = Decoder.initialize(arm.config(), arm.precision(), device, SEED);
       var trainer =
           new Trainer(
               decoder,
@@ -193,27 +195,55 @@ public final class TrainingBenchmark implements AutoCloseable {
     running.forEach(Running::close);
   }
 
-  /// The rate of a large matrix product on this machine, in FLOP/s: the limit of a training step
-  /// whose other work costs nothing.
-  public static double productRate(Precision precision) {
-    int size = 2048;
+  /// A side of the matrices of [#productRate].
+  public static int productSize(Device device) {
+    return device.equals(Device.CPU) ? 2048 : 8192;
+  }
+
+  /// The rate of a large matrix product on a device, in FLOP/s: the limit of a training step whose
+  /// other work costs nothing.
+  public static double productRate(Precision precision, Device device) {
+    int size = productSize(device);
+    boolean here = device.equals(Device.CPU);
     int rounds = 12;
+    int products = here ? 1 : 8; // a device is waited for once a round
     double[] seconds = new double[rounds];
     try (var _ = Scope.withoutGradient()) {
       var random = new Random(SEED);
-      float[] numbers = new float[size * size];
+      int drawn = Math.min(size, 2048); // on a side; a larger matrix has each of them several times
+      float[] numbers = new float[drawn * drawn];
       for (int i = 0; i < numbers.length; i++) {
         numbers[i] = (float) random.nextGaussian();
       }
       var type = precision.elementType();
-      var a = Tensor.of(numbers, size, size).to(type);
+      var a =
+          Tensor.of(numbers, drawn, drawn)
+              .to(device)
+              .to(type)
+              .repeatInterleave(size / drawn, 0)
+              .repeatInterleave(size / drawn, 1);
       var c = Tensor.uninitialized(a, type, size, size);
       for (int i = 0; i < rounds; i++) {
         long began = System.nanoTime();
-        MatrixProduct.split(Matrix.of(a), Matrix.of(a).transposed(), Matrix.of(c), false);
-        seconds[i] = (System.nanoTime() - began) / 1e9;
+        if (here) {
+          MatrixProduct.split(Matrix.of(a), Matrix.of(a).transposed(), Matrix.of(c), false);
+        } else {
+          multiply(a, products);
+        }
+        seconds[i] = (System.nanoTime() - began) / 1e9 / products;
       }
     }
     return 2.0 * size * size * size / Statistics.median(seconds);
+  }
+
+  private static void multiply(Tensor a, int times) {
+    try (var _ = Scope.open()) {
+      for (int i = 0; i < times; i++) {
+        var product = a.linear(a);
+        if (i == times - 1) {
+          product.narrow(0, 0, 1).narrow(1, 0, 1).item();
+        }
+      }
+    }
   }
 }

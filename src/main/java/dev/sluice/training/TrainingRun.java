@@ -238,7 +238,7 @@ public class TrainingRun {
   private Outcome run(RunInputs inputs, @Nullable Path from, boolean again) throws IOException {
     var state = state(from, inputs);
     while (true) {
-      try (var decoder = decoder(from, inputs);
+      try (var decoder = recomputing(decoder(from, inputs));
           var trainer = trainer(decoder, inputs.tokenizer())) {
         if (from != null) {
           TrainingCheckpoint.readMoments(
@@ -270,6 +270,11 @@ public class TrainingRun {
     return checkpoint != null
         ? TrainingCheckpoint.state(checkpoint)
         : new TrainingCheckpoint.State(0, inputs.dataFingerprint(), null, SpikeGuard.State.NEW);
+  }
+
+  private Decoder recomputing(Decoder decoder) {
+    decoder.recompute(config.computing().recomputeOf());
+    return decoder;
   }
 
   private Decoder decoder(@Nullable Path checkpoint, RunInputs inputs) {

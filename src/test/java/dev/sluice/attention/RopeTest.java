@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.TestData;
+import dev.sluice.operations.Rotation;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
@@ -140,6 +141,30 @@ class RopeTest {
           grown.rotation(251, 5, Device.CPU).cosines().floats(),
           Arrays.copyOfRange(rows, 5 * 8, 2 * 5 * 8),
           1e-5f);
+    }
+  }
+
+  /// What is kept of the longest sequence is what a shorter one has, unless its length matters;
+  /// what was given outlives it.
+  @Test
+  void whatIsKeptIsWhatWouldBeMade() {
+    for (var scaling : new RopeScaling[] {NONE, new RopeScaling.Dynamic(4, 6)}) {
+      var rotary = new Rotary(1e4, scaling);
+      try (var _ = Scope.open();
+          var rope = new RotaryEmbedding(rotary, 16)) {
+        Rotation first = rope.rotation(0, 9, Device.CPU);
+        float[] before = first.cosines().floats();
+        for (int tokens : new int[] {9, 5, 12, 7, 9, 1}) {
+          try (var _ = Scope.open();
+              var fresh = new RotaryEmbedding(rotary, 16)) {
+            var kept = rope.rotation(0, tokens, Device.CPU);
+            var made = fresh.rotation(0, tokens, Device.CPU);
+            assertArrayEquals(made.cosines().floats(), kept.cosines().floats());
+            assertArrayEquals(made.sines().floats(), kept.sines().floats());
+          }
+        }
+        assertArrayEquals(before, first.cosines().floats()); // longer ones took its place
+      }
     }
   }
 

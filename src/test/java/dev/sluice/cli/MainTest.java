@@ -4,10 +4,14 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.files.JsonFile;
+import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Scope;
+import dev.sluice.tensor.Tensor;
 import dev.sluice.training.RunConfig;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -46,6 +50,59 @@ class MainTest {
     for (String sinks :
         new String[] {"first_token_attention", "largest_activation", "mean_gate_score"}) {
       assertTrue(metrics.getLast().contains(sinks), metrics.getLast());
+    }
+  }
+
+  /// What is kept of a pass changes nothing that a run records.
+  @Test
+  void recomputedBlocksTrainTheSame() throws IOException {
+    Path again = directory.resolve("recomputed");
+    Cli.run(Cli.tiny(data, again, "--gate", "sdpa-headwise", "--recompute", "blocks")).succeeded();
+    assertArrayEquals(
+        Files.readAllBytes(run.resolve("metrics.jsonl")),
+        Files.readAllBytes(again.resolve("metrics.jsonl")));
+    Path none = directory.resolve("none");
+    String experts =
+        Cli.run(
+                Cli.tiny(
+                    data,
+                    none,
+                    "--recompute",
+                    "blocks",
+                    "--experts",
+                    "4",
+                    "--experts-per-token",
+                    "2"))
+            .refusal();
+    assertTrue(experts.contains("recompute = blocks does not go with experts"), experts);
+    String watched =
+        Cli.run(Cli.tiny(data, none, "--recompute", "blocks", "--gate-anneal-steps", "2"))
+            .refusal();
+    assertTrue(watched.contains("recompute = blocks does not go with"), watched);
+    assertFalse(Files.exists(none));
+  }
+
+  @Test
+  void planCountsRecomputedBlocks() {
+    var kept = Cli.run("plan", "--model", "paper-dense-28", "--gates", "none").succeeded();
+    var again =
+        Cli.run("plan", "--model", "paper-dense-28", "--gates", "none", "--recompute", "blocks")
+            .succeeded();
+    assertNotEquals(kept.out(), again.out());
+  }
+
+  /// What libtorch says, without the list of its own calls.
+  @Test
+  void aFailureOfLibtorchIsOneSentence() {
+    try (var _ = Scope.open()) {
+      var shapes =
+          assertThrows(
+              RuntimeException.class,
+              () ->
+                  Tensor.zeros(ElementType.FLOAT32, 2).plus(Tensor.zeros(ElementType.FLOAT32, 3)));
+      String sentence = Main.oneSentence(shapes);
+      assertEquals(1, sentence.lines().count(), sentence);
+      assertTrue(sentence.contains("libtorch said: The size of tensor"), sentence);
     }
   }
 

@@ -180,8 +180,9 @@ class DecodersTest {
     double dense = 2 * 4 * 1024;
     assertEquals(
         8 * (3 * (dense + 8 * 384) + 8 * 7 + 2 * 4 * 20 + 4 * 384 - dense),
-        ActivationMemory.bytesPerToken(base.with(withEverything()), ElementType.FLOAT32)
-            - ActivationMemory.bytesPerToken(base, ElementType.FLOAT32));
+        ActivationMemory.bytesPerToken(
+                base.with(withEverything()), ElementType.FLOAT32, Recompute.NONE)
+            - ActivationMemory.bytesPerToken(base, ElementType.FLOAT32, Recompute.NONE));
     double e = 2; // bfloat16
     double plain = 2 * e * 1024;
     for (var form :
@@ -197,9 +198,9 @@ class DecodersTest {
           base.withLayers(List.of(new LayerConfig(layer.mixer(), form.getKey(), layer.residual())));
       assertEquals(
           form.getValue() * 1024 - plain,
-          ActivationMemory.bytesPerToken(changed, ElementType.BFLOAT16)
+          ActivationMemory.bytesPerToken(changed, ElementType.BFLOAT16, Recompute.NONE)
               - ActivationMemory.bytesPerToken(
-                  base.withLayers(List.of(layer)), ElementType.BFLOAT16));
+                  base.withLayers(List.of(layer)), ElementType.BFLOAT16, Recompute.NONE));
     }
   }
 

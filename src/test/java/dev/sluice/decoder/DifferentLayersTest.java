@@ -196,7 +196,7 @@ class DifferentLayersTest {
         1);
     assertEquals(full.trainingFlopsPerToken(64), narrow.trainingFlopsPerToken(64));
     assertEquals(
-        ActivationMemory.bytesPerToken(full, ElementType.FLOAT32),
-        ActivationMemory.bytesPerToken(narrow, ElementType.FLOAT32));
+        ActivationMemory.bytesPerToken(full, ElementType.FLOAT32, Recompute.NONE),
+        ActivationMemory.bytesPerToken(narrow, ElementType.FLOAT32, Recompute.NONE));
   }
 }

@@ -1,6 +1,7 @@
 package dev.sluice.optimizer;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 
 import dev.sluice.kernel.AdamWStep;
 import dev.sluice.kernel.Kernels;
@@ -12,6 +13,8 @@ import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
+import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -51,6 +54,56 @@ class AdamWTest {
         assertArrayEquals(second.floats(), adamW.secondMoments().get("w").floats(), 1e-7f);
       }
     }
+  }
+
+  /// A device's step, a call for those of one size of step, is the definition's; weights whose
+  /// numbers moved are known to have.
+  @Test
+  void togetherEqualsTheDefinition() {
+    var random = new Random(3);
+    long[][] shapes = {{1}, {7}, {5, 13}, {257}, {3, 4, 5}};
+    try (var _ = Scope.withoutGradient()) {
+      for (double scale : new double[] {1, 0.37}) {
+        var expected = new ArrayList<AdamWUpdate>();
+        var actual = new ArrayList<AdamWUpdate>();
+        for (long[] shape : shapes) {
+          float[] start = floats(random, elements(shape));
+          float[] gradient = floats(random, elements(shape));
+          float[] first = floats(random, elements(shape));
+          float[] second = floats(random, elements(shape));
+          for (int i = 0; i < second.length; i++) {
+            second[i] = Math.abs(second[i]);
+          }
+          double decay = shape.length < 2 ? 0 : 0.1;
+          var step = new AdamWStep(1e-2, 0.9, 0.95, 1e-8, decay, 3, scale);
+          for (var updates : List.of(expected, actual)) {
+            updates.add(
+                new AdamWUpdate(
+                    new Weight("w", Tensor.of(start, shape)),
+                    Tensor.of(gradient, shape),
+                    Tensor.of(first, shape),
+                    Tensor.of(second, shape),
+                    step));
+          }
+        }
+        var before = actual.stream().map(update -> rounded(update)).toList();
+        Operations.COMPOSED.adamW(expected);
+        Operations.LIBTORCH.adamW(actual);
+        for (int i = 0; i < shapes.length; i++) {
+          String what = "tensor " + i + ", scale " + scale;
+          var right = expected.get(i);
+          var given = actual.get(i);
+          assertArrayEquals(right.parameter().floats(), given.parameter().floats(), 1e-6f, what);
+          assertArrayEquals(right.first().floats(), given.first().floats(), 1e-6f, what);
+          assertArrayEquals(right.second().floats(), given.second().floats(), 1e-6f, what);
+          assertFalse(Arrays.equals(before.get(i), rounded(given)), what + " as it was");
+        }
+      }
+    }
+  }
+
+  private static float[] rounded(AdamWUpdate update) {
+    return update.weight().of(ElementType.BFLOAT16).floats();
   }
 
   /// All parameters in one pass, whose pieces begin in the middle of a parameter, are what each

@@ -41,6 +41,22 @@ class NativeCallTest {
     }
   }
 
+  /// libtorch puts a list of its calls behind its words.
+  @Test
+  void theWordsOfAFailureAreOneLine() {
+    try (var _ = Scope.open()) {
+      var shapes =
+          assertThrows(
+              RuntimeException.class,
+              () ->
+                  Tensor.zeros(ElementType.FLOAT32, 2).plus(Tensor.zeros(ElementType.FLOAT32, 3)));
+      assertTrue(String.valueOf(shapes.getMessage()).lines().count() > 1, shapes::toString);
+      assertTrue(NativeCall.words(shapes).contains("must match the size"), shapes::toString);
+      assertEquals(1, NativeCall.words(shapes).lines().count());
+    }
+    assertEquals("null", NativeCall.words(new RuntimeException((String) null)));
+  }
+
   @Test
   void otherFailuresAreNotForLackOfMemory() {
     try (var _ = Scope.open()) {

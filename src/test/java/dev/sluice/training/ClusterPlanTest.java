@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.Decoders;
+import dev.sluice.decoder.Recompute;
 import dev.sluice.optimizer.Optimizer;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.training.ClusterPlan.Cluster;
@@ -21,7 +22,8 @@ class ClusterPlanTest {
     double p = config.parameterCount();
     double flops = config.trainingFlopsPerToken(4096) * 4096;
     var plan =
-        ClusterPlan.of(config, ElementType.BFLOAT16, Optimizer.Kind.ADAMW, 4096, 16, 0, EIGHT);
+        ClusterPlan.of(
+            config, ElementType.BFLOAT16, Recompute.NONE, Optimizer.Kind.ADAMW, 4096, 16, 0, EIGHT);
     assertEquals(6 * p, plan.weightBytes());
     assertEquals(4 * p, plan.gradientBytes());
     assertEquals(8 * p, plan.momentBytes());
@@ -31,13 +33,15 @@ class ClusterPlanTest {
     assertEquals(plan.computeSeconds() + plan.waitSeconds(), plan.stepSeconds());
 
     var one =
-        ClusterPlan.of(config, ElementType.BFLOAT16, Optimizer.Kind.ADAMW, 4096, 16, 1, EIGHT);
+        ClusterPlan.of(
+            config, ElementType.BFLOAT16, Recompute.NONE, Optimizer.Kind.ADAMW, 4096, 16, 1, EIGHT);
     assertEquals(4 * p, one.gradientBytes());
     assertEquals(3 * 7.0 / 8 * 4 * p, one.sentBytes(), 1e-3);
     assertEquals(10.5 * p / 400e9, one.waitSeconds(), 1e-12);
 
     var two =
-        ClusterPlan.of(config, ElementType.BFLOAT16, Optimizer.Kind.ADAMW, 4096, 16, 2, EIGHT);
+        ClusterPlan.of(
+            config, ElementType.BFLOAT16, Recompute.NONE, Optimizer.Kind.ADAMW, 4096, 16, 2, EIGHT);
     assertEquals(two.momentBytes(), one.momentBytes());
     assertEquals(two.momentBytes() / 2, two.gradientBytes());
     assertEquals(plan.sentBytes(), two.sentBytes(), 1e-3);
@@ -49,20 +53,37 @@ class ClusterPlanTest {
     var config = Decoders.named("paper-dense-28");
     double embedding = (double) config.vocabSize() * 2048;
     var eight =
-        ClusterPlan.of(config, ElementType.BFLOAT16, Optimizer.Kind.ADAMW, 4096, 16, 1, EIGHT);
+        ClusterPlan.of(
+            config, ElementType.BFLOAT16, Recompute.NONE, Optimizer.Kind.ADAMW, 4096, 16, 1, EIGHT);
     assertEquals(8 * embedding, eight.momentBytes()); // more than an eighth of all
     var four = new Cluster(4, 8, 80e9, 1e15, 0.5, 400e9, 50e9);
     double quarter = 8.0 * config.parameterCount() / 4;
     assertEquals(
         1,
-        ClusterPlan.of(config, ElementType.BFLOAT16, Optimizer.Kind.ADAMW, 4096, 16, 1, four)
+        ClusterPlan.of(
+                    config,
+                    ElementType.BFLOAT16,
+                    Recompute.NONE,
+                    Optimizer.Kind.ADAMW,
+                    4096,
+                    16,
+                    1,
+                    four)
                 .momentBytes()
             / quarter,
         0.02);
     var many = new Cluster(1024, 8, 80e9, 1e15, 0.5, 400e9, 50e9);
     assertEquals(
         8 * embedding,
-        ClusterPlan.of(config, ElementType.BFLOAT16, Optimizer.Kind.ADAMW, 4096, 1024, 1, many)
+        ClusterPlan.of(
+                config,
+                ElementType.BFLOAT16,
+                Recompute.NONE,
+                Optimizer.Kind.ADAMW,
+                4096,
+                1024,
+                1,
+                many)
             .momentBytes());
   }
 
@@ -70,8 +91,12 @@ class ClusterPlanTest {
   @Test
   void muonHasFewerMoments() {
     var config = Decoders.named("paper-dense-28");
-    var adamW = ClusterPlan.of(config, ElementType.BFLOAT16, Optimizer.Kind.ADAMW, 64, 8, 0, EIGHT);
-    var muon = ClusterPlan.of(config, ElementType.BFLOAT16, Optimizer.Kind.MUON, 64, 8, 0, EIGHT);
+    var adamW =
+        ClusterPlan.of(
+            config, ElementType.BFLOAT16, Recompute.NONE, Optimizer.Kind.ADAMW, 64, 8, 0, EIGHT);
+    var muon =
+        ClusterPlan.of(
+            config, ElementType.BFLOAT16, Recompute.NONE, Optimizer.Kind.MUON, 64, 8, 0, EIGHT);
     long moved =
         config.parameters().values().stream()
             .filter(spec -> spec.maps().length > 0)
@@ -88,7 +113,15 @@ class ClusterPlanTest {
     var alone = new Cluster(1, 8, 80e9, 1e15, 0.5, 400e9, 50e9);
     for (int zero = 0; zero <= 2; zero++) {
       var plan =
-          ClusterPlan.of(config, ElementType.FLOAT32, Optimizer.Kind.ADAMW, 4096, 3, zero, alone);
+          ClusterPlan.of(
+              config,
+              ElementType.FLOAT32,
+              Recompute.NONE,
+              Optimizer.Kind.ADAMW,
+              4096,
+              3,
+              zero,
+              alone);
       assertEquals(0, plan.sentBytes());
       assertEquals(0, plan.waitSeconds());
       assertEquals(4.0 * config.parameterCount(), plan.weightBytes());
@@ -105,6 +138,7 @@ class ClusterPlanTest {
         ClusterPlan.of(
                 config,
                 ElementType.BFLOAT16,
+                Recompute.NONE,
                 Optimizer.Kind.ADAMW,
                 4096,
                 16,
@@ -117,6 +151,7 @@ class ClusterPlanTest {
         ClusterPlan.of(
                 config,
                 ElementType.BFLOAT16,
+                Recompute.NONE,
                 Optimizer.Kind.ADAMW,
                 4096,
                 16,
@@ -134,7 +169,14 @@ class ClusterPlanTest {
                 InvalidInputException.class,
                 () ->
                     ClusterPlan.of(
-                        config, ElementType.BFLOAT16, Optimizer.Kind.ADAMW, 4096, 12, 0, EIGHT))
+                        config,
+                        ElementType.BFLOAT16,
+                        Recompute.NONE,
+                        Optimizer.Kind.ADAMW,
+                        4096,
+                        12,
+                        0,
+                        EIGHT))
             .getMessage()
             .contains("12 sequences cannot be shared evenly by 8 devices"));
     assertTrue(

@@ -30,7 +30,8 @@ final class Runs {
   interface Fault {
     Fault NONE = (_, loss, _) -> loss;
 
-    /// @return the loss that the run sees
+    /// @param loss one
+    /// @return what the run sees the loss multiplied by
     double differentiated(int step, double loss, Parameters parameters);
 
     /// @return what the backward pass begins at
@@ -165,9 +166,16 @@ final class Runs {
             return fault.differentiable(number, super.differentiable(number, total, weight));
           }
 
+          private double factor = 1;
+
           @Override
-          double observed(int number, double loss, Parameters parameters) {
-            return fault.differentiated(number, loss, parameters);
+          void differentiated(int number, Parameters parameters) {
+            factor = fault.differentiated(number, 1, parameters);
+          }
+
+          @Override
+          double observed(int number, double loss) {
+            return loss * factor;
           }
         };
       }
