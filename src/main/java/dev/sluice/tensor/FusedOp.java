@@ -395,6 +395,7 @@ public final class FusedOp {
           new TensorTensorHook() {
             @Override
             public TensorBase call(TensorBase zeros) {
+              releaseTaken(); // on a card libtorch's engine runs this on a thread of its own
               var gradient = Objects.requireNonNull(gradients[input]);
               gradients[input] = null;
               TAKEN.get().add(gradient);

@@ -177,6 +177,16 @@ public final class Weight implements AutoCloseable {
     }
   }
 
+  /// Lets `work` write to the leaf on whatever device past libtorch.
+  public void change(Consumer<Tensor> work) {
+    var leaf = leaf();
+    try {
+      work.accept(leaf);
+    } finally {
+      leaf.changed();
+    }
+  }
+
   /// Frees the leaf and what was made of it.
   @Override
   public synchronized void close() {
