@@ -176,7 +176,7 @@ final class Driver {
   private static String text(MethodHandle function, int status) {
     try (var arena = Arena.ofConfined()) {
       var out = arena.allocate(POINTER);
-      int found = (int) function.invokeExact(status, (MemorySegment) out);
+      int found = (int) function.invokeExact(status, out);
       return found == 0
           ? out.get(POINTER, 0).reinterpret(Long.MAX_VALUE).getString(0)
           : "status " + status;

@@ -27,6 +27,7 @@ public enum KernelFamily {
 
   private static final List<String> TYPES = List.of("float", "bf16");
 
+  @SuppressWarnings("ImmutableEnumChecker") // a list that nobody can change
   private final List<String> kernels;
 
   @SafeVarargs

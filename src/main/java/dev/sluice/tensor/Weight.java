@@ -177,14 +177,9 @@ public final class Weight implements AutoCloseable {
     }
   }
 
-  /// Lets `work` write to the leaf on whatever device past libtorch.
-  public void change(Consumer<Tensor> work) {
-    var leaf = leaf();
-    try {
-      work.accept(leaf);
-    } finally {
-      leaf.changed();
-    }
+  /// Counts what a device's kernels have written to the leaf past libtorch.
+  public void written() {
+    leaf().changed();
   }
 
   /// Frees the leaf and what was made of it.

@@ -61,15 +61,8 @@ constexpr int STACK = 32 * 1024;
 Fibre fibres[MOST_THREADS];
 char* stacks = nullptr;
 jmp_buf scheduler;
-ucontext_t schedulerContext;
 std::function<void()> body;
 char message[256];
-
-void begin() {
-  body();
-  fibres[threadIdx.x].state = State::DONE;
-  _longjmp(scheduler, 1);
-}
 
 // Waits until the scheduler takes this fibre up again.
 __attribute__((noinline)) void wait(State why) {
@@ -77,6 +70,14 @@ __attribute__((noinline)) void wait(State why) {
   own.state = why;
   if (_setjmp(own.here) == 0) {
     _longjmp(scheduler, 1);
+  }
+}
+
+// What a fibre does: its thread of one block after the other.
+void begin() {
+  for (;;) {
+    body();
+    wait(State::DONE);
   }
 }
 
@@ -88,6 +89,11 @@ __attribute__((noinline)) void resume(int thread) {
       _longjmp(next.here, 1);
     }
     next.begun = true;
+    getcontext(&next.beginning);
+    next.beginning.uc_stack.ss_sp = stacks + (size_t)thread * STACK;
+    next.beginning.uc_stack.ss_size = STACK;
+    next.beginning.uc_link = nullptr;
+    makecontext(&next.beginning, begin, 0);
     setcontext(&next.beginning);
   }
 }
@@ -113,16 +119,7 @@ bool run_block(int threads, bool backwards) {
   if (!stacks) {
     stacks = static_cast<char*>(malloc((size_t)MOST_THREADS * STACK));
   }
-  for (int i = 0; i < threads; i++) {
-    Fibre& fibre = fibres[i];
-    fibre.state = State::READY;
-    fibre.begun = false;
-    getcontext(&fibre.beginning);
-    fibre.beginning.uc_stack.ss_sp = stacks + (size_t)i * STACK;
-    fibre.beginning.uc_stack.ss_size = STACK;
-    fibre.beginning.uc_link = nullptr;
-    makecontext(&fibre.beginning, begin, 0);
-  }
+  release(0, threads);
   while (!all_wait(0, threads, State::DONE)) {
     bool moved = false;
     for (int k = 0; k < threads; k++) {
@@ -143,6 +140,9 @@ bool run_block(int threads, bool backwards) {
       }
     }
     if (!moved) {
+      for (int i = 0; i < threads; i++) {
+        fibres[i].begun = false;  // what it was in the middle of is given up
+      }
       return false;
     }
   }
@@ -182,12 +182,11 @@ const char* run(
       snprintf(message, sizeof message, "threads of block %u wait for ever", blockIdx.x);
       return message;
     }
-    const char* bytes = reinterpret_cast<const char*>(shared);
-    for (size_t i = sharedBytes; i < sizeof shared; i++) {
-      if (bytes[i] != (char)0xFF) {
-        snprintf(message, sizeof message, "it writes to the shared byte %zu of %d", i, sharedBytes);
-        return message;
-      }
+    const char* behind = reinterpret_cast<const char*>(shared) + sharedBytes;
+    size_t size = sizeof shared - sharedBytes;
+    if (behind[0] != (char)0xFF || memcmp(behind, behind + 1, size - 1) != 0) {
+      snprintf(message, sizeof message, "it writes behind its %d shared bytes", sharedBytes);
+      return message;
     }
   }
   return nullptr;
@@ -214,7 +213,7 @@ static inline T __shfl_xor_sync(unsigned, T x, int distance) {
 }
 
 #define EMULATE(kernel)                                                                            \
-  extern "C" __attribute__((visibility("default"))) const char* emulate_##kernel(                                                      \
+  extern "C" __attribute__((visibility("default"))) const char* emulate_##kernel(    \
       int blocks, int threads, int sharedBytes, void** arguments, const char* kinds,               \
       int backwards) {                                                                             \
     return emulation::run(kernel, blocks, threads, sharedBytes, arguments, kinds, backwards);      \
