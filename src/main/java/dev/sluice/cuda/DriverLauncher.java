@@ -81,13 +81,13 @@ public final class DriverLauncher implements Launcher {
     var nvrtc = compiler;
     var cache = folder;
     if (cache == null) {
-      return nvrtc.compile(family, architecture);
+      return nvrtc.compile(family, architecture).cubin();
     }
     return new CubinCache(cache)
         .of(
             family.word() + "-" + architecture,
             List.of(
                 family.source(), architecture, nvrtc.version(), String.join(" ", nvrtc.options())),
-            () -> nvrtc.compile(family, architecture));
+            () -> nvrtc.compile(family, architecture).cubin());
   }
 }

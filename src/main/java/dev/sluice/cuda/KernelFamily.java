@@ -76,7 +76,7 @@ public enum KernelFamily {
     return text("common.cuh") + text(word() + ".cu");
   }
 
-  private static String text(String file) {
+  static String text(String file) {
     try (var in = KernelFamily.class.getResourceAsStream(file)) {
       if (in == null) {
         throw new IllegalStateException("the program lacks its own file " + file);

@@ -18,10 +18,9 @@ final class Nvrtc {
   private static final List<String> FILES =
       List.of("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so");
 
-  /// A warning is a fault in a kernel.
-  private static final List<String> OPTIONS = List.of("--std=c++17", "--Werror=all-warnings");
+  private static final List<String> OPTIONS = List.of("--std=c++17");
 
-  private static final Pattern FIRST_ERROR = Pattern.compile("(?m)^.*(?:error|warning).*$");
+  private static final Pattern FIRST_ERROR = Pattern.compile("(?m)^.*error.*$");
 
   private final MethodHandle create;
   private final MethodHandle compile;
@@ -31,6 +30,12 @@ final class Nvrtc {
   private final MethodHandle cubinSize;
   private final MethodHandle cubin;
   private final String version;
+
+  /// What a compilation gives.
+  ///
+  /// @param cubin machine code
+  /// @param log the compiler's warnings, or empty
+  record Compiled(byte[] cubin, String log) {}
 
   private Nvrtc(Library library) {
     create =
@@ -78,7 +83,7 @@ final class Nvrtc {
   }
 
   /// The machine code for cards of an architecture, such as `sm_90`.
-  byte[] compile(KernelFamily family, String architecture) {
+  Compiled compile(KernelFamily family, String architecture) {
     try (var arena = Arena.ofConfined()) {
       var out = arena.allocate(POINTER);
       String file = family.word() + ".cu";
@@ -101,10 +106,12 @@ final class Nvrtc {
         options.setAtIndex(
             POINTER, OPTIONS.size(), arena.allocateFrom("--gpu-architecture=" + architecture));
         int status = (int) compile.invoke(program, OPTIONS.size() + 1, options);
+        byte[] said = bytes(logSize, log, program, arena);
+        String words = MemorySegment.ofArray(said).getString(0).strip();
         if (status != 0) {
-          throw refused(file, architecture, text(logSize, log, program, arena));
+          throw refused(file, architecture, words);
         }
-        return bytes(cubinSize, cubin, program, arena);
+        return new Compiled(bytes(cubinSize, cubin, program, arena), words);
       } finally {
         out.set(POINTER, 0, program);
         check((int) destroy.invoke(out), file);
@@ -122,7 +129,7 @@ final class Nvrtc {
                 version,
                 file,
                 architecture,
-                error.find() ? error.group().strip() : log.strip(),
+                error.find() ? error.group().strip() : log,
                 file.replace(".cu", "")));
   }
 
@@ -133,12 +140,6 @@ final class Nvrtc {
     var memory = arena.allocate(length.get(ValueLayout.JAVA_LONG, 0));
     check((int) get.invoke(program, memory), "a program");
     return memory.toArray(ValueLayout.JAVA_BYTE);
-  }
-
-  private static String text(
-      MethodHandle size, MethodHandle get, MemorySegment program, Arena arena) throws Throwable {
-    byte[] bytes = bytes(size, get, program, arena);
-    return MemorySegment.ofArray(bytes).getString(0);
   }
 
   private static void check(int status, String what) {

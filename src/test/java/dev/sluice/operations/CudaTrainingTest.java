@@ -130,11 +130,11 @@ class CudaTrainingTest {
                 1e-2,
                 1.0)) {
       var random = new Random(1);
+      var batches =
+          List.of(
+              random.longs(2L * (T + 1), 0, 50).toArray(),
+              random.longs(2L * (T + 1), 0, 50).toArray());
       for (int step = 1; step <= STEPS; step++) {
-        var batches =
-            List.of(
-                random.longs(2L * (T + 1), 0, 50).toArray(),
-                random.longs(2L * (T + 1), 0, 50).toArray());
         steps.add(trainer.step(step, batches, 2, T));
       }
     }
