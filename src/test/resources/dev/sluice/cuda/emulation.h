@@ -1,7 +1,8 @@
 // Lets the CUDA sources compile as plain C++ and run on a CPU: one block after the other, each thread of a block a
-// fibre with a stack of its own. A fibre runs until it waits for others, at __syncthreads or at a shuffle; when all
-// wait, those whose company is complete go on. So wherever a wait is missing, what a thread reads depends on the order
-// in which fibres are taken up, and running them backwards gives other bits.
+// fibre with a stack of its own. A fibre runs until it waits for others, at __syncthreads or at a shuffle, and a warp
+// runs ahead of the others as far as it can. So where a __syncthreads is missing, what a thread reads depends on which
+// warp is taken up first, and running them backwards gives other bits. Within a warp a shuffle is a wait for memory
+// too, which it is not on a card.
 //
 // Shared memory is NaN when a block begins, and nothing may be written behind what was asked for.
 
@@ -114,6 +115,24 @@ void release(int from, int to) {
   }
 }
 
+// Runs a warp until it waits for others, or is done; false if it does so already.
+bool run_warp(int first, bool backwards) {
+  bool moved = false;
+  for (;;) {
+    for (int k = 0; k < 32; k++) {
+      int i = first + (backwards ? 31 - k : k);
+      if (fibres[i].state == State::READY) {
+        resume(i);
+        moved = true;
+      }
+    }
+    if (!all_wait(first, first + 32, State::AT_WARP)) {
+      return moved;
+    }
+    release(first, first + 32);
+  }
+}
+
 // Runs one block; false if its threads wait for one another for ever.
 bool run_block(int threads, bool backwards) {
   if (!stacks) {
@@ -122,22 +141,12 @@ bool run_block(int threads, bool backwards) {
   release(0, threads);
   while (!all_wait(0, threads, State::DONE)) {
     bool moved = false;
-    for (int k = 0; k < threads; k++) {
-      int i = backwards ? threads - 1 - k : k;
-      if (fibres[i].state == State::READY) {
-        resume(i);
-        moved = true;
-      }
+    for (int k = 0; k < threads; k += 32) {
+      moved |= run_warp(backwards ? threads - 32 - k : k, backwards);
     }
     if (all_wait(0, threads, State::AT_BLOCK)) {
       release(0, threads);
       moved = true;
-    }
-    for (int warp = 0; warp < threads; warp += 32) {
-      if (all_wait(warp, warp + 32, State::AT_WARP)) {
-        release(warp, warp + 32);
-        moved = true;
-      }
     }
     if (!moved) {
       for (int i = 0; i < threads; i++) {
