@@ -40,8 +40,7 @@ public enum KernelFamily {
   private static List<String> forms(int types, String... names) {
     var forms = Arrays.asList(names);
     for (int i = 0; i < types; i++) {
-      forms =
-          forms.stream().flatMap(name -> Stream.of(name + "_float", name + "_bf16")).toList();
+      forms = forms.stream().flatMap(name -> Stream.of(name + "_float", name + "_bf16")).toList();
     }
     return forms;
   }

@@ -2,8 +2,8 @@ package dev.sluice.cuda;
 
 import org.jspecify.annotations.Nullable;
 
-/// Starts kernels. The driver does so on a card; tests have one that runs the same sources, compiled
-/// as plain C++, on the CPU.
+/// Starts kernels. The driver does so on a card; tests have one that runs the same sources,
+/// compiled as plain C++, on the CPU.
 public interface Launcher {
   /// Starts `blocks` blocks of `threads` threads.
   ///
@@ -29,8 +29,8 @@ public interface Launcher {
     }
   }
 
-  /// Starts a kernel, in order with what was started before on the tensors' device; it may still run
-  /// when this returns.
+  /// Starts a kernel, in order with what was started before on the tensors' device; it may still
+  /// run when this returns.
   ///
   /// @param arguments in the kernel's order: a [dev.sluice.tensor.Tensor] or null for a pointer,
   ///   else an [Integer], [Long], [Float] or [Double] as the kernel declares it. They are read

@@ -39,8 +39,7 @@ final class Nvrtc {
 
   private Nvrtc(Library library) {
     create =
-        library.function(
-            "nvrtcCreateProgram", POINTER, POINTER, POINTER, INT, POINTER, POINTER);
+        library.function("nvrtcCreateProgram", POINTER, POINTER, POINTER, INT, POINTER, POINTER);
     compile = library.function("nvrtcCompileProgram", POINTER, INT, POINTER);
     destroy = library.function("nvrtcDestroyProgram", POINTER);
     logSize = library.function("nvrtcGetProgramLogSize", POINTER, POINTER);

@@ -126,8 +126,7 @@ final class CudaHeads {
       return new FusedOp.Forward(
           List.of(out),
           saved,
-          upstreams ->
-              new Tensor[] {backward(Objects.requireNonNull(upstreams.getFirst()))});
+          upstreams -> new Tensor[] {backward(Objects.requireNonNull(upstreams.getFirst()))});
     }
 
     private Tensor backward(Tensor upstream) {
@@ -137,15 +136,10 @@ final class CudaHeads {
       int groups = groups(lanes);
       long blocks = Math.ceilDiv(rows(), (long) groups * TURNS);
       var partial =
-          factors == null
-              ? null
-              : Tensor.uninitialized(x, ElementType.FLOAT32, blocks, width());
+          factors == null ? null : Tensor.uninitialized(x, ElementType.FLOAT32, blocks, width());
       launcher.launch(
           KernelFamily.HEADS.kernel("rotated_heads_backward", x.type()),
-          new Grid(
-              blocks,
-              groups * lanes,
-              factors == null ? 0 : groups * width() * Float.BYTES),
+          new Grid(blocks, groups * lanes, factors == null ? 0 : groups * width() * Float.BYTES),
           upstream,
           x,
           factors,

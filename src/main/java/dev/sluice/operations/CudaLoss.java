@@ -121,8 +121,7 @@ final class CudaLoss {
           upstreams -> gradients(dx, dHead, Objects.requireNonNull(upstreams.getFirst())));
     }
 
-    private void lossOf(
-        Tensor logits, Tensor ids, Tensor losses, Tensor logSums, float scale) {
+    private void lossOf(Tensor logits, Tensor ids, Tensor losses, Tensor logSums, float scale) {
       int vocabulary = Math.toIntExact(logits.size(1));
       boolean inPacks = KernelOperands.inPacks(vocabulary, logits);
       launcher.launch(

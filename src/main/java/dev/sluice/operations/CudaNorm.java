@@ -100,9 +100,7 @@ final class CudaNorm {
 
   private static Grid ofRows(long blocks, int width, boolean inPacks) {
     return new Grid(
-        blocks,
-        KernelOperands.threadsOfRow(width, inPacks, 256),
-        (SCRATCH + width) * Float.BYTES);
+        blocks, KernelOperands.threadsOfRow(width, inPacks, 256), (SCRATCH + width) * Float.BYTES);
   }
 
   private static Tensor[] backward(

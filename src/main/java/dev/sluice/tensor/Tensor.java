@@ -187,8 +187,8 @@ public final class Tensor implements AutoCloseable {
     return onlyRead ? writable().asReadOnly() : writable();
   }
 
-  /// Where the first element is, on whatever device: for kernels that go by [#stride]. Valid as long
-  /// as the tensor.
+  /// Where the first element is, on whatever device: for kernels that go by [#stride]. Valid as
+  /// long as the tensor.
   public long address() {
     return raw.data_ptr().address();
   }

@@ -85,11 +85,14 @@ class DriverTest {
     var lines = said(java).lines().filter(line -> !line.startsWith("WARNING")).sorted().toList();
     assertEquals(
         List.of(
-            "CUDA's driver cannot find the device 3: invalid device ordinal (CUDA_ERROR_INVALID_DEVICE)",
-            "CUDA's driver cannot load the kernels of norm: device kernel image is invalid (CUDA_ERROR_INVALID_IMAGE)",
+            "CUDA's driver cannot find the device 3: invalid device ordinal"
+                + " (CUDA_ERROR_INVALID_DEVICE)",
+            "CUDA's driver cannot load the kernels of norm: device kernel image is invalid"
+                + " (CUDA_ERROR_INVALID_IMAGE)",
             "function residual_norm of 7",
             "init 0",
-            "launch 8: 123456 1 1, 96 1 1, 1024 bytes, stream 77, arguments 5 2.50 1099511627776 0.125 (nil), extra (nil)",
+            "launch 8: 123456 1 1, 96 1 1, 1024 bytes, stream 77, arguments 5 2.50 1099511627776"
+                + " 0.125 (nil), extra (nil)",
             "sm_90"),
         lines);
   }
@@ -115,7 +118,8 @@ class DriverTest {
     }
   }
 
-  /// On a card alone: a kernel runs after what libtorch has started, and before what it starts next.
+  /// On a card alone: a kernel runs after what libtorch has started, and before what it starts
+  /// next.
   @Test
   void kernelsRunInOrderWithLibtorchs() {
     Assumptions.assumeTrue(TestedCard.isACard(), "only with -Dsluice.test.device=cuda");

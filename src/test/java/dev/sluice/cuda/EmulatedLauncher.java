@@ -131,7 +131,8 @@ public final class EmulatedLauncher implements Launcher {
     try {
       String text = text(family);
       Path folder = Files.createDirectories(Path.of("target", "emulated-kernels"));
-      String name = family.word() + "-" + Sha256.hex((COMPILE + text).getBytes(StandardCharsets.UTF_8));
+      String name =
+          family.word() + "-" + Sha256.hex((COMPILE + text).getBytes(StandardCharsets.UTF_8));
       Path library = folder.resolve(name + ".so").toAbsolutePath();
       if (!Files.exists(library)) {
         Path source = Files.createTempFile(folder, family.word(), ".cpp");
@@ -159,9 +160,7 @@ public final class EmulatedLauncher implements Launcher {
     try (var in = EmulatedLauncher.class.getResourceAsStream("emulation.h")) {
       return new String(in.readAllBytes(), StandardCharsets.UTF_8)
           + family.source()
-          + family.kernels().stream()
-              .map("EMULATE(%s)\n"::formatted)
-              .collect(Collectors.joining());
+          + family.kernels().stream().map("EMULATE(%s)\n"::formatted).collect(Collectors.joining());
     }
   }
 }

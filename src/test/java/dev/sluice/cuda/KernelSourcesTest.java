@@ -22,8 +22,8 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.FieldSource;
 
-/// That the kernels compile for cards, which needs none: by `nvcc`, and by NVRTC, where this machine
-/// has them.
+/// That the kernels compile for cards, which needs none: by `nvcc`, and by NVRTC, where this
+/// machine has them.
 class KernelSourcesTest {
   /// Ampere, Hopper, Blackwell.
   private static final List<String> ARCHITECTURES = List.of("sm_80", "sm_90", "sm_100");
@@ -110,8 +110,7 @@ class KernelSourcesTest {
   void anUnknownCardIsSaid() {
     var nvrtc = nvrtc();
     String said =
-        assertThrows(
-                InvalidInputException.class, () -> nvrtc.compile(KernelFamily.SWIGLU, "sm_20"))
+        assertThrows(InvalidInputException.class, () -> nvrtc.compile(KernelFamily.SWIGLU, "sm_20"))
             .getMessage();
     assertTrue(said.contains("swiglu.cu for sm_20"), said);
     assertTrue(said.contains("SLUICE_CUDA_WITHOUT=swiglu"), said);

@@ -100,7 +100,14 @@ class CudaOperationsTest {
 
   @ParameterizedTest
   @CsvSource({
-    "1,1,1,1", "2,7,3,5", "1,65,2,63", "3,1,4,64", "1,8,1,128", "2,3,5,1", "2,9,3,8", "1,33,2,520"
+    "1,1,1,1",
+    "2,7,3,5",
+    "1,65,2,63",
+    "3,1,4,64",
+    "1,8,1,128",
+    "2,3,5,1",
+    "2,9,3,8",
+    "1,33,2,520"
   })
   void gate(long batch, long tokens, long heads, long width) {
     for (var yType : TYPES) {
@@ -121,10 +128,14 @@ class CudaOperationsTest {
                 (operations, given) ->
                     List.of(operations.sigmoidGate(asBTNH(given, transposed), given.getLast()));
             Operation exact =
-                given ->
-                    List.of(SigmoidGate.composed(asBTNH(given, transposed), given.getLast()));
+                given -> List.of(SigmoidGate.composed(asBTNH(given, transposed), given.getLast()));
             assertRight(
-                way, exact, List.of(y, z), upstreams, 1e-6, yType + " " + zType + " " + elementwise);
+                way,
+                exact,
+                List.of(y, z),
+                upstreams,
+                1e-6,
+                yType + " " + zType + " " + elementwise);
             Differentiated.assertEachGradientAlone(
                 given -> way.apply(kernels(TestedCard.launchers().getFirst()), given),
                 List.of(y, z),
@@ -225,8 +236,16 @@ class CudaOperationsTest {
 
   @ParameterizedTest(name = "{0} × {1} × {2} × {3}, {4} turned")
   @CsvSource({
-    "1,1,1,2,2", "2,7,3,6,6", "1,65,2,64,64", "3,5,4,16,16", "2,63,1,8,4", "1,9,5,48,32",
-    "1,3,2,128,128", "1,5,2,130,64", "2,33,3,32,0", "1,2,3,256,64"
+    "1,1,1,2,2",
+    "2,7,3,6,6",
+    "1,65,2,64,64",
+    "3,5,4,16,16",
+    "2,63,1,8,4",
+    "1,9,5,48,32",
+    "1,3,2,128,128",
+    "1,5,2,130,64",
+    "2,33,3,32,0",
+    "1,2,3,256,64"
   })
   void heads(long batch, long tokens, long heads, long width, int turned) {
     for (var type : TYPES) {
