@@ -1,6 +1,8 @@
 package dev.sluice.cuda;
 
 import dev.sluice.files.Sha256;
+import dev.sluice.kernel.Edge;
+import dev.sluice.tensor.Tensor;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.lang.foreign.Arena;
@@ -24,7 +26,7 @@ import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Assumptions;
 
 /// Runs the kernels on the CPU: their sources, compiled as plain C++ behind `emulation.h`, with
-/// tensors in the CPU's memory.
+/// tensors in the CPU's memory. A kernel that reads or writes behind a tensor ends the process.
 @SuppressWarnings("restricted")
 public final class EmulatedLauncher implements Launcher {
   private static final FunctionDescriptor FORM =
@@ -53,6 +55,10 @@ public final class EmulatedLauncher implements Launcher {
 
   private static final Map<KernelFamily, SymbolLookup> LIBRARIES =
       new EnumMap<>(KernelFamily.class);
+
+  private static final long PACK_BYTES = 16;
+  private static final long MOST_COPIED = 1 << 19;
+  private static final List<Edge> EDGES = new ArrayList<>();
 
   private final boolean backwards;
   private final Map<Kernel, Integer> launches = new HashMap<>();
@@ -95,6 +101,7 @@ public final class EmulatedLauncher implements Launcher {
     synchronized (EmulatedLauncher.class) { // the emulation runs one block at a time
       try (var arena = Arena.ofConfined()) {
         var packed = Arguments.of(arena, arguments);
+        var copies = copies(packed, arguments);
         var wrong =
             (MemorySegment)
                 function(kernel)
@@ -109,12 +116,49 @@ public final class EmulatedLauncher implements Launcher {
           throw new IllegalStateException(
               kernel.name() + ": " + wrong.reinterpret(Long.MAX_VALUE).getString(0));
         }
+        copies.forEach((address, copy) -> at(address, copy.byteSize()).copyFrom(copy));
       } catch (RuntimeException | Error e) {
         throw e;
       } catch (Throwable e) {
         throw new AssertionError(e);
       }
     }
+  }
+
+  /// Puts tensors right before memory that cannot be touched, up to a place that packs need. What a
+  /// table points to stays where it is.
+  ///
+  /// @return the copies, by the tensors' addresses
+  private static Map<Long, MemorySegment> copies(
+      Arguments packed, @Nullable Object... arguments) {
+    Map<Long, MemorySegment> copies = new HashMap<>();
+    for (int i = 0; i < arguments.length; i++) {
+      if (arguments[i] instanceof Tensor tensor) {
+        long bytes = tensor.elements() * tensor.type().bytes();
+        if (bytes > MOST_COPIED) {
+          continue;
+        }
+        var copy = copies.get(tensor.address());
+        if (copy == null) {
+          if (copies.size() == EDGES.size()) {
+            EDGES.add(new Edge());
+          }
+          var room = EDGES.get(copies.size()).last(Math.ceilDiv(bytes, PACK_BYTES) * PACK_BYTES);
+          copy = room.asSlice(0, bytes).copyFrom(at(tensor.address(), bytes));
+          copies.put(tensor.address(), copy);
+        }
+        packed
+            .pointers()
+            .getAtIndex(ValueLayout.ADDRESS, i)
+            .reinterpret(Long.BYTES)
+            .set(ValueLayout.JAVA_LONG, 0, copy.address());
+      }
+    }
+    return copies;
+  }
+
+  private static MemorySegment at(long address, long bytes) {
+    return MemorySegment.ofAddress(address).reinterpret(bytes);
   }
 
   private static MethodHandle function(Kernel kernel) {
