@@ -129,8 +129,7 @@ public final class EmulatedLauncher implements Launcher {
   /// table points to stays where it is.
   ///
   /// @return the copies, by the tensors' addresses
-  private static Map<Long, MemorySegment> copies(
-      Arguments packed, @Nullable Object... arguments) {
+  private static Map<Long, MemorySegment> copies(Arguments packed, @Nullable Object... arguments) {
     Map<Long, MemorySegment> copies = new HashMap<>();
     for (int i = 0; i < arguments.length; i++) {
       if (arguments[i] instanceof Tensor tensor) {
