@@ -27,6 +27,7 @@ module dev.sluice {
   exports dev.sluice.chat;
   exports dev.sluice.checkpoint;
   exports dev.sluice.corpus;
+  exports dev.sluice.cuda;
   exports dev.sluice.decoder;
   exports dev.sluice.deltanet;
   exports dev.sluice.distributed;

@@ -38,6 +38,7 @@ class ArchitectureTest {
           "kernel",
           "gguf",
           "tensor",
+          "cuda",
           "operations",
           "probe",
           "gate",

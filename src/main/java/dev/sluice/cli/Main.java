@@ -110,9 +110,10 @@ public final class Main implements Runnable {
     commandLine.registerConverter(double.class, Main::finite);
     commandLine.registerConverter(Path.class, Main::path);
     try {
+      CudaKernels.use(System.getenv());
       int code = commandLine.execute(args);
       return out.checkError() && code == 0 ? explain(new Console.OutputLost()) : code;
-    } catch (Error e) { // picocli hands over exceptions only
+    } catch (InvalidInputException | Error e) { // picocli hands over exceptions only
       return explain(e);
     } finally {
       Interruption.finished();

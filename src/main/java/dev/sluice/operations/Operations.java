@@ -1,10 +1,12 @@
 package dev.sluice.operations;
 
+import dev.sluice.cuda.KernelFamily;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
 import java.util.List;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /// Everything that a device computes in a way of its own. The model says what is computed, and asks
@@ -39,7 +41,13 @@ public interface Operations {
 
   /// Those of the device that a tensor is on.
   static Operations of(Tensor x) {
-    return INSTEAD.isBound() ? INSTEAD.get() : x.isOnCpu() ? FUSED : LIBTORCH;
+    return INSTEAD.isBound() ? INSTEAD.get() : x.isOnCpu() ? FUSED : DeviceOperations.onCuda();
+  }
+
+  /// Says which of our CUDA kernels are not used: what they compute is then made of libtorch's
+  /// operations.
+  static void withoutKernels(Set<KernelFamily> families) {
+    DeviceOperations.leaveOut(families);
   }
 
   // ---------------------------------------------------------------- of every layer

@@ -227,6 +227,12 @@ public final class Tensor implements AutoCloseable {
     return onlyRead ? writable().asReadOnly() : writable();
   }
 
+  /// Where the first element is, on whatever device: for kernels that go by [#stride]. Valid as
+  /// long as the tensor.
+  public long address() {
+    return raw.data_ptr().address();
+  }
+
   @SuppressWarnings("restricted")
   MemorySegment writable() {
     if (!raw.is_contiguous() || !isOnCpu()) {

@@ -177,6 +177,11 @@ public final class Weight implements AutoCloseable {
     }
   }
 
+  /// Counts what a device's kernels have written to the leaf past libtorch.
+  public void written() {
+    leaf().changed();
+  }
+
   /// Frees the leaf and what was made of it.
   @Override
   public synchronized void close() {

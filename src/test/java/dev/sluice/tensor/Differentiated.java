@@ -64,7 +64,7 @@ public record Differentiated(List<Part> parts) {
   private static Differentiated differentiate(
       Operation operation, List<Tensor> leaves, List<@Nullable Tensor> upstreams) {
     var results = operation.apply(leaves);
-    Tensor loss = Tensor.zeros(ElementType.FLOAT64, 1);
+    Tensor loss = Tensor.zeros(ElementType.FLOAT64, 1).to(results.getFirst().device());
     for (int i = 0; i < results.size(); i++) {
       var upstream = upstreams.get(i);
       if (upstream != null) {

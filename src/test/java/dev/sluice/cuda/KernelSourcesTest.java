@@ -1,0 +1,125 @@
+package dev.sluice.cuda;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sluice.InvalidInputException;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.List;
+import java.util.TreeSet;
+import java.util.regex.Pattern;
+import org.jspecify.annotations.Nullable;
+import org.junit.jupiter.api.Assumptions;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.FieldSource;
+
+/// That the kernels compile for cards, which needs none: by `nvcc`, and by NVRTC, where this
+/// machine has them.
+class KernelSourcesTest {
+  /// Ampere, Hopper, Blackwell.
+  private static final List<String> ARCHITECTURES = List.of("sm_80", "sm_90", "sm_100");
+
+  /// The names of functions in machine code.
+  private static final Pattern SECTION = Pattern.compile("\\.text\\.(\\w+)");
+
+  @TempDir private Path folder;
+
+  private static void assertHasAllKernels(Collection<String> kernels, byte[] cubin) {
+    var found = new TreeSet<String>();
+    var names = SECTION.matcher(new String(cubin, StandardCharsets.ISO_8859_1));
+    while (names.find()) {
+      found.add(names.group(1));
+    }
+    assertEquals(new TreeSet<>(kernels), found);
+  }
+
+  /// All families in one text, as a start of `nvcc` takes longer than a family. No register may
+  /// overflow into memory.
+  @ParameterizedTest
+  @FieldSource("ARCHITECTURES")
+  void nvccTakesThem(String architecture) throws IOException, InterruptedException {
+    Assumptions.assumeTrue(
+        EmulatedLauncher.runs("nvcc", "--version"),
+        "the CUDA kernels are not compiled for cards here: there is no nvcc");
+    var text = new StringBuilder(KernelFamily.text("common.cuh"));
+    var kernels = new ArrayList<String>();
+    for (var family : KernelFamily.values()) {
+      text.append(KernelFamily.text(family.word() + ".cu"));
+      kernels.addAll(family.kernels());
+    }
+    Path source = Files.writeString(folder.resolve("all.cu"), text);
+    Path cubin = folder.resolve("all.cubin");
+    var process =
+        new ProcessBuilder(
+                "nvcc",
+                "-std=c++17",
+                "-arch=" + architecture,
+                "-cubin",
+                "-Werror=all-warnings",
+                "-Wno-deprecated-gpu-targets",
+                "-Xptxas=-warn-spills,-Werror",
+                "-o",
+                cubin.toString(),
+                source.toString())
+            .redirectErrorStream(true)
+            .start();
+    String said = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+    assertEquals(0, process.waitFor(), said);
+    assertEquals("", said);
+    assertHasAllKernels(kernels, Files.readAllBytes(cubin));
+  }
+
+  private static Nvrtc nvrtc() {
+    Nvrtc found = found();
+    Assumptions.assumeTrue(
+        found != null,
+        "the CUDA kernels are not compiled by NVRTC here: there is none; mvn -Pcuda brings it");
+    return found;
+  }
+
+  private static @Nullable Nvrtc found() {
+    try {
+      return Nvrtc.load();
+    } catch (InvalidInputException e) {
+      assertTrue(e.getMessage().startsWith("libnvrtc.so.13 or"), e.getMessage());
+      return null;
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void nvrtcTakesThem(KernelFamily family) {
+    var nvrtc = nvrtc();
+    for (String architecture : ARCHITECTURES) {
+      var compiled = nvrtc.compile(family, architecture);
+      assertEquals("", compiled.log());
+      assertHasAllKernels(family.kernels(), compiled.cubin());
+    }
+  }
+
+  @Test
+  void anUnknownCardIsSaid() {
+    var nvrtc = nvrtc();
+    String said =
+        assertThrows(InvalidInputException.class, () -> nvrtc.compile(KernelFamily.SWIGLU, "sm_20"))
+            .getMessage();
+    assertTrue(said.contains("swiglu.cu for sm_20"), said);
+    assertTrue(said.contains("SLUICE_CUDA_WITHOUT=swiglu"), said);
+    assertEquals(1, said.lines().count(), said);
+  }
+
+  @Test
+  void kernelsThatAreNotThereAreRefused() {
+    assertThrows(IllegalArgumentException.class, () -> KernelFamily.GATE.kernel("adamw"));
+    assertThrows(IllegalArgumentException.class, () -> KernelFamily.GATE.kernel("gate_forward"));
+  }
+}
