@@ -11,6 +11,7 @@ import dev.sluice.files.DirectoryLock;
 import dev.sluice.files.WholeFile;
 import dev.sluice.generation.Choice;
 import dev.sluice.report.Numbers;
+import dev.sluice.serving.SuggestedSampling;
 import dev.sluice.template.ChatTemplates;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -219,7 +220,7 @@ final class ChatCommand implements Callable<Integer> {
         if (system != null) {
           chat.system(system);
         }
-        var suggested = SamplingOptions.Suggested.ofChat(source.checkpoint());
+        var suggested = SuggestedSampling.ofChat(source.checkpoint());
         var drawn = sampling.over(suggested);
         var restrictions = jsonOptions.restrictions(loaded, stopIds);
         var choice = new Choice(drawn.sampler(), drawn.adjustments(), _ -> restrictions.get());

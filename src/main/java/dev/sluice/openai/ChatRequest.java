@@ -1,25 +1,17 @@
 package dev.sluice.openai;
 
-import dev.sluice.chat.AfterThoughts;
-import dev.sluice.chat.ChatFormat;
-import dev.sluice.chat.ChatFormat.Thoughts;
-import dev.sluice.generation.JsonRestriction;
-import dev.sluice.generation.Restriction;
-import dev.sluice.schema.JsonSchema;
 import dev.sluice.schema.TokenMask;
 import dev.sluice.serving.Engine;
+import dev.sluice.serving.Question;
+import dev.sluice.serving.ServedModel;
 import dev.sluice.serving.TextRequest;
+import dev.sluice.serving.Tool;
 import dev.sluice.template.Conversation;
-import java.time.LocalDateTime;
-import java.time.ZoneId;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Objects;
-import java.util.OptionalInt;
-import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.node.JsonNodeFactory;
@@ -37,21 +29,18 @@ record ChatRequest(
   private static final int MOST_TOOLS = 256;
   private static final int MOST_LOGPROBS = 20;
 
-  /// Of a schema, in characters.
-  private static final int LONGEST_SCHEMA = 100_000;
-
   private static final String THINKING = "enable_thinking";
   private static final String EFFORT = "reasoning_effort";
 
   /// @param number of the request
   /// @param usual the most tokens of an answer where the request does not say
   static ChatRequest read(Fields fields, ServedModel model, Engine engine, long number, int usual) {
-    var format = model.format();
+    Fields.at("messages", model::format);
     var common = Common.read(fields, model, number);
     int logprobs = logprobs(fields);
     var messages = messages(fields);
     var tools = tools(fields);
-    var call = ToolChoice.read(fields, tools.named);
+    var call = ToolChoice.read(fields, tools);
     boolean parallel = fields.flag("parallel_tool_calls", true);
     var variables = variables(fields, model);
     var schema = schema(fields, model);
@@ -63,39 +52,24 @@ record ChatRequest(
               throw Fields.wrong("modalities", each, "[\"text\"]");
             });
     fields.requireAllKnown();
-    if (call.rendersTools() && !model.templatesMention("tools")) {
-      throw ApiException.invalid(
-          "tools", "the model's chat template knows no tools, so it would not hear of them");
+    if (call.rendersTools()) {
+      Fields.at(
+          "tools",
+          () -> {
+            model.requireTools();
+            return true;
+          });
     }
-
-    var conversation =
+    var told = call.rendersTools() ? tools : List.<Tool>of();
+    var question =
         Fields.at(
-            "messages",
-            () ->
-                new Conversation(
-                    messages,
-                    call.rendersTools() ? tools.plain : null,
-                    Conversation.Ending.GENERATION_PROMPT,
-                    variables));
-    var prompt =
+            "response_format",
+            () -> new Question(messages, told, call.forced(), schema, variables));
+    var prompt = Fields.at("messages", () -> question.prompt(model));
+    var restriction =
         Fields.at(
-            "messages",
-            () -> format.prompt(conversation, LocalDateTime.now(ZoneId.systemDefault())));
-    if (schema != null && call.isForced()) {
-      throw ApiException.invalid(
-          "response_format",
-          "response_format and a tool_choice that forces a call cannot both be followed; leave one"
-              + " out");
-    }
-    Supplier<Restriction> answer = () -> Restriction.NONE;
-    if (schema != null) {
-      answer = () -> new JsonRestriction(schema, OptionalInt.empty());
-    } else if (call.isForced()) {
-      answer = call.restriction(model);
-    }
-    boolean isRestricted = schema != null || call.isForced();
-    String because = schema != null ? "response_format" : "tool_choice";
-    var restriction = isRestricted ? afterThoughts(answer, prompt, model, because) : answer;
+            schema != null ? "response_format" : "tool_choice",
+            () -> question.restriction(model, prompt));
     var text =
         common.text(
             engine,
@@ -106,38 +80,7 @@ record ChatRequest(
             model.turnEnds(),
             usual,
             logprobs);
-    return new ChatRequest(
-        common,
-        text,
-        call.rendersTools() ? tools.named : List.of(),
-        !parallel || call.isForced(),
-        prompt.thinks());
-  }
-
-  /// Begins behind thoughts, if there are any.
-  private static Supplier<Restriction> afterThoughts(
-      Supplier<Restriction> answer, ChatFormat.Prompt prompt, ServedModel model, String because) {
-    if (model.templatesMention("<|channel|>")) {
-      throw ApiException.invalid(
-          because,
-          "%s cannot be followed by this model, whose answers stand in channels"
-              .formatted(because));
-    }
-    var begin = model.thoughts();
-    var end = model.thoughtsEnd();
-    boolean thinks = prompt.thoughts() == Thoughts.OPEN;
-    if (thinks && end.isEmpty()) {
-      throw ApiException.invalid(
-          because,
-          "%s cannot be followed while the model thinks, since %s is not one of its tokens; turn thinking off"
-              .formatted(because, ChatFormat.THOUGHTS_END));
-    }
-    boolean mayThink =
-        prompt.thoughts() == Thoughts.NOT_BEGUN && model.templatesMention(ChatFormat.THOUGHTS_END);
-    if (end.isEmpty() || begin.isEmpty() || !(thinks || mayThink)) {
-      return answer;
-    }
-    return () -> new AfterThoughts(answer.get(), thinks, begin.getAsInt(), end.getAsInt());
+    return new ChatRequest(common, text, told, !parallel || call.isForced(), prompt.thinks());
   }
 
   private static int logprobs(Fields fields) {
@@ -270,34 +213,29 @@ record ChatRequest(
 
   // ---------------------------------------------------------------- tools
 
-  /// @param plain as templates take them
-  private record Tools(List<Tool> named, @Nullable List<Object> plain) {}
-
-  private static Tools tools(Fields fields) {
+  private static List<Tool> tools(Fields fields) {
     var list = fields.list("tools", MOST_TOOLS);
-    var named = new ArrayList<Tool>();
-    var plain = new ArrayList<Object>();
+    var tools = new ArrayList<Tool>();
     for (int i = 0; i < list.size(); i++) {
       var tool = fields.object("tools[%d]".formatted(i), list.get(i));
       requireFunction(tool);
       var function = tool.requiredObject("function");
       String name = function.requiredText("name");
-      if (!name.matches("[a-zA-Z0-9_.-]{1,64}")) {
-        throw Fields.wrong(
-            function.place("name"), name, "1 to 64 letters, digits, underscores, dots or dashes");
+      if (!Tool.isName(name)) {
+        throw Fields.wrong(function.place("name"), name, Tool.NAMES);
       }
       function.text("description");
       function.flag("strict", false); // a call that was forced follows its schema anyway
       var parameters = function.object("parameters");
       function.requireAllKnown();
       tool.requireAllKnown();
-      named.add(
+      tools.add(
           new Tool(
               name,
-              parameters == null ? JsonNodeFactory.instance.objectNode() : parameters.members()));
-      plain.add(Objects.requireNonNull(Conversation.plain(list.get(i))));
+              parameters == null ? JsonNodeFactory.instance.objectNode() : parameters.members(),
+              list.get(i)));
     }
-    return new Tools(named, plain.isEmpty() ? null : plain);
+    return tools;
   }
 
   // ---------------------------------------------------------------- the rest
@@ -343,11 +281,7 @@ record ChatRequest(
       }
       case "json_object" -> {
         format.requireAllKnown();
-        yield mask(
-            model,
-            "response_format",
-            JsonNodeFactory.instance.stringNode(""),
-            JsonSchema.anyObject());
+        yield Fields.at("response_format", model::anyObjectMask);
       }
       case "json_schema" -> {
         var described = format.requiredObject("json_schema");
@@ -357,23 +291,9 @@ record ChatRequest(
         var schema = described.requiredObject("schema");
         described.requireAllKnown();
         format.requireAllKnown();
-        yield mask(model, schema.place(), schema.members());
+        yield Fields.at(schema.place(), () -> model.mask(schema.place(), schema.members()));
       }
       default -> throw Fields.wrong(format.place("type"), type, "text, json_object or json_schema");
     };
-  }
-
-  /// Which tokens may come in a value of a schema that a client has sent.
-  static TokenMask mask(ServedModel model, String place, JsonNode schema) {
-    if (schema.toString().length() > LONGEST_SCHEMA) {
-      throw ApiException.invalid(
-          place, "%s has more than %d characters".formatted(place, LONGEST_SCHEMA));
-    }
-    return mask(model, place, schema, Fields.at(place, () -> JsonSchema.of(place, schema)));
-  }
-
-  private static TokenMask mask(
-      ServedModel model, String place, JsonNode source, JsonSchema schema) {
-    return Fields.at(place, () -> model.mask(source, schema));
   }
 }

@@ -10,6 +10,7 @@ import dev.sluice.generation.Sampler;
 import dev.sluice.operations.Precision;
 import dev.sluice.serving.Engine;
 import dev.sluice.serving.EngineLimits;
+import dev.sluice.serving.ServedModel;
 import dev.sluice.serving.TinyModel;
 import dev.sluice.state.PrefixCache;
 import dev.sluice.state.PrefixCache.Reuse;
@@ -24,46 +25,20 @@ import java.net.http.HttpRequest;
 import java.net.http.HttpRequest.BodyPublishers;
 import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
-import tools.jackson.databind.node.ObjectNode;
 
 /// A server with a small random model and a real tokenizer, and a client of it.
 final class TestServer implements AutoCloseable {
   static final JsonMapper JSON = JsonMapper.shared();
-
-  /// The control tokens of chats, which the tokenizer of the tests has besides.
-  private static final List<String> CONTROLS =
-      List.of("<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>");
-
-  private static final int SPECIAL = 2; // the first so many have no text
-
-  private static final String TEMPLATE =
-      """
-      {%- if tools %}<|im_start|>system
-      {{ tools | tojson }}<|im_end|>
-      {% endif %}
-      {%- for m in messages %}<|im_start|>{{ m.role }}
-      {{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>
-      {{ c.function.arguments | tojson }}</tool_call>{% endfor %}<|im_end|>
-      {% endfor %}
-      {%- if add_generation_prompt %}<|im_start|>assistant
-      {% if enable_thinking is defined and enable_thinking %}<think>
-      {% else %}<think>
-
-      </think>
-
-      {% endif %}{% endif %}\
-      """;
 
   final Decoder decoder;
   final Tokenizer tokenizer;
@@ -74,21 +49,9 @@ final class TestServer implements AutoCloseable {
   /// @param directory for its files
   TestServer(Path directory) throws IOException {
     decoder = TinyModel.open(directory.resolve("model"), Precision.BFLOAT16);
-    var source =
-        (ObjectNode)
-            JSON.readTree(
-                Files.readString(
-                    Path.of("src/test/resources/dev/sluice/tokenizer/tokenizer.json")));
-    for (int i = 0; i < CONTROLS.size(); i++) {
-      ObjectNode token = source.withArray("added_tokens").addObject();
-      token.put("id", 385 + i).put("content", CONTROLS.get(i)).put("single_word", false);
-      token.put("lstrip", false).put("rstrip", false).put("normalized", false);
-      token.put("special", i < SPECIAL);
-    }
-    Path file = directory.resolve("tokenizer.json");
-    Files.writeString(file, source.toString());
-    tokenizer = Tokenizers.load(file.toString());
-    format = new ChatFormat(ChatTemplates.of("here", TEMPLATE, Map.of()), tokenizer);
+    Path chat = Path.of("samples/tiny-chat");
+    tokenizer = Tokenizers.load(chat.toString());
+    format = new ChatFormat(Objects.requireNonNull(ChatTemplates.find(chat)), tokenizer);
   }
 
   /// What clients of usual speed never meet, but for pings.
