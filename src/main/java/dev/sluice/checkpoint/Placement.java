@@ -194,8 +194,7 @@ record Placement(
       if (isTurned ? together != 1 || within >= results : first % inputs != 0) {
         return null;
       }
-      found[i] =
-          isTurned ? first / (inputs * results) * results + within : within + i % together;
+      found[i] = isTurned ? first / (inputs * results) * results + within : within + i % together;
     }
     return found;
   }

@@ -257,7 +257,8 @@ record Quantization(String method, int bits, long blockRows, long blockColumns, 
         this);
   }
 
-  private @Nullable QuantizedMatrix words(String name, SequencedMap<String, Entry> entries, Path directory) {
+  private @Nullable QuantizedMatrix words(
+      String name, SequencedMap<String, Entry> entries, Path directory) {
     if (!name.endsWith(".qweight")) {
       return null;
     }

@@ -16,9 +16,9 @@ import java.util.List;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.jspecify.annotations.Nullable;
 
-/// A matrix that [Quantization] found in several tensors of a file. [#restored] gives its numbers as
-/// float32, which is their definition; [#kept] brings them into blocks of as many bits as they have
-/// in the file, the same numbers to the bit.
+/// A matrix that [Quantization] found in several tensors of a file. [#restored] gives its numbers
+/// as float32, which is their definition; [#kept] brings them into blocks of as many bits as they
+/// have in the file, the same numbers to the bit.
 ///
 /// @param name as `transformers` has it
 /// @param parts the stored tensors that it is made of, in the order that its method has
@@ -67,7 +67,13 @@ record QuantizedMatrix(
   ///
   /// @param given which group an input belongs to; null where one follows the other
   private record Integers(
-      int bits, long rows, int inputs, int groups, int @Nullable [] given, Whole code, Whole zero,
+      int bits,
+      long rows,
+      int inputs,
+      int groups,
+      int @Nullable [] given,
+      Whole code,
+      Whole zero,
       Scale scale) {
     /// Inputs of a group.
     int each() {
@@ -411,7 +417,8 @@ record QuantizedMatrix(
     if (of.bits == 8) {
       if (!isSymmetric || !areHalves) {
         return Kept.not(
-            "of numbers of 8 bits only those are kept whose zero point is 128 and whose scales are halves");
+            "of numbers of 8 bits only those are kept whose zero point is 128 and whose scales are"
+                + " halves");
       }
       format = WeightFormat.Q8_0;
     } else if (isSymmetric && areHalves && of.each() <= 128) {
@@ -438,8 +445,7 @@ record QuantizedMatrix(
                 for (int i = 0; i < length; i++) {
                   codes[i] = of.code.at(row, input + i);
                 }
-                var block =
-                    to.asSlice(r * rowBytes + format.bytes(input), format.bytes(length));
+                var block = to.asSlice(r * rowBytes + format.bytes(input), format.bytes(length));
                 write(format, codes, of.zero.at(row, group), of.scale.at(row, group), block);
               }
             }
@@ -546,8 +552,6 @@ record QuantizedMatrix(
             }
           }
         });
-    return areNumbers.get()
-        ? Kept.as(format, to, rows.length, inputs)
-        : Kept.not("a scale is NaN");
+    return areNumbers.get() ? Kept.as(format, to, rows.length, inputs) : Kept.not("a scale is NaN");
   }
 }

@@ -351,9 +351,7 @@ final class StoredWeights {
 
   /// The tensors that nobody took, by the names that Sluice has for them.
   Collection<String> left() {
-    return names().stream()
-        .filter(name -> !taken.contains(name) && !kept.contains(name))
-        .toList();
+    return names().stream().filter(name -> !taken.contains(name) && !kept.contains(name)).toList();
   }
 
   /// How a tensor is called in the file.

@@ -77,8 +77,7 @@ final class WeightReader implements ParameterReader {
   }
 
   @Override
-  public @Nullable StoredMatrix inPlace(
-      Parameter parameter, @Nullable PackedMatrices copies) {
+  public @Nullable StoredMatrix inPlace(Parameter parameter, @Nullable PackedMatrices copies) {
     if (stored.isQuantized(place(parameter).tensor())) {
       return copies == null ? null : kept(parameter, copies);
     }

@@ -2,8 +2,8 @@ package dev.sluice.kernel;
 
 /// How the numbers that a matrix is multiplied with stand in memory, for weights of a format.
 ///
-/// **Plain weights** and those of `E4M3` are multiplied in float32, and so are their inputs, 64 to a
-/// group, with zeros after the last.
+/// **Plain weights** and those of `E4M3` are multiplied in float32, and so are their inputs, 64 to
+/// a group, with zeros after the last.
 ///
 /// **Weights in blocks** are small integers, and so become the inputs: of 16 or 32 columns that
 /// share a scale of the weights, `x[c] ≈ scale · k[c]` with `scale = max |x| / 32639` and k the

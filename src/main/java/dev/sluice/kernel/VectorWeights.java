@@ -206,7 +206,9 @@ final class VectorWeights {
           var q = unsigned(ByteVector.fromMemorySegment(B, from, at, ORDER));
           int out = c + part + i;
           floats(q.and(15).add(added)).mul(all(d)).intoArray(to, out);
-          floats(q.lanewise(VectorOperators.LSHR, 4).add(added)).mul(all(d)).intoArray(to, out + 16);
+          floats(q.lanewise(VectorOperators.LSHR, 4).add(added))
+              .mul(all(d))
+              .intoArray(to, out + 16);
         }
       }
     }

@@ -52,8 +52,8 @@ public enum WeightFormat {
   TQ2_0(35, 256, 66),
   /// `u8 e; u8 qs[16]`: 2^(e − 127) · the E2M1 number of four bits.
   MXFP4(39, 32, 17),
-  /// `float d; u8 z; u8 qs[16]`: d · (q + z − 16), where z is 16 less the zero point; the low halves
-  /// of the bytes come first.
+  /// `float d; u8 z; u8 qs[16]`: d · (q + z − 16), where z is 16 less the zero point; the low
+  /// halves of the bytes come first.
   I4_32(WeightFormat.NONE, 32, 21),
   /// `float d; u8 z; u8 qs[32]`: the same, and the halves of 16 bytes after those of the 16 before.
   I4_64(WeightFormat.NONE, 64, 37),

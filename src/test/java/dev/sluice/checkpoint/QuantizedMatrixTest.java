@@ -225,8 +225,7 @@ class QuantizedMatrixTest {
     for (int i = 0; i < exponents.bytes.length; i++) {
       exponents.bytes[i] = (byte) (120 + random.nextInt(4));
     }
-    return List.of(
-        bytes(name + "_blocks", "U8", 1, experts, results, inputs / 32, 16), exponents);
+    return List.of(bytes(name + "_blocks", "U8", 1, experts, results, inputs / 32, 16), exponents);
   }
 
   // ---------------------------------------------------------------- numbers
@@ -263,7 +262,8 @@ class QuantizedMatrixTest {
           float[] found = numbers(kept);
           for (int r = 0; r < chosen.length; r++) {
             assertArrayEquals(
-                Arrays.copyOfRange(all, (int) (chosen[r] * inputs), (int) ((chosen[r] + 1) * inputs)),
+                Arrays.copyOfRange(
+                    all, (int) (chosen[r] * inputs), (int) ((chosen[r] + 1) * inputs)),
                 Arrays.copyOfRange(found, (int) (r * inputs), (int) ((r + 1) * inputs)),
                 "row " + chosen[r]);
           }
@@ -394,8 +394,7 @@ class QuantizedMatrixTest {
     Files.writeString(file, config.toString());
     var weights = model.resolve("model.safetensors");
     try (var decoder =
-        Decoder.initialize(
-            ModelConfig.read(model).decoder(), Precision.FLOAT32, Device.CPU, 3)) {
+        Decoder.initialize(ModelConfig.read(model).decoder(), Precision.FLOAT32, Device.CPU, 3)) {
       ModelDirectory.write(model, decoder);
     }
     List<Part> parts = new ArrayList<>();
@@ -449,7 +448,8 @@ class QuantizedMatrixTest {
   }
 
   /// Opened in place, a model is that of the float32 numbers: the numbers to the bit, logits within
-  /// what products leave out, the tokens that follow; and it takes hardly more memory than its file.
+  /// what products leave out, the tokens that follow; and it takes hardly more memory than its
+  /// file.
   @ParameterizedTest
   @EnumSource
   void aModelIsThatOfItsNumbersInFewBits(Written as) throws IOException {
@@ -521,10 +521,14 @@ class QuantizedMatrixTest {
   /// One matrix of a model that no format holds becomes float32, and that is told.
   @Test
   void aMatrixWithGroupsOutOfOrderBecomesFloat32() throws IOException {
-    Path model = changed(Written.GPTQ, ".mlp.down_proj.g_idx", part -> {
-      var groups = ByteBuffer.wrap(part).order(ByteOrder.LITTLE_ENDIAN);
-      groups.putInt(0, 3).putInt(4 * 255, 0);
-    });
+    Path model =
+        changed(
+            Written.GPTQ,
+            ".mlp.down_proj.g_idx",
+            part -> {
+              var groups = ByteBuffer.wrap(part).order(ByteOrder.LITTLE_ENDIAN);
+              groups.putInt(0, 3).putInt(4 * 255, 0);
+            });
     var opened = ModelDirectory.openInPlace(model, Precision.FLOAT32);
     try (var inPlace = opened.decoder()) {
       assertTrue(
@@ -546,7 +550,8 @@ class QuantizedMatrixTest {
     Path file = model.resolve("model.safetensors");
     byte[] bytes = Files.readAllBytes(file);
     int start = 8 + (int) ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).getLong(0);
-    var header = JsonMapper.shared().readTree(new String(bytes, 8, start - 8, StandardCharsets.UTF_8));
+    var header =
+        JsonMapper.shared().readTree(new String(bytes, 8, start - 8, StandardCharsets.UTF_8));
     int found = 0;
     for (Map.Entry<String, JsonNode> field : header.properties()) {
       if (field.getKey().endsWith(suffix)) {
