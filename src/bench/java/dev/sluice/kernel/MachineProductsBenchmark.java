@@ -35,7 +35,7 @@ import org.openjdk.jmh.annotations.Warmup;
 public class MachineProductsBenchmark {
   private static final int BYTES = 1 << 28;
 
-  @Param({"F32", "BF16", "F16", "Q8_0", "Q4_0", "Q4_K", "Q6_K"})
+  @Param({"F32", "BF16", "F16", "Q8_0", "Q4_0", "Q4_K", "Q6_K", "MXFP4", "I4_64", "I4_128", "E4M3"})
   private WeightFormat format;
 
   @Param({"1", "4", "8"})
@@ -63,7 +63,20 @@ public class MachineProductsBenchmark {
     weights = arena.allocate(rows * rowBytes, 64);
     for (int r = 0; r < 16; r++) {
       fill(row, random);
-      format.quantize(row, 0, columns, weights, r * rowBytes);
+      if (format.isMade()) {
+        format.quantize(row, 0, columns, weights, r * rowBytes);
+      } else { // any numbers of usual scales
+        byte[] bytes = new byte[(int) rowBytes];
+        random.nextBytes(bytes);
+        for (int at = 0; at < bytes.length; at += format.blockBytes()) {
+          if (format.isOfGguf()) {
+            bytes[at] = 122; // the scale of MXFP4
+          } else {
+            MemorySegment.ofArray(bytes).set(ValueLayout.JAVA_FLOAT_UNALIGNED, at, 0x1p-5f);
+          }
+        }
+        MemorySegment.copy(bytes, 0, weights, ValueLayout.JAVA_BYTE, r * rowBytes, bytes.length);
+      }
     }
     for (long r = 16; r < rows; r++) {
       MemorySegment.copy(weights, r % 16 * rowBytes, weights, r * rowBytes, rowBytes);

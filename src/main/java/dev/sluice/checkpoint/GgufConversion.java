@@ -217,6 +217,7 @@ public final class GgufConversion {
       case BF16 -> 32;
       case Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q5_K, IQ4_NL, IQ4_XS, TQ1_0, TQ2_0, MXFP4 ->
           throw new IllegalStateException(format.word());
+      case I4_32, I4_64, I4_128, E4M3 -> throw new IllegalStateException(format.word());
     };
   }
 

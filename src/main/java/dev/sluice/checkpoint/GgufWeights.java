@@ -138,7 +138,7 @@ final class GgufWeights implements ParameterReader {
   }
 
   @Override
-  public @Nullable StoredMatrix inPlace(Parameter parameter) {
+  public @Nullable StoredMatrix inPlace(Parameter parameter, @Nullable PackedMatrices copies) {
     var stored = stored(parameter);
     return stored.values() == GgufPlace.Values.SAME
         ? stored.place().inPlace(stored.format(), stored.tensor().data(), parameter.spec().shape())

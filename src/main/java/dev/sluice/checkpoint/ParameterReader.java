@@ -40,8 +40,11 @@ interface ParameterReader {
   /// needs.
   Tensor read(Parameter parameter);
 
-  /// A matrix as it stands in its file, or null where it does not stand there as products read it.
-  @Nullable StoredMatrix inPlace(Parameter parameter);
+  /// A matrix in as many bits as it has in its file, where it stands there if products read it so;
+  /// or null.
+  ///
+  /// @param copies takes one that has to be copied; null leaves such a one
+  @Nullable StoredMatrix inPlace(Parameter parameter, @Nullable PackedMatrices copies);
 
   /// Refuses or tells what is left once all parameters are read.
   void judgeTheRest();
@@ -77,7 +80,8 @@ interface ParameterReader {
             (name, spec) -> {
               var parameter = Parameter.of(name, spec);
               boolean isRead = spec.maps().length > 0 || TABLES.contains(name);
-              var matrix = isRead ? inPlace(parameter) : null;
+              var copies = rounded == null ? packed : null; // who rounds copies anyway
+              var matrix = isRead ? inPlace(parameter, copies) : null;
               boolean givesLogits = name.equals(decoder().tieWordEmbeddings() ? TOKENS : LOGITS);
               var has = matrix == null ? WeightFormat.F32 : matrix.format();
               if (isRead && rounded != null && rounded.takes(has, givesLogits, spec.shape()[1])) {

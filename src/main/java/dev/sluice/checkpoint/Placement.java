@@ -176,6 +176,29 @@ record Placement(
         isWhole ? 0 : format.bytes(apart));
   }
 
+  /// Which rows of the stored matrix the parameter's rows are, or null where they are none.
+  ///
+  /// @param own the parameter's shape
+  /// @param isTurned whether the stored matrix has its rows last, `[…, in, out]`
+  long @Nullable [] storedRows(long[] own, boolean isTurned) {
+    long inputs = shape[shape.length - (isTurned ? 2 : 1)];
+    long results = shape[shape.length - (isTurned ? 1 : 2)];
+    if (own.length != 2 || own[1] != inputs || step != (isTurned ? results : 1)) {
+      return null;
+    }
+    long[] found = new long[Math.toIntExact(own[0])];
+    long together = own[0] / rows;
+    for (int i = 0; i < found.length; i++) {
+      long first = start.applyAsLong(i / together);
+      long within = isTurned ? first % (inputs * results) : first / inputs;
+      if (isTurned ? together != 1 || within >= results : first % inputs != 0) {
+        return null;
+      }
+      found[i] = isTurned ? first / (inputs * results) * results + within : within + i % together;
+    }
+    return found;
+  }
+
   /// Takes a parameter out of a stored tensor.
   void read(Entry stored, Tensor parameter) {
     long width = parameter.elements() / rows;

@@ -58,9 +58,12 @@ final class StoredWeights {
 
   private final Path directory;
   private final SequencedMap<String, Entry> entries;
-  private final SequencedMap<String, Quantization.Matrix> quantized;
+  private final SequencedMap<String, QuantizedMatrix> quantized;
   private final List<String> notes;
   private final Set<String> taken = new HashSet<>();
+
+  /// Quantized matrices of which rows were taken as they are.
+  private final Set<String> kept = new HashSet<>();
 
   /// The quantized matrix that was asked for last: several parameters may stand in one.
   private @Nullable Entry restored;
@@ -246,21 +249,12 @@ final class StoredWeights {
   ///
   /// @param hint what to add where the shape is another
   Entry take(String name, long[] shape, String hint) {
-    if (!has(name)) {
-      throw missing(name);
-    }
+    requireShape(name, shape, hint);
     Entry entry = entry(name);
     if (!taken.add(name)) {
       return entry;
     }
-    String tensor = "the tensor %s in %s".formatted(Listing.quoted(entry.name()), directory);
-    long[] found = shape(name);
-    if (!Arrays.equals(found, shape)) {
-      throw new InvalidInputException(
-          "%s has the shape %s where %s calls for %s%s; correct the config or fetch the weights again"
-              .formatted(
-                  tensor, Arrays.toString(found), ModelConfig.FILE, Arrays.toString(shape), hint));
-    }
+    String tensor = described(name);
     if (!entry.type().isFloatingPoint()) {
       throw new InvalidInputException(
           "%s has the type %s where a floating-point type is needed; convert the checkpoint to F32 or BF16"
@@ -273,6 +267,38 @@ final class StoredWeights {
               .formatted(tensor, index(other, entry.shape())));
     }
     return entry;
+  }
+
+  /// A quantized matrix of that name, once it is known to have the shape that the model needs.
+  QuantizedMatrix takeQuantized(String name, long[] shape, String hint) {
+    requireShape(name, shape, hint);
+    return Objects.requireNonNull(quantized.get(name));
+  }
+
+  /// Says that rows of a quantized matrix were taken without [#take].
+  void kept(QuantizedMatrix matrix) {
+    kept.add(matrix.name());
+  }
+
+  private void requireShape(String name, long[] shape, String hint) {
+    if (!has(name)) {
+      throw missing(name);
+    }
+    long[] found = shape(name);
+    if (!Arrays.equals(found, shape)) {
+      throw new InvalidInputException(
+          "%s has the shape %s where %s calls for %s%s; correct the config or fetch the weights again"
+              .formatted(
+                  described(name),
+                  Arrays.toString(found),
+                  ModelConfig.FILE,
+                  Arrays.toString(shape),
+                  hint));
+    }
+  }
+
+  private String described(String name) {
+    return "the tensor %s in %s".formatted(Listing.quoted(stored(name)), directory);
   }
 
   /// `[3, 17]`, the place of an element.
@@ -325,7 +351,7 @@ final class StoredWeights {
 
   /// The tensors that nobody took, by the names that Sluice has for them.
   Collection<String> left() {
-    return names().stream().filter(name -> !taken.contains(name)).toList();
+    return names().stream().filter(name -> !taken.contains(name) && !kept.contains(name)).toList();
   }
 
   /// How a tensor is called in the file.

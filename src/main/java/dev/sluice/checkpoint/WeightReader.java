@@ -18,6 +18,8 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
+import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 
 /// Reads the parameters of one model out of its stored weights. Every number is copied once, from
@@ -37,6 +39,11 @@ final class WeightReader implements ParameterReader {
   private final DecoderConfig decoder;
   private final boolean drafts;
   private final List<String> notes = new ArrayList<>();
+
+  /// How many quantized matrices stay in few bits, by format, and how many do not, by the reason.
+  private final Map<WeightFormat, Integer> keptAs = new TreeMap<>();
+
+  private final Map<String, Integer> expanded = new TreeMap<>();
 
   WeightReader(Path directory, ModelConfig config, StoredWeights stored) {
     this(directory, config, stored, false);
@@ -70,15 +77,33 @@ final class WeightReader implements ParameterReader {
   }
 
   @Override
-  public @Nullable StoredMatrix inPlace(Parameter parameter) {
+  public @Nullable StoredMatrix inPlace(Parameter parameter, @Nullable PackedMatrices copies) {
     if (stored.isQuantized(place(parameter).tensor())) {
-      return null;
+      return copies == null ? null : kept(parameter, copies);
     }
     Entry entry = entry(parameter);
     var format = format(entry.type());
     return format == null
         ? null
         : place(parameter).inPlace(format, entry.data(), parameter.spec().shape());
+  }
+
+  private @Nullable StoredMatrix kept(Parameter parameter, PackedMatrices copies) {
+    var place = place(parameter);
+    String name = place.tensor();
+    var matrix = stored.takeQuantized(name, place.shape(), hint(place));
+    long[] rows = place.storedRows(parameter.spec().shape(), matrix.isTurned());
+    var kept =
+        rows == null
+            ? QuantizedMatrix.Kept.not("their rows do not stand together in the file")
+            : matrix.kept(rows, copies);
+    if (kept.matrix() == null) {
+      expanded.merge(kept.why(), 1, Integer::sum);
+    } else {
+      stored.kept(matrix);
+      keptAs.merge(kept.matrix().format(), 1, Integer::sum);
+    }
+    return kept.matrix();
   }
 
   private static @Nullable WeightFormat format(ElementType type) {
@@ -181,7 +206,11 @@ final class WeightReader implements ParameterReader {
             && !stored.has(EMBEDDING)
             && stored.has(HEAD);
     String name = fromHead ? HEAD : place.tensor();
-    return stored.take(name, place.shape(), place.hint() + gateHint(name, place.shape()));
+    return stored.take(name, place.shape(), hint(place));
+  }
+
+  private String hint(Placement place) {
+    return place.hint() + gateHint(place.tensor(), place.shape());
   }
 
   private Placement place(Parameter parameter) {
@@ -229,6 +258,16 @@ final class WeightReader implements ParameterReader {
 
   @Override
   public void judgeTheRest() {
+    if (!keptAs.isEmpty()) {
+      notes.add(
+          "quantized matrices stay in as many bits as they have: "
+              + keptAs.entrySet().stream()
+                  .map(each -> "%d as %s".formatted(each.getValue(), each.getKey().word()))
+                  .collect(Collectors.joining(", ")));
+    }
+    expanded.forEach(
+        (why, count) ->
+            notes.add("%d quantized matrices become float32, since %s".formatted(count, why)));
     List<String> unknown = new ArrayList<>();
     List<String> frequencies = new ArrayList<>();
     for (String name : stored.left()) {

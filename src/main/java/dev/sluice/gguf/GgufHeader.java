@@ -328,7 +328,11 @@ final class GgufHeader {
                   what,
                   known == null ? "type " + type : known,
                   String.join(
-                      ", ", Arrays.stream(WeightFormat.values()).map(WeightFormat::name).toList())),
+                      ", ",
+                      Arrays.stream(WeightFormat.values())
+                          .filter(WeightFormat::isOfGguf)
+                          .map(WeightFormat::name)
+                          .toList())),
           "take a file of another quantisation");
     }
     long offset = u64(what);

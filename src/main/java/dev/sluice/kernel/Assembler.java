@@ -71,6 +71,7 @@ final class Assembler {
     VPMAXUD(2, 1, 0, 0x3F),
     VPMINUB(1, 1, 0, 0xDA),
     VPMOVSXBD(2, 1, 0, 0x21),
+    VPMOVSXBW(2, 1, 0, 0x20),
     VPMOVZXBD(2, 1, 0, 0x31),
     VPMOVZXWD(2, 1, 0, 0x33),
     VPROLVD(2, 1, 0, 0x15),

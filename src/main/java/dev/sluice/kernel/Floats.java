@@ -8,6 +8,25 @@ import java.lang.foreign.ValueLayout;
 /// @param memory the elements, in the machine's byte order, unaligned access allowed
 /// @param bfloat16 true for 2-byte bfloat16, false for 4-byte float32
 public record Floats(MemorySegment memory, boolean bfloat16) {
+  private static final float[] E4M3 = new float[256];
+
+  static {
+    for (int i = 0; i < 256; i++) {
+      int exponent = i >> 3 & 15;
+      int mantissa = i & 7;
+      float value =
+          (i & 0x7F) == 0x7F
+              ? Float.NaN
+              : exponent == 0 ? Math.scalb(mantissa, -9) : Math.scalb(8 + mantissa, exponent - 10);
+      E4M3[i] = i > 127 ? -value : value;
+    }
+  }
+
+  /// What a number of eight bits is worth: four of exponent, three of mantissa, no infinity.
+  public static float ofE4m3(byte bits) {
+    return E4M3[bits & 0xFF];
+  }
+
   public static Floats float32(MemorySegment memory) {
     return new Floats(memory, false);
   }

@@ -2,8 +2,8 @@ package dev.sluice.kernel;
 
 /// How the numbers that a matrix is multiplied with stand in memory, for weights of a format.
 ///
-/// **Plain weights** are multiplied in float32, and so are their inputs, 64 to a group, with zeros
-/// after the last.
+/// **Plain weights** and those of `E4M3` are multiplied in float32, and so are their inputs, 64 to
+/// a group, with zeros after the last.
 ///
 /// **Weights in blocks** are small integers, and so become the inputs: of 16 or 32 columns that
 /// share a scale of the weights, `x[c] ≈ scale · k[c]` with `scale = max |x| / 32639` and k the
@@ -50,10 +50,10 @@ record InputLayout(int columns, int steps, int vectors, int zero, boolean totals
 
   static InputLayout of(WeightFormat format) {
     return switch (format) {
-      case F32, F16, BF16 -> PLAIN;
+      case F32, F16, BF16, E4M3 -> PLAIN;
       case Q8_0, IQ4_NL -> new InputLayout(128, 1, 2, 7);
       case Q4_0 -> new InputLayout(128, 1, 2, 3);
-      case Q5_0, MXFP4 -> new InputLayout(128, 1, 2, 4);
+      case Q5_0, MXFP4, I4_32, I4_64, I4_128 -> new InputLayout(128, 1, 2, 4);
       case Q4_1, Q5_1 -> new InputLayout(128, 1, 2, MINIMUM);
       case Q4_K, Q5_K -> new InputLayout(256, 2, 2, MINIMUM);
       case IQ4_XS -> new InputLayout(256, 2, 2, 7);

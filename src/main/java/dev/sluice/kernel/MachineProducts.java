@@ -17,11 +17,11 @@ import org.jspecify.annotations.Nullable;
 /// API cannot say: to ask for memory ahead of its use, and to multiply bytes. See
 /// `docs/decisions/0021-decoding-in-machine-code.md`.
 ///
-/// The numbers x are rounded to 16 bits where weights stand in blocks, and stay float32 where they
-/// do not; see [InputLayout]. Sums are float32. The bits of `y[i, r]` depend on the row, on `x[i]`
-/// and on nothing else: not on the other vectors, and not on which rows are asked for together. A
-/// weight or an input that is NaN gives NaN; one that is infinite gives a number that is not
-/// finite.
+/// The numbers x are rounded to 16 bits where weights are whole numbers in blocks, and stay float32
+/// where they are not; see [InputLayout]. Sums are float32. The bits of `y[i, r]` depend on the
+/// row, on `x[i]` and on nothing else: not on the other vectors, and not on which rows are asked
+/// for together. A weight or an input that is NaN gives NaN; one that is infinite gives a number
+/// that is not finite.
 ///
 /// Vectors are arranged once, then shared by as many products and threads as like them:
 ///

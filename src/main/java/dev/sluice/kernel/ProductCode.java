@@ -226,6 +226,10 @@ final class ProductCode {
 
   /// Multiplies a group of each row with that of each input.
   private void group() {
+    if (format == WeightFormat.E4M3) {
+      e4m3Group();
+      return;
+    }
     if (layout.vectors() == 0) {
       plainGroup();
       return;
@@ -258,17 +262,51 @@ final class ProductCode {
           }
         }
       }
-      for (int input = 0; input < inputs; input++) {
-        int at = input * layout.bytes() + column * Float.BYTES;
-        if (rows == 1) {
-          code.load(Vector.VFMADD231PS, input, firstWeights, RBP, at);
-        } else {
-          code.load(Vector.VMOVUPS, scratch, RBP, at);
-          for (int row = 0; row < rows; row++) {
-            code.op(Vector.VFMADD231PS, input * rows + row, firstWeights + row, scratch);
-          }
+      multiplyPlain(column, firstWeights, 1);
+    }
+  }
+
+  /// `sums += w · x` for 16 columns, whose weights are floats.
+  ///
+  /// @param weights the register of the first row's
+  /// @param apart from the register of a row to that of the next
+  private void multiplyPlain(int column, int weights, int apart) {
+    for (int input = 0; input < inputs; input++) {
+      int at = input * layout.bytes() + column * Float.BYTES;
+      if (rows == 1) {
+        code.load(Vector.VFMADD231PS, input, weights, RBP, at);
+      } else {
+        code.load(Vector.VMOVUPS, scratch, RBP, at);
+        for (int row = 0; row < rows; row++) {
+          code.op(Vector.VFMADD231PS, input * rows + row, weights + apart * row, scratch);
         }
       }
+    }
+  }
+
+  /// A block of each row, 32 columns at a time. The bits of E4M3 are those of a number of half
+  /// precision, times 2⁻⁸; where that would be 480, it is to be NaN, whose exponent is all ones.
+  private void e4m3Group() {
+    for (int row = 0; row < rows; row++) {
+      code.load(Vector.VBROADCASTSS, firstScales + row, ROW[row], 0);
+      constant(Vector.VMULPS, firstScales + row, firstScales + row, floats(256));
+    }
+    for (int column = 0; column < layout.columns(); column += 32) {
+      for (int row = 0; row < rows; row++) {
+        int weights = firstWeights + 2 * row;
+        code.load(Vector.VPMOVSXBW, weights, ROW[row], Float.BYTES + column);
+        code.shift(Shift.VPSLLD, weights, weights, 7);
+        constant(Vector.VPANDD, weights, weights, words(_ -> 0xBF80));
+        constant(Vector.VPADDD, spare, weights, words(_ -> 0x80)); // 0x3F80 becomes 0x4000
+        constant(Vector.VPTERNLOGD, weights, spare, words(_ -> 0x4000), A_OR_B_AND_C);
+        code.op(Vector.VSHUFI64X2, weights + 1, weights, weights, SWAP_HALVES);
+        for (int half = 0; half < 2; half++) {
+          code.op(Vector.VCVTPH2PS, weights + half, weights + half);
+          code.op(Vector.VMULPS, weights + half, weights + half, firstScales + row);
+        }
+      }
+      multiplyPlain(column, firstWeights, 2);
+      multiplyPlain(column + 16, firstWeights + 1, 2);
     }
   }
 
@@ -463,6 +501,30 @@ final class ProductCode {
         code.op(Vector.VSCALEFPS, scales, inRegister(floats(1), spare), scales);
         nibbles(weights);
         lookUp(weights, format, new byte[] {(byte) 128}, 16);
+      }
+      case I4_32, I4_64, I4_128 -> {
+        int bytes = format.blockBytes();
+        switch (format.blockLength()) {
+          case 32 -> lanes(weights, p, 5, bytes);
+          case 64 -> {
+            code.load(Vector.VBROADCASTI64X4, weights, p, 5);
+            code.load(Vector.VINSERTI64X4, weights, weights, p, bytes + 5, 1);
+          }
+          default -> code.load(Vector.VMOVUPS, weights, p, 5);
+        }
+        nibbles(weights);
+        code.load(Vector.VBROADCASTI32X4, spare, p, 0); // the beginning of each lane's block
+        for (int lane = 1; lane < 4; lane++) {
+          int block = 32 * lane / format.blockLength();
+          if (block > 0) {
+            code.load(Vector.VINSERTI32X4, spare, spare, p, block * bytes, lane);
+          }
+        }
+        constant(Vector.VPSHUFB, scales, spare, bytes(i -> i % 4));
+        constant(Vector.VPSHUFB, spare, spare, bytes(_ -> 4));
+        for (int vector = 0; vector < 2; vector++) { // no byte is more than 31
+          code.op(Vector.VPADDD, weights + vector, weights + vector, spare);
+        }
       }
       case Q4_K, Q5_K -> { // lane k holds part 2k + step
         int quants = format == WeightFormat.Q4_K ? 16 : 48;

@@ -33,6 +33,7 @@ final class VectorWeights {
   private static final ByteOrder ORDER = ByteOrder.LITTLE_ENDIAN;
   private static final ValueLayout.OfShort HALF = ValueLayout.JAVA_SHORT_UNALIGNED;
   private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED;
+  private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
 
   private VectorWeights() {}
 
@@ -151,7 +152,7 @@ final class VectorWeights {
     switch (format) {
       case F32 -> Lanes.read(Floats.float32(from), offset / 4, to, count);
       case BF16 -> Lanes.read(Floats.bfloat16(from), offset / 2, to, count);
-      case Q8_0, Q4_0, Q4_K, Q6_K -> {
+      case Q8_0, Q4_0, Q4_K, Q6_K, I4_32, I4_64, I4_128, E4M3 -> {
         if (!FITS) {
           format.dequantize(from, offset, count, to, 0);
         } else if (format == WeightFormat.Q8_0) {
@@ -160,6 +161,10 @@ final class VectorWeights {
           ofQ40(from, offset, count, to);
         } else if (format == WeightFormat.Q4_K) {
           ofQ4K(from, offset, count, to);
+        } else if (format == WeightFormat.E4M3) {
+          ofE4m3(from, offset, count, to);
+        } else if (format != WeightFormat.Q6_K) {
+          ofI4(format.blockLength(), from, offset, count, to);
         } else {
           ofQ6K(from, offset, count, to);
         }
@@ -186,6 +191,45 @@ final class VectorWeights {
         var q = unsigned(ByteVector.fromMemorySegment(B, from, offset + 2 + i, ORDER));
         floats(q.and(15).sub(8)).mul(all(d)).intoArray(to, c + i);
         floats(q.lanewise(VectorOperators.LSHR, 4).sub(8)).mul(all(d)).intoArray(to, c + 16 + i);
+      }
+    }
+  }
+
+  /// @param length of a block
+  private static void ofI4(int length, MemorySegment from, long offset, int count, float[] to) {
+    for (int c = 0; c < count; c += length, offset += 5 + length / 2) {
+      float d = from.get(FLOAT, offset);
+      int added = (from.get(ValueLayout.JAVA_BYTE, offset + 4) & 0xFF) - 16;
+      for (int part = 0; part < length; part += 32) {
+        for (int i = 0; i < 16; i += LANES) {
+          long at = offset + 5 + part / 2 + i;
+          var q = unsigned(ByteVector.fromMemorySegment(B, from, at, ORDER));
+          int out = c + part + i;
+          floats(q.and(15).add(added)).mul(all(d)).intoArray(to, out);
+          floats(q.lanewise(VectorOperators.LSHR, 4).add(added))
+              .mul(all(d))
+              .intoArray(to, out + 16);
+        }
+      }
+    }
+  }
+
+  /// Exponent and mantissa in the places that float32 has for them are 2⁻¹²⁰ of the number.
+  private static void ofE4m3(MemorySegment from, long offset, int count, float[] to) {
+    for (int c = 0; c < count; c += 64, offset += 68) {
+      float d = from.get(FLOAT, offset);
+      for (int i = 0; i < 64; i += LANES) {
+        var bits =
+            (IntVector)
+                ByteVector.fromMemorySegment(B, from, offset + 4 + i, ORDER)
+                    .convertShape(VectorOperators.B2I, I, 0);
+        var number =
+            bits.lanewise(VectorOperators.LSHL, 20)
+                .and(0x87F0_0000)
+                .reinterpretAsFloats()
+                .mul(all(0x1p120f));
+        var none = bits.and(0x7F).compare(VectorOperators.EQ, 0x7F);
+        number.blend(all(Float.NaN), none.cast(Lanes.F)).mul(all(d)).intoArray(to, c + i);
       }
     }
   }

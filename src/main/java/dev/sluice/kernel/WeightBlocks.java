@@ -315,4 +315,30 @@ final class WeightBlocks {
       }
     }
   }
+
+  /// @param length of a block
+  static void ofI4(MemorySegment from, int count, int length, float[] to, int at) {
+    for (int b = 0; b < count; b++) {
+      long block = b * (5 + length / 2L);
+      float d = from.get(FLOAT, block);
+      int added = u8(from, block + 4) - 16;
+      for (int part = 0; part < length; part += 32) {
+        int out = at + b * length + part;
+        for (int i = 0; i < 16; i++) {
+          int q = u8(from, block + 5 + part / 2 + i);
+          to[out + i] = d * ((q & 15) + added);
+          to[out + 16 + i] = d * ((q >> 4) + added);
+        }
+      }
+    }
+  }
+
+  static void ofE4m3(MemorySegment from, int count, float[] to, int at) {
+    for (int b = 0; b < count; b++) {
+      float d = from.get(FLOAT, b * 68L);
+      for (int i = 0; i < 64; i++) {
+        to[at + b * 64 + i] = d * Floats.ofE4m3(from.get(ValueLayout.JAVA_BYTE, b * 68L + 4 + i));
+      }
+    }
+  }
 }

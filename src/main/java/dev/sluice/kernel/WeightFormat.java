@@ -14,7 +14,8 @@ import org.jspecify.annotations.Nullable;
 ///
 /// What a block means is what llama.cpp v0.5.0 (`ggml-quants.c`) and the Python package `gguf` 0.19
 /// say, to the bit: [#dequantize] is the definition that fast kernels are tested against. The
-/// number of a format is the one that GGUF gives it.
+/// number of a format is the one that GGUF gives it. The last four are no formats of files: they
+/// hold what checkpoints of Hugging Face keep in several tensors, scales apart from numbers.
 public enum WeightFormat {
   F32(0, 1, 4),
   F16(1, 1, 2),
@@ -50,7 +51,19 @@ public enum WeightFormat {
   /// `u8 qs[64]; half d`: d · (q − 1), four to a byte.
   TQ2_0(35, 256, 66),
   /// `u8 e; u8 qs[16]`: 2^(e − 127) · the E2M1 number of four bits.
-  MXFP4(39, 32, 17);
+  MXFP4(39, 32, 17),
+  /// `float d; u8 z; u8 qs[16]`: d · (q + z − 16), where z is 16 less the zero point; the low
+  /// halves of the bytes come first.
+  I4_32(WeightFormat.NONE, 32, 21),
+  /// `float d; u8 z; u8 qs[32]`: the same, and the halves of 16 bytes after those of the 16 before.
+  I4_64(WeightFormat.NONE, 64, 37),
+  /// `float d; u8 z; u8 qs[64]`: likewise.
+  I4_128(WeightFormat.NONE, 128, 69),
+  /// `float d; u8 q[64]`: d · the E4M3 number of eight bits.
+  E4M3(WeightFormat.NONE, 64, 68);
+
+  /// In place of a number where GGUF has none.
+  private static final int NONE = -1;
 
   private static final ValueLayout.OfFloat FLOAT = ValueLayout.JAVA_FLOAT_UNALIGNED;
 
@@ -70,7 +83,7 @@ public enum WeightFormat {
   /// The format that GGUF gives this number, or null.
   public static @Nullable WeightFormat numbered(long number) {
     for (var format : values()) {
-      if (format.number == number) {
+      if (format.isOfGguf() && format.number == number) {
         return format;
       }
     }
@@ -112,8 +125,16 @@ public enum WeightFormat {
     return name().toLowerCase(Locale.ROOT);
   }
 
+  /// Whether files of GGUF have it.
+  public boolean isOfGguf() {
+    return number != NONE;
+  }
+
   /// The number that GGUF gives it.
   public int number() {
+    if (!isOfGguf()) {
+      throw new IllegalArgumentException("GGUF has no " + this);
+    }
     return number;
   }
 
@@ -132,6 +153,7 @@ public enum WeightFormat {
     return switch (this) {
       case F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q6_K -> true;
       case Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q5_K, IQ4_NL, IQ4_XS, TQ1_0, TQ2_0, MXFP4 -> false;
+      case I4_32, I4_64, I4_128, E4M3 -> false;
     };
   }
 
@@ -174,6 +196,8 @@ public enum WeightFormat {
       case TQ1_0 -> WeightBlocks.ofTq1(blocks, count, to, at);
       case TQ2_0 -> WeightBlocks.ofTq2(blocks, count, to, at);
       case MXFP4 -> WeightBlocks.ofMxfp4(blocks, count, to, at);
+      case I4_32, I4_64, I4_128 -> WeightBlocks.ofI4(blocks, count, blockLength, to, at);
+      case E4M3 -> WeightBlocks.ofE4m3(blocks, count, to, at);
     }
   }
 
@@ -217,7 +241,21 @@ public enum WeightFormat {
       case Q4_0 -> WeightRounding.toQ4_0(from, at, count, blocks);
       case Q4_K -> WeightRounding.toQ4K(from, at, count, blocks);
       case Q6_K -> WeightRounding.toQ6K(from, at, count, blocks);
-      case Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q5_K, IQ4_NL, IQ4_XS, TQ1_0, TQ2_0, MXFP4 ->
+      case Q4_1,
+          Q5_0,
+          Q5_1,
+          Q2_K,
+          Q3_K,
+          Q5_K,
+          IQ4_NL,
+          IQ4_XS,
+          TQ1_0,
+          TQ2_0,
+          MXFP4,
+          I4_32,
+          I4_64,
+          I4_128,
+          E4M3 ->
           throw new IllegalArgumentException("weights are read as " + this + ", not made");
     }
   }

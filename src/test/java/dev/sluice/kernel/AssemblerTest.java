@@ -74,6 +74,7 @@ class AssemblerTest {
     same("62012d40dad7", a -> a.op(Vector.VPMINUB, 26, 26, 31));
     same("62627d4831a345230100", a -> a.load(Vector.VPMOVZXBD, 28, RBX, FAR));
     same("62627d4821a345230100", a -> a.load(Vector.VPMOVSXBD, 28, RBX, FAR));
+    same("62627d4820a345230100", a -> a.load(Vector.VPMOVSXBW, 28, RBX, FAR));
     same("62e27d48338845230100", a -> a.load(Vector.VPMOVZXWD, 17, RAX, FAR));
     same("6242154015aa45230100", a -> a.load(Vector.VPROLVD, 29, 29, R10, FAR));
     same("62421540009a45230100", a -> a.load(Vector.VPSHUFB, 27, 29, R10, FAR));

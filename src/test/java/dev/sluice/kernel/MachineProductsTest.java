@@ -68,6 +68,17 @@ class MachineProductsTest {
         case F16 -> memory.set(WeightBlocks.SHORT, at, Float.floatToFloat16(number));
         case BF16 -> memory.set(WeightBlocks.SHORT, at, Floats.round(number));
         case MXFP4 -> memory.set(ValueLayout.JAVA_BYTE, at, (byte) random.nextInt(118, 124));
+        case I4_32, I4_64, I4_128 -> {
+          memory.set(WeightBlocks.FLOAT, at, number / 100);
+          memory.set(ValueLayout.JAVA_BYTE, at + 4, (byte) random.nextInt(17));
+        }
+        case E4M3 -> {
+          memory.set(WeightBlocks.FLOAT, at, number / 100);
+          for (long i = at + 4; i < at + format.blockBytes(); i++) { // none of the two NaN
+            byte bits = memory.get(ValueLayout.JAVA_BYTE, i);
+            memory.set(ValueLayout.JAVA_BYTE, i, (bits & 0x7F) == 0x7F ? 0 : bits);
+          }
+        }
         default -> {
           for (int scale : scalesOf(format)) {
             short half = Float.floatToFloat16((float) random.nextGaussian() / 100);
@@ -354,7 +365,7 @@ class MachineProductsTest {
     var random = new SplittableRandom(5);
     var weights = weights(format, 3 * 512, random);
     long at = format.bytes(512 + 256);
-    if (format == WeightFormat.F32) {
+    if (format == WeightFormat.F32 || !format.isOfGguf()) {
       weights.set(WeightBlocks.FLOAT, at, Float.NaN);
     } else {
       int[] scales = scalesOf(format);
@@ -380,8 +391,12 @@ class MachineProductsTest {
       if (format == WeightFormat.MXFP4) { // 2^-128 and 2^-127 are subnormal float32 numbers
         weights.set(ValueLayout.JAVA_BYTE, at, (byte) random.nextInt(3));
       }
+      if (!format.isOfGguf()) {
+        weights.set(WeightBlocks.FLOAT, at, Float.intBitsToFloat(random.nextInt(1, 1 << 23)));
+      }
     }
-    double factor = format == WeightFormat.MXFP4 ? 1e25 : 1e-25;
+    boolean areSmaller = format == WeightFormat.MXFP4 || !format.isOfGguf();
+    double factor = areSmaller ? 1e25 : 1e-25;
     var x = inputs(256 * 2, random, number -> number * factor);
     float[] y = multiply(format, weights, 2, 256, x, 2);
     for (int i = 0; i < y.length; i++) {
@@ -405,6 +420,46 @@ class MachineProductsTest {
       for (int row = 0; row < (factor < 1 ? 253 : 140); row++) {
         assertDefined(format, weights, 32, x, row, 0, y[row]);
       }
+    }
+  }
+
+  /// A row for each number of E4M3, alone with its scale.
+  @Test
+  void everyNumberOfE4m3() {
+    var format = WeightFormat.E4M3;
+    var weights = weightEdge.last(format.bytes(256 * 64));
+    for (int row = 0; row < 256; row++) {
+      weights.asSlice(68L * row, 68).fill((byte) 0);
+      weights.set(WeightBlocks.FLOAT, 68L * row, 0.3f);
+      weights.set(ValueLayout.JAVA_BYTE, 68L * row + 4 + row % 64, (byte) row);
+    }
+    var x = inputs(64, new SplittableRandom(13), _ -> 1);
+    float[] y = multiply(format, weights, 256, 64, x, 1);
+    for (int row = 0; row < 256; row++) {
+      assertEquals(Floats.ofE4m3((byte) row) * 0.3f + 0f, y[row], "number " + row);
+    }
+  }
+
+  /// Zero points from 0 to 16 take a number to −16 and to 15, where no sum leaves the integers.
+  @ParameterizedTest
+  @EnumSource(
+      value = WeightFormat.class,
+      names = {"I4_32", "I4_64", "I4_128"})
+  void theLargestNumbersOfFourBits(WeightFormat format) {
+    var random = new SplittableRandom(14);
+    var weights = weights(format, 2 * 256, random);
+    for (int row = 0; row < 2; row++) {
+      for (long at = 0; at < format.bytes(256); at += format.blockBytes()) {
+        var block = weights.asSlice(row * format.bytes(256) + at, format.blockBytes());
+        block.asSlice(5).fill((byte) (row == 0 ? 0 : 0xFF));
+        block.set(ValueLayout.JAVA_BYTE, 4, (byte) (row == 0 ? 0 : 16));
+        block.set(WeightBlocks.FLOAT, 0, 1);
+      }
+    }
+    var x = inputs(256 * 2, random, number -> number < 0 ? -1 : 1);
+    float[] y = multiply(format, weights, 2, 256, x, 2);
+    for (int i = 0; i < y.length; i++) {
+      assertDefined(format, weights, 256, x, i % 2, i / 2, y[i]);
     }
   }
 

@@ -35,6 +35,8 @@ class StoredMatrixTest {
     return switch (format.blockLength()) {
       case 1 -> new int[] {1, 7, 31, 33, 64, 200};
       case 32 -> new int[] {32, 96, 160, 1056};
+      case 64 -> new int[] {64, 192, 1088};
+      case 128 -> new int[] {128, 384};
       default -> new int[] {256, 768};
     };
   }
@@ -43,7 +45,19 @@ class StoredMatrixTest {
     long bytes = format.bytes(columns);
     var data = Arena.ofAuto().allocate(ROWS * bytes, 1);
     for (int r = 0; r < ROWS; r++) {
-      format.quantize(gaussian(columns, Math.scalb(1.0, r - 3)), 0, columns, data, r * bytes);
+      float[] numbers = gaussian(columns, Math.scalb(1.0, r - 3));
+      if (format.isMade()) {
+        format.quantize(numbers, 0, columns, data, r * bytes);
+        continue;
+      }
+      for (long b = 0; b < bytes; b += format.blockBytes()) { // any bits, but for NaN
+        var block = data.asSlice(r * bytes + b, format.blockBytes());
+        for (long i = 4; i < block.byteSize(); i++) {
+          int bits = random.nextInt(256);
+          block.set(ValueLayout.JAVA_BYTE, i, (byte) ((bits & 0x7F) == 0x7F ? 0x80 : bits));
+        }
+        block.set(WeightBlocks.FLOAT, 0, numbers[(int) (b / format.blockBytes())]);
+      }
     }
     return new StoredMatrix(format, data, ROWS, columns);
   }
@@ -70,7 +84,9 @@ class StoredMatrixTest {
 
   @ParameterizedTest
   @EnumSource(
-      names = {"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K"},
+      names = {
+        "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K", "I4_32", "I4_64", "I4_128", "E4M3"
+      },
       mode = Mode.INCLUDE)
   void areTheDefinitionsNumbersToTheBit(WeightFormat format) {
     for (int columns : widths(format)) {
@@ -82,7 +98,9 @@ class StoredMatrixTest {
 
   @ParameterizedTest
   @EnumSource(
-      names = {"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K"},
+      names = {
+        "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K", "I4_32", "I4_64", "I4_128", "E4M3"
+      },
       mode = Mode.INCLUDE)
   void productsAreTheDefinitionsAndDoNotDependOnTheirCompany(WeightFormat format) {
     for (int columns : widths(format)) {

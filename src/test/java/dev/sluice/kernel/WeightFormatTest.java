@@ -6,12 +6,14 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.TestData;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
 import java.util.HexFormat;
+import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
@@ -73,7 +75,7 @@ class WeightFormatTest {
   @ParameterizedTest
   @EnumSource(
       mode = EnumSource.Mode.EXCLUDE,
-      names = {"F32", "F16"})
+      names = {"F32", "F16", "I4_32", "I4_64", "I4_128", "E4M3"})
   void aBlockIsWhatTheReferenceReads(WeightFormat format) {
     var golden = BLOCKS.get(format.name());
     byte[] block = hex(golden.get("hex"));
@@ -238,9 +240,58 @@ class WeightFormatTest {
     assertEquals(WeightFormat.Q4_K, WeightFormat.named("q4_k"));
     assertNull(WeightFormat.named("Q4_K"));
     for (var format : WeightFormat.values()) {
-      assertEquals(format, WeightFormat.numbered(format.number()));
       assertEquals(format, WeightFormat.named(format.word()));
+      if (format.isOfGguf()) {
+        assertEquals(format, WeightFormat.numbered(format.number()));
+      } else {
+        assertThrows(IllegalArgumentException.class, format::number);
+        assertThrows(InvalidInputException.class, () -> WeightFormat.toMake(format.word()));
+      }
     }
+    assertEquals(
+        List.of(WeightFormat.I4_32, WeightFormat.I4_64, WeightFormat.I4_128, WeightFormat.E4M3),
+        Arrays.stream(WeightFormat.values()).filter(each -> !each.isOfGguf()).toList());
+  }
+
+  /// Every number with every zero point, in every place of a block.
+  @ParameterizedTest
+  @EnumSource(names = {"I4_32", "I4_64", "I4_128"})
+  void numbersOfFourBitsAreLessTheirZeroPoint(WeightFormat format) {
+    float d = -0.1f;
+    for (int zero = 0; zero <= 16; zero++) {
+      for (int turn = 0; turn < 16; turn++) {
+        byte[] block = new byte[format.blockBytes()];
+        var memory = MemorySegment.ofArray(block);
+        memory.set(WeightBlocks.FLOAT, 0, d);
+        block[4] = (byte) (16 - zero);
+        float[] wanted = new float[format.blockLength()];
+        for (int i = 0; i < wanted.length; i++) {
+          int q = (i + i / 32 + turn) & 15;
+          wanted[i] = (q - zero) * d;
+          block[5 + i / 32 * 16 + i % 16] |= (byte) (i % 32 < 16 ? q : q << 4);
+        }
+        assertArrayEquals(wanted, read(format, block), "zero point " + zero);
+      }
+    }
+  }
+
+  @Test
+  void numbersOfE4m3AreScaledByBlock() {
+    float[] scales = {0.3f, -2, Math.scalb(1f, -140), 1};
+    byte[] blocks = new byte[4 * 68];
+    for (int b = 0; b < 4; b++) {
+      MemorySegment.ofArray(blocks).set(WeightBlocks.FLOAT, 68L * b, scales[b]);
+      for (int i = 0; i < 64; i++) {
+        blocks[68 * b + 4 + i] = (byte) (64 * b + i);
+      }
+    }
+    float[] found = read(WeightFormat.E4M3, blocks);
+    for (int i = 0; i < 256; i++) {
+      assertEquals(Floats.ofE4m3((byte) i) * scales[i / 64], found[i], "number " + i);
+    }
+    assertTrue(Float.isNaN(found[127]) && Float.isNaN(found[255]));
+    assertEquals(448, Floats.ofE4m3((byte) 0x7E));
+    assertEquals(-0x1p-9f, Floats.ofE4m3((byte) 0x81));
   }
 
   @Test

@@ -36,7 +36,16 @@ class StoredProductTest {
     long bytes = format.bytes(COLUMNS);
     var data = Arena.ofAuto().allocate(rows * bytes, 2);
     for (int r = 0; r < rows; r++) {
-      format.quantize(gaussian(COLUMNS), 0, COLUMNS, data, r * bytes);
+      if (format.isMade()) {
+        format.quantize(gaussian(COLUMNS), 0, COLUMNS, data, r * bytes);
+        continue;
+      }
+      for (long b = r * bytes; b < (r + 1) * bytes; b += format.blockBytes()) {
+        data.set(ValueLayout.JAVA_FLOAT_UNALIGNED, b, (float) random.nextGaussian());
+        for (int i = 4; i < format.blockBytes(); i++) {
+          data.set(ValueLayout.JAVA_BYTE, b + i, (byte) random.nextInt(127));
+        }
+      }
     }
     return new StoredMatrix(format, data, rows, COLUMNS);
   }
@@ -50,6 +59,13 @@ class StoredProductTest {
     "Q8_0,FLOAT32,true,9",
     "Q4_0,FLOAT32,true,65",
     "Q4_K,FLOAT32,true,63",
+    "I4_32,FLOAT32,true,9",
+    "I4_64,FLOAT32,false,65",
+    "I4_128,FLOAT32,true,63",
+    "I4_128,BFLOAT16,false,9",
+    "E4M3,FLOAT32,true,65",
+    "E4M3,FLOAT32,false,9",
+    "E4M3,BFLOAT16,false,10",
     "BF16,FLOAT32,true,10",
     "F32,FLOAT32,true,10",
     "Q8_0,BFLOAT16,false,65",
