@@ -231,6 +231,10 @@ public final class ApiServer implements AutoCloseable {
         require(exchange, "POST");
         chat(exchange);
       }
+      case "/responses" -> {
+        require(exchange, "POST");
+        respond(exchange);
+      }
       case "/completions" -> {
         require(exchange, "POST");
         complete(exchange);
@@ -256,8 +260,8 @@ public final class ApiServer implements AutoCloseable {
       default -> {
         if (!path.startsWith(MODELS)) {
           throw ApiException.notFound(
-              "there is no such path; there are /v1/chat/completions, /v1/completions, /v1/models,"
-                  + " /tokenize, /detokenize, /health and /metrics");
+              "there is no such path; there are /v1/chat/completions, /v1/responses, /v1/completions,"
+                  + " /v1/models, /tokenize, /detokenize, /health and /metrics");
         }
         require(exchange, "GET", "HEAD");
         model(exchange, path.substring(MODELS.length()));
@@ -363,6 +367,20 @@ public final class ApiServer implements AutoCloseable {
     try {
       new ChatReply(exchange, model, request, number, now())
           .run(List.of(ticket), List.of(request.text().ids().length));
+    } finally {
+      ticket.cancel();
+    }
+  }
+
+  private void respond(Exchange exchange) throws IOException, InterruptedException {
+    long number = numbers.incrementAndGet();
+    var fields = fields(exchange);
+    var request = ResponsesRequest.read(fields, model, engine, number, limits.usualTokens());
+    exchange.note(fields.ignored());
+    exchange.releaseBody();
+    var ticket = engine.submit(request.chat().text());
+    try {
+      new ResponsesReply(exchange, model, request, number, now()).run(ticket);
     } finally {
       ticket.cancel();
     }

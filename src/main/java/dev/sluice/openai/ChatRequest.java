@@ -46,15 +46,16 @@ record ChatRequest(
   /// @param number of the request
   /// @param usual the most tokens of an answer where the request does not say
   static ChatRequest read(Fields fields, ServedModel model, Engine engine, long number, int usual) {
-    var format = model.format();
+    model.format(); // without one no message is answered, whatever else is asked for
     var common = Common.read(fields, model, number);
     int logprobs = logprobs(fields);
     var messages = messages(fields);
-    var tools = tools(fields);
-    var call = ToolChoice.read(fields, tools.named);
+    var tools = Tools.read(fields, false);
+    var call = ToolChoice.read(fields, tools.named, false);
     boolean parallel = fields.flag("parallel_tool_calls", true);
-    var variables = variables(fields, model);
-    var schema = schema(fields, model);
+    var variables = variables(fields, fields, EFFORT, model);
+    fields.ignore("verbosity");
+    var schema = schema(fields.object("response_format"), model, false);
     fields.list("modalities", 2).stream()
         .filter(each -> !each.asString("").equals("text"))
         .findFirst()
@@ -63,6 +64,39 @@ record ChatRequest(
               throw Fields.wrong("modalities", each, "[\"text\"]");
             });
     fields.requireAllKnown();
+    var places = new Places("messages", "response_format");
+    return of(
+        new Wanted(common, messages, tools, call, parallel, variables, schema, logprobs),
+        places,
+        model,
+        engine,
+        usual);
+  }
+
+  /// What a request of one kind or the other asks for.
+  ///
+  /// @param parallel whether an answer may have several calls
+  /// @param variables of the template
+  /// @param schema that the answer is to follow; null for none
+  record Wanted(
+      Common common,
+      List<Map<String, @Nullable Object>> messages,
+      Tools tools,
+      ToolChoice call,
+      boolean parallel,
+      Map<String, @Nullable Object> variables,
+      @Nullable TokenMask schema,
+      int logprobs) {}
+
+  /// The fields in which messages and a schema stand.
+  record Places(String messages, String schema) {}
+
+  /// @param usual the most tokens of an answer where the request does not say
+  static ChatRequest of(
+      Wanted wanted, Places places, ServedModel model, Engine engine, int usual) {
+    var tools = wanted.tools;
+    var call = wanted.call;
+    var schema = wanted.schema;
     if (call.rendersTools() && !model.templatesMention("tools")) {
       throw ApiException.invalid(
           "tools", "the model's chat template knows no tools, so it would not hear of them");
@@ -70,22 +104,22 @@ record ChatRequest(
 
     var conversation =
         Fields.at(
-            "messages",
+            places.messages,
             () ->
                 new Conversation(
-                    messages,
+                    wanted.messages,
                     call.rendersTools() ? tools.plain : null,
                     Conversation.Ending.GENERATION_PROMPT,
-                    variables));
+                    wanted.variables));
     var prompt =
         Fields.at(
-            "messages",
-            () -> format.prompt(conversation, LocalDateTime.now(ZoneId.systemDefault())));
+            places.messages,
+            () -> model.format().prompt(conversation, LocalDateTime.now(ZoneId.systemDefault())));
     if (schema != null && call.isForced()) {
       throw ApiException.invalid(
-          "response_format",
-          "response_format and a tool_choice that forces a call cannot both be followed; leave one"
-              + " out");
+          places.schema,
+          "%s and a tool_choice that forces a call cannot both be followed; leave one out"
+              .formatted(places.schema));
     }
     Supplier<Restriction> answer = () -> Restriction.NONE;
     if (schema != null) {
@@ -94,23 +128,23 @@ record ChatRequest(
       answer = call.restriction(model);
     }
     boolean isRestricted = schema != null || call.isForced();
-    String because = schema != null ? "response_format" : "tool_choice";
+    String because = schema != null ? places.schema : "tool_choice";
     var restriction = isRestricted ? afterThoughts(answer, prompt, model, because) : answer;
     var text =
-        common.text(
+        wanted.common.text(
             engine,
-            "messages",
+            places.messages,
             prompt.ids(),
             prompt.turnStarts(),
             _ -> restriction.get(),
             model.turnEnds(),
             usual,
-            logprobs);
+            wanted.logprobs);
     return new ChatRequest(
-        common,
+        wanted.common,
         text,
         call.rendersTools() ? tools.named : List.of(),
-        !parallel || call.isForced(),
+        !wanted.parallel || call.isForced(),
         prompt.thinks());
   }
 
@@ -250,7 +284,7 @@ record ChatRequest(
   }
 
   /// Templates take arguments as the object that clients send as a string.
-  private static Object arguments(Fields function) {
+  static Object arguments(Fields function) {
     String text = function.text("arguments", "");
     String place = function.place("arguments");
     var parsed = text.isBlank() ? JsonNodeFactory.instance.objectNode() : Json.parsed(place, text);
@@ -261,7 +295,7 @@ record ChatRequest(
     throw ApiException.invalid(place, place + " is not a JSON object");
   }
 
-  private static void requireFunction(Fields fields) {
+  static void requireFunction(Fields fields) {
     String type = fields.text("type", "function");
     if (!type.equals("function")) {
       throw Fields.wrong(fields.place("type"), type, "function");
@@ -270,17 +304,29 @@ record ChatRequest(
 
   // ---------------------------------------------------------------- tools
 
-  /// @param plain as templates take them
-  private record Tools(List<Tool> named, @Nullable List<Object> plain) {}
+  /// @param plain as templates take them; null for none
+  record Tools(List<Tool> named, @Nullable List<Object> plain) {
+    /// @param flat whether a function stands in its tool itself, and not in a field of its own
+    static Tools read(Fields fields, boolean flat) {
+      var list = fields.list("tools", MOST_TOOLS);
+      var named = new ArrayList<Tool>();
+      var plain = new ArrayList<Object>();
+      for (int i = 0; i < list.size(); i++) {
+        var tool = fields.object("tools[%d]".formatted(i), list.get(i));
+        named.add(one(tool, flat));
+        ObjectNode nested = tool.members();
+        if (flat) {
+          nested = JsonNodeFactory.instance.objectNode().put("type", "function");
+          nested.set("function", tool.members().deepCopy().without("type"));
+        }
+        plain.add(Objects.requireNonNull(Conversation.plain(nested)));
+      }
+      return new Tools(named, plain.isEmpty() ? null : plain);
+    }
 
-  private static Tools tools(Fields fields) {
-    var list = fields.list("tools", MOST_TOOLS);
-    var named = new ArrayList<Tool>();
-    var plain = new ArrayList<Object>();
-    for (int i = 0; i < list.size(); i++) {
-      var tool = fields.object("tools[%d]".formatted(i), list.get(i));
+    private static Tool one(Fields tool, boolean flat) {
       requireFunction(tool);
-      var function = tool.requiredObject("function");
+      var function = flat ? tool : tool.requiredObject("function");
       String name = function.requiredText("name");
       if (!name.matches("[a-zA-Z0-9_.-]{1,64}")) {
         throw Fields.wrong(
@@ -291,47 +337,47 @@ record ChatRequest(
       var parameters = function.object("parameters");
       function.requireAllKnown();
       tool.requireAllKnown();
-      named.add(
-          new Tool(
-              name,
-              parameters == null ? JsonNodeFactory.instance.objectNode() : parameters.members()));
-      plain.add(Objects.requireNonNull(Conversation.plain(list.get(i))));
+      return new Tool(
+          name,
+          parameters == null ? JsonNodeFactory.instance.objectNode() : parameters.members());
     }
-    return new Tools(named, plain.isEmpty() ? null : plain);
   }
 
   // ---------------------------------------------------------------- the rest
 
-  private static Map<String, @Nullable Object> variables(Fields fields, ServedModel model) {
+  /// What the template knows besides.
+  ///
+  /// @param of the object in which it stands how much the model is to think, if it does, as `name`
+  static Map<String, @Nullable Object> variables(
+      Fields fields, @Nullable Fields of, String name, ServedModel model) {
     Map<String, @Nullable Object> variables = new HashMap<>();
-    String effort = fields.text(EFFORT);
+    String effort = of == null ? null : of.text(name);
     if (effort != null) {
       if (model.templatesMention(EFFORT)) {
         variables.put(EFFORT, effort);
       } else if (model.templatesMention(THINKING)) {
         variables.put(THINKING, !effort.equals("none") && !effort.equals("minimal"));
-      } else {
-        fields.ignore(EFFORT);
+      } else if (of != null) {
+        of.ignore(name);
       }
     }
-    fields.ignore("verbosity");
     var given = fields.object("chat_template_kwargs");
     if (given != null) {
       given
           .members()
           .forEachEntry(
-              (name, value) -> {
-                variables.put(name, Conversation.plain(value));
-                if (!model.templatesMention(name)) {
-                  fields.ignored().add(given.place(name));
+              (variable, value) -> {
+                variables.put(variable, Conversation.plain(value));
+                if (!model.templatesMention(variable)) {
+                  fields.ignored().add(given.place(variable));
                 }
               });
     }
     return variables;
   }
 
-  private static @Nullable TokenMask schema(Fields fields, ServedModel model) {
-    var format = fields.object("response_format");
+  /// @param flat whether a schema stands in the format itself, and not in a field of its own
+  static @Nullable TokenMask schema(@Nullable Fields format, ServedModel model, boolean flat) {
     if (format == null) {
       return null;
     }
@@ -345,12 +391,12 @@ record ChatRequest(
         format.requireAllKnown();
         yield mask(
             model,
-            "response_format",
+            format.place(),
             JsonNodeFactory.instance.stringNode(""),
             JsonSchema.anyObject());
       }
       case "json_schema" -> {
-        var described = format.requiredObject("json_schema");
+        var described = flat ? format : format.requiredObject("json_schema");
         described.text("name");
         described.text("description");
         described.flag("strict", true);

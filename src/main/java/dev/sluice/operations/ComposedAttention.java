@@ -176,7 +176,7 @@ public final class ComposedAttention {
 
   /// `[R, S]`: 0 where query i may see key j, that is before + i − window < j ≤ before + i, else
   /// −∞.
-  private static Tensor mask(Tensor qBNRH, long keys, int window, long before) {
+  static Tensor mask(Tensor qBNRH, long keys, int window, long before) {
     var later = hidden(qBNRH, keys).keepUpperTriangle(before + 1);
     return window == 0 ? later : later.plus(hidden(qBNRH, keys).keepLowerTriangle(before - window));
   }
