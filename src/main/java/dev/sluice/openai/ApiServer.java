@@ -337,7 +337,8 @@ public final class ApiServer implements AutoCloseable {
         .put("object", "model")
         .put("created", created)
         .put("owned_by", "sluice")
-        .put("max_model_len", engine.mostTokens(1));
+        .put("max_model_len", engine.mostTokens(1))
+        .put(Common.WATCH, engine.isWatchable());
   }
 
   private void model(Exchange exchange, String encoded) throws IOException {

@@ -260,8 +260,7 @@ public final class Engine implements AutoCloseable {
   /// @param mostTokens of each text
   /// @throws InvalidInputException in one sentence
   public void requireWatchable(int mostTokens) {
-    if (generator.decoder().config().layers().stream()
-        .allMatch(layer -> layer.attention().isEmpty())) {
+    if (!isWatchable()) {
       throw new InvalidInputException(
           "the model has no layer of attention, so that there is nothing to watch; do not ask for it");
     }
@@ -270,6 +269,12 @@ public final class Engine implements AutoCloseable {
           "a text of up to %d tokens is to be watched, and of more than %d that is not possible; ask for fewer"
               .formatted(mostTokens, TokenWatch.MOST_TOKENS));
     }
+  }
+
+  /// Whether texts of this model can be watched.
+  public boolean isWatchable() {
+    return generator.decoder().config().layers().stream()
+        .anyMatch(layer -> layer.attention().isPresent());
   }
 
   private WatchedPass watch(int rows) {
