@@ -8,6 +8,8 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 import dev.sluice.watch.Chromium;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Locale;
+import java.util.stream.DoubleStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import tools.jackson.databind.JsonNode;
@@ -85,7 +87,7 @@ class PageTest {
       // Layer 0 has no attention; the mean is that of layer 1 alone.
       String layers = "[..." + LAST + ".querySelectorAll('select')].map(s => [...s.options].map(o => o.text).join('|')).join('; ')";
       assertEquals(
-          "First-token attention|Gate score (sdpa); all layers, mean|layer 1",
+          "First-token attention|Gate score (sdpa); mean over layers|layer 1",
           browser.evaluate(layers));
       assertEquals(values(watched, "/first_token_attention/1"), browser.evaluate(VALUES));
       browser.evaluate(select("Measure", "Gate score (sdpa)"));
@@ -94,6 +96,15 @@ class PageTest {
       String color = "getComputedStyle(%s.querySelectorAll('.cell')[%d]).borderBottomColor";
       assertNotEquals(
           browser.evaluate(color.formatted(LAST, 0)), browser.evaluate(color.formatted(LAST, 1)));
+      String scale = "[..." + LAST + ".querySelectorAll('.scale span')].map(s => s.textContent).join()";
+      double[] scores = new double[watched.size()];
+      for (int i = 0; i < scores.length; i++) {
+        scores[i] = watched.get(i).at("/gate_scores/sdpa/1").asDouble();
+      }
+      var range = DoubleStream.of(scores).summaryStatistics();
+      assertEquals(
+          String.format(Locale.ROOT, "%.3f,%.3f", range.getMin(), range.getMax()),
+          browser.evaluate(scale));
 
       // By keyboard alone.
       browser.evaluate(LAST + ".querySelector('.cell').focus()");
