@@ -73,7 +73,13 @@ final class TestServer implements AutoCloseable {
 
   /// @param directory for its files
   TestServer(Path directory) throws IOException {
-    decoder = TinyModel.open(directory.resolve("model"), Precision.BFLOAT16);
+    this(directory, TinyModel.open(directory.resolve("model"), Precision.BFLOAT16), TEMPLATE);
+  }
+
+  /// @param decoder which it takes over
+  /// @param template of chats
+  TestServer(Path directory, Decoder decoder, String template) throws IOException {
+    this.decoder = decoder;
     var source =
         (ObjectNode)
             JSON.readTree(
@@ -88,7 +94,7 @@ final class TestServer implements AutoCloseable {
     Path file = directory.resolve("tokenizer.json");
     Files.writeString(file, source.toString());
     tokenizer = Tokenizers.load(file.toString());
-    format = new ChatFormat(ChatTemplates.of("here", TEMPLATE, Map.of()), tokenizer);
+    format = new ChatFormat(ChatTemplates.of("here", template, Map.of()), tokenizer);
   }
 
   /// What clients of usual speed never meet, but for pings.
