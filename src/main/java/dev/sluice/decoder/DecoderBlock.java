@@ -37,7 +37,6 @@ final class DecoderBlock {
   private final double clip;
   private final GatedNorm attentionNorm;
   private final Mixer mixer;
-  private final @Nullable Attention attention;
   private final @Nullable GatedNorm attentionOutputNorm;
   private final GatedNorm feedForwardNorm;
   private final FeedForward feedForward;
@@ -53,9 +52,7 @@ final class DecoderBlock {
     this.layer = layer;
     this.clip = config.residual().residualClip();
     this.attentionNorm = named.apply("input_layernorm.");
-    var sublayer = mixer(config.mixer(), precision, layer, parameters, prefix);
-    this.mixer = sublayer.forward;
-    this.attention = sublayer.attention;
+    this.mixer = mixer(config.mixer(), precision, layer, parameters, prefix);
     this.attentionOutputNorm = sandwich ? named.apply("attention_output_layernorm.") : null;
     this.feedForwardNorm = named.apply("post_attention_layernorm.");
     this.feedForward =
@@ -80,9 +77,18 @@ final class DecoderBlock {
 
   /// A block that was written down.
   ///
-  /// @param attention is to hear of each token
+  /// @param begin is to hear of each token
   /// @param added `[B, D]`, the last sublayer's output
-  record Written(Attention.Written attention, Floats added) {}
+  record Written(Begin begin, Floats added) {}
+
+  /// Hears what a written mixer will find before its next tokens.
+  @FunctionalInterface
+  interface Begin {
+    /// @param past whose pass of one token has begun
+    /// @param rotation of the tokens' positions; null where the layer turns nothing
+    /// @param like a tensor on the CPU
+    void begin(Past past, @Nullable Rotation rotation, Tensor like);
+  }
 
   /// Writes down [#forward] for one token of each of a few sequences; the stream takes up what is
   /// added to it.
@@ -91,18 +97,15 @@ final class DecoderBlock {
   /// @param added the last sublayer's output, null before the first
   /// @return null where nothing is written down that can be used
   @Nullable Written write(TokenSteps steps, Floats stream, @Nullable Floats added) {
-    if (attention == null
-        || attentionOutputNorm != null
-        || feedForwardOutputNorm != null
-        || clip > 0) {
+    if (attentionOutputNorm != null || feedForwardOutputNorm != null || clip > 0) {
       return null;
     }
     steps.beginBlock();
     var before = attentionNorm.write(steps, stream, added);
-    var attended = before == null ? null : attention.write(steps, before);
-    var between = attended == null ? null : feedForwardNorm.write(steps, stream, attended.result());
+    var mixed = before == null ? null : mixer.write(steps, before);
+    var between = mixed == null ? null : feedForwardNorm.write(steps, stream, mixed.added);
     var fed = between == null ? null : feedForward.write(steps, between);
-    return attended == null || fed == null ? null : new Written(attended, fed);
+    return mixed == null || fed == null ? null : new Written(mixed.begin, fed);
   }
 
   /// A block's first sublayer.
@@ -113,25 +116,60 @@ final class DecoderBlock {
         @Nullable DocumentStarts documents,
         @Nullable Past past,
         Probe probe);
+
+    /// Writes [#forward] down as [DecoderBlock#write] does.
+    ///
+    /// @return what it will add; null where nothing is written down that can be used
+    @Nullable Written write(TokenSteps steps, Floats x);
   }
 
-  /// @param attention whose steps can be written down, null where the mixer is another
-  private record Sublayer(Mixer forward, @Nullable Attention attention) {}
-
-  private static Sublayer mixer(
+  private static Mixer mixer(
       MixerConfig config, Precision precision, int layer, Parameters parameters, String block) {
     String prefix = block + config.prefix();
     return switch (config) {
-      case MixerConfig.SoftmaxAttention(var shape) -> {
-        var attention = new Attention(shape, precision, layer, parameters, prefix);
-        yield new Sublayer(attention::forward, attention);
-      }
-      case MixerConfig.DeltaNet(var shape) -> {
-        var net = new GatedDeltaNet(shape, precision, layer, parameters, prefix);
-        yield new Sublayer(
-            (x, _, documents, past, probe) -> net.forward(x, documents, past, probe), null);
-      }
+      case MixerConfig.SoftmaxAttention(var shape) ->
+          new AttentionMixer(new Attention(shape, precision, layer, parameters, prefix));
+      case MixerConfig.DeltaNet(var shape) ->
+          new DeltaNetMixer(new GatedDeltaNet(shape, precision, layer, parameters, prefix));
     };
+  }
+
+  private record AttentionMixer(Attention attention) implements Mixer {
+    @Override
+    public Tensor forward(
+        Tensor xBTD,
+        @Nullable Rotation rotation,
+        @Nullable DocumentStarts documents,
+        @Nullable Past past,
+        Probe probe) {
+      return attention.forward(xBTD, rotation, documents, past, probe);
+    }
+
+    @Override
+    public @Nullable Written write(TokenSteps steps, Floats x) {
+      var written = attention.write(steps, x);
+      return written == null ? null : new Written(written::begin, written.result());
+    }
+  }
+
+  private record DeltaNetMixer(GatedDeltaNet net) implements Mixer {
+    @Override
+    public Tensor forward(
+        Tensor xBTD,
+        @Nullable Rotation rotation,
+        @Nullable DocumentStarts documents,
+        @Nullable Past past,
+        Probe probe) {
+      return net.forward(xBTD, documents, past, probe);
+    }
+
+    @Override
+    public @Nullable Written write(TokenSteps steps, Floats x) {
+      var written = net.write(steps, x);
+      return written == null
+          ? null
+          : new Written((past, _, like) -> written.begin(past, like), written.result());
+    }
   }
 
   private static FeedForward feedForward(

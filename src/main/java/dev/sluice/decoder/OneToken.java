@@ -1,6 +1,5 @@
 package dev.sluice.decoder;
 
-import dev.sluice.attention.Attention;
 import dev.sluice.kernel.Floats;
 import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.operations.Rotation;
@@ -18,7 +17,7 @@ import org.jspecify.annotations.Nullable;
 /// [Decoder#hiddenStates] gives, bit for bit, in the steps of [TokenSteps].
 final class OneToken {
   private final TokenSteps steps;
-  private final List<Attention.Written> layers = new ArrayList<>();
+  private final List<DecoderBlock.Begin> layers = new ArrayList<>();
   private final long vocabulary;
   private final int[] tokens;
   private final Floats result;
@@ -36,7 +35,7 @@ final class OneToken {
     Floats added = null;
     for (var block : blocks) {
       var written = NotWritten.unless(block.write(steps, stream, added));
-      layers.add(written.attention());
+      layers.add(written.begin());
       added = written.added();
     }
     this.result = NotWritten.unless(finalNorm.write(steps, stream, added));
@@ -58,8 +57,8 @@ final class OneToken {
     }
   }
 
-  /// The steps of a model, or null where it has something that is not written down: layers of
-  /// another kind than plain attention and SwiGLU, or matrices that are not stored.
+  /// The steps of a model, or null where it has something that is not written down: gates elsewhere
+  /// than on attention's output, mixtures of experts, or matrices that are not stored.
   ///
   /// @param sequences how many, B
   static @Nullable OneToken of(

@@ -1,9 +1,13 @@
 package dev.sluice.deltanet;
 
+import dev.sluice.kernel.Floats;
+import dev.sluice.operations.DeltaRates;
 import dev.sluice.operations.DocumentStarts;
+import dev.sluice.operations.OneTokenDelta;
 import dev.sluice.operations.Operations;
 import dev.sluice.operations.Precision;
 import dev.sluice.operations.ShortConvolution;
+import dev.sluice.operations.TokenSteps;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
 import dev.sluice.tensor.ElementType;
@@ -12,7 +16,6 @@ import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
-import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -70,29 +73,66 @@ public final class GatedDeltaNet {
       Tensor xBTD, @Nullable DocumentStarts documents, @Nullable Past past, Probe probe) {
     var projected = precision.linear(probe.productInput(xBTD), projections);
     var mixed = convolved(projected.get(0), documents, past);
-    var rates = rates(projected.get(3), projected.get(2), past);
-    var yBTNV = remembered(mixed, rates, documents, past, probe);
+    var logits = new DeltaRates.Logits(projected.get(3), projected.get(2), logA, bias);
+    var yBTNV = remembered(mixed, logits, documents, past, probe);
     var zBTNV = projected.get(1).reshape(yBTNV.shape());
     var gated = Operations.of(yBTNV).gatedHeadNorm(yBTNV, zBTNV, norm, config.rmsNormEps());
     var joined = gated.reshape(xBTD.size(0), xBTD.size(1), config.resultWidth());
     return precision.linear(probe.productInput(joined), output);
   }
 
-  /// Few tokens that continue others have theirs one by one: libtorch computes the last ones of
-  /// many numbers in another way than the first.
-  private DeltaRates rates(Tensor aBTN, Tensor bBTN, @Nullable Past past) {
-    long tokens = aBTN.size(1);
-    if (past == null || tokens == 1 || tokens > Operations.FEW) {
-      return DeltaRates.of(aBTN, bBTN, logA, bias);
+  /// Writes down what [#forward] does with one token of each of a few sequences, where all matrices
+  /// are stored.
+  ///
+  /// @param x the layer's pre-normed input, `[B, D]`
+  /// @return null where they are not, and nothing is written down that can be used
+  public @Nullable Written write(TokenSteps steps, Floats x) {
+    var products = steps.products(x, projections);
+    if (products == null) {
+      return null;
     }
-    var decays = new ArrayList<Tensor>();
-    var learned = new ArrayList<Tensor>();
-    for (long i = 0; i < tokens; i++) {
-      var one = DeltaRates.of(aBTN.narrow(1, i, 1), bBTN.narrow(1, i, 1), logA, bias);
-      decays.add(one.decaysBTN());
-      learned.add(one.ratesBTN());
+    var projected =
+        new OneTokenDelta.Projected(
+            products.get(0), products.get(1), products.get(2), products.get(3));
+    var learned = new OneTokenDelta.Learned(convolution, logA, bias, norm);
+    var mixed = steps.delta(config.heads(), projected, learned, config.rmsNormEps());
+    var out = steps.products(mixed.result(), List.of(output));
+    return out == null ? null : new Written(this, mixed, out.getFirst());
+  }
+
+  /// A layer that was written down.
+  ///
+  /// @param steps between its products
+  /// @param result `[B, D]`, to be added to the residual stream
+  public record Written(GatedDeltaNet layer, OneTokenDelta steps, Floats result) {
+    /// Says what the steps will find before the next tokens, and change.
+    ///
+    /// @param past whose pass of one token has begun
+    /// @param like a tensor on the CPU
+    public void begin(Past past, Tensor like) {
+      var histories = layer.histories(past, like, ElementType.FLOAT32);
+      var memories = layer.memories(past, like);
+      for (int row = 0; row < memories.size(); row++) {
+        steps.begin(row, histories.get(row), memories.get(row));
+      }
     }
-    return new DeltaRates(Tensor.concatenate(decays, 1), Tensor.concatenate(learned, 1));
+  }
+
+  private List<Tensor> histories(Past past, Tensor like, ElementType type) {
+    long kept = config.convolutionWidth() - 1L;
+    return past.recurrent(layer, CONVOLUTION, like, type, kept, config.heads().channels());
+  }
+
+  private List<Tensor> memories(Past past, Tensor like) {
+    var heads = config.heads();
+    return past.recurrent(
+        layer,
+        MEMORY,
+        like,
+        ElementType.FLOAT32,
+        heads.valueHeads(),
+        heads.keyWidth(),
+        heads.valueWidth());
   }
 
   private Tensor convolved(Tensor xBTC, @Nullable DocumentStarts documents, @Nullable Past past) {
@@ -100,9 +140,7 @@ public final class GatedDeltaNet {
     if (past == null) {
       return operations.shortConvolution(xBTC, convolution, null, documents);
     }
-    long kept = config.convolutionWidth() - 1L;
-    var histories =
-        past.recurrent(layer, CONVOLUTION, xBTC, xBTC.type(), kept, config.heads().channels());
+    var histories = histories(past, xBTC, xBTC.type());
     var history = together(histories, FusedOp.recording(List.of(xBTC), List.of(convolution)));
     var mixed = operations.shortConvolution(xBTC, convolution, history, null);
     var beforeLast = past.beforeLast(layer, CONVOLUTION);
@@ -116,41 +154,34 @@ public final class GatedDeltaNet {
 
   private Tensor remembered(
       Tensor mixed,
-      DeltaRates rates,
+      DeltaRates.Logits logits,
       @Nullable DocumentStarts documents,
       @Nullable Past past,
       Probe probe) {
-    var g = rates.decaysBTN();
-    var beta = rates.ratesBTN();
     var heads = config.heads();
     var operations = Operations.of(mixed);
     boolean watched = probe.wantsRecurrence(layer);
-    if (past == null) {
-      var decays = documents == null ? g : documents.forgetting(g);
-      var result = operations.deltaRule(mixed, decays, beta, null, heads);
-      if (watched) {
-        probe.recurrence(layer, g, beta, result.state());
-      }
-      return result.yBTNV();
+    var memories = past == null ? null : memories(past, mixed);
+    boolean recorded =
+        FusedOp.recording(
+            List.of(mixed, logits.aBTN(), logits.bBTN()), List.of(logits.logA(), logits.bias()));
+    boolean few = mixed.size(1) <= Operations.FEW;
+    if (past != null && memories != null && few && !recorded && !watched) {
+      var beforeLast = past.beforeLast(layer, MEMORY);
+      return operations.deltaSteps(mixed, logits, memories, beforeLast, heads);
     }
-    var memories =
-        past.recurrent(
-            layer,
-            MEMORY,
-            mixed,
-            ElementType.FLOAT32,
-            heads.valueHeads(),
-            heads.keyWidth(),
-            heads.valueWidth());
-    boolean recorded = FusedOp.recording(List.of(mixed, g, beta), List.of());
-    if (mixed.size(1) <= Operations.FEW && !recorded && !watched) {
-      return operations.deltaSteps(mixed, g, beta, memories, past.beforeLast(layer, MEMORY), heads);
-    }
-    var result = operations.deltaRule(mixed, g, beta, together(memories, recorded), heads);
+    var rates = logits.rates();
+    var g = rates.decaysBTN();
+    var beta = rates.ratesBTN();
+    var decays = documents == null ? g : documents.forgetting(g);
+    var before = memories == null ? null : together(memories, recorded);
+    var result = operations.deltaRule(mixed, decays, beta, before, heads);
     if (watched) {
       probe.recurrence(layer, g, beta, result.state());
     }
-    leave(memories, result.state());
+    if (memories != null) {
+      leave(memories, result.state());
+    }
     return result.yBTNV();
   }
 

@@ -251,6 +251,21 @@ final class Assembler {
     address(from, base, distance);
   }
 
+  /// Loads two bytes, and zeros above them.
+  void load16(int to, int base, int distance) {
+    rex(to, 0, base, false);
+    put(0x0F, 0xB7);
+    address(to, base, distance);
+  }
+
+  /// Stores the lower two bytes.
+  void store16(int base, int distance, int from) {
+    put(0x66);
+    rex(from, 0, base, false);
+    put(0x89);
+    address(from, base, distance);
+  }
+
   void lea(int to, int base, int distance) {
     rex(to, 0, base, true);
     put(0x8D);

@@ -1,8 +1,14 @@
 package dev.sluice.kernel;
 
 import java.lang.foreign.Arena;
+import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.lang.invoke.MethodHandle;
+import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.ConcurrentHashMap;
+import org.jspecify.annotations.Nullable;
 
 /// The blocks of sixteen rows in an order in which one vector holds a number of each row: then sums
 /// stay in their lanes, and the scales of sixteen rows are one vector. As many bytes as before.
@@ -26,6 +32,15 @@ final class PackedStrips {
   /// A strip's bytes, of each thread.
   private static final ThreadLocal<MemorySegment> OWN =
       ThreadLocal.withInitial(() -> MemorySegment.NULL);
+
+  private static final MethodHandle PACKING =
+      MachineCode.shortCall(
+          FunctionDescriptor.ofVoid(
+              ValueLayout.ADDRESS, ValueLayout.ADDRESS, ValueLayout.JAVA_LONG));
+
+  private record Kind(WeightFormat format, int rowBytes) {}
+
+  private static final Map<Kind, Optional<MemorySegment>> CODES = new ConcurrentHashMap<>();
 
   private PackedStrips() {}
 
@@ -52,6 +67,11 @@ final class PackedStrips {
 
   /// Writes all strips of a matrix.
   static void pack(StoredMatrix from, MemorySegment to) {
+    pack(from, to, MachineProducts.here() == null ? null : code(from));
+  }
+
+  /// @param code of [PackingCode] for this matrix, or null
+  static void pack(StoredMatrix from, MemorySegment to, @Nullable MemorySegment code) {
     long bytes = ROWS * from.rowBytes();
     Threads.split(
         from.rows() / ROWS,
@@ -60,11 +80,42 @@ final class PackedStrips {
           for (long strip = first; strip < last; strip++) {
             var rows = own(bytes).asSlice(0, bytes);
             rows.copyFrom(from.data().asSlice(from.offset(strip * ROWS), bytes));
-            pack(from.format(), rows, from.columns(), to.asSlice(strip * bytes, bytes));
+            var its = to.asSlice(strip * bytes, bytes);
+            if (code == null) {
+              pack(from.format(), rows, from.columns(), its);
+            } else {
+              run(code, rows, its, from.columns() / from.format().blockLength());
+            }
           }
         });
   }
 
+  /// The code for matrices of this format and width; null where the machine lets none run.
+  static @Nullable MemorySegment code(StoredMatrix matrix) {
+    long rowBytes = matrix.rowBytes();
+    if (rowBytes > Integer.MAX_VALUE / ROWS) {
+      return null;
+    }
+    return CODES
+        .computeIfAbsent(
+            new Kind(matrix.format(), (int) rowBytes),
+            kind -> {
+              int flipped = flipped(kind.format);
+              var code = PackingCode.of(kind.format, kind.rowBytes, flipped);
+              return Optional.ofNullable(MachineCode.install(code));
+            })
+        .orElse(null);
+  }
+
+  private static void run(MemorySegment code, MemorySegment rows, MemorySegment to, long blocks) {
+    try {
+      PACKING.invokeExact(code, rows, to, blocks);
+    } catch (Throwable e) {
+      throw MachineCode.unexpected(e);
+    }
+  }
+
+  /// The definition of [PackingCode].
   private static void pack(
       WeightFormat format, MemorySegment rows, long columns, MemorySegment to) {
     int flipped = flipped(format);

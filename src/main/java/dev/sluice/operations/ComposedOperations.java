@@ -123,12 +123,13 @@ class ComposedOperations implements Operations {
   @Override
   public Tensor deltaSteps(
       Tensor mixedBTC,
-      Tensor decaysBTN,
-      Tensor ratesBTN,
+      DeltaRates.Logits logits,
       List<Tensor> states,
       @Nullable List<Tensor> beforeLast,
       DeltaHeads heads) {
-    return DeltaRule.composedSteps(mixedBTC, decaysBTN, ratesBTN, states, beforeLast, heads);
+    var rates = logits.rates();
+    return DeltaRule.composedSteps(
+        mixedBTC, rates.decaysBTN(), rates.ratesBTN(), states, beforeLast, heads);
   }
 
   @Override

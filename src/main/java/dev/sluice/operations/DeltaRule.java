@@ -377,7 +377,20 @@ public final class DeltaRule {
     return Scratch.numbers(purpose, count, false);
   }
 
-  private static float factor(double decay) {
+  /// What RMSNorm multiplies keys and queries with, so that it divides them by their lengths: a
+  /// length is the root of a mean square, but for a factor.
+  ///
+  /// @param keys float32 `[K]`
+  /// @param queries likewise
+  static void lengthFactors(DeltaHeads heads, MemorySegment keys, MemorySegment queries) {
+    double length = 1 / Math.sqrt(heads.keyWidth());
+    for (int i = 0; i < heads.keyWidth(); i++) {
+      keys.setAtIndex(FLOAT, i, (float) length);
+      queries.setAtIndex(FLOAT, i, (float) (length * scale(heads)));
+    }
+  }
+
+  static float factor(double decay) {
     return decay < Kernels.FORGOTTEN ? 0 : (float) Math.exp(decay);
   }
 
@@ -440,12 +453,7 @@ public final class DeltaRule {
     final MemorySegment throughout = float32("decay of a chunk", 1).memory();
 
     Chunk() {
-      // A length's norm is a root mean square's, but for a factor.
-      double length = 1 / Math.sqrt(keyWidth);
-      for (int i = 0; i < keyWidth; i++) {
-        keyNorm.memory().setAtIndex(FLOAT, i, (float) length);
-        queryNorm.memory().setAtIndex(FLOAT, i, (float) (length * scale(heads)));
-      }
+      lengthFactors(heads, keyNorm.memory(), queryNorm.memory());
     }
 
     /// Brings a chunk's keys and queries in.

@@ -123,12 +123,13 @@ final class FusedOperations implements Operations {
   @Override
   public Tensor deltaSteps(
       Tensor mixedBTC,
-      Tensor decaysBTN,
-      Tensor ratesBTN,
+      DeltaRates.Logits logits,
       List<Tensor> states,
       @Nullable List<Tensor> beforeLast,
       DeltaHeads heads) {
-    return DeltaRule.steps(mixedBTC, decaysBTN, ratesBTN, states, beforeLast, heads);
+    var rates = logits.one();
+    return DeltaRule.steps(
+        mixedBTC, rates.decaysBTN(), rates.ratesBTN(), states, beforeLast, heads);
   }
 
   @Override

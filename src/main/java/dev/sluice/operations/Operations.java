@@ -175,14 +175,14 @@ public interface Operations {
   /// Few tokens after others, one after the other, without gradients: each has the bits that it has
   /// when it comes alone.
   ///
-  /// @param mixedBTC as the others in [#deltaRule]
+  /// @param mixedBTC as in [#deltaRule]
+  /// @param logits of decays and rates
   /// @param states of each row, `[1, N, K, V]`, float32 and contiguous, changed in place
   /// @param beforeLast take what they are before the last token; null where nobody wants that
   /// @return `[B, T, N, V]`
   Tensor deltaSteps(
       Tensor mixedBTC,
-      Tensor decaysBTN,
-      Tensor ratesBTN,
+      DeltaRates.Logits logits,
       List<Tensor> states,
       @Nullable List<Tensor> beforeLast,
       DeltaHeads heads);

@@ -94,7 +94,7 @@ public final class TokenSteps {
   /// @return `[B, D]`, which stays
   public Floats embedding(StoredMatrix table, int[] tokens) {
     long width = table.columns();
-    var stream = Floats.float32(arena.allocate(sequences * width * Float.BYTES, 64));
+    var stream = kept(sequences * width);
     steps.alone(
         () -> {
           for (int i = 0; i < sequences; i++) {
@@ -141,10 +141,33 @@ public final class TokenSteps {
     return new OneTokenAttention(this, shape, queries, keys, values, gateLogits, norms, norm);
   }
 
-  /// What a norm multiplies with, in memory that stays.
+  /// What a layer of Gated DeltaNet does between its products, see [OneTokenDelta].
+  ///
+  /// @param epsilon of the norm of heads
+  public OneTokenDelta delta(
+      DeltaHeads heads,
+      OneTokenDelta.Projected projected,
+      OneTokenDelta.Learned learned,
+      double epsilon) {
+    return new OneTokenDelta(this, heads, projected, learned, epsilon);
+  }
+
+  /// What a norm multiplies with.
   private Floats factors(RmsNorm norm, Tensor weight) {
-    var factors = norm.factors(weight).contiguous().memory();
-    return Floats.float32(arena.allocate(factors.byteSize(), 64).copyFrom(factors));
+    return kept(norm.factors(weight));
+  }
+
+  /// A copy of float32 numbers that stays.
+  Floats kept(Tensor numbers) {
+    var memory = numbers.contiguous().memory();
+    var kept = kept(numbers.elements());
+    kept.memory().copyFrom(memory);
+    return kept;
+  }
+
+  /// Memory for so many numbers that stays.
+  Floats kept(long count) {
+    return Floats.float32(arena.allocate(count * Float.BYTES, 64));
   }
 
   /// [Operations#linear].

@@ -12,12 +12,13 @@ import dev.sluice.attention.Positions;
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.attention.Rotary;
 import dev.sluice.attention.SoftmaxSink;
+import dev.sluice.deltanet.GatedDeltaNetConfig;
 import dev.sluice.gate.Gate;
 import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.kernel.Threads;
 import dev.sluice.kernel.WeightFormat;
+import dev.sluice.operations.DeltaHeads;
 import dev.sluice.operations.Precision;
-import dev.sluice.operations.TokenSteps;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.SequenceState;
 import dev.sluice.state.Slot;
@@ -41,8 +42,8 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
-import org.junit.jupiter.params.provider.ValueSource;
 
 /// A token in steps against the pass that everything else takes, which somebody who watches takes
 /// too: bit for bit.
@@ -65,6 +66,16 @@ class OneTokenTest {
   void restore() {
     Libtorch.poisonUninitialized(false);
     Threads.count(threads);
+  }
+
+  /// Two of three layers are Gated DeltaNet.
+  private static DecoderConfig hybrid(DeltaHeads heads, int convolutionWidth) {
+    var plain = config(c -> c.with(List.of(Gate.SDPA_ELEMENTWISE)));
+    var net = new GatedDeltaNetConfig(HIDDEN, heads, convolutionWidth, 1e-6);
+    var last = plain.layers().getLast();
+    var delta = new LayerConfig(new MixerConfig.DeltaNet(net), last.feedForward(), last.residual());
+    return new DecoderConfig(
+        VOCABULARY, HIDDEN, List.of(delta, last, delta), 96, plain.norm(), true, 0.3, 1);
   }
 
   private static DecoderConfig config(UnaryOperator<AttentionConfig> change) {
@@ -90,7 +101,7 @@ class OneTokenTest {
               (name, weight) -> {
                 var spec = weight.spec();
                 float[] numbers = weight.leaf().floats();
-                if (!spec.isMatrix()) {
+                if (!spec.isMatrix() || name.endsWith("conv1d.weight")) {
                   for (int i = 0; i < numbers.length; i++) {
                     numbers[i] = (float) (1 + random.nextGaussian() / 3);
                   }
@@ -120,6 +131,12 @@ class OneTokenTest {
     cases.add(Arguments.of("headwise", config(c -> c.with(List.of(Gate.SDPA_HEADWISE))), format));
     cases.add(Arguments.of("window", config(c -> c.with(c.positions().withWindow(5))), format));
     cases.add(Arguments.of("no positions", config(c -> c.with(Positions.NONE)), format));
+    for (var heads : List.of(new DeltaHeads(2, 4, 32, 16), new DeltaHeads(3, 3, 32, 32))) {
+      for (var its : List.of(WeightFormat.F32, WeightFormat.Q8_0)) {
+        cases.add(Arguments.of(heads.toString(), hybrid(heads, 4), its));
+      }
+    }
+    cases.add(Arguments.of("no history", hybrid(new DeltaHeads(1, 2, 7, 16), 1), format));
     return cases.stream();
   }
 
@@ -162,9 +179,12 @@ class OneTokenTest {
 
   /// Tokens of sequences of different lengths at once have the bits of the pass, and of each alone.
   @ParameterizedTest
-  @ValueSource(ints = {2, 3, TokenSteps.MOST_SEQUENCES})
-  void tokensOfSeveralSequences(int sequences) {
-    var config = config(c -> c.with(List.of(Gate.SDPA_ELEMENTWISE)));
+  @CsvSource({"2, true", "3, true", "8, true", "2, false", "3, false", "8, false"})
+  void tokensOfSeveralSequences(int sequences, boolean hybrid) {
+    var config =
+        hybrid
+            ? hybrid(new DeltaHeads(2, 4, 32, 16), 4)
+            : config(c -> c.with(List.of(Gate.SDPA_ELEMENTWISE)));
     try (var decoder = stored(config, WeightFormat.Q4_0);
         var _ = Scope.withoutGradient()) {
       var expected = together(decoder, sequences, SOMEBODY);

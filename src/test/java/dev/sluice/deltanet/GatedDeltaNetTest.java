@@ -3,6 +3,7 @@ package dev.sluice.deltanet;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import dev.sluice.operations.DeltaHeads;
+import dev.sluice.operations.DeltaRates;
 import dev.sluice.operations.Operations;
 import dev.sluice.operations.ShortConvolution;
 import dev.sluice.tensor.ElementType;
@@ -206,7 +207,7 @@ class GatedDeltaNetTest {
 
   private Tensor composed(Tensor tokens, Carried carried) {
     var mixed = asSequence(tokens.linear(mixedWeight()));
-    var rates = rates(tokens);
+    var rates = logits(tokens).rates();
     var convolved = Operations.COMPOSED.shortConvolution(mixed, convolution, carried.history, null);
     var result =
         Operations.COMPOSED.deltaRule(
@@ -219,17 +220,16 @@ class GatedDeltaNetTest {
 
   private Tensor fused(Tensor tokens, Carried carried) {
     var mixed = asSequence(tokens.linear(mixedWeight())).to(ElementType.FLOAT32);
-    var rates = rates(tokens);
+    var logits = logits(tokens);
     var weight = convolution.to(ElementType.FLOAT32);
-    var decays = rates.decaysBTN().to(ElementType.FLOAT32);
-    var learned = rates.ratesBTN().to(ElementType.FLOAT32);
     var convolved = Operations.FUSED.shortConvolution(mixed, weight, carried.history, null);
     Tensor y;
     if (tokens.size(0) == 1 && carried.state != null) {
-      y =
-          Operations.FUSED.deltaSteps(
-              convolved, decays, learned, List.of(carried.state), null, HEADS);
+      y = Operations.FUSED.deltaSteps(convolved, logits, List.of(carried.state), null, HEADS);
     } else {
+      var rates = logits.rates();
+      var decays = rates.decaysBTN().to(ElementType.FLOAT32);
+      var learned = rates.ratesBTN().to(ElementType.FLOAT32);
       var result = Operations.FUSED.deltaRule(convolved, decays, learned, carried.state, HEADS);
       y = result.yBTNV();
       carried.state = result.state();
@@ -247,10 +247,10 @@ class GatedDeltaNetTest {
         List.of(unpacked(qkvz, 0, 4), unpacked(qkvz, 4, 4), unpacked(qkvz, 8, 8)), 0);
   }
 
-  private DeltaRates rates(Tensor tokens) {
+  private DeltaRates.Logits logits(Tensor tokens) {
     var b = asSequence(tokens.linear(unpacked(ba, 0, 2)));
     var a = asSequence(tokens.linear(unpacked(ba, 2, 2)));
-    return DeltaRates.of(a, b, logA, bias);
+    return new DeltaRates.Logits(a, b, logA, bias);
   }
 
   private Tensor gate(Tensor tokens) {

@@ -2,10 +2,10 @@ package dev.sluice.operations;
 
 import static dev.sluice.tensor.Differentiated.gaussian;
 import static dev.sluice.tensor.Differentiated.rounded;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
-import dev.sluice.deltanet.DeltaRates;
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.Differentiated;
 import dev.sluice.tensor.Differentiated.Operation;
@@ -127,11 +127,12 @@ class GatedHeadNormTest {
   void ratesAreTheFormula() {
     try (var _ = Scope.withoutGradient()) {
       var rates =
-          DeltaRates.of(
-              Tensor.of(new double[] {0.3, 100, -800, 2}, 1, 2, 2),
-              Tensor.of(new double[] {0.7, -1, 50, -800}, 1, 2, 2),
-              Tensor.of(new double[] {0.2, 2}, 2),
-              Tensor.of(new double[] {0.5, -0.5}, 2));
+          new DeltaRates.Logits(
+                  Tensor.of(new double[] {0.3, 100, -800, 2}, 1, 2, 2),
+                  Tensor.of(new double[] {0.7, -1, 50, -800}, 1, 2, 2),
+                  Tensor.of(new double[] {0.2, 2}, 2),
+                  Tensor.of(new double[] {0.5, -0.5}, 2))
+              .rates();
       double[] g = rates.decaysBTN().doubles();
       double[] beta = rates.ratesBTN().doubles();
       assertEquals(-Math.exp(0.2) * Math.log1p(Math.exp(0.8)), g[0], 1e-14);
@@ -142,13 +143,53 @@ class GatedHeadNormTest {
       assertEquals(1, beta[2], 1e-15);
       assertEquals(0, beta[3]);
       var narrow =
-          DeltaRates.of(
-              Tensor.zeros(ElementType.BFLOAT16, 1, 2, 2),
-              Tensor.zeros(ElementType.BFLOAT16, 1, 2, 2),
-              Tensor.zeros(ElementType.FLOAT32, 2),
-              Tensor.zeros(ElementType.FLOAT32, 2));
+          new DeltaRates.Logits(
+                  Tensor.zeros(ElementType.BFLOAT16, 1, 2, 2),
+                  Tensor.zeros(ElementType.BFLOAT16, 1, 2, 2),
+                  Tensor.zeros(ElementType.FLOAT32, 2),
+                  Tensor.zeros(ElementType.FLOAT32, 2))
+              .rates();
       assertEquals(ElementType.FLOAT32, narrow.decaysBTN().type());
       assertEquals(ElementType.FLOAT32, narrow.ratesBTN().type());
+    }
+  }
+
+  /// Few tokens' rates are the definition's, of any size, and the same bits in any company.
+  @Test
+  void ratesOfFewTokens() {
+    try (var _ = Scope.withoutGradient()) {
+      int heads = 7;
+      float[] a = new float[3 * heads];
+      float[] b = new float[3 * heads];
+      for (int i = 0; i < a.length; i++) {
+        a[i] = (float) (random.nextGaussian() * (i % 5 == 0 ? 100 : 2));
+        b[i] = (float) (random.nextGaussian() * (i % 5 == 0 ? 100 : 2));
+      }
+      var logA = gaussian(random, ElementType.FLOAT32, heads);
+      var bias = gaussian(random, ElementType.FLOAT32, heads);
+      var aBTN = Tensor.of(a, 1, 3, heads);
+      var bBTN = Tensor.of(b, 1, 3, heads);
+      var all = new DeltaRates.Logits(aBTN, bBTN, logA, bias).one();
+      var exact =
+          new DeltaRates.Logits(
+                  aBTN.to(ElementType.FLOAT64),
+                  bBTN.to(ElementType.FLOAT64),
+                  logA.to(ElementType.FLOAT64),
+                  bias.to(ElementType.FLOAT64))
+              .rates();
+      double[] decays = exact.decaysBTN().doubles();
+      double[] rates = exact.ratesBTN().doubles();
+      for (int i = 0; i < a.length; i++) {
+        assertEquals(decays[i], all.decaysBTN().floats()[i], 1e-7 * -decays[i] + 1e-38);
+        assertEquals(rates[i], all.ratesBTN().floats()[i], 1e-7 * rates[i] + 1e-38);
+      }
+      for (int token = 0; token < 3; token++) {
+        var one =
+            new DeltaRates.Logits(aBTN.narrow(1, token, 1), bBTN.narrow(1, token, 1), logA, bias)
+                .one();
+        assertArrayEquals(all.decaysBTN().narrow(1, token, 1).floats(), one.decaysBTN().floats());
+        assertArrayEquals(all.ratesBTN().narrow(1, token, 1).floats(), one.ratesBTN().floats());
+      }
     }
   }
 

@@ -133,8 +133,9 @@ class OperationsTest {
   void deltaSteps(int rows, int tokens) {
     var heads = new DeltaHeads(1, 2, 5, 7);
     var mixed = numbers(rows, tokens, heads.channels());
-    var decays = numbers(rows, tokens, 2).absolute().times(-1);
-    var rates = numbers(rows, tokens, 2).sigmoid();
+    var logits =
+        new DeltaRates.Logits(
+            numbers(rows, tokens, 2), numbers(rows, tokens, 2), numbers(2), numbers(2));
     var fused = new ArrayList<Tensor>();
     var composed = new ArrayList<Tensor>();
     var fusedBefore = new ArrayList<Tensor>();
@@ -146,10 +147,8 @@ class OperationsTest {
       composedBefore.add(numbers(1, 2, 5, 7));
     }
     assertArrayEquals(
-        Operations.COMPOSED
-            .deltaSteps(mixed, decays, rates, composed, composedBefore, heads)
-            .floats(),
-        Operations.FUSED.deltaSteps(mixed, decays, rates, fused, fusedBefore, heads).floats(),
+        Operations.COMPOSED.deltaSteps(mixed, logits, composed, composedBefore, heads).floats(),
+        Operations.FUSED.deltaSteps(mixed, logits, fused, fusedBefore, heads).floats(),
         4e-6f);
     for (int row = 0; row < rows; row++) {
       assertArrayEquals(composed.get(row).floats(), fused.get(row).floats(), 4e-6f, "row " + row);
