@@ -33,9 +33,10 @@ import picocli.CommandLine.Parameters;
     name = "serve",
     customSynopsis = "sluice serve MODEL [--port PORT] [OPTIONS]",
     description = {
-      "Answers requests of OpenAI's protocol: /v1/chat/completions, /v1/completions, /v1/models,"
-          + " and /tokenize, /detokenize, /health, /metrics. Many texts are written at once, and"
-          + " what requests have in common at their beginning is read once.",
+      "Answers requests of OpenAI's protocol: /v1/chat/completions, /v1/responses, /v1/completions,"
+          + " /v1/models, and /tokenize, /detokenize, /health, /metrics. Many texts are written at"
+          + " once, and what requests have in common at their beginning is read once. At / stands a"
+          + " page to talk with the model, which shows what attention and gates did.",
       "",
       "It answers this machine alone, at http://127.0.0.1:PORT/v1, whoever has an account on it."
           + " For other machines give --host and --api-key, and put a reverse proxy with TLS before"
@@ -151,7 +152,8 @@ final class ServeCommand implements Callable<Integer> {
       paramLabel = "FILE",
       description =
           "Keep that in this file from one start to the next; it is written when the server ends,"
-              + " as many bytes as it takes in memory. It holds what clients have written.")
+              + " as many bytes as it takes in memory. It holds what clients have written. One"
+              + " server has it at a time, and a file of another kind is not written over.")
   private @Nullable Path cacheFile;
 
   @Option(

@@ -276,8 +276,7 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
     try (var _ = Scope.withoutGradient()) {
       long[] ids = Arrays.stream(tokens).asLongStream().toArray();
       var hidden =
-          decoder.hiddenStates(
-              Tensor.of(ids, ids.length, 1).to(decoder.device()), past, probe);
+          decoder.hiddenStates(Tensor.of(ids, ids.length, 1).to(decoder.device()), past, probe);
       float[] all = decoder.logits(hidden).floats();
       float[][] rows = new float[tokens.length][];
       Arrays.setAll(rows, i -> row(all, i));

@@ -260,8 +260,8 @@ public final class ApiServer implements AutoCloseable {
       default -> {
         if (!path.startsWith(MODELS)) {
           throw ApiException.notFound(
-              "there is no such path; there are /v1/chat/completions, /v1/responses, /v1/completions,"
-                  + " /v1/models, /tokenize, /detokenize, /health and /metrics");
+              "there is no such path; there are /v1/chat/completions, /v1/responses,"
+                  + " /v1/completions, /v1/models, /tokenize, /detokenize, /health and /metrics");
         }
         require(exchange, "GET", "HEAD");
         model(exchange, path.substring(MODELS.length()));

@@ -92,8 +92,7 @@ record ChatRequest(
   record Places(String messages, String schema) {}
 
   /// @param usual the most tokens of an answer where the request does not say
-  static ChatRequest of(
-      Wanted wanted, Places places, ServedModel model, Engine engine, int usual) {
+  static ChatRequest of(Wanted wanted, Places places, ServedModel model, Engine engine, int usual) {
     var tools = wanted.tools;
     var call = wanted.call;
     var schema = wanted.schema;
@@ -338,8 +337,7 @@ record ChatRequest(
       function.requireAllKnown();
       tool.requireAllKnown();
       return new Tool(
-          name,
-          parameters == null ? JsonNodeFactory.instance.objectNode() : parameters.members());
+          name, parameters == null ? JsonNodeFactory.instance.objectNode() : parameters.members());
     }
   }
 
@@ -390,10 +388,7 @@ record ChatRequest(
       case "json_object" -> {
         format.requireAllKnown();
         yield mask(
-            model,
-            format.place(),
-            JsonNodeFactory.instance.stringNode(""),
-            JsonSchema.anyObject());
+            model, format.place(), JsonNodeFactory.instance.stringNode(""), JsonSchema.anyObject());
       }
       case "json_schema" -> {
         var described = flat ? format : format.requiredObject("json_schema");

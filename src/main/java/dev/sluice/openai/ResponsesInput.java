@@ -7,8 +7,8 @@ import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 
-/// Makes messages, as templates take them, of the input of `/v1/responses`, where thoughts, text and
-/// calls of one answer are items of their own.
+/// Makes messages, as templates take them, of the input of `/v1/responses`, where thoughts, text
+/// and calls of one answer are items of their own.
 final class ResponsesInput {
   private static final int MOST_ITEMS = 10_000;
   private static final int MOST_PARTS = 1000;
@@ -28,7 +28,8 @@ final class ResponsesInput {
 
   /// The messages of a request. Instructions and what the system says at the beginning are one
   /// message, as most templates have it.
-  static List<Map<String, @Nullable Object>> messages(Fields fields, @Nullable String instructions) {
+  static List<Map<String, @Nullable Object>> messages(
+      Fields fields, @Nullable String instructions) {
     var input = new ResponsesInput();
     JsonNode given = fields.node("input");
     if (given == null) {
@@ -101,7 +102,9 @@ final class ResponsesInput {
   private Map<String, @Nullable Object> say(String role, String text) {
     answer = null;
     var last = messages.isEmpty() ? null : messages.getLast();
-    if (role.equals("system") && last != null && messages.size() == 1
+    if (role.equals("system")
+        && last != null
+        && messages.size() == 1
         && "system".equals(last.get("role"))) {
       last.put(CONTENT, last.get(CONTENT) + "\n\n" + text);
       return last;
@@ -155,7 +158,7 @@ final class ResponsesInput {
     for (int i = 0; i < parts.size(); i++) {
       var part = item.object("%s[%d]".formatted(item.place(name), i), parts.get(i));
       String type = part.requiredText("type");
-      if (!type.equals(kind) && !type.equals("text")) {
+      if (!type.equals(kind)) {
         throw Fields.wrong(part.place("type"), type, kind + ", as the model reads nothing else");
       }
       texts.add(part.requiredText("text"));

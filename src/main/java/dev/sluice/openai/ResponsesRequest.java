@@ -44,7 +44,13 @@ record ResponsesRequest(ChatRequest chat, ObjectNode echo) {
     var chat =
         ChatRequest.of(
             new ChatRequest.Wanted(
-                common, messages, tools, call, parallel, variables, schema,
+                common,
+                messages,
+                tools,
+                call,
+                parallel,
+                variables,
+                schema,
                 TextRequest.NO_LOGPROBS),
             new ChatRequest.Places("input", "text.format"),
             model,

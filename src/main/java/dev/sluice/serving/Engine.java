@@ -262,7 +262,8 @@ public final class Engine implements AutoCloseable {
   public void requireWatchable(int mostTokens) {
     if (!isWatchable()) {
       throw new InvalidInputException(
-          "the model has no layer of attention, so that there is nothing to watch; do not ask for it");
+          "the model has no layer of attention, so that there is nothing to watch; do not ask for"
+              + " it");
     }
     if (mostTokens > TokenWatch.MOST_TOKENS) {
       throw new InvalidInputException(
@@ -522,8 +523,7 @@ public final class Engine implements AutoCloseable {
     List.copyOf(group.texts).forEach(text -> choose(state, text, logits, watch));
   }
 
-  private void choose(
-      SequenceState state, Text text, float[] logits, @Nullable TokenWatch watch) {
+  private void choose(SequenceState state, Text text, float[] logits, @Nullable TokenWatch watch) {
     var group = text.group;
     if (!groups.contains(group)) {
       return; // another text of the request has failed

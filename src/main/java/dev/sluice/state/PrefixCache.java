@@ -398,8 +398,8 @@ public final class PrefixCache implements AutoCloseable {
     SavedPrefixes.write(this, file);
   }
 
-  /// Refuses a file that holds something else than prefixes: to be asked before there is anything to
-  /// be saved. Prefixes of another model or program, or the beginning of some, may be replaced.
+  /// Refuses a file that holds something else than prefixes: to be asked before there is anything
+  /// to be saved. Prefixes of another model or program, or the beginning of some, may be replaced.
   ///
   /// @throws InvalidInputException in one sentence
   public static void requireReplaceable(Path file) {

@@ -52,7 +52,8 @@ class AgentLoopTest {
       """
       <tool_call>
       {"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}
-      </tool_call>""";
+      </tool_call>\
+      """;
 
   private static final String AS_TAGS =
       """
@@ -62,7 +63,8 @@ class AgentLoopTest {
       {{ value }}
       </parameter>{% endfor %}
       </function>
-      </tool_call>""";
+      </tool_call>\
+      """;
 
   @TempDir private Path directory;
 

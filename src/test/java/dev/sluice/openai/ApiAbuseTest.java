@@ -97,7 +97,10 @@ class ApiAbuseTest {
             "{\"messages\":[{\"role\":\"user\",\"name\":%1$s,\"content\":\"a\"},{\"role\":\"assistant\",\"reasoning_content\":%1$s,\"content\":%1$s},{\"role\":\"user\",\"content\":\"b\"}],\"max_tokens\":1}",
             "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"max_tokens\":1,\"chat_template_kwargs\":{\"enable_thinking\":%1$s}}",
             "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"max_tokens\":1,\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":%1$s}}]}")) {
-      assertEquals(tokens(body.formatted(JsonText.of(plain))), tokens(body.formatted(JsonText.of(code))), body);
+      assertEquals(
+          tokens(body.formatted(JsonText.of(plain))),
+          tokens(body.formatted(JsonText.of(code))),
+          body);
     }
   }
 
@@ -173,10 +176,13 @@ class ApiAbuseTest {
     }
     deep.append("{}").append("}".repeat(60));
     String wide = "{\"enum\":[%s1]}".formatted("\"some text that is long\",".repeat(3500));
-    String branches = "{\"anyOf\":[%s{\"type\":\"null\"}]}".formatted("{\"type\":\"string\",\"maxLength\":9},".repeat(2000));
+    String branches =
+        "{\"anyOf\":[%s{\"type\":\"null\"}]}"
+            .formatted("{\"type\":\"string\",\"maxLength\":9},".repeat(2000));
     String doubling =
         "{\"$defs\":{\"a\":{\"anyOf\":[{\"$ref\":\"#/$defs/a\"},{\"$ref\":\"#/$defs/a\"}]}},\"$ref\":\"#/$defs/a\"}";
-    String nested = "{\"$defs\":{\"a\":{\"type\":\"array\",\"minItems\":1,\"items\":{\"$ref\":\"#/$defs/a\"}}},\"$ref\":\"#/$defs/a\"}";
+    String nested =
+        "{\"$defs\":{\"a\":{\"type\":\"array\",\"minItems\":1,\"items\":{\"$ref\":\"#/$defs/a\"}}},\"$ref\":\"#/$defs/a\"}";
     for (String each :
         List.of(
             deep.toString(),

@@ -188,8 +188,7 @@ class ClientsTest {
               .putAdditionalBodyProperty("colour", JsonValue.from("red"))
               .build();
       var refusal =
-          assertThrows(
-              BadRequestException.class, () -> client.chat().completions().create(wrong));
+          assertThrows(BadRequestException.class, () -> client.chat().completions().create(wrong));
       assertEquals("colour", refusal.param().orElse(""));
       assertEquals("tiny/model", client.models().list().data().getFirst().id());
     } finally {
@@ -226,7 +225,10 @@ class ClientsTest {
       var items = new ArrayList<ResponseInputItem>();
       items.add(
           ResponseInputItem.ofEasyInputMessage(
-              EasyInputMessage.builder().role(EasyInputMessage.Role.USER).content("rain?").build()));
+              EasyInputMessage.builder()
+                  .role(EasyInputMessage.Role.USER)
+                  .content("rain?")
+                  .build()));
       var tools =
           ResponseCreateParams.builder()
               .model("any")
@@ -247,8 +249,7 @@ class ClientsTest {
       var second =
           client
               .responses()
-              .create(
-                  tools.inputOfResponse(items).toolChoice(ToolChoiceOptions.AUTO).build())
+              .create(tools.inputOfResponse(items).toolChoice(ToolChoiceOptions.AUTO).build())
               .validate();
       assertFalse(second.output().isEmpty());
 
@@ -441,17 +442,39 @@ class ClientsTest {
   void curlWorks() throws Exception {
     assumeTrue(isInstalled("curl"), "curl is not installed, so it is not tried");
     String body = "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]%s}";
-    String whole = output(directory, "curl", "-sS", base() + "/chat/completions", "-d", body.formatted(WHALE, ""));
+    String whole =
+        output(
+            directory,
+            "curl",
+            "-sS",
+            base() + "/chat/completions",
+            "-d",
+            body.formatted(WHALE, ""));
     assertNotNull(whole);
     assertEquals(
-        expected(),
-        TestServer.JSON.readTree(whole).at("/choices/0/message/content").asString());
+        expected(), TestServer.JSON.readTree(whole).at("/choices/0/message/content").asString());
     String streamed =
-        output(directory, "curl", "-sSN", base() + "/chat/completions", "-d", body.formatted(WHALE, ",\"stream\":true"));
+        output(
+            directory,
+            "curl",
+            "-sSN",
+            base() + "/chat/completions",
+            "-d",
+            body.formatted(WHALE, ",\"stream\":true"));
     assertNotNull(streamed);
     assertTrue(streamed.endsWith("data: [DONE]\n\n"), streamed);
     String refused =
-        output(directory, "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", base() + "/chat/completions", "-d", "{");
+        output(
+            directory,
+            "curl",
+            "-sS",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            base() + "/chat/completions",
+            "-d",
+            "{");
     assertEquals("400", refused);
   }
 }

@@ -40,7 +40,8 @@ class PageTest {
         return Math.min(...[...document.querySelectorAll('h1,h2,p,label,summary,button:enabled,footer,.cell,output')]
           .map(e => [light(getComputedStyle(e).color), light(under(e))].sort((a, b) => b - a))
           .map(([high, low]) => (high + 0.05) / (low + 0.05))) >= 4.5;
-      })()""";
+      })()\
+      """;
 
   @TempDir private Path directory;
 
@@ -73,7 +74,8 @@ class PageTest {
           test.ask(
                   server,
                   "/v1/chat/completions",
-                  "{\"messages\":[{\"role\":\"user\",\"content\":\"so it was the whale\"}],\"sluice_watch\":true}")
+                  "{\"messages\":[{\"role\":\"user\",\"content\":\"so it was the"
+                      + " whale\"}],\"sluice_watch\":true}")
               .at("/choices/0");
       var watched = choice.path("sluice_watch");
       assertEquals(
@@ -81,11 +83,16 @@ class PageTest {
           browser.evaluate(LAST + ".querySelector('p').textContent"));
       assertEquals(String.valueOf(watched.size()), browser.evaluate(CELLS));
       String footer = browser.evaluate(FOOTER);
-      assertTrue(footer.startsWith(watched.size() + " tokens, ") && footer.contains("tokens/s"), footer);
+      assertTrue(
+          footer.startsWith(watched.size() + " tokens, ") && footer.contains("tokens/s"), footer);
       assertEquals("question", browser.evaluate("document.activeElement.id"));
 
       // Layer 0 has no attention; the mean is that of layer 1 alone.
-      String layers = "[..." + LAST + ".querySelectorAll('select')].map(s => [...s.options].map(o => o.text).join('|')).join('; ')";
+      String layers =
+          "[..."
+              + LAST
+              + ".querySelectorAll('select')].map(s => [...s.options].map(o =>"
+              + " o.text).join('|')).join('; ')";
       assertEquals(
           "First-token attention|Gate score (sdpa); mean over layers|layer 1",
           browser.evaluate(layers));
@@ -96,7 +103,8 @@ class PageTest {
       String color = "getComputedStyle(%s.querySelectorAll('.cell')[%d]).borderBottomColor";
       assertNotEquals(
           browser.evaluate(color.formatted(LAST, 0)), browser.evaluate(color.formatted(LAST, 1)));
-      String scale = "[..." + LAST + ".querySelectorAll('.scale span')].map(s => s.textContent).join()";
+      String scale =
+          "[..." + LAST + ".querySelectorAll('.scale span')].map(s => s.textContent).join()";
       double[] scores = new double[watched.size()];
       for (int i = 0; i < scores.length; i++) {
         scores[i] = watched.get(i).at("/gate_scores/sdpa/1").asDouble();
@@ -118,15 +126,15 @@ class PageTest {
       assertEquals(
           "0",
           browser.evaluate(
-              "[...document.querySelectorAll('input,select,textarea')].filter(e => !e.labels.length && !e.ariaLabel).length"));
+              "[...document.querySelectorAll('input,select,textarea')].filter(e => !e.labels.length"
+                  + " && !e.ariaLabel).length"));
 
       // Thoughts are folded, and what was chosen to be shown stays.
       browser.evaluate("document.querySelector('#thinking').value = 'true'");
       ask(browser, "and the sea");
       browser.await(ANSWERS, "2");
       assertEquals("false", browser.evaluate(LAST + ".querySelector('details.folded').open"));
-      assertEquals(
-          "Gate score (sdpa)", browser.evaluate(LAST + ".querySelector('select').value"));
+      assertEquals("Gate score (sdpa)", browser.evaluate(LAST + ".querySelector('select').value"));
       for (String scheme : List.of("dark", "light")) {
         browser.prefer(scheme);
         assertEquals("true", browser.evaluate(CONTRAST), scheme);
@@ -158,7 +166,8 @@ class PageTest {
       assertEquals("0", browser.evaluate("document.querySelectorAll('article').length"));
       assertEquals(List.of(), browser.complaints());
       for (String request : browser.requests()) {
-        assertTrue(request.startsWith(server.address().toString()) || request.equals("data:,"), request);
+        assertTrue(
+            request.startsWith(server.address().toString()) || request.equals("data:,"), request);
       }
     }
   }

@@ -64,8 +64,7 @@ class ResponsesTest {
     boolean isCut = usage.path("output_tokens").asInt() == 24;
     assertEquals(isCut ? "incomplete" : "completed", response.path("status").asString());
     assertEquals(
-        isCut ? "max_output_tokens" : "",
-        response.at("/incomplete_details/reason").asString(""));
+        isCut ? "max_output_tokens" : "", response.at("/incomplete_details/reason").asString(""));
     assertEquals(
         usage.path("input_tokens").asInt() + usage.path("output_tokens").asInt(),
         usage.path("total_tokens").asInt());
@@ -81,7 +80,8 @@ class ResponsesTest {
            "content":[{"type":"output_text","text":"I ask.","annotations":[],"logprobs":[]}]},
           {"type":"function_call","id":"fc_1","call_id":"c1","name":"weather","arguments":"{\\"city\\":\\"Rom\\"}","status":"completed"},
           {"type":"function_call_output","call_id":"c1","output":"sun"},
-          {"role":"user","content":"and?"}]}""";
+          {"role":"user","content":"and?"}]}\
+        """;
     String messages =
         """
         [{"role":"system","content":"be brief\\n\\nand kind"},
@@ -89,7 +89,8 @@ class ResponsesTest {
          {"role":"assistant","content":"I ask.","reasoning_content":"hm","tool_calls":[
            {"id":"c1","type":"function","function":{"name":"weather","arguments":"{\\"city\\":\\"Rom\\"}"}}]},
          {"role":"tool","tool_call_id":"c1","content":"sun"},
-         {"role":"user","content":"and?"}]""";
+         {"role":"user","content":"and?"}]\
+        """;
     var second = respond(items);
     assertEquals(chat(messages, ""), text(second));
     assertEquals("be brief", second.path("instructions").asString());
@@ -151,7 +152,8 @@ class ResponsesTest {
         switch (item.path("type").asString()) {
           case "message" ->
               assertEquals(
-                  item.at("/content/0/text").asString(), joined(events, "response.output_text.delta"));
+                  item.at("/content/0/text").asString(),
+                  joined(events, "response.output_text.delta"));
           case "reasoning" ->
               assertEquals(
                   item.at("/content/0/text").asString(),
@@ -182,10 +184,12 @@ class ResponsesTest {
     assertTrue(
         Set.of("Bern", "Rom")
             .contains(
-                TestServer.JSON.readTree(call.path("arguments").asString()).path("city").asString()));
+                TestServer.JSON
+                    .readTree(call.path("arguments").asString())
+                    .path("city")
+                    .asString()));
     // Templates get a tool in the form that they know from chats.
-    String nested =
-        TOOL.replace("\"name\"", "\"function\":{\"name\"").formatted("", "}");
+    String nested = TOOL.replace("\"name\"", "\"function\":{\"name\"").formatted("", "}");
     assertEquals(
         chat("[{\"role\":\"user\",\"content\":\"rain?\"}]", ",\"tools\":[%s]".formatted(nested)),
         text(respond("{\"input\":\"rain?\",\"tools\":[%s]}".formatted(TOOL.formatted("", "")))));
@@ -204,9 +208,18 @@ class ResponsesTest {
       {"{\"input\":[{\"content\":\"a\"}]}", "input[0].role"},
       {"{\"input\":[{\"type\":\"item_reference\",\"id\":\"a\"}]}", "input[0].type"},
       {"{\"input\":[{\"type\":\"web_search_call\"}]}", "input[0].type"},
-      {"{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\"}]}]}", "input[0].content[0].type"},
-      {"{\"input\":[{\"type\":\"function_call\",\"name\":\"a\",\"arguments\":\"{}\"}]}", "input[0].call_id"},
-      {"{\"input\":[{\"type\":\"function_call\",\"call_id\":\"a\",\"name\":\"a\",\"arguments\":\"[\"}]}", "input[0].arguments"},
+      {
+        "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\"}]}]}",
+        "input[0].content[0].type"
+      },
+      {
+        "{\"input\":[{\"type\":\"function_call\",\"name\":\"a\",\"arguments\":\"{}\"}]}",
+        "input[0].call_id"
+      },
+      {
+        "{\"input\":[{\"type\":\"function_call\",\"call_id\":\"a\",\"name\":\"a\",\"arguments\":\"[\"}]}",
+        "input[0].arguments"
+      },
       {"{\"input\":\"a\",\"previous_response_id\":\"resp_1\"}", "previous_response_id"},
       {"{\"input\":\"a\",\"conversation\":\"c\"}", "conversation"},
       {"{\"input\":\"a\",\"background\":true}", "background"},
@@ -218,8 +231,14 @@ class ResponsesTest {
       {"{\"input\":\"a\",\"sluice_watch\":true}", "sluice_watch"},
       {"{\"input\":\"a\",\"tools\":[{\"type\":\"web_search\"}]}", "tools[0].type"},
       {"{\"input\":\"a\",\"tools\":[{\"type\":\"function\",\"name\":\"a b\"}]}", "tools[0].name"},
-      {"{\"input\":\"a\",\"tool_choice\":{\"type\":\"function\",\"name\":\"f\"}}", "tool_choice.name"},
-      {"{\"input\":\"a\",\"text\":{\"format\":{\"type\":\"json_schema\",\"schema\":{\"not\":{}}}}}", "text.format.schema"},
+      {
+        "{\"input\":\"a\",\"tool_choice\":{\"type\":\"function\",\"name\":\"f\"}}",
+        "tool_choice.name"
+      },
+      {
+        "{\"input\":\"a\",\"text\":{\"format\":{\"type\":\"json_schema\",\"schema\":{\"not\":{}}}}}",
+        "text.format.schema"
+      },
       {"{\"input\":\"a\",\"text\":{\"format\":{\"type\":\"yaml\"}}}", "text.format.type"},
       {"{\"input\":\"a\",\"text\":{\"colour\":1}}", "text.colour"},
       {"{\"input\":\"a\",\"reasoning\":{\"depth\":1}}", "reasoning.depth"},
@@ -239,7 +258,6 @@ class ResponsesTest {
     assertEquals(
         "include, reasoning.summary, store, text.verbosity",
         noted.headers().firstValue("Sluice-Ignored").orElse(""));
-    assertEquals(
-        405, test.get(server, RESPONSES).statusCode());
+    assertEquals(405, test.get(server, RESPONSES).statusCode());
   }
 }

@@ -367,7 +367,15 @@ class EngineTest {
       var ticket =
           engine.submit(
               new TextRequest(
-                  tokens(5, 1), new int[0], new Choice(Sampler.GREEDY), 1, Set.of(), 1, 3, true, false));
+                  tokens(5, 1),
+                  new int[0],
+                  new Choice(Sampler.GREEDY),
+                  1,
+                  Set.of(),
+                  1,
+                  3,
+                  true,
+                  false));
       var event = ticket.next(LONG);
       while (!(event instanceof Event.Token)) {
         event = ticket.next(LONG);

@@ -55,8 +55,7 @@ class WatchedTextTest {
 
   private record Seen(List<TokenLogprob> tokens, List<TokenWatch> watches) {}
 
-  private static Arguments model(
-      String name, LayerConfig... layers) {
+  private static Arguments model(String name, LayerConfig... layers) {
     return Arguments.of(name, List.of(layers));
   }
 
@@ -171,8 +170,7 @@ class WatchedTextTest {
 
     @Override
     public void attention(int layer, int firstQuery, Tensor weightsBNRS) {
-      shares.put(
-          layer, weightsBNRS.narrow(3, 0, 1).mean(1).reshape(weightsBNRS.size(2)).floats());
+      shares.put(layer, weightsBNRS.narrow(3, 0, 1).mean(1).reshape(weightsBNRS.size(2)).floats());
     }
 
     @Override
@@ -189,8 +187,8 @@ class WatchedTextTest {
     }
   }
 
-  /// A prompt of one token, so that every token but the last is seen as it is read; several texts of
-  /// one request have what each has alone.
+  /// A prompt of one token, so that every token but the last is seen as it is read; several texts
+  /// of one request have what each has alone.
   @ParameterizedTest(name = "{0}")
   @MethodSource("models")
   void whatIsSeenIsWhatInspectMeasures(String name, List<LayerConfig> layers) throws Exception {
@@ -280,8 +278,7 @@ class WatchedTextTest {
         var engine = engine(decoder)) {
       var refusal =
           assertThrows(
-              InvalidInputException.class,
-              () -> engine.submit(request(tokens(3, 1), 1, true)));
+              InvalidInputException.class, () -> engine.submit(request(tokens(3, 1), 1, true)));
       assertTrue(refusal.getMessage().contains("no layer of attention"), refusal::toString);
     }
     try (var decoder = TinyModel.open(directory.resolve("model"), Precision.FLOAT32);

@@ -352,10 +352,10 @@ class PrefixCacheTest {
     Files.writeString(file, "Sluice, dear");
     var cache = new PrefixCache("tiny", 1L << 20);
     for (Executable writing :
-        List.<Executable>of(
-            () -> PrefixCache.requireReplaceable(file), () -> cache.save(file))) {
+        List.<Executable>of(() -> PrefixCache.requireReplaceable(file), () -> cache.save(file))) {
       var refusal = assertThrows(InvalidInputException.class, writing);
-      assertTrue(refusal.getMessage().contains("letter.txt holds something else"), refusal::toString);
+      assertTrue(
+          refusal.getMessage().contains("letter.txt holds something else"), refusal::toString);
     }
     assertEquals("Sluice, dear", Files.readString(file));
     for (String begin : List.of("", "Slu", "Sluice prefixes 7 of the future")) {

@@ -169,7 +169,8 @@ public final class Chromium implements AutoCloseable {
 
   /// Presses a key: `Enter`, `ArrowRight`.
   public void press(String key) throws Exception {
-    var parameters = new HashMap<String, Object>(Map.of("type", "keyDown", "key", key, "code", key));
+    var parameters =
+        new HashMap<String, Object>(Map.of("type", "keyDown", "key", key, "code", key));
     parameters.put("windowsVirtualKeyCode", CODES.get(key));
     if (key.equals("Enter")) {
       parameters.put("text", "\r");
