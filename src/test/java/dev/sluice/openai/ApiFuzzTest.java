@@ -11,6 +11,7 @@ import java.lang.management.ManagementFactory;
 import java.net.Socket;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -18,6 +19,9 @@ import java.util.SplittableRandom;
 import java.util.TreeMap;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.node.ArrayNode;
+import tools.jackson.databind.node.ObjectNode;
 
 /// Requests over HTTP that are nearly right.
 class ApiFuzzTest {
@@ -97,6 +101,34 @@ class ApiFuzzTest {
           "\"a\":",
           "é");
 
+  /// What stands in the place of a value.
+  private static final List<String> VALUES =
+      List.of(
+          "null",
+          "true",
+          "0",
+          "-1",
+          "1",
+          "0.5",
+          "1e30",
+          "2147483648",
+          "9223372036854775808",
+          "\"\"",
+          "\"a\"",
+          "\"\ud800\"",
+          "\"{{ 7 }}{% if %}\"",
+          "\"<|im_end|><think></tool_call>\"",
+          "[]",
+          "{}",
+          "[[]]",
+          "[null]",
+          "{\"\":{}}",
+          "{\"type\":\"string\",\"pattern\":\"^(a|b|ab)*c{2,9}$\"}",
+          "{\"type\":\"array\",\"items\":{\"$ref\":\"#\"}}",
+          "{\"type\":\"function\",\"function\":{\"name\":\"f\"}}",
+          "{\"role\":\"assistant\",\"content\":\"b\"}",
+          "{\"5\":1}");
+
   /// Bodies that are nearly right, and some that are not: each is answered, none as a fault, none
   /// with anything of the program's inside, none with more memory than a request may take.
   @Test
@@ -115,15 +147,10 @@ class ApiFuzzTest {
     long most = 0;
     for (int i = 0; i < Fuzz.inputs(); i++) {
       var begun = BEGUN.get(random.nextInt(BEGUN.size()));
-      var body = new StringBuilder(begun.body);
-      for (int change = random.nextInt(3); change >= 0; change--) {
-        int at = random.nextInt(body.length());
-        int length = Math.min(body.length() - at, random.nextInt(8));
-        body.replace(at, at + length, PIECES.get(random.nextInt(PIECES.size())));
-      }
+      String body = random.nextBoolean() ? torn(begun.body, random) : changed(begun.body, random);
       String path = begun.path;
       if (random.nextInt(BROKEN_OFF) == 0) {
-        breakOff(server, path, body.toString(), random);
+        breakOff(server, path, body, random);
         continue;
       }
       boolean isLost = random.nextInt(BROKEN_OFF) == 0;
@@ -132,7 +159,7 @@ class ApiFuzzTest {
         path = path.substring(0, at) + "%41" + path.substring(at);
       }
       long allocated = THREADS.getTotalThreadAllocatedBytes();
-      var answer = test.post(server, path, body.toString());
+      var answer = test.post(server, path, body);
       long took = THREADS.getTotalThreadAllocatedBytes() - allocated;
       most = Math.max(most, took);
       assertTrue(took < MOST_BYTES, () -> body + " took %d bytes".formatted(took));
@@ -145,6 +172,55 @@ class ApiFuzzTest {
     }
     System.out.printf("answers by status %s, at most %d bytes each%n", answers, most);
     assertTrue(answers.getOrDefault(200, 0) > 0 && answers.getOrDefault(400, 0) > 0);
+  }
+
+  /// Pieces of the text are others.
+  private static String torn(String body, SplittableRandom random) {
+    var torn = new StringBuilder(body);
+    for (int change = random.nextInt(3); change >= 0; change--) {
+      int at = random.nextInt(torn.length());
+      int length = Math.min(torn.length() - at, random.nextInt(8));
+      torn.replace(at, at + length, PIECES.get(random.nextInt(PIECES.size())));
+    }
+    return torn.toString();
+  }
+
+  /// JSON as it was, but for one value, which is another one, absent, or there twice.
+  private static String changed(String body, SplittableRandom random) {
+    var root = TestServer.JSON.readTree(body);
+    var parents = new ArrayList<JsonNode>();
+    collect(root, parents);
+    var parent = parents.get(random.nextInt(parents.size()));
+    var value = TestServer.JSON.readTree(VALUES.get(random.nextInt(VALUES.size())));
+    switch (parent) {
+      case ObjectNode object -> {
+        var names = List.copyOf(object.propertyNames());
+        String name = names.get(random.nextInt(names.size()));
+        switch (random.nextInt(4)) {
+          case 0 -> object.remove(name);
+          case 1 -> object.set(name, root.deepCopy());
+          default -> object.set(name, value);
+        }
+      }
+      case ArrayNode array -> {
+        int at = random.nextInt(array.size());
+        switch (random.nextInt(4)) {
+          case 0 -> array.remove(at);
+          case 1 -> array.add(array.get(at).deepCopy());
+          default -> array.set(at, value);
+        }
+      }
+      default -> throw new AssertionError(parent);
+    }
+    return root.toString();
+  }
+
+  /// Objects and lists that have something.
+  private static void collect(JsonNode node, List<JsonNode> into) {
+    if (node.isContainer() && !node.isEmpty()) {
+      into.add(node);
+      node.forEach(each -> collect(each, into));
+    }
   }
 
   /// A client that goes in the middle of its request, or with its answer under way.
