@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import com.google.googlejavaformat.java.Formatter;
 import com.google.googlejavaformat.java.RemoveUnusedImports;
+import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -18,8 +19,8 @@ class FormatTest {
     boolean fix = "fix".equals(System.getProperty("format"));
     var formatter = new Formatter();
     List<Path> wrong = new ArrayList<>();
-    try (var files = Files.walk(Path.of("src"))) {
-      for (Path file : files.filter(f -> f.toString().endsWith(".java")).sorted().toList()) {
+    for (String root : List.of("src", "langchain4j/src", "samples")) {
+      for (Path file : sources(Path.of(root))) {
         String source = Files.readString(file);
         String formatted =
             RemoveUnusedImports.removeUnusedImports(formatter.formatSourceAndFixImports(source));
@@ -35,5 +36,11 @@ class FormatTest {
     }
     assertEquals(
         List.of(), wrong, "not formatted; run: mvn -q test -Dtest=FormatTest -Dformat=fix");
+  }
+
+  private static List<Path> sources(Path root) throws IOException {
+    try (var files = Files.walk(root)) {
+      return files.filter(file -> file.toString().endsWith(".java")).sorted().toList();
+    }
   }
 }

@@ -28,7 +28,7 @@ public record Message(Role role, String content, String thinking) {
 
   /// As templates take it. They know thoughts by one of two names, and leave out those that the
   /// model need not see again.
-  Map<String, @Nullable Object> asMap() {
+  public Map<String, @Nullable Object> asMap() {
     Map<String, @Nullable Object> map = new LinkedHashMap<>();
     map.put("role", role.word());
     map.put("content", content);

@@ -10,6 +10,7 @@ import dev.sluice.chat.Message;
 import dev.sluice.files.DirectoryLock;
 import dev.sluice.generation.Choice;
 import dev.sluice.report.Numbers;
+import dev.sluice.serving.SuggestedSampling;
 import dev.sluice.state.PrefixCache;
 import dev.sluice.template.ChatTemplates;
 import java.io.IOException;
@@ -220,7 +221,7 @@ final class ChatCommand implements Callable<Integer> {
         if (system != null) {
           chat.system(system);
         }
-        var suggested = SamplingOptions.Suggested.ofChat(source.checkpoint());
+        var suggested = SuggestedSampling.ofChat(source.checkpoint());
         var drawn = sampling.over(suggested);
         var restrictions = jsonOptions.restrictions(loaded, stopIds);
         var choice = new Choice(drawn.sampler(), drawn.adjustments(), _ -> restrictions.get());

@@ -15,6 +15,7 @@ import dev.sluice.generation.TextStream;
 import dev.sluice.generation.TokenLogprob;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Numbers;
+import dev.sluice.serving.SuggestedSampling;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.training.BatchSettings;
@@ -135,7 +136,7 @@ final class GenerateCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException {
-    var choice = sampling.over(SamplingOptions.Suggested.GREEDY);
+    var choice = sampling.over(SuggestedSampling.GREEDY);
     var sampler = choice.sampler();
     if (sequences < 1 || sequences > MOST_SEQUENCES) {
       throw new InvalidInputException(

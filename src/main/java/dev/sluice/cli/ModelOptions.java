@@ -141,7 +141,7 @@ final class ModelOptions {
     Set<Integer> stopIds =
         eosToken != null && !eosToken.isEmpty()
             ? Set.of(chosen.endOfText())
-            : source.stopIds(chosen);
+            : source.files().stopIds(chosen);
     var opened = opening.open(source, precisionOf, Device.parse(device));
     opened.notes().forEach(Console::note);
     return new Loaded(

@@ -1,7 +1,6 @@
 package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
-import dev.sluice.Printable;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.GgufModel;
 import dev.sluice.checkpoint.ModelConfig;
@@ -13,11 +12,9 @@ import dev.sluice.files.Trees;
 import dev.sluice.gguf.GgufFile;
 import dev.sluice.operations.Precision;
 import dev.sluice.provenance.RunManifest;
-import dev.sluice.template.ChatTemplates;
+import dev.sluice.serving.ModelFiles;
 import dev.sluice.tensor.Device;
-import dev.sluice.tokenizer.GgufTokenizer;
 import dev.sluice.tokenizer.Tokenizer;
-import dev.sluice.tokenizer.Tokenizers;
 import dev.sluice.training.BatchSettings;
 import dev.sluice.training.RunConfig;
 import java.io.IOException;
@@ -25,13 +22,10 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.util.HashMap;
-import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.Set;
 import org.jspecify.annotations.Nullable;
-import tools.jackson.databind.JsonNode;
 
 /// A model as a user names it: the directory of a checkpoint, or of a run, which stands for its
 /// newest complete checkpoint, or a GGUF file, or a directory that holds one.
@@ -40,7 +34,6 @@ import tools.jackson.databind.JsonNode;
 /// @param run the run that the checkpoint belongs to, or null
 record ModelSource(Path checkpoint, @Nullable Path run) {
   private static final String CHECKPOINTS = "checkpoints";
-  private static final String TOKENIZER = "tokenizer.json";
 
   /// Finds the checkpoint.
   static ModelSource at(Path named) {
@@ -90,9 +83,9 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
 
   /// The name of the run or checkpoint, for titles and file names.
   String name() {
-    Path named = run == null ? checkpoint : run;
-    String name = String.valueOf(named.toAbsolutePath().normalize().getFileName());
-    return isGguf() ? name.substring(0, name.length() - GgufFile.SUFFIX.length()) : name;
+    return run == null
+        ? files().name()
+        : String.valueOf(run.toAbsolutePath().normalize().getFileName());
   }
 
   /// Reads the model for measuring and generating.
@@ -100,34 +93,15 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
     return ModelDirectory.open(checkpoint, precision, device, false);
   }
 
+  /// What the checkpoint's files say beside its weights.
+  ModelFiles files() {
+    return new ModelFiles(checkpoint, Console::note);
+  }
+
   /// The tokenizer: the one that the user gave, else the checkpoint's, else bytes where they fit.
   ///
   /// @param eosToken that ends documents; null for the one that the tokenizer's files name
   Tokenizer tokenizer(@Nullable String given, @Nullable String eosToken) {
-    int vocabulary = ModelConfig.read(checkpoint).decoder().vocabSize();
-    var tokenizer = given != null ? Tokenizers.load(given, eosToken) : own(vocabulary, eosToken);
-    if (tokenizer.vocabularySize() > vocabulary) {
-      throw new InvalidInputException(
-          "the tokenizer %s has more tokens than the model's vocabulary of %d; pass the model's own with --tokenizer"
-              .formatted(tokenizer.describe(), vocabulary));
-    }
-    return tokenizer;
-  }
-
-  private Tokenizer own(int vocabulary, @Nullable String eosToken) {
-    if (isGguf()) {
-      Path beside = checkpoint.resolveSibling(TOKENIZER);
-      if (Files.exists(beside)) {
-        Console.note(
-            "%s is used, and not the tokenizer within %s."
-                .formatted(beside, checkpoint.getFileName()));
-        return Tokenizers.load(beside.toString(), eosToken);
-      }
-      return Tokenizers.load(checkpoint.toString(), eosToken);
-    }
-    if (Files.isRegularFile(checkpoint.resolve(TOKENIZER))) {
-      return Tokenizers.load(checkpoint.toString(), eosToken);
-    }
     // A run has its tokenizer's files beside the weights; without them it was trained on bytes.
     boolean trainedOnBytes =
         run != null
@@ -135,69 +109,7 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
                 .text()
                 .tokenizer()
                 .equals("bytes");
-    if (trainedOnBytes || vocabulary == 256) {
-      return Tokenizers.load("bytes", eosToken);
-    }
-    throw new InvalidInputException(
-        "%s holds no %s and its vocabulary of %d is not that of bytes; pass --tokenizer FILE"
-            .formatted(checkpoint, TOKENIZER, vocabulary));
-  }
-
-  /// The tokens that end a text: those that the checkpoint names, else the tokenizer's; none where
-  /// neither says which.
-  Set<Integer> stopIds(Tokenizer tokenizer) {
-    int vocabulary = ModelConfig.read(checkpoint).decoder().vocabSize();
-    if (isGguf()) {
-      try (var file = GgufFile.open(checkpoint)) {
-        Set<Integer> ids = GgufTokenizer.endings(file);
-        ids.removeIf(id -> id >= vocabulary);
-        return ids.isEmpty() && tokenizer.knowsEndOfText() ? Set.of(tokenizer.endOfText()) : ids;
-      }
-    }
-    for (String name : new String[] {"generation_config.json", ModelConfig.FILE}) {
-      Set<Integer> ids = endings(checkpoint.resolve(name), vocabulary);
-      if (!ids.isEmpty()) {
-        return ids;
-      }
-    }
-    return tokenizer.knowsEndOfText() ? Set.of(tokenizer.endOfText()) : Set.of();
-  }
-
-  /// The templates that conversations are written with; null where the model has none.
-  @Nullable ChatTemplates chatTemplates() {
-    if (isGguf()) {
-      try (var file = GgufFile.open(checkpoint)) {
-        return GgufTokenizer.chatTemplates(checkpoint, file);
-      }
-    }
-    return ChatTemplates.find(checkpoint);
-  }
-
-  private static Set<Integer> endings(Path file, int vocabulary) {
-    Set<Integer> ids = new LinkedHashSet<>();
-    if (!Files.exists(file)) {
-      return ids;
-    }
-    var value =
-        JsonFile.object(file, JsonFile.SMALL, "fetch it again or remove it").path("eos_token_id");
-    if (value.isMissingNode() || value.isNull()) {
-      return ids;
-    }
-    for (JsonNode id : value.isArray() ? value : List.of(value)) {
-      if (!id.isInt()) {
-        throw new InvalidInputException(
-            "%s: eos_token_id must be a token's number or a list of them, not %s; correct it or remove it"
-                .formatted(file, Printable.brief(value, 60)));
-      }
-      if (id.asInt() >= 0 && id.asInt() < vocabulary) {
-        ids.add(id.asInt());
-      } else {
-        Console.note(
-            "%s: eos_token_id %d is outside the model's vocabulary of %d, so it ends no text."
-                .formatted(file, id.asInt(), vocabulary));
-      }
-    }
-    return ids;
+    return files().tokenizer(given, eosToken, trainedOnBytes);
   }
 
   /// The sequences that the model was trained on, as its run says, or the manifest beside its

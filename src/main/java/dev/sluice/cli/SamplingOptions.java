@@ -1,25 +1,16 @@
 package dev.sluice.cli;
 
-import dev.sluice.InvalidInputException;
-import dev.sluice.Printable;
-import dev.sluice.files.JsonFile;
 import dev.sluice.generation.Choice;
 import dev.sluice.generation.LogitAdjustments;
 import dev.sluice.generation.Sampler;
-import java.nio.file.Files;
-import java.nio.file.Path;
+import dev.sluice.serving.SuggestedSampling;
 import java.util.Locale;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
-import tools.jackson.databind.JsonNode;
-import tools.jackson.databind.node.ObjectNode;
 
 /// How the next token is chosen, the same for every command that writes text.
 final class SamplingOptions {
-  private static final String GENERATION = "generation_config.json";
-  private static final String WAY_OUT = "correct it or remove it";
-
   @Option(
       names = "--temperature",
       paramLabel = "T",
@@ -81,81 +72,6 @@ final class SamplingOptions {
   @Option(names = "--seed", paramLabel = "N", description = "Of the sampling. Default: 1.")
   private long seed = 1;
 
-  /// What holds where the user says nothing.
-  ///
-  /// @param by whose suggestion it is, for people
-  record Suggested(
-      String by, double temperature, int topK, double topP, double minP, double repetition) {
-    /// Always the likeliest token.
-    static final Suggested GREEDY = new Suggested("", 0, 0, 1, 0, 1);
-
-    private static final Suggested OF_CHATS =
-        new Suggested("no file of the model says how", 0.7, 0, 0.95, 0, 1);
-
-    /// What a model's makers suggest in `generation_config.json`, which draws only where it says
-    /// so; else what suits most models in a chat.
-    static Suggested ofChat(Path checkpoint) {
-      Path file =
-          Files.isDirectory(checkpoint)
-              ? checkpoint.resolve(GENERATION)
-              : checkpoint.resolveSibling(GENERATION);
-      if (!Files.exists(file)) {
-        return OF_CHATS;
-      }
-      ObjectNode config = JsonFile.object(file, JsonFile.SMALL, WAY_OUT);
-      if (!config.has("do_sample") && !config.has("temperature") && !config.has("top_p")) {
-        return OF_CHATS;
-      }
-      JsonNode sampling = config.path("do_sample");
-      if (!sampling.isMissingNode() && !sampling.isNull() && !sampling.isBoolean()) {
-        throw wrong(file, "do_sample", sampling, "true or false");
-      }
-      boolean draws = sampling.asBoolean(false);
-      double topK = draws ? number(file, config, "top_k", 50) : 0;
-      if (topK != (int) topK) {
-        throw wrong(file, "top_k", config.path("top_k"), "a whole number");
-      }
-      var suggested =
-          new Suggested(
-              "as %s says".formatted(file.getFileName()),
-              draws ? number(file, config, "temperature", 1) : 0,
-              (int) topK,
-              draws ? number(file, config, "top_p", 1) : 1,
-              draws ? number(file, config, "min_p", 0) : 0,
-              number(file, config, "repetition_penalty", 1));
-      try {
-        suggested.requirePossible();
-      } catch (InvalidInputException e) {
-        throw new InvalidInputException("%s: %s".formatted(file, e.getMessage()), e);
-      }
-      return suggested;
-    }
-
-    /// Refuses what no token can be chosen by.
-    private void requirePossible() {
-      var _ = new Sampler(temperature, topK, topP, minP, 0);
-      var _ = new LogitAdjustments(repetition, 0, 0, Map.of());
-    }
-
-    private static InvalidInputException wrong(
-        Path file, String name, JsonNode value, String wanted) {
-      return new InvalidInputException(
-          "%s: %s must be %s, not %s; %s"
-              .formatted(file, name, wanted, Printable.brief(value, 60), WAY_OUT));
-    }
-
-    private static double number(Path file, ObjectNode config, String name, double otherwise) {
-      JsonNode value = config.path(name);
-      if (value.isMissingNode() || value.isNull()) {
-        return otherwise;
-      }
-      if (!value.isNumber()) {
-        throw wrong(file, name, value, "a number");
-      }
-      return value.asDouble();
-    }
-  }
-
   /// For people.
   static String words(Choice choice) {
     var sampler = choice.sampler();
@@ -173,18 +89,18 @@ final class SamplingOptions {
   }
 
   /// What the user said, over what was suggested.
-  Choice over(Suggested suggested) {
-    double chosen = temperature != null ? temperature : suggested.temperature;
+  Choice over(SuggestedSampling suggested) {
+    double chosen = temperature != null ? temperature : suggested.temperature();
     var choice =
         new Choice(
             new Sampler(
                 chosen,
-                topK != null ? topK : suggested.topK,
-                topP != null ? topP : suggested.topP,
-                minP != null ? minP : suggested.minP,
+                topK != null ? topK : suggested.topK(),
+                topP != null ? topP : suggested.topP(),
+                minP != null ? minP : suggested.minP(),
                 seed),
             new LogitAdjustments(
-                repetitionPenalty != null ? repetitionPenalty : suggested.repetition,
+                repetitionPenalty != null ? repetitionPenalty : suggested.repetition(),
                 presencePenalty,
                 frequencyPenalty,
                 logitBias));

@@ -2,15 +2,15 @@ package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
-import dev.sluice.chat.ChatFormat;
 import dev.sluice.corpus.WindowRule;
 import dev.sluice.files.DirectoryLock;
 import dev.sluice.openai.ApiServer;
-import dev.sluice.openai.ServedModel;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Numbers;
 import dev.sluice.serving.Engine;
 import dev.sluice.serving.EngineLimits;
+import dev.sluice.serving.ServedModel;
+import dev.sluice.serving.SuggestedSampling;
 import dev.sluice.state.PrefixCache;
 import dev.sluice.state.PrefixCache.Reuse;
 import dev.sluice.training.BatchSettings;
@@ -326,21 +326,22 @@ final class ServeCommand implements Callable<Integer> {
     }
     var suggested =
         templates == null
-            ? SamplingOptions.Suggested.GREEDY
-            : SamplingOptions.Suggested.ofChat(source.checkpoint());
+            ? SuggestedSampling.GREEDY
+            : SuggestedSampling.ofChat(source.checkpoint());
     var choice = sampling.over(suggested);
     Console.note(
         "Where a request does not say: %s, %d tokens."
             .formatted(SamplingOptions.words(choice), maxTokens));
-    return new ServedModel(
-        name != null ? name : source.name(),
-        "sluice-" + Version.commit(),
-        tokenizer,
-        templates == null ? null : new ChatFormat(templates, tokenizer),
-        text -> rule.prompt(text, tokenizer),
-        loaded.stopIds(),
-        templates == null ? loaded.stopIds() : Served.turnEnds(loaded, templates),
-        choice);
+    return source
+        .files()
+        .served(
+            name != null ? name : source.name(),
+            "sluice-" + Version.commit(),
+            tokenizer,
+            templates,
+            rule,
+            loaded.stopIds(),
+            choice);
   }
 
   /// Until it is interrupted.

@@ -11,8 +11,6 @@ import dev.sluice.tensor.MatrixProduct;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.HashSet;
-import java.util.Map;
 import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
@@ -28,19 +26,12 @@ final class Served {
   /// @param given in the place of the model's own; null for those
   /// @return null where there are none
   static @Nullable ChatTemplates templates(ModelSource source, @Nullable Path given) {
-    var own = source.chatTemplates();
-    return given == null ? own : ChatTemplates.ofFile(given, own == null ? Map.of() : own.tokens());
+    return source.files().chatTemplates(given);
   }
 
   /// The tokens that end a text, and the one that the template ends turns with.
   static Set<Integer> turnEnds(ModelOptions.Loaded loaded, ChatTemplates templates) {
-    var ids = new HashSet<>(loaded.stopIds());
-    String end = templates.tokens().get("eos_token");
-    Integer id = end == null ? null : loaded.tokenizer().controlTokens().get(end);
-    if (id != null && id < loaded.decoder().config().vocabSize()) {
-      ids.add(id);
-    }
-    return ids;
+    return loaded.source().files().turnEnds(loaded.stopIds(), loaded.tokenizer(), templates);
   }
 
   /// Bytes for what is kept of conversations, where nobody says.

@@ -7,6 +7,7 @@ import dev.sluice.files.Failures;
 import dev.sluice.files.Sha256;
 import dev.sluice.serving.Engine;
 import dev.sluice.serving.RefusedException;
+import dev.sluice.serving.ServedModel;
 import dev.sluice.serving.Ticket;
 import java.io.IOException;
 import java.net.InetSocketAddress;

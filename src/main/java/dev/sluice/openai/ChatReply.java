@@ -1,6 +1,8 @@
 package dev.sluice.openai;
 
 import dev.sluice.generation.TokenLogprob;
+import dev.sluice.serving.AnswerText;
+import dev.sluice.serving.ServedModel;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.node.ArrayNode;
@@ -27,7 +29,13 @@ final class ChatReply extends Reply {
 
   @Override
   AnswerText reader(Choice choice) {
-    return new AnswerText(model(), request, choice);
+    return new AnswerText(
+        model(),
+        request.common().stops(),
+        request.thinks(),
+        request.tools(),
+        request.oneCall(),
+        choice);
   }
 
   @Override

@@ -1,25 +1,17 @@
 package dev.sluice.openai;
 
-import dev.sluice.chat.AfterThoughts;
-import dev.sluice.chat.ChatFormat;
-import dev.sluice.chat.ChatFormat.Thoughts;
-import dev.sluice.generation.JsonRestriction;
-import dev.sluice.generation.Restriction;
-import dev.sluice.schema.JsonSchema;
 import dev.sluice.schema.TokenMask;
 import dev.sluice.serving.Engine;
+import dev.sluice.serving.Question;
+import dev.sluice.serving.ServedModel;
 import dev.sluice.serving.TextRequest;
+import dev.sluice.serving.Tool;
 import dev.sluice.template.Conversation;
-import java.time.LocalDateTime;
-import java.time.ZoneId;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Objects;
-import java.util.OptionalInt;
-import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.node.JsonNodeFactory;
@@ -37,21 +29,18 @@ record ChatRequest(
   private static final int MOST_TOOLS = 256;
   private static final int MOST_LOGPROBS = 20;
 
-  /// Of a schema, in characters.
-  private static final int LONGEST_SCHEMA = 100_000;
-
   private static final String THINKING = "enable_thinking";
   private static final String EFFORT = "reasoning_effort";
 
   /// @param number of the request
   /// @param usual the most tokens of an answer where the request does not say
   static ChatRequest read(Fields fields, ServedModel model, Engine engine, long number, int usual) {
-    model.format(); // without one no message is answered, whatever else is asked for
+    Fields.at("messages", model::format);
     var common = Common.read(fields, model, number);
     int logprobs = logprobs(fields);
     var messages = messages(fields);
-    var tools = Tools.read(fields, false);
-    var call = ToolChoice.read(fields, tools.named, false);
+    var tools = tools(fields, false);
+    var call = ToolChoice.read(fields, tools, false);
     boolean parallel = fields.flag("parallel_tool_calls", true);
     var variables = variables(fields, fields, EFFORT, model);
     fields.ignore("verbosity");
@@ -64,10 +53,9 @@ record ChatRequest(
               throw Fields.wrong("modalities", each, "[\"text\"]");
             });
     fields.requireAllKnown();
-    var places = new Places("messages", "response_format");
     return of(
         new Wanted(common, messages, tools, call, parallel, variables, schema, logprobs),
-        places,
+        new Places("messages", "response_format"),
         model,
         engine,
         usual);
@@ -81,7 +69,7 @@ record ChatRequest(
   record Wanted(
       Common common,
       List<Map<String, @Nullable Object>> messages,
-      Tools tools,
+      List<Tool> tools,
       ToolChoice call,
       boolean parallel,
       Map<String, @Nullable Object> variables,
@@ -93,42 +81,26 @@ record ChatRequest(
 
   /// @param usual the most tokens of an answer where the request does not say
   static ChatRequest of(Wanted wanted, Places places, ServedModel model, Engine engine, int usual) {
-    var tools = wanted.tools;
     var call = wanted.call;
     var schema = wanted.schema;
-    if (call.rendersTools() && !model.templatesMention("tools")) {
-      throw ApiException.invalid(
-          "tools", "the model's chat template knows no tools, so it would not hear of them");
+    if (call.rendersTools()) {
+      Fields.at(
+          "tools",
+          () -> {
+            model.requireTools();
+            return true;
+          });
     }
-
-    var conversation =
+    var told = call.rendersTools() ? wanted.tools : List.<Tool>of();
+    var question =
         Fields.at(
-            places.messages,
-            () ->
-                new Conversation(
-                    wanted.messages,
-                    call.rendersTools() ? tools.plain : null,
-                    Conversation.Ending.GENERATION_PROMPT,
-                    wanted.variables));
-    var prompt =
+            places.schema,
+            () -> new Question(wanted.messages, told, call.forced(), schema, wanted.variables));
+    var prompt = Fields.at(places.messages, () -> question.prompt(model));
+    var restriction =
         Fields.at(
-            places.messages,
-            () -> model.format().prompt(conversation, LocalDateTime.now(ZoneId.systemDefault())));
-    if (schema != null && call.isForced()) {
-      throw ApiException.invalid(
-          places.schema,
-          "%s and a tool_choice that forces a call cannot both be followed; leave one out"
-              .formatted(places.schema));
-    }
-    Supplier<Restriction> answer = () -> Restriction.NONE;
-    if (schema != null) {
-      answer = () -> new JsonRestriction(schema, OptionalInt.empty());
-    } else if (call.isForced()) {
-      answer = call.restriction(model);
-    }
-    boolean isRestricted = schema != null || call.isForced();
-    String because = schema != null ? places.schema : "tool_choice";
-    var restriction = isRestricted ? afterThoughts(answer, prompt, model, because) : answer;
+            schema != null ? places.schema : "tool_choice",
+            () -> question.restriction(model, prompt));
     var text =
         wanted.common.text(
             engine,
@@ -140,37 +112,7 @@ record ChatRequest(
             usual,
             wanted.logprobs);
     return new ChatRequest(
-        wanted.common,
-        text,
-        call.rendersTools() ? tools.named : List.of(),
-        !wanted.parallel || call.isForced(),
-        prompt.thinks());
-  }
-
-  /// Begins behind thoughts, if there are any.
-  private static Supplier<Restriction> afterThoughts(
-      Supplier<Restriction> answer, ChatFormat.Prompt prompt, ServedModel model, String because) {
-    if (model.templatesMention("<|channel|>")) {
-      throw ApiException.invalid(
-          because,
-          "%s cannot be followed by this model, whose answers stand in channels"
-              .formatted(because));
-    }
-    var begin = model.thoughts();
-    var end = model.thoughtsEnd();
-    boolean thinks = prompt.thoughts() == Thoughts.OPEN;
-    if (thinks && end.isEmpty()) {
-      throw ApiException.invalid(
-          because,
-          "%s cannot be followed while the model thinks, since %s is not one of its tokens; turn thinking off"
-              .formatted(because, ChatFormat.THOUGHTS_END));
-    }
-    boolean mayThink =
-        prompt.thoughts() == Thoughts.NOT_BEGUN && model.templatesMention(ChatFormat.THOUGHTS_END);
-    if (end.isEmpty() || begin.isEmpty() || !(thinks || mayThink)) {
-      return answer;
-    }
-    return () -> new AfterThoughts(answer.get(), thinks, begin.getAsInt(), end.getAsInt());
+        wanted.common, text, told, !wanted.parallel || call.isForced(), prompt.thinks());
   }
 
   private static int logprobs(Fields fields) {
@@ -294,7 +236,7 @@ record ChatRequest(
     throw ApiException.invalid(place, place + " is not a JSON object");
   }
 
-  static void requireFunction(Fields fields) {
+  private static void requireFunction(Fields fields) {
     String type = fields.text("type", "function");
     if (!type.equals("function")) {
       throw Fields.wrong(fields.place("type"), type, "function");
@@ -303,42 +245,37 @@ record ChatRequest(
 
   // ---------------------------------------------------------------- tools
 
-  /// @param plain as templates take them; null for none
-  record Tools(List<Tool> named, @Nullable List<Object> plain) {
-    /// @param flat whether a function stands in its tool itself, and not in a field of its own
-    static Tools read(Fields fields, boolean flat) {
-      var list = fields.list("tools", MOST_TOOLS);
-      var named = new ArrayList<Tool>();
-      var plain = new ArrayList<Object>();
-      for (int i = 0; i < list.size(); i++) {
-        var tool = fields.object("tools[%d]".formatted(i), list.get(i));
-        named.add(one(tool, flat));
-        ObjectNode nested = tool.members();
-        if (flat) {
-          nested = JsonNodeFactory.instance.objectNode().put("type", "function");
-          nested.set("function", tool.members().deepCopy().without("type"));
-        }
-        plain.add(Objects.requireNonNull(Conversation.plain(nested)));
-      }
-      return new Tools(named, plain.isEmpty() ? null : plain);
-    }
-
-    private static Tool one(Fields tool, boolean flat) {
+  /// @param flat whether a function stands in its tool itself, and not in a field of its own
+  static List<Tool> tools(Fields fields, boolean flat) {
+    var list = fields.list("tools", MOST_TOOLS);
+    var tools = new ArrayList<Tool>();
+    for (int i = 0; i < list.size(); i++) {
+      var tool = fields.object("tools[%d]".formatted(i), list.get(i));
       requireFunction(tool);
       var function = flat ? tool : tool.requiredObject("function");
       String name = function.requiredText("name");
-      if (!name.matches("[a-zA-Z0-9_.-]{1,64}")) {
-        throw Fields.wrong(
-            function.place("name"), name, "1 to 64 letters, digits, underscores, dots or dashes");
+      if (!Tool.isName(name)) {
+        throw Fields.wrong(function.place("name"), name, Tool.NAMES);
       }
       function.text("description");
       function.flag("strict", false); // a call that was forced follows its schema anyway
       var parameters = function.object("parameters");
       function.requireAllKnown();
       tool.requireAllKnown();
-      return new Tool(
-          name, parameters == null ? JsonNodeFactory.instance.objectNode() : parameters.members());
+      tools.add(
+          new Tool(
+              name,
+              parameters == null ? JsonNodeFactory.instance.objectNode() : parameters.members(),
+              flat ? nested(tool.members()) : list.get(i)));
     }
+    return tools;
+  }
+
+  /// A tool as templates know it.
+  private static ObjectNode nested(ObjectNode tool) {
+    ObjectNode nested = JsonNodeFactory.instance.objectNode().put("type", "function");
+    nested.set("function", tool.deepCopy().without("type"));
+    return nested;
   }
 
   // ---------------------------------------------------------------- the rest
@@ -387,8 +324,7 @@ record ChatRequest(
       }
       case "json_object" -> {
         format.requireAllKnown();
-        yield mask(
-            model, format.place(), JsonNodeFactory.instance.stringNode(""), JsonSchema.anyObject());
+        yield Fields.at(format.place(), model::anyObjectMask);
       }
       case "json_schema" -> {
         var described = flat ? format : format.requiredObject("json_schema");
@@ -398,23 +334,9 @@ record ChatRequest(
         var schema = described.requiredObject("schema");
         described.requireAllKnown();
         format.requireAllKnown();
-        yield mask(model, schema.place(), schema.members());
+        yield Fields.at(schema.place(), () -> model.mask(schema.place(), schema.members()));
       }
       default -> throw Fields.wrong(format.place("type"), type, "text, json_object or json_schema");
     };
-  }
-
-  /// Which tokens may come in a value of a schema that a client has sent.
-  static TokenMask mask(ServedModel model, String place, JsonNode schema) {
-    if (schema.toString().length() > LONGEST_SCHEMA) {
-      throw ApiException.invalid(
-          place, "%s has more than %d characters".formatted(place, LONGEST_SCHEMA));
-    }
-    return mask(model, place, schema, Fields.at(place, () -> JsonSchema.of(place, schema)));
-  }
-
-  private static TokenMask mask(
-      ServedModel model, String place, JsonNode source, JsonSchema schema) {
-    return Fields.at(place, () -> model.mask(source, schema));
   }
 }

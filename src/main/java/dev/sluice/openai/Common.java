@@ -5,6 +5,7 @@ import dev.sluice.generation.LogitAdjustments;
 import dev.sluice.generation.Restriction;
 import dev.sluice.generation.Sampler;
 import dev.sluice.serving.Engine;
+import dev.sluice.serving.ServedModel;
 import dev.sluice.serving.TextRequest;
 import dev.sluice.serving.TokenWatch;
 import java.util.ArrayList;

@@ -1,6 +1,8 @@
 package dev.sluice.openai;
 
 import dev.sluice.generation.TokenLogprob;
+import dev.sluice.serving.AnswerText;
+import dev.sluice.serving.ServedModel;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.node.ArrayNode;

@@ -2,6 +2,7 @@ package dev.sluice.openai;
 
 import dev.sluice.generation.Restriction;
 import dev.sluice.serving.Engine;
+import dev.sluice.serving.ServedModel;
 import dev.sluice.serving.TextRequest;
 import java.util.ArrayList;
 import java.util.List;

@@ -1,6 +1,8 @@
 package dev.sluice.openai;
 
 import dev.sluice.generation.Generation.Ending;
+import dev.sluice.serving.AnswerText;
+import dev.sluice.serving.ServedModel;
 import dev.sluice.serving.Ticket;
 import dev.sluice.serving.Ticket.Event;
 import java.io.IOException;
@@ -54,7 +56,10 @@ final class ResponsesReply implements AnswerText.Listener {
     this.name = created + "x" + number;
     this.created = created;
     this.stream = request.chat().common().stream();
-    this.reader = new AnswerText(model, request.chat(), this);
+    var chat = request.chat();
+    this.reader =
+        new AnswerText(
+            model, chat.common().stops(), chat.thinks(), chat.tools(), chat.oneCall(), this);
   }
 
   /// Answers until the text has ended.

@@ -1,6 +1,7 @@
 package dev.sluice.openai;
 
 import dev.sluice.serving.Engine;
+import dev.sluice.serving.ServedModel;
 import dev.sluice.serving.TextRequest;
 import java.util.List;
 import tools.jackson.databind.JsonNode;
@@ -19,13 +20,13 @@ record ResponsesRequest(ChatRequest chat, ObjectNode echo) {
   /// @param usual the most tokens of an answer where the request does not say
   static ResponsesRequest read(
       Fields fields, ServedModel model, Engine engine, long number, int usual) {
-    model.format(); // without one no message is answered, whatever else is asked for
+    Fields.at("input", model::format); // without one no message is answered, whatever else is asked for
     var common = Common.ofResponse(fields, model, number);
     requireNothingStored(fields);
     String instructions = fields.text("instructions");
     var messages = ResponsesInput.messages(fields, instructions);
-    var tools = ChatRequest.Tools.read(fields, true);
-    var call = ToolChoice.read(fields, tools.named(), true);
+    var tools = ChatRequest.tools(fields, true);
+    var call = ToolChoice.read(fields, tools, true);
     boolean parallel = fields.flag("parallel_tool_calls", true);
     var reasoning = fields.object("reasoning");
     var variables = ChatRequest.variables(fields, reasoning, "effort", model);

@@ -1,6 +1,7 @@
 package dev.sluice.serving;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.decoder.Decoder;
 import dev.sluice.generation.Continuation;
 import dev.sluice.generation.Generator;
 import dev.sluice.generation.Prompt;
@@ -19,11 +20,15 @@ import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Deque;
 import java.util.List;
+import java.util.concurrent.CancellationException;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.FutureTask;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
 /// Writes many texts at once with one model (continuous batching).
@@ -69,6 +74,7 @@ public final class Engine implements AutoCloseable {
 
   // Guarded by the lock.
   private final Deque<Ticket> waiting = new ArrayDeque<>();
+  private final Deque<FutureTask<?>> works = new ArrayDeque<>();
   private @Nullable String ending; // why no more requests are taken
   private boolean aborting;
 
@@ -248,6 +254,55 @@ public final class Engine implements AutoCloseable {
     }
   }
 
+  /// Does other work with the model, in the engine's thread, between two steps: those who write get
+  /// their next tokens after it.
+  ///
+  /// @return what the work gives; what it throws is thrown here
+  /// @throws RefusedException if the engine is about to end
+  /// @throws CancellationException if this thread is interrupted before the work is done
+  public <T> T with(Function<Decoder, T> work) {
+    var task = new FutureTask<>(() -> work.apply(generator.decoder()));
+    lock.lock();
+    try {
+      if (ending != null) {
+        throw RefusedException.ending(ending);
+      }
+      works.add(task);
+      news.signal();
+    } finally {
+      lock.unlock();
+    }
+    try {
+      return task.get();
+    } catch (InterruptedException e) {
+      task.cancel(false);
+      Thread.currentThread().interrupt();
+      throw (CancellationException) new CancellationException("interrupted").initCause(e);
+    } catch (ExecutionException e) {
+      switch (e.getCause()) {
+        case RuntimeException own -> throw own;
+        case Error own -> throw own;
+        case null, default -> throw new IllegalStateException(e);
+      }
+    }
+  }
+
+  /// Does the works that wait.
+  private void work() {
+    for (var task = nextWork(); task != null; task = nextWork()) {
+      task.run();
+    }
+  }
+
+  private @Nullable FutureTask<?> nextWork() {
+    lock.lock();
+    try {
+      return works.poll();
+    } finally {
+      lock.unlock();
+    }
+  }
+
   /// For who holds the lock.
   private void forgetCancelled() {
     int before = waiting.size();
@@ -316,6 +371,7 @@ public final class Engine implements AutoCloseable {
       while (true) {
         begin(state);
         drop(state);
+        work();
         if (groups.isEmpty()) {
           if (!awaitNews()) {
             return;
@@ -341,6 +397,8 @@ public final class Engine implements AutoCloseable {
       var cause = new IllegalStateException(ending, e);
       waiting.forEach(ticket -> ticket.tell(new Event.Failed(cause)));
       waiting.clear();
+      works.forEach(work -> work.cancel(false));
+      works.clear();
       groups.forEach(group -> group.ticket.tell(new Event.Failed(cause)));
       groups.clear();
       usedSlots.set(0);
@@ -350,13 +408,13 @@ public final class Engine implements AutoCloseable {
     }
   }
 
-  /// Waits for a request.
+  /// Waits for a request or other work.
   ///
   /// @return false if there will be none
   private boolean awaitNews() throws InterruptedException {
     lock.lock();
     try {
-      while (waiting.isEmpty()) {
+      while (waiting.isEmpty() && works.isEmpty()) {
         if (ending != null) {
           return false;
         }

@@ -1,5 +1,6 @@
-/// Many texts at once with one model: [Engine] takes requests ([TextRequest]) and gives what
-/// becomes of each ([Ticket]), token by token.
+/// A model for whoever asks it: [TextModel] is one that is open. Below it [Engine] writes many
+/// texts at once: it takes requests ([TextRequest]) and gives what becomes of each ([Ticket]),
+/// token by token.
 @NullMarked
 package dev.sluice.serving;
 

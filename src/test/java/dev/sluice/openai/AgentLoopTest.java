@@ -8,8 +8,10 @@ import dev.sluice.gate.Gate;
 import dev.sluice.operations.Precision;
 import dev.sluice.serving.TinyModel;
 import dev.sluice.state.PrefixCache;
+import dev.sluice.template.ChatTemplates;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -84,7 +86,7 @@ class AgentLoopTest {
   void onlyWhatIsNewIsRead(String name, List<LayerConfig> layers, String call) throws Exception {
     var decoder = TinyModel.open(directory.resolve("model"), Precision.BFLOAT16, layers);
     String template = TEMPLATE.replace("CALL", call).replace("HEAD", HEAD);
-    try (var test = new TestServer(directory, decoder, template);
+    try (var test = new TestServer(decoder, ChatTemplates.of("here", template, Map.of()));
         var cache = new PrefixCache("tiny", 1L << 28)) {
       var engine = test.engine(2, 4, cache);
       try (var server = test.server(engine, null, TestServer.limits())) {

@@ -10,6 +10,7 @@ import dev.sluice.generation.Sampler;
 import dev.sluice.operations.Precision;
 import dev.sluice.serving.Engine;
 import dev.sluice.serving.EngineLimits;
+import dev.sluice.serving.ServedModel;
 import dev.sluice.serving.TinyModel;
 import dev.sluice.state.PrefixCache;
 import dev.sluice.state.PrefixCache.Reuse;
@@ -24,46 +25,22 @@ import java.net.http.HttpRequest;
 import java.net.http.HttpRequest.BodyPublishers;
 import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
-import tools.jackson.databind.node.ObjectNode;
 
 /// A server with a small random model and a real tokenizer, and a client of it.
 final class TestServer implements AutoCloseable {
   static final JsonMapper JSON = JsonMapper.shared();
 
-  /// The control tokens of chats, which the tokenizer of the tests has besides.
-  private static final List<String> CONTROLS =
-      List.of("<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>");
-
-  private static final int SPECIAL = 2; // the first so many have no text
-
-  private static final String TEMPLATE =
-      """
-      {%- if tools %}<|im_start|>system
-      {{ tools | tojson }}<|im_end|>
-      {% endif %}
-      {%- for m in messages %}<|im_start|>{{ m.role }}
-      {{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>
-      {{ c.function.arguments | tojson }}</tool_call>{% endfor %}<|im_end|>
-      {% endfor %}
-      {%- if add_generation_prompt %}<|im_start|>assistant
-      {% if enable_thinking is defined and enable_thinking %}<think>
-      {% else %}<think>
-
-      </think>
-
-      {% endif %}{% endif %}\
-      """;
+  private static final Path CHAT = Path.of("samples/tiny-chat");
 
   final Decoder decoder;
   final Tokenizer tokenizer;
@@ -73,28 +50,17 @@ final class TestServer implements AutoCloseable {
 
   /// @param directory for its files
   TestServer(Path directory) throws IOException {
-    this(directory, TinyModel.open(directory.resolve("model"), Precision.BFLOAT16), TEMPLATE);
+    this(
+        TinyModel.open(directory.resolve("model"), Precision.BFLOAT16),
+        Objects.requireNonNull(ChatTemplates.find(CHAT)));
   }
 
   /// @param decoder which it takes over
-  /// @param template of chats
-  TestServer(Path directory, Decoder decoder, String template) throws IOException {
+  /// @param templates of chats
+  TestServer(Decoder decoder, ChatTemplates templates) {
     this.decoder = decoder;
-    var source =
-        (ObjectNode)
-            JSON.readTree(
-                Files.readString(
-                    Path.of("src/test/resources/dev/sluice/tokenizer/tokenizer.json")));
-    for (int i = 0; i < CONTROLS.size(); i++) {
-      ObjectNode token = source.withArray("added_tokens").addObject();
-      token.put("id", 385 + i).put("content", CONTROLS.get(i)).put("single_word", false);
-      token.put("lstrip", false).put("rstrip", false).put("normalized", false);
-      token.put("special", i < SPECIAL);
-    }
-    Path file = directory.resolve("tokenizer.json");
-    Files.writeString(file, source.toString());
-    tokenizer = Tokenizers.load(file.toString());
-    format = new ChatFormat(ChatTemplates.of("here", template, Map.of()), tokenizer);
+    this.tokenizer = Tokenizers.load(CHAT.toString());
+    this.format = new ChatFormat(templates, tokenizer);
   }
 
   /// What clients of usual speed never meet, but for pings.

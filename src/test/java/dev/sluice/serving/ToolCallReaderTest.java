@@ -1,4 +1,4 @@
-package dev.sluice.openai;
+package dev.sluice.serving;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
@@ -13,13 +13,14 @@ import tools.jackson.databind.json.JsonMapper;
 class ToolCallReaderTest {
   private static final List<Tool> TOOLS =
       List.of(
-          new Tool(
+          Tool.function(
               "weather",
+              "",
               JsonMapper.shared()
                   .readTree(
                       "{\"properties\":{\"city\":{\"type\":\"string\"},\"days\":{\"type\":\"integer\"},"
                           + "\"what\":{\"type\":[\"array\",\"null\"]}}}")),
-          new Tool("time", JsonMapper.shared().createObjectNode()));
+          Tool.function("time", "", JsonMapper.shared().createObjectNode()));
 
   /// @param thinks whether the prompt has opened thoughts
   /// @param said thoughts, texts and calls, in order

@@ -1,5 +1,6 @@
-package dev.sluice.openai;
+package dev.sluice.serving;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.chat.ChatFormat;
 import dev.sluice.generation.Choice;
 import dev.sluice.schema.JsonSchema;
@@ -16,10 +17,14 @@ import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 
-/// What a server knows of the model beside its weights. Threads may share it.
+/// What whoever writes with a model knows of it beside its weights: how text becomes tokens and
+/// tokens text, what ends a text, which tokens may come in JSON. Threads may share it.
 public final class ServedModel {
   /// Schemas whose sets of tokens are kept, some megabytes each.
   private static final int KEPT = 8;
+
+  /// Of a schema, in characters.
+  private static final int LONGEST_SCHEMA = 100_000;
 
   private static final int NO_TOKEN = -1;
 
@@ -82,56 +87,86 @@ public final class ServedModel {
     return ids.length == 1 ? ids[0] : NO_TOKEN;
   }
 
-  String name() {
+  /// By which clients know it.
+  public String name() {
     return name;
   }
 
-  String version() {
+  /// Of what runs it.
+  public String version() {
     return version;
   }
 
-  Tokenizer tokenizer() {
+  /// The model's.
+  public Tokenizer tokenizer() {
     return tokenizer;
   }
 
-  /// @throws ApiException if the model has none
-  ChatFormat format() {
+  /// How conversations become tokens.
+  ///
+  /// @throws InvalidInputException if the model has no chat template
+  public ChatFormat format() {
     if (format == null) {
-      throw ApiException.invalid(
-          "messages",
-          "the model has no chat template, so it cannot answer messages; ask /v1/completions");
+      throw new InvalidInputException(
+          "the model has no chat template, so it cannot answer messages; have it continue a text");
     }
     return format;
   }
 
-  boolean templatesMention(String text) {
+  /// Refuses tools that the model would not hear of.
+  public void requireTools() {
+    if (!templatesMention("tools")) {
+      throw new InvalidInputException(
+          "the model's chat template knows no tools, so it would not hear of them");
+    }
+  }
+
+  /// The token that begins a call of a tool.
+  ///
+  /// @throws InvalidInputException if it takes several
+  int callMark() {
+    int mark = single(ToolCallReader.BEGIN);
+    if (mark == NO_TOKEN) {
+      throw new InvalidInputException(
+          "JSON cannot be asked for together with tools, since %s is not one of the model's tokens; leave one of them out"
+              .formatted(ToolCallReader.BEGIN));
+    }
+    return mark;
+  }
+
+  /// Whether some chat template names a variable, so that giving it may change something.
+  public boolean templatesMention(String text) {
     return format != null && format.templates().mention(text);
   }
 
-  int[] encode(String text) {
+  /// The tokens of a plain text that is to be continued.
+  public int[] encode(String text) {
     return encoding.apply(text);
   }
 
-  Set<Integer> stopIds() {
+  /// Tokens that end a plain text.
+  public Set<Integer> stopIds() {
     return stopIds;
   }
 
-  Set<Integer> turnEnds() {
+  /// Tokens that end an answer.
+  public Set<Integer> turnEnds() {
     return turnEnds;
   }
 
-  Choice suggested() {
+  /// How tokens are chosen where nobody says.
+  public Choice suggested() {
     return suggested;
   }
 
   /// What spells a control token out; null for any other token.
-  @Nullable String control(int token) {
+  public @Nullable String control(int token) {
     return controls.get(token);
   }
 
   /// The text of a token alone, which may be a part of a character; what spells it out where it is
   /// a control token.
-  String text(int token) {
+  public String text(int token) {
     return texts.computeIfAbsent(
         token,
         _ -> {
@@ -141,32 +176,48 @@ public final class ServedModel {
   }
 
   /// The token that begins thoughts, where it is one.
-  OptionalInt thoughts() {
+  public OptionalInt thoughts() {
     return thoughts == NO_TOKEN ? OptionalInt.empty() : OptionalInt.of(thoughts);
   }
 
   /// The token that ends thoughts, where it is one.
-  OptionalInt thoughtsEnd() {
+  public OptionalInt thoughtsEnd() {
     return thoughtsEnd == NO_TOKEN ? OptionalInt.empty() : OptionalInt.of(thoughtsEnd);
   }
 
   /// The bytes of each token, by id; see [Tokenizer#tokenBytes].
-  synchronized byte[][] bytes() {
+  public synchronized byte[][] bytes() {
     if (bytes == null) {
       bytes = tokenizer.tokenBytes();
     }
     return bytes;
   }
 
-  /// Which tokens may come in an answer that is JSON. Masks are for the engine's thread, which may
-  /// use one for many texts.
+  /// Which tokens may come in an answer that is a JSON value of a schema. Masks are for the
+  /// engine's thread, which may use one for many texts.
   ///
+  /// @param place of the schema, for messages
+  /// @throws InvalidInputException if it cannot be followed
+  public TokenMask mask(String place, JsonNode schema) {
+    String source = schema.toString();
+    if (source.length() > LONGEST_SCHEMA) {
+      throw new InvalidInputException(
+          "%s has more than %d characters".formatted(place, LONGEST_SCHEMA));
+    }
+    return mask(source, JsonSchema.of(place, schema));
+  }
+
+  /// Which tokens may come in an answer that is any JSON object.
+  public TokenMask anyObjectMask() {
+    return mask("", JsonSchema.anyObject());
+  }
+
   /// @param source of the schema, by which its sets of tokens are found again
-  synchronized TokenMask mask(JsonNode source, JsonSchema schema) {
+  private synchronized TokenMask mask(String source, JsonSchema schema) {
     if (vocabulary == null) {
       vocabulary = new Vocabulary(bytes(), turnEnds);
     }
     var whole = vocabulary;
-    return masks.computeIfAbsent(source.toString(), _ -> new TokenMask(schema, whole));
+    return masks.computeIfAbsent(source, _ -> new TokenMask(schema, whole));
   }
 }

@@ -1,4 +1,4 @@
-package dev.sluice.openai;
+package dev.sluice.serving;
 
 import dev.sluice.files.JsonFile;
 import java.util.List;
@@ -14,8 +14,10 @@ import tools.jackson.databind.node.ObjectNode;
 /// values are text that the tool's schema gives types.
 ///
 /// What is no call of a tool that there is stays text: also a call that never ends.
-final class ToolCallReader {
+public final class ToolCallReader {
+  /// Begins a call.
   static final String BEGIN = "<tool_call>";
+
   static final String END = "</tool_call>";
   static final String FUNCTION = "<function=";
   private static final String FUNCTION_END = "</function>";
@@ -25,7 +27,7 @@ final class ToolCallReader {
   private static final JsonMapper JSON = JsonFile.mapper().build();
 
   /// Hears of each part as soon as it is sure.
-  interface Listener {
+  public interface Listener {
     /// @param piece of text, never empty
     void onText(String piece);
 
@@ -40,13 +42,13 @@ final class ToolCallReader {
   private boolean calling;
   private boolean called;
 
-  ToolCallReader(List<Tool> tools, Listener listener) {
+  public ToolCallReader(List<Tool> tools, Listener listener) {
     this.tools = List.copyOf(tools);
     this.listener = listener;
   }
 
   /// Takes the next piece of the answer.
-  void add(String piece) {
+  public void add(String piece) {
     held.append(piece);
     boolean again = true;
     while (again) {
@@ -55,7 +57,7 @@ final class ToolCallReader {
   }
 
   /// Gives what is still held back, as no more text comes.
-  void finish() {
+  public void finish() {
     keepBlanks();
     if (!called || !held.toString().isBlank()) {
       give(held.length());

@@ -1,4 +1,4 @@
-package dev.sluice.openai;
+package dev.sluice.serving;
 
 import dev.sluice.chat.AnswerReader;
 import dev.sluice.generation.StopStrings;
@@ -8,14 +8,18 @@ import org.jspecify.annotations.Nullable;
 
 /// Makes of the tokens of one answer what a client gets: thoughts, text and calls of tools, as soon
 /// as each is sure. Stop strings end the text, and count neither in thoughts nor in calls.
-final class AnswerText {
+public final class AnswerText {
   /// Hears of each piece.
-  interface Listener {
-    void onThought(String piece);
+  @FunctionalInterface
+  public interface Listener {
+    /// @param piece of thoughts, never empty
+    default void onThought(String piece) {}
 
+    /// @param piece of the answer, never empty
     void onText(String piece);
 
-    void onCall(String name, String arguments);
+    /// @param arguments a JSON object
+    default void onCall(String name, String arguments) {}
   }
 
   private final ServedModel model;
@@ -31,21 +35,33 @@ final class AnswerText {
   private int thoughtTokens;
 
   /// Of an answer to messages.
-  AnswerText(ServedModel model, ChatRequest request, Listener listener) {
+  ///
+  /// @param stops strings before which the answer ends
+  /// @param thinks whether the prompt has opened thoughts already
+  /// @param tools that the model may call
+  /// @param oneCall whether the answer ends after a call
+  public AnswerText(
+      ServedModel model,
+      List<String> stops,
+      boolean thinks,
+      List<Tool> tools,
+      boolean oneCall,
+      Listener listener) {
     this.model = model;
     this.listener = listener;
     this.stream = new TextStream(model.tokenizer()::decode);
-    this.stops = new StopStrings(request.common().stops());
-    this.oneCall = request.oneCall();
-    this.calls = request.tools().isEmpty() ? null : calls(request.tools(), listener);
-    this.thought = request.thinks();
+    this.stops = new StopStrings(stops);
+    this.oneCall = oneCall;
+    this.calls = tools.isEmpty() ? null : calls(tools, listener);
+    this.thought = thinks;
     this.reader =
-        new AnswerReader(
-            request.thinks(), calls == null ? null : ToolCallReader.BEGIN, this::piece);
+        new AnswerReader(thinks, calls == null ? null : ToolCallReader.BEGIN, this::piece);
   }
 
   /// Of a plain text.
-  AnswerText(ServedModel model, List<String> stops, Listener listener) {
+  ///
+  /// @param stops strings before which the text ends
+  public AnswerText(ServedModel model, List<String> stops, Listener listener) {
     this.model = model;
     this.listener = listener;
     this.stream = new TextStream(model.tokenizer()::decode);
@@ -77,7 +93,7 @@ final class AnswerText {
   }
 
   /// Takes the next token.
-  void add(int token) {
+  public void add(int token) {
     String control = model.control(token);
     if (reader == null) {
       text(stream.add(token));
@@ -95,7 +111,7 @@ final class AnswerText {
   }
 
   /// Gives what is held back, as no more tokens come.
-  void finish() {
+  public void finish() {
     if (reader == null) {
       text(stream.finish());
     } else {
@@ -137,17 +153,17 @@ final class AnswerText {
   }
 
   /// Whether no more is wanted.
-  boolean hasEnded() {
+  public boolean hasEnded() {
     return stops.found() || (called && oneCall);
   }
 
   /// Whether tools were called.
-  boolean hasCalled() {
+  public boolean hasCalled() {
     return called;
   }
 
   /// How many tokens were thoughts.
-  int thoughtTokens() {
+  public int thoughtTokens() {
     return thoughtTokens;
   }
 }

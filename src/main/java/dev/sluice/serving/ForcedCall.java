@@ -1,0 +1,151 @@
+package dev.sluice.serving;
+
+import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
+import dev.sluice.generation.JsonRestriction;
+import dev.sluice.generation.Restriction;
+import dev.sluice.schema.TokenMask;
+import java.util.Arrays;
+import java.util.List;
+import java.util.OptionalInt;
+import java.util.Set;
+import java.util.function.Supplier;
+import org.jspecify.annotations.Nullable;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.node.JsonNodeFactory;
+import tools.jackson.databind.node.ObjectNode;
+
+/// Lets an answer be nothing but one call of a tool: the tokens that begin it, then what another
+/// restriction allows until it says that the call is whole, the tokens that end it, and an end.
+final class ForcedCall implements Restriction {
+  /// What a call is between its ends.
+  interface Body extends Restriction {
+    /// Whether nothing can follow.
+    boolean isComplete();
+  }
+
+  private static final String DEFINITIONS = "$defs";
+
+  private final int[] begin;
+  private final @Nullable Body body;
+  private final int[] end;
+  private final Set<Integer> ends;
+  private int begun;
+  private int ended;
+
+  /// Lets answers be a call of one of some tools, a new restriction each time. In the form with
+  /// tags what stands between them is the model's to write.
+  static Supplier<Restriction> of(List<Tool> tools, ServedModel model) {
+    var tokenizer = model.tokenizer();
+    if (model.templatesMention(ToolCallReader.FUNCTION)) {
+      String name = tools.size() == 1 ? tools.getFirst().name() + ">" : "";
+      int[] begin = tokenizer.encode(ToolCallReader.BEGIN + "\n" + ToolCallReader.FUNCTION + name);
+      return () -> new ForcedCall(begin, null, new int[0], model.turnEnds());
+    }
+    var mask = model.mask("tools", schema(tools));
+    int[] begin = tokenizer.encode(ToolCallReader.BEGIN + "\n");
+    int[] end = tokenizer.encode("\n" + ToolCallReader.END);
+    return () -> new ForcedCall(begin, new Arguments(mask), end, model.turnEnds());
+  }
+
+  /// @param body null where it may be anything, also an end
+  /// @param ends tokens that end an answer
+  ForcedCall(int[] begin, @Nullable Body body, int[] end, Set<Integer> ends) {
+    this.begin = begin;
+    this.body = body;
+    this.end = end;
+    this.ends = ends;
+  }
+
+  @Override
+  public void restrict(float[] logits) {
+    if (begun < begin.length) {
+      leave(logits, Set.of(begin[begun]));
+    } else if (body != null && !body.isComplete()) {
+      body.restrict(logits);
+    } else if (body != null) {
+      leave(logits, ended < end.length ? Set.of(end[ended]) : ends);
+    }
+  }
+
+  @Override
+  public void chosen(int token) {
+    if (begun < begin.length) {
+      begun++;
+    } else if (body != null && !body.isComplete()) {
+      body.chosen(token);
+    } else {
+      ended++;
+    }
+  }
+
+  /// A token is chosen by itself, however unlikely it was.
+  private static void leave(float[] logits, Set<Integer> tokens) {
+    float[] left = new float[logits.length];
+    Arrays.fill(left, Float.NEGATIVE_INFINITY);
+    tokens.forEach(token -> left[token] = Float.isFinite(logits[token]) ? logits[token] : 0);
+    System.arraycopy(left, 0, logits, 0, logits.length);
+  }
+
+  /// `{"name": NAME, "arguments": {…}}` of one of the tools.
+  private static JsonNode schema(List<Tool> tools) {
+    var factory = JsonNodeFactory.instance;
+    ObjectNode schema = factory.objectNode();
+    var alternatives = schema.putArray("anyOf");
+    for (var tool : tools) {
+      ObjectNode call = alternatives.addObject();
+      call.put("type", "object");
+      ObjectNode properties = call.putObject("properties");
+      properties.putObject("name").put("const", tool.name());
+      ObjectNode arguments = properties.putObject("arguments");
+      if (tool.parameters() instanceof ObjectNode parameters) {
+        arguments.setAll(parameters);
+        hoist(arguments, schema);
+      }
+      arguments.put("type", "object");
+      call.putArray("required").add("name").add("arguments");
+      call.put("additionalProperties", false);
+    }
+    return schema;
+  }
+
+  /// References begin at the root of a schema, so what they name has to stand there.
+  private static void hoist(ObjectNode from, ObjectNode root) {
+    if (from.remove(DEFINITIONS) instanceof ObjectNode own) {
+      ObjectNode all = root.withObjectProperty(DEFINITIONS);
+      own.forEachEntry(
+          (name, definition) -> {
+            if (all.has(name) && !all.get(name).equals(definition)) {
+              throw new InvalidInputException(
+                  "two tools define %s differently; give one of them another name"
+                      .formatted(Printable.brief(name, 60)));
+            }
+            all.set(name, definition);
+          });
+    }
+  }
+
+  /// A JSON value as the body of a call.
+  private static final class Arguments implements ForcedCall.Body {
+    private final JsonRestriction json;
+
+    Arguments(TokenMask mask) {
+      this.json = new JsonRestriction(mask, OptionalInt.empty());
+    }
+
+    @Override
+    public void restrict(float[] logits) {
+      json.restrict(logits);
+    }
+
+    @Override
+    public void chosen(int token) {
+      json.chosen(token);
+    }
+
+    @Override
+    public boolean isComplete() {
+      return json.isComplete();
+    }
+  }
+}
