@@ -2,6 +2,7 @@ package dev.sluice.attention;
 
 import dev.sluice.operations.ComposedAttention;
 import dev.sluice.operations.DocumentStarts;
+import dev.sluice.operations.FirstTokenShare;
 import dev.sluice.operations.Operations;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
@@ -55,7 +56,7 @@ final class ScaledDotProductAttention {
       return operations.attention(qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window, documents);
     }
     if (past != null && !watched) {
-      return attendCached(qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window, past, layer);
+      return attendCached(qBTNH, kBTMH, vBTMH, sinksN, gateLogits, window, past, layer, probe);
     }
     var yBTNH =
         past == null
@@ -75,19 +76,28 @@ final class ScaledDotProductAttention {
       @Nullable Tensor gateLogits,
       int window,
       Past past,
-      int layer) {
+      int layer,
+      Probe probe) {
     long queries = qBTNH.size(1);
     int[] before = past.lengths();
     var kSMH = new ArrayList<Tensor>();
     var vSMH = new ArrayList<Tensor>();
+    var shares = new ArrayList<Tensor>();
     for (int row = 0; row < before.length; row++) {
       var ownKeys = Past.row(kBTMH, row);
       var ownValues = Past.row(vBTMH, row);
       var keys = past.keys(layer, row, ownKeys.transpose(1, 2));
       var values = past.values(layer, row, ownValues.transpose(1, 2));
+      if (probe.wantsFirstTokenShare(layer)) {
+        var ownQueries = Past.row(qBTNH, row);
+        shares.add(FirstTokenShare.after(ownQueries, keys.transpose(1, 2), sinksN, window));
+      }
       boolean whole = before[row] == 0 && queries > Operations.FEW;
       kSMH.add(whole ? ownKeys : lastSeen(keys.transpose(1, 2), queries, window));
       vSMH.add(whole ? ownValues : lastSeen(values.transpose(1, 2), queries, window));
+    }
+    if (!shares.isEmpty()) {
+      probe.firstTokenShare(layer, Tensor.concatenate(shares, 0));
     }
     return Operations.of(qBTNH).cachedAttention(qBTNH, kSMH, vSMH, sinksN, gateLogits, window);
   }

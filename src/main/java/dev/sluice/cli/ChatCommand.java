@@ -8,10 +8,10 @@ import dev.sluice.chat.ChatFormat;
 import dev.sluice.chat.ConversationFile;
 import dev.sluice.chat.Message;
 import dev.sluice.files.DirectoryLock;
-import dev.sluice.files.WholeFile;
 import dev.sluice.generation.Choice;
 import dev.sluice.report.Numbers;
 import dev.sluice.serving.SuggestedSampling;
+import dev.sluice.state.PrefixCache;
 import dev.sluice.template.ChatTemplates;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -175,7 +175,7 @@ final class ChatCommand implements Callable<Integer> {
     Path file = directory == null ? null : directory.resolve(FILE);
     Path cached = directory == null ? null : directory.resolve(CACHE);
     if (cached != null && saveCache) {
-      WholeFile.requireReplaceable(cached); // and not only at the end
+      PrefixCache.requireReplaceable(cached); // and not only at the end
     }
     if (file != null && Files.exists(file)) {
       var held = ConversationFile.read(file);
@@ -208,6 +208,7 @@ final class ChatCommand implements Callable<Integer> {
               generator,
               Served.cacheModel(source, options, generator, weights),
               cached,
+              saveCache,
               Served.cacheBytes())) {
         var chat =
             new Chat(

@@ -3,7 +3,7 @@ package dev.sluice.cli;
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.corpus.WindowRule;
-import dev.sluice.files.WholeFile;
+import dev.sluice.files.DirectoryLock;
 import dev.sluice.openai.ApiServer;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Numbers;
@@ -20,6 +20,7 @@ import java.net.InetSocketAddress;
 import java.net.UnknownHostException;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.Objects;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
@@ -32,9 +33,10 @@ import picocli.CommandLine.Parameters;
     name = "serve",
     customSynopsis = "sluice serve MODEL [--port PORT] [OPTIONS]",
     description = {
-      "Answers requests of OpenAI's protocol: /v1/chat/completions, /v1/completions, /v1/models,"
-          + " and /tokenize, /detokenize, /health, /metrics. Many texts are written at once, and"
-          + " what requests have in common at their beginning is read once.",
+      "Answers requests of OpenAI's protocol: /v1/chat/completions, /v1/responses, /v1/completions,"
+          + " /v1/models, and /tokenize, /detokenize, /health, /metrics. Many texts are written at"
+          + " once, and what requests have in common at their beginning is read once. At / stands a"
+          + " page to talk with the model, which shows what attention and gates did.",
       "",
       "It answers this machine alone, at http://127.0.0.1:PORT/v1, whoever has an account on it."
           + " For other machines give --host and --api-key, and put a reverse proxy with TLS before"
@@ -150,7 +152,8 @@ final class ServeCommand implements Callable<Integer> {
       paramLabel = "FILE",
       description =
           "Keep that in this file from one start to the next; it is written when the server ends,"
-              + " as many bytes as it takes in memory. It holds what clients have written.")
+              + " as many bytes as it takes in memory. It holds what clients have written. One"
+              + " server has it at a time, and a file of another kind is not written over.")
   private @Nullable Path cacheFile;
 
   @Option(
@@ -212,13 +215,35 @@ final class ServeCommand implements Callable<Integer> {
     }
     var address = address();
     ApiServer.requireKey(address, key);
-    if (cacheFile != null) {
-      WholeFile.requireReplaceable(cacheFile); // and not only at the end
-    }
     long stateBytes = bytes("--memory", memory, 1, STATE_SHARE);
     long cacheBytes = bytes("--cache-memory", cacheMemory, 0, STATE_SHARE);
     int least = context != null ? context : Integer.MAX_VALUE;
     var _ = new EngineLimits(slots, least, stateBytes, queue, piece); // before a model is loaded
+    if (cacheFile == null) {
+      return serve(address, key, kind, stateBytes, cacheBytes);
+    }
+    if (cacheBytes == 0) {
+      throw new InvalidInputException(
+          "--cache-memory 0 keeps nothing, so that --prefix-cache %s would stay as it is; leave one of them out"
+              .formatted(cacheFile));
+    }
+    PrefixCache.requireReplaceable(cacheFile); // and not only at the end
+    Path whole = cacheFile.toAbsolutePath();
+    try (var lock =
+        DirectoryLock.ownPart(
+            Objects.requireNonNull(whole.getParent()),
+            String.valueOf(whole.getFileName()),
+            "serve --prefix-cache " + cacheFile)) {
+      if (lock.warning() != null) {
+        Console.note(lock.warning());
+      }
+      return serve(address, key, kind, stateBytes, cacheBytes);
+    }
+  }
+
+  private int serve(
+      InetSocketAddress address, @Nullable String key, Reuse kind, long stateBytes, long cacheBytes)
+      throws IOException {
     try (var loaded = options.loadInPlace(model, weights, null)) {
       var generator = loaded.generator();
       int most = Math.min(generator.room(0), loaded.decoder().config().context());
@@ -230,7 +255,7 @@ final class ServeCommand implements Callable<Integer> {
           new EngineLimits(slots, context != null ? context : most, stateBytes, queue, piece);
       String of = Served.cacheModel(loaded.source(), options, generator, weights);
       try (var cache =
-          cacheBytes == 0 ? null : Served.cache(generator, of, cacheFile, cacheBytes)) {
+          cacheBytes == 0 ? null : Served.cache(generator, of, cacheFile, true, cacheBytes)) {
         var engine = new Engine(generator, limits, cache, kind);
         try (var server =
             new ApiServer(

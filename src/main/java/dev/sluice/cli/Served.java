@@ -61,12 +61,17 @@ final class Served {
   ///
   /// @param model as in [#cacheModel]
   /// @param file null where nothing was saved
-  static PrefixCache cache(Generator generator, String model, @Nullable Path file, long budget) {
+  /// @param replaced whether what is read from now on will be saved there
+  static PrefixCache cache(
+      Generator generator, String model, @Nullable Path file, boolean replaced, long budget) {
     if (file != null && Files.exists(file)) {
       try {
         return generator.loadPrefixes(file, model, budget);
       } catch (InvalidInputException e) {
-        Console.note(Main.sentence(e.getMessage()) + " Conversations are read anew.");
+        Console.note(
+            Main.sentence(e.getMessage())
+                + " Conversations are read anew"
+                + (replaced ? ", and what was read of them will be saved in its place." : "."));
       }
     }
     return new PrefixCache(model, budget);

@@ -101,7 +101,12 @@ public record GateProjection(
   ///
   /// @param logits as [#logits] gives them
   public @Nullable Tensor sigmoidLogits(Tensor logits, int heads, int layer, Probe probe) {
-    return gate.isPartOfAttention() && !isProbed(layer, probe) ? z(logits, heads) : null;
+    if (!gate.isPartOfAttention() || isProbed(layer, probe)) {
+      return null;
+    }
+    var z = z(logits, heads);
+    tellScores(z, layer, probe);
+    return z;
   }
 
   /// Gates `y`. The result has the element type that the logits have, or y's where they are
@@ -114,6 +119,7 @@ public record GateProjection(
     var type = ofOutput || entersAttention() ? yBTNH.type() : logits.type();
     var z = z(ofOutput ? ofOutput(yBTNH, logits) : logits, yBTNH.size(2));
     if (gate.isPlainSigmoid() && !isProbed(layer, probe)) {
+      tellScores(z, layer, probe);
       return Operations.of(yBTNH).sigmoidGate(yBTNH, z).to(type);
     }
     var scores = scores(z);
@@ -127,7 +133,7 @@ public record GateProjection(
     if (neutral > 0) {
       scores = scores.times(1 - neutral).plus(neutral * gate.combination().neutralScore());
     }
-    if (probe.wantsGates(layer)) {
+    if (probe.wantsGates(layer) || probe.wantsGateScores(layer)) {
       probe.gate(layer, gate.position().word(), scores);
     }
     var gated =
@@ -136,6 +142,13 @@ public record GateProjection(
           case ADDITIVE -> yBTNH.plus(scores);
         };
     return gated.to(type);
+  }
+
+  /// Computes the scores for who wants them and nothing else.
+  private void tellScores(Tensor z, int layer, Probe probe) {
+    if (probe.wantsGateScores(layer)) {
+      probe.gate(layer, gate.position().word(), scores(z));
+    }
   }
 
   /// Whether attention takes what is gated, all of it in one element type; logits that are no

@@ -246,12 +246,12 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
   /// The logits after the last token of a prompt; null where the listener wants no more.
   private static float @Nullable [] read(
       PromptReading reading, @Nullable Drafts drafts, Listener listener) {
-    float[] logits = reading.next(drafts);
+    float[] logits = reading.next(drafts, Probe.NONE);
     while (logits == null) {
       if (!listener.onRead(reading.slot().length(), reading.total())) {
         return null;
       }
-      logits = reading.next(drafts);
+      logits = reading.next(drafts, Probe.NONE);
     }
     return logits;
   }
@@ -268,11 +268,15 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
   ///
   /// @param tokens one for each row of the past
   public float[][] step(int[] tokens, Past past) {
+    return step(tokens, past, Probe.NONE);
+  }
+
+  /// The same where a probe watches the pass.
+  public float[][] step(int[] tokens, Past past, Probe probe) {
     try (var _ = Scope.withoutGradient()) {
       long[] ids = Arrays.stream(tokens).asLongStream().toArray();
       var hidden =
-          decoder.hiddenStates(
-              Tensor.of(ids, ids.length, 1).to(decoder.device()), past, Probe.NONE);
+          decoder.hiddenStates(Tensor.of(ids, ids.length, 1).to(decoder.device()), past, probe);
       float[] all = decoder.logits(hidden).floats();
       float[][] rows = new float[tokens.length][];
       Arrays.setAll(rows, i -> row(all, i));
@@ -281,7 +285,7 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
   }
 
   private Tensor hidden(int[] tokens, @Nullable Past past) {
-    return PromptReading.hidden(decoder, tokens, past);
+    return PromptReading.hidden(decoder, tokens, past, Probe.NONE);
   }
 
   /// How many tokens may follow a prompt of so many; none where it is 0 or less.

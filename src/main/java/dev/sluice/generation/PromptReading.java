@@ -49,20 +49,22 @@ public final class PromptReading {
 
   /// Reads the next pass, and keeps what it leaves.
   ///
+  /// @param probe which watches the last pass, whose logits are given
   /// @return the logits after the prompt's last token if that was the last pass, else null
-  public float @Nullable [] next() {
-    return next(null);
+  public float @Nullable [] next(Probe probe) {
+    return next(null, probe);
   }
 
   /// @param drafts hears what is read
-  float @Nullable [] next(@Nullable Drafts drafts) {
+  float @Nullable [] next(@Nullable Drafts drafts, Probe probe) {
     int[] ids = prompt.ids();
     int begin = slot.length();
     int end =
         Arrays.stream(ends).filter(candidate -> candidate > begin).findFirst().orElse(ids.length);
     boolean isLast = end == ids.length;
     try (var _ = Scope.withoutGradient()) {
-      var hidden = hidden(decoder, Arrays.copyOfRange(ids, begin, end), state.past(slot));
+      int[] tokens = Arrays.copyOfRange(ids, begin, end);
+      var hidden = hidden(decoder, tokens, state.past(slot), isLast ? probe : Probe.NONE);
       if (drafts != null) {
         drafts.hear(hidden);
         if (!isLast) {
@@ -80,9 +82,8 @@ public final class PromptReading {
   /// The hidden states of the next tokens of one sequence.
   ///
   /// @param past that of the sequence; null where these are its first and nothing is kept
-  static Tensor hidden(Decoder decoder, int[] tokens, @Nullable Past past) {
+  static Tensor hidden(Decoder decoder, int[] tokens, @Nullable Past past, Probe probe) {
     long[] ids = Arrays.stream(tokens).asLongStream().toArray();
-    return decoder.hiddenStates(
-        Tensor.of(ids, 1, ids.length).to(decoder.device()), past, Probe.NONE);
+    return decoder.hiddenStates(Tensor.of(ids, 1, ids.length).to(decoder.device()), past, probe);
   }
 }

@@ -232,6 +232,10 @@ public final class ApiServer implements AutoCloseable {
         require(exchange, "POST");
         chat(exchange);
       }
+      case "/responses" -> {
+        require(exchange, "POST");
+        respond(exchange);
+      }
       case "/completions" -> {
         require(exchange, "POST");
         complete(exchange);
@@ -257,8 +261,8 @@ public final class ApiServer implements AutoCloseable {
       default -> {
         if (!path.startsWith(MODELS)) {
           throw ApiException.notFound(
-              "there is no such path; there are /v1/chat/completions, /v1/completions, /v1/models,"
-                  + " /tokenize, /detokenize, /health and /metrics");
+              "there is no such path; there are /v1/chat/completions, /v1/responses,"
+                  + " /v1/completions, /v1/models, /tokenize, /detokenize, /health and /metrics");
         }
         require(exchange, "GET", "HEAD");
         model(exchange, path.substring(MODELS.length()));
@@ -334,7 +338,8 @@ public final class ApiServer implements AutoCloseable {
         .put("object", "model")
         .put("created", created)
         .put("owned_by", "sluice")
-        .put("max_model_len", engine.mostTokens(1));
+        .put("max_model_len", engine.mostTokens(1))
+        .put(Common.WATCH, engine.isWatchable());
   }
 
   private void model(Exchange exchange, String encoded) throws IOException {
@@ -364,6 +369,20 @@ public final class ApiServer implements AutoCloseable {
     try {
       new ChatReply(exchange, model, request, number, now())
           .run(List.of(ticket), List.of(request.text().ids().length));
+    } finally {
+      ticket.cancel();
+    }
+  }
+
+  private void respond(Exchange exchange) throws IOException, InterruptedException {
+    long number = numbers.incrementAndGet();
+    var fields = fields(exchange);
+    var request = ResponsesRequest.read(fields, model, engine, number, limits.usualTokens());
+    exchange.note(fields.ignored());
+    exchange.releaseBody();
+    var ticket = engine.submit(request.chat().text());
+    try {
+      new ResponsesReply(exchange, model, request, number, now()).run(ticket);
     } finally {
       ticket.cancel();
     }

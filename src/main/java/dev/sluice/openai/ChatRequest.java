@@ -39,11 +39,12 @@ record ChatRequest(
     var common = Common.read(fields, model, number);
     int logprobs = logprobs(fields);
     var messages = messages(fields);
-    var tools = tools(fields);
-    var call = ToolChoice.read(fields, tools);
+    var tools = tools(fields, false);
+    var call = ToolChoice.read(fields, tools, false);
     boolean parallel = fields.flag("parallel_tool_calls", true);
-    var variables = variables(fields, model);
-    var schema = schema(fields, model);
+    var variables = variables(fields, fields, EFFORT, model);
+    fields.ignore("verbosity");
+    var schema = schema(fields.object("response_format"), model, false);
     fields.list("modalities", 2).stream()
         .filter(each -> !each.asString("").equals("text"))
         .findFirst()
@@ -52,6 +53,36 @@ record ChatRequest(
               throw Fields.wrong("modalities", each, "[\"text\"]");
             });
     fields.requireAllKnown();
+    return of(
+        new Wanted(common, messages, tools, call, parallel, variables, schema, logprobs),
+        new Places("messages", "response_format"),
+        model,
+        engine,
+        usual);
+  }
+
+  /// What a request of one kind or the other asks for.
+  ///
+  /// @param parallel whether an answer may have several calls
+  /// @param variables of the template
+  /// @param schema that the answer is to follow; null for none
+  record Wanted(
+      Common common,
+      List<Map<String, @Nullable Object>> messages,
+      List<Tool> tools,
+      ToolChoice call,
+      boolean parallel,
+      Map<String, @Nullable Object> variables,
+      @Nullable TokenMask schema,
+      int logprobs) {}
+
+  /// The fields in which messages and a schema stand.
+  record Places(String messages, String schema) {}
+
+  /// @param usual the most tokens of an answer where the request does not say
+  static ChatRequest of(Wanted wanted, Places places, ServedModel model, Engine engine, int usual) {
+    var call = wanted.call;
+    var schema = wanted.schema;
     if (call.rendersTools()) {
       Fields.at(
           "tools",
@@ -60,27 +91,28 @@ record ChatRequest(
             return true;
           });
     }
-    var told = call.rendersTools() ? tools : List.<Tool>of();
+    var told = call.rendersTools() ? wanted.tools : List.<Tool>of();
     var question =
         Fields.at(
-            "response_format",
-            () -> new Question(messages, told, call.forced(), schema, variables));
-    var prompt = Fields.at("messages", () -> question.prompt(model));
+            places.schema,
+            () -> new Question(wanted.messages, told, call.forced(), schema, wanted.variables));
+    var prompt = Fields.at(places.messages, () -> question.prompt(model));
     var restriction =
         Fields.at(
-            schema != null ? "response_format" : "tool_choice",
+            schema != null ? places.schema : "tool_choice",
             () -> question.restriction(model, prompt));
     var text =
-        common.text(
+        wanted.common.text(
             engine,
-            "messages",
+            places.messages,
             prompt.ids(),
             prompt.turnStarts(),
             _ -> restriction.get(),
             model.turnEnds(),
             usual,
-            logprobs);
-    return new ChatRequest(common, text, told, !parallel || call.isForced(), prompt.thinks());
+            wanted.logprobs);
+    return new ChatRequest(
+        wanted.common, text, told, !wanted.parallel || call.isForced(), prompt.thinks());
   }
 
   private static int logprobs(Fields fields) {
@@ -193,7 +225,7 @@ record ChatRequest(
   }
 
   /// Templates take arguments as the object that clients send as a string.
-  private static Object arguments(Fields function) {
+  static Object arguments(Fields function) {
     String text = function.text("arguments", "");
     String place = function.place("arguments");
     var parsed = text.isBlank() ? JsonNodeFactory.instance.objectNode() : Json.parsed(place, text);
@@ -213,13 +245,14 @@ record ChatRequest(
 
   // ---------------------------------------------------------------- tools
 
-  private static List<Tool> tools(Fields fields) {
+  /// @param flat whether a function stands in its tool itself, and not in a field of its own
+  static List<Tool> tools(Fields fields, boolean flat) {
     var list = fields.list("tools", MOST_TOOLS);
     var tools = new ArrayList<Tool>();
     for (int i = 0; i < list.size(); i++) {
       var tool = fields.object("tools[%d]".formatted(i), list.get(i));
       requireFunction(tool);
-      var function = tool.requiredObject("function");
+      var function = flat ? tool : tool.requiredObject("function");
       String name = function.requiredText("name");
       if (!Tool.isName(name)) {
         throw Fields.wrong(function.place("name"), name, Tool.NAMES);
@@ -233,43 +266,53 @@ record ChatRequest(
           new Tool(
               name,
               parameters == null ? JsonNodeFactory.instance.objectNode() : parameters.members(),
-              list.get(i)));
+              flat ? nested(tool.members()) : list.get(i)));
     }
     return tools;
   }
 
+  /// A tool as templates know it.
+  private static ObjectNode nested(ObjectNode tool) {
+    ObjectNode nested = JsonNodeFactory.instance.objectNode().put("type", "function");
+    nested.set("function", tool.deepCopy().without("type"));
+    return nested;
+  }
+
   // ---------------------------------------------------------------- the rest
 
-  private static Map<String, @Nullable Object> variables(Fields fields, ServedModel model) {
+  /// What the template knows besides.
+  ///
+  /// @param of the object in which it stands how much the model is to think, if it does, as `name`
+  static Map<String, @Nullable Object> variables(
+      Fields fields, @Nullable Fields of, String name, ServedModel model) {
     Map<String, @Nullable Object> variables = new HashMap<>();
-    String effort = fields.text(EFFORT);
+    String effort = of == null ? null : of.text(name);
     if (effort != null) {
       if (model.templatesMention(EFFORT)) {
         variables.put(EFFORT, effort);
       } else if (model.templatesMention(THINKING)) {
         variables.put(THINKING, !effort.equals("none") && !effort.equals("minimal"));
-      } else {
-        fields.ignore(EFFORT);
+      } else if (of != null) {
+        of.ignore(name);
       }
     }
-    fields.ignore("verbosity");
     var given = fields.object("chat_template_kwargs");
     if (given != null) {
       given
           .members()
           .forEachEntry(
-              (name, value) -> {
-                variables.put(name, Conversation.plain(value));
-                if (!model.templatesMention(name)) {
-                  fields.ignored().add(given.place(name));
+              (variable, value) -> {
+                variables.put(variable, Conversation.plain(value));
+                if (!model.templatesMention(variable)) {
+                  fields.ignored().add(given.place(variable));
                 }
               });
     }
     return variables;
   }
 
-  private static @Nullable TokenMask schema(Fields fields, ServedModel model) {
-    var format = fields.object("response_format");
+  /// @param flat whether a schema stands in the format itself, and not in a field of its own
+  static @Nullable TokenMask schema(@Nullable Fields format, ServedModel model, boolean flat) {
     if (format == null) {
       return null;
     }
@@ -281,10 +324,10 @@ record ChatRequest(
       }
       case "json_object" -> {
         format.requireAllKnown();
-        yield Fields.at("response_format", model::anyObjectMask);
+        yield Fields.at(format.place(), model::anyObjectMask);
       }
       case "json_schema" -> {
-        var described = format.requiredObject("json_schema");
+        var described = flat ? format : format.requiredObject("json_schema");
         described.text("name");
         described.text("description");
         described.flag("strict", true);

@@ -7,12 +7,14 @@ import dev.sluice.generation.Sampler;
 import dev.sluice.serving.Engine;
 import dev.sluice.serving.ServedModel;
 import dev.sluice.serving.TextRequest;
+import dev.sluice.serving.TokenWatch;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.function.IntFunction;
+import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 
 /// What all requests for text have in common.
@@ -20,6 +22,7 @@ import tools.jackson.databind.JsonNode;
 /// @param mostTokens of each text; 0 where the request does not say
 /// @param stops strings before which a text ends
 /// @param usage whether the last event of a stream tells how many tokens there were
+/// @param watches whether each token tells what was seen of the pass that it comes from
 record Common(
     Sampler sampler,
     LogitAdjustments adjustments,
@@ -29,7 +32,9 @@ record Common(
     boolean stream,
     boolean usage,
     boolean reusesPrefixes,
-    boolean ignoresEnds) {
+    boolean ignoresEnds,
+    boolean watches) {
+  static final String WATCH = "sluice_watch";
   private static final int MOST_STOPS = 16;
   private static final int LONGEST_STOP = 500;
   private static final int MOST_BIASES = 1000;
@@ -37,6 +42,62 @@ record Common(
 
   /// @param number of the request, from which it draws where it has no seed
   static Common read(Fields fields, ServedModel model, long number) {
+    boolean stream = fields.flag("stream", false);
+    boolean usage = false;
+    var options = streamOptions(fields, stream);
+    if (options != null) {
+      usage = options.flag("include_usage", false);
+      options.requireAllKnown();
+    }
+    return new Common(
+        sampler(fields, model, number),
+        adjustments(fields, model),
+        mostTokens(fields),
+        (int) fields.whole("n", 1, 1, Integer.MAX_VALUE),
+        stops(fields),
+        stream,
+        usage,
+        fields.flag("cache_prompt", true),
+        fields.flag("ignore_eos", false),
+        fields.flag(WATCH, false));
+  }
+
+  /// What requests of `/v1/responses` have of it: one text, which is not watched.
+  ///
+  /// @param number of the request, from which it draws where it has no seed
+  static Common ofResponse(Fields fields, ServedModel model, long number) {
+    boolean stream = fields.flag("stream", false);
+    var options = streamOptions(fields, stream);
+    if (options != null) {
+      options.requireAllKnown();
+    }
+    return new Common(
+        sampler(fields, model, number),
+        adjustments(fields, model),
+        (int) fields.whole("max_output_tokens", 0, 1, Integer.MAX_VALUE),
+        1,
+        stops(fields),
+        stream,
+        true,
+        fields.flag("cache_prompt", true),
+        fields.flag("ignore_eos", false),
+        false);
+  }
+
+  private static @Nullable Fields streamOptions(Fields fields, boolean stream) {
+    var options = fields.object("stream_options");
+    if (options != null) {
+      if (!stream) {
+        throw ApiException.invalid(
+            "stream_options",
+            "stream_options is for streams; add \"stream\": true, or leave it out");
+      }
+      options.ignore("include_obfuscation");
+    }
+    return options;
+  }
+
+  private static Sampler sampler(Fields fields, ServedModel model, long number) {
     fields.text("model"); // there is one
     fields.ignore(
         "metadata",
@@ -57,30 +118,7 @@ record Common(
         Fields.at("temperature", () -> new Sampler(temperature, sampler.topK(), 1, 0, seed));
     var ofTopP =
         Fields.at("top_p", () -> new Sampler(temperature, ofTemperature.topK(), topP, 0, seed));
-    var whole = Fields.at("min_p", () -> new Sampler(temperature, ofTopP.topK(), topP, minP, seed));
-    boolean stream = fields.flag("stream", false);
-    boolean usage = false;
-    var options = fields.object("stream_options");
-    if (options != null) {
-      if (!stream) {
-        throw ApiException.invalid(
-            "stream_options",
-            "stream_options is for streams; add \"stream\": true, or leave it out");
-      }
-      usage = options.flag("include_usage", false);
-      options.ignore("include_obfuscation");
-      options.requireAllKnown();
-    }
-    return new Common(
-        whole,
-        adjustments(fields, model),
-        mostTokens(fields),
-        (int) fields.whole("n", 1, 1, Integer.MAX_VALUE),
-        stops(fields),
-        stream,
-        usage,
-        fields.flag("cache_prompt", true),
-        fields.flag("ignore_eos", false));
+    return Fields.at("min_p", () -> new Sampler(temperature, ofTopP.topK(), topP, minP, seed));
   }
 
   private static int mostTokens(Fields fields) {
@@ -189,14 +227,29 @@ record Common(
           adjustments.requireTokens(engine.vocabulary());
           return true;
         });
+    int most =
+        Math.min(
+            room,
+            mostTokens > 0
+                ? mostTokens
+                : Math.min(usual, watches ? TokenWatch.MOST_TOKENS : usual));
+    if (watches) {
+      Fields.at(
+          WATCH,
+          () -> {
+            engine.requireWatchable(most);
+            return true;
+          });
+    }
     return new TextRequest(
         ids,
         turnStarts,
         new Choice(sampler, adjustments, restrictions),
-        Math.min(room, mostTokens > 0 ? mostTokens : usual),
+        most,
         ignoresEnds ? Set.of() : ends,
         sequences,
         logprobs,
-        reusesPrefixes);
+        reusesPrefixes,
+        watches);
   }
 }

@@ -190,6 +190,11 @@ final class Exchange {
     write("data: " + data + "\n\n");
   }
 
+  /// An event that has a name.
+  void event(String name, ObjectNode data) throws IOException {
+    write("event: " + name + "\ndata: " + data + "\n\n");
+  }
+
   /// The end of a stream.
   void done() throws IOException {
     write("data: [DONE]\n\n");

@@ -8,11 +8,13 @@ import dev.sluice.serving.RefusedException;
 import dev.sluice.serving.ServedModel;
 import dev.sluice.serving.Ticket;
 import dev.sluice.serving.Ticket.Event;
+import dev.sluice.serving.TokenWatch;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.TreeMap;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.node.ArrayNode;
 import tools.jackson.databind.node.JsonNodeFactory;
@@ -23,6 +25,9 @@ import tools.jackson.databind.node.ObjectNode;
 abstract class Reply {
   /// The logarithm of a probability that JSON has no number for.
   private static final double NEVER = -9999;
+
+  /// What was seen is told to six places.
+  private static final double WATCH_DIGITS = 1e6;
 
   static final JsonNodeFactory JSON = JsonNodeFactory.instance;
 
@@ -45,6 +50,9 @@ abstract class Reply {
 
     /// Of tokens that no event has told yet, or all where there are no events.
     final List<TokenLogprob> logprobs = new ArrayList<>();
+
+    /// What was seen of tokens, likewise.
+    final ArrayNode watched = JSON.arrayNode();
 
     final AnswerText reader;
     @Nullable String ending;
@@ -213,6 +221,9 @@ abstract class Reply {
     if (token.logprob() != null) {
       choice.logprobs.add(token.logprob());
     }
+    if (token.watch() != null) {
+      choice.watched.add(watched(token.token(), token.watch()));
+    }
     reader.add(token.token());
     if (reader.hasEnded()) {
       ticket.stop(token.sequence());
@@ -254,6 +265,10 @@ abstract class Reply {
       one.set("logprobs", logprobs(choice.logprobs));
       choice.logprobs.clear();
     }
+    if (!choice.watched.isEmpty()) {
+      one.set(Common.WATCH, choice.watched.deepCopy());
+      choice.watched.removeAll();
+    }
     one.put("finish_reason", choice.ending);
     try {
       exchange.event(event);
@@ -271,8 +286,35 @@ abstract class Reply {
     } else {
       one.set("logprobs", logprobs(choice.logprobs));
     }
+    if (common.watches()) {
+      one.set(Common.WATCH, choice.watched);
+    }
     one.put("finish_reason", choice.ending);
     return one;
+  }
+
+  /// What was seen as a token was chosen, with a number for each layer, null where it has nothing
+  /// to see.
+  private ObjectNode watched(int token, TokenWatch watch) {
+    ObjectNode seen = JSON.objectNode();
+    seen.put("token", model.text(token));
+    seen.set("first_token_attention", byLayer(watch.firstTokenAttention()));
+    ObjectNode scores = seen.putObject("gate_scores");
+    new TreeMap<>(watch.gateScores())
+        .forEach((position, values) -> scores.set(position, byLayer(values)));
+    return seen;
+  }
+
+  private static ArrayNode byLayer(float[] values) {
+    ArrayNode array = JSON.arrayNode();
+    for (float value : values) {
+      if (Float.isFinite(value)) {
+        array.add(Math.rint(value * WATCH_DIGITS) / WATCH_DIGITS);
+      } else {
+        array.addNull();
+      }
+    }
+    return array;
   }
 
   private ObjectNode envelope(String kind) {

@@ -10,7 +10,8 @@ import tools.jackson.databind.JsonNode;
 /// @param forced the tools one of which is to be called; none where the model may choose
 record ToolChoice(boolean rendersTools, List<Tool> forced) {
   /// @param tools of the request
-  static ToolChoice read(Fields fields, List<Tool> tools) {
+  /// @param flat whether a function is named in the choice itself, and not in a field of its own
+  static ToolChoice read(Fields fields, List<Tool> tools, boolean flat) {
     JsonNode node = fields.node("tool_choice");
     boolean some = !tools.isEmpty();
     if (node == null) {
@@ -37,7 +38,7 @@ record ToolChoice(boolean rendersTools, List<Tool> forced) {
     if (!type.equals("function")) {
       throw Fields.wrong(choice.place("type"), type, "function");
     }
-    var function = choice.requiredObject("function");
+    var function = flat ? choice : choice.requiredObject("function");
     String name = function.requiredText("name");
     function.requireAllKnown();
     choice.requireAllKnown();

@@ -1,8 +1,10 @@
 package dev.sluice.operations;
 
 import dev.sluice.tensor.ElementType;
+import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// Attention's result together with the share of its attention that each query gives to the first
@@ -63,6 +65,46 @@ public record FirstTokenShare(Tensor yBTNH, Tensor shareBTN) {
       }
     }
     return Tensor.of(ones, rows, 1, queries, keys).to(weightsBNRS.device());
+  }
+
+  /// The share `[1, T, N]` of the last T of S tokens, by the definition of the weights, without
+  /// attention's result.
+  ///
+  /// @param kBSMH of one row, all of them, also those that a window hides
+  public static Tensor after(Tensor qBTNH, Tensor kBSMH, @Nullable Tensor sinksN, int window) {
+    long queries = qBTNH.size(1);
+    long heads = qBTNH.size(2);
+    long width = qBTNH.size(3);
+    long keys = kBSMH.size(1);
+    long shared = kBSMH.size(2);
+    long group = heads / shared;
+    try (var scope = Scope.open()) {
+      var qMRH = // the queries of all heads that share a key, R = T · group
+          qBTNH
+              .to(ElementType.FLOAT32)
+              .reshape(queries, shared, group * width)
+              .transpose(0, 1)
+              .reshape(shared, queries * group, width);
+      var kMSH = kBSMH.to(ElementType.FLOAT32).reshape(keys, shared, width).transpose(0, 1);
+      var scores =
+          qMRH.matmul(kMSH.transpose(1, 2))
+              .times(1 / Math.sqrt((double) width))
+              .reshape(shared, queries, group, keys);
+      if (queries > 1 || window > 0) {
+        var maskTS = ComposedAttention.mask(qBTNH.transpose(1, 2), keys, window, keys - queries);
+        scores = scores.plus(maskTS.reshape(1, queries, 1, keys));
+      }
+      if (sinksN != null) {
+        var sinks =
+            Tensor.uninitialized(scores, ElementType.FLOAT32, shared, queries, group, 1)
+                .fill(0)
+                .plus(sinksN.reshape(shared, 1, group, 1));
+        scores = Tensor.concatenate(List.of(sinks, scores), 3);
+      }
+      var firstMTG1 = scores.softmax(-1).narrow(3, sinksN == null ? 0 : 1, 1);
+      return scope.keep(
+          firstMTG1.reshape(shared, queries, group).transpose(0, 1).reshape(1, queries, heads));
+    }
   }
 
   /// The same over the fused attention, without all weights.

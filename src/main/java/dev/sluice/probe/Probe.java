@@ -23,7 +23,8 @@ public interface Probe {
   /// blocks of a pass come in order; the last ends with the last query.
   default void attention(int layer, int firstQuery, Tensor weightsBNRS) {}
 
-  /// Whether [#firstTokenShare] is to be called for this layer.
+  /// Whether [#firstTokenShare] is to be called for this layer. After other tokens the pass has the
+  /// bits that it has when nobody watches.
   default boolean wantsFirstTokenShare(int layer) {
     return false;
   }
@@ -57,8 +58,15 @@ public interface Probe {
     return x;
   }
 
-  /// Whether [#gate] and [#sdpaOutput] are to be called for this layer.
+  /// Whether [#gate] and [#sdpaOutput] are to be called for this layer. What attention and its gate
+  /// compute in one operation is then computed one by one.
   default boolean wantsGates(int layer) {
+    return false;
+  }
+
+  /// Whether [#gate] is to be called for this layer beside the pass, which goes as it goes when
+  /// nobody watches and has the same bits.
+  default boolean wantsGateScores(int layer) {
     return false;
   }
 

@@ -8,6 +8,7 @@ import dev.sluice.generation.Prompt;
 import dev.sluice.generation.PromptReading;
 import dev.sluice.generation.TokenLogprob;
 import dev.sluice.operations.TokenSteps;
+import dev.sluice.probe.Probe;
 import dev.sluice.serving.Ticket.Event;
 import dev.sluice.state.PrefixCache;
 import dev.sluice.state.PrefixCache.Reuse;
@@ -120,6 +121,10 @@ public final class Engine implements AutoCloseable {
       this.number = number;
       this.slot = slot;
       this.continuation = continuation;
+    }
+
+    boolean isWatched() {
+      return group.ticket.request().isWatched();
     }
   }
 
@@ -305,6 +310,33 @@ public final class Engine implements AutoCloseable {
     counts.cancelled.add(before - waiting.size());
   }
 
+  /// Refuses to watch texts of which there is nothing to see, or too much.
+  ///
+  /// @param mostTokens of each text
+  /// @throws InvalidInputException in one sentence
+  public void requireWatchable(int mostTokens) {
+    if (!isWatchable()) {
+      throw new InvalidInputException(
+          "the model has no layer of attention, so that there is nothing to watch; do not ask for"
+              + " it");
+    }
+    if (mostTokens > TokenWatch.MOST_TOKENS) {
+      throw new InvalidInputException(
+          "a text of up to %d tokens is to be watched, and of more than %d that is not possible; ask for fewer"
+              .formatted(mostTokens, TokenWatch.MOST_TOKENS));
+    }
+  }
+
+  /// Whether texts of this model can be watched.
+  public boolean isWatchable() {
+    return generator.decoder().config().layers().stream()
+        .anyMatch(layer -> layer.attention().isPresent());
+  }
+
+  private WatchedPass watch(int rows) {
+    return new WatchedPass(generator.decoder().config().layers().size(), rows);
+  }
+
   private void requirePossible(TextRequest request) {
     if (request.sequences() > limits.slots()) {
       throw new InvalidInputException(
@@ -320,6 +352,9 @@ public final class Engine implements AutoCloseable {
                   request.mostTokens(),
                   request.sequences(),
                   mostTokens(request.sequences())));
+    }
+    if (request.isWatched()) {
+      requireWatchable(request.mostTokens());
     }
     request.choice().adjustments().requireTokens(vocabulary);
     long[] ids = new long[request.ids().length];
@@ -459,9 +494,15 @@ public final class Engine implements AutoCloseable {
     }
   }
 
-  /// A token for each text.
+  /// A token for each text. Those that are watched have passes of their own, since these take more
+  /// time.
   private void write(SequenceState state) {
     var texts = List.copyOf(writing);
+    write(state, texts.stream().filter(text -> !text.isWatched()).toList(), false);
+    write(state, texts.stream().filter(Text::isWatched).toList(), true);
+  }
+
+  private void write(SequenceState state, List<Text> texts, boolean watched) {
     for (int from = 0; from < texts.size(); from += ROWS) {
       // One that failed may have taken others of its request with it.
       var pass = new ArrayList<>(texts.subList(from, Math.min(from + ROWS, texts.size())));
@@ -470,17 +511,19 @@ public final class Engine implements AutoCloseable {
         continue;
       }
       long began = System.nanoTime();
+      var probe = watched ? watch(pass.size()) : null;
       float[][] logits;
       try {
         int[] last = pass.stream().mapToInt(text -> text.continuation.last()).toArray();
-        logits = generator.step(last, state.past(pass.stream().map(text -> text.slot).toList()));
+        var past = state.past(pass.stream().map(text -> text.slot).toList());
+        logits = generator.step(last, past, probe == null ? Probe.NONE : probe);
       } catch (RuntimeException | OutOfMemoryError e) {
         pass.stream().map(text -> text.group).distinct().forEach(group -> fail(state, group, e));
         continue;
       }
       counts.steps.increment();
       for (int i = 0; i < pass.size(); i++) {
-        choose(state, pass.get(i), logits[i]);
+        choose(state, pass.get(i), logits[i], probe == null ? null : probe.of(i));
       }
       counts.generationSeconds.add((System.nanoTime() - began) / 1e9);
     }
@@ -493,9 +536,10 @@ public final class Engine implements AutoCloseable {
       var group = reading.remove();
       int before = group.reading.slot().length();
       long began = System.nanoTime();
+      var probe = group.ticket.request().isWatched() ? watch(1) : null;
       float[] logits;
       try {
-        logits = group.reading.next();
+        logits = group.reading.next(probe == null ? Probe.NONE : probe);
       } catch (RuntimeException | OutOfMemoryError e) {
         fail(state, group, e);
         continue;
@@ -509,12 +553,13 @@ public final class Engine implements AutoCloseable {
       if (logits == null) {
         reading.add(group);
       } else {
-        beginTexts(state, group, logits);
+        beginTexts(state, group, logits, probe == null ? null : probe.of(0));
       }
     }
   }
 
-  private void beginTexts(SequenceState state, Group group, float[] logits) {
+  private void beginTexts(
+      SequenceState state, Group group, float[] logits, @Nullable TokenWatch watch) {
     var request = group.ticket.request();
     int[] ids = request.ids();
     try {
@@ -533,10 +578,10 @@ public final class Engine implements AutoCloseable {
       return;
     }
     counts.firstTokenSeconds.add((System.nanoTime() - group.ticket.asked()) / 1e9);
-    List.copyOf(group.texts).forEach(text -> choose(state, text, logits));
+    List.copyOf(group.texts).forEach(text -> choose(state, text, logits, watch));
   }
 
-  private void choose(SequenceState state, Text text, float[] logits) {
+  private void choose(SequenceState state, Text text, float[] logits, @Nullable TokenWatch watch) {
     var group = text.group;
     if (!groups.contains(group)) {
       return; // another text of the request has failed
@@ -549,7 +594,8 @@ public final class Engine implements AutoCloseable {
             new Event.Token(
                 text.number,
                 token,
-                likeliest < 0 ? null : TokenLogprob.of(token, logits, likeliest)));
+                likeliest < 0 ? null : TokenLogprob.of(token, logits, likeliest),
+                watch));
         counts.generatedTokens.increment();
         long now = System.nanoTime();
         if (text.told != 0) {

@@ -190,7 +190,8 @@ public final class TextModel implements AutoCloseable {
                 ends,
                 1,
                 TextRequest.NO_LOGPROBS,
-                true)),
+                true,
+                false)),
         reading);
   }
 

@@ -15,6 +15,8 @@ import java.util.Set;
 /// @param logprobs of how many of the likeliest tokens each token tells the log-probabilities,
 ///   besides its own; [#NO_LOGPROBS] for not even that
 /// @param reusesPrefixes whether what was read for others is taken and what is read is kept
+/// @param isWatched whether each token tells what was seen of the pass from which it was chosen;
+///   the tokens are the same
 @SuppressWarnings("ArrayRecordComponent") // is only read, right after it was made
 public record TextRequest(
     int[] ids,
@@ -24,7 +26,8 @@ public record TextRequest(
     Set<Integer> stopIds,
     int sequences,
     int logprobs,
-    boolean reusesPrefixes) {
+    boolean reusesPrefixes,
+    boolean isWatched) {
   /// No log-probabilities.
   public static final int NO_LOGPROBS = -1;
 

@@ -24,7 +24,10 @@ public final class Ticket {
     ///
     /// @param sequence which text, from 0
     /// @param logprob null where none was asked for
-    record Token(int sequence, int token, @Nullable TokenLogprob logprob) implements Event {}
+    /// @param watch null where nobody watches
+    record Token(
+        int sequence, int token, @Nullable TokenLogprob logprob, @Nullable TokenWatch watch)
+        implements Event {}
 
     /// A text has ended.
     record Ended(int sequence, Ending ending) implements Event {}

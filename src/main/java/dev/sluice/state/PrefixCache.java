@@ -1,6 +1,7 @@
 package dev.sluice.state;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.files.WholeFile;
 import dev.sluice.state.LayerStates.Part;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -392,8 +393,18 @@ public final class PrefixCache implements AutoCloseable {
 
   /// Writes all that is kept to one file, in place of what it holds.
   public void save(Path file) throws IOException {
+    requireReplaceable(file);
     requireOpen();
     SavedPrefixes.write(this, file);
+  }
+
+  /// Refuses a file that holds something else than prefixes: to be asked before there is anything
+  /// to be saved. Prefixes of another model or program, or the beginning of some, may be replaced.
+  ///
+  /// @throws InvalidInputException in one sentence
+  public static void requireReplaceable(Path file) {
+    WholeFile.requireReplaceable(file);
+    SavedPrefixes.requireNothingElse(file);
   }
 
   /// Reads what [#save] has written. The file is not believed: whatever is wrong with it is an

@@ -28,6 +28,7 @@ import java.security.DigestInputStream;
 import java.security.DigestOutputStream;
 import java.security.MessageDigest;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -43,7 +44,11 @@ import org.jspecify.annotations.Nullable;
 /// sizes of tensors are written: they follow from the form, which must be the one that the model
 /// has.
 final class SavedPrefixes {
-  private static final String MAGIC = "Sluice prefixes 1 " + ByteOrder.nativeOrder() + "\n";
+  /// How all of these files begin, of any version and machine.
+  private static final String BEGIN = "Sluice prefixes ";
+
+  private static final String MAGIC = BEGIN + "1 " + ByteOrder.nativeOrder() + "\n";
+
   private static final int CHECKSUM = 32;
   private static final int BLOCK = 1 << 16;
   private static final String WAY_OUT = "remove it, or go on without it";
@@ -125,6 +130,27 @@ final class SavedPrefixes {
     }
   }
 
+  /// Refuses a file that begins as none of these do; one without bytes is none's loss.
+  static void requireNothingElse(Path file) {
+    if (!Files.exists(file)) {
+      return;
+    }
+    byte[] begin = BEGIN.getBytes(StandardCharsets.UTF_8);
+    try (var in = Files.newInputStream(file)) {
+      byte[] found = in.readNBytes(begin.length);
+      if (!Arrays.equals(found, 0, found.length, begin, 0, found.length)) {
+        throw new InvalidInputException(
+            "%s holds something else than saved prefixes, which would be written over it; name another file, or move it away"
+                .formatted(file));
+      }
+    } catch (IOException e) {
+      throw new InvalidInputException(
+          "%s is to be replaced by saved prefixes and cannot be read (%s); name another file"
+              .formatted(file, Failures.words(e)),
+          e);
+    }
+  }
+
   /// Fills a new cache.
   static void read(Path file, PrefixCache cache, Slot like) {
     RegularFile.require(file, "go on without it");
@@ -161,7 +187,7 @@ final class SavedPrefixes {
     byte[] magic = MAGIC.getBytes(StandardCharsets.UTF_8);
     if (left < magic.length || !MAGIC.equals(text(magic.length))) {
       throw new InvalidInputException(
-          "%s holds no prefixes that this program on this machine has saved; %s"
+          "%s holds no prefixes of this version of the program on such a machine; %s"
               .formatted(file, WAY_OUT));
     }
     String model = text(count("the length of the model's name", 1));

@@ -159,6 +159,9 @@ class ChatTest {
     assertTrue(third.err().contains("Conversations are read anew."), third::toString);
     assertEquals(1, third.err().split(", 0 of them not read again", -1).length - 1);
     assertTrue(chat("", "--save-cache").refusal().contains("--session"));
+    Files.writeString(cache, "a letter");
+    assertTrue(chatHere("", "--save-cache").refusal().contains("something else"));
+    assertEquals("a letter", Files.readString(cache));
   }
 
   /// The context is 128 tokens.

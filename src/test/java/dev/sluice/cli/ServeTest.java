@@ -36,6 +36,7 @@ class ServeTest {
   void whatCannotBeServedIsRefusedInASentence() throws Exception {
     Path model = directory.resolve("model");
     TinyModel.open(model, Precision.FLOAT32).close();
+    Path letter = Files.writeString(directory.resolve("letter.txt"), "dear whale");
     for (var wrong :
         List.of(
             List.of("--port", "70000"),
@@ -45,6 +46,8 @@ class ServeTest {
             List.of("--memory", "0"),
             List.of("--api-key", " "),
             List.of("--host", "no such host"),
+            List.of("--cache-memory", "0", "--prefix-cache", directory.resolve("some").toString()),
+            List.of("--prefix-cache", letter.toString()),
             List.of("--host", "0.0.0.0"))) {
       List<Object> arguments = new ArrayList<>(List.of("serve", model, "--tokenizer", TOKENIZER));
       arguments.addAll(wrong);
@@ -53,6 +56,7 @@ class ServeTest {
           refusal.contains(wrong.getLast().strip()) || refusal.contains("empty"),
           () -> wrong + ": " + refusal);
     }
+    assertEquals("dear whale", Files.readString(letter));
   }
 
   /// Ctrl-C ends it; what was read is kept.
@@ -65,7 +69,7 @@ class ServeTest {
             directory.resolve("chat.jinja"),
             "{% for m in messages %}{{ m.role }}: {{ m.content }}<|endoftext|>{% endfor %}");
     Path errors = directory.resolve("errors.txt");
-    Path kept = directory.resolve("read.cache");
+    Path kept = Files.writeString(directory.resolve("read.cache"), "Sluice prefixes of old");
     int port = freePort();
     var process =
         SluiceProcess.start(
@@ -104,12 +108,15 @@ class ServeTest {
       var read = JsonMapper.shared().readTree(said);
       assertEquals("model", read.path("model").asString(), said);
       assertTrue(read.at("/usage/completion_tokens").asInt() > 0, said);
+      String second = Cli.run("serve", model, "--prefix-cache", kept).refusal();
+      assertTrue(second.contains("in use by serve --prefix-cache " + kept), second);
       new ProcessBuilder(List.of("kill", "-INT", String.valueOf(process.pid()))).start().waitFor();
     } finally {
       assertEquals(130, SluiceProcess.end(process), () -> SluiceProcess.read(errors));
     }
     String told = SluiceProcess.read(errors);
     assertTrue(told.contains("8 slots") && told.contains("What was read is kept"), told);
+    assertTrue(told.contains("what was read of them will be saved in its place"), told);
     assertTrue(!told.contains("whale"), told);
     assertTrue(Files.size(kept) > 1000);
   }

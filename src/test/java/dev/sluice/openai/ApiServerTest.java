@@ -265,6 +265,50 @@ class ApiServerTest {
     assertNotEquals(content(test.ask(server, CHAT, with(WHALE))), content(banned));
   }
 
+  /// Layer 0 of the model has no attention.
+  @Test
+  void aWatchedAnswerIsTheSameAndTellsWhatWasSeen() throws Exception {
+    String watch = "\"sluice_watch\":true";
+    var plain = test.ask(server, CHAT, with(WHALE, "\"n\":2", "\"temperature\":1", "\"seed\":4"));
+    String body = with(WHALE, "\"n\":2", "\"temperature\":1", "\"seed\":4", watch);
+    var watched = test.ask(server, CHAT, body).path("choices");
+    int tokens = 0;
+    for (int i = 0; i < 2; i++) {
+      var choice = watched.get(i);
+      assertEquals(plain.at("/choices/" + i + "/message"), choice.path("message"));
+      for (var token : choice.path("sluice_watch")) {
+        tokens++;
+        assertTrue(token.path("token").isString());
+        for (var values :
+            List.of(token.path("first_token_attention"), token.at("/gate_scores/sdpa"))) {
+          assertEquals(2, values.size());
+          assertTrue(values.get(0).isNull(), values::toString);
+          double value = values.get(1).asDouble();
+          assertTrue(value > 0 && value < 1, values::toString);
+        }
+      }
+    }
+    assertEquals(plain.at("/usage/completion_tokens").asInt(), tokens);
+    assertFalse(plain.at("/choices/0").has("sluice_watch"));
+    var streamed = TestServer.JSON.createArrayNode();
+    for (var event : test.stream(server, CHAT, body.replace("}]", "}],\"stream\":true"))) {
+      for (var choice : event.path("choices")) {
+        if (choice.path("index").asInt() == 1) {
+          choice.path("sluice_watch").forEach(streamed::add);
+        }
+      }
+    }
+    assertEquals(watched.get(1).path("sluice_watch"), streamed);
+    var text =
+        test.ask(server, COMPLETIONS, "{\"prompt\":\"a\",\"max_tokens\":3,\"sluice_watch\":true}");
+    assertEquals(3, text.at("/choices/0/sluice_watch").size());
+    assertTrue(
+        TestServer.JSON
+            .readTree(test.get(server, "/v1/models").body())
+            .at("/data/0/sluice_watch")
+            .asBoolean());
+  }
+
   /// Random weights write valid JSON where they may write nothing else; thoughts come before, and
   /// end with their mark.
   @Test
@@ -402,6 +446,8 @@ class ApiServerTest {
       {with(WHALE, "\"functions\":[]"), "functions"},
       {with(WHALE, "\"modalities\":[\"audio\"]"), "modalities"},
       {with(WHALE, "\"chat_template_kwargs\":{\"messages\":[]}"), "messages"},
+      {with(WHALE, "\"sluice_watch\":1"), "sluice_watch"},
+      {with(WHALE, "\"sluice_watch\":true", "\"max_tokens\":5000"), "sluice_watch"},
       {with(WHALE, "\"nonsense\":1"), "nonsense"},
     };
     for (String[] each : wrong) {

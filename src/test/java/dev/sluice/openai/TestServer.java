@@ -40,6 +40,8 @@ import tools.jackson.databind.json.JsonMapper;
 final class TestServer implements AutoCloseable {
   static final JsonMapper JSON = JsonMapper.shared();
 
+  private static final Path CHAT = Path.of("samples/tiny-chat");
+
   final Decoder decoder;
   final Tokenizer tokenizer;
   final ChatFormat format;
@@ -48,10 +50,17 @@ final class TestServer implements AutoCloseable {
 
   /// @param directory for its files
   TestServer(Path directory) throws IOException {
-    decoder = TinyModel.open(directory.resolve("model"), Precision.BFLOAT16);
-    Path chat = Path.of("samples/tiny-chat");
-    tokenizer = Tokenizers.load(chat.toString());
-    format = new ChatFormat(Objects.requireNonNull(ChatTemplates.find(chat)), tokenizer);
+    this(
+        TinyModel.open(directory.resolve("model"), Precision.BFLOAT16),
+        Objects.requireNonNull(ChatTemplates.find(CHAT)));
+  }
+
+  /// @param decoder which it takes over
+  /// @param templates of chats
+  TestServer(Decoder decoder, ChatTemplates templates) {
+    this.decoder = decoder;
+    this.tokenizer = Tokenizers.load(CHAT.toString());
+    this.format = new ChatFormat(templates, tokenizer);
   }
 
   /// What clients of usual speed never meet, but for pings.

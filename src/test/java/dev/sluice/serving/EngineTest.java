@@ -70,7 +70,7 @@ class EngineTest {
   }
 
   private static TextRequest request(int[] ids, Choice choice, int most, int sequences) {
-    return new TextRequest(ids, new int[] {5}, choice, most, Set.of(7), sequences, 0, true);
+    return new TextRequest(ids, new int[] {5}, choice, most, Set.of(7), sequences, 0, true, false);
   }
 
   private static TextRequest greedy(int[] ids, int most) {
@@ -170,7 +170,7 @@ class EngineTest {
         assertTrue(engine.cachedBytes() > 0);
         var other =
             new TextRequest(
-                first, new int[] {5}, new Choice(Sampler.GREEDY), 6, Set.of(), 1, -1, false);
+                first, new int[] {5}, new Choice(Sampler.GREEDY), 6, Set.of(), 1, -1, false, false);
         assertEquals(0, outcome(engine.submit(other)).cached);
       }
       cache.save(file);
@@ -216,7 +216,7 @@ class EngineTest {
   }
 
   private static TextRequest endless(int[] ids, Choice choice, int most, int sequences) {
-    return new TextRequest(ids, new int[0], choice, most, Set.of(), sequences, -1, true);
+    return new TextRequest(ids, new int[0], choice, most, Set.of(), sequences, -1, true, false);
   }
 
   @Test
@@ -367,7 +367,15 @@ class EngineTest {
       var ticket =
           engine.submit(
               new TextRequest(
-                  tokens(5, 1), new int[0], new Choice(Sampler.GREEDY), 1, Set.of(), 1, 3, true));
+                  tokens(5, 1),
+                  new int[0],
+                  new Choice(Sampler.GREEDY),
+                  1,
+                  Set.of(),
+                  1,
+                  3,
+                  true,
+                  false));
       var event = ticket.next(LONG);
       while (!(event instanceof Event.Token)) {
         event = ticket.next(LONG);

@@ -21,6 +21,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.function.UnaryOperator;
 
 /// A small gated hybrid with random weights, for the tokenizer of the tests, opened as servers open
 /// models.
@@ -32,29 +33,41 @@ public final class TinyModel {
   public static final int CONTEXT = 8192;
 
   private static final int HIDDEN = 64;
+  private static final RmsNorm NORM = new RmsNorm(1e-6);
 
   private TinyModel() {}
 
   /// Makes it and opens it in place.
   public static Decoder open(Path directory, Precision precision) throws IOException {
-    var norm = new RmsNorm(1e-6);
-    var feedForward = new FeedForwardConfig(HIDDEN, 96, Experts.NONE);
-    var attention =
-        new LayerConfig(
-            new AttentionConfig(
-                    HIDDEN, 4, 2, 16, true, norm, new Rotary(1e4, new RopeScaling.None()))
-                .with(List.of(Gate.SDPA_ELEMENTWISE)),
-            feedForward,
-            ResidualVariant.PLAIN);
-    var deltaNet =
-        new LayerConfig(
-            new MixerConfig.DeltaNet(
-                new GatedDeltaNetConfig(HIDDEN, new DeltaHeads(2, 4, 16, 16), 4, 1e-6)),
-            feedForward,
-            ResidualVariant.PLAIN);
-    var config =
-        new DecoderConfig(
-            VOCABULARY, HIDDEN, List.of(deltaNet, attention), CONTEXT, norm, false, 0.3, 1);
+    var attention = attention(c -> c.with(List.of(Gate.SDPA_ELEMENTWISE)));
+    return open(directory, precision, List.of(deltaNet(), attention));
+  }
+
+  /// A layer of attention.
+  public static LayerConfig attention(UnaryOperator<AttentionConfig> change) {
+    return layer(
+        new MixerConfig.SoftmaxAttention(
+            change.apply(
+                new AttentionConfig(
+                    HIDDEN, 4, 2, 16, true, NORM, new Rotary(1e4, new RopeScaling.None())))));
+  }
+
+  /// A layer of Gated DeltaNet.
+  public static LayerConfig deltaNet() {
+    return layer(
+        new MixerConfig.DeltaNet(
+            new GatedDeltaNetConfig(HIDDEN, new DeltaHeads(2, 4, 16, 16), 4, 1e-6)));
+  }
+
+  private static LayerConfig layer(MixerConfig mixer) {
+    return new LayerConfig(
+        mixer, new FeedForwardConfig(HIDDEN, 96, Experts.NONE), ResidualVariant.PLAIN);
+  }
+
+  /// Makes one of other layers and opens it in place.
+  public static Decoder open(Path directory, Precision precision, List<LayerConfig> layers)
+      throws IOException {
+    var config = new DecoderConfig(VOCABULARY, HIDDEN, layers, CONTEXT, NORM, false, 0.3, 1);
     try (var decoder = Decoder.initialize(config, Precision.FLOAT32, Device.CPU, 5)) {
       ModelDirectory.write(Files.createDirectories(directory), decoder);
     }

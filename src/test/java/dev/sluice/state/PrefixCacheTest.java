@@ -28,6 +28,7 @@ import java.util.function.Consumer;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.api.io.TempDir;
 
 /// The cache without a model: layer 0 has keys and values, which are the token and its place; layer
@@ -342,6 +343,28 @@ class PrefixCacheTest {
     var form =
         assertThrows(InvalidInputException.class, () -> load(file, "the model", 1 << 20, false));
     assertTrue(form.getMessage().contains("this model has the keys of layer 0"), form.getMessage());
+  }
+
+  /// What is no cache is not written over; what is none any more, or one of others, is.
+  @Test
+  void nothingElseIsWrittenOver() throws IOException {
+    var file = directory.resolve("letter.txt");
+    Files.writeString(file, "Sluice, dear");
+    var cache = new PrefixCache("tiny", 1L << 20);
+    for (Executable writing :
+        List.<Executable>of(() -> PrefixCache.requireReplaceable(file), () -> cache.save(file))) {
+      var refusal = assertThrows(InvalidInputException.class, writing);
+      assertTrue(
+          refusal.getMessage().contains("letter.txt holds something else"), refusal::toString);
+    }
+    assertEquals("Sluice, dear", Files.readString(file));
+    for (String begin : List.of("", "Slu", "Sluice prefixes 7 of the future")) {
+      Files.writeString(file, begin);
+      PrefixCache.requireReplaceable(file);
+    }
+    cache.save(file);
+    cache.save(file);
+    cache.close();
   }
 
   @Test

@@ -26,9 +26,13 @@ import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
 
 /// A headless browser with one page, steered by the DevTools protocol.
-final class Chromium implements AutoCloseable {
+public final class Chromium implements AutoCloseable {
   private static final JsonMapper JSON = JsonMapper.shared();
   private static final int PATIENCE_SECONDS = 60;
+
+  /// Keys as the protocol numbers them.
+  private static final Map<String, Integer> CODES =
+      Map.of("Enter", 13, "ArrowLeft", 37, "ArrowRight", 39, "End", 35);
 
   private final Process process;
   private final Path profile;
@@ -41,7 +45,7 @@ final class Chromium implements AutoCloseable {
   private final List<String> requests = new CopyOnWriteArrayList<>();
 
   /// Where a Chromium is installed, if one is.
-  static Optional<Path> installed() {
+  public static Optional<Path> installed() {
     return Stream.of("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
         .flatMap(
             name ->
@@ -51,7 +55,7 @@ final class Chromium implements AutoCloseable {
         .findFirst();
   }
 
-  Chromium(Path program) throws Exception {
+  public Chromium(Path program) throws Exception {
     profile = Files.createTempDirectory("sluice-browser");
     process =
         new ProcessBuilder(
@@ -145,21 +149,38 @@ final class Chromium implements AutoCloseable {
     return got.path("result");
   }
 
-  void open(URI address) throws Exception {
+  public void open(URI address) throws Exception {
     ask(session, "Page.navigate", Map.of("url", address.toString()));
     await("the page is loaded", () -> evaluate("document.readyState").equals("complete"));
   }
 
   /// `dark` or `light`.
-  void prefer(String scheme) throws Exception {
+  public void prefer(String scheme) throws Exception {
     ask(
         session,
         "Emulation.setEmulatedMedia",
         Map.of("features", List.of(Map.of("name", "prefers-color-scheme", "value", scheme))));
   }
 
+  /// Types a text where the focus is.
+  public void type(String text) throws Exception {
+    ask(session, "Input.insertText", Map.of("text", text));
+  }
+
+  /// Presses a key: `Enter`, `ArrowRight`.
+  public void press(String key) throws Exception {
+    var parameters =
+        new HashMap<String, Object>(Map.of("type", "keyDown", "key", key, "code", key));
+    parameters.put("windowsVirtualKeyCode", CODES.get(key));
+    if (key.equals("Enter")) {
+      parameters.put("text", "\r");
+    }
+    ask(session, "Input.dispatchKeyEvent", parameters);
+    ask(session, "Input.dispatchKeyEvent", Map.of("type", "keyUp", "key", key, "code", key));
+  }
+
   /// The value of a JavaScript expression, as text.
-  String evaluate(String expression) throws Exception {
+  public String evaluate(String expression) throws Exception {
     var result =
         ask(
             session,
@@ -173,7 +194,7 @@ final class Chromium implements AutoCloseable {
   }
 
   /// Waits until an expression has a value.
-  void await(String expression, String value) throws Exception {
+  public void await(String expression, String value) throws Exception {
     await(expression + " is " + value, () -> evaluate(expression).equals(value));
   }
 
@@ -191,14 +212,14 @@ final class Chromium implements AutoCloseable {
   }
 
   /// Errors and warnings of the page since this was last asked.
-  List<String> complaints() {
+  public List<String> complaints() {
     var now = new ArrayList<>(complaints);
     complaints.clear();
     return now;
   }
 
   /// Addresses that the page asked for.
-  List<String> requests() {
+  public List<String> requests() {
     return List.copyOf(requests);
   }
 
