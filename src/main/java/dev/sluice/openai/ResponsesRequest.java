@@ -20,7 +20,8 @@ record ResponsesRequest(ChatRequest chat, ObjectNode echo) {
   /// @param usual the most tokens of an answer where the request does not say
   static ResponsesRequest read(
       Fields fields, ServedModel model, Engine engine, long number, int usual) {
-    Fields.at("input", model::format); // without one no message is answered, whatever else is asked for
+    Fields.at(
+        "input", model::format); // without one no message is answered, whatever else is asked for
     var common = Common.ofResponse(fields, model, number);
     requireNothingStored(fields);
     String instructions = fields.text("instructions");
