@@ -59,8 +59,7 @@ public final class RotaryEmbedding implements AutoCloseable {
       there.sines().retain();
       kept = there;
     }
-    return new Rotation(
-        there.cosines().narrow(1, 0, tokens), there.sines().narrow(1, 0, tokens));
+    return new Rotation(there.cosines().narrow(1, 0, tokens), there.sines().narrow(1, 0, tokens));
   }
 
   /// Forgets what is kept; what was given stays.

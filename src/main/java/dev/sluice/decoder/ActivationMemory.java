@@ -17,8 +17,7 @@ public final class ActivationMemory {
   ///
   /// @param type of what goes into matrix products
   /// @param recompute of blocks: what goes into each, and all of the one whose turn it is
-  public static double bytesPerToken(
-      DecoderConfig config, ElementType type, Recompute recompute) {
+  public static double bytesPerToken(DecoderConfig config, ElementType type, Recompute recompute) {
     double head = (4 + 2.0 * type.bytes()) * config.hiddenSize();
     var layers = config.layers();
     var ofLayers = layers.stream().mapToDouble(layer -> ofLayer(layer, type));

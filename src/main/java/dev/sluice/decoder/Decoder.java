@@ -244,8 +244,7 @@ public final class Decoder implements AutoCloseable {
         try (var block = Scope.open()) {
           x =
               again
-                  ? RecomputedBlock.apply(
-                      blocks.get(layer), leaves(layer), x, turning, documents)
+                  ? RecomputedBlock.apply(blocks.get(layer), leaves(layer), x, turning, documents)
                   : blocks.get(layer).forward(x, turning, documents, past, probe, load);
           x.keep(block);
         }
@@ -262,8 +261,8 @@ public final class Decoder implements AutoCloseable {
 
   /// Says what training passes keep from now on.
   ///
-  /// @throws IllegalArgumentException for [Recompute#BLOCKS] with experts, whose losses that balance
-  ///   them are taken from the forward pass
+  /// @throws IllegalArgumentException for [Recompute#BLOCKS] with experts, whose losses that
+  ///   balance them are taken from the forward pass
   public void recompute(Recompute recompute) {
     boolean experts =
         config.layers().stream().anyMatch(layer -> layer.feedForward().experts().count() > 0);

@@ -104,8 +104,7 @@ public final class DocumentStarts {
   }
 
   private Tensor madeBounds(Device device) {
-    int[] begins =
-        IntStream.range(0, starts.length).filter(i -> starts[i] == i % tokens).toArray();
+    int[] begins = IntStream.range(0, starts.length).filter(i -> starts[i] == i % tokens).toArray();
     int[] all = Arrays.copyOf(begins, begins.length + 1);
     all[begins.length] = starts.length;
     return Tensor.of(all, all.length).to(device);

@@ -137,8 +137,7 @@ public record FirstTokenShare(Tensor yBTNH, Tensor shareBTN) {
       @Nullable Tensor sinksN,
       int window,
       @Nullable DocumentStarts documents) {
-    var attended =
-        LibtorchAttention.withLogSumExp(qBTNH, kBTMH, vBTMH, sinksN, window, documents);
+    var attended = LibtorchAttention.withLogSumExp(qBTNH, kBTMH, vBTMH, sinksN, window, documents);
     return new FirstTokenShare(
         attended.getFirst(), share(qBTNH, kBTMH, attended.getLast(), window, documents));
   }

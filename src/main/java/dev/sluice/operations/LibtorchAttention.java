@@ -12,11 +12,11 @@ import org.jspecify.annotations.Nullable;
 /// Attention of whole sequences on a device, whose memory grows with the tokens and not with their
 /// square: [FlashAttention] where libtorch has a kernel, else [AttentionBlocks].
 ///
-/// Sinks need no kernel of their own. With LSE' = ln(exp LSE + exp s) the weights of the keys are P'
-/// = exp(S − LSE'), the result y' is y · exp(LSE − LSE'), and the backward pass is that of attention
-/// without sinks which is handed y' and LSE': `dS = P' ⊙ (dy vᵀ − Σ dy ⊙ y')`. What the loss depends
-/// on LSE' by is taken from that sum. The sink's own gradient is `−Σ exp(s − LSE') · (Σ dy ⊙ y' −
-/// dLSE')`, over all tokens.
+/// Sinks need no kernel of their own. With LSE' = ln(exp LSE + exp s) the weights of the keys are
+/// P' = exp(S − LSE'), the result y' is y · exp(LSE − LSE'), and the backward pass is that of
+/// attention without sinks which is handed y' and LSE': `dS = P' ⊙ (dy vᵀ − Σ dy ⊙ y')`. What the
+/// loss depends on LSE' by is taken from that sum. The sink's own gradient is `−Σ exp(s − LSE') ·
+/// (Σ dy ⊙ y' − dLSE')`, over all tokens.
 final class LibtorchAttention {
   private LibtorchAttention() {}
 
@@ -81,9 +81,7 @@ final class LibtorchAttention {
         List.of(),
         () -> {
           var plain =
-              blocks == null
-                  ? FlashAttention.forward(qBTNH, kBTMH, vBTMH, seen)
-                  : blocks.forward();
+              blocks == null ? FlashAttention.forward(qBTNH, kBTMH, vBTMH, seen) : blocks.forward();
           var attended = sinksN == null ? plain : drained(plain, sinksN);
           var saved = new ArrayList<>(inputs);
           saved.addAll(attended.random());
@@ -106,8 +104,7 @@ final class LibtorchAttention {
                 var gradients =
                     new ArrayList<>(
                         blocks == null
-                            ? FlashAttention.backward(
-                                dy, qBTNH, kBTMH, vBTMH, kept, added, seen)
+                            ? FlashAttention.backward(dy, qBTNH, kBTMH, vBTMH, kept, added, seen)
                             : blocks.backward(dy, kept, added));
                 if (sinksN != null) {
                   gradients.add(ofSinks(dy, kept, added, sinksN));

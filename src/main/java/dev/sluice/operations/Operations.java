@@ -35,8 +35,8 @@ public interface Operations {
   /// takes fewer calls.
   Operations LIBTORCH = new LibtorchOperations();
 
-  /// What [#of] gives on this thread where it is bound: so a device's way runs on the CPU too, to be
-  /// compared and counted there.
+  /// What [#of] gives on this thread where it is bound: so a device's way runs on the CPU too, to
+  /// be compared and counted there.
   ScopedValue<Operations> INSTEAD = ScopedValue.newInstance();
 
   /// Those of the device that a tensor is on.

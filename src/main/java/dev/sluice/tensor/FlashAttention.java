@@ -88,8 +88,7 @@ public final class FlashAttention {
                       true,
                       null,
                       scale));
-      return new Attended(
-          both.get(0).transpose(1, 2), both.get(1).transpose(1, 2), List.of());
+      return new Attended(both.get(0).transpose(1, 2), both.get(1).transpose(1, 2), List.of());
     }
     long width = qBTNH.size(3);
     long more = padded(width) - width;
@@ -250,8 +249,7 @@ public final class FlashAttention {
   /// `[B, T, N, 8]` whose first number is that one, the others being zero.
   private static Tensor first(Tensor xBTN, Tensor like) {
     var all = zeros(like, WIDTHS);
-    all.narrow(3, 0, 1)
-        .copyFrom(xBTN.reshape(xBTN.size(0), xBTN.size(1), xBTN.size(2), 1));
+    all.narrow(3, 0, 1).copyFrom(xBTN.reshape(xBTN.size(0), xBTN.size(1), xBTN.size(2), 1));
     return all;
   }
 }

@@ -206,9 +206,9 @@ public final class FusedOp {
   /// Runs libtorch's engine on this thread alone, for a device too; what an operation's backward
   /// pass throws comes out as it is.
   ///
-  /// On a thread of the engine's own, which it starts for each device, hooks would find neither this
-  /// thread's scope nor what it holds, and an exception of C++ would pass from thread to thread
-  /// while the other one goes on.
+  /// On a thread of the engine's own, which it starts for each device, hooks would find neither
+  /// this thread's scope nor what it holds, and an exception of C++ would pass from thread to
+  /// thread while the other one goes on.
   static void differentiate(Runnable engine) {
     THROWN.remove();
     var state = AutogradState.get_tls_state();
@@ -312,7 +312,8 @@ public final class FusedOp {
         var alias = x.view_as(x);
         alias.register_hook(replaceGradient(i));
         var end = alias.narrow(0, 0, 0).reshape(0);
-        // the knot is on the CPU, and libtorch adds no tensors of two devices, not even of no numbers
+        // the knot is on the CPU, and libtorch adds no tensors of two devices, not even of no
+        // numbers
         knot =
             knot.add(
                 x.is_cpu()

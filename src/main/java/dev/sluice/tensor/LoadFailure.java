@@ -9,8 +9,8 @@ import org.jspecify.annotations.Nullable;
 /// Why a native library could not be loaded: of the errors that follow from one another the first.
 ///
 /// A loader says that the last library is not there, though it is: what that one needs is missing.
-/// So libraries that are said to be missing are looked for beside the one that needs them, and asked
-/// themselves.
+/// So libraries that are said to be missing are looked for beside the one that needs them, and
+/// asked themselves.
 final class LoadFailure {
   private static final Pattern NOT_THERE =
       Pattern.compile("(\\S+): (\\S+): cannot open shared object file.*");

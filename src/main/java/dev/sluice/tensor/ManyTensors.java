@@ -13,8 +13,7 @@ public final class ManyTensors {
 
   /// The Euclidean norm of all as one vector, which stays on their device.
   public static Tensor norm(List<Tensor> tensors) {
-    var norms =
-        NORMS.call(tensors, 2.0, null).stream().map(norm -> norm.reshape(1)).toList();
+    var norms = NORMS.call(tensors, 2.0, null).stream().map(norm -> norm.reshape(1)).toList();
     return Tensor.concatenate(norms, 0).norm();
   }
 

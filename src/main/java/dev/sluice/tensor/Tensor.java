@@ -118,8 +118,7 @@ public final class Tensor implements AutoCloseable {
     MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_LONG, 0, values.length);
     Traffic.Transfer.upload(values.length);
     return new Tensor(
-        made.raw.to(
-            device.raw(), made.raw.scalar_type(), true, false, new MemoryFormatOptional()));
+        made.raw.to(device.raw(), made.raw.scalar_type(), true, false, new MemoryFormatOptional()));
   }
 
   /// An int32 tensor with a copy of `values`.

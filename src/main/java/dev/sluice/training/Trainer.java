@@ -194,8 +194,8 @@ public class Trainer implements AutoCloseable {
     }
   }
 
-  /// Numbers that a step leaves on the device: all are read at its end, and the device is waited for
-  /// once.
+  /// Numbers that a step leaves on the device: all are read at its end, and the device is waited
+  /// for once.
   private static final class Measured implements AutoCloseable {
     private final List<Tensor> numbers = new ArrayList<>();
     private final List<Set<String>> parts = new ArrayList<>();
