@@ -11,20 +11,20 @@ import java.util.Map;
 import java.util.Set;
 import java.util.stream.Collectors;
 
-/// What the environment says about our CUDA kernels: which are left out, and where compiled ones
-/// are kept.
+/// What the environment says about our CUDA kernels: which are used, and where compiled ones are
+/// kept.
 final class CudaKernels {
-  /// Kernels that are left out, such as `gate,norm`, or `all`.
-  static final String WITHOUT = "SLUICE_CUDA_WITHOUT";
+  /// Kernels that are used, such as `gate,norm`, or `all`; none where it is not set.
+  static final String NAME = "SLUICE_CUDA_KERNELS";
 
   private CudaKernels() {}
 
   static void use(Map<String, String> environment) {
-    Operations.withoutKernels(leftOut(environment.getOrDefault(WITHOUT, "")));
+    Operations.useKernels(named(environment.getOrDefault(NAME, "")));
     DriverLauncher.keepIn(folder(environment));
   }
 
-  static Set<KernelFamily> leftOut(String text) {
+  static Set<KernelFamily> named(String text) {
     if (text.equals("all")) {
       return EnumSet.allOf(KernelFamily.class);
     }
@@ -46,7 +46,7 @@ final class CudaKernels {
                 new InvalidInputException(
                     "%s names the unknown CUDA kernels '%s'; there are %s, and all"
                         .formatted(
-                            WITHOUT,
+                            NAME,
                             word,
                             Arrays.stream(KernelFamily.values())
                                 .map(KernelFamily::word)

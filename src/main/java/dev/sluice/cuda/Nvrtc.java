@@ -56,8 +56,8 @@ final class Nvrtc {
         Library.load(
             FILES,
             "it compiles Sluice's CUDA kernels: install CUDA's NVRTC, or build with"
-                + " SLUICE_MAVEN_OPTIONS=-Pcuda, which brings it, or leave the kernels out with"
-                + " SLUICE_CUDA_WITHOUT=all"));
+                + " SLUICE_MAVEN_OPTIONS=-Pcuda, which brings it, or ask for no kernels in"
+                + " SLUICE_CUDA_KERNELS"));
   }
 
   private static String version(Library library) {
@@ -123,7 +123,7 @@ final class Nvrtc {
   private InvalidInputException refused(String file, String architecture, String log) {
     var error = FIRST_ERROR.matcher(log);
     return new InvalidInputException(
-        "NVRTC %s does not compile Sluice's CUDA kernels in %s for %s: %s; leave them out with SLUICE_CUDA_WITHOUT=%s"
+        "NVRTC %s does not compile Sluice's CUDA kernels in %s for %s: %s; leave %s out of SLUICE_CUDA_KERNELS"
             .formatted(
                 version,
                 file,

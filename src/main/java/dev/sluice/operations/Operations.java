@@ -44,10 +44,10 @@ public interface Operations {
     return INSTEAD.isBound() ? INSTEAD.get() : x.isOnCpu() ? FUSED : DeviceOperations.onCuda();
   }
 
-  /// Says which of our CUDA kernels are not used: what they compute is then made of libtorch's
-  /// operations.
-  static void withoutKernels(Set<KernelFamily> families) {
-    DeviceOperations.leaveOut(families);
+  /// Says which of our CUDA kernels a card uses from now on: none if nobody says it, since no card
+  /// has timed them. The others' work is done by libtorch's operations.
+  static void useKernels(Set<KernelFamily> families) {
+    DeviceOperations.use(families);
   }
 
   // ---------------------------------------------------------------- of every layer

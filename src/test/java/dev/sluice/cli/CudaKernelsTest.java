@@ -14,14 +14,13 @@ import org.junit.jupiter.api.Test;
 class CudaKernelsTest {
   @Test
   void familiesAreLeftOutByName() {
-    assertEquals(EnumSet.noneOf(KernelFamily.class), CudaKernels.leftOut(""));
-    assertEquals(EnumSet.allOf(KernelFamily.class), CudaKernels.leftOut("all"));
-    assertEquals(
-        EnumSet.of(KernelFamily.GATE, KernelFamily.NORM), CudaKernels.leftOut("gate, norm"));
+    assertEquals(EnumSet.noneOf(KernelFamily.class), CudaKernels.named(""));
+    assertEquals(EnumSet.allOf(KernelFamily.class), CudaKernels.named("all"));
+    assertEquals(EnumSet.of(KernelFamily.GATE, KernelFamily.NORM), CudaKernels.named("gate, norm"));
     for (String wrong : new String[] {"gates", "GATE", "gate,", "all,gate", " "}) {
       String said =
-          assertThrows(InvalidInputException.class, () -> CudaKernels.leftOut(wrong)).getMessage();
-      assertTrue(said.startsWith("SLUICE_CUDA_WITHOUT names the unknown CUDA kernels '"), said);
+          assertThrows(InvalidInputException.class, () -> CudaKernels.named(wrong)).getMessage();
+      assertTrue(said.startsWith("SLUICE_CUDA_KERNELS names the unknown CUDA kernels '"), said);
       assertTrue(said.contains("gate, norm, heads, swiglu, loss, optimizer, and all"), said);
     }
   }
