@@ -509,6 +509,9 @@ class QuantizedMatrixTest {
         ModelDirectory.openInPlace(
             model, Precision.FLOAT32, "q8_0", false, Conversion.Listener.NOBODY);
     try (var decoder = opened.decoder()) {
+      assertTrue(
+          opened.notes().contains("21 quantized matrices are read as float32 numbers"),
+          opened.notes()::toString);
       for (var weight : decoder.parameters().weights().values()) {
         if (weight.name().endsWith("_proj.weight")) {
           assertEquals(
