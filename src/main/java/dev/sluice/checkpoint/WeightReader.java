@@ -45,6 +45,9 @@ final class WeightReader implements ParameterReader {
 
   private final Map<String, Integer> expanded = new TreeMap<>();
 
+  /// How many parameters were read as float32 numbers of quantized matrices.
+  private int restored;
+
   WeightReader(Path directory, ModelConfig config, StoredWeights stored) {
     this(directory, config, stored, false);
   }
@@ -191,6 +194,9 @@ final class WeightReader implements ParameterReader {
     var tensor = ParameterReader.uninitialized(parameter.spec().shape());
     place.read(entry, tensor);
     requireFinite(entry, tensor);
+    if (stored.isQuantized(place.tensor())) {
+      restored++;
+    }
     if (place.isWhole(tensor.elements()) && entry.data().isMapped()) {
       entry.data().unload(); // what was copied need not stay in memory twice
     }
@@ -264,6 +270,10 @@ final class WeightReader implements ParameterReader {
               + keptAs.entrySet().stream()
                   .map(each -> "%d as %s".formatted(each.getValue(), each.getKey().word()))
                   .collect(Collectors.joining(", ")));
+    }
+    int others = restored - expanded.values().stream().mapToInt(Integer::intValue).sum();
+    if (others > 0) {
+      notes.add("%d quantized matrices are read as float32 numbers".formatted(others));
     }
     expanded.forEach(
         (why, count) ->

@@ -23,10 +23,10 @@ import org.jspecify.annotations.Nullable;
 /// Products with weights that stay as their file has them, without gradients.
 ///
 /// A few rows, as in decoding, are multiplied with the weights as they are, in float32, or with 16
-/// bits where [MachineProducts] has weights in blocks: the time is that of reading them once. Many
-/// rows, as of a prompt, are multiplied by oneDNN with a panel of weights after the other, brought
-/// into the product's element type; then a row's sum is rounded in another way than when it comes
-/// alone.
+/// bits where [MachineProducts] has whole numbers in blocks: the time is that of reading them once.
+/// Many rows, as of a prompt, are multiplied by oneDNN with a panel of weights after the other,
+/// brought into the product's element type; then a row's sum is rounded in another way than when it
+/// comes alone.
 ///
 /// Many rows of float32 and weights in blocks are multiplied in halves where the processor has
 /// units for bfloat16 matrices: each number is the sum of two bfloat16 ones but for 2⁻¹⁸ of it, and

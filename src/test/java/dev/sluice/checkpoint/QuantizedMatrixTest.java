@@ -509,6 +509,9 @@ class QuantizedMatrixTest {
         ModelDirectory.openInPlace(
             model, Precision.FLOAT32, "q8_0", false, Conversion.Listener.NOBODY);
     try (var decoder = opened.decoder()) {
+      assertTrue(
+          opened.notes().contains("21 quantized matrices are read as float32 numbers"),
+          opened.notes()::toString);
       for (var weight : decoder.parameters().weights().values()) {
         if (weight.name().endsWith("_proj.weight")) {
           assertEquals(
@@ -586,7 +589,10 @@ class QuantizedMatrixTest {
         changed(Written.FP8_BY_ROW, "layers.1.mlp.up_proj.weight", part -> part[3 * 128 + 5] = 127),
         "is NaN or infinite at [3, 5]");
     assertRefused(
-        changed(Written.FP8_IN_BLOCKS, "up_proj.weight_scale_inv", part -> part[3] = (byte) 0xFF),
+        changed(
+            Written.FP8_IN_BLOCKS,
+            "up_proj.weight_scale_inv",
+            part -> Arrays.fill(part, (byte) -1)),
         "is NaN or infinite at [0, 0]");
     assertRefused(
         changed(Written.AWQ_128, "layers.2.mlp.up_proj.scales", part -> part[1] = 0x7E),
