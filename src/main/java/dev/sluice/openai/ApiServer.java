@@ -10,6 +10,7 @@ import dev.sluice.serving.RefusedException;
 import dev.sluice.serving.ServedModel;
 import dev.sluice.serving.Ticket;
 import java.io.IOException;
+import java.io.InterruptedIOException;
 import java.net.InetSocketAddress;
 import java.net.SocketException;
 import java.net.URI;
@@ -177,7 +178,9 @@ public final class ApiServer implements AutoCloseable {
             });
   }
 
-  private void handle(HttpExchange http) {
+  /// @throws IOException when the client has gone, or takes too long: only so the JDK's server
+  ///   forgets its connection
+  private void handle(HttpExchange http) throws IOException {
     WATCH.get().end();
     var exchange = new Exchange(http, WATCH.get(), limits, bodies);
     try (http) {
@@ -196,8 +199,8 @@ public final class ApiServer implements AutoCloseable {
       } finally {
         exchange.releaseBody();
       }
-    } catch (IOException | InterruptedException _) {
-      // The client has gone, or takes too long.
+    } catch (InterruptedException _) {
+      throw new InterruptedIOException("the client takes too long");
     }
   }
 

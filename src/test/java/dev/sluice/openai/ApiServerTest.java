@@ -16,6 +16,7 @@ import dev.sluice.state.PrefixCache;
 import dev.sluice.state.PrefixCache.Reuse;
 import dev.sluice.template.Conversation;
 import java.io.IOException;
+import java.lang.management.ManagementFactory;
 import java.net.InetSocketAddress;
 import java.net.Socket;
 import java.net.http.HttpResponse;
@@ -29,6 +30,8 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Executors;
+import javax.management.JMException;
+import javax.management.ObjectName;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
@@ -602,6 +605,48 @@ class ApiServerTest {
           content(test.ask(server, CHAT, with(WHALE))),
           content(test.ask(small, CHAT, with(WHALE))));
     }
+  }
+
+  /// The JDK's server keeps a connection in mind until its handler fails or its answer has ended.
+  @Test
+  void connectionsOfClientsThatGoAreForgotten() throws Exception {
+    String streaming = with(WHALE, "\"max_tokens\":8000", "\"ignore_eos\":true", "\"stream\":true");
+    var other = test.engine(2, 40, null);
+    try (var small = test.server(other, null, TestServer.limits())) {
+      int before = connections();
+      for (int i = 0; i < 30; i++) {
+        try (var socket = asking(small, streaming)) {
+          assertTrue(socket.getInputStream().read() > 0);
+        }
+        try (var socket = new Socket("127.0.0.1", small.address().getPort())) {
+          String torn =
+              "POST " + CHAT + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n{";
+          socket.getOutputStream().write(torn.getBytes(StandardCharsets.US_ASCII));
+        }
+      }
+      expectEmpty(other);
+      long deadline = System.nanoTime() + Duration.ofSeconds(30).toNanos();
+      while (connections() > before + 5 && System.nanoTime() < deadline) {
+        Thread.sleep(50);
+      }
+      assertTrue(connections() <= before + 5, before + " and then " + connections());
+    }
+  }
+
+  /// Those that the JDK's servers of this process have in mind.
+  private static int connections() throws JMException {
+    Object histogram =
+        ManagementFactory.getPlatformMBeanServer()
+            .invoke(
+                new ObjectName("com.sun.management:type=DiagnosticCommand"),
+                "gcClassHistogram",
+                new Object[] {new String[0]},
+                new String[] {String[].class.getName()});
+    return String.valueOf(histogram)
+        .lines()
+        .filter(line -> line.contains("sun.net.httpserver.HttpConnection "))
+        .mapToInt(line -> Integer.parseInt(line.strip().split("\\s+")[1]))
+        .sum();
   }
 
   /// A client that sends no end of its request is cut off.
