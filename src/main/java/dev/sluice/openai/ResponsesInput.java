@@ -1,9 +1,12 @@
 package dev.sluice.openai;
 
+import dev.sluice.Printable;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 
@@ -12,6 +15,7 @@ import tools.jackson.databind.JsonNode;
 final class ResponsesInput {
   private static final int MOST_ITEMS = 10_000;
   private static final int MOST_PARTS = 1000;
+  private static final int LONGEST_ID = 100;
   private static final String CONTENT = "content";
   private static final String CALLS = "tool_calls";
   private static final String THOUGHTS = "reasoning_content";
@@ -23,6 +27,9 @@ final class ResponsesInput {
 
   /// What was called in it.
   private List<Map<String, @Nullable Object>> calls = new ArrayList<>();
+
+  /// All that were called so far, by `call_id`.
+  private final Set<String> called = new HashSet<>();
 
   private ResponsesInput() {}
 
@@ -64,6 +71,12 @@ final class ResponsesInput {
       case "function_call" -> call(item);
       case "function_call_output" -> {
         String of = item.requiredText("call_id");
+        if (!called.contains(of)) {
+          throw ApiException.invalid(
+              item.place("call_id"),
+              "%s is '%s', of which no function_call stands before; send the call, too"
+                  .formatted(item.place("call_id"), Printable.brief(of, LONGEST_ID)));
+        }
         say("tool", texts(item, "output", "input_text")).put("tool_call_id", of);
       }
       case "item_reference" ->
@@ -136,7 +149,9 @@ final class ResponsesInput {
     function.put("name", item.requiredText("name"));
     function.put("arguments", ChatRequest.arguments(item));
     Map<String, @Nullable Object> call = new LinkedHashMap<>();
-    call.put("id", item.requiredText("call_id"));
+    String id = item.requiredText("call_id");
+    called.add(id);
+    call.put("id", id);
     call.put("type", "function");
     call.put("function", function);
     var own = answer == null ? begin() : answer;

@@ -371,8 +371,8 @@ public final class FusedOp {
       }
     }
 
-    /// Adds to ∂L/∂y. Of a card's tensors libtorch's engine sends it on a thread of its own.
-    private synchronized void add(int output, Tensor given) {
+    /// Adds to ∂L/∂y.
+    private void add(int output, Tensor given) {
       var before = upstreams[output];
       var one = given.reshape(shapes.get(output));
       upstreams[output] = (before == null ? one : before.plus(one)).retain();
@@ -399,14 +399,14 @@ public final class FusedOp {
       releaseTaken();
       try (var _ = Scope.withoutGradient();
           var _ = named(name, Operation.BACKWARD)) {
-        var result = backward.gradients(given());
+        var result = backward.gradients(Arrays.asList(upstreams));
         tellWatcher();
         for (int i = 0; i < wanted.length; i++) {
           var origin = origins[i];
           if (wanted[i] && origin != null) {
             origin.pending.add(origin.output, result[i]);
           } else if (wanted[i]) {
-            keep(i, result[i]);
+            gradients[i] = result[i].retain();
           }
         }
       } finally {
@@ -414,27 +414,13 @@ public final class FusedOp {
       }
     }
 
-    private synchronized List<@Nullable Tensor> given() {
-      return Arrays.asList(upstreams.clone());
-    }
-
-    private synchronized void keep(int input, Tensor gradient) {
-      gradients[input] = gradient.retain();
-    }
-
-    private synchronized Tensor take(int input) {
-      var gradient = Objects.requireNonNull(gradients[input]);
-      gradients[input] = null;
-      return gradient;
-    }
-
     private TensorTensorHook replaceGradient(int input) {
       var hook =
           new TensorTensorHook() {
             @Override
             public TensorBase call(TensorBase zeros) {
-              releaseTaken(); // on a card libtorch's engine runs this on a thread of its own
-              var gradient = take(input);
+              var gradient = Objects.requireNonNull(gradients[input]);
+              gradients[input] = null;
               TAKEN.get().add(gradient);
               return gradient.raw;
             }

@@ -209,6 +209,10 @@ class ResponsesTest {
       {"{\"input\":[{\"type\":\"item_reference\",\"id\":\"a\"}]}", "input[0].type"},
       {"{\"input\":[{\"type\":\"web_search_call\"}]}", "input[0].type"},
       {
+        "{\"input\":[{\"type\":\"function_call_output\",\"call_id\":\"c\",\"output\":\"a\"}]}",
+        "input[0].call_id"
+      },
+      {
         "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\"}]}]}",
         "input[0].content[0].type"
       },
