@@ -24,9 +24,12 @@ import org.jspecify.annotations.Nullable;
 ///
 /// A few rows, as in decoding, are multiplied with the weights as they are, in float32, or with 16
 /// bits where [MachineProducts] has whole numbers in blocks: the time is that of reading them once.
-/// Many rows, as of a prompt, are multiplied by oneDNN with a panel of weights after the other,
-/// brought into the product's element type; then a row's sum is rounded in another way than when it
-/// comes alone.
+/// So are any number of float32 rows with weights in strips. Each row is then rounded as it would be
+/// alone.
+///
+/// Many rows, as of a prompt, with other weights are multiplied by oneDNN with a panel of weights
+/// after the other, brought into the product's element type; then a row's sum is rounded in another
+/// way than when it comes alone.
 ///
 /// Many rows of float32 and weights in blocks are multiplied in halves where the processor has
 /// units for bfloat16 matrices: each number is the sum of two bfloat16 ones but for 2⁻¹⁸ of it, and
@@ -34,14 +37,20 @@ import org.jspecify.annotations.Nullable;
 /// out is at most 2⁻¹⁶ of `Σ |x w|`, as much as the 16 bits of few rows leave out, and three such
 /// products are faster than one of float32.
 final class StoredProduct {
-  /// Rows up to which the weights are multiplied as they are.
-  static final int FEW = 8;
+  /// Rows up to which weights of every format are multiplied as they are.
+  static final int FEW = 16;
+
+  /// Rows that share the decoding of a weight.
+  private static final int GROUP = MachineProducts.MOST_INPUTS;
 
   /// Weights below which a second thread costs more than it saves.
   private static final long GRAIN = 1 << 15;
 
   /// Products of a piece: some ten microseconds, in which memory is read in one stretch.
   private static final long PIECE = 1 << 18;
+
+  /// Products of a piece with one of several groups of vectors: its weights stay in a core's cache.
+  private static final long GROUPS_PIECE = 1 << 20;
 
   /// Rows of which all threads' pieces are multiples.
   private static final long ALIGNED = 16;
@@ -57,8 +66,15 @@ final class StoredProduct {
   /// @param type of many rows in the product, and of the weights there: float32 or bfloat16
   static List<Tensor> apply(
       Tensor x, List<StoredMatrix> weights, ElementType type, ElementType resultType) {
-    boolean few = x.elements() / x.size(-1) <= FEW;
-    return apply(x, weights, type, resultType, !few && MatrixProduct.hasBfloat16Units());
+    return apply(x, weights, type, resultType, MatrixProduct.hasBfloat16Units());
+  }
+
+  /// Whether weights are multiplied as they are, each row as it would be alone.
+  private static boolean asStored(long rows, ElementType type, List<StoredMatrix> weights) {
+    return rows <= FEW
+        || (type == ElementType.FLOAT32
+            && MachineProducts.here() != null
+            && weights.stream().allMatch(w -> w.order() == StoredMatrix.Order.STRIPS));
   }
 
   /// @param inHalves whether float32 is multiplied with weights in blocks by halves
@@ -72,7 +88,7 @@ final class StoredProduct {
       throw new IllegalArgumentException("products with stored weights have no gradients");
     }
     long rows = x.elements() / x.size(-1);
-    boolean few = rows <= FEW;
+    boolean few = asStored(rows, type, weights);
     var ys = new ArrayList<Tensor>();
     for (var weight : weights) {
       long[] shape = x.shape();
@@ -96,29 +112,23 @@ final class StoredProduct {
     }
   }
 
-  /// Products of a few vectors with several weights: first the vectors are arranged, then all rows
-  /// of all weights are shared among the threads at once.
+  /// Products of vectors with several weights as they are: first the vectors are arranged, in groups
+  /// that share the decoding of a weight, then all rows of all weights are shared among the threads
+  /// at once.
   static final class Few {
     private final @Nullable MachineProducts machine = MachineProducts.here();
     private final List<StoredMatrix> weights;
     private final MemorySegment x;
     private final int inputs;
+    private final int groups;
     private final List<Threads.Part> parts = new ArrayList<>();
     private final List<Arranged> arranged = new ArrayList<>();
     private final long[] starts;
     private final long columns;
 
-    /// The vectors in the order that some of the weights' formats ask for.
-    private static final class Arranged {
-      final StoredMatrix of;
-      final MemorySegment memory;
-      MachineProducts.@Nullable Inputs inputs;
-
-      Arranged(StoredMatrix of, MemorySegment memory) {
-        this.of = of;
-        this.memory = memory;
-      }
-    }
+    /// The vectors in the order that some of the weights' formats ask for, group by group.
+    private record Arranged(
+        StoredMatrix of, MemorySegment memory, MachineProducts.@Nullable Inputs[] groups) {}
 
     /// @param x float32 `[inputs, columns]`
     /// @param ys float32, `[inputs, rows]` of each weight
@@ -132,6 +142,7 @@ final class StoredProduct {
       this.weights = weights;
       this.x = x;
       this.inputs = inputs;
+      this.groups = Math.ceilDiv(inputs, GROUP);
       this.columns = weights.getFirst().columns();
       this.starts = new long[weights.size() + 1];
       for (int i = 0; i < weights.size(); i++) {
@@ -143,12 +154,40 @@ final class StoredProduct {
     private Threads.Part part(
         StoredMatrix weight, MemorySegment y, LongFunction<MemorySegment> memory) {
       if (machine == null || !machine.takes(weight.format())) {
-        return (first, last) ->
-            Kernels.FASTEST.storedProduct(weight, x, inputs, y, weight.rows(), first, last);
+        return (first, last) -> {
+          for (int group = 0; group < groups; group++) {
+            var vectors = x.asSlice(firstOf(group) * columns * Float.BYTES);
+            Kernels.FASTEST.storedProduct(
+                weight,
+                vectors,
+                inputsOf(group),
+                results(y, weight, group),
+                weight.rows(),
+                first,
+                last);
+          }
+        };
       }
       var own = arranged(weight, memory);
-      return (first, last) ->
-          inMachineCode(machine, weight, Objects.requireNonNull(own.inputs), y, first, last);
+      return (first, last) -> {
+        for (int group = 0; group < groups; group++) {
+          var vectors = Objects.requireNonNull(own.groups[group]);
+          inMachineCode(machine, weight, vectors, results(y, weight, group), first, last);
+        }
+      };
+    }
+
+    private static long firstOf(int group) {
+      return (long) group * GROUP;
+    }
+
+    private int inputsOf(int group) {
+      return Math.min(GROUP, inputs - group * GROUP);
+    }
+
+    /// The products of a group of vectors, and of those behind it.
+    private static MemorySegment results(MemorySegment y, StoredMatrix weight, int group) {
+      return y.asSlice(firstOf(group) * weight.rows() * Float.BYTES);
     }
 
     /// Those of another weight where they are the same.
@@ -159,18 +198,33 @@ final class StoredProduct {
         }
       }
       long bytes = MachineProducts.arrangedBytes(weight.format(), columns, inputs);
-      arranged.add(new Arranged(weight, memory.apply(bytes)));
+      arranged.add(
+          new Arranged(weight, memory.apply(bytes), new MachineProducts.Inputs[groups]));
       return arranged.getLast();
     }
 
-    /// Takes up what the vectors are now.
-    void arrange() {
+    /// Takes up what the vectors of some groups are now.
+    void arrange(long firstGroup, long lastGroup) {
       for (var each : arranged) {
-        each.inputs =
-            Objects.requireNonNull(machine)
-                .arrange(
-                    each.of.format(), each.of.order(), x, columns, columns, inputs, each.memory);
+        long bytes = MachineProducts.arrangedBytes(each.of.format(), columns, GROUP);
+        for (int group = (int) firstGroup; group < lastGroup; group++) {
+          each.groups[group] =
+              Objects.requireNonNull(machine)
+                  .arrange(
+                      each.of.format(),
+                      each.of.order(),
+                      x.asSlice(firstOf(group) * columns * Float.BYTES),
+                      columns,
+                      columns,
+                      inputsOf(group),
+                      each.memory.asSlice(group * bytes));
+        }
       }
+    }
+
+    /// Groups of vectors.
+    int groups() {
+      return groups;
     }
 
     /// All rows of all weights, with those that are missing to a multiple of [#ALIGNED].
@@ -185,7 +239,8 @@ final class StoredProduct {
 
     /// Rows of a piece, which may begin at multiples of it.
     long piece() {
-      return Math.ceilDiv(PIECE, columns * inputs * ALIGNED) * ALIGNED;
+      long products = groups == 1 ? PIECE : GROUPS_PIECE;
+      return Math.ceilDiv(products, columns * inputsOf(0) * ALIGNED) * ALIGNED;
     }
 
     /// Multiplies some of all rows.
@@ -211,7 +266,7 @@ final class StoredProduct {
             bytes ->
                 Scratch.numbers("arranged " + number[0]++, Math.ceilDiv(bytes, 4L), false)
                     .memory());
-    few.arrange();
+    Threads.split(few.groups(), Math.ceilDiv(GRAIN, GROUP * x.size(-1)), few::arrange);
     Threads.share(few.rows(), few.grain(), few.piece(), few::multiply);
   }
 

@@ -187,7 +187,11 @@ public final class TokenSteps {
     }
     var ys = results.stream().map(Floats::memory).toList();
     var few = new StoredProduct.Few(stored, x.memory(), sequences, ys, this::memory);
-    steps.alone(few::arrange);
+    if (few.groups() == 1) {
+      steps.alone(() -> few.arrange(0, 1));
+    } else {
+      shared(few.groups(), 1, few::arrange);
+    }
     shared(few.rows(), few.piece(), few::multiply);
     return results;
   }
