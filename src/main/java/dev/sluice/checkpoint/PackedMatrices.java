@@ -4,12 +4,20 @@ import dev.sluice.kernel.MachineMemory;
 import dev.sluice.kernel.StoredMatrix;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import org.jspecify.annotations.Nullable;
 
 /// Memory of matrices that do not stay where their file is mapped: because products read their
 /// blocks faster in another order, or because their file has no blocks. The file's own pages are
 /// given back, so that a model takes hardly more memory than its file.
 final class PackedMatrices implements AutoCloseable {
+  /// Bytes of a region, of which matrices take the next ones: the system gives large pages where
+  /// they lie whole in a region. What was never written to takes no memory.
+  private static final long REGION = 1 << 28;
+
+  private static final long ALIGNMENT = 64;
+
   private final Arena arena = Arena.ofShared();
+  private MemorySegment rest = MemorySegment.NULL;
 
   /// The matrix in the order that this machine's products read fastest, which may be the one that
   /// it has; also where there is no memory for another.
@@ -20,7 +28,7 @@ final class PackedMatrices implements AutoCloseable {
     if (!matrix.data().isMapped()) { // a copy of here, of rows that all stand together
       return matrix.packed(matrix.data());
     }
-    var memory = MachineMemory.map(matrix.bytes(), arena);
+    var memory = next(matrix.bytes());
     if (memory == null) {
       return matrix;
     }
@@ -31,8 +39,22 @@ final class PackedMatrices implements AutoCloseable {
 
   /// Memory until this is closed.
   MemorySegment allocate(long bytes) {
-    var memory = MachineMemory.map(bytes, arena);
+    var memory = next(bytes);
     return memory == null ? arena.allocate(bytes, Long.BYTES) : memory;
+  }
+
+  /// The next bytes of a region; null where the system gives none.
+  private synchronized @Nullable MemorySegment next(long bytes) {
+    if (rest.byteSize() < bytes) {
+      var region = MachineMemory.map(Math.max(bytes, REGION), arena);
+      if (region == null) {
+        return null;
+      }
+      rest = region;
+    }
+    var memory = rest.asSlice(0, bytes);
+    rest = rest.asSlice(Math.min(rest.byteSize(), Math.ceilDiv(bytes, ALIGNMENT) * ALIGNMENT));
+    return memory;
   }
 
   @Override

@@ -93,7 +93,7 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
     }
 
     /// @param sequence of several at once, from 0
-    /// @param logits from which the token was chosen, as the model gave them
+    /// @param logits from which the token was chosen, as the model gave them, until this returns
     /// @return false to end that sequence after this token
     boolean onToken(int sequence, int token, float[] logits);
   }
@@ -146,6 +146,7 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
       }
       var open = new ArrayList<>(texts);
       open.removeIf(Text::hasEnded);
+      float[][] next = rows(drafts == null ? open.size() : 2);
       while (!open.isEmpty()) {
         var one = open.getFirst();
         var text = one.continuation;
@@ -154,12 +155,12 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
           int[] both = {text.last(), guess};
           try (var _ = Scope.withoutGradient()) {
             var hidden = hidden(both, state.tentative(one.slot));
-            float[] all = decoder.logits(hidden).floats();
-            choose(one, row(all, 0), listener);
+            decoder.logits(hidden).readRows(next);
+            choose(one, next[0], listener);
             if (!one.hasEnded() && text.last() == guess) {
               drafts.accept();
               drafts.hear(hidden);
-              choose(one, row(all, 1), listener);
+              choose(one, next[1], listener);
             } else {
               state.retract(one.slot);
               drafts.hear(hidden.narrow(1, 0, 1));
@@ -169,7 +170,7 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
           continue;
         }
         int[] last = open.stream().mapToInt(each -> each.continuation.last()).toArray();
-        float[][] next = step(last, state.past(open.stream().map(each -> each.slot).toList()));
+        step(last, state.past(open.stream().map(each -> each.slot).toList()), Probe.NONE, next);
         for (int i = 0; i < last.length; i++) {
           choose(open.get(i), next[i], listener);
         }
@@ -187,14 +188,6 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
                       drafts == null ? 0 : drafts.accepted()))
           .toList();
     }
-  }
-
-  /// The logits of one of several tokens.
-  private float[] row(float[] logits, int row) {
-    int vocabulary = decoder.config().vocabSize();
-    return logits.length == vocabulary
-        ? logits
-        : Arrays.copyOfRange(logits, row * vocabulary, (row + 1) * vocabulary);
   }
 
   /// The last tokens of a text and its prompt.
@@ -264,24 +257,24 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
     }
   }
 
-  /// The logits after the next token of each of several sequences.
+  /// Reads the logits after the next token of each of several sequences.
   ///
   /// @param tokens one for each row of the past
-  public float[][] step(int[] tokens, Past past) {
-    return step(tokens, past, Probe.NONE);
-  }
-
-  /// The same where a probe watches the pass.
-  public float[][] step(int[] tokens, Past past, Probe probe) {
+  /// @param probe which watches the pass
+  /// @param logits a row for each token and perhaps more, of a number for each of the vocabulary
+  public void step(int[] tokens, Past past, Probe probe, float[][] logits) {
     try (var _ = Scope.withoutGradient()) {
       long[] ids = Arrays.stream(tokens).asLongStream().toArray();
       var hidden =
           decoder.hiddenStates(Tensor.of(ids, ids.length, 1).to(decoder.device()), past, probe);
-      float[] all = decoder.logits(hidden).floats();
-      float[][] rows = new float[tokens.length][];
-      Arrays.setAll(rows, i -> row(all, i));
-      return rows;
+      decoder.logits(hidden).readRows(logits);
     }
+  }
+
+  /// Memory for logits after each of several tokens: they are megabytes, and new ones for each token
+  /// would take longer than reading them.
+  public float[][] rows(int tokens) {
+    return new float[tokens][decoder.config().vocabSize()];
   }
 
   private Tensor hidden(int[] tokens, @Nullable Past past) {

@@ -64,6 +64,9 @@ public final class Engine implements AutoCloseable {
   private final EngineCounts counts = new EngineCounts();
   private final Thread thread;
 
+  /// Of the texts of a pass, for the engine's thread alone.
+  private float[][] logits = new float[0][];
+
   /// Bytes that the model keeps of a text whatever its length, and of each token.
   private final long fixedBytes;
 
@@ -153,7 +156,7 @@ public final class Engine implements AutoCloseable {
   }
 
   private long bytesAfterAToken(SequenceState state, Slot slot) {
-    generator.step(new int[] {0}, state.past(slot));
+    generator.step(new int[] {0}, state.past(slot), Probe.NONE, generator.rows(1));
     try (var snapshot = state.snapshot(slot)) {
       return snapshot.bytes();
     }
@@ -512,11 +515,13 @@ public final class Engine implements AutoCloseable {
       }
       long began = System.nanoTime();
       var probe = watched ? watch(pass.size()) : null;
-      float[][] logits;
       try {
         int[] last = pass.stream().mapToInt(text -> text.continuation.last()).toArray();
         var past = state.past(pass.stream().map(text -> text.slot).toList());
-        logits = generator.step(last, past, probe == null ? Probe.NONE : probe);
+        if (logits.length < last.length) {
+          logits = generator.rows(last.length);
+        }
+        generator.step(last, past, probe == null ? Probe.NONE : probe, logits);
       } catch (RuntimeException | OutOfMemoryError e) {
         pass.stream().map(text -> text.group).distinct().forEach(group -> fail(state, group, e));
         continue;

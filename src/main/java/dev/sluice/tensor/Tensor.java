@@ -281,6 +281,22 @@ public final class Tensor implements AutoCloseable {
     }
   }
 
+  /// Copies the elements as floats, row by row.
+  ///
+  /// @param rows of as many elements each as the last dimension has; those beyond the tensor's stay
+  public void readRows(float[][] rows) {
+    int width = Math.toIntExact(size(-1));
+    int count = Math.toIntExact(elements() / width);
+    try (var _ = Scope.withoutGradient()) {
+      Traffic.Transfer.readBack(elements());
+      var memory = to(ElementType.FLOAT32).toCpu().contiguous().memory();
+      for (int i = 0; i < count; i++) {
+        MemorySegment.copy(
+            memory, ValueLayout.JAVA_FLOAT, (long) i * width * Float.BYTES, rows[i], 0, width);
+      }
+    }
+  }
+
   /// A copy of the elements as doubles, row-major.
   public double[] doubles() {
     try (var _ = Scope.withoutGradient()) {
