@@ -11,6 +11,8 @@ import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.Tokenizer;
 import java.nio.file.Path;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
@@ -134,22 +136,44 @@ final class ModelOptions {
 
   /// @param drafts whether what is opened has a head that drafts
   private Loaded load(Path named, boolean drafts, Opening opening) {
-    threads.apply();
     var precisionOf = Precision.parse(precision);
     var source = ModelSource.at(named);
-    var chosen = source.tokenizer(tokenizer, eosToken);
-    Set<Integer> stopIds =
-        eosToken != null && !eosToken.isEmpty()
-            ? Set.of(chosen.endOfText())
-            : source.files().stopIds(chosen);
+    // Beside each other, as each takes a second or two: the tokenizer, and libtorch with the model.
+    var read = CompletableFuture.supplyAsync(() -> read(source), ModelOptions::start);
+    threads.apply();
     var opened = opening.open(source, precisionOf, Device.parse(device));
+    Read chosen;
+    try {
+      chosen = read.join();
+    } catch (CompletionException e) {
+      opened.decoder().close();
+      if (e.getCause() instanceof RuntimeException unchecked) {
+        throw unchecked;
+      }
+      throw e;
+    }
     opened.notes().forEach(Console::note);
     return new Loaded(
         source,
         opened.decoder(),
-        chosen,
-        stopIds,
+        chosen.tokenizer,
+        chosen.stopIds,
         drafts ? new MultiTokenPrediction(opened.decoder()) : null);
+  }
+
+  private record Read(Tokenizer tokenizer, Set<Integer> stopIds) {}
+
+  private Read read(ModelSource source) {
+    var chosen = source.tokenizer(tokenizer, eosToken);
+    return new Read(
+        chosen,
+        eosToken != null && !eosToken.isEmpty()
+            ? Set.of(chosen.endOfText())
+            : source.files().stopIds(chosen));
+  }
+
+  private static void start(Runnable reading) {
+    Thread.ofPlatform().name("sluice-tokenizer").daemon().start(reading);
   }
 
   /// What became of drafts, to be said after the speed; nothing where there are none.

@@ -271,8 +271,8 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
     }
   }
 
-  /// Memory for logits after each of several tokens: they are megabytes, and new ones for each token
-  /// would take longer than reading them.
+  /// Memory for logits after each of several tokens: they are megabytes, and new ones for each
+  /// token would take longer than reading them.
   public float[][] rows(int tokens) {
     return new float[tokens][decoder.config().vocabSize()];
   }

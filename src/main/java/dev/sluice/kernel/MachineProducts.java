@@ -8,8 +8,9 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.lang.invoke.MethodHandle;
 import java.util.Arrays;
-import java.util.HashMap;
 import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.ConcurrentHashMap;
 import org.jspecify.annotations.Nullable;
 
 /// Products of stored weights with one to eight vectors, as fast as memory is read: `y[i, r] = Σ_c
@@ -91,8 +92,8 @@ public final class MachineProducts {
 
   private record Kind(WeightFormat format, Order order) {}
 
-  /// Null where the system refused.
-  private final Map<Kind, @Nullable Functions> functions = new HashMap<>();
+  /// Empty where the system refused.
+  private final Map<Kind, Optional<Functions>> functions = new ConcurrentHashMap<>();
 
   private MachineProducts() {}
 
@@ -113,14 +114,13 @@ public final class MachineProducts {
     return InputLayout.isKnown(format) && functions(new Kind(format, order)) != null;
   }
 
-  private synchronized @Nullable Functions functions(Kind kind) {
-    if (!functions.containsKey(kind)) {
-      functions.put(kind, install(kind));
-    }
-    return functions.get(kind);
+  private @Nullable Functions functions(Kind kind) {
+    var found = functions.get(kind); // without a lock: threads ask for each piece of a product
+    return (found == null ? functions.computeIfAbsent(kind, MachineProducts::install) : found)
+        .orElse(null);
   }
 
-  private static @Nullable Functions install(Kind kind) {
+  private static Optional<Functions> install(Kind kind) {
     boolean strips = kind.order == Order.STRIPS;
     byte[][] codes = new byte[1 + (strips ? 1 : 2) * MOST_INPUTS][];
     codes[0] = ProductCode.arrangement(kind.format, kind.order);
@@ -138,7 +138,7 @@ public final class MachineProducts {
     }
     var memory = MachineCode.install(all.toByteArray());
     if (memory == null) {
-      return null;
+      return Optional.empty();
     }
     var placed = new MemorySegment[codes.length];
     long at = 0;
@@ -146,10 +146,11 @@ public final class MachineProducts {
       placed[i] = memory.asSlice(at, codes[i].length);
       at += codes[i].length;
     }
-    return new Functions(
-        placed[0],
-        Arrays.copyOfRange(placed, 1, 1 + MOST_INPUTS),
-        Arrays.copyOfRange(placed, 1 + MOST_INPUTS, codes.length));
+    return Optional.of(
+        new Functions(
+            placed[0],
+            Arrays.copyOfRange(placed, 1, 1 + MOST_INPUTS),
+            Arrays.copyOfRange(placed, 1 + MOST_INPUTS, codes.length)));
   }
 
   private Functions required(WeightFormat format, Order order, long columns) {
@@ -158,7 +159,7 @@ public final class MachineProducts {
           "%d columns are no whole blocks of %d of %s"
               .formatted(columns, format.blockLength(), format));
     }
-    var found = takes(format, order) ? functions(new Kind(format, order)) : null;
+    var found = InputLayout.isKnown(format) ? functions(new Kind(format, order)) : null;
     if (found == null) {
       throw new IllegalArgumentException("no products of %s in %s".formatted(format, order));
     }

@@ -24,8 +24,8 @@ import org.jspecify.annotations.Nullable;
 ///
 /// A few rows, as in decoding, are multiplied with the weights as they are, in float32, or with 16
 /// bits where [MachineProducts] has whole numbers in blocks: the time is that of reading them once.
-/// So are any number of float32 rows with weights in strips. Each row is then rounded as it would be
-/// alone.
+/// So are any number of float32 rows with weights in strips. Each row is then rounded as it would
+/// be alone.
 ///
 /// Many rows, as of a prompt, with other weights are multiplied by oneDNN with a panel of weights
 /// after the other, brought into the product's element type; then a row's sum is rounded in another
@@ -46,11 +46,9 @@ final class StoredProduct {
   /// Weights below which a second thread costs more than it saves.
   private static final long GRAIN = 1 << 15;
 
-  /// Products of a piece: some ten microseconds, in which memory is read in one stretch.
+  /// Weights of a piece for one vector, and for more half of it: some ten microseconds, in which
+  /// memory is read in one stretch. They stay in a core's cache for further groups of vectors.
   private static final long PIECE = 1 << 18;
-
-  /// Products of a piece with one of several groups of vectors: its weights stay in a core's cache.
-  private static final long GROUPS_PIECE = 1 << 20;
 
   /// Rows of which all threads' pieces are multiples.
   private static final long ALIGNED = 16;
@@ -112,9 +110,9 @@ final class StoredProduct {
     }
   }
 
-  /// Products of vectors with several weights as they are: first the vectors are arranged, in groups
-  /// that share the decoding of a weight, then all rows of all weights are shared among the threads
-  /// at once.
+  /// Products of vectors with several weights as they are: first the vectors are arranged, in
+  /// groups that share the decoding of a weight, then all rows of all weights are shared among the
+  /// threads at once.
   static final class Few {
     private final @Nullable MachineProducts machine = MachineProducts.here();
     private final List<StoredMatrix> weights;
@@ -198,8 +196,7 @@ final class StoredProduct {
         }
       }
       long bytes = MachineProducts.arrangedBytes(weight.format(), columns, inputs);
-      arranged.add(
-          new Arranged(weight, memory.apply(bytes), new MachineProducts.Inputs[groups]));
+      arranged.add(new Arranged(weight, memory.apply(bytes), new MachineProducts.Inputs[groups]));
       return arranged.getLast();
     }
 
@@ -239,8 +236,7 @@ final class StoredProduct {
 
     /// Rows of a piece, which may begin at multiples of it.
     long piece() {
-      long products = groups == 1 ? PIECE : GROUPS_PIECE;
-      return Math.ceilDiv(products, columns * inputsOf(0) * ALIGNED) * ALIGNED;
+      return Math.ceilDiv(inputs == 1 ? PIECE : PIECE / 2, columns * ALIGNED) * ALIGNED;
     }
 
     /// Multiplies some of all rows.
