@@ -118,6 +118,7 @@ final class Assembler {
   /// Shifts of each number of four bytes by the same distance.
   enum Shift {
     VPSRLD(2),
+    VPSRAD(4),
     VPSLLD(6);
 
     private final int extension;

@@ -401,19 +401,11 @@ public interface Kernels {
     }
     long end;
     for (long row = from; row < to; row = end) {
-      long first = row / PackedStrips.ROWS * PackedStrips.ROWS;
-      end = Math.min(to, first + PackedStrips.ROWS);
-      var rows = PackedStrips.rows(w, first / PackedStrips.ROWS);
-      dequantizeRows(rows, row - first, end - first, out.from((row - from) * w.columns()));
+      end = Math.min(to, (row / PackedStrips.ROWS + 1) * PackedStrips.ROWS);
+      var rows = PackedStrips.rows(w, row, (int) (end - row));
+      dequantizeRows(rows, 0, end - row, out.from((row - from) * w.columns()));
     }
   }
-
-  /// The numbers of rows of strips, columns first: `out[c · (to − from) + r − from] = w[r, c]`.
-  ///
-  /// @param w in strips
-  /// @param from a multiple of sixteen, and `to` as well
-  /// @param out float32
-  void dequantizeStrips(StoredMatrix w, long from, long to, MemorySegment out);
 
   /// The same as [#dequantize] of a matrix in the order of rows.
   void dequantizeRows(StoredMatrix w, long from, long to, Floats out);

@@ -13,15 +13,12 @@ import org.jspecify.annotations.Nullable;
 /// The blocks of sixteen rows in an order in which one vector holds a number of each row: then sums
 /// stay in their lanes, and the scales of sixteen rows are one vector. As many bytes as before.
 ///
-/// A strip is sixteen rows. It has, for each block of 32 columns: the sixteen scales, of two bytes;
-/// then, for each four bytes of a block's numbers, those of the sixteen rows. The numbers of `Q8_0`
-/// are 128 larger, so that they are unsigned.
+/// A strip is sixteen rows. It has, for each block of columns: the sixteen scales, of two bytes,
+/// and as many minima, where the format has these; then, for each four of the block's other bytes,
+/// those of the sixteen rows. The numbers of `Q8_0` are 128 larger, so that they are unsigned.
 final class PackedStrips {
   /// Rows of a strip.
   static final int ROWS = 16;
-
-  /// Columns of which the inputs are arranged together.
-  private static final int GROUP = 128;
 
   /// Strips for which a thread is worth its start.
   private static final long GRAIN = 64;
@@ -44,16 +41,49 @@ final class PackedStrips {
 
   private PackedStrips() {}
 
-  /// Whether a matrix can be strips.
-  static boolean fit(WeightFormat format, long rows, long columns) {
-    return (format == WeightFormat.Q8_0 || format == WeightFormat.Q4_0)
-        && rows % ROWS == 0
-        && columns % GROUP == 0;
+  /// How a block of a format becomes a part of a strip.
+  ///
+  /// @param halves where in a block its scale and its minimum of two bytes are
+  /// @param begin where its other bytes begin
+  /// @param end where they end
+  /// @param flipped what the bits of four of them differ by
+  record Blocks(int[] halves, int begin, int end, int flipped) {
+    private static final Blocks Q8_0 = new Blocks(new int[] {0}, 2, 34, 0x8080_8080);
+    private static final Blocks Q4_0 = new Blocks(new int[] {0}, 2, 18, 0);
+    private static final Blocks Q4_K = new Blocks(new int[] {0, 2}, 4, 144, 0);
+    private static final Blocks Q6_K = new Blocks(new int[] {208}, 0, 208, 0);
+
+    /// Those of a format; null where it has no strips.
+    static @Nullable Blocks of(WeightFormat format) {
+      return switch (format) {
+        case Q8_0 -> Q8_0;
+        case Q4_0 -> Q4_0;
+        case Q4_K -> Q4_K;
+        case Q6_K -> Q6_K;
+        default -> null;
+      };
+    }
+
+    static Blocks required(WeightFormat format) {
+      var blocks = of(format);
+      if (blocks == null) {
+        throw new IllegalArgumentException("no strips of " + format);
+      }
+      return blocks;
+    }
+
+    /// Where in its part of a strip those four bytes of the first row are that were the so-maniest
+    /// behind [#begin].
+    int four(int index) {
+      return ROWS * (Short.BYTES * halves.length + Integer.BYTES * index);
+    }
   }
 
-  /// What the bits of four numbers differ by.
-  private static int flipped(WeightFormat format) {
-    return format == WeightFormat.Q8_0 ? 0x8080_8080 : 0;
+  /// Whether a matrix can be strips.
+  static boolean fit(WeightFormat format, long rows, long columns) {
+    return Blocks.of(format) != null
+        && rows % ROWS == 0
+        && columns % InputLayout.of(format).columns() == 0;
   }
 
   private static MemorySegment own(long bytes) {
@@ -100,8 +130,7 @@ final class PackedStrips {
         .computeIfAbsent(
             new Kind(matrix.format(), (int) rowBytes),
             kind -> {
-              int flipped = flipped(kind.format);
-              var code = PackingCode.of(kind.format, kind.rowBytes, flipped);
+              var code = PackingCode.of(kind.format, kind.rowBytes);
               return Optional.ofNullable(MachineCode.install(code));
             })
         .orElse(null);
@@ -118,45 +147,51 @@ final class PackedStrips {
   /// The definition of [PackingCode].
   private static void pack(
       WeightFormat format, MemorySegment rows, long columns, MemorySegment to) {
-    int flipped = flipped(format);
+    var blocks = Blocks.required(format);
     int block = format.blockBytes();
     long rowBytes = format.bytes(columns);
-    long at = 0;
     for (long b = 0; b < rowBytes; b += block) {
+      long its = ROWS * b;
       for (int row = 0; row < ROWS; row++) {
         long from = row * rowBytes + b;
-        to.set(HALF, at + 2L * row, rows.get(HALF, from));
-        for (int i = 2; i < block; i += 4) {
-          int four = rows.get(INT, from + i) ^ flipped;
-          to.set(INT, at + 2 * ROWS + ROWS * (i - 2L) + 4L * row, four);
+        for (int i = 0; i < blocks.halves.length; i++) {
+          to.set(HALF, its + 2L * (ROWS * i + row), rows.get(HALF, from + blocks.halves[i]));
+        }
+        for (int i = 0; 4 * i < blocks.end - blocks.begin; i++) {
+          int four = rows.get(INT, from + blocks.begin + 4L * i) ^ blocks.flipped;
+          to.set(INT, its + blocks.four(i) + 4L * row, four);
         }
       }
-      at += (long) ROWS * block;
     }
   }
 
-  /// The sixteen rows of a strip, in the order of rows and in memory of the thread's own, until the
-  /// same thread asks for others.
-  static StoredMatrix rows(StoredMatrix strips, long strip) {
+  /// Rows of a strip, in the order of rows and in memory of the thread's own, until the same thread
+  /// asks for others.
+  ///
+  /// @param first row of all that is wanted
+  /// @param count of rows, up to the end of the strip
+  static StoredMatrix rows(StoredMatrix strips, long first, int count) {
     var format = strips.format();
-    int flipped = flipped(format);
+    var blocks = Blocks.required(format);
     int block = format.blockBytes();
     long rowBytes = strips.rowBytes();
-    long bytes = ROWS * rowBytes;
-    var from = strips.data().asSlice(strip * bytes, bytes);
-    var rows = own(bytes).asSlice(0, bytes);
-    long at = 0;
+    var from = strips.data().asSlice(first / ROWS * ROWS * rowBytes, ROWS * rowBytes);
+    int skipped = (int) (first % ROWS);
+    var rows = own(ROWS * rowBytes).asSlice(0, count * rowBytes);
     for (long b = 0; b < rowBytes; b += block) {
-      for (int row = 0; row < ROWS; row++) {
-        long to = row * rowBytes + b;
-        rows.set(HALF, to, from.get(HALF, at + 2L * row));
-        for (int i = 2; i < block; i += 4) {
-          int four = from.get(INT, at + 2 * ROWS + ROWS * (i - 2L) + 4L * row) ^ flipped;
-          rows.set(INT, to + i, four);
+      long its = ROWS * b;
+      for (int i = 0; i < count; i++) {
+        int row = skipped + i;
+        long to = i * rowBytes + b;
+        for (int h = 0; h < blocks.halves.length; h++) {
+          rows.set(HALF, to + blocks.halves[h], from.get(HALF, its + 2L * (ROWS * h + row)));
+        }
+        for (int f = 0; 4 * f < blocks.end - blocks.begin; f++) {
+          int four = from.get(INT, its + blocks.four(f) + 4L * row) ^ blocks.flipped;
+          rows.set(INT, to + blocks.begin + 4L * f, four);
         }
       }
-      at += (long) ROWS * block;
     }
-    return new StoredMatrix(format, rows, ROWS, strips.columns());
+    return new StoredMatrix(format, rows, count, strips.columns());
   }
 }

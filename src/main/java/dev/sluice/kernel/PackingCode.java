@@ -26,32 +26,38 @@ final class PackingCode {
   private static final int BETWEEN = 16;
   private static final int FLIPPED = 20;
 
+  private static final int LANE = 16;
+
   private final Assembler code = new Assembler();
+  private final WeightFormat format;
+  private final PackedStrips.Blocks blocks;
   private final int rowBytes;
 
-  private PackingCode(int rowBytes) {
+  private PackingCode(WeightFormat format, int rowBytes) {
+    this.format = format;
+    this.blocks = PackedStrips.Blocks.required(format);
     this.rowBytes = rowBytes;
   }
 
   /// A function `(rows, strip, blocks)`.
-  ///
-  /// @param flipped the bits that four numbers differ by
-  static byte[] of(WeightFormat format, int rowBytes, int flipped) {
-    return new PackingCode(rowBytes).function(format, flipped);
+  static byte[] of(WeightFormat format, int rowBytes) {
+    return new PackingCode(format, rowBytes).function();
   }
 
-  private byte[] function(WeightFormat format, int flipped) {
-    int numbers = format.blockBytes() - Short.BYTES;
+  private byte[] function() {
+    int numbers = blocks.end() - blocks.begin();
     byte[] flips = new byte[64];
-    Arrays.fill(flips, (byte) flipped);
+    Arrays.fill(flips, (byte) blocks.flipped());
     code.pointToConstants(R10);
     code.load(Vector.VMOVUPS, FLIPPED, R10, code.constant(flips));
     int nextBlock = code.here();
-    for (int row = 0; row < PackedStrips.ROWS; row++) {
-      code.load16(RAX, RDI, row * rowBytes);
-      code.store16(RSI, Short.BYTES * row, RAX);
+    for (int half = 0; half < blocks.halves().length; half++) {
+      for (int row = 0; row < PackedStrips.ROWS; row++) {
+        code.load16(RAX, RDI, row * rowBytes + blocks.halves()[half]);
+        code.store16(RSI, Short.BYTES * (PackedStrips.ROWS * half + row), RAX);
+      }
     }
-    if (numbers == 32) {
+    if (numbers == 2 * LANE) {
       halves(0, 0);
       halves(FOUR, 8);
       for (int i = 0; i < FOUR; i++) {
@@ -59,15 +65,24 @@ final class PackingCode {
         write(FOUR + i, shuffled(i, LANES_1_3));
       }
     } else {
-      for (int row = 0; row < FOUR; row++) {
-        code.load(Vector.VBROADCASTI32X4, row, RDI, at(row));
-        for (int lane = 1; lane < 4; lane++) {
-          code.load(Vector.VINSERTI32X4, row, row, RDI, at(row + FOUR * lane), lane);
+      // A first lane that is not whole begins with bytes before the numbers.
+      for (int from = blocks.end() - Math.ceilDiv(numbers, LANE) * LANE;
+          from < blocks.end();
+          from += LANE) {
+        for (int row = 0; row < FOUR; row++) {
+          code.load(Vector.VBROADCASTI32X4, row, RDI, row * rowBytes + from);
+          for (int lane = 1; lane < 4; lane++) {
+            int of = (row + FOUR * lane) * rowBytes + from;
+            code.load(Vector.VINSERTI32X4, row, row, RDI, of, lane);
+          }
         }
-      }
-      transpose(0);
-      for (int i = 0; i < FOUR; i++) {
-        write(i, i);
+        transpose(0);
+        for (int i = 0; i < FOUR; i++) {
+          int index = (from - blocks.begin()) / 4 + i;
+          if (index >= 0) {
+            write(index, i);
+          }
+        }
       }
     }
     code.increase(RDI, format.blockBytes());
@@ -81,7 +96,7 @@ final class PackingCode {
 
   /// Where a row's numbers begin.
   private int at(int row) {
-    return row * rowBytes + Short.BYTES;
+    return row * rowBytes + blocks.begin();
   }
 
   /// Eight rows of 32 bytes: a register has the lanes 0 and 1 of one row and then those of the
@@ -113,9 +128,9 @@ final class PackingCode {
     return BETWEEN;
   }
 
-  /// The numbers of sixteen rows with an index.
+  /// Four numbers of each of sixteen rows, with their index.
   private void write(int index, int from) {
     code.op(Vector.VPXORD, from, from, FLIPPED);
-    code.store(Store.VMOVUPS, RSI, Short.BYTES * PackedStrips.ROWS + 64 * index, from);
+    code.store(Store.VMOVUPS, RSI, blocks.four(index), from);
   }
 }

@@ -743,6 +743,10 @@ final class ProductCode {
           code.load(Vector.VPDPBUSD, 0, ones, R11, at + layout.digits(digit, vector));
         }
       }
+      for (int swap : layout.totals() ? new int[] {SWAP_HALVES, SWAP_NEIGHBOURS} : new int[0]) {
+        code.op(Vector.VPERMILPS, 1, 0, 0, swap);
+        code.op(Vector.VPADDD, 0, 0, 1);
+      }
       if (layout.zero() == InputLayout.MINIMUM) {
         code.op(Vector.VCVTDQ2PS, 0, 0);
         code.load(Vector.VMULPS, 0, 0, R11, at + layout.scales());
@@ -750,10 +754,6 @@ final class ProductCode {
         code.shift(Shift.VPSLLD, 0, 0, layout.zero());
         code.zero(1);
         code.op(Vector.VPSUBD, 0, 1, 0);
-        for (int swap : layout.totals() ? new int[] {SWAP_HALVES, SWAP_NEIGHBOURS} : new int[0]) {
-          code.op(Vector.VPERMILPS, 1, 0, 0, swap);
-          code.op(Vector.VPADDD, 0, 0, 1);
-        }
       }
       code.store(Store.VMOVUPS, R11, at + layout.sums(), 0);
     }

@@ -713,19 +713,6 @@ public final class ScalarKernels implements Kernels {
   }
 
   @Override
-  public void dequantizeStrips(StoredMatrix w, long from, long to, MemorySegment out) {
-    int columns = Math.toIntExact(w.columns());
-    float[] row = new float[columns];
-    for (long r = from; r < to; r++) {
-      var rows = PackedStrips.rows(w, r / PackedStrips.ROWS);
-      rows.format().dequantize(rows.data(), rows.offset(r % PackedStrips.ROWS), columns, row, 0);
-      for (int c = 0; c < columns; c++) {
-        set(out, c * (to - from) + r - from, row[c]);
-      }
-    }
-  }
-
-  @Override
   public void dequantizeRows(StoredMatrix w, long from, long to, Floats out) {
     int columns = Math.toIntExact(w.columns());
     float[] row = new float[columns];

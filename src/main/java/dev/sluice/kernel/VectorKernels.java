@@ -758,11 +758,6 @@ public final class VectorKernels implements Kernels {
   }
 
   @Override
-  public void dequantizeStrips(StoredMatrix w, long from, long to, MemorySegment out) {
-    VectorWeights.dequantizeStrips(w, from, to, out);
-  }
-
-  @Override
   public void dequantizeRows(StoredMatrix w, long from, long to, Floats out) {
     VectorWeights.dequantize(w, from, to, out);
   }

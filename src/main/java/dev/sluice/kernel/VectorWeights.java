@@ -86,66 +86,6 @@ final class VectorWeights {
     }
   }
 
-  /// A vector holds a number of as many rows; see [PackedStrips] for where they stand.
-  static void dequantizeStrips(StoredMatrix w, long from, long to, MemorySegment out) {
-    int strip = PackedStrips.ROWS;
-    if (LANES > strip) {
-      new ScalarKernels().dequantizeStrips(w, from, to, out);
-      return;
-    }
-    boolean eight = w.format() == WeightFormat.Q8_0;
-    long blocks = (long) strip * w.format().blockBytes();
-    float[] scales = new float[strip];
-    var data = w.data();
-    for (long first = from; first < to; first += strip) {
-      long at = w.offset(first);
-      for (long c = 0; c < w.columns(); c += 32, at += blocks) {
-        for (int row = 0; row < strip; row++) {
-          scales[row] = Float.float16ToFloat(data.get(HALF, at + 2L * row));
-        }
-        for (int row = 0; row < strip; row += LANES) {
-          var scale = at(scales, row);
-          long fours = at + 2L * strip + 4L * row;
-          long to16 = (c * (to - from) + first - from + row) * Float.BYTES;
-          if (eight) {
-            eightBits(data, fours, scale, out, to16, (to - from) * Float.BYTES);
-          } else {
-            fourBits(data, fours, scale, out, to16, (to - from) * Float.BYTES);
-          }
-        }
-      }
-    }
-  }
-
-  /// @param from of the first four bytes of the rows
-  /// @param to of the first column
-  /// @param stride from one column to the next, in bytes
-  private static void eightBits(
-      MemorySegment data, long from, FloatVector scale, MemorySegment out, long to, long stride) {
-    for (int i = 0; i < 32; i += 4) {
-      var four =
-          IntVector.fromMemorySegment(I, data, from + 16L * i, ORDER)
-              .lanewise(VectorOperators.XOR, 0x8080_8080);
-      for (int k = 0; k < 4; k++) {
-        var q = four.lanewise(VectorOperators.LSHL, 24 - 8 * k).lanewise(VectorOperators.ASHR, 24);
-        floats(q).mul(scale).intoMemorySegment(out, to + (i + k) * stride, ORDER);
-      }
-    }
-  }
-
-  private static void fourBits(
-      MemorySegment data, long from, FloatVector scale, MemorySegment out, long to, long stride) {
-    for (int i = 0; i < 16; i += 4) {
-      var four = IntVector.fromMemorySegment(I, data, from + 16L * i, ORDER);
-      for (int k = 0; k < 4; k++) {
-        var low = four.lanewise(VectorOperators.LSHR, 8 * k).and(15).sub(8);
-        var high = four.lanewise(VectorOperators.LSHR, 8 * k + 4).and(15).sub(8);
-        floats(low).mul(scale).intoMemorySegment(out, to + (i + k) * stride, ORDER);
-        floats(high).mul(scale).intoMemorySegment(out, to + (16 + i + k) * stride, ORDER);
-      }
-    }
-  }
-
   /// @param to at least `count` numbers, whole vectors; the padding becomes zero
   private static void dequantize(
       WeightFormat format, MemorySegment from, long offset, int count, float[] to) {

@@ -330,21 +330,10 @@ final class StoredProduct {
       return;
     }
     long count = (to - from) * weight.columns();
-    boolean strips = weight.order() == StoredMatrix.Order.STRIPS;
-    var numbers = Scratch.numbers("panel", count, bfloat16 && !strips);
-    if (strips) {
-      Kernels.FASTEST.dequantizeStrips(weight, from, to, numbers.memory());
-    } else {
-      Kernels.FASTEST.dequantize(weight, from, to, numbers);
-    }
+    var numbers = Scratch.numbers("panel", count, bfloat16);
+    Kernels.FASTEST.dequantize(weight, from, to, numbers);
     if (halves == null || !isInBlocks(weight)) {
-      var rounded = numbers;
-      if (bfloat16 && strips) {
-        rounded = Scratch.numbers("rounded panel", count, true);
-        Kernels.FASTEST.copy(numbers, rounded, 0, count);
-      }
-      var panel = asInputs(rounded, weight, to - from);
-      MatrixProduct.multiply(x, panel, columns, false);
+      MatrixProduct.multiply(x, asInputs(numbers, weight, to - from), columns, false);
       return;
     }
     var high = Scratch.numbers("panel's high half", count, true);
@@ -357,11 +346,9 @@ final class StoredProduct {
     MatrixProduct.multiply(halves.high, highPanel, columns, true);
   }
 
-  /// A panel's numbers as `[in, rows]`: so they stand where they come from strips.
+  /// A panel's numbers as `[in, rows]`.
   private static Matrix asInputs(Floats panel, StoredMatrix weight, long rows) {
-    return weight.order() == StoredMatrix.Order.STRIPS
-        ? Matrix.of(panel, weight.columns(), rows)
-        : Matrix.of(panel, rows, weight.columns()).transposed();
+    return Matrix.of(panel, rows, weight.columns()).transposed();
   }
 
   private static boolean isInBlocks(StoredMatrix weight) {

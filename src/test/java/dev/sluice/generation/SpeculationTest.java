@@ -233,7 +233,7 @@ class SpeculationTest {
                 stops,
                 1,
                 (_, _, all) -> {
-                  logits.add(all);
+                  logits.add(all.clone());
                   return logits.size() < wanted;
                 })
             .getFirst();

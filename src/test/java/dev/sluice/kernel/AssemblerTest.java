@@ -100,6 +100,7 @@ class AssemblerTest {
     same("62c27e48318b45230100", a -> a.store(Store.VPMOVDB, R11, FAR, 17));
     same("62912d4072d30a", a -> a.shift(Shift.VPSRLD, 26, 27, 10));
     same("62d13d4072f008", a -> a.shift(Shift.VPSLLD, 24, 8, 8));
+    same("62d1354072e118", a -> a.shift(Shift.VPSRAD, 25, 9, 24));
     same("4889f8", a -> a.mov(RAX, RDI));
     same("4d89cc", a -> a.mov(R12, R9));
     same("4c8bac2445230100", a -> a.mov(R13, RSP, FAR));

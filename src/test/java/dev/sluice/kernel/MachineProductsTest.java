@@ -271,14 +271,15 @@ class MachineProductsTest {
   @ParameterizedTest
   @EnumSource(
       value = WeightFormat.class,
-      names = {"Q8_0", "Q4_0"})
+      names = {"Q8_0", "Q4_0", "Q4_K", "Q6_K"})
   void stripsHaveTheProductsOfTheirRows(WeightFormat format) {
     assertTrue(products.takes(format, StoredMatrix.Order.STRIPS));
     var random = new SplittableRandom(11);
     DoubleUnaryOperator[] sizes = {
       number -> number, number -> number * Math.pow(10, random.nextInt(-6, 7)), _ -> 1e-42
     };
-    for (int columns : new int[] {128, 384, 1024}) {
+    int group = InputLayout.of(format).columns();
+    for (int columns : new int[] {group, 3 * group, 1024}) {
       for (var size : sizes) {
         int rows = 48;
         var weights = weights(format, (long) rows * columns, random);
@@ -308,11 +309,13 @@ class MachineProductsTest {
   @ParameterizedTest
   @EnumSource(
       value = WeightFormat.class,
-      names = {"Q8_0", "Q4_0"})
+      names = {"Q8_0", "Q4_0", "Q4_K", "Q6_K"})
   void whatIsNoNumberShowsInStripsToo(WeightFormat format) {
     var random = new SplittableRandom(12);
     var weights = weights(format, 32 * 256, random);
-    weights.set(WeightBlocks.SHORT, format.bytes(21 * 256 + 96), (short) 0x7FC1);
+    int before = format.blockLength() == 32 ? 96 : 0;
+    int scale = format == WeightFormat.Q6_K ? 208 : 0;
+    weights.set(WeightBlocks.SHORT, format.bytes(21 * 256 + before) + scale, (short) 0x7FC1);
     for (float wrong : new float[] {Float.NaN, Float.POSITIVE_INFINITY, 0}) {
       var x = inputs(256 * 2, random, number -> number);
       if (wrong != 0) {

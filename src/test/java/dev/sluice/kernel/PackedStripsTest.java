@@ -20,7 +20,11 @@ class PackedStripsTest {
     "Q8_0, 1040, 1152",
     "Q4_0, 16, 128",
     "Q4_0, 48, 384",
-    "Q4_0, 1040, 1152"
+    "Q4_0, 1040, 1152",
+    "Q4_K, 16, 256",
+    "Q4_K, 48, 768",
+    "Q6_K, 16, 256",
+    "Q6_K, 1040, 1024"
   })
   void codeWritesTheDefinition(WeightFormat format, long rows, long columns) {
     assumeTrue(MachineProducts.here() != null, "the machine runs no code that was made here");
@@ -43,8 +47,11 @@ class PackedStripsTest {
       assertEquals(-1, strips.data().mismatch(found));
       long stripBytes = PackedStrips.ROWS * matrix.rowBytes();
       for (long strip = 0; strip < rows / PackedStrips.ROWS; strip++) {
-        var its = PackedStrips.rows(strips, strip);
+        var its = PackedStrips.rows(strips, strip * PackedStrips.ROWS, PackedStrips.ROWS);
         assertEquals(-1, data.asSlice(strip * stripBytes, stripBytes).mismatch(its.data()));
+        var two = PackedStrips.rows(strips, strip * PackedStrips.ROWS + 13, 2);
+        long from = strip * stripBytes + 13 * matrix.rowBytes();
+        assertEquals(-1, data.asSlice(from, 2 * matrix.rowBytes()).mismatch(two.data()));
       }
       matrix.packed(data); // in its own place
       assertEquals(-1, data.mismatch(found));

@@ -185,10 +185,10 @@ class StoredMatrixTest {
   /// Strips have the numbers of their rows, whichever of them are asked for, and also where they
   /// take the rows' own place or come from groups that stand apart.
   @ParameterizedTest
-  @EnumSource(names = {"Q8_0", "Q4_0"})
+  @EnumSource(names = {"Q8_0", "Q4_0", "Q4_K", "Q6_K"})
   void stripsHaveTheNumbersOfTheirRows(WeightFormat format) {
     int rows = 64;
-    int columns = 384;
+    int columns = 768;
     long rowBytes = format.bytes(columns);
     byte[] bytes = new byte[(int) (rows * rowBytes)];
     random.nextBytes(bytes);
@@ -210,19 +210,6 @@ class StoredMatrixTest {
             groups.packed(Arena.ofAuto().allocate(bytes.length, 1)),
             whole.packed(data)); // the last, as it writes over the rows
     for (var each : strips) {
-      for (int[] range : new int[][] {{0, 16}, {16, 64}, {0, 64}}) {
-        int count = range[1] - range[0];
-        var columnsFirst = Arena.ofAuto().allocate(count * columns * 4L, 4);
-        for (var kernels : List.of(DEFINITION, Kernels.FASTEST)) {
-          kernels.dequantizeStrips(each, range[0], range[1], columnsFirst.fill((byte) 0xFF));
-          for (int i = 0; i < count * columns; i++) {
-            int row = range[0] + i % count;
-            assertEquals(
-                expected[row * columns + i / count],
-                columnsFirst.getAtIndex(ValueLayout.JAVA_INT, i));
-          }
-        }
-      }
       for (int[] range : new int[][] {{0, 64}, {0, 1}, {15, 17}, {17, 31}, {33, 64}, {63, 64}}) {
         var some = Arena.ofAuto().allocate((range[1] - range[0]) * columns * 4L, 4);
         for (var kernels : List.of(DEFINITION, Kernels.FASTEST)) {

@@ -3,9 +3,11 @@ package dev.sluice.operations;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.sluice.kernel.Floats;
 import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.MachineProducts;
 import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.kernel.WeightFormat;
 import dev.sluice.tensor.ElementType;
@@ -13,6 +15,7 @@ import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -55,21 +58,21 @@ class StoredProductTest {
   /// in bfloat16.
   @ParameterizedTest(name = "{0} {1} in halves {2}, {3} rows")
   @CsvSource({
-    "Q8_0,FLOAT32,false,9",
-    "Q8_0,FLOAT32,true,9",
+    "Q8_0,FLOAT32,false,19",
+    "Q8_0,FLOAT32,true,19",
     "Q4_0,FLOAT32,true,65",
     "Q4_K,FLOAT32,true,63",
-    "I4_32,FLOAT32,true,9",
+    "I4_32,FLOAT32,true,19",
     "I4_64,FLOAT32,false,65",
     "I4_128,FLOAT32,true,63",
-    "I4_128,BFLOAT16,false,9",
+    "I4_128,BFLOAT16,false,19",
     "E4M3,FLOAT32,true,65",
-    "E4M3,FLOAT32,false,9",
-    "E4M3,BFLOAT16,false,10",
-    "BF16,FLOAT32,true,10",
-    "F32,FLOAT32,true,10",
+    "E4M3,FLOAT32,false,19",
+    "E4M3,BFLOAT16,false,20",
+    "BF16,FLOAT32,true,20",
+    "F32,FLOAT32,true,20",
     "Q8_0,BFLOAT16,false,65",
-    "BF16,BFLOAT16,false,9"
+    "BF16,BFLOAT16,false,19"
   })
   void isTheProductOfTheNumbers(WeightFormat format, ElementType type, boolean inHalves, int rows) {
     try (var _ = Scope.withoutGradient()) {
@@ -113,5 +116,43 @@ class StoredProductTest {
         assertArrayEquals(fewer, all, "rows do not depend on their company");
       }
     }
+  }
+
+  /// What a prompt's rows get, and the texts of a server: the bits that each gets alone. Sixteen
+  /// rows with weights of any format, and any number with weights in strips.
+  @ParameterizedTest
+  @CsvSource({
+    "F32,16",
+    "BF16,16",
+    "E4M3,13",
+    "I4_64,16",
+    "Q8_0,9",
+    "Q8_0,37",
+    "Q4_0,64",
+    "Q4_K,37",
+    "Q6_K,21"
+  })
+  void aRowHasTheBitsThatItHasAlone(WeightFormat format, int rows) {
+    assumeTrue(rows <= 16 || MachineProducts.here() != null, "the machine runs no code made here");
+    try (var _ = Scope.withoutGradient()) {
+      var x = Tensor.of(gaussian(rows * COLUMNS), rows, COLUMNS);
+      var weights = new ArrayList<StoredMatrix>();
+      for (int count : new int[] {48, 16, 256}) {
+        var matrix = matrix(format, count);
+        weights.add(matrix.isToBePacked() ? matrix.packed(matrix.data()) : matrix);
+      }
+      var together = multiplied(x, weights);
+      for (int row = 0; row < rows; row++) {
+        var alone = multiplied(x.narrow(0, row, 1), weights);
+        for (int i = 0; i < weights.size(); i++) {
+          float[] expected = alone.get(i).floats();
+          assertArrayEquals(expected, together.get(i).narrow(0, row, 1).floats(), "row " + row);
+        }
+      }
+    }
+  }
+
+  private static List<Tensor> multiplied(Tensor x, List<StoredMatrix> weights) {
+    return StoredProduct.apply(x, weights, ElementType.FLOAT32, ElementType.FLOAT32);
   }
 }
