@@ -2,6 +2,7 @@ package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.Experts;
+import dev.sluice.decoder.Recompute;
 import dev.sluice.files.WholeFile;
 import dev.sluice.gate.Gate;
 import dev.sluice.kernel.Threads;
@@ -59,7 +60,8 @@ import tools.jackson.databind.json.JsonMapper;
       "",
       "Several gates, precisions, optimizers or counts of experts take their steps in turn; each is"
           + " compared with the first, round by round. Measure one alone for its memory: the peak"
-          + " is the whole process's."
+          + " is the whole process's. A card's is each one's own: what its tensors take at most,"
+          + " which is less than the card has in use."
     },
     mixinStandardHelpOptions = true,
     sortOptions = false,
@@ -148,6 +150,12 @@ final class BenchTrainCommand implements Callable<Integer> {
   private int slidingWindow;
 
   @Option(
+      names = "--recompute",
+      paramLabel = "WHAT",
+      description = "none, or blocks, as in train. Default: ${DEFAULT-VALUE}.")
+  private String recompute = "none";
+
+  @Option(
       names = "--match-parameters",
       description =
           "Narrow the feed-forward width, in eights, so that gated models are as large as ungated"
@@ -202,6 +210,11 @@ final class BenchTrainCommand implements Callable<Integer> {
     var sizes = Shape.parse(shape);
     requireModest(sizes);
     var arms = arms(sizes);
+    var again = Recompute.parse(recompute);
+    if (again != Recompute.NONE && experts != null) {
+      throw new InvalidInputException(
+          "--recompute %s does not go with --experts; leave one of them out".formatted(recompute));
+    }
     if (json != null) {
       requireWritable(json);
     }
@@ -214,7 +227,7 @@ final class BenchTrainCommand implements Callable<Integer> {
         arm ->
             rates.computeIfAbsent(
                 arm.precision(), precision -> TrainingBenchmark.productRate(precision, on)));
-    try (var benchmark = new TrainingBenchmark(sizes, arms, on)) {
+    try (var benchmark = new TrainingBenchmark(sizes, arms, again, on)) {
       int warmUp = turns ? answer(benchmark) : run(benchmark);
       var measured = benchmark.measured(warmUp);
       if (measured.getFirst().stepSeconds().length == 0) {
@@ -363,11 +376,9 @@ final class BenchTrainCommand implements Callable<Integer> {
   private Table table(
       Shape sizes, List<Measured> measured, Map<Precision, Double> rates, long peak, Device on) {
     boolean several = measured.size() > 1;
-    var table =
-        Table.titled(
-                "Training steps of %s, %s tokens each, on %s"
-                    .formatted(shape, sizes.tokensPerStep(), on))
-            .columns(
+    var columns =
+        new ArrayList<>(
+            List.of(
                 "gate",
                 "precision",
                 "parameters",
@@ -377,28 +388,39 @@ final class BenchTrainCommand implements Callable<Integer> {
                 "slowest",
                 "GFLOP/s",
                 "share of product rate",
-                several ? "time, ratio to first" : "peak memory" + ofHost(on) + ", MB");
+                several ? "time, ratio to first" : "peak memory" + ofHost(on) + ", MB"));
     var first = measured.getFirst();
+    if (first.devicePeak().isPresent()) {
+      columns.add("peak memory of the card, MB");
+    }
+    var table =
+        Table.titled(
+                "Training steps of %s, %s tokens each, on %s"
+                    .formatted(shape, sizes.tokensPerStep(), on))
+            .columns(columns.toArray(String[]::new));
     for (var one : measured) {
       double[] ms = Arrays.stream(one.stepSeconds()).map(s -> s * 1e3).sorted().toArray();
       double flops = flops(sizes, one);
       double[] ratios = one.ratios(first);
-      table =
-          table.row(
-              Cell.of(one.arm().gate()),
-              Cell.of(word(one.arm().precision())),
-              Cell.of(one.arm().config().parameterCount()),
-              Cell.of(Math.round(sizes.tokensPerStep() / one.medianSeconds())),
-              Cell.of(one.medianSeconds() * 1e3, 1),
-              Cell.of(ms[0], 1),
-              Cell.of(ms[ms.length - 1], 1),
-              Cell.of(flops / 1e9, 0),
-              Cell.percent(flops / rate(rates, one), 0),
-              !several
-                  ? Cell.of(peak / 1e6, 0)
-                  : ratios.length > 1
-                      ? Cell.interval(Statistics.mean(ratios), Statistics.interval95(ratios))
-                      : Cell.of(ratios[0], 3));
+      var cells =
+          new ArrayList<>(
+              List.of(
+                  Cell.of(one.arm().gate()),
+                  Cell.of(word(one.arm().precision())),
+                  Cell.of(one.arm().config().parameterCount()),
+                  Cell.of(Math.round(sizes.tokensPerStep() / one.medianSeconds())),
+                  Cell.of(one.medianSeconds() * 1e3, 1),
+                  Cell.of(ms[0], 1),
+                  Cell.of(ms[ms.length - 1], 1),
+                  Cell.of(flops / 1e9, 0),
+                  Cell.percent(flops / rate(rates, one), 0),
+                  !several
+                      ? Cell.of(peak / 1e6, 0)
+                      : ratios.length > 1
+                          ? Cell.interval(Statistics.mean(ratios), Statistics.interval95(ratios))
+                          : Cell.of(ratios[0], 3)));
+      one.devicePeak().ifPresent(bytes -> cells.add(Cell.of(bytes / 1e6, 0)));
+      table = table.row(cells);
     }
     int size = TrainingBenchmark.productSize(on);
     for (var rate : rates.entrySet()) {
@@ -427,7 +449,7 @@ final class BenchTrainCommand implements Callable<Integer> {
                     : ""));
   }
 
-  /// What memory is measured of: a device's is not.
+  /// What memory that is of the whole process, beside a device's, which is each model's.
   private static String ofHost(Device on) {
     return on.equals(Device.CPU) ? "" : " of the host";
   }
@@ -515,6 +537,7 @@ final class BenchTrainCommand implements Callable<Integer> {
       arm.put("flops_per_second", flops(sizes, one));
       arm.put("product_flops_per_second", rate(rates, one));
       arm.put("time_ratios_to_first", one.ratios(measured.getFirst()));
+      one.devicePeak().ifPresent(bytes -> arm.put("peak_device_bytes", bytes));
       arms.add(arm);
     }
     Map<String, Object> all = new LinkedHashMap<>();
@@ -538,6 +561,7 @@ final class BenchTrainCommand implements Callable<Integer> {
     config.put("gate", gates);
     config.put("precision", precisions);
     config.put("device", device);
+    config.put("recompute", recompute);
     config.put("match_parameters", matchParameters);
     config.put("steps", steps);
     config.put("threads", Threads.count());

@@ -23,7 +23,19 @@ public enum KernelFamily {
   /// Softmax and cross-entropy of logits.
   LOSS(forms(1, "cross_entropy", "scaled"), forms(0, "scaled_sum")),
   /// AdamW and the gradients' norm.
-  OPTIMIZER(forms(0, "adamw", "square_sums", "root_of_sums"));
+  OPTIMIZER(forms(0, "adamw", "square_sums", "root_of_sums")),
+  /// The gated delta rule.
+  DELTA(
+      forms(
+          1,
+          "delta_lengths",
+          "delta_forward",
+          "delta_values_backward",
+          "delta_keys_backward",
+          "delta_queries_backward",
+          "delta_channels_backward",
+          "delta_rates_backward"),
+      forms(0, "delta_decays_backward"));
 
   private static final List<String> TYPES = List.of("float", "bf16");
 

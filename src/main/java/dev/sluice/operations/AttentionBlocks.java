@@ -7,10 +7,11 @@ import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
-/// Attention of whole sequences by products of a block of queries with the keys that they see, in
-/// float32 and on any device: for what [dev.sluice.tensor.FlashAttention] has no kernel for. There
-/// are never more weights than those of a block; backwards they are computed again from the
-/// log-sum-exp.
+/// Attention by products of a block of queries with the keys that they see, in float32 and on any
+/// device: for what [dev.sluice.tensor.FlashAttention] has no kernel for, queries after a cache
+/// among it. There are never more weights than those of a block; backwards they are computed again
+/// from the log-sum-exp. Queries that share a head of keys are rows of one product with these,
+/// which are read where they lie.
 ///
 /// Forwards: `S = q kᵀ / √H + mask`, `LSE = ln Σ exp S`, `P = exp(S − LSE)`, `y = P v`. Backwards:
 /// `dv = Pᵀ dy`, `dS = P ⊙ (dy vᵀ − Σ dy ⊙ y)`, `dq = dS k / √H`, `dk = dSᵀ q / √H`, with the y and
@@ -26,6 +27,7 @@ final class AttentionBlocks {
   private final @Nullable DocumentStarts documents;
   private final long batch;
   private final long tokens;
+  private final long before;
   private final long shared;
   private final long group;
   private final long width;
@@ -40,6 +42,7 @@ final class AttentionBlocks {
     this.documents = documents;
     this.batch = qBTNH.size(0);
     this.tokens = qBTNH.size(1);
+    this.before = kBTMH.size(1) - tokens;
     this.shared = kBTMH.size(2);
     this.group = qBTNH.size(2) / shared;
     this.width = qBTNH.size(3);
@@ -116,8 +119,8 @@ final class AttentionBlocks {
     Block(long first) {
       this.first = first;
       this.rows = Math.min(ROWS, tokens - first);
-      this.start = ComposedAttention.firstSeen(first, window, documents);
-      this.keys = first + rows - start;
+      this.start = ComposedAttention.firstSeen(before + first, window, documents);
+      this.keys = before + first + rows - start;
     }
 
     long[] shape() {
@@ -157,18 +160,24 @@ final class AttentionBlocks {
 
     /// `[B, M, G, R, S]`.
     Tensor scores() {
-      var mask = ComposedAttention.mask(queries().narrow(2, 0, rows), keys, window, first - start);
+      var queries = queries();
+      var scores =
+          queries
+              .matmul(keys().transpose(2, 3))
+              .times(scale)
+              .reshape(batch, shared, group, rows, keys);
+      if (rows == 1 && documents == null) {
+        return scores; // it sees them all
+      }
+      var mask =
+          ComposedAttention.mask(queries.narrow(2, 0, rows), keys, window, before + first - start);
       if (documents != null) {
         var starts = documents.numbers(qBTNH.device()).narrow(1, first, rows);
         mask =
             mask.plus(ComposedAttention.otherDocuments(starts, start, keys))
                 .reshape(batch, 1, 1, rows, keys);
       }
-      return queries()
-          .matmul(keys().transpose(2, 3))
-          .times(scale)
-          .reshape(batch, shared, group, rows, keys)
-          .plus(mask);
+      return scores.plus(mask);
     }
 
     /// Adds what the block gives of keys or values.

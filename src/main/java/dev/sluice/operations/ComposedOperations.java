@@ -129,7 +129,7 @@ class ComposedOperations implements Operations {
       DeltaHeads heads) {
     var rates = logits.rates();
     return DeltaRule.composedSteps(
-        mixedBTC, rates.decaysBTN(), rates.ratesBTN(), states, beforeLast, heads);
+        this, mixedBTC, rates.decaysBTN(), rates.ratesBTN(), states, beforeLast, heads);
   }
 
   @Override

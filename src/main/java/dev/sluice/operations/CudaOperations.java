@@ -53,6 +53,18 @@ final class CudaOperations extends LibtorchOperations {
   }
 
   @Override
+  public DeltaRule.Result deltaRule(
+      Tensor mixedBTC,
+      Tensor decaysBTN,
+      Tensor ratesBTN,
+      @Nullable Tensor state,
+      DeltaHeads heads) {
+    return has(KernelFamily.DELTA) && CudaDelta.fits(mixedBTC, decaysBTN, ratesBTN, state, heads)
+        ? CudaDelta.apply(launcher, mixedBTC, decaysBTN, ratesBTN, state, heads)
+        : super.deltaRule(mixedBTC, decaysBTN, ratesBTN, state, heads);
+  }
+
+  @Override
   public Tensor swiGlu(Tensor x, SwiGlu.Weights weights, Precision precision) {
     if (!has(KernelFamily.SWIGLU) || x.elements() == 0 || !KernelOperands.areNumbers(x)) {
       return super.swiGlu(x, weights, precision);

@@ -160,7 +160,7 @@ public final class DeltaRule {
     return x.repeatInterleave(group, 2).transpose(1, 2);
   }
 
-  private static void expect(
+  static void expect(
       Tensor mixed, Tensor decays, Tensor rates, @Nullable Tensor state, DeltaHeads heads) {
     long b = mixed.size(0);
     long[] perHead = {b, mixed.shape().length == 3 ? mixed.size(1) : 0, heads.valueHeads()};
@@ -809,8 +809,11 @@ public final class DeltaRule {
 
   // ---------------------------------------------------------------- few tokens
 
-  /// The definition of steps.
+  /// The definition of steps: the rule, with states that are left.
+  ///
+  /// @param operations whose rule it is
   static Tensor composedSteps(
+      Operations operations,
       Tensor mixedBTC,
       Tensor decaysBTN,
       Tensor ratesBTN,
@@ -818,7 +821,7 @@ public final class DeltaRule {
       @Nullable List<Tensor> beforeLast,
       DeltaHeads heads) {
     var before = states.size() == 1 ? states.getFirst() : Tensor.concatenate(states, 0);
-    var result = composed(mixedBTC, decaysBTN, ratesBTN, before, heads);
+    var result = operations.deltaRule(mixedBTC, decaysBTN, ratesBTN, before, heads);
     try (var _ = Scope.withoutGradient()) {
       if (beforeLast != null) {
         long rest = mixedBTC.size(1) - 1;
@@ -826,7 +829,8 @@ public final class DeltaRule {
             beforeLast,
             rest == 0
                 ? before
-                : composed(
+                : operations
+                    .deltaRule(
                         mixedBTC.narrow(1, 0, rest),
                         decaysBTN.narrow(1, 0, rest),
                         ratesBTN.narrow(1, 0, rest),

@@ -16,7 +16,7 @@ import org.jspecify.annotations.Nullable;
 ///
 /// Positions need no part in it: rotary embedding turns by differences of positions, and these are
 /// the same wherever a document stands in its row.
-public final class DocumentStarts {
+public final class DocumentStarts implements AutoCloseable {
   private final int rows;
   private final int tokens;
 
@@ -86,7 +86,8 @@ public final class DocumentStarts {
   }
 
   /// Brings the mask to a device once, for all layers of a pass and its backward pass, where its
-  /// operations take tensors. They are the open scope's, beyond which the mask is of no use.
+  /// operations take tensors. They are the open scope's, beyond which the mask is of no use, unless
+  /// it is retained.
   ///
   /// @param idsBT on the device
   public void bring(Tensor idsBT) {
@@ -94,6 +95,27 @@ public final class DocumentStarts {
       startsBT = madeNumbers(idsBT.device());
       bounds = madeBounds(idsBT.device());
     }
+  }
+
+  /// Makes what was brought outlive every scope; the caller closes it.
+  public void retain() {
+    for (var tensor : new @Nullable Tensor[] {startsBT, bounds}) {
+      if (tensor != null) {
+        tensor.retain();
+      }
+    }
+  }
+
+  /// Gives up the caller's hold on what was brought and retained.
+  @Override
+  public void close() {
+    for (var tensor : new @Nullable Tensor[] {startsBT, bounds}) {
+      if (tensor != null) {
+        tensor.close();
+      }
+    }
+    startsBT = null;
+    bounds = null;
   }
 
   /// Where in all rows one after the other a document begins, and behind them the number of tokens.
@@ -107,7 +129,7 @@ public final class DocumentStarts {
     int[] begins = IntStream.range(0, starts.length).filter(i -> starts[i] == i % tokens).toArray();
     int[] all = Arrays.copyOf(begins, begins.length + 1);
     all[begins.length] = starts.length;
-    return Tensor.of(all, all.length).to(device);
+    return Tensor.of(device, all, all.length);
   }
 
   /// Tokens of the longest document.
@@ -129,17 +151,13 @@ public final class DocumentStarts {
     for (int i = 0; i < numbers.length; i++) {
       numbers[i] = starts[i];
     }
-    return Tensor.of(numbers, rows, tokens).to(device);
+    return Tensor.of(device, numbers, rows, tokens);
   }
 
   /// `[B, T, 1]`, float32: one where the token `distance` before a token is of its document, else
   /// zero.
   Tensor reaches(int distance, Device device) {
-    float[] reaches = new float[starts.length];
-    for (int i = 0; i < reaches.length; i++) {
-      reaches[i] = i % tokens - distance >= starts[i] ? 1 : 0;
-    }
-    return Tensor.of(reaches, rows, tokens, 1).to(device);
+    return before(device).plus(1.0 - distance).clamp(0, 1);
   }
 
   /// The decays of a [DeltaRule] which forgets everything at the first token of each document.
@@ -147,12 +165,14 @@ public final class DocumentStarts {
   /// @param decaysBTN g
   public Tensor forgetting(Tensor decaysBTN) {
     requireShape(decaysBTN);
-    float[] first = new float[starts.length];
-    for (int i = 0; i < first.length; i++) {
-      first[i] = starts[i] == i % tokens ? 1 : 0;
-    }
-    var firstBT1 = Tensor.of(first, rows, tokens, 1).to(decaysBTN.device());
-    return decaysBTN.plus(firstBT1.times(DeltaRule.FORGETS_EVERYTHING));
+    var first = before(decaysBTN.device()).times(-1).plus(1).clamp(0, 1);
+    return decaysBTN.plus(first.times(DeltaRule.FORGETS_EVERYTHING));
+  }
+
+  /// How many tokens of its document stand before a token, `[B, T, 1]`.
+  private Tensor before(Device device) {
+    var starts = numbers(device);
+    return Tensor.counting(starts, 0, tokens).minus(starts).reshape(rows, tokens, 1);
   }
 
   /// Refuses a mask of another batch.

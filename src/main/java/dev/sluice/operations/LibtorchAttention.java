@@ -9,8 +9,8 @@ import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
-/// Attention of whole sequences on a device, whose memory grows with the tokens and not with their
-/// square: [FlashAttention] where libtorch has a kernel, else [AttentionBlocks].
+/// Attention on a device, whose memory grows with the tokens and not with their square:
+/// [FlashAttention] where libtorch has a kernel, for whole sequences, else [AttentionBlocks].
 ///
 /// Sinks need no kernel of their own. With LSE' = ln(exp LSE + exp s) the weights of the keys are
 /// P' = exp(S − LSE'), the result y' is y · exp(LSE − LSE'), and the backward pass is that of
@@ -20,6 +20,8 @@ import org.jspecify.annotations.Nullable;
 final class LibtorchAttention {
   private LibtorchAttention() {}
 
+  /// @param kBTMH keys; there may be more of them than queries, the last of which stands at the
+  ///   last
   /// @param sinksN float32, or null for plain softmax
   /// @param window 0 for none
   /// @param documents of which a query sees its own alone, or null
@@ -31,8 +33,8 @@ final class LibtorchAttention {
       @Nullable Tensor sinksN,
       int window,
       @Nullable DocumentStarts documents) {
-    var seen = seen(qBTNH, window, documents);
-    return sinksN == null && seen.isAllBefore() && FlashAttention.takes(qBTNH, seen, 0)
+    var seen = seen(kBTMH, window, documents);
+    return sinksN == null && seen.isAllBefore() && flashTakes(qBTNH, kBTMH, seen, 0)
         ? FlashAttention.forward(qBTNH, kBTMH, vBTMH, seen).yBTNH() // recorded by libtorch
         : differentiated(qBTNH, kBTMH, vBTMH, sinksN, seen, documents, 0).getFirst();
   }
@@ -45,17 +47,24 @@ final class LibtorchAttention {
       @Nullable Tensor sinksN,
       int window,
       @Nullable DocumentStarts documents) {
-    var seen = seen(qBTNH, window, documents);
+    var seen = seen(kBTMH, window, documents);
     return differentiated(
         qBTNH, kBTMH, vBTMH, sinksN, seen, documents, FlashAttention.ROOM_FOR_SUM);
   }
 
-  private static Seen seen(Tensor qBTNH, int window, @Nullable DocumentStarts documents) {
+  private static Seen seen(Tensor kBSMH, int window, @Nullable DocumentStarts documents) {
     if (documents == null) {
-      return new Seen(window, null, qBTNH.size(1));
+      return new Seen(window, null, kBSMH.size(1));
     }
-    documents.requireShape(qBTNH);
-    return new Seen(window, documents.bounds(qBTNH.device()), documents.longest());
+    documents.requireShape(kBSMH);
+    return new Seen(window, documents.bounds(kBSMH.device()), documents.longest());
+  }
+
+  /// Not where queries come after a cache.
+  private static boolean flashTakes(Tensor qBTNH, Tensor kBSMH, Seen seen, int more) {
+    return qBTNH.size(1) == kBSMH.size(1)
+        && qBTNH.type() == kBSMH.type()
+        && FlashAttention.takes(qBTNH, seen, more);
   }
 
   /// @param more numbers that the backward pass adds to each head
@@ -72,7 +81,7 @@ final class LibtorchAttention {
       inputs.add(sinksN);
     }
     var blocks =
-        FlashAttention.takes(qBTNH, seen, more)
+        flashTakes(qBTNH, kBTMH, seen, more)
             ? null
             : new AttentionBlocks(qBTNH, kBTMH, vBTMH, seen.window(), documents);
     return FusedOp.apply(

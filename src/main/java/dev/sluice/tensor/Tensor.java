@@ -109,16 +109,44 @@ public final class Tensor implements AutoCloseable {
   /// An int64 tensor on a device with a copy of `values`, which a device fetches while the caller
   /// goes on.
   public static Tensor of(Device device, long[] values, long... shape) {
-    if (device.equals(Device.CPU)) {
-      return of(values, shape);
-    }
-    var pinned = options(ElementType.INT64).pinned_memory(new BoolOptional(true));
-    var made = new Tensor(torch.empty(shape, pinned, null));
-    made.expectElements(values.length);
+    var made = onTheWay(device, ElementType.INT64, values.length, shape);
     MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_LONG, 0, values.length);
-    Traffic.Transfer.upload(values.length);
-    return new Tensor(
-        made.raw.to(device.raw(), made.raw.scalar_type(), true, false, new MemoryFormatOptional()));
+    return made.brought(device);
+  }
+
+  /// A float32 tensor, likewise.
+  public static Tensor of(Device device, float[] values, long... shape) {
+    var made = onTheWay(device, ElementType.FLOAT32, values.length, shape);
+    MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_FLOAT, 0, values.length);
+    return made.brought(device);
+  }
+
+  /// An int32 tensor, likewise.
+  public static Tensor of(Device device, int[] values, long... shape) {
+    var made = onTheWay(device, ElementType.INT32, values.length, shape);
+    MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_INT, 0, values.length);
+    return made.brought(device);
+  }
+
+  /// Memory of this machine that a device fetches from: of pages that stay where they are.
+  private static Tensor onTheWay(Device device, ElementType type, int values, long... shape) {
+    var plain = options(type);
+    var made =
+        new Tensor(
+            torch.empty(
+                shape,
+                device.equals(Device.CPU) ? plain : plain.pinned_memory(new BoolOptional(true)),
+                null));
+    made.expectElements(values);
+    return made;
+  }
+
+  private Tensor brought(Device device) {
+    Traffic.Transfer.upload(elements());
+    return device.equals(Device.CPU)
+        ? this
+        : new Tensor(
+            raw.to(device.raw(), raw.scalar_type(), true, false, new MemoryFormatOptional()));
   }
 
   /// An int32 tensor with a copy of `values`.

@@ -12,12 +12,14 @@ import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.OptionalInt;
 import java.util.Set;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /// Takes optimizer steps on a decoder: forward, backward, clip, update.
@@ -55,6 +57,7 @@ public class Trainer implements AutoCloseable {
   private final Objective objective;
   private final GradientExchange exchange;
   private final OptionalInt separator;
+  private final List<Brought> ahead = new ArrayList<>();
   private int updates;
 
   public Trainer(
@@ -157,6 +160,20 @@ public class Trainer implements AutoCloseable {
   /// Takes one step; the weights stay as they are when `judge` does not accept it.
   public Step step(
       int number, List<long[]> microBatches, int batchSize, int sequenceLength, Judge judge) {
+    return step(number, microBatches, batchSize, sequenceLength, judge, List::of);
+  }
+
+  /// The same, and brings what may come next to the device while that computes this step.
+  ///
+  /// @param next asked once, for the micro-batches that the next step will be given if nothing
+  ///   comes between; another step than that may well follow
+  public Step step(
+      int number,
+      List<long[]> microBatches,
+      int batchSize,
+      int sequenceLength,
+      Judge judge,
+      Supplier<List<long[]>> next) {
     var replicas = exchange.replicas();
     if (objective.choose(decoder, updates)) {
       exchange.planAnew();
@@ -164,20 +181,14 @@ public class Trainer implements AutoCloseable {
     var load = new ExpertLoad(replicas::sum);
     try (var measured = new Measured()) {
       for (int i = 0; i < microBatches.size(); i++) {
-        try (var _ = Scope.open()) {
-          long[] rows = microBatches.get(i);
-          var ids = Tensor.of(decoder.device(), rows, batchSize, sequenceLength + 1L);
-          var documents =
-              DocumentStarts.of(rows, batchSize, sequenceLength + 1, sequenceLength, separator);
-          if (documents != null) {
-            documents.bring(ids);
-          }
+        try (var _ = Scope.open();
+            var given = given(microBatches.get(i), batchSize, sequenceLength)) {
           var terms =
               objective.terms(
                   decoder,
-                  ids.narrow(1, 0, sequenceLength),
-                  ids.narrow(1, 1, sequenceLength),
-                  documents,
+                  given.ids.narrow(1, 0, sequenceLength),
+                  given.ids.narrow(1, 1, sequenceLength),
+                  given.documents,
                   load,
                   number - 1);
           if (i == microBatches.size() - 1) {
@@ -189,8 +200,52 @@ public class Trainer implements AutoCloseable {
       }
       exchange.finish();
       differentiated(number, decoder.parameters());
+      bringAhead(next.get(), batchSize, sequenceLength);
       measured.read(decoder.parameters());
       return updated(number, measured, judge);
+    }
+  }
+
+  /// A micro-batch on the device.
+  ///
+  /// @param rows its ids
+  private record Brought(long[] rows, Tensor ids, @Nullable DocumentStarts documents)
+      implements AutoCloseable {
+    @Override
+    public void close() {
+      ids.close();
+      if (documents != null) {
+        documents.close();
+      }
+    }
+  }
+
+  /// What was brought ahead, or is brought now.
+  private Brought given(long[] rows, int batchSize, int sequenceLength) {
+    while (!ahead.isEmpty()) {
+      var first = ahead.removeFirst();
+      if (Arrays.equals(first.rows, rows) && first.ids.size(0) == batchSize) {
+        return first;
+      }
+      first.close(); // of a step that did not come
+    }
+    return brought(rows, batchSize, sequenceLength);
+  }
+
+  private Brought brought(long[] rows, int batchSize, int sequenceLength) {
+    var ids = Tensor.of(decoder.device(), rows, batchSize, sequenceLength + 1L).retain();
+    var documents =
+        DocumentStarts.of(rows, batchSize, sequenceLength + 1, sequenceLength, separator);
+    if (documents != null) {
+      documents.bring(ids);
+      documents.retain();
+    }
+    return new Brought(rows, ids, documents);
+  }
+
+  private void bringAhead(List<long[]> microBatches, int batchSize, int sequenceLength) {
+    try (var _ = Scope.open()) {
+      microBatches.forEach(rows -> ahead.add(brought(rows, batchSize, sequenceLength)));
     }
   }
 
@@ -310,6 +365,7 @@ public class Trainer implements AutoCloseable {
 
   @Override
   public void close() {
+    ahead.forEach(Brought::close);
     objective.close();
     optimizer.close();
   }

@@ -43,6 +43,7 @@ final class TrainingAttempt {
   private final Divergence divergence;
   private final CheckpointSaver saver = new CheckpointSaver();
   private int number;
+  private @Nullable Batches ahead;
   private @Nullable HeldOutLoss heldOut;
   private @Nullable Path failure;
 
@@ -151,31 +152,55 @@ final class TrainingAttempt {
   private Taken step() {
     var sizes = config.batch();
     long began = System.nanoTime();
-    long batch =
-        Math.multiplyExact(
-            number + guard.state().batchesPassedOver(), (long) sizes.gradientAccumulation());
-    var microBatches = inputs.microBatches(batch, sizes.gradientAccumulation());
-    var ofRank = microBatches.stream().map(this::share).toList();
+    var batches = batches(number);
     var verdict = new Verdict[] {Verdict.ACCEPT};
     try {
       var step =
           trainer.step(
               number + 1,
-              ofRank,
+              batches.ofRank,
               sizes.batchSize() / replicas.size(),
               sizes.sequenceLength(),
               (loss, norm) -> {
                 verdict[0] = guard.judge(number + 1, loss, norm);
                 return verdict[0] == Verdict.ACCEPT;
-              });
+              },
+              this::readAhead);
       double seconds = (System.nanoTime() - began) / 1e9;
-      return new Taken(step, verdict[0], batch, microBatches, seconds);
+      return new Taken(step, verdict[0], batches.first, batches.all, seconds);
     } catch (RuntimeException | Error e) {
       if (!Replicas.isLostContact(e)) {
-        journal.crashed(e, number + 1, batch, microBatches);
+        journal.crashed(e, number + 1, batches.first, batches.all);
       }
       throw e;
     }
+  }
+
+  /// What a step is made of.
+  ///
+  /// @param first index of its first micro-batch
+  /// @param ofRank of each micro-batch the rows that are this rank's
+  private record Batches(long first, List<long[]> all, List<long[]> ofRank) {}
+
+  /// Those of the step after so many, which the guard may have moved since they were read ahead.
+  private Batches batches(int steps) {
+    int count = config.batch().gradientAccumulation();
+    long first = Math.multiplyExact(steps + guard.state().batchesPassedOver(), (long) count);
+    var known = ahead;
+    if (known != null && known.first == first) {
+      return known;
+    }
+    var all = inputs.microBatches(first, count);
+    return new Batches(first, all, all.stream().map(this::share).toList());
+  }
+
+  private List<long[]> readAhead() {
+    if (number + 1 >= config.optimization().steps()) {
+      return List.of();
+    }
+    var next = batches(number + 1);
+    ahead = next;
+    return next.ofRank;
   }
 
   /// This rank's rows.

@@ -3,6 +3,7 @@ package dev.sluice.training;
 import dev.sluice.InvalidInputException;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.decoder.Recompute;
 import dev.sluice.operations.Precision;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.optimizer.LearningRateSchedule;
@@ -10,6 +11,7 @@ import dev.sluice.optimizer.Muon;
 import dev.sluice.optimizer.Optimizer;
 import dev.sluice.statistics.Statistics;
 import dev.sluice.tensor.Device;
+import dev.sluice.tensor.DeviceMemory;
 import dev.sluice.tensor.MatrixProduct;
 import dev.sluice.tensor.MatrixProduct.Matrix;
 import dev.sluice.tensor.Scope;
@@ -18,7 +20,9 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.OptionalLong;
 import java.util.Random;
+import org.jspecify.annotations.Nullable;
 
 /// How long training steps take, on random tokens. Several models take their steps in turn,
 /// forwards and backwards through the list, so that whatever else the machine does falls on all of
@@ -109,7 +113,14 @@ public final class TrainingBenchmark implements AutoCloseable {
   /// @param firstStepSeconds of the very first step, where the virtual machine is cold
   /// @param stepSeconds of the measured rounds, in their order
   /// @param loss of the last step
-  public record Measured(Arm arm, double firstStepSeconds, double[] stepSeconds, double loss) {
+  /// @param devicePeak the most bytes of a device that it held at a time, its weights and the
+  ///   optimizer's numbers among them; empty on the CPU, where memory is the process's
+  public record Measured(
+      Arm arm,
+      double firstStepSeconds,
+      double[] stepSeconds,
+      double loss,
+      OptionalLong devicePeak) {
     public double medianSeconds() {
       return Statistics.median(stepSeconds);
     }
@@ -123,9 +134,37 @@ public final class TrainingBenchmark implements AutoCloseable {
   }
 
   /// A model with its optimizer and its times.
-  private record Running(
-      Arm arm, Decoder decoder, Trainer trainer, List<Double> seconds, List<Double> losses)
-      implements AutoCloseable {
+  private static final class Running implements AutoCloseable {
+    private final Arm arm;
+    private final Decoder decoder;
+    private final Trainer trainer;
+    private final List<Double> seconds = new ArrayList<>();
+    private final List<Double> losses = new ArrayList<>();
+
+    /// Bytes of the device that are this model's while the others take their steps.
+    private long held;
+
+    private long peak;
+
+    Running(Arm arm, Decoder decoder, Trainer trainer) {
+      this.arm = arm;
+      this.decoder = decoder;
+      this.trainer = trainer;
+    }
+
+    /// Does something of this model's, of which the device's memory is counted.
+    void counted(@Nullable DeviceMemory memory, Runnable work) {
+      if (memory == null) {
+        work.run();
+        return;
+      }
+      long before = memory.held();
+      memory.begin();
+      work.run();
+      peak = Math.max(peak, held + memory.peak() - before);
+      held += memory.held() - before;
+    }
+
     @Override
     public void close() {
       trainer.close();
@@ -134,17 +173,33 @@ public final class TrainingBenchmark implements AutoCloseable {
   }
 
   private final Shape shape;
+  private final @Nullable DeviceMemory memory;
   private final List<Running> running = new ArrayList<>();
   private final Random random = new Random(SEED);
+  private List<long[]> next;
   private int number;
 
   /// Makes the models.
   ///
   /// @param device that all are on
-  public TrainingBenchmark(Shape shape, List<Arm> arms, Device device) {
+  public TrainingBenchmark(Shape shape, List<Arm> arms, Recompute recompute, Device device) {
+    this(shape, arms, recompute, device, DeviceMemory.of(device).orElse(null));
+  }
+
+  /// @param memory of the device; null where nobody counts it
+  TrainingBenchmark(
+      Shape shape,
+      List<Arm> arms,
+      Recompute recompute,
+      Device device,
+      @Nullable DeviceMemory memory) {
     this.shape = shape;
+    this.memory = memory;
+    this.next = drawn();
     for (var arm : arms) {
+      long before = memory == null ? 0 : memory.held();
       var decoder = Decoder.initialize(arm.config(), arm.precision(), device, SEED);
+      decoder.recompute(recompute);
       var trainer =
           new Trainer(
               decoder,
@@ -152,29 +207,50 @@ public final class TrainingBenchmark implements AutoCloseable {
               new LearningRateSchedule.Cosine(0, Integer.MAX_VALUE, 1),
               LEARNING_RATE,
               CLIP_NORM);
-      running.add(new Running(arm, decoder, trainer, new ArrayList<>(), new ArrayList<>()));
+      var one = new Running(arm, decoder, trainer);
+      one.held = memory == null ? 0 : memory.held() - before;
+      running.add(one);
     }
   }
 
   /// Takes a step with every arm, on the same tokens.
   public void round() {
-    long[] ids = new long[shape.batchSize * (shape.sequenceLength + 1)];
-    Arrays.setAll(ids, _ -> random.nextInt(shape.vocabSize));
+    var batches = next;
+    next = drawn();
     number++;
     for (var one : number % 2 == 0 ? running.reversed() : running) {
-      long began = System.nanoTime();
-      var step = one.trainer.step(number, List.of(ids), shape.batchSize, shape.sequenceLength);
-      one.seconds.add((System.nanoTime() - began) / 1e9);
-      one.losses.add(step.loss());
+      one.counted(
+          memory,
+          () -> {
+            long began = System.nanoTime();
+            var step = step(one, batches);
+            one.seconds.add((System.nanoTime() - began) / 1e9);
+            one.losses.add(step.loss());
+          });
     }
   }
 
   /// Takes one step with one arm, not timed.
   public void step(int arm) {
-    var one = running.get(arm);
+    var batches = next;
+    next = drawn();
+    step(running.get(arm), batches);
+  }
+
+  private List<long[]> drawn() {
     long[] ids = new long[shape.batchSize * (shape.sequenceLength + 1)];
     Arrays.setAll(ids, _ -> random.nextInt(shape.vocabSize));
-    one.trainer.step(number, List.of(ids), shape.batchSize, shape.sequenceLength);
+    return List.of(ids);
+  }
+
+  private Trainer.Step step(Running one, List<long[]> batches) {
+    return one.trainer.step(
+        number,
+        batches,
+        shape.batchSize,
+        shape.sequenceLength,
+        (loss, norm) -> Double.isFinite(loss) && Double.isFinite(norm),
+        () -> next);
   }
 
   /// The times of all rounds but the first `warmUp`.
@@ -186,7 +262,8 @@ public final class TrainingBenchmark implements AutoCloseable {
                     one.arm,
                     one.seconds.isEmpty() ? Double.NaN : one.seconds.getFirst(),
                     one.seconds.stream().skip(warmUp).mapToDouble(s -> s).toArray(),
-                    one.losses.isEmpty() ? Double.NaN : one.losses.getLast()))
+                    one.losses.isEmpty() ? Double.NaN : one.losses.getLast(),
+                    memory == null ? OptionalLong.empty() : OptionalLong.of(one.peak)))
         .toList();
   }
 

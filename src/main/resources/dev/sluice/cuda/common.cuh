@@ -8,6 +8,9 @@
 
 #ifndef SLUICE_EMULATED
 extern __shared__ __align__(16) float shared[];
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL
 #endif
 
 // A bfloat16 as it is stored.

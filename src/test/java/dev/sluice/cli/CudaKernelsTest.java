@@ -21,7 +21,7 @@ class CudaKernelsTest {
       String said =
           assertThrows(InvalidInputException.class, () -> CudaKernels.named(wrong)).getMessage();
       assertTrue(said.startsWith("SLUICE_CUDA_KERNELS names the unknown CUDA kernels '"), said);
-      assertTrue(said.contains("gate, norm, heads, swiglu, loss, optimizer, and all"), said);
+      assertTrue(said.contains("gate, norm, heads, swiglu, loss, optimizer, delta, and all"), said);
     }
   }
 

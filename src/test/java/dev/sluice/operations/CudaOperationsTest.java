@@ -23,9 +23,12 @@ import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.EnumSet;
 import java.util.List;
+import java.util.Objects;
 import java.util.SplittableRandom;
+import java.util.function.DoubleSupplier;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -394,6 +397,286 @@ class CudaOperationsTest {
             .swiGlu(x, starts, experts, Precision.FLOAT32)
             .floats(),
         1e-5f);
+  }
+
+  // ---------------------------------------------------------------- the delta rule
+
+  private static Way delta(DeltaHeads heads) {
+    return (operations, given) ->
+        both(
+            operations.deltaRule(
+                given.get(0),
+                given.get(1),
+                given.get(2),
+                given.size() > 3 ? given.get(3) : null,
+                heads));
+  }
+
+  private static List<Tensor> both(DeltaRule.Result result) {
+    return List.of(result.yBTNV(), result.state());
+  }
+
+  private Tensor drawn(DoubleSupplier numbers, long... shape) {
+    float[] values = new float[Math.toIntExact(Arrays.stream(shape).reduce(1, (a, b) -> a * b))];
+    for (int i = 0; i < values.length; i++) {
+      values[i] = (float) numbers.getAsDouble();
+    }
+    return there(Tensor.of(values, shape)).requireGradient(true);
+  }
+
+  /// Channels, decays, rates and, if wanted, a state.
+  private List<Tensor> deltaInputs(
+      ElementType type,
+      int batch,
+      int tokens,
+      DeltaHeads heads,
+      DoubleSupplier decay,
+      boolean withState) {
+    var inputs = new ArrayList<Tensor>();
+    inputs.add(numbers(type, batch, tokens, heads.channels()));
+    inputs.add(drawn(decay, batch, tokens, heads.valueHeads()));
+    inputs.add(drawn(random::nextDouble, batch, tokens, heads.valueHeads()));
+    if (withState) {
+      inputs.add(
+          numbers(
+              ElementType.FLOAT32,
+              batch,
+              heads.valueHeads(),
+              heads.keyWidth(),
+              heads.valueWidth()));
+    }
+    return inputs;
+  }
+
+  private List<@Nullable Tensor> deltaUpstreams(
+      ElementType type, int batch, int tokens, DeltaHeads heads) {
+    return new ArrayList<>(
+        List.of(
+            numbers(type, batch, tokens, heads.valueHeads(), heads.valueWidth()).detach(),
+            numbers(
+                    ElementType.FLOAT32,
+                    batch,
+                    heads.valueHeads(),
+                    heads.keyWidth(),
+                    heads.valueWidth())
+                .detach()));
+  }
+
+  private void assertDelta(
+      ElementType type,
+      int batch,
+      int tokens,
+      DeltaHeads heads,
+      DoubleSupplier decay,
+      boolean withState) {
+    assertDelta(
+        heads,
+        deltaInputs(type, batch, tokens, heads, decay, withState),
+        deltaUpstreams(type, batch, tokens, heads),
+        type + " " + tokens + " " + heads);
+  }
+
+  /// Within 2e-6 of the largest number of each part, as each token adds its rounding to a state.
+  /// What goes into the parts is around one and may cancel, so that it is not less than 2e-7, and
+  /// 2e-6 of the decays' gradient, which is a difference of sums.
+  private static void assertDelta(
+      DeltaHeads heads, List<Tensor> inputs, List<@Nullable Tensor> upstreams, String what) {
+    List<Differentiated> each = new ArrayList<>();
+    for (var launcher : TestedCard.launchers()) {
+      var operations = kernels(launcher);
+      each.add(
+          Differentiated.of(given -> delta(heads).apply(operations, given), inputs, upstreams));
+    }
+    var exact =
+        Differentiated.exact(
+            given -> delta(heads).apply(Operations.COMPOSED, given), inputs, upstreams);
+    var sizes = new ArrayList<Differentiated.Part>();
+    for (var part : exact.parts()) {
+      double[] values = part.values() == null ? null : part.values().clone();
+      if (values != null) {
+        double largest = Arrays.stream(values).map(Math::abs).max().orElseThrow();
+        boolean ofDecays = part.name().equals("gradient of input 1");
+        Arrays.fill(values, Math.max(largest, ofDecays ? 1 : 0.1));
+      }
+      sizes.add(new Differentiated.Part(part.name(), part.type(), values));
+    }
+    each.getFirst().assertClose(exact, new Differentiated(sizes), 2e-6, what);
+    each.getFirst().assertEqualTo(each.getLast(), what);
+  }
+
+  @ParameterizedTest(name = "{0} × {1} tokens, {2} and {3} heads of {4} and {5}")
+  @CsvSource({
+    "1,1,1,1,1,1",
+    "2,2,2,4,16,24",
+    "1,15,1,1,7,5",
+    "2,16,2,2,33,9",
+    "1,17,2,6,5,65",
+    "2,65,1,3,64,64",
+    "1,70,1,2,64,128",
+    "1,33,1,1,130,7",
+    "1,200,1,2,16,8",
+    "1,5,1,1,3,1024",
+    "1,3,1,1,1024,2"
+  })
+  void deltaRule(
+      int batch, int tokens, int keyHeads, int valueHeads, int keyWidth, int valueWidth) {
+    var heads = new DeltaHeads(keyHeads, valueHeads, keyWidth, valueWidth);
+    for (var type : TYPES) {
+      for (boolean withState : new boolean[] {false, true}) {
+        assertDelta(type, batch, tokens, heads, () -> -0.3 * random.nextDouble(), withState);
+      }
+    }
+  }
+
+  /// Decays of any strength, and a document's first token, before which all is forgotten.
+  @Test
+  void decaysOfAnyStrength() {
+    var heads = new DeltaHeads(1, 2, 16, 8);
+    List<DoubleSupplier> decays =
+        List.of(
+            () -> 0,
+            () -> -1000,
+            () -> Double.NEGATIVE_INFINITY,
+            () -> random.nextDouble() < 0.1 ? -256 : -0.2 * random.nextDouble(),
+            () -> -5 * random.nextDouble(),
+            () -> -1e-6 * random.nextDouble());
+    for (var decay : decays) {
+      assertDelta(ElementType.FLOAT32, 2, 130, heads, decay, true);
+    }
+  }
+
+  /// Nothing of a document reaches the next one or comes back from it: not one bit.
+  @Test
+  void documentsDoNotKnowOneAnother() {
+    var heads = new DeltaHeads(1, 2, 8, 12);
+    int tokens = 40;
+    int second = 23;
+    var inputs =
+        deltaInputs(ElementType.FLOAT32, 1, tokens, heads, () -> -0.3 * random.nextDouble(), false);
+    try (var _ = Scope.withoutGradient()) {
+      var first = inputs.get(1).narrow(1, second, 1);
+      first.copyFrom(first.plus(-256));
+    }
+    var upstreams = deltaUpstreams(ElementType.FLOAT32, 1, tokens, heads);
+    var operations = kernels(TestedCard.launchers().getFirst());
+    var together =
+        Differentiated.of(given -> delta(heads).apply(operations, given), inputs, upstreams);
+    int rest = tokens - second;
+    var alone =
+        Differentiated.of(
+            given -> delta(heads).apply(operations, given),
+            inputs.stream()
+                .map(
+                    input ->
+                        input.narrow(1, second, rest).contiguous().detach().requireGradient(true))
+                .toList(),
+            new ArrayList<>(
+                Arrays.asList(
+                    upstreams.getFirst().narrow(1, second, rest).contiguous(),
+                    upstreams.getLast())));
+    for (int part : new int[] {0, 2, 3, 4}) {
+      double[] all = Objects.requireNonNull(together.parts().get(part).values());
+      double[] own = Objects.requireNonNull(alone.parts().get(part).values());
+      assertArrayEquals(
+          own,
+          Arrays.copyOfRange(all, all.length - own.length, all.length),
+          together.parts().get(part).name());
+    }
+    double[] dDecays = Objects.requireNonNull(together.parts().get(3).values());
+    assertEquals(0, dDecays[second * 2]);
+  }
+
+  @Test
+  void onlyTheResultsOrOnlyTheStateMatter() {
+    var heads = new DeltaHeads(1, 2, 6, 10);
+    for (int ignored = 0; ignored < 2; ignored++) {
+      var upstreams = deltaUpstreams(ElementType.BFLOAT16, 2, 20, heads);
+      upstreams.set(ignored, null);
+      var inputs = deltaInputs(ElementType.BFLOAT16, 2, 20, heads, () -> -0.1, true);
+      assertDelta(heads, inputs, upstreams, "without " + ignored);
+      Differentiated.assertEachGradientAlone(
+          given -> delta(heads).apply(kernels(TestedCard.launchers().getFirst()), given),
+          inputs,
+          upstreams);
+    }
+  }
+
+  /// A token's bits do not depend on how many come with it, and what a text leaves is taken up.
+  @Test
+  void tokensInPieces() {
+    var heads = new DeltaHeads(2, 4, 12, 20);
+    var operations = kernels(TestedCard.launchers().getFirst());
+    try (var _ = Scope.withoutGradient()) {
+      var inputs = deltaInputs(ElementType.FLOAT32, 2, 40, heads, () -> -0.1, true);
+      var all = delta(heads).apply(operations, inputs);
+      var state = inputs.getLast();
+      int at = 0;
+      for (int count : new int[] {1, 16, 17, 6}) {
+        var piece = new ArrayList<Tensor>();
+        for (var input : inputs.subList(0, 3)) {
+          piece.add(input.narrow(1, at, count));
+        }
+        piece.add(state);
+        var some = delta(heads).apply(operations, piece);
+        assertArrayEquals(
+            all.getFirst().narrow(1, at, count).contiguous().floats(), some.getFirst().floats());
+        state = some.getLast();
+        at += count;
+      }
+      assertArrayEquals(all.getLast().floats(), state.floats());
+    }
+  }
+
+  /// Few tokens of a decoder leave their states in place, and what they were before the last one.
+  @Test
+  void deltaSteps() {
+    var heads = new DeltaHeads(1, 2, 8, 6);
+    try (var _ = Scope.withoutGradient()) {
+      for (int tokens = 1; tokens <= 2; tokens++) {
+        var mixed = numbers(ElementType.FLOAT32, 2, tokens, heads.channels());
+        var logits =
+            new DeltaRates.Logits(
+                numbers(ElementType.FLOAT32, 2, tokens, 2),
+                numbers(ElementType.FLOAT32, 2, tokens, 2),
+                numbers(ElementType.FLOAT32, 2),
+                numbers(ElementType.FLOAT32, 2));
+        var given = numbers(ElementType.FLOAT32, 2, 2, 8, 6);
+        List<List<Tensor>> left = new ArrayList<>();
+        List<Operations> ways =
+            List.of(Operations.COMPOSED, kernels(TestedCard.launchers().getFirst()));
+        for (var way : ways) {
+          var states = rows(given);
+          var before = rows(given.times(0));
+          var all = new ArrayList<Tensor>();
+          all.add(way.deltaSteps(mixed, logits, states, before, heads));
+          all.addAll(states);
+          all.addAll(before);
+          left.add(all);
+        }
+        for (int i = 0; i < left.getFirst().size(); i++) {
+          assertArrayEquals(
+              left.getFirst().get(i).floats(), left.getLast().get(i).floats(), 1e-5f, "" + i);
+        }
+      }
+    }
+  }
+
+  private static List<Tensor> rows(Tensor states) {
+    var rows = new ArrayList<Tensor>();
+    for (int row = 0; row < states.size(0); row++) {
+      rows.add(states.narrow(0, row, 1).times(1));
+    }
+    return rows;
+  }
+
+  @Test
+  void aDecayAboveZeroMakesNaN() {
+    var heads = new DeltaHeads(1, 1, 4, 4);
+    try (var _ = Scope.withoutGradient()) {
+      var inputs = deltaInputs(ElementType.FLOAT32, 1, 3, heads, () -> 1e-3, false);
+      var y = delta(heads).apply(kernels(TestedCard.launchers().getFirst()), inputs).getFirst();
+      assertTrue(Float.isNaN(y.floats()[0]));
+    }
   }
 
   // ---------------------------------------------------------------- the loss

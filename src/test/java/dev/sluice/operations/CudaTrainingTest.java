@@ -3,20 +3,22 @@ package dev.sluice.operations;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.sluice.attention.RopeScaling;
 import dev.sluice.cuda.EmulatedLauncher;
 import dev.sluice.cuda.Kernel;
 import dev.sluice.cuda.KernelFamily;
 import dev.sluice.cuda.TestedCard;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
-import dev.sluice.gate.Gate;
+import dev.sluice.distributed.GradientExchange;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.optimizer.LearningRateSchedule;
+import dev.sluice.training.RunConfig;
 import dev.sluice.training.Trainer;
 import java.util.ArrayList;
 import java.util.EnumSet;
 import java.util.List;
+import java.util.Map;
+import java.util.OptionalInt;
 import java.util.Random;
 import java.util.Set;
 import java.util.stream.Collectors;
@@ -29,6 +31,8 @@ import org.junit.jupiter.params.provider.CsvSource;
 class CudaTrainingTest {
   private static final int T = 24;
   private static final int STEPS = 4;
+  private static final int VOCABULARY = 50;
+  private static final int SEPARATOR = 3;
 
   @BeforeEach
   void assumeThatKernelsRun() {
@@ -44,14 +48,23 @@ class CudaTrainingTest {
   /// also by what is rounded between libtorch's operations and not within a kernel.
   @ParameterizedTest
   @CsvSource({
-    "none,FLOAT32,1e-5", "sdpa-headwise,FLOAT32,1e-5", "sdpa-elementwise,FLOAT32,1e-5",
-    "none,BFLOAT16,2e-2", "sdpa-headwise,BFLOAT16,2e-2", "sdpa-elementwise,BFLOAT16,2e-2"
+    "none,attention,FLOAT32,1e-5",
+    "sdpa-headwise,attention,FLOAT32,1e-5",
+    "sdpa-elementwise,attention,FLOAT32,1e-5",
+    "none,gdn,FLOAT32,1e-5",
+    "sdpa-elementwise,gdn attention,FLOAT32,1e-5",
+    "none,attention,BFLOAT16,2e-2",
+    "sdpa-headwise,attention,BFLOAT16,2e-2",
+    "sdpa-elementwise,attention,BFLOAT16,2e-2",
+    "sdpa-elementwise,gdn attention,BFLOAT16,2e-2"
   })
-  void stepsAreThoseOfTheDefinitions(String gate, Precision precision, double tolerance) {
+  void stepsAreThoseOfTheDefinitions(
+      String gate, String pattern, Precision precision, double tolerance) {
     var launcher = new EmulatedLauncher(false);
     var all = EnumSet.allOf(KernelFamily.class);
-    var expected = train(Operations.LIBTORCH, Set.of(), gate, precision);
-    var actual = train(new CudaOperations(launcher, all), all, gate, precision);
+    var model = new Model(gate, pattern, precision);
+    var expected = train(Operations.LIBTORCH, Set.of(), model);
+    var actual = train(new CudaOperations(launcher, all), all, model);
     for (int i = 0; i < STEPS; i++) {
       String what = "step " + (i + 1);
       assertTrue(actual.get(i).updated());
@@ -69,6 +82,12 @@ class CudaTrainingTest {
       if (gate.equals("none")) {
         families.remove(KernelFamily.GATE);
       }
+      if (!pattern.contains("attention")) {
+        families.remove(KernelFamily.HEADS);
+      }
+      if (!pattern.contains("gdn")) {
+        families.remove(KernelFamily.DELTA);
+      }
       assertEquals(
           families,
           launcher.launches().keySet().stream().map(Kernel::family).collect(Collectors.toSet()));
@@ -77,14 +96,13 @@ class CudaTrainingTest {
 
   /// With any one family left out it is the same training.
   @ParameterizedTest
-  @CsvSource({"GATE", "NORM", "HEADS", "SWIGLU", "LOSS", "OPTIMIZER"})
+  @CsvSource({"GATE", "NORM", "HEADS", "SWIGLU", "LOSS", "OPTIMIZER", "DELTA"})
   void eachFamilyCanBeLeftOut(KernelFamily family) {
-    String gate = "sdpa-elementwise";
-    var expected = train(Operations.LIBTORCH, Set.of(), gate, Precision.FLOAT32);
+    var model = new Model("sdpa-elementwise", "gdn attention", Precision.FLOAT32);
+    var expected = train(Operations.LIBTORCH, Set.of(), model);
     var launcher = new EmulatedLauncher(false);
     var others = EnumSet.complementOf(EnumSet.of(family));
-    var kernels = new CudaOperations(launcher, others);
-    var actual = train(kernels, others, gate, Precision.FLOAT32);
+    var actual = train(new CudaOperations(launcher, others), others, model);
     assertEquals(expected.getLast().loss(), actual.getLast().loss(), 1e-5);
     assertTrue(
         launcher.launches().keySet().stream().noneMatch(kernel -> kernel.family() == family));
@@ -92,51 +110,57 @@ class CudaTrainingTest {
 
   /// @param onCpu that the CPU is to use, where it stands for a card
   /// @param used by a card
-  private List<Trainer.Step> train(
-      Operations onCpu, Set<KernelFamily> used, String gate, Precision precision) {
+  private static List<Trainer.Step> train(Operations onCpu, Set<KernelFamily> used, Model model) {
     if (TestedCard.isACard()) {
       Operations.useKernels(used);
-      return train(gate, precision);
+      return model.train();
     }
-    return ScopedValue.where(Operations.INSTEAD, onCpu).call(() -> train(gate, precision));
+    return ScopedValue.where(Operations.INSTEAD, onCpu).call(model::train);
   }
 
-  private static List<Trainer.Step> train(String gate, Precision precision) {
-    var config =
-        DecoderConfig.uniform(
-            50,
-            32,
-            48,
-            2,
-            4,
-            2,
-            8,
-            128,
-            10_000,
-            new RopeScaling.None(),
-            1e-6,
-            true,
-            true,
-            0.05,
-            gate.equals("none") ? List.of() : List.of(Gate.parse(gate)));
-    var steps = new ArrayList<Trainer.Step>();
-    try (var decoder = Decoder.initialize(config, precision, TestedCard.DEVICE, 7);
-        var trainer =
-            new Trainer(
-                decoder,
-                new AdamW.Settings(0.9, 0.95, 1e-8, 0.1),
-                new LearningRateSchedule.Cosine(1, 1000, 1),
-                1e-2,
-                1.0)) {
-      var random = new Random(1);
-      var batches =
-          List.of(
-              random.longs(2L * (T + 1), 0, 50).toArray(),
-              random.longs(2L * (T + 1), 0, 50).toArray());
-      for (int step = 1; step <= STEPS; step++) {
-        steps.add(trainer.step(step, batches, 2, T));
-      }
+  /// What is trained, each token on those of its own document.
+  ///
+  /// @param pattern what mixes tokens in each block
+  private record Model(String gate, String pattern, Precision precision) {
+    private DecoderConfig config() {
+      var settings =
+          Map.of(
+              "hidden_size", "32",
+              "intermediate_size", "48",
+              "layers", "2",
+              "attention_heads", "4",
+              "key_value_heads", "2",
+              "head_dim", "8",
+              "sequence_length", "" + T,
+              "layers_pattern", pattern.replace(' ', ','),
+              "gate", gate);
+      return RunConfig.from(null, settings).decoder(VOCABULARY);
     }
-    return steps;
+
+    List<Trainer.Step> train() {
+      var steps = new ArrayList<Trainer.Step>();
+      try (var decoder = Decoder.initialize(config(), precision, TestedCard.DEVICE, 7);
+          var trainer =
+              new Trainer(
+                  decoder,
+                  new AdamW.Settings(0.9, 0.95, 1e-8, 0.1),
+                  new LearningRateSchedule.Cosine(1, 1000, 1),
+                  1e-2,
+                  1.0,
+                  0,
+                  GradientExchange.none(decoder.parameters()),
+                  OptionalInt.of(SEPARATOR))) {
+        var random = new Random(1);
+        var batches = List.of(batch(random), batch(random));
+        for (int step = 1; step <= STEPS; step++) {
+          steps.add(trainer.step(step, batches, 2, T));
+        }
+      }
+      return steps;
+    }
+
+    private static long[] batch(Random random) {
+      return random.longs(2L * (T + 1), 0, VOCABULARY).toArray();
+    }
   }
 }

@@ -92,8 +92,12 @@ class OperationsTest {
     var sinks = withSinks ? numbers(4) : null;
     for (var gate : new Tensor[] {null, numbers(2, tokens, 4), numbers(2, tokens, 4, 6)}) {
       float[] both = Operations.FUSED.cachedAttention(q, k, v, sinks, gate, window).floats();
+      float[] defined = Operations.COMPOSED.cachedAttention(q, k, v, sinks, gate, window).floats();
+      assertArrayEquals(defined, both, 4e-6f);
       assertArrayEquals(
-          Operations.COMPOSED.cachedAttention(q, k, v, sinks, gate, window).floats(), both, 4e-6f);
+          defined,
+          Operations.LIBTORCH.cachedAttention(q, k, v, sinks, gate, window).floats(),
+          4e-6f);
       var alone =
           Operations.FUSED.cachedAttention(
               q.narrow(0, 1, 1),

@@ -1,5 +1,6 @@
 package dev.sluice.training;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -10,6 +11,7 @@ import dev.sluice.operations.Precision;
 import dev.sluice.optimizer.AdamW;
 import dev.sluice.optimizer.LearningRateSchedule;
 import dev.sluice.tensor.Device;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -18,6 +20,7 @@ import java.util.Random;
 import java.util.function.Supplier;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// A training step as a device takes it, on the CPU: what passes between Java and libtorch in it,
 /// and that it is the step that the CPU takes.
@@ -83,7 +86,8 @@ class DeviceStepTest {
     "sliding_window=32 layers_pattern=sliding,false,BFLOAT16",
     "sliding_window=32 layers_pattern=sliding,true,FLOAT32",
     "softmax_sink=learned,false,BFLOAT16",
-    "softmax_sink=learned,true,FLOAT32"
+    "softmax_sink=learned,true,FLOAT32",
+    "layers_pattern=gdn gate=none,true,BFLOAT16"
   })
   void oneReadBack(String settings, boolean documents, Precision precision) {
     var one = Case.of(settings, documents, precision);
@@ -103,6 +107,56 @@ class DeviceStepTest {
       assertEquals(2 * (1 + masks), traffic.uploads(), "uploads");
       assertTrue(traffic.largestResult() < T * T, "a tensor of " + traffic.largestResult());
       assertTrue(traffic.results() > 100, "nothing was counted");
+    }
+  }
+
+  /// What the next step takes goes up within a step that knows it, and the step that it was brought
+  /// for brings nothing; one that gets something else does, and is the step that it is anyway.
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void batchesAreBroughtAhead(boolean documents) {
+    var one = Case.of("plain", documents, Precision.FLOAT32);
+    var random = new Random(3);
+    var batches = new ArrayList<List<long[]>>();
+    for (int i = 0; i < 5; i++) {
+      batches.add(List.of(batch(random), batch(random)));
+    }
+    int each = documents ? 3 : 1;
+    try (var decoder = one.decoder();
+        var trainer = one.trainer(decoder);
+        var plainDecoder = one.decoder();
+        var plain = one.trainer(plainDecoder)) {
+      asOnADevice(() -> trainer.step(1, batches.get(4), 1, T)); // what is made once
+      asOnADevice(() -> plain.step(1, batches.get(4), 1, T));
+      var steps = new ArrayList<Trainer.Step>();
+      int[] uploads = new int[3];
+      int[] given = {0, 1, 3}; // after the second step another one comes than was announced
+      for (int i = 0; i < given.length; i++) {
+        int step = i;
+        var profile =
+            asOnADevice(
+                () ->
+                    StepProfile.record(
+                        1,
+                        () ->
+                            steps.add(
+                                trainer.step(
+                                    step + 2,
+                                    batches.get(given[step]),
+                                    1,
+                                    T,
+                                    (_, _) -> true,
+                                    () -> step < 2 ? batches.get(step + 1) : List.<long[]>of()))));
+        uploads[i] = (int) profile.traffic().uploads();
+        assertEquals(1, profile.traffic().readBacks(), "read-backs of step " + (i + 1));
+      }
+      assertArrayEquals(new int[] {4 * each, 2 * each, 2 * each}, uploads);
+      for (int i = 0; i < given.length; i++) {
+        int step = i;
+        var expected =
+            asOnADevice(() -> plain.step(step + 2, batches.get(given[step]), 1, T, (_, _) -> true));
+        assertEquals(expected, steps.get(i));
+      }
     }
   }
 
