@@ -5,28 +5,51 @@
 #   docs/gpu-check.sh there parity         some
 #   DEVICE=cpu docs/gpu-check.sh           the same in small, as a test of this script
 #
-# SLUICE   how Sluice is started; ./sluice of this repository unless set
+# SLUICE   how Sluice is started from the folder of this repository; ./sluice unless set
 # DEVICE   cuda, cuda:INDEX or cpu; cuda unless set
-# OUT      where runs and numbers go; a new folder below runs unless set
+# OUT      where runs and numbers go: a folder that is new, empty or of an earlier check, which stages after `train` go on with;
+#          a new one below runs unless set
 # MAVEN    how Maven is started, for the stages kernels and nccl, which run tests; mvn -B -q unless set
 #
-# A stage ends with a line `STAGE: passed` and its numbers, or `STAGE: failed` and why. The exit code is 1 if one failed.
+# A stage ends with a line that says passed or failed and gives its numbers, which OUT/results.txt keeps.
+# The exit code is 0 if all passed, 1 if one failed, 2 if nothing was tried, 130 after Ctrl-C.
 set -uo pipefail
-cd "$(dirname "$(readlink -f "$0")")/.."
-sluice="${SLUICE:-./sluice}"
-device="${DEVICE:-cuda}"
-maven="${MAVEN:-mvn -B -q}"
-out="${OUT:-runs/gpu-check-$(date +%Y%m%d-%H%M%S)}"
-mkdir -p "$out" || exit 1
 stages=(there parity train resume guard checkpoints study inspect generate bench kernels memory decode nccl)
 
+refuse() { # why
+  echo "gpu-check: $*" >&2
+  exit 2
+}
+
+for stage in "$@"; do
+  case "$stage" in
+    -h | --help)
+      sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2
+      exit 2
+      ;;
+  esac
+  [[ " ${stages[*]} " == *" $stage "* ]] || refuse "there is no stage '$stage'; there are: ${stages[*]}"
+done
+
+device="${DEVICE:-cuda}"
+[[ "$device" =~ ^(cpu|cuda(:[0-9]+)?)$ ]] || refuse "DEVICE is cuda, cuda:INDEX or cpu, not '$device'"
+out="${OUT:-}"
+[[ -z "$out" || "$out" == /* ]] || out="$PWD/$out"
+cd "$(dirname "$(readlink -f "$0")")/.." || exit 2
+out="${out:-$PWD/runs/gpu-check-$(date +%Y%m%d-%H%M%S)}"
+mkdir -p "$out" || refuse "OUT '$out' cannot be made"
+[ -f "$out/results.txt" ] || [ -z "$(ls -A "$out")" ] ||
+  refuse "OUT '$out' holds other things and no results.txt of an earlier check; name a new folder, as runs in it are replaced"
+touch "$out/results.txt" || refuse "OUT '$out' cannot be written"
+if [ -x "${SLUICE:-./sluice}" ]; then sluice=("${SLUICE:-./sluice}"); else read -ra sluice <<<"$SLUICE"; fi
+read -ra maven <<<"${MAVEN:-mvn -B -q}"
+
 if [ "$device" = cpu ]; then # small
-  profile=
   shapes=(64,2,4,2,128,256,128,4)
   lengths=(64,8 128,4 256,2)
   timing=(--warm-up 0 --steps 3)
 else
-  profile=-Pcuda
+  maven+=(-Pcuda)
   shapes=(768,12,12,4,2048,4096,1024,16 2048,2,16,8,6144,4096,4096,4)
   lengths=(1024,16 2048,8 4096,4 8192,2 16384,1)
   timing=(--warm-up 4 --steps 10)
@@ -44,11 +67,19 @@ fail() { # why
 run() { # name, words: runs Sluice; on failure its last lines are the reason
   local log="$out/$1.log"
   shift
-  # shellcheck disable=SC2086
-  $sluice "$@" >"$log" 2>&1 || {
-    fail "$sluice $* ended with $? ($log): $(tail -n 2 "$log" | tr '\n' ' ')"
-    return 1
-  }
+  "${sluice[@]}" "$@" >"$log" 2>&1 ||
+    fail "sluice $1 ended with $? ($log): $(tail -n 2 "$log" | tr '\n' ' ')"
+}
+
+awk() { # with a point in numbers
+  LC_ALL=C command awk "$@"
+}
+
+joined() { # between, words
+  local between="$1" all="$2"
+  shift 2
+  for word in "$@"; do all+="$between$word"; done
+  echo "$all"
 }
 
 numbers() { # file, field: a number of each line of JSON that has it
@@ -75,32 +106,52 @@ train() { # name, words: a training of 20 steps
 
 losses() { # run: its losses, in a file
   numbers "$out/$1/metrics.jsonl" loss >"$out/$1.losses"
-  [ -s "$out/$1.losses" ] || fail "$out/$1/metrics.jsonl has no losses"
+  [ "$(wc -l <"$out/$1.losses")" = 20 ] ||
+    fail "$out/$1/metrics.jsonl has $(wc -l <"$out/$1.losses") finite losses of 20 steps"
 }
 
 trained() { # a run that stages after `train` use
-  [ -d "$out/trained/checkpoints" ] || train trained --device "$device" --gate sdpa-elementwise
+  [ -d "$out/trained/checkpoints/step-00000020" ] || train trained --device "$device" --gate sdpa-elementwise
 }
 
-tests() { # names of test classes, with Maven
-  command -v "${maven%% *}" >/dev/null || fail "there is no Maven to run $1" || return 1
-  # shellcheck disable=SC2086
-  $maven $profile test -Dsluice.test.device="$device" -Dtest="$1" >"$out/tests.log" 2>&1 ||
-    fail "$maven test -Dtest=$1 failed ($out/tests.log): $(grep -m 2 -E 'ERROR|FAIL' "$out/tests.log" | tr '\n' ' ')"
+tests() { # names of test classes, with Maven: how many ran
+  local reports count skipped
+  command -v "${maven[0]}" >/dev/null || fail "there is no ${maven[0]} to run $1; set MAVEN" || return 1
+  touch "$out/tests.began"
+  "${maven[@]}" test -Dsluice.test.device="$device" -Dtest="$1" >"$out/tests.log" 2>&1 ||
+    fail "${maven[*]} test -Dtest=$1 failed ($out/tests.log): $(grep -m 2 -E 'ERROR|FAIL' "$out/tests.log" | tr '\n' ' ')" || return 1
+  reports="$(find target/surefire-reports -name 'TEST-*.xml' -newer "$out/tests.began" -exec cat {} +)"
+  count="$(sed -n 's/.*<testsuite .* tests="\([0-9]*\)".*/\1/p' <<<"$reports" | awk '{ n += $1 } END { print n + 0 }')"
+  skipped="$(grep -c '<skipped' <<<"$reports")"
+  [ "$count" -gt "$skipped" ] || fail "no test of $1 ran: $count were found and $skipped skipped" || return 1
+  echo "$((count - skipped)) tests of $1 passed, $skipped were skipped$(sed -n 's/.*<skipped message="\([^"]*\)".*/\1/p' <<<"$reports" |
+    sed 's/.*AssumptionFailedException: //; s/^Assumption failed: //' | sort -u | awk '{ printf "%s%s", NR == 1 ? " (" : "; ", $0 } END { if (NR) printf ")" }')"
 }
 
-bench() { # name, words: a measurement; its numbers are in a file
+bench() { # name, words: a measurement on the device; its numbers are in a file
   local name="$1"
   shift
-  run "$name" bench train --device "$device" --json "$out/$name.json" "$@"
+  rm -f "$out/$name.json"
+  run "$name" bench train --device "$device" --json "$out/$name.json" "$@" || return 1
+  grep -q "\"device\" *: *\"${device%%:*}" "$out/$name.json" || fail "$out/$name.json is not of $device"
+}
+
+generate() { # name, device, tokens: the likeliest; their numbers are in a file
+  rm -f "$out/$1.json"
+  run "$1" generate "$out/trained" --device "$2" --prompt "The whale" --max-tokens "$3" --temperature 0 --json "$out/$1.json" || return 1
+  numbers "$out/$1.json" id >"$out/$1.ids"
+  [ "$(wc -l <"$out/$1.ids")" = "$3" ] || fail "$(wc -l <"$out/$1.ids") tokens were written on $2 and not $3 ($out/$1.json)"
 }
 
 # ---------------------------------------------------------------- stages: what they print is their numbers
 
 stage_there() {
+  local loss
   bench there --shape 128,2,2,1,256,256,128,4 --warm-up 0 --steps 3 || return 1
-  grep -q "\"device\" *: *\"${device%%:*}" "$out/there.json" || fail "it ran on another device" || return 1
-  echo "$(numbers "$out/there.json" tokens_per_second | head -n 1) tokens/s"
+  loss="$(numbers "$out/there.json" loss)"
+  [ -n "$loss" ] || fail "the loss of three steps is no number ($out/there.json)" || return 1
+  awk -v d="$device" -v l="$loss" -v r="$(numbers "$out/there.json" tokens_per_second)" \
+    'BEGIN { printf "three steps on %s at %.0f tokens/s, loss %.3f\n", d, r, l }'
 }
 
 stage_parity() {
@@ -121,42 +172,52 @@ stage_train() {
     for kind in "plain" "window --layers-pattern sliding --sliding-window 64" "documents --document-mask true" \
       "sinks --softmax-sink learned" "delta --layers-pattern gdn,attention"; do
       read -r name flags <<<"$kind"
-      for where in cpu "$device"; do
+      for side in expected found; do
+        where=cpu
+        [ "$side" = found ] && where="$device"
         # shellcheck disable=SC2086
-        train "$name-$precision-${where/:/-}" --device "$where" --precision "$precision" --gate sdpa-elementwise $flags || return 1
-        losses "$name-$precision-${where/:/-}" || return 1
+        train "$name-$precision-$side" --device "$where" --precision "$precision" --gate sdpa-elementwise $flags || return 1
+        losses "$name-$precision-$side" || return 1
       done
-      difference="$(apart "$out/$name-$precision-cpu.losses" "$out/$name-$precision-${device/:/-}.losses")"
+      difference="$(apart "$out/$name-$precision-expected.losses" "$out/$name-$precision-found.losses")"
       within "$difference" "$limit" ||
-        fail "$name in $precision: losses of 20 steps differ by ${difference:-who knows what}, more than $limit" || return 1
+        fail "$name in $precision: losses of 20 steps differ from the CPU's by ${difference:-who knows what}, more than $limit" || return 1
       said+=("$name $precision $difference")
     done
   done
-  (IFS=', '; echo "largest differences of losses: ${said[*]}")
+  echo "losses of 20 steps differ from the CPU's by at most: $(joined ', ' "${said[@]}")"
 }
 
 stage_resume() { # 20 steps at once, and again from the checkpoint of the first 10
-  local bits difference weights
+  local bits difference weights=checkpoints/step-00000020/model.safetensors
   train whole --device "$device" --gate sdpa-elementwise || return 1
   rm -rf "$out/parts"
-  cp -r "$out/whole" "$out/parts" || return 1
+  cp -r "$out/whole" "$out/parts" && rm -r "$out/parts/checkpoints/step-00000020" || return 1
   run parts train --resume "$out/parts" --checkpoint step-00000010 || return 1
+  [ -f "$out/parts/$weights" ] || fail "resuming made no $out/parts/$weights" || return 1
   losses whole && losses parts || return 1
   difference="$(apart "$out/whole.losses" "$out/parts.losses")"
-  within "$difference" 0.002 || fail "losses differ by ${difference:-who knows what}" || return 1
+  within "$difference" 0.002 || fail "losses differ by ${difference:-who knows what}, more than 0.002" || return 1
   bits="not the same bits"
-  weights=checkpoints/step-00000020/model.safetensors
   cmp -s "$out/whole/$weights" "$out/parts/$weights" && cmp -s "$out/whole.losses" "$out/parts.losses" && bits="the same bits"
   [ "$device" != cpu ] || [ "$bits" = "the same bits" ] || fail "on the CPU weights or losses are not the same bits" || return 1
-  echo "losses differ by $difference; weights and losses have $bits"
+  echo "losses of 20 steps and of 10 and 10 differ by $difference; weights and losses have $bits"
 }
 
-stage_guard() { # the lowest threshold, which ordinary steps pass once 16 are there to compare with
-  rm -rf "$out/guard"
-  run guard train --output "$out/guard" --steps 60 --save-every 60 "${model[@]}" --device "$device" --gate none \
-    --learning-rate 1e-6 --spike-threshold 1 --spike-window 16 --max-skips 0 || return 1
-  [ -s "$out/guard/events.jsonl" ] || fail "no step was passed over" || return 1
-  echo "$(wc -l <"$out/guard/events.jsonl") steps passed over"
+stage_guard() { # the lowest threshold, which ordinary steps pass once 16 are there to compare with: the same steps as on the CPU
+  local side where
+  for side in expected found; do
+    where=cpu
+    [ "$side" = found ] && where="$device"
+    rm -rf "$out/guard-$side"
+    run "guard-$side" train --output "$out/guard-$side" --steps 60 --save-every 60 "${model[@]}" --device "$where" --gate none \
+      --learning-rate 1e-6 --spike-threshold 1 --spike-window 16 --max-skips 60 || return 1
+    [ -s "$out/guard-$side/events.jsonl" ] || fail "on $where no step of 60 was passed over" || return 1
+    numbers "$out/guard-$side/events.jsonl" step >"$out/guard-$side.steps"
+  done
+  cmp -s "$out/guard-expected.steps" "$out/guard-found.steps" ||
+    fail "other steps were passed over than on the CPU: $(joined ', ' $(<"$out/guard-found.steps")), and there $(joined ', ' $(<"$out/guard-expected.steps"))" || return 1
+  echo "of 60 steps $(wc -l <"$out/guard-found.steps") were passed over, the same as on the CPU"
 }
 
 stage_checkpoints() {
@@ -178,27 +239,29 @@ stage_inspect() {
 }
 
 stage_generate() { # the same text as on the CPU
-  trained || return 1
-  for where in cpu "$device"; do
-    run "text-${where/:/-}" generate "$out/trained" --device "$where" --prompt "The whale" --max-tokens 40 --temperature 0 || return 1
-  done
-  cmp -s "$out/text-cpu.log" "$out/text-${device/:/-}.log" || fail "the likeliest 40 tokens are others than on the CPU" || return 1
-  echo "40 tokens, those of the CPU"
+  local same
+  trained && generate expected cpu 40 && generate found "$device" 40 || return 1
+  same="$(paste "$out/expected.ids" "$out/found.ids" | awk '$1 != $2 { exit } { n++ } END { print n + 0 }')"
+  [ "$same" = 40 ] || fail "the likeliest 40 tokens are the CPU's up to token $same only" || return 1
+  echo "the likeliest 40 tokens are the CPU's"
 }
 
 stage_bench() {
-  local said=() number=0
+  local said=() number=0 rates
   for shape in "${shapes[@]}"; do
     number=$((number + 1))
     bench "bench-$number" --shape "$shape" --gate none,sdpa-headwise,sdpa-elementwise --profile "${timing[@]}" || return 1
-    said+=("$shape: $(numbers "$out/bench-$number.json" tokens_per_second | awk '{ printf "%s%.0f", s, $1; s = " " }') tokens/s")
+    mapfile -t rates < <(numbers "$out/bench-$number.json" tokens_per_second | awk '{ printf "%.0f\n", $1 }')
+    [ "${#rates[@]}" = 3 ] || fail "$out/bench-$number.json has ${#rates[@]} speeds and not 3" || return 1
+    said+=("$shape $(joined ', ' "${rates[@]}")")
   done
-  (IFS=';'; echo "without a gate, headwise, elementwise: ${said[*]}; see $out/bench-*.log")
+  echo "tokens/s without a gate, headwise and elementwise: $(joined '; ' "${said[@]}"); see $out/bench-*.log"
 }
 
 stage_kernels() { # our own, each family alone and all together; the loss must stay what it is
-  local said=() pattern rate loss expected
-  tests 'Cuda*Test,KernelSourcesTest,DriverTest' || return 1
+  local said=() pattern rate loss expected ran
+  ran="$(tests 'Cuda*Test,KernelSourcesTest,DriverTest')" || return 1
+  [ "$device" = cpu ] && echo "$ran; the kernels are timed on a card only" && return
   for family in none gate norm heads swiglu loss optimizer delta all; do
     pattern=attention
     [ "$family" = delta ] && pattern=gdn,gdn,gdn,attention
@@ -213,62 +276,71 @@ stage_kernels() { # our own, each family alone and all together; the loss must s
     rate="$(numbers "$out/kernels-$family-$family.json" tokens_per_second)"
     loss="$(numbers "$out/kernels-$family-$family.json" loss)"
     expected="$(numbers "$out/kernels-$family-none.json" loss)"
-    within "$(awk -v a="$loss" -v b="$expected" 'BEGIN { d = a - b; print d < 0 ? -d : d }')" 0.02 ||
-      fail "with $family the loss is $loss and not $expected" || return 1
+    [ -n "$loss" ] && [ -n "$expected" ] &&
+      within "$(awk -v a="$loss" -v b="$expected" 'BEGIN { d = a - b; print d < 0 ? -d : d }')" 0.02 ||
+      fail "with $family the loss is ${loss:-no number} and not ${expected:-a number either}" || return 1
     said+=("$family $(awk -v a="$rate" -v b="$(numbers "$out/kernels-$family-none.json" tokens_per_second)" 'BEGIN { printf "%.3f", a / b }')")
   done
-  (IFS=','; echo "tokens/s against libtorch's operations: ${said[*]}")
+  echo "$ran; speed against libtorch's operations: $(joined ', ' "${said[@]}")"
 }
 
 stage_memory() { # as many tokens in longer and longer rows must not take more than half as much again
   local field=peak_device_bytes said=() first last sizes
   [ "$device" = cpu ] && field=peak_resident_bytes
+  sizes="$(cut -d, -f1-6 <<<"${shapes[0]}")"
   for again in none blocks; do
     first=
     for length in "${lengths[@]}"; do
-      sizes="$(cut -d, -f1-6 <<<"${shapes[0]}")"
       bench "memory-$again-${length/,/-}" --shape "$sizes,$length" --recompute "$again" --warm-up 0 --steps 2 || return 1
       last="$(numbers "$out/memory-$again-${length/,/-}.json" "$field")"
-      [ -n "$last" ] || fail "there is no $field in $out/memory-$again-${length/,/-}.json" || return 1
+      within 1 "${last:-0}" || fail "there is no $field in $out/memory-$again-${length/,/-}.json" || return 1
       first="${first:-$last}"
+      within "$last" "$(awk -v a="$first" 'BEGIN { printf "%.0f", 1.5 * a }')" ||
+        fail "with recompute $again rows of ${lengths[0]%,*} tokens take $(megabytes "$first") and as many tokens in rows of ${length%,*} $(megabytes "$last"), more than half as much again" || return 1
     done
-    within "$last" "$(awk -v a="$first" 'BEGIN { print 1.5 * a }')" ||
-      fail "recompute $again: $first bytes for the shortest rows, $last for the longest" || return 1
-    said+=("recompute $again $(awk -v a="$first" -v b="$last" 'BEGIN { printf "%.0f to %.0f MB", a / 1e6, b / 1e6 }')")
+    said+=("recompute $again $(megabytes "$first") and $(megabytes "$last")")
   done
-  (IFS=','; echo "${said[*]}")
+  echo "peaks of $field with rows of ${lengths[0]%,*} and of ${length%,*} tokens: $(joined ', ' "${said[@]}")"
+}
+
+megabytes() {
+  awk -v a="$1" 'BEGIN { printf "%.0f MB", a / 1e6 }'
 }
 
 stage_decode() {
-  local began took
-  trained || return 1
-  began="$(date +%s%N)"
-  run decode-1 generate "$out/trained" --device "$device" --prompt "The whale" --max-tokens 1 --temperature 0 || return 1
-  took=$(($(date +%s%N) - began))
-  began="$(date +%s%N)"
-  run decode-101 generate "$out/trained" --device "$device" --prompt "The whale" --max-tokens 101 --temperature 0 || return 1
-  took=$(($(date +%s%N) - began - took))
-  echo "$(awk -v t="$took" 'BEGIN { printf "%.2f", t / 1e8 }') ms a token of a model of two layers"
+  local rate
+  trained && generate decode "$device" 101 || return 1
+  rate="$(numbers "$out/decode.json" tokens_per_second)"
+  within 0.001 "${rate:-0}" || fail "there is no speed in $out/decode.json" || return 1
+  awk -v r="$rate" 'BEGIN { printf "100 tokens after the first took %.2f ms each with a model of two layers\n", 1000 / r }'
 }
 
 stage_nccl() { # one rank
-  tests ProcessGroupTest || return 1
-  echo "one rank"
+  local ran
+  ran="$(tests ProcessGroupTest)" && echo "a group of one rank: $ran"
 }
 
 # ---------------------------------------------------------------- run them
 
 failed=0
+stop() {
+  echo "$stage: stopped; $out/results.txt has what was tried" | tee -a "$out/results.txt"
+  exit 130
+}
+trap stop INT
+{
+  echo "$(date '+%F %T'), $(git rev-parse --short HEAD 2>/dev/null || echo 'no commit known'), $device"
+  [ "$device" = cpu ] || nvidia-smi --query-gpu=index,name,driver_version,memory.total --format=csv,noheader 2>/dev/null ||
+    echo "nvidia-smi is missing or says nothing, so which card this is is not known"
+} | tee -a "$out/results.txt"
 for stage in "${@:-${stages[@]}}"; do
-  if ! declare -F "stage_$stage" >/dev/null; then
-    echo "gpu-check: there is no stage '$stage'; there are: ${stages[*]}" >&2
-    exit 2
-  fi
-  if said="$("stage_$stage" 2>"$out/$stage.why")"; then
-    echo "$stage: passed${said:+ ($said)}"
+  began=$SECONDS
+  if said="$(trap 'exit 130' INT && "stage_$stage" 2>"$out/$stage.why")"; then
+    said="passed in $((SECONDS - began)) s: $said"
   else
-    echo "$stage: failed: $(tr '\n' ' ' <"$out/$stage.why")"
+    said="failed after $((SECONDS - began)) s: $(tr '\n' ' ' <"$out/$stage.why")"
     failed=1
   fi
+  echo "$stage: $said" | tee -a "$out/results.txt"
 done
 exit "$failed"
