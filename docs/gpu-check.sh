@@ -220,22 +220,42 @@ stage_guard() { # the lowest threshold, which ordinary steps pass once 16 are th
   echo "of 60 steps $(wc -l <"$out/guard-found.steps") were passed over, the same as on the CPU"
 }
 
-stage_checkpoints() {
+stage_checkpoints() { # and one whose bytes were changed is refused
+  local count weights=checkpoints/step-00000020/model.safetensors
   trained && run verify verify "$out/trained" || return 1
   (cd "$out/trained/checkpoints/step-00000020" && sha256sum -c --quiet SHA256SUMS) || fail "checksums do not hold" || return 1
-  echo "$(find "$out/trained/checkpoints" -maxdepth 1 -name 'step-*' | wc -l) checkpoints, as they were written"
+  count="$(find "$out/trained/checkpoints" -maxdepth 1 -name 'step-*' | wc -l)"
+  [ "$count" = 2 ] || fail "there are $count checkpoints of 20 steps and not 2" || return 1
+  rm -rf "$out/changed"
+  cp -r "$out/trained" "$out/changed" && printf card | dd of="$out/changed/$weights" bs=1 seek=5000 conv=notrunc status=none || return 1
+  ! run changed verify "$out/changed" 2>/dev/null || fail "verify takes $out/changed/$weights, where 4 bytes were changed" || return 1
+  echo "$count checkpoints are as they were written, and one with 4 bytes changed is refused"
 }
 
 stage_study() {
+  local trials
   rm -rf "$out/study"
-  run study study --output "$out/study" --device "$device" --seeds 2 --steps 10 --evaluate-every 10 --save-every 10 || return 1
-  [ -f "$out/study/report.html" ] || fail "there is no report" || return 1
-  echo "2 variants of 2 seeds"
+  run study study --output "$out/study" --device "$device" --seeds 2 --steps 10 --save-every 10 "${model[@]}" || return 1
+  [ -f "$out/study/report.html" ] || fail "there is no $out/study/report.html" || return 1
+  trials="$(find "$out/study" -name trial.json | wc -l)"
+  [ "$trials" = 4 ] || fail "there are $trials trials in $out/study and not 4" || return 1
+  echo "2 variants of 2 seeds are $trials trials, reported in $out/study/report.html"
 }
 
-stage_inspect() {
-  trained && run inspect inspect "$out/trained" --device "$device" --windows 2 --output "$out/inspect" || return 1
-  echo "see $out/inspect"
+stage_inspect() { # the same loss as on the CPU
+  local side where difference
+  trained || return 1
+  for side in expected found; do
+    where=cpu
+    [ "$side" = found ] && where="$device"
+    rm -rf "$out/inspect-$side"
+    run "inspect-$side" inspect "$out/trained" --device "$where" --windows 2 --output "$out/inspect-$side" || return 1
+    numbers "$out/inspect-$side/inspect.json" nats >"$out/inspect-$side.nats"
+  done
+  difference="$(apart "$out/inspect-expected.nats" "$out/inspect-found.nats")"
+  within "$difference" 0.002 ||
+    fail "the loss of two windows differs from the CPU's by ${difference:-who knows what}, more than 0.002" || return 1
+  echo "the loss of two windows is $(head -n 1 "$out/inspect-found.nats") and differs from the CPU's by $difference; see $out/inspect-found"
 }
 
 stage_generate() { # the same text as on the CPU

@@ -26,7 +26,7 @@ class CardCheckTest {
 
   /// Those that read what the pretended Sluice writes.
   private static final List<String> JUDGED =
-      List.of("there", "parity", "resume", "guard", "generate", "memory", "decode");
+      List.of("there", "parity", "resume", "guard", "study", "inspect", "generate", "memory", "decode");
 
   @TempDir private Path folder;
 
@@ -101,6 +101,8 @@ class CardCheckTest {
             "sluice parity ended with 1 ",
             "parts/metrics.jsonl has 19 finite losses of 20 steps ",
             "other steps were passed over than on the CPU: 19, and there 18 ",
+            "there are 3 trials in ",
+            "the loss of two windows differs from the CPU's by 1.0e-02, more than 0.002 ",
             "the likeliest 40 tokens are the CPU's up to token 31 only ",
             "with recompute none rows of 1024 tokens take 1 MB and as many tokens in rows of 2048 2 MB",
             "there is no speed in ",

@@ -54,5 +54,18 @@ case "$command" in
     done >"$json"
     echo '  "tokens_per_second" : '"$rate" >>"$json"
     ;;
+  inspect)
+    mkdir -p "$folder"
+    nats=4.25
+    [ -n "$wrong" ] && nats=4.26
+    echo '  "nats" : '"$nats" >"$folder/inspect.json"
+    ;;
+  study)
+    mkdir -p "$folder/1" "$folder/2" "$folder/3" "$folder/4"
+    : >"$folder/report.html"
+    for trial in 1 2 3 4; do
+      [ -n "$wrong" ] && [ "$trial" = 4 ] || : >"$folder/$trial/trial.json"
+    done
+    ;;
   *) [ -z "$wrong" ] ;;
 esac
