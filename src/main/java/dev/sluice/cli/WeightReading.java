@@ -58,8 +58,13 @@ record WeightReading(long bytes, double bytesPerSecond) {
         && weight.name().equals("model.embed_tokens.weight");
   }
 
-  /// Which share of the limit a rate is.
+  /// Which share of the limit a rate is. Where it is more, memory was slower when it was measured
+  /// than it can be.
   String words(double tokensPerSecond) {
+    if (tokensPerSecond * bytes > bytesPerSecond) {
+      return ", which reads %s of weights a token; memory gave %s/s afterwards, as others used it, too"
+          .formatted(Numbers.bytes(bytes), Numbers.bytes((long) bytesPerSecond));
+    }
     return ", %s of what reading %s of weights a token at %s/s allows"
         .formatted(
             Numbers.percent(tokensPerSecond * bytes / bytesPerSecond, 0),

@@ -1,0 +1,19 @@
+package dev.sluice.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import org.junit.jupiter.api.Test;
+
+class WeightReadingTest {
+  @Test
+  void aShareIsNeverMoreThanAll() {
+    var reading = new WeightReading(1 << 30, 8.0 * (1 << 30));
+    assertEquals(
+        ", 50 % of what reading 1.00 GiB of weights a token at 8.00 GiB/s allows",
+        reading.words(4));
+    assertEquals(
+        ", which reads 1.00 GiB of weights a token; memory gave 8.00 GiB/s afterwards, as others"
+            + " used it, too",
+        reading.words(16));
+  }
+}
