@@ -26,7 +26,8 @@ class CardCheckTest {
 
   /// Those that read what the pretended Sluice writes.
   private static final List<String> JUDGED =
-      List.of("there", "parity", "resume", "guard", "study", "inspect", "generate", "memory", "decode");
+      List.of(
+          "there", "parity", "resume", "guard", "study", "inspect", "generate", "memory", "decode");
 
   @TempDir private Path folder;
 
@@ -43,7 +44,9 @@ class CardCheckTest {
   void stagesAreThoseOfThePage() throws Exception {
     var page = new ArrayList<String>();
     String stages =
-        Files.readString(Path.of("docs/gpu.md")).split("\n## Stages\n", -1)[1].split("\n## ", -1)[0];
+        Files.readString(Path.of("docs/gpu.md"))
+            .split("\n## Stages\n", -1)[1]
+            .split("\n## ", -1)[0];
     for (var row : Pattern.compile("(?m)^\\| (`[^|]*) \\|").matcher(stages).results().toList()) {
       for (String name : row.group(1).split(", ", -1)) {
         page.add(name.replace("`", ""));
@@ -104,9 +107,11 @@ class CardCheckTest {
             "there are 3 trials in ",
             "the loss of two windows differs from the CPU's by 1.0e-02, more than 0.002 ",
             "the likeliest 40 tokens are the CPU's up to token 31 only ",
-            "with recompute none rows of 1024 tokens take 1 MB and as many tokens in rows of 2048 2 MB",
+            "with recompute none rows of 1024 tokens take 1 MB and as many tokens in rows of 2048 2"
+                + " MB",
             "there is no speed in ",
-            "plain in float32: losses of 20 steps differ from the CPU's by 1.0e-01, more than 0.002")) {
+            "plain in float32: losses of 20 steps differ from the CPU's by 1.0e-01, more than"
+                + " 0.002")) {
       assertTrue(ended.output.contains(why), ended.output);
     }
   }
