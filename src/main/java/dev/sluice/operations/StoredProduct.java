@@ -67,12 +67,12 @@ final class StoredProduct {
     return apply(x, weights, type, resultType, MatrixProduct.hasBfloat16Units());
   }
 
-  /// Whether weights are multiplied as they are, each row as it would be alone.
-  private static boolean asStored(long rows, ElementType type, List<StoredMatrix> weights) {
+  /// Whether a weight is multiplied as it is, each row as it would be alone.
+  private static boolean asStored(long rows, ElementType type, StoredMatrix weight) {
     return rows <= FEW
         || (type == ElementType.FLOAT32
-            && MachineProducts.here() != null
-            && weights.stream().allMatch(w -> w.order() == StoredMatrix.Order.STRIPS));
+            && weight.order() == StoredMatrix.Order.STRIPS
+            && MachineProducts.here() != null);
   }
 
   /// @param inHalves whether float32 is multiplied with weights in blocks by halves
@@ -86,25 +86,37 @@ final class StoredProduct {
       throw new IllegalArgumentException("products with stored weights have no gradients");
     }
     long rows = x.elements() / x.size(-1);
-    boolean few = asStored(rows, type, weights);
     var ys = new ArrayList<Tensor>();
+    var stored = new ArrayList<StoredMatrix>();
+    var storedYs = new ArrayList<Tensor>();
+    var others = new ArrayList<StoredMatrix>();
+    var otherYs = new ArrayList<Matrix>();
     for (var weight : weights) {
       long[] shape = x.shape();
       shape[shape.length - 1] = weight.rows();
-      ys.add(Tensor.uninitialized(x, few ? ElementType.FLOAT32 : resultType, shape));
+      boolean asStored = asStored(rows, type, weight);
+      var y = Tensor.uninitialized(x, asStored ? ElementType.FLOAT32 : resultType, shape);
+      ys.add(y);
+      if (asStored) {
+        stored.add(weight);
+        storedYs.add(y);
+      } else {
+        others.add(weight);
+        otherYs.add(Matrix.of(y));
+      }
     }
     try (var _ = Operation.begin("stored product", Operation.FORWARD)) {
-      if (few) {
-        few(x.to(ElementType.FLOAT32).contiguous(), (int) rows, weights, ys);
+      if (!stored.isEmpty()) {
+        few(x.to(ElementType.FLOAT32).contiguous(), (int) rows, stored, storedYs);
         ys.replaceAll(y -> y.to(resultType));
-      } else {
+      }
+      if (!others.isEmpty()) {
         var input = x.to(type).contiguous();
         boolean halved =
             inHalves
                 && type == ElementType.FLOAT32
-                && weights.stream().anyMatch(StoredProduct::isInBlocks);
-        var halves = halved ? Halves.of(input) : null;
-        many(Matrix.of(input), halves, weights, ys.stream().map(Matrix::of).toList());
+                && others.stream().anyMatch(StoredProduct::isInBlocks);
+        many(Matrix.of(input), halved ? Halves.of(input) : null, others, otherYs);
       }
       return ys;
     }

@@ -18,6 +18,7 @@ import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -148,6 +149,22 @@ class StoredProductTest {
           float[] expected = alone.get(i).floats();
           assertArrayEquals(expected, together.get(i).narrow(0, row, 1).floats(), "row " + row);
         }
+      }
+    }
+  }
+
+  /// Weights in strips stay what they are beside others of the same input.
+  @Test
+  void weightsDoNotDependOnTheirCompany() {
+    try (var _ = Scope.withoutGradient()) {
+      var x = Tensor.of(gaussian(37 * COLUMNS), 37, COLUMNS);
+      var rows = matrix(WeightFormat.Q4_K, 48);
+      var first = rows.isToBePacked() ? rows.packed(rows.data()) : rows;
+      var second = matrix(WeightFormat.BF16, 20);
+      var both = multiplied(x, List.of(first, second));
+      var alone = List.of(multiplied(x, List.of(first)), multiplied(x, List.of(second)));
+      for (int i = 0; i < 2; i++) {
+        assertArrayEquals(alone.get(i).getFirst().floats(), both.get(i).floats());
       }
     }
   }
