@@ -136,6 +136,7 @@ final class ModelOptions {
 
   /// @param drafts whether what is opened has a head that drafts
   private Loaded load(Path named, boolean drafts, Opening opening) {
+    threads.required(1);
     var precisionOf = Precision.parse(precision);
     var source = ModelSource.at(named);
     // Beside each other, as each takes a second or two: the tokenizer, and libtorch with the model.

@@ -361,9 +361,11 @@ final class ServeCommand implements Callable<Integer> {
               + " encrypted. Put a reverse proxy with TLS before it.");
     }
     Console.print("Serving %s at %sv1 (Ctrl-C ends it)".formatted(source.name(), server.address()));
+    var oldGeneration = new OldGeneration();
     try {
       while (!Interruption.requested() && engine.isOpen()) {
         Thread.sleep(LOOK_MILLIS);
+        oldGeneration.collectInTime();
       }
     } catch (InterruptedException _) {
       Thread.currentThread().interrupt();

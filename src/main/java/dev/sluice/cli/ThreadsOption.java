@@ -30,6 +30,13 @@ final class ThreadsOption {
 
   /// Applies the setting; by default the cores are shared among so many processes.
   void apply(int processes) {
+    int threads = required(processes);
+    Libtorch.threads(threads);
+    Threads.count(threads);
+  }
+
+  /// The setting, refused where it is not possible, before libtorch is loaded for it.
+  int required(int processes) {
     int cores = Runtime.getRuntime().availableProcessors();
     int threads = given != null ? given : Math.max(1, cores / Math.max(1, processes));
     if (threads < 1 || threads > Threads.most()) {
@@ -38,8 +45,7 @@ final class ThreadsOption {
               .formatted(Threads.most(), cores, threads));
     }
     requireStack(System.getenv());
-    Libtorch.threads(threads);
-    Threads.count(threads);
+    return threads;
   }
 
   /// Refuses stacks that no thread can be started with.
