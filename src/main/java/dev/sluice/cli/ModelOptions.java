@@ -148,10 +148,11 @@ final class ModelOptions {
       chosen = read.join();
     } catch (CompletionException e) {
       opened.decoder().close();
-      if (e.getCause() instanceof RuntimeException unchecked) {
-        throw unchecked;
+      switch (e.getCause()) {
+        case RuntimeException unchecked -> throw unchecked;
+        case Error error -> throw error;
+        case null, default -> throw e;
       }
-      throw e;
     }
     opened.notes().forEach(Console::note);
     return new Loaded(

@@ -95,7 +95,7 @@ class ComposedOperations implements Operations {
     var rows = new ArrayList<Tensor>();
     for (int row = 0; row < kSMH.size(); row++) {
       var query = qBTNH.size(0) == 1 ? qBTNH : qBTNH.narrow(0, row, 1);
-      rows.add(ComposedAttention.apply(query, kSMH.get(row), vSMH.get(row), sinksN, window, null));
+      rows.add(attention(query, kSMH.get(row), vSMH.get(row), sinksN, null, window, null));
     }
     var yBTNH = rows.size() == 1 ? rows.getFirst() : Tensor.concatenate(rows, 0);
     return gateLogits == null ? yBTNH : sigmoidGate(yBTNH, gateLogits);

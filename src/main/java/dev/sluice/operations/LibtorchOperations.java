@@ -2,7 +2,6 @@ package dev.sluice.operations;
 
 import dev.sluice.tensor.ManyTensors;
 import dev.sluice.tensor.Tensor;
-import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -19,23 +18,6 @@ class LibtorchOperations extends ComposedOperations {
       int window,
       @Nullable DocumentStarts documents) {
     var yBTNH = LibtorchAttention.apply(qBTNH, kBTMH, vBTMH, sinksN, window, documents);
-    return gateLogits == null ? yBTNH : sigmoidGate(yBTNH, gateLogits);
-  }
-
-  @Override
-  public Tensor cachedAttention(
-      Tensor qBTNH,
-      List<Tensor> kSMH,
-      List<Tensor> vSMH,
-      @Nullable Tensor sinksN,
-      @Nullable Tensor gateLogits,
-      int window) {
-    var rows = new ArrayList<Tensor>();
-    for (int row = 0; row < kSMH.size(); row++) {
-      var query = qBTNH.size(0) == 1 ? qBTNH : qBTNH.narrow(0, row, 1);
-      rows.add(LibtorchAttention.apply(query, kSMH.get(row), vSMH.get(row), sinksN, window, null));
-    }
-    var yBTNH = rows.size() == 1 ? rows.getFirst() : Tensor.concatenate(rows, 0);
     return gateLogits == null ? yBTNH : sigmoidGate(yBTNH, gateLogits);
   }
 

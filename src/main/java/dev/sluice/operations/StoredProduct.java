@@ -64,7 +64,8 @@ final class StoredProduct {
   /// @param type of many rows in the product, and of the weights there: float32 or bfloat16
   static List<Tensor> apply(
       Tensor x, List<StoredMatrix> weights, ElementType type, ElementType resultType) {
-    return apply(x, weights, type, resultType, MatrixProduct.hasBfloat16Units());
+    boolean many = x.elements() / x.size(-1) > FEW; // else oneDNN need not be loaded
+    return apply(x, weights, type, resultType, many && MatrixProduct.hasBfloat16Units());
   }
 
   /// Whether a weight is multiplied as it is, each row as it would be alone.
@@ -107,7 +108,7 @@ final class StoredProduct {
     }
     try (var _ = Operation.begin("stored product", Operation.FORWARD)) {
       if (!stored.isEmpty()) {
-        few(x.to(ElementType.FLOAT32).contiguous(), (int) rows, stored, storedYs);
+        direct(x.to(ElementType.FLOAT32).contiguous(), (int) rows, stored, storedYs);
         ys.replaceAll(y -> y.to(resultType));
       }
       if (!others.isEmpty()) {
@@ -125,7 +126,7 @@ final class StoredProduct {
   /// Products of vectors with several weights as they are: first the vectors are arranged, in
   /// groups that share the decoding of a weight, then all rows of all weights are shared among the
   /// threads at once.
-  static final class Few {
+  static final class Direct {
     private final @Nullable MachineProducts machine = MachineProducts.here();
     private final List<StoredMatrix> weights;
     private final MemorySegment x;
@@ -143,7 +144,7 @@ final class StoredProduct {
     /// @param x float32 `[inputs, columns]`
     /// @param ys float32, `[inputs, rows]` of each weight
     /// @param memory gives so many bytes, where the vectors are arranged
-    Few(
+    Direct(
         List<StoredMatrix> weights,
         MemorySegment x,
         int inputs,
@@ -263,10 +264,10 @@ final class StoredProduct {
     }
   }
 
-  private static void few(Tensor x, int inputs, List<StoredMatrix> weights, List<Tensor> ys) {
+  private static void direct(Tensor x, int inputs, List<StoredMatrix> weights, List<Tensor> ys) {
     var number = new int[1];
-    var few =
-        new Few(
+    var product =
+        new Direct(
             weights,
             x.memory(),
             inputs,
@@ -274,8 +275,8 @@ final class StoredProduct {
             bytes ->
                 Scratch.numbers("arranged " + number[0]++, Math.ceilDiv(bytes, 4L), false)
                     .memory());
-    Threads.split(few.groups(), Math.ceilDiv(GRAIN, GROUP * x.size(-1)), few::arrange);
-    Threads.share(few.rows(), few.grain(), few.piece(), few::multiply);
+    Threads.split(product.groups(), Math.ceilDiv(GRAIN, GROUP * x.size(-1)), product::arrange);
+    Threads.share(product.rows(), product.grain(), product.piece(), product::multiply);
   }
 
   private static void inMachineCode(

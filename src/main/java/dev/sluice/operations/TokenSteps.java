@@ -186,13 +186,13 @@ public final class TokenSteps {
       results.add(rows(matrix.rows()));
     }
     var ys = results.stream().map(Floats::memory).toList();
-    var few = new StoredProduct.Few(stored, x.memory(), sequences, ys, this::memory);
-    if (few.groups() == 1) {
-      steps.alone(() -> few.arrange(0, 1));
+    var product = new StoredProduct.Direct(stored, x.memory(), sequences, ys, this::memory);
+    if (product.groups() == 1) {
+      steps.alone(() -> product.arrange(0, 1));
     } else {
-      shared(few.groups(), 1, few::arrange);
+      shared(product.groups(), 1, product::arrange);
     }
-    shared(few.rows(), few.piece(), few::multiply);
+    shared(product.rows(), product.piece(), product::multiply);
     return results;
   }
 
