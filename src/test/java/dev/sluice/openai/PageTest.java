@@ -140,23 +140,15 @@ class PageTest {
         assertEquals("true", browser.evaluate(CONTRAST), scheme);
       }
 
-      // Without watching, and stopped.
+      // Without watching.
       browser.evaluate("document.querySelector('#thinking').value = ''");
       browser.evaluate("document.querySelector('#watch').click()");
       ask(browser, "no strip");
       browser.await(ANSWERS, "3");
       assertEquals("0", browser.evaluate(CELLS));
-      browser.evaluate("document.querySelector('#watch').click()");
-      browser.evaluate("document.querySelector('#most').value = 4000");
-      ask(browser, "so it was the whale");
-      browser.await(CELLS + " > 2", "true"); // soon, as the text ends by itself after some fifty
-      browser.evaluate("document.querySelector('#stop').click()");
-      browser.await(ANSWERS, "4");
-      assertEquals(
-          browser.evaluate("'Stopped after ' + " + CELLS + " + ' tokens.'"),
-          browser.evaluate(FOOTER));
 
       // What the server refuses is said.
+      browser.evaluate("document.querySelector('#watch').click()");
       assertEquals(List.of(), browser.complaints());
       browser.evaluate("document.querySelector('#most').value = 5000");
       ask(browser, "too much");
@@ -169,6 +161,28 @@ class PageTest {
         assertTrue(
             request.startsWith(server.address().toString()) || request.equals("data:,"), request);
       }
+    }
+  }
+
+  @Test
+  void anAnswerIsStopped() throws Exception {
+    var program = Chromium.installed();
+    assumeTrue(program.isPresent(), "no Chromium is installed, so no browser opens the page");
+    try (var test = new TestServer(directory);
+        var server =
+            test.server(test.endlessModel(), test.engine(1, 1, null), null, TestServer.limits());
+        var browser = new Chromium(program.get())) {
+      browser.open(server.address());
+      browser.await("document.querySelector('#model').textContent", "tiny/model");
+      browser.evaluate("document.querySelector('#most').value = 4000");
+      ask(browser, "so it was the whale");
+      browser.await(CELLS + " > 2", "true");
+      browser.evaluate("document.querySelector('#stop').click()");
+      browser.await(ANSWERS, "1");
+      assertEquals(
+          browser.evaluate("'Stopped after ' + " + CELLS + " + ' tokens.'"),
+          browser.evaluate(FOOTER));
+      assertEquals(List.of(), browser.complaints());
     }
   }
 

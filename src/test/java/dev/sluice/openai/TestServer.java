@@ -70,15 +70,23 @@ final class TestServer implements AutoCloseable {
   }
 
   ServedModel model() {
-    int end = tokenizer.controlTokens().get("<|im_end|>");
+    return model(Set.of(384), Set.of(384, tokenizer.controlTokens().get("<|im_end|>")));
+  }
+
+  /// A model whose texts end only where a request says so.
+  ServedModel endlessModel() {
+    return model(Set.of(), Set.of());
+  }
+
+  private ServedModel model(Set<Integer> stopIds, Set<Integer> turnEnds) {
     return new ServedModel(
         "tiny/model",
         "test",
         tokenizer,
         format,
         tokenizer::encode,
-        Set.of(384),
-        Set.of(384, end),
+        stopIds,
+        turnEnds,
         new Choice(Sampler.GREEDY));
   }
 
@@ -96,8 +104,13 @@ final class TestServer implements AutoCloseable {
 
   ApiServer server(Engine engine, @Nullable String key, ApiServer.Limits limits)
       throws IOException {
+    return server(model(), engine, key, limits);
+  }
+
+  ApiServer server(ServedModel model, Engine engine, @Nullable String key, ApiServer.Limits limits)
+      throws IOException {
     var any = new InetSocketAddress(InetAddress.getLoopbackAddress(), 0);
-    return new ApiServer(model(), engine, any, key, limits, faults::add);
+    return new ApiServer(model, engine, any, key, limits, faults::add);
   }
 
   HttpResponse<String> post(ApiServer server, String path, String body, String... headers)
