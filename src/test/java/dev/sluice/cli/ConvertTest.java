@@ -19,7 +19,6 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.EnabledOnOs;
@@ -138,9 +137,7 @@ class ConvertTest {
     var process =
         SluiceProcess.start(
             errors,
-            Map.of(),
             "ulimit -f 300; ",
-            SluiceProcess.BRIEF,
             "convert",
             source,
             directory.resolve("target"));
@@ -160,9 +157,7 @@ class ConvertTest {
     var process =
         SluiceProcess.start(
             errors,
-            Map.of(),
             "",
-            SluiceProcess.BRIEF,
             "convert",
             source,
             directory.resolve("target"),

@@ -24,11 +24,11 @@ import org.junit.jupiter.api.io.TempDir;
 
 /// Two runs, side by side, are killed again and again at random instants (SIGKILL) and resumed; in
 /// the end each is what it would have been undisturbed. `-Dkills=500` kills more often than the
-/// usual 50.
+/// usual 24.
 @EnabledOnOs(OS.LINUX)
 class KillTest {
   private static final int RUNS = 2;
-  private static final int KILLS = Integer.getInteger("kills", 50) / RUNS;
+  private static final int KILLS = Integer.getInteger("kills", 24) / RUNS;
   private static final int STEPS = 20 * KILLS;
   private static final int SAVE_EVERY = 2;
 
@@ -99,7 +99,7 @@ class KillTest {
   }
 
   private static Process start(Path errors, Object... arguments) throws IOException {
-    return SluiceProcess.start(errors, Map.of(), "", SluiceProcess.BRIEF, arguments);
+    return SluiceProcess.start(errors, "", arguments);
   }
 
   private static Object[] settings(Object... more) {
@@ -121,7 +121,7 @@ class KillTest {
   }
 
   /// The last step that metrics tell of; 0 where there are none.
-  private static long lastStep(Path run) throws IOException {
+  static long lastStep(Path run) throws IOException {
     Path metrics = run.resolve("metrics.jsonl");
     if (Files.notExists(metrics)) {
       return 0;
@@ -135,9 +135,9 @@ class KillTest {
     return step;
   }
 
-  private static void awaitStepAfter(Process process, Path errors, Path run, long before)
+  static void awaitStepAfter(Process process, Path errors, Path run, long before)
       throws IOException, InterruptedException {
-    long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
+    long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(SluiceProcess.SECONDS);
     while (lastStep(run) <= before) {
       assertTrue(
           process.isAlive() && System.nanoTime() < deadline, () -> SluiceProcess.read(errors));

@@ -10,7 +10,6 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
-import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.EnabledOnOs;
@@ -24,14 +23,10 @@ class ProcessTest {
 
   @TempDir static Path directory;
 
-  static void signalAfterAStep(String signal, Process process, Path run)
+  /// After a step that is further than the run was.
+  static void signalAfterAStep(String signal, Process process, Path run, Path errors)
       throws IOException, InterruptedException {
-    Path metrics = run.resolve("metrics.jsonl");
-    long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
-    while (!Files.exists(metrics) || Files.size(metrics) == 0) {
-      assertTrue(process.isAlive() && System.nanoTime() < deadline, "no step was taken");
-      Thread.sleep(5);
-    }
+    KillTest.awaitStepAfter(process, errors, run, KillTest.lastStep(run));
     int killed =
         new ProcessBuilder("kill", "-" + signal, String.valueOf(process.pid())).start().waitFor();
     assertEquals(0, killed);
@@ -43,13 +38,13 @@ class ProcessTest {
   void interruptedRunSurvivesAFullDiskAndEndsAsIfNothingHadHappened() throws Exception {
     Path data = Cli.text(directory.resolve("log.txt"));
     Object[] settings = {
-      "--steps", STEPS, "--evaluate-every", 1, "--save-every", 100_000, "--sample-tokens", 0
+      "--steps", STEPS, "--evaluate-every", 20, "--save-every", 100_000, "--sample-tokens", 0
     };
     Path run = directory.resolve("run");
     Path errors = directory.resolve("errors.txt");
 
     var process = SluiceProcess.start(errors, "", Cli.tiny(data, run, settings));
-    signalAfterAStep("INT", process, run);
+    signalAfterAStep("INT", process, run, errors);
     assertEquals(130, SluiceProcess.end(process), () -> SluiceProcess.read(errors));
     assertTrue(
         SluiceProcess.read(errors).contains("./sluice train --resume " + run),
@@ -96,7 +91,7 @@ class ProcessTest {
             errors,
             "",
             Cli.tiny(data, run, "--steps", 100_000, "--save-every", 100_000, "--sample-tokens", 0));
-    signalAfterAStep("TERM", process, run);
+    signalAfterAStep("TERM", process, run, errors);
     assertEquals(128 + 15, SluiceProcess.end(process), () -> SluiceProcess.read(errors));
     assertTrue(
         SluiceProcess.read(errors).contains("./sluice train --resume " + run),
@@ -121,7 +116,7 @@ class ProcessTest {
         SluiceProcess.start(
             errors, "", Cli.tiny(data, run, "--steps", 100_000, "--sample-tokens", 0));
     try {
-      signalAfterAStep("CONT", process, run); // which does nothing
+      signalAfterAStep("CONT", process, run, errors); // which does nothing
       String holder = "(process " + process.pid() + " on ";
       for (var second :
           List.of(

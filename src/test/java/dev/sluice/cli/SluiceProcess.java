@@ -16,10 +16,11 @@ import java.util.spi.ToolProvider;
 import org.jspecify.annotations.Nullable;
 
 /// A command in a process of its own, with the options that the launcher gives and, as there, with
-/// the classes in an archive: tests start more than a hundred of them.
+/// the classes in an archive: tests start some seventy of them. They are over before the second
+/// compiler's code would pay.
 final class SluiceProcess {
-  /// For processes that end after a few steps: better code would not pay.
-  static final List<String> BRIEF = List.of("-XX:TieredStopAtLevel=1");
+  /// What a command may take on a busy machine.
+  static final int SECONDS = 180;
 
   private static final List<String> OPTIONS =
       List.of(
@@ -30,6 +31,7 @@ final class SluiceProcess {
           "-Xmx256m",
           "-XX:+UseSerialGC",
           "-XX:-UsePerfData",
+          "-XX:TieredStopAtLevel=1",
           "-Xlog:cds=off",
           "-Xlog:aot=off");
 
@@ -39,21 +41,16 @@ final class SluiceProcess {
   private SluiceProcess() {}
 
   static Process start(Path errors, String limits, Object... arguments) throws IOException {
-    return start(errors, Map.of(), limits, List.of(), arguments);
+    return start(errors, Map.of(), limits, arguments);
   }
 
   /// A process that is started by a shell's background job ignores Ctrl-C; `env` undoes that.
   static Process start(
-      Path errors,
-      Map<String, String> environment,
-      String limits,
-      List<String> options,
-      Object... arguments)
+      Path errors, Map<String, String> environment, String limits, Object... arguments)
       throws IOException {
     String path = prepare();
-    List<String> all = new ArrayList<>(options);
-    all.add("-XX:SharedArchiveFile=" + archive);
-    return launch(path, errors, environment, limits, all, arguments);
+    String option = "-XX:SharedArchiveFile=" + archive;
+    return launch(path, errors, environment, limits, option, arguments);
   }
 
   private static Process launch(
@@ -61,7 +58,7 @@ final class SluiceProcess {
       Path errors,
       Map<String, String> environment,
       String limits,
-      List<String> options,
+      String option,
       Object... arguments)
       throws IOException {
     List<String> command =
@@ -69,8 +66,7 @@ final class SluiceProcess {
             List.of("bash", "-c", limits + "exec env --default-signal=INT \"$@\"", "bash"));
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     command.addAll(OPTIONS);
-    command.addAll(options);
-    command.addAll(List.of("-cp", path, "dev.sluice.cli.Main"));
+    command.addAll(List.of(option, "-cp", path, "dev.sluice.cli.Main"));
     for (Object argument : arguments) {
       command.add(String.valueOf(argument));
     }
@@ -113,7 +109,7 @@ final class SluiceProcess {
             errors,
             Map.of(),
             "",
-            List.of("-XX:ArchiveClassesAtExit=" + archive),
+            "-XX:ArchiveClassesAtExit=" + archive,
             Cli.tiny(Cli.text(run.resolve("log.txt")), run.resolve("run"), "--steps", 2));
     assertEquals(0, end(process), () -> read(errors));
     assertTrue(Files.exists(archive), () -> read(errors));
@@ -124,7 +120,7 @@ final class SluiceProcess {
 
   static int end(Process process) {
     try {
-      assertTrue(process.waitFor(60, TimeUnit.SECONDS), "the command did not end");
+      assertTrue(process.waitFor(SECONDS, TimeUnit.SECONDS), "the command did not end");
       return process.exitValue();
     } catch (InterruptedException e) {
       throw new IllegalStateException(e);

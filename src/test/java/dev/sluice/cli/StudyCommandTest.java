@@ -350,7 +350,7 @@ class StudyCommandTest {
     var first =
         SluiceProcess.start(errors, "", "study", file, "--steps", 100_000, "--output", place);
     try {
-      ProcessTest.signalAfterAStep("CONT", first, place.resolve(PLAIN));
+      ProcessTest.signalAfterAStep("CONT", first, place.resolve(PLAIN), errors);
       String refused = Cli.run("study", file, "--steps", 100_000, "--output", place).refusal();
       assertContains(refused, "in use by sluice study", "process " + first.pid());
       assertContains(Cli.run("study", "report", place).refusal(), "no trial", "is done yet");
