@@ -18,7 +18,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /// A run that was stopped ends as one that was not, bit for bit, wherever it was stopped.
 class ExactResumeTest {
-  private static final int STEPS = 12;
+  private static final int STEPS = 8;
 
   /// The guard's median wants 16 steps first.
   private static final int GUARDED_STEPS = 24;
@@ -102,7 +102,7 @@ class ExactResumeTest {
     Path whole = directory.resolve("whole");
     Runs.run(config, whole, Runs.Fault.NONE, new Runs.Heard(), () -> false)
         .start(corpus, tokenizer);
-    Path part = Runs.after(whole, 7, directory.resolve("part"));
+    Path part = Runs.after(whole, 5, directory.resolve("part"));
     Runs.run(config, part, Runs.Fault.NONE, new Runs.Heard(), () -> false)
         .resume(corpus, tokenizer);
     assertEquals(Runs.result(whole), Runs.result(part));
