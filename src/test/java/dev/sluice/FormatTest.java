@@ -3,6 +3,7 @@ package dev.sluice;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import com.google.googlejavaformat.java.Formatter;
+import com.google.googlejavaformat.java.FormatterException;
 import com.google.googlejavaformat.java.RemoveUnusedImports;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -16,26 +17,30 @@ import org.junit.jupiter.api.Test;
 class FormatTest {
   @Test
   void sourcesAreFormatted() throws Exception {
-    boolean fix = "fix".equals(System.getProperty("format"));
     var formatter = new Formatter();
-    List<Path> wrong = new ArrayList<>();
+    List<Path> files = new ArrayList<>();
     for (String root : List.of("src", "langchain4j/src", "samples")) {
-      for (Path file : sources(Path.of(root))) {
-        String source = Files.readString(file);
-        String formatted =
-            RemoveUnusedImports.removeUnusedImports(formatter.formatSourceAndFixImports(source));
-        if (formatted.equals(source)) {
-          continue;
-        }
-        if (fix) {
-          Files.writeString(file, formatted);
-        } else {
-          wrong.add(file);
-        }
-      }
+      files.addAll(sources(Path.of(root)));
     }
+    var wrong = files.parallelStream().filter(file -> !isFormatted(file, formatter)).toList();
     assertEquals(
         List.of(), wrong, "not formatted; run: mvn -q test -Dtest=FormatTest -Dformat=fix");
+  }
+
+  /// After the fix, if that is asked for, it is.
+  private static boolean isFormatted(Path file, Formatter formatter) {
+    try {
+      String source = Files.readString(file);
+      String formatted =
+          RemoveUnusedImports.removeUnusedImports(formatter.formatSourceAndFixImports(source));
+      if (!formatted.equals(source) && "fix".equals(System.getProperty("format"))) {
+        Files.writeString(file, formatted);
+        return true;
+      }
+      return formatted.equals(source);
+    } catch (IOException | FormatterException e) {
+      throw new AssertionError(file + ": " + e.getMessage(), e);
+    }
   }
 
   private static List<Path> sources(Path root) throws IOException {

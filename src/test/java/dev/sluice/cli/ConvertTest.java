@@ -136,11 +136,7 @@ class ConvertTest {
     Path errors = directory.resolve("errors.txt");
     var process =
         SluiceProcess.start(
-            errors,
-            "ulimit -f 300; ",
-            "convert",
-            source,
-            directory.resolve("target"));
+            errors, "ulimit -f 300; ", "convert", source, directory.resolve("target"));
     assertEquals(Main.FAILED, SluiceProcess.end(process), () -> SluiceProcess.read(errors));
     String said = SluiceProcess.read(errors);
     assertTrue(said.contains("model.safetensors cannot be written"), said);
@@ -156,13 +152,7 @@ class ConvertTest {
     Path errors = directory.resolve("errors.txt");
     var process =
         SluiceProcess.start(
-            errors,
-            "",
-            "convert",
-            source,
-            directory.resolve("target"),
-            "--dtype",
-            "bfloat16");
+            errors, "", "convert", source, directory.resolve("target"), "--dtype", "bfloat16");
     while (process.isAlive() && Trees.children(directory).size() < 3) {
       TimeUnit.MILLISECONDS.sleep(1);
     }

@@ -69,7 +69,8 @@ class RankDeathTest {
               "LOCAL_RANK", String.valueOf(rank),
               "MASTER_ADDR", "127.0.0.1",
               "MASTER_PORT", String.valueOf(port));
-      ranks.add(SluiceProcess.start(errors(rank), environment, "", with(arguments, "--threads", 1)));
+      ranks.add(
+          SluiceProcess.start(errors(rank), environment, "", with(arguments, "--threads", 1)));
     }
     return ranks;
   }
