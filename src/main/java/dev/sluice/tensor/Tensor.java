@@ -43,6 +43,7 @@ public final class Tensor implements AutoCloseable {
   private volatile long @Nullable [] strides;
   private @Nullable ElementType type;
   private @Nullable Boolean onCpu;
+  private @Nullable MemorySegment writable;
 
   Tensor(org.bytedeco.pytorch.Tensor raw) {
     this(raw, null);
@@ -260,8 +261,17 @@ public final class Tensor implements AutoCloseable {
     return raw.data_ptr().address();
   }
 
-  @SuppressWarnings("restricted")
   MemorySegment writable() {
+    var known = writable;
+    if (known == null) {
+      known = mapped();
+      writable = known;
+    }
+    return known;
+  }
+
+  @SuppressWarnings("restricted")
+  private MemorySegment mapped() {
     if (!raw.is_contiguous() || !isOnCpu()) {
       throw new IllegalStateException("memory() needs a contiguous tensor on the CPU, not " + this);
     }
