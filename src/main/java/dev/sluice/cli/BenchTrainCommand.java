@@ -219,6 +219,9 @@ final class BenchTrainCommand implements Callable<Integer> {
       requireWritable(json);
     }
     threads.apply();
+    if (profile) {
+      StepProfile.prepare();
+    }
     var on = Device.parse(device);
     var startedAt = Instant.now();
     Interruption.watch();

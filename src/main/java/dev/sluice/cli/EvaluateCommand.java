@@ -84,8 +84,8 @@ final class EvaluateCommand implements Callable<Integer> {
       paramLabel = "MODEL",
       arity = "1..*",
       description =
-          "Run directories, which stand for their newest checkpoints, or directories with"
-              + " config.json and model.safetensors.")
+          "Run directories, which stand for their newest checkpoints, directories with config.json"
+              + " and model.safetensors, or .gguf files.")
   private List<Path> models = List.of();
 
   @Option(

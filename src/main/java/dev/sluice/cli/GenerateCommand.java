@@ -72,8 +72,8 @@ final class GenerateCommand implements Callable<Integer> {
   @Parameters(
       paramLabel = "CHECKPOINT",
       description =
-          "A run directory, which stands for its newest checkpoint, or a directory with config.json"
-              + " and model.safetensors.")
+          "A run directory, which stands for its newest checkpoint, a directory with config.json"
+              + " and model.safetensors, or a .gguf file.")
   private Path model = Path.of("");
 
   @Option(

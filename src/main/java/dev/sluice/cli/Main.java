@@ -34,24 +34,6 @@ import picocli.CommandLine.UnmatchedArgumentException;
       "",
       "The main job, on bundled text, in a few minutes:  ./sluice study"
     },
-    subcommands = {
-      StudyCommand.class,
-      TrainCommand.class,
-      WatchCommand.class,
-      VerifyCommand.class,
-      InspectCommand.class,
-      RetrofitCommand.class,
-      ExtendCommand.class,
-      EvaluateCommand.class,
-      RulerCommand.class,
-      GenerateCommand.class,
-      ChatCommand.class,
-      ServeCommand.class,
-      ConvertCommand.class,
-      ParityCommand.class,
-      PlanCommand.class,
-      BenchCommand.class
-    },
     synopsisSubcommandLabel = "COMMAND",
     mixinStandardHelpOptions = true,
     versionProvider = Version.class,
@@ -69,6 +51,25 @@ import picocli.CommandLine.UnmatchedArgumentException;
       "  ./sluice COMMAND --help"
     })
 public final class Main implements Runnable {
+  private static final List<Class<?>> COMMANDS =
+      List.of(
+          StudyCommand.class,
+          TrainCommand.class,
+          WatchCommand.class,
+          VerifyCommand.class,
+          InspectCommand.class,
+          RetrofitCommand.class,
+          ExtendCommand.class,
+          EvaluateCommand.class,
+          RulerCommand.class,
+          GenerateCommand.class,
+          ChatCommand.class,
+          ServeCommand.class,
+          ConvertCommand.class,
+          ParityCommand.class,
+          PlanCommand.class,
+          BenchCommand.class);
+
   static final int FAILED = 1;
   static final int BAD_INPUT = 2;
 
@@ -140,8 +141,14 @@ public final class Main implements Runnable {
     return Path.of(text);
   }
 
-  /// What only some commands need, as every command is to start at once.
+  /// Adds the commands, and what only some of them need. Where one is named, it alone is: every
+  /// command is to start at once, and each that is added takes milliseconds.
   static void prepare(CommandLine commandLine, String command) {
+    var named =
+        COMMANDS.stream()
+            .filter(c -> c.getAnnotation(Command.class).name().equals(command))
+            .toList();
+    (named.isEmpty() ? COMMANDS : named).forEach(commandLine::addSubcommand);
     switch (command) {
       case "train" -> SettingFlags.addTo(commandLine, "train", RunConfig.DEFAULTS, Set.of());
       case "study" ->

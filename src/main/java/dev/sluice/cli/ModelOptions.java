@@ -166,12 +166,13 @@ final class ModelOptions {
   private record Read(Tokenizer tokenizer, Set<Integer> stopIds) {}
 
   private Read read(ModelSource source) {
-    var chosen = source.tokenizer(tokenizer, eosToken);
+    var files = source.files();
+    var chosen = source.tokenizer(files, tokenizer, eosToken);
     return new Read(
         chosen,
         eosToken != null && !eosToken.isEmpty()
             ? Set.of(chosen.endOfText())
-            : source.files().stopIds(chosen));
+            : files.stopIds(chosen));
   }
 
   private static void start(Runnable reading) {

@@ -100,8 +100,9 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
 
   /// The tokenizer: the one that the user gave, else the checkpoint's, else bytes where they fit.
   ///
+  /// @param files of this
   /// @param eosToken that ends documents; null for the one that the tokenizer's files name
-  Tokenizer tokenizer(@Nullable String given, @Nullable String eosToken) {
+  Tokenizer tokenizer(ModelFiles files, @Nullable String given, @Nullable String eosToken) {
     // A run has its tokenizer's files beside the weights; without them it was trained on bytes.
     boolean trainedOnBytes =
         run != null
@@ -109,7 +110,7 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
                 .text()
                 .tokenizer()
                 .equals("bytes");
-    return files().tokenizer(given, eosToken, trainedOnBytes);
+    return files.tokenizer(given, eosToken, trainedOnBytes);
   }
 
   /// The sequences that the model was trained on, as its run says, or the manifest beside its

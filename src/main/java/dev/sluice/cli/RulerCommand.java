@@ -88,8 +88,8 @@ final class RulerCommand implements Callable<Integer> {
       paramLabel = "MODEL",
       arity = "1..*",
       description =
-          "Run directories, which stand for their newest checkpoints, or directories with"
-              + " config.json and model.safetensors. All are compared with the first.")
+          "Run directories, which stand for their newest checkpoints, directories with config.json"
+              + " and model.safetensors, or .gguf files. All are compared with the first.")
   private List<Path> models = List.of();
 
   @Option(

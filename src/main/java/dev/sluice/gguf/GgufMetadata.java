@@ -78,6 +78,9 @@ public final class GgufMetadata {
   private static final ValueLayout.OfDouble DOUBLE =
       ValueLayout.JAVA_DOUBLE_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
+  /// What stands for bytes that are no UTF-8.
+  private static final char REPLACED = '\uFFFD';
+
   /// More than any vocabulary or list of merges has.
   private static final long LONGEST_LIST = 1L << 24;
 
@@ -209,7 +212,12 @@ public final class GgufMetadata {
           "%s: the metadata key '%s' holds a text of %d bytes, more than the %d that one may have; fetch the file again"
               .formatted(path, key, length, LONGEST_TEXT));
     }
-    byte[] bytes = file.asSlice(at + 8, length).toArray(ValueLayout.JAVA_BYTE);
+    byte[] bytes = new byte[(int) length];
+    MemorySegment.copy(file, ValueLayout.JAVA_BYTE, at + 8, bytes, 0, bytes.length);
+    var text = new String(bytes, StandardCharsets.UTF_8);
+    if (text.indexOf(REPLACED) < 0) { // as of nearly all of a vocabulary
+      return text;
+    }
     try {
       return StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes)).toString();
     } catch (CharacterCodingException e) {

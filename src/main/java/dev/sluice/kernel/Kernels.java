@@ -241,6 +241,23 @@ public interface Kernels {
       int from,
       int to);
 
+  /// [#causalConvolution] of one token of one sequence, to the bit, after which the history ends
+  /// with that token. The weight stands the other way, so that channels are adjacent. All is
+  /// float32.
+  ///
+  /// @param x `[channels]`, as is out
+  /// @param history `[w − 1, channels]`
+  /// @param weight `[w, channels]`
+  void convolutionStep(
+      MemorySegment x,
+      MemorySegment history,
+      MemorySegment weight,
+      MemorySegment out,
+      int channels,
+      int width,
+      int from,
+      int to);
+
   /// The gradient of [#causalConvolution]: with `du[b, t, c] = dOut[b, t, c] · σ(u) · (1 + u ·
   /// σ(−u))`, `dx[b, t, c] = Σ_i weight[c, w − 1 − i] · du[b, t + i, c]`, and `dWeight[c, i]` grows
   /// by `Σ_{b, t} du[b, t, c] · x[b, t − w + 1 + i, c]`. The history gets no gradient.

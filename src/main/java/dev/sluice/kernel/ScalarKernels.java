@@ -436,6 +436,35 @@ public final class ScalarKernels implements Kernels {
   }
 
   @Override
+  public void convolutionStep(
+      MemorySegment x,
+      MemorySegment history,
+      MemorySegment weight,
+      MemorySegment out,
+      int channels,
+      int width,
+      int from,
+      int to) {
+    var floats = ValueLayout.JAVA_FLOAT;
+    for (int c = from; c < to; c++) {
+      double sum = 0;
+      for (int i = 0; i < width; i++) {
+        boolean isNewest = i == width - 1;
+        float token =
+            isNewest
+                ? x.getAtIndex(floats, c)
+                : history.getAtIndex(floats, (long) i * channels + c);
+        sum += (double) weight.getAtIndex(floats, (long) i * channels + c) * token;
+        if (i > 0) {
+          history.setAtIndex(floats, (i - 1L) * channels + c, token);
+        }
+      }
+      float u = (float) sum;
+      out.setAtIndex(floats, c, u * sigmoid(u));
+    }
+  }
+
+  @Override
   public void causalConvolutionBackward(
       Floats dOut,
       Floats x,

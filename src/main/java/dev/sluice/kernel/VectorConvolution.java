@@ -1,12 +1,15 @@
 package dev.sluice.kernel;
 
 import static dev.sluice.kernel.Lanes.LANES;
+import static dev.sluice.kernel.Lanes.all;
 import static dev.sluice.kernel.Lanes.array;
 import static dev.sluice.kernel.Lanes.at;
 import static dev.sluice.kernel.Lanes.padded;
 import static dev.sluice.kernel.Lanes.read;
 import static dev.sluice.kernel.Lanes.write;
 
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteOrder;
 import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorOperators;
@@ -68,6 +71,68 @@ final class VectorConvolution {
       new VectorConvolution(x, history, weight, sizes, first, Math.min(BLOCK, to - first))
           .forward(out);
     }
+  }
+
+  /// Of one token, see [Kernels#convolutionStep].
+  static void step(
+      MemorySegment x,
+      MemorySegment history,
+      MemorySegment weight,
+      MemorySegment out,
+      int channels,
+      int width,
+      int from,
+      int to) {
+    for (int c = from; c < to; c += LANES) {
+      if (to - c < LANES) {
+        lastStep(x, history, weight, out, channels, width, c, to);
+        return;
+      }
+      var sum = all(0);
+      for (int i = 0; i < width; i++) {
+        long row = (long) i * channels + c;
+        var token = i == width - 1 ? at(x, c) : at(history, row);
+        sum = at(weight, row).fma(token, sum);
+        if (i > 0) {
+          token.intoMemorySegment(history, (row - channels) * Float.BYTES, ByteOrder.nativeOrder());
+        }
+      }
+      sum.mul(Lanes.sigmoid(sum))
+          .intoMemorySegment(out, (long) c * Float.BYTES, ByteOrder.nativeOrder());
+    }
+  }
+
+  /// Of fewer channels than a vector has.
+  private static void lastStep(
+      MemorySegment x,
+      MemorySegment history,
+      MemorySegment weight,
+      MemorySegment out,
+      int channels,
+      int width,
+      int from,
+      int to) {
+    float[] token = new float[LANES];
+    float[] weights = new float[LANES];
+    long bytes = (to - from) * (long) Float.BYTES;
+    var sum = all(0);
+    for (int i = 0; i < width; i++) {
+      long at = ((long) i * channels + from) * Float.BYTES;
+      boolean isNewest = i == width - 1;
+      MemorySegment.ofArray(token)
+          .copyFrom(
+              (isNewest ? x : history).asSlice(isNewest ? (long) from * Float.BYTES : at, bytes));
+      MemorySegment.ofArray(weights).copyFrom(weight.asSlice(at, bytes));
+      sum = at(weights, 0).fma(at(token, 0), sum);
+      if (i > 0) {
+        history
+            .asSlice(at - (long) channels * Float.BYTES, bytes)
+            .copyFrom(MemorySegment.ofArray(token).asSlice(0, bytes));
+      }
+    }
+    sum.mul(Lanes.sigmoid(sum)).intoArray(token, 0);
+    out.asSlice((long) from * Float.BYTES, bytes)
+        .copyFrom(MemorySegment.ofArray(token).asSlice(0, bytes));
   }
 
   static void backward(

@@ -574,6 +574,19 @@ public final class VectorKernels implements Kernels {
   }
 
   @Override
+  public void convolutionStep(
+      MemorySegment x,
+      MemorySegment history,
+      MemorySegment weight,
+      MemorySegment out,
+      int channels,
+      int width,
+      int from,
+      int to) {
+    VectorConvolution.step(x, history, weight, out, channels, width, from, to);
+  }
+
+  @Override
   public void causalConvolutionBackward(
       Floats dOut,
       Floats x,

@@ -1,6 +1,5 @@
 package dev.sluice.operations;
 
-import dev.sluice.kernel.Convolution;
 import dev.sluice.kernel.Floats;
 import dev.sluice.kernel.Kernels;
 import dev.sluice.tensor.Scratch;
@@ -33,8 +32,8 @@ public final class OneTokenDelta {
   private final DeltaHeads heads;
   private final Projected projected;
   private final DeltaRates.OfHeads rates;
-  private final Floats convolution;
-  private final Convolution sizes;
+  private final int width;
+  private final MemorySegment convolution;
   private final Floats keyFactors;
   private final Floats queryFactors;
   private final Floats norm;
@@ -57,9 +56,8 @@ public final class OneTokenDelta {
     this.heads = heads;
     this.projected = projected;
     this.rates = new DeltaRates.OfHeads(learned.logA, learned.bias);
-    this.convolution = steps.kept(learned.convolutionCW);
-    int width = Math.toIntExact(learned.convolutionCW.size(1));
-    this.sizes = new Convolution(1, 1, heads.channels(), width);
+    this.width = Math.toIntExact(learned.convolutionCW.size(1));
+    this.convolution = steps.kept(learned.convolutionCW.transpose(0, 1)).memory();
     this.keyFactors = steps.kept(heads.keyWidth());
     this.queryFactors = steps.kept(heads.keyWidth());
     DeltaRule.lengthFactors(heads, keyFactors.memory(), queryFactors.memory());
@@ -143,29 +141,16 @@ public final class OneTokenDelta {
 
   /// Some channels of the convolution, which then are part of the history.
   private void convolve(int sequence, MemorySegment history, int first, int count) {
-    int channels = sizes.channels();
-    int kept = sizes.width() - 1;
+    int channels = heads.channels();
     long start = (long) sequence * channels;
-    var x = projected.mixed.from(start);
-    Kernels.FASTEST.causalConvolution(
-        x,
-        kept == 0 ? null : Floats.float32(history),
+    Kernels.FASTEST.convolutionStep(
+        projected.mixed.from(start).memory(),
+        history,
         convolution,
-        mixed.from(start),
-        sizes,
+        mixed.from(start).memory(),
+        channels,
+        width,
         first,
         first + count);
-    long row = (long) channels * Float.BYTES;
-    long at = (long) first * Float.BYTES;
-    long bytes = (long) count * Float.BYTES;
-    for (int i = 0; i < kept; i++, at += row) {
-      boolean newest = i == kept - 1;
-      MemorySegment.copy(
-          newest ? x.memory() : history,
-          newest ? (long) first * Float.BYTES : at + row,
-          history,
-          at,
-          bytes);
-    }
   }
 }

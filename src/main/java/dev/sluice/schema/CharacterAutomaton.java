@@ -10,6 +10,7 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.function.IntPredicate;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
 /// A deterministic finite automaton over characters (Unicode's scalar values): the strings of a
@@ -17,6 +18,7 @@ import org.jspecify.annotations.Nullable;
 /// be reached.
 final class CharacterAutomaton {
   private static final int MOST_COMPARED = 1000;
+  private static final int MOST_CLASSES = 32;
 
   private final int[] firstEdge; // of each state, and their number at the end
   private final int[] low;
@@ -202,6 +204,64 @@ final class CharacterAutomaton {
       }
     }
     return true;
+  }
+
+  /// The characters that no state tells apart.
+  ///
+  /// @param from where each range of alike ones begins, the first at 0
+  /// @param number of the class of each range; -1 where no state leads on
+  /// @param firsts a character of each class
+  record Classes(int[] from, int[] number, int[] firsts) {
+    /// The class of a character, or -1 for one that is in no string.
+    int of(int character) {
+      int at = Arrays.binarySearch(from, character);
+      return number[at >= 0 ? at : -at - 2];
+    }
+
+    /// One of its characters.
+    int first(int number) {
+      return firsts[number];
+    }
+  }
+
+  /// Null where there are many.
+  @Nullable Classes classes() {
+    int[] from =
+        IntStream.concat(
+                IntStream.of(0),
+                IntStream.concat(Arrays.stream(low), Arrays.stream(high).map(end -> end + 1)))
+            .sorted()
+            .distinct()
+            .toArray();
+    int[] number = new int[from.length];
+    for (int state = 0; state < states(); state++) {
+      Map<Long, Integer> numbers = new HashMap<>(); // of what was one class, by where it leads
+      for (int range = 0; range < from.length; range++) {
+        long key = (long) number[range] << Integer.SIZE | next(state, from[range]) + 1;
+        number[range] = numbers.computeIfAbsent(key, _ -> numbers.size());
+      }
+      if (numbers.size() > MOST_CLASSES) {
+        return null;
+      }
+    }
+    return named(from, number);
+  }
+
+  private Classes named(int[] from, int[] number) {
+    Map<Integer, Integer> numbers = new HashMap<>();
+    int[] firsts = new int[MOST_CLASSES];
+    for (int range = 0; range < from.length; range++) {
+      int first = from[range];
+      boolean isUsed = IntStream.range(0, states()).anyMatch(state -> next(state, first) >= 0);
+      Integer known = isUsed ? numbers.get(number[range]) : Integer.valueOf(-1);
+      if (known == null) {
+        known = numbers.size();
+        numbers.put(number[range], known);
+        firsts[known] = first;
+      }
+      number[range] = known;
+    }
+    return new Classes(from, number, Arrays.copyOf(firsts, numbers.size()));
   }
 
   int states() {

@@ -7,6 +7,7 @@ import java.util.BitSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 
 /// Which tokens may come next in a text that is to be a value of a schema: those after whose bytes
 /// the automaton of [JsonState] can still complete a value, and the end tokens exactly where one is
@@ -21,10 +22,14 @@ public final class TokenMask {
   /// Sets of tokens that are kept, 19 kB each for 150,000 tokens.
   private static final int KEPT = 512;
 
+  /// Patterns whose classes of tokens are kept, a megabyte each.
+  private static final int KEPT_CLASSES = 8;
+
   private final JsonSchema schema;
   private final Vocabulary vocabulary;
-  private final Map<Frame, long[]> kept = kept();
-  private final Map<Inside, Vocabulary.Inside> keptInside = kept();
+  private final Map<Frame, long[]> kept = kept(KEPT);
+  private final Map<Inside, Vocabulary.Inside> keptInside = kept(KEPT);
+  private final Map<Integer, Optional<TokenClasses>> keptClasses = kept(KEPT_CLASSES);
 
   /// Inside a string of an automaton.
   private record Inside(int shape, int lexer, int state) {}
@@ -34,13 +39,13 @@ public final class TokenMask {
     this.vocabulary = vocabulary;
   }
 
-  private static <K, V> Map<K, V> kept() {
+  private static <K, V> Map<K, V> kept(int most) {
     return new LinkedHashMap<>(16, 0.75f, true) {
       private static final long serialVersionUID = 1L;
 
       @Override
       protected boolean removeEldestEntry(Map.Entry<K, V> eldest) {
-        return size() > KEPT;
+        return size() > most;
       }
     };
   }
@@ -177,7 +182,7 @@ public final class TokenMask {
       var key = new Inside(text.shape(), text.lexer(), text.state());
       var found = keptInside.get(key);
       if (found == null) {
-        found = vocabulary.inside(text.lexer(), shape.automaton(), text.state());
+        found = inside(text, shape.automaton());
         keptInside.put(key, found);
       }
       inside = found;
@@ -200,6 +205,18 @@ public final class TokenMask {
       }
     }
     return tokens;
+  }
+
+  private Vocabulary.Inside inside(Frame.InText text, CharacterAutomaton automaton) {
+    if (text.lexer() == StringLexer.BODY) {
+      var classes =
+          keptClasses.computeIfAbsent(
+              text.shape(), _ -> Optional.ofNullable(TokenClasses.of(vocabulary, automaton)));
+      if (classes.isPresent()) {
+        return classes.get().inside(text.state());
+      }
+    }
+    return vocabulary.inside(text.lexer(), automaton, text.state());
   }
 
   /// In a name that may be any but those that the object has.

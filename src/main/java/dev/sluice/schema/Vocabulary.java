@@ -8,6 +8,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.function.IntConsumer;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
@@ -148,6 +149,13 @@ public final class Vocabulary {
   void allow(int node, long[] tokens) {
     for (int id = token[node]; id != NONE; id = same[id]) {
       set(tokens, id);
+    }
+  }
+
+  /// The tokens that end at a node, one after another.
+  void tokensAt(int node, IntConsumer to) {
+    for (int id = token[node]; id != NONE; id = same[id]) {
+      to.accept(id);
     }
   }
 

@@ -26,13 +26,21 @@ import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 
 /// What the files of a model say beside its weights: its tokenizer, what ends a text, how
-/// conversations are written.
-///
-/// @param checkpoint a directory with `config.json`, or a GGUF file
-/// @param notes hears sentences for whoever uses the model: what was not used, or decided between
-public record ModelFiles(Path checkpoint, Consumer<String> notes) {
+/// conversations are written. For one thread at a time.
+public final class ModelFiles {
   private static final String TOKENIZER = "tokenizer.json";
   private static final String CHECKPOINTS = "checkpoints";
+
+  private final Path checkpoint;
+  private final Consumer<String> notes;
+  private @Nullable Integer vocabulary; // once read
+
+  /// @param checkpoint a directory with `config.json`, or a GGUF file
+  /// @param notes hears sentences for whoever uses the model: what was not used, or decided between
+  public ModelFiles(Path checkpoint, Consumer<String> notes) {
+    this.checkpoint = checkpoint;
+    this.notes = notes;
+  }
 
   /// Finds them.
   ///
@@ -54,8 +62,18 @@ public record ModelFiles(Path checkpoint, Consumer<String> notes) {
     return !Files.isDirectory(checkpoint);
   }
 
+  /// The directory with `config.json`, or the GGUF file.
+  public Path checkpoint() {
+    return checkpoint;
+  }
+
   private int vocabulary() {
-    return ModelConfig.read(checkpoint).decoder().vocabSize();
+    Integer known = vocabulary;
+    if (known == null) {
+      known = ModelConfig.read(checkpoint).decoder().vocabSize();
+      vocabulary = known;
+    }
+    return known;
   }
 
   /// The name of the directory or file, without the suffix of GGUF files.

@@ -158,7 +158,7 @@ public final class FusedOp {
     }
   }
 
-  private static @Nullable Operation named(String name, String pass) {
+  private static Operation.@Nullable Timed named(String name, String pass) {
     return name.equals(UNNAMED) ? null : Operation.begin(name, pass);
   }
 

@@ -103,6 +103,10 @@ public final class MatrixProduct {
             a.elements.bfloat16(),
             c.elements.bfloat16(),
             add);
+    if (!Operation.areRecorded()) {
+      CompiledProducts.run(kind, rows.address(), b.address(), c.address());
+      return;
+    }
     var event = new Operation.Product();
     event.begin();
     CompiledProducts.run(kind, rows.address(), b.address(), c.address());

@@ -43,6 +43,7 @@ public final class Tensor implements AutoCloseable {
   private volatile long @Nullable [] strides;
   private @Nullable ElementType type;
   private @Nullable Boolean onCpu;
+  private @Nullable MemorySegment writable;
 
   Tensor(org.bytedeco.pytorch.Tensor raw) {
     this(raw, null);
@@ -51,7 +52,7 @@ public final class Tensor implements AutoCloseable {
   Tensor(org.bytedeco.pytorch.Tensor raw, FusedOp.@Nullable Origin origin) {
     this.raw = raw;
     this.origin = origin;
-    Traffic.Result.of(this);
+    Traffic.result(this);
     if (!Scope.isOpen()) {
       retain(); // by the caller, else who retains and lets go of it frees it
     }
@@ -84,7 +85,7 @@ public final class Tensor implements AutoCloseable {
     var made = new Tensor(torch.empty(shape, options(ElementType.FLOAT32), null));
     made.expectElements(values.length);
     MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_FLOAT, 0, values.length);
-    Traffic.Transfer.upload(values.length);
+    Traffic.upload(values.length);
     return made;
   }
 
@@ -93,7 +94,7 @@ public final class Tensor implements AutoCloseable {
     var made = new Tensor(torch.empty(shape, options(ElementType.FLOAT64), null));
     made.expectElements(values.length);
     MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_DOUBLE, 0, values.length);
-    Traffic.Transfer.upload(values.length);
+    Traffic.upload(values.length);
     return made;
   }
 
@@ -102,7 +103,7 @@ public final class Tensor implements AutoCloseable {
     var made = new Tensor(torch.empty(shape, options(ElementType.INT64), null));
     made.expectElements(values.length);
     MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_LONG, 0, values.length);
-    Traffic.Transfer.upload(values.length);
+    Traffic.upload(values.length);
     return made;
   }
 
@@ -142,7 +143,7 @@ public final class Tensor implements AutoCloseable {
   }
 
   private Tensor brought(Device device) {
-    Traffic.Transfer.upload(elements());
+    Traffic.upload(elements());
     return device.equals(Device.CPU)
         ? this
         : new Tensor(
@@ -154,7 +155,7 @@ public final class Tensor implements AutoCloseable {
     var made = new Tensor(torch.empty(shape, options(ElementType.INT32), null));
     made.expectElements(values.length);
     MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_INT, 0, values.length);
-    Traffic.Transfer.upload(values.length);
+    Traffic.upload(values.length);
     return made;
   }
 
@@ -174,7 +175,7 @@ public final class Tensor implements AutoCloseable {
       throw new IllegalArgumentException(data.byteSize() + " bytes for " + made);
     }
     made.memory().copyFrom(data);
-    Traffic.Transfer.upload(made.elements());
+    Traffic.upload(made.elements());
     return made;
   }
 
@@ -260,8 +261,17 @@ public final class Tensor implements AutoCloseable {
     return raw.data_ptr().address();
   }
 
-  @SuppressWarnings("restricted")
   MemorySegment writable() {
+    var known = writable;
+    if (known == null) {
+      known = mapped();
+      writable = known;
+    }
+    return known;
+  }
+
+  @SuppressWarnings("restricted")
+  private MemorySegment mapped() {
     if (!raw.is_contiguous() || !isOnCpu()) {
       throw new IllegalStateException("memory() needs a contiguous tensor on the CPU, not " + this);
     }
@@ -304,7 +314,7 @@ public final class Tensor implements AutoCloseable {
   /// A copy of the elements as floats, row-major.
   public float[] floats() {
     try (var _ = Scope.withoutGradient()) {
-      Traffic.Transfer.readBack(elements());
+      Traffic.readBack(elements());
       return to(ElementType.FLOAT32).toCpu().contiguous().memory().toArray(ValueLayout.JAVA_FLOAT);
     }
   }
@@ -316,7 +326,7 @@ public final class Tensor implements AutoCloseable {
     int width = Math.toIntExact(size(-1));
     int count = Math.toIntExact(elements() / width);
     try (var _ = Scope.withoutGradient()) {
-      Traffic.Transfer.readBack(elements());
+      Traffic.readBack(elements());
       var memory = to(ElementType.FLOAT32).toCpu().contiguous().memory();
       for (int i = 0; i < count; i++) {
         MemorySegment.copy(
@@ -328,7 +338,7 @@ public final class Tensor implements AutoCloseable {
   /// A copy of the elements as doubles, row-major.
   public double[] doubles() {
     try (var _ = Scope.withoutGradient()) {
-      Traffic.Transfer.readBack(elements());
+      Traffic.readBack(elements());
       return to(ElementType.FLOAT64).toCpu().contiguous().memory().toArray(ValueLayout.JAVA_DOUBLE);
     }
   }
@@ -336,14 +346,14 @@ public final class Tensor implements AutoCloseable {
   /// A copy of the elements as longs, row-major.
   public long[] longs() {
     try (var _ = Scope.withoutGradient()) {
-      Traffic.Transfer.readBack(elements());
+      Traffic.readBack(elements());
       return to(ElementType.INT64).toCpu().contiguous().memory().toArray(ValueLayout.JAVA_LONG);
     }
   }
 
   /// The only element.
   public double item() {
-    Traffic.Transfer.readBack(1);
+    Traffic.readBack(1);
     return raw.item_double();
   }
 

@@ -23,14 +23,6 @@ public final class Traffic {
 
     @Label("Elements")
     long elements;
-
-    static void of(Tensor tensor) {
-      var event = new Result();
-      if (event.shouldCommit()) {
-        event.elements = tensor.elements();
-        event.commit();
-      }
-    }
   }
 
   /// Numbers of Java that became a tensor, or of a tensor that were brought to Java.
@@ -47,16 +39,28 @@ public final class Traffic {
 
     @Label("Elements")
     long elements;
+  }
 
-    static void readBack(long elements) {
-      commit(true, elements);
+  static void result(Tensor tensor) {
+    if (Operation.areRecorded()) {
+      var event = new Result();
+      if (event.shouldCommit()) {
+        event.elements = tensor.elements();
+        event.commit();
+      }
     }
+  }
 
-    static void upload(long elements) {
-      commit(false, elements);
-    }
+  static void readBack(long elements) {
+    transfer(true, elements);
+  }
 
-    private static void commit(boolean toHost, long elements) {
+  static void upload(long elements) {
+    transfer(false, elements);
+  }
+
+  private static void transfer(boolean toHost, long elements) {
+    if (Operation.areRecorded()) {
       var event = new Transfer();
       if (event.shouldCommit()) {
         event.toHost = toHost;

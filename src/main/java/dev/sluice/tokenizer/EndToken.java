@@ -81,8 +81,9 @@ record EndToken(int id, String text, String missing) {
   }
 
   /// The tokenizer's, see [Tokenizer#fingerprint].
-  String fingerprint(TokenizerFile file) {
-    String sha256 = Sha256.hex(file.bytes());
+  ///
+  /// @param sha256 of the file's bytes
+  String fingerprint(TokenizerFile file, String sha256) {
     return isKnown() && id != suggested(file) ? sha256 + MARK + id : sha256;
   }
 

@@ -7,12 +7,15 @@ import dev.sluice.gguf.GgufFile;
 import dev.sluice.gguf.GgufMetadata;
 import dev.sluice.gguf.GgufWriter;
 import dev.sluice.template.ChatTemplates;
+import java.io.ByteArrayOutputStream;
+import java.io.OutputStreamWriter;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -171,7 +174,7 @@ public final class GgufTokenizer {
       }
       ObjectNode json = JSON.createObjectNode();
       json.put("version", "1.0");
-      addedTokens(json, tokens, types);
+      Map<String, Boolean> added = addedTokens(json, tokens, types);
       if (pre.composes) {
         json.putObject("normalizer").put("type", "NFC");
       } else {
@@ -184,9 +187,10 @@ public final class GgufTokenizer {
       byteLevel(parts.addObject());
       postProcessor(json, tokens);
       byteLevel(json.putObject("decoder"));
-      model(json.putObject("model"), tokens, types, merges, pre);
-      byte[] bytes = json.toString().getBytes(StandardCharsets.UTF_8);
-      return TokenizerFile.of(path, bytes, config(tokens));
+      model(json.putObject("model"), pre);
+      Map<String, Integer> vocabulary = vocabulary(tokens, types);
+      byte[] bytes = bytes(json, vocabulary, merges);
+      return TokenizerFile.of(path, bytes, vocabulary, added, config(tokens));
     }
 
     private Pre pre() {
@@ -211,7 +215,10 @@ public final class GgufTokenizer {
           .put("use_regex", false);
     }
 
-    private void addedTokens(ObjectNode json, List<String> tokens, long @Nullable [] types) {
+    /// Writes the added tokens and gives them, and which of them have no text.
+    private static Map<String, Boolean> addedTokens(
+        ObjectNode json, List<String> tokens, long @Nullable [] types) {
+      Map<String, Boolean> all = new LinkedHashMap<>();
       var added = json.putArray("added_tokens");
       for (int id = 0; types != null && id < tokens.size(); id++) {
         if (types[id] == CONTROL || types[id] == USER_DEFINED) {
@@ -224,8 +231,10 @@ public final class GgufTokenizer {
               .put("rstrip", false)
               .put("normalized", false)
               .put("special", types[id] == CONTROL);
+          all.merge(tokens.get(id), types[id] == CONTROL, Boolean::logicalOr);
         }
       }
+      return all;
     }
 
     /// A text that is framed begins with a token where the file says so.
@@ -257,12 +266,7 @@ public final class GgufTokenizer {
       node.putObject("Sequence").put("id", id).put("type_id", 0);
     }
 
-    private void model(
-        ObjectNode node,
-        List<String> tokens,
-        long @Nullable [] types,
-        List<String> merges,
-        Pre pre) {
+    private static void model(ObjectNode node, Pre pre) {
       node.put("type", "BPE");
       for (String key :
           List.of("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")) {
@@ -270,30 +274,64 @@ public final class GgufTokenizer {
       }
       node.put("fuse_unk", false).put("byte_fallback", false);
       node.put("ignore_merges", pre.takesWhole);
+    }
+
+    private Map<String, Integer> vocabulary(List<String> tokens, long @Nullable [] types) {
       int used = tokens.size();
       while (types != null && used > 0 && types[used - 1] == UNUSED) {
         used--; // what only fills the model's rows
       }
-      var vocabulary = node.putObject("vocab");
+      Map<String, Integer> vocabulary = LinkedHashMap.newLinkedHashMap(used);
       for (int id = 0; id < used; id++) {
-        if (vocabulary.has(tokens.get(id))) {
+        Integer before = vocabulary.put(tokens.get(id), id);
+        if (before != null) {
           throw unusable(
               "the tokens %d and %d are both %s"
-                  .formatted(
-                      vocabulary.get(tokens.get(id)).asInt(),
-                      id,
-                      TokenizerFile.quoted(tokens.get(id))));
+                  .formatted(before, id, TokenizerFile.quoted(tokens.get(id))));
         }
-        vocabulary.put(tokens.get(id), id);
       }
-      var pairs = node.putArray("merges");
-      for (String merge : merges) {
-        int space = merge.indexOf(' ', 1);
-        if (space < 0 || space == merge.length() - 1) {
-          throw unusable("the merge %s is no two tokens".formatted(TokenizerFile.quoted(merge)));
+      return vocabulary;
+    }
+
+    /// The file, whose last part, the model, ends with the vocabulary and the merges: hundreds of
+    /// thousands of texts that are written as they come.
+    private byte[] bytes(ObjectNode json, Map<String, Integer> vocabulary, List<String> merges) {
+      var bytes = new ByteArrayOutputStream(1 << 20);
+      try (var generator =
+          JSON.createGenerator(new OutputStreamWriter(bytes, StandardCharsets.UTF_8))) {
+        generator.writeStartObject();
+        for (var part : json.properties()) {
+          generator.writeName(part.getKey());
+          if (!part.getKey().equals("model")) {
+            generator.writeTree(part.getValue());
+          }
         }
-        pairs.addArray().add(merge.substring(0, space)).add(merge.substring(space + 1));
+        generator.writeStartObject();
+        for (var part : json.path("model").properties()) {
+          generator.writeName(part.getKey());
+          generator.writeTree(part.getValue());
+        }
+        generator.writeName("vocab");
+        generator.writeStartObject();
+        vocabulary.forEach(generator::writeNumberProperty);
+        generator.writeEndObject();
+        generator.writeName("merges");
+        generator.writeStartArray();
+        for (String merge : merges) {
+          int space = merge.indexOf(' ', 1);
+          if (space < 0 || space == merge.length() - 1) {
+            throw unusable("the merge %s is no two tokens".formatted(TokenizerFile.quoted(merge)));
+          }
+          generator.writeStartArray();
+          generator.writeString(merge.substring(0, space));
+          generator.writeString(merge.substring(space + 1));
+          generator.writeEndArray();
+        }
+        generator.writeEndArray();
+        generator.writeEndObject();
+        generator.writeEndObject();
       }
+      return bytes.toByteArray();
     }
 
     /// What `tokenizer_config.json` would say.

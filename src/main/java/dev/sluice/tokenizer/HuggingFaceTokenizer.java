@@ -13,6 +13,7 @@ import java.util.Arrays;
 import java.util.Collections;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.Objects;
 import java.util.OptionalInt;
 import java.util.function.Function;
 import java.util.function.Supplier;
@@ -81,10 +82,12 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
     this.end = end;
     this.begin = begin(file);
     this.sha256 = Sha256.hex(file.bytes());
-    this.fingerprint = end.fingerprint(file);
+    this.fingerprint = end.fingerprint(file, sha256);
     this.folder = TokenizerFolder.of(file, end);
-    this.controls = new HashMap<>(file.idOfToken());
-    this.controls.keySet().retainAll(file.special());
+    this.controls = new HashMap<>();
+    for (String token : file.special()) {
+      controls.put(token, Objects.requireNonNull(file.idOfToken().get(token)));
+    }
     this.library = library;
     this.withoutControls = withoutControls;
     CLEANER.register(this, library);
@@ -105,25 +108,14 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
 
   /// Loads a file.
   ///
+  /// @param reading reads and checks it
   /// @param ending finds the token that ends documents
   static HuggingFaceTokenizer load(
-      Path path, byte[] content, Function<TokenizerFile, EndToken> ending) {
-    var process = LibraryProcess.start(LibraryProcess.Limits.USUAL); // while the file is checked
+      Supplier<TokenizerFile> reading, Function<TokenizerFile, EndToken> ending) {
+    var process = LibraryProcess.start(LibraryProcess.Limits.USUAL); // while the file is read
     try {
-      var file = TokenizerFile.of(path, content);
+      var file = reading.get();
       return load(file, ending.apply(file), LibraryProcess.Limits.USUAL, process);
-    } catch (RuntimeException | Error e) {
-      process.close();
-      throw e;
-    }
-  }
-
-  /// Loads a file that was checked.
-  static HuggingFaceTokenizer load(TokenizerFile file, Function<TokenizerFile, EndToken> ending) {
-    var end = ending.apply(file);
-    var process = LibraryProcess.start(LibraryProcess.Limits.USUAL);
-    try {
-      return load(file, end, LibraryProcess.Limits.USUAL, process);
     } catch (RuntimeException | Error e) {
       process.close();
       throw e;

@@ -66,14 +66,27 @@ record TokenizerFile(
     return RegularFile.read(path, LARGEST, WAY_OUT);
   }
 
-  /// Checks the content of a file.
-  static TokenizerFile of(Path path, byte[] bytes) {
-    return of(path, bytes, null);
+  /// Checks the content that was made of another file.
+  ///
+  /// @param vocabulary that the content lists
+  /// @param added its added tokens, and which of them have no text
+  static TokenizerFile of(
+      Path path,
+      byte[] bytes,
+      Map<String, Integer> vocabulary,
+      Map<String, Boolean> added,
+      ObjectNode config) {
+    var reading = new Reading(path, new LinkedHashMap<>(vocabulary));
+    reading.entries = vocabulary.size();
+    reading.hasModel = true;
+    reading.hasVocabulary = true;
+    added.forEach(reading::added);
+    return reading.checked(bytes, config);
   }
 
-  /// Checks the content that was made of another file.
-  static TokenizerFile of(Path path, byte[] bytes, @Nullable ObjectNode config) {
-    var reading = new Reading(path);
+  /// Checks the content of a file.
+  static TokenizerFile of(Path path, byte[] bytes) {
+    var reading = new Reading(path, new LinkedHashMap<>());
     try (var parser = JSON.createParser(bytes)) {
       reading.root(parser);
     } catch (JacksonException e) {
@@ -82,7 +95,7 @@ record TokenizerFile(
       throw JsonFile.notJson(
           path.toString(), new String(bytes, StandardCharsets.UTF_8), e, WAY_OUT);
     }
-    return reading.checked(bytes, config);
+    return reading.checked(bytes, null);
   }
 
   /// The token with an id, or null.
@@ -182,14 +195,15 @@ record TokenizerFile(
   /// What is found on the way through the file.
   private static final class Reading {
     private final Path path;
-    private final Map<String, Integer> vocabulary = new LinkedHashMap<>();
+    private final Map<String, Integer> vocabulary;
     private final Map<String, Boolean> added = new LinkedHashMap<>();
     private int entries; // of the vocabulary, of which two may be the same token
     private boolean hasModel;
     private boolean hasVocabulary;
 
-    Reading(Path path) {
+    Reading(Path path, Map<String, Integer> vocabulary) {
       this.path = path;
+      this.vocabulary = vocabulary;
     }
 
     void root(JsonParser parser) {
@@ -290,9 +304,13 @@ record TokenizerFile(
         if (content == null) {
           throw unusable("an entry of added_tokens has no content");
         }
-        if (!content.isEmpty()) { // the library leaves out empty ones
-          added.merge(content, special, Boolean::logicalOr);
-        }
+        added(content, special);
+      }
+    }
+
+    private void added(String content, boolean special) {
+      if (!content.isEmpty()) { // the library leaves out empty ones
+        added.merge(content, special, Boolean::logicalOr);
       }
     }
 
@@ -307,17 +325,17 @@ record TokenizerFile(
         throw unusable(
             hasModel ? "its model has no vocab" : "it has no model (a tokenizer.json has)");
       }
-      Map<String, Integer> idOfToken = withAdded();
-      if (idOfToken.isEmpty()) {
+      numberAdded();
+      if (vocabulary.isEmpty()) {
         throw unusable("it lists no tokens");
       }
       return new TokenizerFile(
           path,
           bytes,
-          idOfToken,
+          vocabulary,
           Set.copyOf(added.keySet()),
           special(),
-          vocabularySize(idOfToken),
+          vocabularySize(vocabulary),
           config);
     }
 
@@ -334,16 +352,14 @@ record TokenizerFile(
 
     /// As the library numbers them, whatever ids the file gives added tokens: one that the
     /// vocabulary has keeps its id there, the others follow the vocabulary.
-    private Map<String, Integer> withAdded() {
-      Map<String, Integer> all = new LinkedHashMap<>(vocabulary);
+    private void numberAdded() {
       int highest = -1;
       for (String token : added.keySet()) {
         Integer present = vocabulary.get(token);
         int id = present != null ? present : Math.max(entries, highest + 1);
         highest = Math.max(highest, id);
-        all.put(token, id);
+        vocabulary.put(token, id);
       }
-      return all;
     }
 
     private int vocabularySize(Map<String, Integer> idOfToken) {

@@ -46,25 +46,23 @@ public final class Tokenizers {
     if (spec.equals(BYTES)) {
       return new ByteTokenizer();
     }
-    Path path;
+    Path named;
     try {
-      path = Path.of(spec);
+      named = Path.of(spec);
     } catch (InvalidPathException _) {
       throw notFound(spec);
     }
-    if (Files.isDirectory(path)) {
-      path = path.resolve(TokenizerFolder.TOKENIZER);
-    }
+    Path path = Files.isDirectory(named) ? named.resolve(TokenizerFolder.TOKENIZER) : named;
     if (spec.isBlank() || !Files.isRegularFile(path)) {
       throw notFound(spec);
     }
     if (path.toString().endsWith(GgufFile.SUFFIX)) {
-      return HuggingFaceTokenizer.load(GgufTokenizer.read(path), ending);
+      return HuggingFaceTokenizer.load(() -> GgufTokenizer.read(path), ending);
     }
     byte[] file = TokenizerFile.bytes(path);
     return ByteTokenizer.is(file)
         ? new ByteTokenizer()
-        : HuggingFaceTokenizer.load(path, file, ending);
+        : HuggingFaceTokenizer.load(() -> TokenizerFile.of(path, file), ending);
   }
 
   private static InvalidInputException notFound(String spec) {

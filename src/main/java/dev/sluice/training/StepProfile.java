@@ -7,6 +7,7 @@ import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import jdk.jfr.FlightRecorder;
 import jdk.jfr.consumer.RecordedEvent;
 import jdk.jfr.consumer.RecordingStream;
 
@@ -41,6 +42,12 @@ public record StepProfile(
   /// The time that no operation accounts for: automatic differentiation, memory, Java.
   public double restSeconds() {
     return stepSeconds - operations.stream().mapToDouble(Share::seconds).sum();
+  }
+
+  /// Makes events a part of all steps from now on, so that those that are recorded are compiled
+  /// like those before. To be called before the first step.
+  public static void prepare() {
+    FlightRecorder.getFlightRecorder();
   }
 
   /// Runs `steps` steps and records them.

@@ -157,6 +157,60 @@ class DeltaKernelsTest {
     return all;
   }
 
+  /// One token by [Kernels#convolutionStep] is what [Kernels#causalConvolution] makes of it,
+  /// wherever the channels are cut.
+  @Test
+  void aStepOfTheConvolutionIsTheConvolution() {
+    for (var kernels : BOTH) {
+      for (int width : new int[] {1, 2, 4, 5}) {
+        for (int channels : new int[] {1, 15, 16, 33, 128, 257}) {
+          var random = new SplittableRandom(channels + width);
+          try (var arena = Arena.ofConfined()) {
+            var sizes = new Convolution(1, 1, channels, width);
+            int kept = (width - 1) * channels;
+            var x = fill(poisoned(arena, channels, false), _ -> (float) random.nextDouble(-3, 3));
+            var weight =
+                fill(
+                    poisoned(arena, width * channels, false),
+                    _ -> (float) random.nextDouble(-1, 1));
+            var history = fill(poisoned(arena, kept, false), _ -> (float) random.nextDouble(-3, 3));
+            var turned = poisoned(arena, width * channels, false);
+            for (int i = 0; i < width * channels; i++) {
+              turned.set((long) (i % width) * channels + i / width, weight.get(i));
+            }
+            var expected = poisoned(arena, channels, false);
+            kernels.causalConvolution(x, history, weight, expected, sizes, 0, channels);
+            var later = new float[kept];
+            for (int i = 0; i < kept; i++) {
+              later[i] =
+                  i < kept - channels ? history.get(i + channels) : x.get(i - kept + channels);
+            }
+            var out = poisoned(arena, channels, false);
+            int[] cuts = {0, channels / 3, channels / 3, channels};
+            for (int i = 0; i + 1 < cuts.length; i++) {
+              kernels.convolutionStep(
+                  x.memory(),
+                  history.memory(),
+                  turned.memory(),
+                  out.memory(),
+                  channels,
+                  width,
+                  cuts[i],
+                  cuts[i + 1]);
+            }
+            String name = kernels.getClass().getSimpleName() + " " + sizes;
+            for (int c = 0; c < channels; c++) {
+              assertEquals(expected.get(c), out.get(c), name);
+            }
+            for (int i = 0; i < kept; i++) {
+              assertEquals(later[i], history.get(i), name);
+            }
+          }
+        }
+      }
+    }
+  }
+
   @Test
   void convolutionFollowsTheFormula() {
     for (var sizes : convolutions()) {

@@ -16,6 +16,8 @@ import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// The 151,669 tokens of Qwen3.
 @Tag("shared")
@@ -73,6 +75,12 @@ class Qwen3MaskTest {
         }
       }
     }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"^.{1,20}$", "^[A-Z][a-z]{1,9}( [A-Z][a-z]{1,9})?$", "^[^\\\\s]{3,}$"})
+  void classesOfTokensAreTheTokens(String pattern) {
+    SchemaSamples.requireEqualClasses(vocabulary, pattern);
   }
 
   @Test

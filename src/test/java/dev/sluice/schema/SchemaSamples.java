@@ -1,11 +1,16 @@
 package dev.sluice.schema;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
 import java.io.ByteArrayOutputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.BitSet;
 import java.util.List;
+import java.util.Objects;
+import java.util.Set;
 import java.util.SplittableRandom;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.core.StreamReadFeature;
@@ -258,5 +263,26 @@ final class SchemaSamples {
   /// Sees each state on the way.
   interface Look {
     void at(JsonState state, BitSet allowed);
+  }
+
+  /// That [TokenClasses] gives what [Vocabulary#inside] does, from every state.
+  ///
+  /// @param pattern as JSON has it
+  static void requireEqualClasses(Vocabulary vocabulary, String pattern) {
+    var schema =
+        JsonSchema.of(
+            "the schema", json("{\"type\": \"string\", \"pattern\": \"" + pattern + "\"}"));
+    Shape shape = schema.shape(schema.root());
+    while (shape instanceof Shape.Union union) {
+      shape = schema.shape(union.alternatives().getFirst());
+    }
+    var automaton = Objects.requireNonNull(((Shape.Text) shape).automaton());
+    var classes = Objects.requireNonNull(TokenClasses.of(vocabulary, automaton));
+    for (int state = 0; state < automaton.states(); state++) {
+      var each = vocabulary.inside(StringLexer.BODY, automaton, state);
+      var together = classes.inside(state);
+      assertArrayEquals(each.staying().words, together.staying().words, "state " + state);
+      assertEquals(Set.copyOf(each.closing()), Set.copyOf(together.closing()), "state " + state);
+    }
   }
 }

@@ -2,6 +2,8 @@ package dev.sluice.schema;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -17,6 +19,7 @@ import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class TokenMaskTest {
   private static final int END = 256;
@@ -195,6 +198,30 @@ class TokenMaskTest {
     assertEquals(BitSet.valueOf(new long[] {0, 0, 0, 0, 1}), mask.allowed(done));
     assertThrows(IllegalArgumentException.class, () -> mask.after(mask.start(), 'x'));
     assertThrows(IllegalArgumentException.class, () -> mask.after(mask.start(), END + 1));
+  }
+
+  /// Tokens by their classes are what each token is by itself, from every state of a pattern.
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "^.{1,40}$",
+        "^[a-z]{0,9}é?$",
+        "^(abc|ab)+$",
+        "^[^a]{2,5}[0-9]*$",
+        "^\\\\ud83d\\\\udc0b{1,3}$",
+        "^[A-Z]{2}-\\\\d{4}$",
+        "x"
+      })
+  void classesOfTokensAreTheTokens(String pattern) {
+    SchemaSamples.requireEqualClasses(JOINED, pattern);
+    SchemaSamples.requireEqualClasses(BYTES, pattern);
+  }
+
+  @Test
+  void wordsOfManyCharactersHaveNoClasses() {
+    var letters = IntStream.range('A', 'z').mapToObj(Character::toString).toList();
+    assertNull(CharacterAutomaton.ofWords(letters).classes());
+    assertNotNull(CharacterAutomaton.ofWords(List.of("abc", "bcd")).classes());
   }
 
   @Test

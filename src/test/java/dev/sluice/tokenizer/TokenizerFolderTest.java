@@ -116,7 +116,8 @@ class TokenizerFolderTest {
     byte[] file = Files.readAllBytes(to.resolve("tokenizer.json"));
     try (var library =
         HuggingFaceTokenizer.load(
-            to.resolve("tokenizer.json"), file, read -> EndToken.of(read, null))) {
+            () -> TokenizerFile.of(to.resolve("tokenizer.json"), file),
+            read -> EndToken.of(read, null))) {
       assertEquals(256, library.vocabularySize());
       assertEquals(0, library.endOfText());
       int[] ids = library.encode(text);
