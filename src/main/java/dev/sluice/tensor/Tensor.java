@@ -263,7 +263,7 @@ public final class Tensor implements AutoCloseable {
 
   MemorySegment writable() {
     var known = writable;
-    if (known == null) {
+    if (known == null || raw.isNull()) { // what was freed is refused there
       known = mapped();
       writable = known;
     }
