@@ -11,7 +11,9 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.TreeSet;
 import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
@@ -20,7 +22,6 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
-import org.junit.jupiter.params.provider.FieldSource;
 
 /// That the kernels compile for cards, which needs none: by `nvcc`, and by NVRTC, where this
 /// machine has them.
@@ -42,11 +43,10 @@ class KernelSourcesTest {
     assertEquals(new TreeSet<>(kernels), found);
   }
 
-  /// All families in one text, as a start of `nvcc` takes longer than a family. No register may
-  /// overflow into memory.
-  @ParameterizedTest
-  @FieldSource("ARCHITECTURES")
-  void nvccTakesThem(String architecture) throws IOException, InterruptedException {
+  /// All families in one text, as a start of `nvcc` takes longer than a family, and all
+  /// architectures side by side. No register may overflow into memory.
+  @Test
+  void nvccTakesThem() throws IOException, InterruptedException {
     Assumptions.assumeTrue(
         EmulatedLauncher.runs("nvcc", "--version"),
         "the CUDA kernels are not compiled for cards here: there is no nvcc");
@@ -57,25 +57,33 @@ class KernelSourcesTest {
       kernels.addAll(family.kernels());
     }
     Path source = Files.writeString(folder.resolve("all.cu"), text);
-    Path cubin = folder.resolve("all.cubin");
-    var process =
-        new ProcessBuilder(
-                "nvcc",
-                "-std=c++17",
-                "-arch=" + architecture,
-                "-cubin",
-                "-Werror=all-warnings",
-                "-Wno-deprecated-gpu-targets",
-                "-Xptxas=-warn-spills,-Werror",
-                "-o",
-                cubin.toString(),
-                source.toString())
-            .redirectErrorStream(true)
-            .start();
-    String said = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
-    assertEquals(0, process.waitFor(), said);
-    assertEquals("", said);
-    assertHasAllKernels(kernels, Files.readAllBytes(cubin));
+    Map<String, Process> running = new LinkedHashMap<>();
+    for (String architecture : ARCHITECTURES) {
+      var command =
+          List.of(
+              "nvcc",
+              "-std=c++17",
+              "-arch=" + architecture,
+              "-cubin",
+              "-Werror=all-warnings",
+              "-Wno-deprecated-gpu-targets",
+              "-Xptxas=-warn-spills,-Werror",
+              "-o",
+              folder.resolve(architecture).toString(),
+              source.toString());
+      running.put(
+          architecture,
+          new ProcessBuilder(command)
+              .redirectErrorStream(true)
+              .redirectOutput(folder.resolve(architecture + ".txt").toFile())
+              .start());
+    }
+    for (var each : running.entrySet()) {
+      int code = each.getValue().waitFor();
+      assertEquals("", Files.readString(folder.resolve(each.getKey() + ".txt")), each.getKey());
+      assertEquals(0, code, each.getKey());
+      assertHasAllKernels(kernels, Files.readAllBytes(folder.resolve(each.getKey())));
+    }
   }
 
   private static Nvrtc nvrtc() {
