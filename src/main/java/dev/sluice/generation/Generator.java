@@ -131,6 +131,7 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
     try (var state = new SequenceState(sequences, capacity);
         var drafts = head == null ? null : new Drafts(head, capacity)) {
       var reading = new PromptReading(decoder, prompt, state, piece);
+      reading.expect(capacity);
       var first = reading.slot();
       float[] logits = read(reading, drafts, listener);
       if (logits == null) {

@@ -42,6 +42,12 @@ public final class PromptReading {
     return cachedTokens;
   }
 
+  /// Says how long the text may become with what is written after the prompt, before the first
+  /// pass. There is room at once for the prompt and an answer of its length.
+  public void expect(int tokens) {
+    slot.expect((int) Math.min(tokens, 2L * total()));
+  }
+
   /// How many tokens there are to be read in the end.
   public int total() {
     return prompt.ids().length;

@@ -439,6 +439,7 @@ public final class Engine implements AutoCloseable {
       long bytes = request.sequences() * bytes(request.length());
       try {
         var read = new PromptReading(generator.decoder(), prompt, state, limits.piece());
+        read.expect(request.length());
         var group = new Group(ticket, prompt, read, bytes);
         groups.add(group);
         reading.add(group);

@@ -108,7 +108,12 @@ final class LayerStates implements AutoCloseable {
       try (var _ = Scope.withoutGradient()) {
         var larger =
             Tensor.uninitialized(
-                like, ElementType.FLOAT32, 1, heads, room(tokens, capacity), width);
+                like,
+                ElementType.FLOAT32,
+                1,
+                heads,
+                room(Math.max(tokens, slot.expected), capacity),
+                width);
         if (all != null) {
           larger.narrow(2, 0, slot.length()).copyFrom(all.narrow(2, 0, slot.length()));
           all.close();

@@ -7,6 +7,9 @@ public final class Slot {
   final LayerStates states;
   int length;
 
+  /// How many tokens are expected; see [#expect].
+  int expected;
+
   /// A pass has begun and not ended.
   boolean underWay;
 
@@ -27,6 +30,12 @@ public final class Slot {
   /// How many tokens the sequence has.
   public int length() {
     return length;
+  }
+
+  /// Says how many tokens the sequence will have, or may well have: there is room for them from the
+  /// first pass on, and what is there is not moved on the way to them.
+  public void expect(int tokens) {
+    expected = tokens;
   }
 
   @Override

@@ -96,6 +96,25 @@ class SequenceStateTest {
   }
 
   @Test
+  void whatIsExpectedHasRoomFromTheFirstPassOn() {
+    try (var state = new SequenceState(2, 4096)) {
+      long ofToken = 2L * HEADS * WIDTH * Float.BYTES;
+      var slot = state.take();
+      slot.expect(300);
+      pass(state.past(slot), 0, 100);
+      assertEquals(512 * ofToken, slot.states.bytes());
+      pass(state.past(slot), 100, 300); // more than was expected
+      assertEquals(512 * ofToken, slot.states.bytes());
+      pass(state.past(slot), 400, 200);
+      assertEquals(1024 * ofToken, slot.states.bytes());
+      assertArrayEquals(tokens(0, 600).floats(), keys(state, slot));
+      var other = state.take();
+      pass(state.past(other), 0, 100);
+      assertEquals(128 * ofToken, other.states.bytes());
+    }
+  }
+
+  @Test
   void roomGrowsWithoutTouchingWhatStandsThere() {
     try (var state = new SequenceState(1, 1000)) {
       var slot = state.take();
