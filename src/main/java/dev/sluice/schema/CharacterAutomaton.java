@@ -250,18 +250,21 @@ final class CharacterAutomaton {
   private Classes named(int[] from, int[] number) {
     Map<Integer, Integer> numbers = new HashMap<>();
     int[] firsts = new int[MOST_CLASSES];
+    int used = 0;
     for (int range = 0; range < from.length; range++) {
       int first = from[range];
-      boolean isUsed = IntStream.range(0, states()).anyMatch(state -> next(state, first) >= 0);
-      Integer known = isUsed ? numbers.get(number[range]) : Integer.valueOf(-1);
+      Integer known = numbers.get(number[range]);
       if (known == null) {
-        known = numbers.size();
+        boolean leadsOn = IntStream.range(0, states()).anyMatch(state -> next(state, first) >= 0);
+        known = leadsOn ? used++ : -1;
         numbers.put(number[range], known);
-        firsts[known] = first;
+        if (leadsOn) {
+          firsts[known] = first;
+        }
       }
       number[range] = known;
     }
-    return new Classes(from, number, Arrays.copyOf(firsts, numbers.size()));
+    return new Classes(from, number, Arrays.copyOf(firsts, used));
   }
 
   int states() {

@@ -55,7 +55,7 @@ class KillTest {
       assertEquals(0, partials(run(i).resolve("checkpoints")));
     }
     int kills = RUNS * KILLS;
-    assertTrue(inside > kills / 20, inside + " of " + kills + " kills inside a save");
+    assertTrue(inside > kills / 10, inside + " of " + kills + " kills inside a save");
     System.out.printf("%d kills, %d of them inside a save.%n", kills, inside);
   }
 
@@ -75,12 +75,17 @@ class KillTest {
           kill == 0
               ? start(errors, Cli.tiny(data, run, settings("--save-every", SAVE_EVERY)))
               : start(errors, "train", "--resume", run);
-      // Every fourth time at any instant since the start of the process, else after a step.
+      // Every fourth time at any instant since the start of the process, else after a step, and
+      // every fourth time when the next save has begun.
       boolean anyInstant = kill % 4 == 3;
       if (!anyInstant) {
         awaitStepAfter(process, errors, run, before);
       }
-      Thread.sleep(random.nextInt(anyInstant ? 1500 : 120));
+      if (kill % 4 == 1) {
+        awaitSave(process, errors, run.resolve("checkpoints"));
+      } else {
+        Thread.sleep(random.nextInt(anyInstant ? 1500 : 120));
+      }
       assertTrue(process.isAlive(), () -> SluiceProcess.read(errors));
       process.destroyForcibly();
       assertTrue(process.waitFor(60, TimeUnit.SECONDS));
@@ -142,6 +147,16 @@ class KillTest {
       assertTrue(
           process.isAlive() && System.nanoTime() < deadline, () -> SluiceProcess.read(errors));
       Thread.sleep(5);
+    }
+  }
+
+  private static void awaitSave(Process process, Path errors, Path checkpoints)
+      throws IOException, InterruptedException {
+    long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(SluiceProcess.SECONDS);
+    while (partials(checkpoints) == 0) {
+      assertTrue(
+          process.isAlive() && System.nanoTime() < deadline, () -> SluiceProcess.read(errors));
+      Thread.sleep(1);
     }
   }
 
