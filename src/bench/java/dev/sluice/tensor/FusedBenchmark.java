@@ -68,8 +68,8 @@ public abstract class FusedBenchmark extends TimedBenchmark {
     var upstream = new TensorVector();
     for (int i = 0; i < results.size(); i++) {
       var result = results.get(i);
-      raws.push_back(result.raw);
-      upstream.push_back(upstreams.get(i).reshape(result.shape()).raw);
+      raws.push_back(result.raw());
+      upstream.push_back(upstreams.get(i).reshape(result.shape()).raw());
     }
     try {
       differentiate(

@@ -15,7 +15,7 @@ public final class ClassPathLibrary {
   /// @param preset such as `cuda`
   /// @param file such as `libnvrtc.so.13`
   public static @Nullable Path of(String preset, String file) {
-    Libtorch.load(); // which settles how JavaCPP behaves
+    Libtorch.settleJavaCpp();
     try {
       var unpacked =
           Loader.cacheResource(

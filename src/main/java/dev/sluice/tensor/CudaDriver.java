@@ -16,6 +16,17 @@ final class CudaDriver {
 
   private CudaDriver() {}
 
+  /// Whether this machine has a driver; without one there is no CUDA, and libtorch need not be
+  /// asked.
+  static boolean isThere() {
+    try (var arena = Arena.ofConfined()) {
+      SymbolLookup.libraryLookup(LIBRARY, arena);
+      return true;
+    } catch (IllegalArgumentException e) {
+      return false;
+    }
+  }
+
   /// What is wrong, or empty where the driver finds nothing.
   ///
   /// @param builtFor the version of CUDA that libtorch was built for, such as 13030

@@ -26,7 +26,7 @@ public record Device(Kind kind, int index) {
       return CPU;
     }
     if (text.equals("auto")) {
-      return Libtorch.cudaAvailable() ? new Device(Kind.CUDA, 0) : CPU;
+      return CudaDriver.isThere() && Libtorch.cudaAvailable() ? new Device(Kind.CUDA, 0) : CPU;
     }
     if (!text.matches("cuda(:\\d{1,3})?")) {
       throw new InvalidInputException(
@@ -52,6 +52,7 @@ public record Device(Kind kind, int index) {
   }
 
   org.bytedeco.pytorch.Device raw() {
+    Libtorch.load();
     return new org.bytedeco.pytorch.Device(
         kind == Kind.CPU ? torch.DeviceType.CPU : torch.DeviceType.CUDA, (byte) index);
   }

@@ -129,7 +129,7 @@ public final class FusedOp {
   public static List<Tensor> apply(
       String name, List<Tensor> inputs, List<Tensor> weights, Supplier<Forward> forward) {
     boolean recorded = recording(inputs, weights);
-    Pending.releaseDropped();
+    releaseDropped();
     try (var scope = Scope.open();
         var _ = named(name, Operation.FORWARD)) {
       Forward done;
@@ -150,9 +150,9 @@ public final class FusedOp {
         var y = done.outputs.get(i);
         long[] shape = y.shape();
         shape[0] = 0;
-        y.raw.index_add_(0, noRows.raw, knot.reshape(shape).to(y.raw));
-        y.raw.register_hook(pending.noteUpstream(i));
-        outputs.add(scope.keep(new Tensor(y.raw, new Origin(pending, i, knot))));
+        y.raw().index_add_(0, noRows.raw(), knot.reshape(shape).to(y.raw()));
+        y.raw().register_hook(pending.noteUpstream(i));
+        outputs.add(scope.keep(new Tensor(y.raw(), new Origin(pending, i, knot))));
       }
       return outputs;
     }
@@ -164,9 +164,15 @@ public final class FusedOp {
 
   /// Whether an operation on these would record a backward pass.
   public static boolean recording(List<Tensor> inputs, List<Tensor> weights) {
-    return GradMode.is_enabled()
+    return Libtorch.isLoaded() // else there are none
+        && isEnabled()
         && (inputs.stream().anyMatch(Tensor::requiresGradient)
             || weights.stream().anyMatch(Tensor::requiresGradient));
+  }
+
+  private static boolean isEnabled() {
+    Libtorch.load();
+    return GradMode.is_enabled();
   }
 
   /// Where a backward pass puts the gradient of a weight: the memory of its `gradient()`, made when
@@ -181,7 +187,7 @@ public final class FusedOp {
     } else {
       var made = Tensor.uninitialized(weight, weight.type(), weight.shape());
       sum.accept(made, false);
-      weight.raw.mutable_grad().put(made.raw);
+      weight.raw().mutable_grad().put(made.raw());
     }
     if (WATCHER.get() != null) {
       ADDED_TO.get().add(weight);
@@ -241,7 +247,13 @@ public final class FusedOp {
   /// Frees what finished backward passes of this thread and dropped graphs still hold.
   static void releaseFinished() {
     releaseTaken();
-    Pending.releaseDropped();
+    releaseDropped();
+  }
+
+  private static void releaseDropped() {
+    if (Libtorch.isLoaded()) { // else there is no graph
+      Pending.releaseDropped();
+    }
   }
 
   private static void releaseTaken() {
@@ -308,7 +320,7 @@ public final class FusedOp {
           knot = knot.add(origin.knot);
           continue;
         }
-        var x = inputs.get(i).raw;
+        var x = inputs.get(i).raw();
         var alias = x.view_as(x);
         alias.register_hook(replaceGradient(i));
         var end = alias.narrow(0, 0, 0).reshape(0);
@@ -422,7 +434,7 @@ public final class FusedOp {
               var gradient = Objects.requireNonNull(gradients[input]);
               gradients[input] = null;
               TAKEN.get().add(gradient);
-              return gradient.raw;
+              return gradient.raw();
             }
           };
       return hold(hook);

@@ -18,37 +18,69 @@ public final class Libtorch {
     // JavaCPP warns that the openblas preset is of another version (see pom.xml); through SLF4J an
     // application decides what to show.
     System.setProperty("org.bytedeco.javacpp.logger", "slf4j");
-    FAILURE = tryToLoad();
   }
 
-  /// Why the native library cannot be used, or null.
-  private static final @Nullable Throwable FAILURE;
-
   private static volatile boolean poisoned;
+
+  /// How many threads its operations are to use, or 0 where nobody has said.
+  private static int wantedThreads;
+
+  private static volatile boolean loaded;
+
+  /// Loads it when this class is first asked.
+  private static final class Loading {
+    /// Why the native library cannot be used, or null.
+    static final @Nullable Throwable FAILURE;
+
+    static {
+      FAILURE = tryToLoad();
+    }
+  }
 
   private Libtorch() {}
 
   private static @Nullable Throwable tryToLoad() {
-    try {
-      Loader.load(torch.class);
-      if (torch.get_num_threads() > Threads.most()) { // as OMP_NUM_THREADS said
-        torch.set_num_threads(Threads.count());
+    synchronized (Libtorch.class) {
+      try {
+        Loader.load(torch.class);
+        if (wantedThreads > 0) {
+          use(wantedThreads);
+        } else if (torch.get_num_threads() > Threads.most()) { // as OMP_NUM_THREADS said
+          torch.set_num_threads(Threads.count());
+        }
+        BlasThreads.use(torch.get_num_threads());
+        // built for one version of cuDNN, found another: its attention then fails backwards
+        torch.globalContext().setSDPUseCuDNN(false);
+        loaded = true;
+        return null;
+      } catch (LinkageError e) {
+        return e;
       }
-      BlasThreads.use(torch.get_num_threads());
-      // built for one version of cuDNN, found another: its attention then fails backwards
-      torch.globalContext().setSDPUseCuDNN(false);
-      return null;
-    } catch (LinkageError e) {
-      return e;
     }
   }
+
+  private static void use(int threads) {
+    if (torch.get_num_threads() != threads) {
+      torch.set_num_threads(threads);
+    }
+  }
+
+  /// Whether it is loaded: until then tensors are [HostMemory].
+  static boolean isLoaded() {
+    return loaded;
+  }
+
+  /// Makes sure that JavaCPP behaves as [Libtorch] has settled, which it has when it is
+  /// initialised.
+  static void settleJavaCpp() {}
 
   /// Makes sure that the native library is loaded; called by all that makes the first tensor, and
   /// never while a class is initialised, which would hide what it throws.
   static void load() {
-    if (FAILURE != null) {
-      throw missing("libtorch", FAILURE);
+    if (Loading.FAILURE != null) {
+      throw missing("libtorch", Loading.FAILURE);
     }
+    Scope.reach();
   }
 
   /// That a native library cannot be used here.
@@ -65,11 +97,13 @@ public final class Libtorch {
   /// as many, so that numbers that [Threads#require] refuses never reach it.
   public static void threads(int threads) {
     Threads.require(threads);
-    load();
-    if (torch.get_num_threads() != threads) {
-      torch.set_num_threads(threads);
+    synchronized (Libtorch.class) {
+      wantedThreads = threads;
+      if (loaded) {
+        use(threads);
+        BlasThreads.use(threads);
+      }
     }
-    BlasThreads.use(threads);
   }
 
   public static int threads() {

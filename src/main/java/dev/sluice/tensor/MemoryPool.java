@@ -9,12 +9,13 @@ import java.util.Comparator;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.NavigableMap;
-import java.util.Objects;
 import java.util.TreeMap;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.pytorch.PointerConsumer;
 import org.bytedeco.pytorch.TensorOptions;
 import org.bytedeco.pytorch.global.torch;
+import org.bytedeco.pytorch.global.torch.ScalarType;
+import org.jspecify.annotations.Nullable;
 
 /// Memory of large tensors on the CPU. A training step asks for the same sizes each time, though
 /// not in the order in which it gives them back; the operating system would hand the memory out
@@ -52,6 +53,14 @@ final class MemoryPool {
           ValueLayout.JAVA_LONG,
           ValueLayout.JAVA_INT);
 
+  /// Of what is smaller than [#LARGE]; its size is a multiple of it.
+  private static final long ALIGNMENT = 64;
+
+  private static final MethodHandle ALLOCATE =
+      function(
+          "aligned_alloc", ValueLayout.JAVA_LONG, ValueLayout.JAVA_LONG, ValueLayout.JAVA_LONG);
+  private static final MethodHandle FREE = function("free", null, ValueLayout.JAVA_LONG);
+
   /// The highest address first: the operating system maps downwards, so the oldest region is used
   /// first and the newest last.
   private static final NavigableMap<Long, Hole> HOLES = new TreeMap<>(Comparator.reverseOrder());
@@ -61,20 +70,22 @@ final class MemoryPool {
 
   private static long mappedBytes;
 
-  /// Hears from libtorch, on whatever thread, that a tensor's memory is no longer used.
-  private static final PointerConsumer TAKE_BACK =
-      new PointerConsumer() {
-        @Override
-        public void call(Pointer memory) {
-          takeBack(memory.address());
-        }
-      };
-
-  static {
-    TAKE_BACK.retainReference(); // else the scope that happens to be open frees it
-  }
-
   private MemoryPool() {}
+
+  /// Hears from libtorch, on whatever thread, that a tensor's memory is no longer used.
+  private static final class Hook {
+    static final PointerConsumer TAKE_BACK =
+        new PointerConsumer() {
+          @Override
+          public void call(Pointer memory) {
+            takeBack(memory.address());
+          }
+        };
+
+    static {
+      TAKE_BACK.retainReference(); // else the scope that happens to be open frees it
+    }
+  }
 
   /// Memory that no tensor uses.
   private record Hole(long address, long bytes) {
@@ -93,7 +104,12 @@ final class MemoryPool {
     }
     return bytes < LARGE
         ? torch.empty(shape, options, null)
-        : torch.from_blob(new Address(take(bytes)), shape, TAKE_BACK, options);
+        : torch.from_blob(new Address(takePages(bytes)), shape, Hook.TAKE_BACK, options);
+  }
+
+  /// A tensor of libtorch over all that [#take] gave, which takes it back.
+  static org.bytedeco.pytorch.Tensor tensorOver(long address, long[] shape, ScalarType type) {
+    return torch.from_blob(new Address(address), shape, Hook.TAKE_BACK, new TensorOptions(type));
   }
 
   /// Bytes that were asked of the operating system.
@@ -101,7 +117,26 @@ final class MemoryPool {
     return mappedBytes;
   }
 
-  private static synchronized long take(long bytes) {
+  /// Memory with any content, until [#takeBack] hears of its address.
+  static long take(long bytes) {
+    return bytes < LARGE ? allocate(bytes) : takePages(bytes);
+  }
+
+  private static long allocate(long bytes) {
+    try {
+      long address = (long) ALLOCATE.invokeExact(ALIGNMENT, bytes);
+      if (address == 0) {
+        throw new OutOfMemoryError("no memory for a tensor of " + bytes + " bytes");
+      }
+      return address;
+    } catch (OutOfMemoryError e) {
+      throw e;
+    } catch (Throwable e) {
+      throw NativeCall.failed("aligned_alloc", e);
+    }
+  }
+
+  private static synchronized long takePages(long bytes) {
     long whole = Math.addExact(bytes, PAGE - 1) / PAGE * PAGE;
     var hole = hole(whole);
     HOLES.remove(hole.address);
@@ -122,8 +157,23 @@ final class MemoryPool {
     return map(bytes);
   }
 
-  private static synchronized void takeBack(long address) {
-    var hole = new Hole(address, Objects.requireNonNull(USED.remove(address)));
+  static void takeBack(long address) {
+    if (!takeBackPages(address)) {
+      try {
+        FREE.invokeExact(address);
+      } catch (Throwable e) {
+        throw NativeCall.failed("free", e);
+      }
+    }
+  }
+
+  /// Whether it was memory of the regions.
+  private static synchronized boolean takeBackPages(long address) {
+    var bytes = USED.remove(address);
+    if (bytes == null) {
+      return false;
+    }
+    var hole = new Hole(address, bytes);
     var above = HOLES.remove(hole.end());
     if (above != null) {
       hole = new Hole(address, hole.bytes + above.bytes);
@@ -133,6 +183,7 @@ final class MemoryPool {
       hole = new Hole(below.getKey(), below.getValue().bytes + hole.bytes);
     }
     HOLES.put(hole.address, hole);
+    return true;
   }
 
   /// A new region.
@@ -161,9 +212,12 @@ final class MemoryPool {
 
   @SuppressWarnings("restricted")
   private static MethodHandle function(
-      String name, MemoryLayout result, MemoryLayout... arguments) {
+      String name, @Nullable MemoryLayout result, MemoryLayout... arguments) {
     return LINKER.downcallHandle(
-        LINKER.defaultLookup().findOrThrow(name), FunctionDescriptor.of(result, arguments));
+        LINKER.defaultLookup().findOrThrow(name),
+        result == null
+            ? FunctionDescriptor.ofVoid(arguments)
+            : FunctionDescriptor.of(result, arguments));
   }
 
   /// Memory that a number points to.

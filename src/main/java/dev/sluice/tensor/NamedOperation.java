@@ -69,7 +69,7 @@ record NamedOperation(String name, String overload) {
   private static IValue boxed(@Nullable Object argument) {
     return switch (argument) {
       case null -> new IValue();
-      case Tensor tensor -> new IValue(tensor.raw);
+      case Tensor tensor -> new IValue(tensor.raw());
       case Double number -> new IValue(number.doubleValue());
       case Long number -> new IValue(number.longValue());
       case Boolean flag -> new IValue(flag.booleanValue());
@@ -84,7 +84,7 @@ record NamedOperation(String name, String overload) {
     var list = new GenericList(type);
     list.reserve(tensors.size());
     for (var tensor : tensors) {
-      list.push_back(new IValue(((Tensor) tensor).raw));
+      list.push_back(new IValue(((Tensor) tensor).raw()));
     }
     return new IValue(list);
   }

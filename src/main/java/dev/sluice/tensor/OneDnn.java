@@ -12,7 +12,6 @@ import java.lang.foreign.ValueLayout;
 import java.lang.invoke.MethodHandle;
 import java.util.Objects;
 import java.util.concurrent.atomic.AtomicInteger;
-import org.bytedeco.javacpp.Loader;
 import org.jspecify.annotations.Nullable;
 
 /// The functions of oneDNN's C interface that [MatrixProduct] calls. libtorch has a oneDNN of its
@@ -130,25 +129,31 @@ final class OneDnn {
   /// The native library, or why there is none. A class of its own, as an exception while [OneDnn]
   /// is initialised would hide the reason, and at its second use say another one.
   private static final class Library {
+    private static final String NAME = "libdnnl.so.3";
+
     private static @Nullable SymbolLookup functions;
     private static @Nullable Throwable failure;
 
     static {
-      String name = "/org/bytedeco/dnnl/" + Loader.getPlatform() + "/libdnnl.so.3";
       try {
-        var file = Loader.cacheResource(OneDnn.class, name);
+        var file = ClassPathLibrary.of("dnnl", NAME);
         if (file == null) {
-          failure = new IOException("no " + name + " on the class path");
+          failure = new IOException("no " + NAME + " on the class path");
         } else {
-          functions = SymbolLookup.libraryLookup(file.toPath(), Arena.global());
+          var openMp = ClassPathLibrary.of("pytorch", "libgomp.so.1");
+          if (openMp == null) {
+            Libtorch.load(); // brings the OpenMP library that both use
+          } else {
+            SymbolLookup.libraryLookup(openMp, Arena.global()); // the same
+          }
+          functions = SymbolLookup.libraryLookup(file, Arena.global());
         }
-      } catch (IOException | RuntimeException | LinkageError e) {
+      } catch (RuntimeException | LinkageError e) {
         failure = e;
       }
     }
 
     static SymbolLookup functions() {
-      Libtorch.load(); // brings the OpenMP library that both use
       if (functions == null) {
         throw Libtorch.missing("oneDNN", Objects.requireNonNull(failure));
       }

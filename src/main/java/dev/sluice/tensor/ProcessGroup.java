@@ -179,20 +179,20 @@ public final class ProcessGroup implements AutoCloseable {
 
   /// Begins to make `tensor`, contiguous, the sum of all ranks'.
   public Work allReduce(Tensor tensor) {
-    var tensors = new TensorVector(tensor.raw);
+    var tensors = new TensorVector(tensor.raw());
     return new Work(exchanged(() -> raw.allreduce(tensors)), tensors);
   }
 
   /// Begins to make `tensor` of `root` the sum of all ranks'; what it is elsewhere is not defined.
   public Work reduce(Tensor tensor, int root) {
-    var tensors = new TensorVector(tensor.raw);
+    var tensors = new TensorVector(tensor.raw());
     return new Work(
         exchanged(() -> raw.reduce(tensors, new ReduceOptions().rootRank(root))), tensors);
   }
 
   /// Begins to make `tensor` of every rank that of `root`.
   public Work broadcast(Tensor tensor, int root) {
-    var tensors = new TensorVector(tensor.raw);
+    var tensors = new TensorVector(tensor.raw());
     return new Work(
         exchanged(() -> raw.broadcast(tensors, new BroadcastOptions().rootRank(root))), tensors);
   }

@@ -1,5 +1,8 @@
 package dev.sluice.tensor;
 
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Objects;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.AutoGradMode;
 import org.jspecify.annotations.Nullable;
@@ -17,16 +20,45 @@ public final class Scope implements AutoCloseable {
   private static final ThreadLocal<@Nullable Scope> INNERMOST = new ThreadLocal<>();
 
   private final @Nullable Scope enclosing;
-  private final PointerScope pointers;
-  private final @Nullable AutoGradMode gradientMode;
+  private final @Nullable Boolean gradient;
+  private final List<Tensor> tensors = new ArrayList<>();
+
+  // what libtorch's objects need, once it is loaded
+  private @Nullable PointerScope pointers;
+  private @Nullable AutoGradMode gradientMode;
 
   /// @param gradient whether gradients are recorded; null as in the enclosing scope
   private Scope(@Nullable Boolean gradient) {
-    Libtorch.load();
     this.enclosing = INNERMOST.get();
-    this.pointers = new PointerScope();
-    this.gradientMode = gradient == null ? null : new AutoGradMode(gradient);
+    this.gradient = gradient;
+    if (Libtorch.isLoaded()) {
+      reachLibtorch();
+    }
     INNERMOST.set(this);
+  }
+
+  /// Lets what this thread makes of libtorch's objects live as long as the scopes that are open,
+  /// and record gradients as they say.
+  static void reach() {
+    var innermost = INNERMOST.get();
+    if (innermost != null) {
+      innermost.reachLibtorch();
+    }
+  }
+
+  private void reachLibtorch() {
+    if (pointers == null) {
+      if (enclosing != null) {
+        enclosing.reachLibtorch();
+      }
+      pointers = new PointerScope();
+      gradientMode = gradient == null ? null : new AutoGradMode(gradient);
+    }
+  }
+
+  /// Lets a tensor in memory of our own live until the innermost scope closes.
+  static void attach(Tensor tensor) {
+    Objects.requireNonNull(INNERMOST.get()).tensors.add(tensor.retain());
   }
 
   static boolean isOpen() {
@@ -53,9 +85,15 @@ public final class Scope implements AutoCloseable {
     if (enclosing == null) {
       return tensor.retain();
     }
-    enclosing.pointers.attach(tensor.raw);
+    if (tensor.isHost()) {
+      enclosing.tensors.add(tensor.retain());
+      return tensor;
+    }
+    enclosing.reachLibtorch();
+    var outer = Objects.requireNonNull(enclosing.pointers);
+    outer.attach(tensor.raw());
     if (tensor.origin != null) {
-      enclosing.pointers.attach(tensor.origin.knot);
+      outer.attach(tensor.origin.knot);
     }
     return tensor;
   }
@@ -65,10 +103,13 @@ public final class Scope implements AutoCloseable {
     if (INNERMOST.get() != this) {
       throw new IllegalStateException("scopes must be closed in reverse order of opening");
     }
-    if (gradientMode != null) {
-      gradientMode.close();
+    tensors.forEach(Tensor::close);
+    if (pointers != null) {
+      if (gradientMode != null) {
+        gradientMode.close();
+      }
+      pointers.close();
     }
-    pointers.close();
     INNERMOST.set(enclosing);
   }
 }

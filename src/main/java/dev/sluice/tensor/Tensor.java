@@ -8,6 +8,8 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Objects;
+import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.BoolOptional;
 import org.bytedeco.pytorch.DeviceOptional;
 import org.bytedeco.pytorch.DoubleOptional;
@@ -31,8 +33,20 @@ public final class Tensor implements AutoCloseable {
   /// Elements for which a thread is worth its start.
   private static final long COPY_GRAIN = 1 << 14;
 
-  final org.bytedeco.pytorch.Tensor raw;
+  /// What libtorch has of it; null as long as it is only [#host] and no operation of libtorch has
+  /// asked.
+  private volatile org.bytedeco.pytorch.@Nullable Tensor raw;
+
+  /// What it shows of memory of our own, or null.
+  private final HostMemory.@Nullable View host;
+
   final FusedOp.@Nullable Origin origin;
+
+  /// Who holds a tensor in memory of our own; none when it is freed. Guarded by this.
+  private int holds;
+
+  /// How often [#changed] was called before libtorch counted. Guarded by this.
+  private long changes;
 
   /// Whether [#memory] can only be read, as that of a [Weight].
   private boolean onlyRead;
@@ -51,6 +65,7 @@ public final class Tensor implements AutoCloseable {
 
   Tensor(org.bytedeco.pytorch.Tensor raw, FusedOp.@Nullable Origin origin) {
     this.raw = raw;
+    this.host = null;
     this.origin = origin;
     Traffic.result(this);
     if (!Scope.isOpen()) {
@@ -58,22 +73,88 @@ public final class Tensor implements AutoCloseable {
     }
   }
 
+  private Tensor(HostMemory.View host) {
+    this.raw = null;
+    this.host = host;
+    this.origin = null;
+    this.shape = host.shape();
+    this.strides = host.strides();
+    this.type = host.type();
+    this.onCpu = true;
+    host.memory().hold();
+    if (Scope.isOpen()) {
+      Scope.attach(this);
+    } else {
+      retain(); // by the caller
+    }
+  }
+
+  /// What libtorch's operations take; loads it.
+  org.bytedeco.pytorch.Tensor raw() {
+    Libtorch.load();
+    var known = raw;
+    return known != null ? known : shown();
+  }
+
+  private synchronized org.bytedeco.pytorch.Tensor shown() {
+    var known = raw;
+    if (known == null) {
+      requireHeld();
+      try (var _ = new PointerScope()) {
+        known = Objects.requireNonNull(host).toLibtorch();
+        known.retainReference(); // until this is freed, whatever scope is open
+      }
+      raw = known;
+    }
+    return known;
+  }
+
+  /// Whether it is in memory of our own, whatever libtorch knows of it.
+  boolean isHost() {
+    return host != null;
+  }
+
+  /// What it shows of memory of our own as long as libtorch knows nothing of it, or null.
+  private HostMemory.@Nullable View onlyHost() {
+    return raw == null ? host : null;
+  }
+
   // ---------------------------------------------------------------- making
 
   /// A tensor of zeros on the CPU.
   public static Tensor zeros(ElementType type, long... shape) {
-    return new Tensor(torch.zeros(shape, options(type)));
+    if (Libtorch.isLoaded()) {
+      return new Tensor(torch.zeros(shape, options(type)));
+    }
+    var made = empty(type, shape);
+    made.memory().fill((byte) 0);
+    return made;
+  }
+
+  /// A tensor on the CPU with any content.
+  private static Tensor empty(ElementType type, long... shape) {
+    return Libtorch.isLoaded()
+        ? new Tensor(torch.empty(shape, options(type), null))
+        : inHostMemory(type, shape);
+  }
+
+  /// A tensor with any content, of which libtorch knows nothing until one of its operations asks.
+  static Tensor inHostMemory(ElementType type, long... shape) {
+    return new Tensor(HostMemory.View.made(type, shape));
   }
 
   /// A tensor on `like`'s device whose elements are to be overwritten; NaN under test, see
   /// [Libtorch#poisonUninitialized].
   public static Tensor uninitialized(Tensor like, ElementType type, long... shape) {
+    if (!Libtorch.isLoaded()) {
+      return inHostMemory(type, shape);
+    }
     var made =
         new Tensor(
             like.isOnCpu()
                 ? MemoryPool.uninitialized(options(type), type.bytes(), shape)
                 : torch.empty(
-                    shape, options(type).device(new DeviceOptional(like.raw.device())), null));
+                    shape, options(type).device(new DeviceOptional(like.raw().device())), null));
     made.shape = shape.clone();
     made.type = type;
     made.onCpu = like.isOnCpu();
@@ -82,7 +163,7 @@ public final class Tensor implements AutoCloseable {
 
   /// A float32 tensor with a copy of `values`.
   public static Tensor of(float[] values, long... shape) {
-    var made = new Tensor(torch.empty(shape, options(ElementType.FLOAT32), null));
+    var made = empty(ElementType.FLOAT32, shape);
     made.expectElements(values.length);
     MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_FLOAT, 0, values.length);
     Traffic.upload(values.length);
@@ -91,7 +172,7 @@ public final class Tensor implements AutoCloseable {
 
   /// A float64 tensor with a copy of `values`.
   public static Tensor of(double[] values, long... shape) {
-    var made = new Tensor(torch.empty(shape, options(ElementType.FLOAT64), null));
+    var made = empty(ElementType.FLOAT64, shape);
     made.expectElements(values.length);
     MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_DOUBLE, 0, values.length);
     Traffic.upload(values.length);
@@ -100,7 +181,7 @@ public final class Tensor implements AutoCloseable {
 
   /// An int64 tensor with a copy of `values`.
   public static Tensor of(long[] values, long... shape) {
-    var made = new Tensor(torch.empty(shape, options(ElementType.INT64), null));
+    var made = empty(ElementType.INT64, shape);
     made.expectElements(values.length);
     MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_LONG, 0, values.length);
     Traffic.upload(values.length);
@@ -131,13 +212,11 @@ public final class Tensor implements AutoCloseable {
 
   /// Memory of this machine that a device fetches from: of pages that stay where they are.
   private static Tensor onTheWay(Device device, ElementType type, int values, long... shape) {
-    var plain = options(type);
     var made =
-        new Tensor(
-            torch.empty(
-                shape,
-                device.equals(Device.CPU) ? plain : plain.pinned_memory(new BoolOptional(true)),
-                null));
+        device.equals(Device.CPU)
+            ? empty(type, shape)
+            : new Tensor(
+                torch.empty(shape, options(type).pinned_memory(new BoolOptional(true)), null));
     made.expectElements(values);
     return made;
   }
@@ -147,12 +226,12 @@ public final class Tensor implements AutoCloseable {
     return device.equals(Device.CPU)
         ? this
         : new Tensor(
-            raw.to(device.raw(), raw.scalar_type(), true, false, new MemoryFormatOptional()));
+            raw().to(device.raw(), raw().scalar_type(), true, false, new MemoryFormatOptional()));
   }
 
   /// An int32 tensor with a copy of `values`.
   public static Tensor of(int[] values, long... shape) {
-    var made = new Tensor(torch.empty(shape, options(ElementType.INT32), null));
+    var made = empty(ElementType.INT32, shape);
     made.expectElements(values.length);
     MemorySegment.copy(values, 0, made.memory(), ValueLayout.JAVA_INT, 0, values.length);
     Traffic.upload(values.length);
@@ -165,12 +244,12 @@ public final class Tensor implements AutoCloseable {
         torch.arange(
             new Scalar(first),
             new Scalar(first + count),
-            options(ElementType.FLOAT32).device(new DeviceOptional(like.raw.device()))));
+            options(ElementType.FLOAT32).device(new DeviceOptional(like.raw().device()))));
   }
 
   /// A tensor with a copy of `data`, whose byte order is the machine's.
   public static Tensor of(MemorySegment data, ElementType type, long... shape) {
-    var made = new Tensor(torch.empty(shape, options(type), null));
+    var made = empty(type, shape);
     if (data.byteSize() != made.elements() * type.bytes()) {
       throw new IllegalArgumentException(data.byteSize() + " bytes for " + made);
     }
@@ -181,7 +260,7 @@ public final class Tensor implements AutoCloseable {
 
   /// The tensors one after the other along `dimension`.
   public static Tensor concatenate(List<Tensor> parts, int dimension) {
-    var raws = parts.stream().map(part -> part.raw).toArray(org.bytedeco.pytorch.Tensor[]::new);
+    var raws = parts.stream().map(part -> part.raw()).toArray(org.bytedeco.pytorch.Tensor[]::new);
     return new Tensor(torch.cat(new TensorVector(raws), dimension));
   }
 
@@ -194,8 +273,8 @@ public final class Tensor implements AutoCloseable {
   private long[] lengths() {
     long[] known = shape;
     if (known == null) {
-      known = new long[(int) raw.dim()];
-      Arrays.setAll(known, i -> raw.size(i));
+      known = new long[(int) raw().dim()];
+      Arrays.setAll(known, i -> raw().size(i));
       shape = known;
     }
     return known;
@@ -221,7 +300,7 @@ public final class Tensor implements AutoCloseable {
     long[] known = strides;
     if (known == null) {
       known = new long[lengths().length];
-      Arrays.setAll(known, i -> raw.stride(i));
+      Arrays.setAll(known, i -> raw().stride(i));
       strides = known;
     }
     return known[dimension < 0 ? known.length + dimension : dimension];
@@ -230,20 +309,20 @@ public final class Tensor implements AutoCloseable {
   public ElementType type() {
     var known = type;
     if (known == null) {
-      known = typeOf(raw.scalar_type());
+      known = typeOf(raw().scalar_type());
       type = known;
     }
     return known;
   }
 
   public Device device() {
-    return isOnCpu() ? Device.CPU : new Device(Device.Kind.CUDA, raw.device().index());
+    return isOnCpu() ? Device.CPU : new Device(Device.Kind.CUDA, raw().device().index());
   }
 
   public boolean isOnCpu() {
     var known = onCpu;
     if (known == null) {
-      known = raw.is_cpu();
+      known = raw().is_cpu();
       onCpu = known;
     }
     return known;
@@ -258,27 +337,50 @@ public final class Tensor implements AutoCloseable {
   /// Where the first element is, on whatever device: for kernels that go by [#stride]. Valid as
   /// long as the tensor.
   public long address() {
-    return raw.data_ptr().address();
+    var view = host;
+    if (view != null) {
+      requireHeld();
+      return view.address();
+    }
+    return raw().data_ptr().address();
   }
 
   MemorySegment writable() {
     var known = writable;
-    if (known == null || raw.isNull()) { // what was freed is refused there
+    if (known == null || isFreed()) { // which is refused there
       known = mapped();
       writable = known;
     }
     return known;
   }
 
+  private boolean isFreed() {
+    if (host == null) {
+      return raw().isNull();
+    }
+    synchronized (this) {
+      return holds == 0;
+    }
+  }
+
+  private void requireHeld() {
+    if (host != null && isFreed()) {
+      throw new IllegalStateException("a freed tensor of the shape " + Arrays.toString(shape));
+    }
+  }
+
+  private boolean isContiguous() {
+    return host != null ? host.isContiguous() : raw().is_contiguous();
+  }
+
   @SuppressWarnings("restricted")
   private MemorySegment mapped() {
-    if (!raw.is_contiguous() || !isOnCpu()) {
+    if (!isContiguous() || !isOnCpu()) {
       throw new IllegalStateException("memory() needs a contiguous tensor on the CPU, not " + this);
     }
     return elements() == 0 // there is no address then
         ? MemorySegment.NULL
-        : MemorySegment.ofAddress(raw.data_ptr().address())
-            .reinterpret(elements() * type().bytes());
+        : MemorySegment.ofAddress(address()).reinterpret(elements() * type().bytes());
   }
 
   /// [#memory] of a float32 or bfloat16 tensor, as kernels take it.
@@ -306,8 +408,7 @@ public final class Tensor implements AutoCloseable {
     for (int i = 0; i < lengths().length; i++) {
       span += (size(i) - 1) * stride(i);
     }
-    var memory =
-        MemorySegment.ofAddress(raw.data_ptr().address()).reinterpret(span * type().bytes());
+    var memory = MemorySegment.ofAddress(address()).reinterpret(span * type().bytes());
     return numbers(onlyRead ? memory.asReadOnly() : memory);
   }
 
@@ -354,7 +455,7 @@ public final class Tensor implements AutoCloseable {
   /// The only element.
   public double item() {
     Traffic.readBack(1);
-    return raw.item_double();
+    return raw().item_double();
   }
 
   /// The only elements of several tensors of one device, which is waited for once.
@@ -370,7 +471,7 @@ public final class Tensor implements AutoCloseable {
 
   /// This tensor itself when it has that type already.
   public Tensor to(ElementType type) {
-    return type == type() ? this : new Tensor(raw.to(scalarType(type)));
+    return type == type() ? this : new Tensor(raw().to(scalarType(type)));
   }
 
   /// In float32, unless it is float64.
@@ -380,7 +481,7 @@ public final class Tensor implements AutoCloseable {
 
   /// This tensor itself when it is there already.
   public Tensor to(Device device) {
-    return device.equals(device()) ? this : new Tensor(raw.to(device.raw(), raw.scalar_type()));
+    return device.equals(device()) ? this : new Tensor(raw().to(device.raw(), raw().scalar_type()));
   }
 
   private Tensor toCpu() {
@@ -389,25 +490,34 @@ public final class Tensor implements AutoCloseable {
 
   /// This tensor itself when it is contiguous already.
   public Tensor contiguous() {
-    return raw.is_contiguous() ? this : new Tensor(raw.contiguous());
+    return isContiguous() ? this : new Tensor(raw().contiguous());
   }
 
   public Tensor reshape(long... shape) {
-    return alias(raw.reshape(shape), origin);
+    var view = onlyHost();
+    return view != null && view.isContiguous()
+        ? alias(view.reshaped(shape))
+        : alias(raw().reshape(shape), origin);
   }
 
   public Tensor transpose(int first, int second) {
-    return alias(raw.transpose(first, second), null);
+    var view = onlyHost();
+    return view != null
+        ? alias(view.transposed(first, second))
+        : alias(raw().transpose(first, second), null);
   }
 
   /// The elements `start … start + length − 1` along `dimension`, as a view.
   public Tensor narrow(int dimension, long start, long length) {
-    return alias(raw.narrow(dimension, start, length), null);
+    var view = onlyHost();
+    return view != null
+        ? alias(view.narrowed(dimension, start, length))
+        : alias(raw().narrow(dimension, start, length), null);
   }
 
   /// The slices at `indices` along the first dimension.
   public Tensor rows(Tensor indices) {
-    return new Tensor(raw.index_select(0, indices.raw));
+    return new Tensor(raw().index_select(0, indices.raw()));
   }
 
   /// Each slice along `dimension` repeated `times` times in a row.
@@ -428,145 +538,146 @@ public final class Tensor implements AutoCloseable {
       }
     }
     shape[at] *= times;
-    return new Tensor(raw.reshape(apart).expand(wide).reshape(shape));
+    return new Tensor(raw().reshape(apart).expand(wide).reshape(shape));
   }
 
   // ---------------------------------------------------------------- computing
 
   public Tensor plus(Tensor other) {
-    return new Tensor(raw.add(other.raw));
+    return new Tensor(raw().add(other.raw()));
   }
 
   public Tensor plus(double value) {
-    return new Tensor(raw.add(new Scalar(value)));
+    return new Tensor(raw().add(new Scalar(value)));
   }
 
   public Tensor minus(Tensor other) {
-    return new Tensor(raw.sub(other.raw));
+    return new Tensor(raw().sub(other.raw()));
   }
 
   public Tensor times(Tensor other) {
-    return new Tensor(raw.mul(other.raw));
+    return new Tensor(raw().mul(other.raw()));
   }
 
   public Tensor times(double value) {
-    return new Tensor(raw.mul(new Scalar(value)));
+    return new Tensor(raw().mul(new Scalar(value)));
   }
 
   public Tensor matmul(Tensor other) {
-    return raw.dim() > 2
-        ? BlasThreads.withOne(() -> new Tensor(raw.matmul(other.raw)))
-        : BlasThreads.product(elements() * other.size(-1), () -> new Tensor(raw.matmul(other.raw)));
+    return raw().dim() > 2
+        ? BlasThreads.withOne(() -> new Tensor(raw().matmul(other.raw())))
+        : BlasThreads.product(
+            elements() * other.size(-1), () -> new Tensor(raw().matmul(other.raw())));
   }
 
   /// `x Wᵀ` for a weight `[out, in]`.
   public Tensor linear(Tensor weight) {
     return BlasThreads.product(
-        elements() * weight.size(0), () -> new Tensor(torch.linear(raw, weight.raw)));
+        elements() * weight.size(0), () -> new Tensor(torch.linear(raw(), weight.raw())));
   }
 
   public Tensor sigmoid() {
-    return new Tensor(raw.sigmoid());
+    return new Tensor(raw().sigmoid());
   }
 
   public Tensor tanh() {
-    return new Tensor(raw.tanh());
+    return new Tensor(raw().tanh());
   }
 
   /// `x · σ(x)`.
   public Tensor silu() {
-    return new Tensor(torch.silu(raw));
+    return new Tensor(torch.silu(raw()));
   }
 
   /// `eˣ`.
   public Tensor exp() {
-    return new Tensor(raw.exp());
+    return new Tensor(raw().exp());
   }
 
   /// `ln(1 + eˣ)`.
   public Tensor softplus() {
-    return new Tensor(torch.softplus(raw));
+    return new Tensor(torch.softplus(raw()));
   }
 
   public Tensor clamp(double low, double high) {
     return new Tensor(
         torch.clamp(
-            raw,
+            raw(),
             new org.bytedeco.pytorch.ScalarOptional(new Scalar(low)),
             new org.bytedeco.pytorch.ScalarOptional(new Scalar(high))));
   }
 
   public Tensor square() {
-    return new Tensor(raw.square());
+    return new Tensor(raw().square());
   }
 
   public Tensor squareRoot() {
-    return new Tensor(raw.sqrt());
+    return new Tensor(raw().sqrt());
   }
 
   public Tensor dividedBy(Tensor other) {
-    return new Tensor(raw.div(other.raw));
+    return new Tensor(raw().div(other.raw()));
   }
 
   public Tensor absolute() {
-    return new Tensor(raw.abs());
+    return new Tensor(raw().abs());
   }
 
   public Tensor softmax(int dimension) {
-    return new Tensor(raw.softmax(dimension));
+    return new Tensor(raw().softmax(dimension));
   }
 
   /// `ln Σ exp` along one dimension, which goes.
   public Tensor logSumExp(int dimension) {
-    return new Tensor(raw.logsumexp(dimension));
+    return new Tensor(raw().logsumexp(dimension));
   }
 
   public Tensor sum() {
-    return new Tensor(raw.sum());
+    return new Tensor(raw().sum());
   }
 
   /// The sum along one dimension, which stays with length 1.
   public Tensor sum(int dimension) {
-    return new Tensor(raw.sum(new long[] {dimension}, true, new ScalarTypeOptional()));
+    return new Tensor(raw().sum(new long[] {dimension}, true, new ScalarTypeOptional()));
   }
 
   public Tensor mean() {
-    return new Tensor(raw.mean());
+    return new Tensor(raw().mean());
   }
 
   /// The mean along one dimension, which stays with length 1.
   public Tensor mean(int dimension) {
-    return new Tensor(raw.mean(new long[] {dimension}, true, new ScalarTypeOptional()));
+    return new Tensor(raw().mean(new long[] {dimension}, true, new ScalarTypeOptional()));
   }
 
   public Tensor max() {
-    return new Tensor(raw.max());
+    return new Tensor(raw().max());
   }
 
   /// The Euclidean norm of all elements.
   public Tensor norm() {
-    return new Tensor(raw.norm());
+    return new Tensor(raw().norm());
   }
 
   /// `x · (mean(x²) + ε)^(−1/2) · w` over the last dimension.
   public Tensor rmsNorm(Tensor weight, double epsilon) {
     return new Tensor(
         torch.rms_norm(
-            raw,
+            raw(),
             new long[] {weight.elements()},
-            new TensorOptional(weight.raw),
+            new TensorOptional(weight.raw()),
             new DoubleOptional(epsilon)));
   }
 
   /// Rows of this `[vocabulary, width]` table at `ids`.
   public Tensor embedding(Tensor ids) {
-    return new Tensor(torch.embedding(raw, ids.raw));
+    return new Tensor(torch.embedding(raw(), ids.raw()));
   }
 
   /// Mean over rows of −log of the softmax at the target; this is `[rows, classes]`, `targets`
   /// `[rows]` int64.
   public Tensor crossEntropy(Tensor targets) {
-    return new Tensor(torch.cross_entropy_loss(raw, targets.raw));
+    return new Tensor(torch.cross_entropy_loss(raw(), targets.raw()));
   }
 
   /// libtorch's scaled dot-product attention; this is the query `[B, N, T, H]`, keys and values
@@ -578,9 +689,9 @@ public final class Tensor implements AutoCloseable {
         () ->
             new Tensor(
                 torch.scaled_dot_product_attention(
-                    raw,
-                    keys.raw,
-                    values.raw,
+                    raw(),
+                    keys.raw(),
+                    values.raw(),
                     new TensorOptional(),
                     0.0,
                     causal,
@@ -590,36 +701,51 @@ public final class Tensor implements AutoCloseable {
 
   // ---------------------------------------------------------------- gradients
 
+  /// Whether it is contiguous and no operation's result to libtorch.
+  boolean isPlainLeaf() {
+    return isContiguous() && (raw == null || raw().is_leaf());
+  }
+
   /// Says whether gradients are to be computed for this leaf.
   public Tensor requireGradient(boolean required) {
-    raw.set_requires_grad(required);
+    raw().set_requires_grad(required);
     return this;
   }
 
   public boolean requiresGradient() {
-    return raw.requires_grad();
+    return raw != null && raw().requires_grad();
   }
 
   /// The same elements, cut off from the gradient's path.
   public Tensor detach() {
-    return alias(raw.detach(), null);
+    var view = onlyHost();
+    return view != null ? alias(view) : alias(raw().detach(), null);
   }
 
   /// The same elements as a tensor of its own, of which libtorch does not know that it is a view: a
   /// fused operation's result must be none.
   public Tensor unlinked() {
-    return new Tensor(new org.bytedeco.pytorch.Tensor(raw.variable_data()));
+    var view = onlyHost();
+    return view != null
+        ? new Tensor(view)
+        : new Tensor(new org.bytedeco.pytorch.Tensor(raw().variable_data()));
   }
 
   /// The gradient that [#backward] has summed up, or null.
   public @Nullable Tensor gradient() {
-    var gradient = raw.grad(); // a reference into this tensor; the copy is a handle of its own
+    if (raw == null) {
+      return null;
+    }
+    var gradient = raw().grad(); // a reference into this tensor; the copy is a handle of its own
     return gradient.defined() ? new Tensor(new org.bytedeco.pytorch.Tensor(gradient)) : null;
   }
 
   /// Forgets the gradient and frees its memory.
   public void clearGradient() {
-    var gradient = raw.mutable_grad();
+    if (raw == null) {
+      return;
+    }
+    var gradient = raw().mutable_grad();
     if (gradient.defined()) {
       gradient.reset();
     }
@@ -627,13 +753,15 @@ public final class Tensor implements AutoCloseable {
 
   /// Adds ∂this/∂leaf to the gradient of every leaf; this has one element.
   public void backward() {
-    FusedOp.differentiate(raw::backward);
+    FusedOp.differentiate(() -> raw().backward());
   }
 
   /// Adds Σ upstream · ∂this/∂leaf to the gradient of every leaf.
   public void backward(Tensor upstream) {
     FusedOp.differentiate(
-        () -> raw.backward(upstream.raw, new BoolOptional(), false, new TensorArrayRefOptional()));
+        () ->
+            raw()
+                .backward(upstream.raw(), new BoolOptional(), false, new TensorArrayRefOptional()));
   }
 
   /// Adds Σ upstream · ∂result/∂leaf of several results to the gradient of every leaf.
@@ -645,8 +773,8 @@ public final class Tensor implements AutoCloseable {
     for (int i = 0; i < results.size(); i++) {
       var upstream = upstreams.get(i);
       if (upstream != null) {
-        of.push_back(results.get(i).raw);
-        given.push_back(upstream.raw);
+        of.push_back(results.get(i).raw());
+        given.push_back(upstream.raw());
       }
     }
     FusedOp.differentiate(
@@ -655,7 +783,7 @@ public final class Tensor implements AutoCloseable {
 
   /// The elements in another type, without a gradient; on the CPU by our own threads.
   Tensor copied(ElementType type) {
-    if (!isOnCpu() || type() != ElementType.FLOAT32 || !raw.is_contiguous()) {
+    if (!isOnCpu() || type() != ElementType.FLOAT32 || !isContiguous()) {
       return to(type);
     }
     var copy = uninitialized(this, type, shape());
@@ -671,12 +799,20 @@ public final class Tensor implements AutoCloseable {
   /// How often libtorch's operations have written to these elements, by whatever view, and
   /// [#changed] has been called.
   long version() {
-    return raw._version();
+    synchronized (this) {
+      return changes + (raw == null ? 0 : raw()._version());
+    }
   }
 
   /// Counts what was written past libtorch.
   void changed() {
-    raw.unsafeGetTensorImpl().bump_version();
+    if (raw != null) {
+      raw().unsafeGetTensorImpl().bump_version();
+    } else {
+      synchronized (this) {
+        changes++;
+      }
+    }
   }
 
   /// From now on [#memory] can only be read, and that of views that are made of this.
@@ -685,7 +821,16 @@ public final class Tensor implements AutoCloseable {
   }
 
   private Tensor alias(org.bytedeco.pytorch.Tensor view, FusedOp.@Nullable Origin ofView) {
-    var alias = new Tensor(view, ofView);
+    return as(new Tensor(view, ofView));
+  }
+
+  private Tensor alias(HostMemory.View view) {
+    requireHeld();
+    return as(new Tensor(view));
+  }
+
+  /// Marks a view of this as what this is.
+  private Tensor as(Tensor alias) {
     alias.onlyRead = onlyRead;
     alias.type = type;
     alias.onCpu = onCpu;
@@ -695,24 +840,24 @@ public final class Tensor implements AutoCloseable {
   // ---------------------------------------------------------------- in place
 
   public Tensor fill(double value) {
-    raw.fill_(new Scalar(value));
+    raw().fill_(new Scalar(value));
     return this;
   }
 
   /// Keeps what stands at column j ≥ i + diagonal of row i of this matrix and makes the rest 0.
   public Tensor keepUpperTriangle(long diagonal) {
-    raw.triu_(diagonal);
+    raw().triu_(diagonal);
     return this;
   }
 
   /// Keeps what stands at column j ≤ i + diagonal of row i of this matrix and makes the rest 0.
   public Tensor keepLowerTriangle(long diagonal) {
-    raw.tril_(diagonal);
+    raw().tril_(diagonal);
     return this;
   }
 
   public Tensor copyFrom(Tensor source) {
-    raw.copy_(source.raw);
+    raw().copy_(source.raw());
     return this;
   }
 
@@ -768,13 +913,13 @@ public final class Tensor implements AutoCloseable {
 
   /// this ← this · factor.
   public Tensor scaleInPlace(double factor) {
-    raw.mul_(new Scalar(factor));
+    raw().mul_(new Scalar(factor));
     return this;
   }
 
   /// this ← this + factor · other.
   public Tensor addInPlace(Tensor other, double factor) {
-    raw.add_(other.raw, new Scalar(factor));
+    raw().add_(other.raw(), new Scalar(factor));
     return this;
   }
 
@@ -782,7 +927,13 @@ public final class Tensor implements AutoCloseable {
 
   /// Makes this tensor outlive every scope; the caller closes it.
   public Tensor retain() {
-    raw.retainReference();
+    if (host != null) {
+      synchronized (this) {
+        holds++;
+      }
+      return this;
+    }
+    raw().retainReference();
     if (origin != null) {
       origin.knot.retainReference();
     }
@@ -792,9 +943,26 @@ public final class Tensor implements AutoCloseable {
   /// Gives up the caller's hold on a retained tensor.
   @Override
   public void close() {
-    raw.releaseReference();
+    if (host != null) {
+      letGo(host);
+      return;
+    }
+    raw().releaseReference();
     if (origin != null) {
       origin.knot.releaseReference();
+    }
+  }
+
+  private synchronized void letGo(HostMemory.View view) {
+    if (holds == 0) {
+      throw new IllegalStateException("a tensor was closed more often than retained");
+    }
+    holds--;
+    if (holds == 0) {
+      if (raw != null) {
+        raw.releaseReference();
+      }
+      view.memory().letGo();
     }
   }
 

@@ -131,10 +131,7 @@ public final class Weight implements AutoCloseable {
   /// Whether a backward pass can add its gradient where it belongs: that it is a contiguous float32
   /// leaf. Others, such as the float64 ones of a comparison, take libtorch's operations.
   public boolean takesGradient() {
-    return leaf != null
-        && leaf.type() == ElementType.FLOAT32
-        && leaf.raw.is_leaf()
-        && leaf.raw.is_contiguous();
+    return leaf != null && leaf.type() == ElementType.FLOAT32 && leaf.isPlainLeaf();
   }
 
   /// The numbers in another element type, without a gradient; the leaf itself where it has that
