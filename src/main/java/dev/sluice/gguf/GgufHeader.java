@@ -277,9 +277,25 @@ final class GgufHeader {
       at += count * kind.bytes;
       return;
     }
+    if (kind == Kind.STRING) {
+      skipTexts(what, count);
+      return;
+    }
     for (long i = 0; i < count; i++) {
       skip(kind, what, depth + 1);
     }
+  }
+
+  private void skipTexts(String what, long count) {
+    var walk = new TextWalk(file, at);
+    for (long i = 0; i < count; i++) {
+      if (!walk.next()) {
+        at = walk.at();
+        skip(Kind.STRING, what, 0); // which says what is wrong
+        throw wrong("has a text of more than 2 GB at " + what, "fetch it again");
+      }
+    }
+    at = walk.at();
   }
 
   private long alignment(GgufMetadata metadata) {

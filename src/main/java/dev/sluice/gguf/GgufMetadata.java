@@ -85,7 +85,7 @@ public final class GgufMetadata {
   private static final long LONGEST_LIST = 1L << 24;
 
   /// Bytes of a text, such as a chat template.
-  private static final long LONGEST_TEXT = 16L << 20;
+  private static final int LONGEST_TEXT = 16 << 20;
 
   private final Path path;
   private final SequencedMap<String, Place> places;
@@ -214,10 +214,6 @@ public final class GgufMetadata {
     }
     byte[] bytes = new byte[(int) length];
     MemorySegment.copy(file, ValueLayout.JAVA_BYTE, at + 8, bytes, 0, bytes.length);
-    var text = new String(bytes, StandardCharsets.UTF_8);
-    if (text.indexOf(REPLACED) < 0) { // as of nearly all of a vocabulary
-      return text;
-    }
     try {
       return StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes)).toString();
     } catch (CharacterCodingException e) {
@@ -310,10 +306,15 @@ public final class GgufMetadata {
       return null;
     }
     List<String> texts = new ArrayList<>(elements.count);
-    long at = elements.at;
+    var walk = new TextWalk(elements.file, elements.at);
     for (int i = 0; i < elements.count; i++) {
-      texts.add(text(key, elements.kind, elements.file, at));
-      at += 8 + elements.file.get(LONG, at);
+      long at = walk.at();
+      boolean isThere =
+          elements.kind == Kind.STRING && walk.next() && walk.length() <= LONGEST_TEXT;
+      String text = isThere ? walk.text() : "";
+      // As nearly all of a vocabulary is; another one is looked at more closely.
+      boolean isPlain = isThere && text.indexOf(REPLACED) < 0;
+      texts.add(isPlain ? text : text(key, elements.kind, elements.file, at));
     }
     return texts;
   }

@@ -109,11 +109,9 @@ public final class ModelFiles {
   /// @param trainedOnBytes whether the model was, where its directory holds no tokenizer
   public Tokenizer tokenizer(
       @Nullable String given, @Nullable String eosToken, boolean trainedOnBytes) {
-    int vocabulary = vocabulary();
     var tokenizer =
-        given != null
-            ? Tokenizers.load(given, eosToken)
-            : own(vocabulary, eosToken, trainedOnBytes);
+        given != null ? Tokenizers.load(given, eosToken) : own(eosToken, trainedOnBytes);
+    int vocabulary = vocabulary();
     if (tokenizer.vocabularySize() > vocabulary) {
       throw new InvalidInputException(
           "the tokenizer %s has more tokens than the model's vocabulary of %d; pass the model's own with --tokenizer"
@@ -122,7 +120,7 @@ public final class ModelFiles {
     return tokenizer;
   }
 
-  private Tokenizer own(int vocabulary, @Nullable String eosToken, boolean trainedOnBytes) {
+  private Tokenizer own(@Nullable String eosToken, boolean trainedOnBytes) {
     if (isGguf()) {
       Path beside = checkpoint.resolveSibling(TOKENIZER);
       if (Files.exists(beside)) {
@@ -136,6 +134,7 @@ public final class ModelFiles {
     if (Files.isRegularFile(checkpoint.resolve(TOKENIZER))) {
       return Tokenizers.load(checkpoint.toString(), eosToken);
     }
+    int vocabulary = vocabulary();
     if (trainedOnBytes || vocabulary == 256) {
       return Tokenizers.load("bytes", eosToken);
     }

@@ -80,11 +80,10 @@ record EndToken(int id, String text, String missing) {
     return text == null ? of(file, null) : new EndToken(id, text, "");
   }
 
-  /// The tokenizer's, see [Tokenizer#fingerprint].
-  ///
-  /// @param sha256 of the file's bytes
-  String fingerprint(TokenizerFile file, String sha256) {
-    return isKnown() && id != suggested(file) ? sha256 + MARK + id : sha256;
+  /// What stands behind the SHA-256 of the file in the tokenizer's fingerprint, see
+  /// [Tokenizer#fingerprint]: nothing where the file alone suggests the same token.
+  String mark(TokenizerFile file) {
+    return isKnown() && id != suggested(file) ? MARK + id : "";
   }
 
   private static EndToken byText(TokenizerFile file, String name, JsonNode value) {

@@ -7,8 +7,6 @@ import dev.sluice.gguf.GgufFile;
 import dev.sluice.gguf.GgufMetadata;
 import dev.sluice.gguf.GgufWriter;
 import dev.sluice.template.ChatTemplates;
-import java.io.ByteArrayOutputStream;
-import java.io.OutputStreamWriter;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -293,45 +291,36 @@ public final class GgufTokenizer {
       return vocabulary;
     }
 
-    /// The file, whose last part, the model, ends with the vocabulary and the merges: hundreds of
-    /// thousands of texts that are written as they come.
+    /// The file, whose last part, the model, ends with the vocabulary and the merges.
     private byte[] bytes(ObjectNode json, Map<String, Integer> vocabulary, List<String> merges) {
-      var bytes = new ByteArrayOutputStream(1 << 20);
-      try (var generator =
-          JSON.createGenerator(new OutputStreamWriter(bytes, StandardCharsets.UTF_8))) {
-        generator.writeStartObject();
-        for (var part : json.properties()) {
-          generator.writeName(part.getKey());
-          if (!part.getKey().equals("model")) {
-            generator.writeTree(part.getValue());
-          }
+      var bytes = new JsonBytes();
+      char before = '{';
+      for (var part : json.properties()) {
+        if (!part.getKey().equals("model")) {
+          bytes.as(before).text(part.getKey()).as(':').value(part.getValue());
+          before = ',';
         }
-        generator.writeStartObject();
-        for (var part : json.path("model").properties()) {
-          generator.writeName(part.getKey());
-          generator.writeTree(part.getValue());
-        }
-        generator.writeName("vocab");
-        generator.writeStartObject();
-        vocabulary.forEach(generator::writeNumberProperty);
-        generator.writeEndObject();
-        generator.writeName("merges");
-        generator.writeStartArray();
-        for (String merge : merges) {
-          int space = merge.indexOf(' ', 1);
-          if (space < 0 || space == merge.length() - 1) {
-            throw unusable("the merge %s is no two tokens".formatted(TokenizerFile.quoted(merge)));
-          }
-          generator.writeStartArray();
-          generator.writeString(merge.substring(0, space));
-          generator.writeString(merge.substring(space + 1));
-          generator.writeEndArray();
-        }
-        generator.writeEndArray();
-        generator.writeEndObject();
-        generator.writeEndObject();
       }
-      return bytes.toByteArray();
+      bytes.as(before).text("model").as(':');
+      before = '{';
+      for (var part : json.path("model").properties()) {
+        bytes.as(before).text(part.getKey()).as(':').value(part.getValue());
+        before = ',';
+      }
+      bytes.as(before).text("vocab").as(':').as('{');
+      for (var token : vocabulary.entrySet()) {
+        bytes.text(token.getKey()).as(':').number(token.getValue()).as(',');
+      }
+      bytes.closed('}').as(',').text("merges").as(':').as('[');
+      for (String merge : merges) {
+        int space = merge.indexOf(' ', 1);
+        if (space < 0 || space == merge.length() - 1) {
+          throw unusable("the merge %s is no two tokens".formatted(TokenizerFile.quoted(merge)));
+        }
+        bytes.as('[').text(merge.substring(0, space)).as(',').text(merge.substring(space + 1));
+        bytes.as(']').as(',');
+      }
+      return bytes.closed(']').as('}').as('}').toByteArray();
     }
 
     /// What `tokenizer_config.json` would say.
@@ -367,6 +356,96 @@ public final class GgufTokenizer {
             "%s%s_token_id is %d and it has %d tokens".formatted(START, role, id, tokens.size()));
       }
       return tokens.get(id.intValue());
+    }
+  }
+
+  /// JSON as it is written, without spaces. Vocabularies are hundreds of thousands of texts, which
+  /// a start waits for: nothing stands between them and the bytes.
+  private static final class JsonBytes {
+    private static final byte[] DIGITS = "0123456789ABCDEF".getBytes(StandardCharsets.US_ASCII);
+    private static final int LONGEST_ESCAPE = 6;
+
+    private byte[] bytes = new byte[1 << 20];
+    private int length;
+
+    private void require(int more) {
+      if (more > bytes.length - length) {
+        bytes = Arrays.copyOf(bytes, Math.addExact(Math.max(bytes.length, more), bytes.length));
+      }
+    }
+
+    JsonBytes as(char character) {
+      require(1);
+      bytes[length++] = (byte) character;
+      return this;
+    }
+
+    /// Ends a list or an object, of which each part was followed by a comma.
+    JsonBytes closed(char bracket) {
+      if (bytes[length - 1] == ',') {
+        length--;
+      }
+      return as(bracket);
+    }
+
+    JsonBytes number(int number) {
+      return raw(String.valueOf(number).getBytes(StandardCharsets.US_ASCII));
+    }
+
+    JsonBytes value(JsonNode value) {
+      return raw(JSON.writeValueAsBytes(value));
+    }
+
+    private JsonBytes raw(byte[] more) {
+      require(more.length);
+      System.arraycopy(more, 0, bytes, length, more.length);
+      length += more.length;
+      return this;
+    }
+
+    JsonBytes text(String text) {
+      byte[] utf8 = text.getBytes(StandardCharsets.UTF_8);
+      require(Math.addExact(Math.multiplyExact(utf8.length, LONGEST_ESCAPE), 2));
+      byte[] to = bytes;
+      int at = length;
+      to[at++] = '"';
+      for (byte b : utf8) {
+        if (b < 0 || (b >= ' ' && b != '"' && b != '\\')) {
+          to[at++] = b;
+        } else {
+          at = escaped(b, to, at);
+        }
+      }
+      to[at++] = '"';
+      length = at;
+      return this;
+    }
+
+    private static int escaped(byte b, byte[] to, int from) {
+      int at = from;
+      to[at++] = '\\';
+      char known =
+          switch (b) {
+            case '"', '\\' -> (char) b;
+            case '\b' -> 'b';
+            case '\f' -> 'f';
+            case '\n' -> 'n';
+            case '\r' -> 'r';
+            case '\t' -> 't';
+            default -> 'u';
+          };
+      to[at++] = (byte) known;
+      if (known == 'u') {
+        to[at++] = '0';
+        to[at++] = '0';
+        to[at++] = DIGITS[b >> 4];
+        to[at++] = DIGITS[b & 0xF];
+      }
+      return at;
+    }
+
+    byte[] toByteArray() {
+      return Arrays.copyOf(bytes, length);
     }
   }
 

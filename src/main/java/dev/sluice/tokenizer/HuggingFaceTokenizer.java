@@ -33,8 +33,12 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
   private final int vocabularySize;
   private final EndToken end;
   private final OptionalInt begin;
-  private final String fingerprint;
-  private final String sha256;
+
+  /// What a fingerprint has behind the SHA-256.
+  private final String mark;
+
+  private final byte[] json;
+  private @Nullable String sha256; // once asked for
   private final TokenizerFolder folder;
   private final Map<String, Integer> controls;
   private final Library library;
@@ -81,8 +85,8 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
     this.vocabularySize = file.vocabularySize();
     this.end = end;
     this.begin = begin(file);
-    this.sha256 = Sha256.hex(file.bytes());
-    this.fingerprint = end.fingerprint(file, sha256);
+    this.json = file.bytes();
+    this.mark = end.mark(file);
     this.folder = TokenizerFolder.of(file, end);
     this.controls = new HashMap<>();
     for (String token : file.special()) {
@@ -270,7 +274,14 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
 
   @Override
   public String fingerprint() {
-    return fingerprint;
+    return sha256() + mark;
+  }
+
+  private synchronized String sha256() {
+    if (sha256 == null) {
+      sha256 = Sha256.hex(json);
+    }
+    return sha256;
   }
 
   @Override
@@ -279,7 +290,7 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
         .formatted(
             file,
             vocabularySize,
-            sha256.substring(0, 12),
+            sha256().substring(0, 12),
             end.isKnown()
                 ? "documents end with %s, id %d"
                     .formatted(TokenizerFile.quoted(end.text()), end.id())
