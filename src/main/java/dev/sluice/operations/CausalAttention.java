@@ -132,7 +132,6 @@ final class CausalAttention {
       @Nullable Tensor sinksN,
       @Nullable Tensor gateLogits,
       int window) {
-    long queries = qBTNH.size(1);
     var inputs = new ArrayList<>(kSMH);
     inputs.addAll(vSMH);
     inputs.add(qBTNH);
@@ -142,49 +141,38 @@ final class CausalAttention {
     if (FusedOp.recording(inputs, List.of())) {
       return Operations.COMPOSED.cachedAttention(qBTNH, kSMH, vSMH, sinksN, gateLogits, window);
     }
-    if (queries > Operations.FEW) {
-      if (sinksN == null) {
-        return cachedInTiles(qBTNH, kSMH, vSMH, gateLogits, window).yBTNH();
+    var oneByOne =
+        kSMH.stream().map(row -> Operations.isOneByOne(qBTNH, row.size(1))).distinct().toList();
+    if (oneByOne.size() > 1) { // what a row gets does not depend on the others
+      var rows = new ArrayList<Tensor>();
+      for (int row = 0; row < kSMH.size(); row++) {
+        rows.add(
+            applyCached(
+                qBTNH.narrow(0, row, 1),
+                List.of(kSMH.get(row)),
+                List.of(vSMH.get(row)),
+                sinksN,
+                gateLogits == null ? null : gateLogits.narrow(0, row, 1),
+                window));
       }
-      var yBTNH = drained(cachedInTiles(qBTNH, kSMH, vSMH, null, window), sinksN);
-      return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
+      return Tensor.concatenate(rows, 0);
     }
-    var yBTNH = ofFewTokens(qBTNH.to(ElementType.FLOAT32), kSMH, vSMH, sinksN, window);
+    boolean isOneByOne = oneByOne.getFirst();
+    if (!isOneByOne && sinksN == null) {
+      return cachedInTiles(qBTNH, kSMH, vSMH, gateLogits, window).yBTNH();
+    }
+    var attended =
+        isOneByOne
+            ? ofFewTokens(qBTNH.to(ElementType.FLOAT32), kSMH, vSMH, window)
+            : cachedInTiles(qBTNH, kSMH, vSMH, null, window);
+    var yBTNH = sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
     return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
   }
 
-  /// The tokens of each row, one after the other.
-  private static Tensor ofFewTokens(
-      Tensor qBTNH, List<Tensor> kSMH, List<Tensor> vSMH, @Nullable Tensor sinksN, int window) {
-    long queries = qBTNH.size(1);
-    var each = new ArrayList<Tensor>();
-    for (long i = 0; i < queries; i++) {
-      long later = queries - 1 - i;
-      var attended =
-          ofOneToken(
-              part(qBTNH, i, 1),
-              kSMH.stream().map(row -> seen(row, later, window)).toList(),
-              vSMH.stream().map(row -> seen(row, later, window)).toList());
-      each.add(sinksN == null ? attended.yBTNH() : drained(attended, sinksN));
-    }
-    return queries == 1 ? each.getFirst() : Tensor.concatenate(each, 1);
-  }
-
-  /// Some of the tokens; the tensor itself, which costs nothing, where it is all.
-  private static Tensor part(Tensor tensorBTNH, long from, long count) {
-    return count == tensorBTNH.size(1) ? tensorBTNH : tensorBTNH.narrow(1, from, count);
-  }
-
-  /// Those keys or values that a token sees after which some later ones stand.
-  private static Tensor seen(Tensor tensorBSMH, long later, int window) {
-    long keys = tensorBSMH.size(1) - later;
-    return window == 0 || keys <= window
-        ? part(tensorBSMH, 0, keys)
-        : tensorBSMH.narrow(1, keys - window, window);
-  }
-
-  /// One token's attention over a cache, of which it sees all, for each row.
-  private static Attended ofOneToken(Tensor qBTNH, List<Tensor> kSMH, List<Tensor> vSMH) {
+  /// The tokens of each row one after the other, each as it would be alone.
+  private static Attended ofFewTokens(
+      Tensor qBTNH, List<Tensor> kSMH, List<Tensor> vSMH, int window) {
+    long tokens = qBTNH.size(1);
     long heads = kSMH.getFirst().size(2);
     int width = Math.toIntExact(qBTNH.size(3));
     int group = Math.toIntExact(qBTNH.size(2) / heads);
@@ -194,7 +182,7 @@ final class CausalAttention {
     long most = kSMH.stream().mapToLong(row -> row.size(1)).max().orElseThrow();
     var y = Tensor.uninitialized(query, ElementType.FLOAT32, query.shape());
     var logSumExp =
-        Tensor.uninitialized(query, ElementType.FLOAT32, query.size(0), heads, 1, group);
+        Tensor.uninitialized(query, ElementType.FLOAT32, query.size(0), heads, tokens, group);
     var queries = query.memory();
     var ys = y.memory();
     var sums = logSumExp.memory();
@@ -202,24 +190,30 @@ final class CausalAttention {
     double scale = 1 / Math.sqrt((double) width);
     var machine = MachineAttention.of(width);
     Threads.share(
-        query.size(0) * heads,
+        query.size(0) * tokens * heads,
         Math.max(1, ONE_TOKEN_GRAIN / (most * width * group)),
         1,
         (from, to) -> {
           for (long i = from; i < to; i++) {
             var own = queries.asSlice(i * bytes, bytes);
-            int row = (int) (i / heads);
-            int keys = Math.toIntExact(ofKeys.get(row).count);
-            var k = ofKeys.get(row).head(i % heads);
-            var v = ofValues.get(row).head(i % heads);
+            long head = i % heads;
+            long token = i / heads % tokens;
+            int row = (int) (i / heads / tokens);
+            int keys = Math.toIntExact(ofKeys.get(row).count - (tokens - 1 - token)); // till here
+            int hidden = window == 0 ? 0 : Math.max(0, keys - window);
+            var k = ofKeys.get(row).head(head, hidden);
+            var v = ofValues.get(row).head(head, hidden);
             var ownY = ys.asSlice(i * bytes, bytes);
-            var ownSums = sums.asSlice(i * group * Float.BYTES, (long) group * Float.BYTES);
+            var ownSums =
+                sums.asSlice(
+                    ((row * heads + head) * tokens + token) * group * Float.BYTES,
+                    (long) group * Float.BYTES);
             if (machine != null) {
               var state = Scratch.numbers("state", machine.stateNumbers(group), false);
-              machine.attend(own, k, v, keys, group, scale, state.memory(), ownY, ownSums);
+              machine.attend(own, k, v, keys - hidden, group, scale, state.memory(), ownY, ownSums);
             } else {
               Kernels.FASTEST.oneTokenAttention(
-                  own, k, v, keys, group, width, scale, ownY, ownSums);
+                  own, k, v, keys - hidden, group, width, scale, ownY, ownSums);
             }
           }
         });
@@ -228,7 +222,7 @@ final class CausalAttention {
 
   /// Keys or values of one row, of which each head's vectors stand one after the other, as in a
   /// cache; else a copy.
-  private record Adjacent(MemorySegment memory, long count, long headBytes, long bytesOfHead) {
+  private record Adjacent(MemorySegment memory, long count, long headBytes, long vectorBytes) {
     static Adjacent of(Tensor tensorBSMH) {
       boolean isSo = tensorBSMH.size(1) == 1 || tensorBSMH.stride(1) == tensorBSMH.size(3);
       var all =
@@ -239,11 +233,13 @@ final class CausalAttention {
           all.spanned().memory(),
           all.size(1),
           all.stride(2) * Float.BYTES,
-          all.size(1) * all.size(3) * Float.BYTES);
+          all.size(3) * Float.BYTES);
     }
 
-    MemorySegment head(long head) {
-      return memory.asSlice(head * headBytes, bytesOfHead);
+    /// @param hidden vectors that are left out at the beginning
+    MemorySegment head(long head, long hidden) {
+      return memory.asSlice(
+          head * headBytes + hidden * vectorBytes, (count - hidden) * vectorBytes);
     }
   }
 

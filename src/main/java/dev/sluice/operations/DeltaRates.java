@@ -1,6 +1,5 @@
 package dev.sluice.operations;
 
-import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Tensor;
 
 /// How fast each value head forgets and learns at each token.
@@ -28,8 +27,8 @@ public record DeltaRates(Tensor decaysBTN, Tensor ratesBTN) {
     /// would depend on its company.
     DeltaRates one() {
       var heads = new OfHeads(logA, bias);
-      float[] a = aBTN.to(ElementType.FLOAT32).contiguous().floats();
-      float[] b = bBTN.to(ElementType.FLOAT32).contiguous().floats();
+      float[] a = aBTN.floats();
+      float[] b = bBTN.floats();
       int count = heads.factors.length;
       for (int i = 0; i < a.length; i++) {
         a[i] = heads.decay(i % count, a[i]);
@@ -47,8 +46,8 @@ public record DeltaRates(Tensor decaysBTN, Tensor ratesBTN) {
     private final double[] bias;
 
     OfHeads(Tensor logA, Tensor bias) {
-      this.factors = logA.to(ElementType.FLOAT64).doubles();
-      this.bias = bias.to(ElementType.FLOAT64).doubles();
+      this.factors = logA.doubles();
+      this.bias = bias.doubles();
       for (int i = 0; i < factors.length; i++) {
         factors[i] = -StrictMath.exp(factors[i]);
       }

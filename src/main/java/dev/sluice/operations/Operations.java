@@ -28,6 +28,26 @@ public interface Operations {
   /// the token that is due and a guess at the next.
   int FEW = 2;
 
+  /// Tokens of a pass of float32, and keys that they see, up to which they go one after the other
+  /// on the CPU too: products so small are not worth what it takes to load oneDNN.
+  int SHORT = 32;
+
+  int SHORT_KEYS = 64;
+
+  /// Whether [#cachedAttention] and layers of Gated DeltaNet give each token of a row the bits that
+  /// it has when it comes alone.
+  ///
+  /// @param pass `[B, T, …]`, the queries or channels of the tokens
+  /// @param keys of the row; 0 where there are none
+  static boolean isOneByOne(Tensor pass, long keys) {
+    long tokens = pass.size(1);
+    return tokens <= FEW
+        || (tokens <= SHORT
+            && keys <= SHORT_KEYS
+            && pass.type() == ElementType.FLOAT32
+            && pass.isOnCpu());
+  }
+
   /// The definitions, made of libtorch's operations, on any device.
   Operations COMPOSED = new ComposedOperations();
 
@@ -147,9 +167,9 @@ public interface Operations {
       @Nullable DocumentStarts documents);
 
   /// [#attention] of the last T of S tokens over all of them; S may be another one for each row,
-  /// and what a row gets does not depend on the others. On the CPU and without gradients, of [#FEW]
-  /// tokens each has the bits that it has when it comes alone, in float32; more of them are
-  /// computed in the queries' type.
+  /// and what a row gets does not depend on the others. On the CPU and without gradients, of few
+  /// tokens, see [#isOneByOne], each has the bits that it has when it comes alone, in float32; more
+  /// of them are computed in the queries' type.
   ///
   /// @param qBTNH float32 or bfloat16
   /// @param kSMH of each row `[1, S, M, H]`, a view whose vectors are contiguous; float32, or of

@@ -1,5 +1,8 @@
 package dev.sluice.tensor;
 
+import java.lang.foreign.MemorySegment;
+import java.util.Arrays;
+import java.util.List;
 import org.bytedeco.pytorch.LongOptional;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.jspecify.annotations.Nullable;
@@ -26,6 +29,12 @@ final class HostMemory {
 
     long address() {
       return memory.address + offset;
+    }
+
+    /// The elements of a contiguous view.
+    @SuppressWarnings("restricted")
+    MemorySegment segment() {
+      return MemorySegment.ofAddress(address()).reinterpret(elements(shape) * type.bytes());
     }
 
     boolean isContiguous() {
@@ -61,8 +70,7 @@ final class HostMemory {
       }
       if (known != elements || (open >= 0 && lengths[open] == -1)) {
         throw new IllegalArgumentException(
-            "%d elements do not have the shape %s"
-                .formatted(elements, java.util.Arrays.toString(wanted)));
+            "%d elements do not have the shape %s".formatted(elements, Arrays.toString(wanted)));
       }
       return new View(memory, offset, type, lengths, rowMajor(lengths));
     }
@@ -88,6 +96,56 @@ final class HostMemory {
       long[] lengths = shape.clone();
       lengths[at] = length;
       return new View(memory, offset + start * strides[at] * type.bytes(), type, lengths, strides);
+    }
+
+    /// New memory with contiguous views one after the other along a dimension.
+    ///
+    /// @return null where they are not contiguous or not of one type
+    static @Nullable View joined(List<View> parts, int dimension) {
+      var first = parts.getFirst();
+      int at = first.dimension(dimension);
+      long[] lengths = first.shape.clone();
+      lengths[at] = 0;
+      for (var part : parts) {
+        long[] others = part.shape.clone();
+        if (!part.isContiguous() || part.type != first.type || others.length != lengths.length) {
+          return null;
+        }
+        lengths[at] += others[at];
+        others[at] = lengths[at];
+        if (!Arrays.equals(others, lengths)) {
+          throw new IllegalArgumentException(
+              "no tensor of %s and %s".formatted(Arrays.toString(first.shape), part));
+        }
+      }
+      var joined = made(first.type, lengths);
+      long whole = runBytes(joined, at);
+      long before = 0;
+      for (var part : parts) {
+        long run = runBytes(part, at);
+        for (long i = 0; run > 0 && i < joined.segment().byteSize() / whole; i++) {
+          MemorySegment.copy(part.segment(), i * run, joined.segment(), i * whole + before, run);
+        }
+        before += run;
+      }
+      return joined;
+    }
+
+    /// Bytes of all that stands together when the dimensions before this one are fixed.
+    private static long runBytes(View view, int dimension) {
+      long run = view.type.bytes();
+      for (int i = dimension; i < view.shape.length; i++) {
+        run *= view.shape[i];
+      }
+      return run;
+    }
+
+    /// Whether its memory can take that of another view as it is.
+    boolean isCopyOf(View other) {
+      return type == other.type
+          && Arrays.equals(shape, other.shape)
+          && isContiguous()
+          && other.isContiguous();
     }
 
     private int dimension(int dimension) {
@@ -135,6 +193,7 @@ final class HostMemory {
 
   // guarded by this
   private int views;
+  private long changes;
   private org.bytedeco.pytorch.@Nullable Tensor whole;
 
   private HostMemory(long bytes) {
@@ -151,6 +210,16 @@ final class HostMemory {
       whole = known;
     }
     return known;
+  }
+
+  /// Counts what was written to it past libtorch.
+  synchronized void changed() {
+    changes++;
+  }
+
+  /// How often [#changed] was called.
+  synchronized long changes() {
+    return changes;
   }
 
   /// Counts a tensor that shows some of it.

@@ -45,9 +45,6 @@ public final class Tensor implements AutoCloseable {
   /// Who holds a tensor in memory of our own; none when it is freed. Guarded by this.
   private int holds;
 
-  /// How often [#changed] was called before libtorch counted. Guarded by this.
-  private long changes;
-
   /// Whether [#memory] can only be read, as that of a [Weight].
   private boolean onlyRead;
 
@@ -260,6 +257,13 @@ public final class Tensor implements AutoCloseable {
 
   /// The tensors one after the other along `dimension`.
   public static Tensor concatenate(List<Tensor> parts, int dimension) {
+    var views = parts.stream().map(Tensor::onlyHost).filter(Objects::nonNull).toList();
+    if (views.size() == parts.size() && !Libtorch.isLoaded()) {
+      var joined = HostMemory.View.joined(views, dimension);
+      if (joined != null) {
+        return new Tensor(joined);
+      }
+    }
     var raws = parts.stream().map(part -> part.raw()).toArray(org.bytedeco.pytorch.Tensor[]::new);
     return new Tensor(torch.cat(new TensorVector(raws), dimension));
   }
@@ -438,6 +442,14 @@ public final class Tensor implements AutoCloseable {
 
   /// A copy of the elements as doubles, row-major.
   public double[] doubles() {
+    var view = onlyHost();
+    if (view != null && view.isContiguous() && type() == ElementType.FLOAT32) {
+      double[] all = new double[Math.toIntExact(elements())];
+      for (int i = 0; i < all.length; i++) {
+        all[i] = memory().getAtIndex(ValueLayout.JAVA_FLOAT, i);
+      }
+      return all;
+    }
     try (var _ = Scope.withoutGradient()) {
       Traffic.readBack(elements());
       return to(ElementType.FLOAT64).toCpu().contiguous().memory().toArray(ValueLayout.JAVA_DOUBLE);
@@ -548,6 +560,15 @@ public final class Tensor implements AutoCloseable {
   }
 
   public Tensor plus(double value) {
+    var view = onlyHost();
+    if (view != null && view.isContiguous() && type() == ElementType.FLOAT32) {
+      var sum = uninitialized(this, ElementType.FLOAT32, shape());
+      for (long i = 0; i < elements(); i++) {
+        float one = memory().getAtIndex(ValueLayout.JAVA_FLOAT, i) + (float) value;
+        sum.memory().setAtIndex(ValueLayout.JAVA_FLOAT, i, one);
+      }
+      return sum;
+    }
     return new Tensor(raw().add(new Scalar(value)));
   }
 
@@ -799,19 +820,15 @@ public final class Tensor implements AutoCloseable {
   /// How often libtorch's operations have written to these elements, by whatever view, and
   /// [#changed] has been called.
   long version() {
-    synchronized (this) {
-      return changes + (raw == null ? 0 : raw()._version());
-    }
+    return (host == null ? 0 : host.memory().changes()) + (raw == null ? 0 : raw()._version());
   }
 
   /// Counts what was written past libtorch.
   void changed() {
-    if (raw != null) {
-      raw().unsafeGetTensorImpl().bump_version();
+    if (host != null) {
+      host.memory().changed();
     } else {
-      synchronized (this) {
-        changes++;
-      }
+      raw().unsafeGetTensorImpl().bump_version();
     }
   }
 
@@ -840,6 +857,12 @@ public final class Tensor implements AutoCloseable {
   // ---------------------------------------------------------------- in place
 
   public Tensor fill(double value) {
+    var view = onlyHost();
+    if (view != null && view.isContiguous() && value == 0) {
+      writable().fill((byte) 0);
+      changed();
+      return this;
+    }
     raw().fill_(new Scalar(value));
     return this;
   }
@@ -857,6 +880,13 @@ public final class Tensor implements AutoCloseable {
   }
 
   public Tensor copyFrom(Tensor source) {
+    var to = onlyHost();
+    var from = source.onlyHost();
+    if (to != null && from != null && to.isCopyOf(from)) {
+      writable().copyFrom(source.memory());
+      changed();
+      return this;
+    }
     raw().copy_(source.raw());
     return this;
   }

@@ -27,19 +27,42 @@ class MissingLibraryTest {
   /// Each use prints the exception that it throws.
   static final class Uses {
     public static void main(String[] libraries) {
-      boolean libtorch = libraries[0].equals("libtorch");
       for (int i = 0; i < 2; i++) {
-        if (libtorch) {
-          print(() -> Tensor.zeros(ElementType.FLOAT32, 1));
-          print(Scope::open);
-          print(() -> Tensor.of(new float[1], 1));
-          print(() -> Libtorch.threads(1));
-          print(() -> Device.parse("auto"));
-        } else {
-          print(Uses::product);
+        switch (libraries[0]) {
+          case "libtorch" -> {
+            print(() -> Tensor.zeros(ElementType.FLOAT32, 1).exp());
+            print(() -> Tensor.of(new float[2], 2).times(2));
+            print(() -> Tensor.of(new long[2], 2).to(ElementType.INT32));
+            print(Uses::inScope);
+            print(() -> Tensor.zeros(ElementType.FLOAT32, 1).requireGradient(true));
+            print(Libtorch::threads);
+          }
+          case "nothing" -> {
+            print(() -> Libtorch.threads(1));
+            print(() -> Tensor.zeros(ElementType.FLOAT32, 3).memory().fill((byte) 1));
+            print(Uses::plain);
+          }
+          default -> print(Uses::product);
         }
       }
       System.exit(0);
+    }
+
+    private static void inScope() {
+      try (var scope = Scope.withoutGradient()) {
+        var x = scope.keep(Tensor.of(new float[] {1, 2, 3, 4}, 2, 2));
+        x.transpose(0, 1).contiguous();
+      }
+    }
+
+    private static void plain() {
+      try (var scope = Scope.withoutGradient()) {
+        var x = scope.keep(Tensor.of(new float[] {1, 2, 3, 4}, 2, 2));
+        var y = Tensor.concatenate(List.of(x.narrow(0, 1, 1).detach(), x), 0).plus(1);
+        if (y.reshape(6).narrow(0, 1, 2).floats()[0] != 5 || x.requiresGradient()) {
+          throw new AssertionError(y);
+        }
+      }
     }
 
     private static void product() {
@@ -96,6 +119,14 @@ class MissingLibraryTest {
   @Test
   void libtorchIsNotThere() throws Exception {
     assertSaid(uses("libtorch", classPathWithout("pytorch-.*-linux.*")), "libtorch", "jnitorch");
+  }
+
+  /// Tensors are memory until an operation of libtorch's own is asked for.
+  @Test
+  void libtorchIsNotMissedWhereItIsNotAskedFor() throws Exception {
+    for (String line : uses("nothing", classPathWithout("(pytorch|openblas|dnnl)-.*-linux.*"))) {
+      assertEquals("nothing", line);
+    }
   }
 
   @Test
