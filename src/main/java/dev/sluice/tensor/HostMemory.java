@@ -32,9 +32,13 @@ final class HostMemory {
     }
 
     /// The elements of a contiguous view.
-    @SuppressWarnings("restricted")
     MemorySegment segment() {
-      return MemorySegment.ofAddress(address()).reinterpret(elements(shape) * type.bytes());
+      return at(address(), elements(shape) * type.bytes());
+    }
+
+    @SuppressWarnings("restricted")
+    private static MemorySegment at(long address, long bytes) {
+      return MemorySegment.ofAddress(address).reinterpret(bytes);
     }
 
     boolean isContiguous() {
@@ -138,6 +142,33 @@ final class HostMemory {
         run *= view.shape[i];
       }
       return run;
+    }
+
+    /// The same elements one after the other, in new memory.
+    View packed() {
+      var packed = made(type, shape);
+      gather(this, 0, 0, packed.segment(), 0);
+      return packed;
+    }
+
+    /// Copies what is left when the dimensions before one are fixed.
+    ///
+    /// @param from of the first element, in bytes behind the view's
+    /// @return where the next one goes
+    private static long gather(View view, int dimension, long from, MemorySegment to, long into) {
+      int width = view.type.bytes();
+      int left = view.shape.length - dimension;
+      if (left == 0 || (left == 1 && view.strides[dimension] == 1)) {
+        long bytes = left == 0 ? width : view.shape[dimension] * width;
+        MemorySegment.copy(at(view.address() + from, bytes), 0, to, into, bytes);
+        return into + bytes;
+      }
+      long next = into;
+      for (long i = 0; i < view.shape[dimension]; i++) {
+        next =
+            gather(view, dimension + 1, from + i * view.strides[dimension] * width, to, next);
+      }
+      return next;
     }
 
     /// Whether its memory can take that of another view as it is.

@@ -502,7 +502,11 @@ public final class Tensor implements AutoCloseable {
 
   /// This tensor itself when it is contiguous already.
   public Tensor contiguous() {
-    return isContiguous() ? this : new Tensor(raw().contiguous());
+    if (isContiguous()) {
+      return this;
+    }
+    var view = onlyHost();
+    return view != null ? new Tensor(view.packed()) : new Tensor(raw().contiguous());
   }
 
   public Tensor reshape(long... shape) {
