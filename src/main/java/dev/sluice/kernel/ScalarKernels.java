@@ -748,12 +748,13 @@ public final class ScalarKernels implements Kernels {
     for (long r = from; r < to; r++) {
       w.format().dequantize(w.data(), w.offset(r), columns, row, 0);
       long at = (r - from) * columns;
-      if (!out.bfloat16()) { // in one piece: the first rows of a process come when nothing is compiled
-        MemorySegment.copy(row, 0, out.memory(), ValueLayout.JAVA_FLOAT_UNALIGNED, at * Float.BYTES, columns);
-        continue;
-      }
-      for (int c = 0; c < columns; c++) {
-        out.set(at + c, row[c]);
+      if (out.bfloat16()) {
+        for (int c = 0; c < columns; c++) {
+          out.set(at + c, row[c]);
+        }
+      } else { // the first rows of a process, when nothing is compiled yet
+        var layout = ValueLayout.JAVA_FLOAT_UNALIGNED;
+        MemorySegment.copy(row, 0, out.memory(), layout, at * Float.BYTES, columns);
       }
     }
   }
