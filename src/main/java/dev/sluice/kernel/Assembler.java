@@ -32,14 +32,19 @@ final class Assembler {
 
   /// What an EVEX prefix says of an instruction, as four bytes from the lowest: the map of its
   /// opcode (1 for `0F`, 2 for `0F 38`, 3 for `0F 3A`), then the W bit and the other prefix (0 for
-  /// none, 1 for `66`, 2 for `F3`), the opcode, and the vectors' length (0 for 16 bytes, 2 for 64).
+  /// none, 1 for `66`, 2 for `F3`, 3 for `F2`), the opcode, and the vectors' length (0 for 16
+  /// bytes, 2 for 64).
   private static int evex(int map, int prefix, int wide, int opcode, int length) {
     return map | (wide << 7 | prefix) << 8 | opcode << 16 | length << 24;
   }
 
-  /// The vector instructions, on 64 bytes unless their name says otherwise.
+  /// The vector instructions, on 64 bytes unless their name says otherwise; those that end with
+  /// `SD` or `SS` are on the lowest number.
   enum Vector {
     VADDPS(1, 0, 0, 0x58),
+    VADDSD(1, 3, 1, 0x58, 0),
+    /// The second operand where the mask's bit is zero, the third where it is one.
+    VBLENDMPS(2, 1, 0, 0x65),
     VBROADCASTI32X4(2, 1, 0, 0x5A),
     VBROADCASTI64X4(2, 1, 1, 0x5B),
     VBROADCASTSS(2, 1, 0, 0x18),
@@ -47,7 +52,10 @@ final class Assembler {
     /// From the lower half of a register, or 32 bytes.
     VCVTPH2PS(2, 1, 0, 0x13),
     VCVTPS2DQ(1, 1, 0, 0x5B),
+    VCVTSD2SS(1, 3, 1, 0x5A, 0),
+    VCVTSS2SD(1, 2, 0, 0x5A, 0),
     VDIVPS(1, 0, 0, 0x5E),
+    VDIVSD(1, 3, 1, 0x5E, 0),
     /// The destination times the second operand, plus the third.
     VFMADD213PS(2, 1, 0, 0xA8),
     VFMADD231PS(2, 1, 0, 0xB8),
@@ -74,6 +82,7 @@ final class Assembler {
     VPMOVSXBW(2, 1, 0, 0x20),
     VPMOVZXBD(2, 1, 0, 0x31),
     VPMOVZXWD(2, 1, 0, 0x33),
+    VPORD(1, 1, 0, 0xEB),
     VPROLVD(2, 1, 0, 0x15),
     VPSHUFB(2, 1, 0, 0x00),
     VPSLLVD(2, 1, 0, 0x47),
@@ -85,6 +94,7 @@ final class Assembler {
     /// The second operand times two to the power of the third.
     VSCALEFPS(2, 1, 0, 0x2C),
     VSHUFI64X2(3, 1, 1, 0x43),
+    VSQRTSD(1, 3, 1, 0x51, 0),
     VSUBPS(1, 0, 0, 0x5C),
     VUNPCKHPD(1, 1, 1, 0x15),
     VUNPCKHPS(1, 0, 0, 0x15),
@@ -94,7 +104,11 @@ final class Assembler {
     private final int evex;
 
     Vector(int map, int prefix, int wide, int opcode) {
-      this.evex = evex(map, prefix, wide, opcode, 2);
+      this(map, prefix, wide, opcode, 2);
+    }
+
+    Vector(int map, int prefix, int wide, int opcode, int length) {
+      this.evex = evex(map, prefix, wide, opcode, length);
     }
   }
 
@@ -115,6 +129,19 @@ final class Assembler {
     }
   }
 
+  /// What is asked of the first of two numbers.
+  enum Comparison {
+    /// Or one of them is not a number.
+    NOT_LESS(5),
+    AT_LEAST(13);
+
+    private final int predicate;
+
+    Comparison(int predicate) {
+      this.predicate = predicate;
+    }
+  }
+
   /// Shifts of each number of four bytes by the same distance.
   enum Shift {
     VPSRLD(2),
@@ -129,6 +156,12 @@ final class Assembler {
   }
 
   private static final int SHIFT = evex(1, 1, 0, 0x72, 2);
+  private static final int COMPARISON = evex(1, 0, 0, 0xC2, 2);
+
+  /// In the prefix, beside a mask's number: where its bit is zero, so is the result.
+  private static final int ZEROING = 1 << 7;
+
+  private static final int BROADCAST = 1 << 4;
 
   private byte[] bytes = new byte[1 << 12];
   private int size;
@@ -157,17 +190,21 @@ final class Assembler {
     prefixed(evex, reg, first, extended, base, 0);
   }
 
-  private void prefixed(int evex, int reg, int first, int extended, int base, int broadcast) {
+  private void prefixed(int evex, int reg, int first, int extended, int base, int more) {
     put(
         0x62,
         not(reg, 3) << 7 | extended << 6 | not(base, 3) << 5 | not(reg, 4) << 4 | (evex & 0xFF),
         (evex >> 8 & 0xFF) | (~first & 15) << 3 | 1 << 2,
-        evex >> 24 << 5 | broadcast << 4 | not(first, 4) << 3,
+        evex >> 24 << 5 | not(first, 4) << 3 | more,
         evex >> 16);
   }
 
   private void registers(int evex, int reg, int first, int last) {
-    prefixed(evex, reg, first, not(last, 4), last);
+    registers(evex, reg, first, last, 0);
+  }
+
+  private void registers(int evex, int reg, int first, int last, int more) {
+    prefixed(evex, reg, first, not(last, 4), last, more);
     put(0xC0 | (reg & 7) << 3 | (last & 7));
   }
 
@@ -213,12 +250,44 @@ final class Assembler {
 
   /// With a number of four bytes in each place of the last operand.
   void loadOne(Vector op, int to, int first, int base, int distance) {
-    prefixed(op.evex, to, first, 1, base, 1);
+    prefixed(op.evex, to, first, 1, base, BROADCAST);
     address(to, base, distance);
   }
 
   void store(Store op, int base, int distance, int from) {
     memory(op.evex, from, 0, base, distance);
+  }
+
+  /// With zero in the places where the mask's bit is zero.
+  void masked(Vector op, int mask, int to, int first, int second) {
+    registers(op.evex, to, first, second, ZEROING | mask);
+  }
+
+  /// With zero in the places where the mask's bit is zero, whose memory is not read.
+  void loadMasked(Vector op, int mask, int to, int base, int distance) {
+    prefixed(op.evex, to, 0, 1, base, ZEROING | mask);
+    address(to, base, distance);
+  }
+
+  /// Writes the places alone where the mask's bit is one.
+  void storeMasked(Store op, int mask, int base, int distance, int from) {
+    prefixed(op.evex, from, 0, 1, base, mask);
+    address(from, base, distance);
+  }
+
+  void blend(int mask, int to, int zeros, int ones) {
+    registers(Vector.VBLENDMPS.evex, to, zeros, ones, mask);
+  }
+
+  /// `VCMPPS`: a mask of ones where it is so.
+  void compare(Comparison op, int mask, int first, int second) {
+    registers(COMPARISON, mask, first, second);
+    put(op.predicate);
+  }
+
+  /// `KMOVW`, of one of the first eight registers.
+  void mask(int to, int from) {
+    put(0xC5, 0xF8, 0x92, 0xC0 | to << 3 | from);
   }
 
   void shift(Shift op, int to, int from, int distance) {

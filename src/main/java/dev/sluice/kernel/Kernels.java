@@ -6,8 +6,8 @@ import org.jspecify.annotations.Nullable;
 /// What the hot loops compute. Lengths and types are checked by the callers; outputs do not overlap
 /// inputs.
 public interface Kernels {
-  /// The implementation for this machine: the Vector API where its module is present, else the
-  /// definition.
+  /// The implementation for this machine: machine code where it can be, for what there is of it;
+  /// the Vector API where its module is present, else the definition.
   Kernels FASTEST = choose();
 
   /// The gate of the paper, y′ = y ⊙ σ(z): `out[r·w + j] = y[r·w + j] · σ(z[r])`.
@@ -428,14 +428,7 @@ public interface Kernels {
   void dequantizeRows(StoredMatrix w, long from, long to, Floats out);
 
   private static Kernels choose() {
-    var log = System.getLogger(Kernels.class.getName());
-    if (!VectorModule.load()) {
-      log.log(
-          System.Logger.Level.WARNING,
-          "Slow kernels: start Java with --add-modules jdk.incubator.vector for the fast ones.");
-      return new ScalarKernels();
-    }
-    log.log(System.Logger.Level.DEBUG, "Vector kernels.");
-    return new VectorKernels();
+    var machine = MachineKernels.make();
+    return machine == null ? VectorModule.kernels() : machine;
   }
 }

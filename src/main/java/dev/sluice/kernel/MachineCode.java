@@ -8,6 +8,7 @@ import static dev.sluice.kernel.Assembler.RDI;
 import static dev.sluice.kernel.Assembler.RDX;
 import static dev.sluice.kernel.Assembler.RSI;
 
+import java.io.ByteArrayOutputStream;
 import java.lang.foreign.AddressLayout;
 import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
@@ -15,6 +16,8 @@ import java.lang.foreign.Linker;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.lang.invoke.MethodHandle;
+import java.util.ArrayList;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// Memory of this process that a processor runs, filled from Java, and what the processor can do.
@@ -179,6 +182,23 @@ final class MachineCode {
     }
     MemorySegment.copy(code, 0, memory, ValueLayout.JAVA_BYTE, 0, code.length);
     return protect(memory, READ_AND_RUN) ? memory : null;
+  }
+
+  /// Several functions in the same pages.
+  static @Nullable List<MemorySegment> install(List<byte[]> functions) {
+    var all = new ByteArrayOutputStream();
+    functions.forEach(all::writeBytes);
+    var memory = install(all.toByteArray());
+    if (memory == null) {
+      return null;
+    }
+    var placed = new ArrayList<MemorySegment>();
+    long at = 0;
+    for (byte[] function : functions) {
+      placed.add(memory.asSlice(at, function.length));
+      at += function.length;
+    }
+    return placed;
   }
 
   /// `(leaf, subleaf, out)`: the four registers that CPUID gives, and the lower half of what XGETBV

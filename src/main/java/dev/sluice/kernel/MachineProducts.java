@@ -1,12 +1,12 @@
 package dev.sluice.kernel;
 
 import dev.sluice.kernel.StoredMatrix.Order;
-import java.io.ByteArrayOutputStream;
 import java.lang.foreign.AddressLayout;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.lang.invoke.MethodHandle;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Map;
 import java.util.Optional;
@@ -122,35 +122,26 @@ public final class MachineProducts {
 
   private static Optional<Functions> install(Kind kind) {
     boolean strips = kind.order == Order.STRIPS;
-    byte[][] codes = new byte[1 + (strips ? 1 : 2) * MOST_INPUTS][];
-    codes[0] = ProductCode.arrangement(kind.format, kind.order);
-    for (int inputs = 1; inputs <= MOST_INPUTS; inputs++) {
-      if (strips) {
-        codes[inputs] = PackedCode.product(kind.format, inputs);
-      } else {
-        codes[inputs] = ProductCode.product(kind.format, inputs, 1);
-        codes[MOST_INPUTS + inputs] = ProductCode.product(kind.format, inputs, 2);
+    var codes = new ArrayList<byte[]>();
+    codes.add(ProductCode.arrangement(kind.format, kind.order));
+    for (int rows = 1; rows <= (strips ? 1 : 2); rows++) {
+      for (int inputs = 1; inputs <= MOST_INPUTS; inputs++) {
+        codes.add(
+            strips
+                ? PackedCode.product(kind.format, inputs)
+                : ProductCode.product(kind.format, inputs, rows));
       }
     }
-    var all = new ByteArrayOutputStream();
-    for (byte[] code : codes) {
-      all.writeBytes(code);
-    }
-    var memory = MachineCode.install(all.toByteArray());
-    if (memory == null) {
+    var placed = MachineCode.install(codes);
+    if (placed == null) {
       return Optional.empty();
     }
-    var placed = new MemorySegment[codes.length];
-    long at = 0;
-    for (int i = 0; i < codes.length; i++) {
-      placed[i] = memory.asSlice(at, codes[i].length);
-      at += codes[i].length;
-    }
+    var products = placed.subList(1, placed.size()).toArray(MemorySegment[]::new);
     return Optional.of(
         new Functions(
-            placed[0],
-            Arrays.copyOfRange(placed, 1, 1 + MOST_INPUTS),
-            Arrays.copyOfRange(placed, 1 + MOST_INPUTS, codes.length)));
+            placed.getFirst(),
+            Arrays.copyOf(products, MOST_INPUTS),
+            Arrays.copyOfRange(products, MOST_INPUTS, products.length)));
   }
 
   private Functions required(WeightFormat format, Order order, long columns) {

@@ -747,8 +747,14 @@ public final class ScalarKernels implements Kernels {
     float[] row = new float[columns];
     for (long r = from; r < to; r++) {
       w.format().dequantize(w.data(), w.offset(r), columns, row, 0);
-      for (int c = 0; c < columns; c++) {
-        out.set((r - from) * columns + c, row[c]);
+      long at = (r - from) * columns;
+      if (out.bfloat16()) {
+        for (int c = 0; c < columns; c++) {
+          out.set(at + c, row[c]);
+        }
+      } else { // the first rows of a process, when nothing is compiled yet
+        var layout = ValueLayout.JAVA_FLOAT_UNALIGNED;
+        MemorySegment.copy(row, 0, out.memory(), layout, at * Float.BYTES, columns);
       }
     }
   }

@@ -359,28 +359,12 @@ public final class VectorKernels implements Kernels {
 
   @Override
   public void gatherRows(Floats x, HeadRows rows, Floats out) {
-    move(x, rows, out, true);
+    rows.gather(x, out);
   }
 
   @Override
   public void spreadRows(Floats x, Floats out, HeadRows rows) {
-    move(out, rows, x, false);
-  }
-
-  /// Copies between rows that stand apart and rows brought together, a token's at a time, which
-  /// stand together on both sides.
-  private static void move(Floats apart, HeadRows rows, Floats together, boolean gather) {
-    long bytes = apart.bfloat16() ? 2 : 4;
-    long row = rows.width() * bytes;
-    for (int i = 0; i < rows.rows(); i += rows.group()) {
-      long count = Math.min(rows.group(), rows.rows() - i) * row;
-      long at = rows.at(i) * bytes;
-      if (gather) {
-        MemorySegment.copy(apart.memory(), at, together.memory(), i * row, count);
-      } else {
-        MemorySegment.copy(together.memory(), i * row, apart.memory(), at, count);
-      }
-    }
+    rows.spread(x, out);
   }
 
   @Override

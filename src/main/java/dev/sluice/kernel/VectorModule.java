@@ -11,8 +11,21 @@ final class VectorModule {
 
   private VectorModule() {}
 
+  /// The kernels with the Vector API where the module is there, else the definition.
+  static Kernels kernels() {
+    var log = System.getLogger(Kernels.class.getName());
+    if (!load()) {
+      log.log(
+          System.Logger.Level.WARNING,
+          "Slow kernels: start Java with --add-modules jdk.incubator.vector for the fast ones.");
+      return new ScalarKernels();
+    }
+    log.log(System.Logger.Level.DEBUG, "Vector kernels.");
+    return new VectorKernels();
+  }
+
   /// Whether the module is there; adds it where the JDK lets us.
-  static boolean load() {
+  private static boolean load() {
     if (ModuleLayer.boot().findModule(NAME).isPresent()) {
       return true;
     }

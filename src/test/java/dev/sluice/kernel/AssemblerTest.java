@@ -16,6 +16,7 @@ import static dev.sluice.kernel.Assembler.RSP;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
+import dev.sluice.kernel.Assembler.Comparison;
 import dev.sluice.kernel.Assembler.Shift;
 import dev.sluice.kernel.Assembler.Store;
 import dev.sluice.kernel.Assembler.Vector;
@@ -46,13 +47,19 @@ class AssemblerTest {
   void instructionsAreEncodedAsByTheGnuAssembler() {
     same("6281344858ce", a -> a.op(Vector.VADDPS, 17, 9, 30));
     same("62d15c40589c2445230100", a -> a.load(Vector.VADDPS, 3, 20, R12, FAR));
+    same("62e1b708588c2445230100", a -> a.load(Vector.VADDSD, 17, 9, RSP, FAR));
+    same("62422d4565e3", a -> a.blend(5, 28, 26, 11));
     same("62627d485a9045230100", a -> a.load(Vector.VBROADCASTI32X4, 26, RAX, FAR));
     same("6262fd485babbbdcfeff", a -> a.load(Vector.VBROADCASTI64X4, 29, RBX, -FAR));
     same("62417c485bc0", a -> a.op(Vector.VCVTDQ2PS, 24, 8));
     same("62327d4813e5", a -> a.op(Vector.VCVTPH2PS, 12, 21));
     same("62e27d48138345230100", a -> a.load(Vector.VCVTPH2PS, 16, RBX, FAR));
     same("62917d485bcf", a -> a.op(Vector.VCVTPS2DQ, 1, 31));
+    same("6281df005ae3", a -> a.op(Vector.VCVTSD2SS, 20, 20, 27));
+    same("62f12e005aec", a -> a.op(Vector.VCVTSS2SD, 5, 26, 4));
     same("62f12c405eed", a -> a.op(Vector.VDIVPS, 5, 26, 5));
+    same("62419f005eaa45230100", a -> a.load(Vector.VDIVSD, 29, 28, R10, FAR));
+    same("62a19f085ed5", a -> a.op(Vector.VDIVSD, 18, 12, 21));
     same("62727d40b8bd45230100", a -> a.load(Vector.VFMADD231PS, 15, 16, RBP, FAR));
     same("62b23d40b8fc", a -> a.op(Vector.VFMADD231PS, 7, 24, 20));
     same("62f24540bc8545230100", a -> a.load(Vector.VFNMADD231PS, 0, 23, RBP, FAR));
@@ -61,6 +68,9 @@ class AssemblerTest {
     same("62e3f5403a8b4523010001", a -> a.load(Vector.VINSERTI64X4, 17, 17, RBX, FAR, 1));
     same("62f12c405fec", a -> a.op(Vector.VMAXPS, 5, 26, 4));
     same("62c17c4810b245230100", a -> a.load(Vector.VMOVUPS, 22, R10, FAR));
+    same("62c17c4810f1", a -> a.op(Vector.VMOVUPS, 22, 9));
+    same("62c17ccf10942445230100", a -> a.loadMasked(Vector.VMOVUPS, 7, 18, R12, FAR));
+    same("62813cca59d9", a -> a.masked(Vector.VMULPS, 2, 19, 8, 25));
     same("62613440598d45230100", a -> a.load(Vector.VMULPS, 25, 25, RBP, FAR));
     same("62413d40fe8545230100", a -> a.load(Vector.VPADDD, 24, 24, R13, FAR));
     same("62612540db9c2445230100", a -> a.load(Vector.VPANDD, 27, 27, RSP, FAR));
@@ -76,6 +86,7 @@ class AssemblerTest {
     same("62627d4821a345230100", a -> a.load(Vector.VPMOVSXBD, 28, RBX, FAR));
     same("62627d4820a345230100", a -> a.load(Vector.VPMOVSXBW, 28, RBX, FAR));
     same("62e27d48338845230100", a -> a.load(Vector.VPMOVZXWD, 17, RAX, FAR));
+    same("62016540ebca", a -> a.op(Vector.VPORD, 25, 19, 26));
     same("6242154015aa45230100", a -> a.load(Vector.VPROLVD, 29, 29, R10, FAR));
     same("62421540009a45230100", a -> a.load(Vector.VPSHUFB, 27, 29, R10, FAR));
     same("6242154047aa45230100", a -> a.load(Vector.VPSLLVD, 29, 29, R10, FAR));
@@ -89,15 +100,21 @@ class AssemblerTest {
     same("62e27d4818d8", a -> a.op(Vector.VBROADCASTSS, 19, 0));
     same("62826548a8d1", a -> a.op(Vector.VFMADD213PS, 18, 3, 25));
     same("62a37d4808ce08", a -> a.op(Vector.VRNDSCALEPS, 17, 0, 22, 8));
+    same("6201f70051c6", a -> a.op(Vector.VSQRTSD, 24, 17, 30));
     same("62f17c485cc1", a -> a.op(Vector.VSUBPS, 0, 0, 1));
     same("62c19d4815d5", a -> a.op(Vector.VUNPCKHPD, 18, 12, 13));
     same("62c10c4015d7", a -> a.op(Vector.VUNPCKHPS, 18, 30, 15));
     same("62e1cd4814cf", a -> a.op(Vector.VUNPCKLPD, 17, 6, 7));
     same("62c13c4814c9", a -> a.op(Vector.VUNPCKLPS, 17, 8, 9));
     same("62717c4811842445230100", a -> a.store(Store.VMOVUPS, RSP, FAR, 8));
+    same("62617c4c11a845230100", a -> a.storeMasked(Store.VMOVUPS, 4, RAX, FAR, 29));
     same("62d17c0811ab45230100", a -> a.store(Store.VMOVUPS_16, R11, FAR, 5));
     same("62717e0811a845230100", a -> a.store(Store.VMOVSS, RAX, FAR, 13));
     same("62c27e48318b45230100", a -> a.store(Store.VPMOVDB, R11, FAR, 17));
+    same("62917440c2de0d", a -> a.compare(Comparison.AT_LEAST, 3, 17, 30));
+    same("62b13448c2f405", a -> a.compare(Comparison.NOT_LESS, 6, 9, 20));
+    same("c5f892d8", a -> a.mask(3, RAX));
+    same("c5f892f7", a -> a.mask(6, RDI));
     same("62912d4072d30a", a -> a.shift(Shift.VPSRLD, 26, 27, 10));
     same("62d13d4072f008", a -> a.shift(Shift.VPSLLD, 24, 8, 8));
     same("62d1354072e118", a -> a.shift(Shift.VPSRAD, 25, 9, 24));

@@ -1,7 +1,6 @@
 package dev.sluice.kernel;
 
-import static dev.sluice.kernel.KernelNumbers.SCALAR;
-import static dev.sluice.kernel.KernelNumbers.VECTOR;
+import static dev.sluice.kernel.KernelNumbers.ALL;
 import static dev.sluice.kernel.KernelNumbers.bytes;
 import static dev.sluice.kernel.KernelNumbers.fill;
 import static dev.sluice.kernel.KernelNumbers.gaussian;
@@ -154,7 +153,7 @@ class FeedForwardKernelsTest implements RangeKernelRules {
       float[] expected = {-0f, 0f, -0f, 400, 1e38f, -largest};
       var gate = fill(poisoned(arena, 6, false), i -> gates[i]);
       var up = fill(poisoned(arena, 6, false), i -> ups[i]);
-      for (var kernels : new Kernels[] {SCALAR, VECTOR}) {
+      for (var kernels : ALL) {
         var out = poisoned(arena, 6, false);
         kernels.swiGlu(gate, up, out, 0, 6);
         for (int i = 0; i < 6; i++) {
@@ -176,7 +175,7 @@ class FeedForwardKernelsTest implements RangeKernelRules {
         var random = new SplittableRandom(7);
         var gate = fill(poisoned(arena, 2100, bfloat16), _ -> (float) (4 * random.nextGaussian()));
         var up = gaussian(arena, random, 2100, bfloat16);
-        for (var kernels : new Kernels[] {SCALAR, VECTOR}) {
+        for (var kernels : ALL) {
           var once = poisoned(arena, 2100, bfloat16);
           var again = poisoned(arena, 2100, bfloat16);
           kernels.swiGlu(gate, up, once, 0, 2100);

@@ -101,10 +101,10 @@ record KernelCase(
     }
   }
 
-  void vectorKernelEqualsTheDefinition() {
+  void equalsTheDefinition(Kernels kernels) {
     try (var arena = Arena.ofConfined()) {
       var defined = results(arena, SCALAR, 0, items);
-      var results = results(arena, VECTOR, 0, items);
+      var results = results(arena, kernels, 0, items);
       var expected = formula.get();
       for (int k = 0; k < results.size(); k++) {
         double[] values = new double[expected.get(k).values.length];

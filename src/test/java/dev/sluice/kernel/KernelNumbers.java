@@ -7,6 +7,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
+import java.util.List;
 import java.util.SplittableRandom;
 import java.util.function.Supplier;
 import java.util.zip.CRC32;
@@ -19,6 +20,11 @@ final class KernelNumbers {
 
   static final Kernels SCALAR = new ScalarKernels();
   static final Kernels VECTOR = new VectorKernels();
+
+  /// Those that are not the definition; the last are machine code where the machine has it.
+  static final List<Kernels> FAST = List.of(VECTOR, Kernels.FASTEST);
+
+  static final List<Kernels> ALL = List.of(SCALAR, VECTOR, Kernels.FASTEST);
 
   private KernelNumbers() {}
 

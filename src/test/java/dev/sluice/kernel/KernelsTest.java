@@ -1,5 +1,6 @@
 package dev.sluice.kernel;
 
+import static dev.sluice.kernel.KernelNumbers.ALL;
 import static dev.sluice.kernel.KernelNumbers.SCALAR;
 import static dev.sluice.kernel.KernelNumbers.VECTOR;
 import static dev.sluice.kernel.KernelNumbers.assertRange;
@@ -148,7 +149,7 @@ class KernelsTest {
         try (var arena = Arena.ofConfined()) {
           var c = Case.random(arena, types, rows, width, 31L * rows + width);
           String what = types + " " + rows + " × " + width;
-          for (var kernels : new Kernels[] {SCALAR, VECTOR}) {
+          for (var kernels : ALL) {
             assertGate(
                 c,
                 c.forward(arena, kernels, 0, rows),
@@ -192,7 +193,7 @@ class KernelsTest {
   @ParameterizedTest
   @EnumSource
   void onlyTheRangeIsWritten(Types types) {
-    for (var kernels : new Kernels[] {SCALAR, VECTOR}) {
+    for (var kernels : ALL) {
       for (int rows : ROWS) {
         for (int width : WIDTHS) {
           try (var arena = Arena.ofConfined()) {
@@ -242,7 +243,7 @@ class KernelsTest {
       try (var arena = Arena.ofConfined()) {
         var c = Case.random(arena, types, EXTREME.length, width, 47);
         fill(c.z, i -> EXTREME[i]);
-        for (var kernels : new Kernels[] {SCALAR, VECTOR}) {
+        for (var kernels : ALL) {
           var out = c.forward(arena, kernels, 0, c.rows);
           var gradients = c.backward(arena, kernels, 0, c.rows);
           assertGate(c, out, gradients, kernels.getClass().getSimpleName() + " " + types);
@@ -265,7 +266,7 @@ class KernelsTest {
   @Test
   void notANumberPropagates() {
     try (var arena = Arena.ofConfined()) {
-      for (var kernels : new Kernels[] {SCALAR, VECTOR}) {
+      for (var kernels : ALL) {
         for (var types : Types.values()) {
           for (int width : new int[] {1, 65}) {
             var c = Case.random(arena, types, 17, width, 53);
@@ -315,12 +316,13 @@ class KernelsTest {
     assertEquals("VectorKernels " + compiled, interpreted.strip());
   }
 
-  /// Prints which kernels are chosen, which loads the Vector API's module, and [#digest].
+  /// Prints which kernels there are without machine code, which loads the Vector API's module, and
+  /// [#digest].
   static final class Digest {
     private Digest() {}
 
     public static void main(String[] args) {
-      System.out.print(Kernels.FASTEST.getClass().getSimpleName() + " ");
+      System.out.print(VectorModule.kernels().getClass().getSimpleName() + " ");
       System.out.println(digest());
     }
   }
@@ -401,7 +403,7 @@ class KernelsTest {
   /// Against the formula in float64, 4 ulp of the terms that make a value.
   @Test
   void adamWFollowsTheFormula() {
-    for (var kernels : new Kernels[] {SCALAR, VECTOR}) {
+    for (var kernels : ALL) {
       for (double beta2 : new double[] {0.95, 0.999}) {
         for (int t : new int[] {1, 2, 1000}) {
           for (int elements : ROWS) {
@@ -632,7 +634,10 @@ class KernelsTest {
   }
 
   @Test
-  void fastestIsTheVectorKernelsUnderTest() {
-    assertEquals(VectorKernels.class, Kernels.FASTEST.getClass());
+  void thoseUnderTestAreChosen() {
+    boolean machineCode = MachineAttention.of(16) != null;
+    assertEquals(
+        machineCode ? MachineKernels.class : VectorKernels.class, Kernels.FASTEST.getClass());
+    assertEquals(VectorKernels.class, VectorModule.kernels().getClass());
   }
 }

@@ -1,7 +1,7 @@
 package dev.sluice.kernel;
 
-import static dev.sluice.kernel.KernelNumbers.SCALAR;
-import static dev.sluice.kernel.KernelNumbers.VECTOR;
+import static dev.sluice.kernel.KernelNumbers.ALL;
+import static dev.sluice.kernel.KernelNumbers.FAST;
 
 import java.lang.foreign.Arena;
 import java.util.List;
@@ -20,34 +20,22 @@ interface RangeKernelRules {
   }
 
   @Test
-  default void bothKernelsFollowTheFormula() {
-    each(
-        c -> {
-          c.followsTheFormula(SCALAR);
-          c.followsTheFormula(VECTOR);
-        });
+  default void allKernelsFollowTheFormula() {
+    each(c -> ALL.forEach(c::followsTheFormula));
   }
 
   @Test
-  default void vectorKernelsEqualTheDefinition() {
-    each(KernelCase::vectorKernelEqualsTheDefinition);
+  default void fastKernelsEqualTheDefinition() {
+    each(c -> FAST.forEach(c::equalsTheDefinition));
   }
 
   @Test
   default void onlyTheRangeIsWritten() {
-    each(
-        c -> {
-          c.writesItsRangeOnly(SCALAR);
-          c.writesItsRangeOnly(VECTOR);
-        });
+    each(c -> ALL.forEach(c::writesItsRangeOnly));
   }
 
   @Test
   default void splitDoesNotChangeABit() {
-    each(
-        c -> {
-          c.splitDoesNotChangeABit(SCALAR);
-          c.splitDoesNotChangeABit(VECTOR);
-        });
+    each(c -> ALL.forEach(c::splitDoesNotChangeABit));
   }
 }

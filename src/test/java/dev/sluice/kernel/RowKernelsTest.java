@@ -1,7 +1,6 @@
 package dev.sluice.kernel;
 
-import static dev.sluice.kernel.KernelNumbers.SCALAR;
-import static dev.sluice.kernel.KernelNumbers.VECTOR;
+import static dev.sluice.kernel.KernelNumbers.ALL;
 import static dev.sluice.kernel.KernelNumbers.assertClose;
 import static dev.sluice.kernel.KernelNumbers.assertPaddingUntouched;
 import static dev.sluice.kernel.KernelNumbers.bytes;
@@ -23,7 +22,7 @@ import org.junit.jupiter.api.Test;
 /// Kernels that move, scale and sum rows. All but sums have one right answer to the last bit: one
 /// rounded operation per element.
 class RowKernelsTest {
-  private static final Kernels[] BOTH = {SCALAR, VECTOR};
+
   private static final int[] ELEMENTS = {1, 7, 16, 63, 65, 257, 1023, 1024, 1025, 5000};
   private static final int[] ROWS = {1, 7, 24, 65}; // also a token's first rows only
   private static final int[] WIDTHS = {1, 2, 7, 16, 63, 64, 65, 128};
@@ -74,7 +73,7 @@ class RowKernelsTest {
             try (var arena = Arena.ofConfined()) {
               var x = gaussian(arena, new SplittableRandom(3), span(rows), bfloat16);
               x.set(at(rows, rows.rows() / 2, 0), Float.NaN);
-              for (var kernels : BOTH) {
+              for (var kernels : ALL) {
                 var out = poisoned(arena, (long) rows.rows() * rows.width(), bfloat16);
                 kernels.gatherRows(x, rows, out);
                 for (int i = 0; i < rows.rows(); i++) {
@@ -116,7 +115,7 @@ class RowKernelsTest {
                 var x = gaussian(arena, random, (long) rows.rows() * rows.width(), false);
                 x.set(x.length() / 2, Float.NaN);
                 var divisors = gaussian(arena, random, rows.rows(), false);
-                for (var kernels : BOTH) {
+                for (var kernels : ALL) {
                   var out = poisoned(arena, span(rows), bfloat16);
                   kernels.scatterRows(x.memory(), divided ? divisors.memory() : null, out, rows);
                   var expected = poisoned(arena, span(rows), bfloat16);
@@ -170,7 +169,7 @@ class RowKernelsTest {
               var x = gaussian(arena, random, (long) rows.rows() * rows.width(), false);
               var divisors = gaussian(arena, random, rows.rows(), false);
               var z = logits(arena, rows.rows(), scores, types / 2 == 1);
-              for (var kernels : BOTH) {
+              for (var kernels : ALL) {
                 var out = poisoned(arena, span(rows), bfloat16);
                 kernels.scatterGatedRows(x.memory(), divisors.memory(), z, scores, out, rows);
                 var others = poisoned(arena, span(rows), bfloat16);
@@ -203,7 +202,7 @@ class RowKernelsTest {
       for (int rows : ROWS) {
         for (int scores : new int[] {1, width}) {
           for (int types = 0; types < 4; types++) {
-            for (var kernels : BOTH) {
+            for (var kernels : ALL) {
               assertGatedGradients(kernels, rows, width, scores, types % 2 == 1, types / 2 == 1);
             }
           }
@@ -276,7 +275,7 @@ class RowKernelsTest {
       var b = gaussian(arena, random, (long) rows * width, b16);
       int spoiled = rows / 2;
       a.set((spoiled + 1L) * width - 1, Float.NaN);
-      for (var kernels : BOTH) {
+      for (var kernels : ALL) {
         String what = name(kernels, rows + " × " + width);
         var out = poisoned(arena, rows, false);
         kernels.dotRows(a, b, out.memory(), rows, width);
@@ -303,7 +302,7 @@ class RowKernelsTest {
     for (int width : WIDTHS) {
       for (int rows : new int[] {1, 7, 65}) {
         try (var arena = Arena.ofConfined()) {
-          for (var kernels : BOTH) {
+          for (var kernels : ALL) {
             var random = new SplittableRandom(11);
             var x = gaussian(arena, random, (long) rows * width, false);
             var factors = gaussian(arena, random, rows, false);
@@ -359,7 +358,7 @@ class RowKernelsTest {
           expected.set(id * width + j, sum);
         }
       }
-      for (var kernels : BOTH) {
+      for (var kernels : ALL) {
         var table = fill(poisoned(arena, start.length(), false), start::get);
         kernels.addRows(rows, ids, table.memory(), width, count, columns[0], columns[1]);
         String what = name(kernels, count + " rows of " + width);
@@ -382,7 +381,7 @@ class RowKernelsTest {
             var x = gaussian(arena, new SplittableRandom(17), elements, from16);
             x.set(elements / 2, Float.NaN);
             x.set(elements - 1, Float.NEGATIVE_INFINITY);
-            for (var kernels : BOTH) {
+            for (var kernels : ALL) {
               int from = elements / 3;
               int to = elements - elements / 4;
               var out = poisoned(arena, elements, to16);
@@ -422,7 +421,7 @@ class RowKernelsTest {
           for (int i = from; i < to; i++) {
             expected.set(i, a * x.get(i) + b * y.get(i));
           }
-          for (var kernels : BOTH) {
+          for (var kernels : ALL) {
             var out = poisoned(arena, elements, (types & 4) > 0);
             kernels.weightedSum(x, a, y, b, out, from, to);
             assertArrayEquals(bytes(expected), bytes(out), name(kernels, elements));
@@ -455,14 +454,14 @@ class RowKernelsTest {
           double value = x.getAtIndex(ValueLayout.JAVA_FLOAT, i);
           sum += value * value;
         }
-        for (var kernels : BOTH) {
+        for (var kernels : ALL) {
           double actual = kernels.squareSum(x, range[0], range[1]);
           assertEquals(sum, actual, 16 * 0x1p-52 * sum, name(kernels, elements));
           assertEquals(actual, kernels.squareSum(x, range[0], range[1]));
         }
       }
       x.setAtIndex(ValueLayout.JAVA_FLOAT, elements / 2, Float.NaN);
-      for (var kernels : BOTH) {
+      for (var kernels : ALL) {
         assertTrue(Double.isNaN(kernels.squareSum(x, 0, elements)));
         assertEquals(0, kernels.squareSum(x, elements / 2, elements / 2));
       }

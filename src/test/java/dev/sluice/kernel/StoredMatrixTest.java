@@ -92,7 +92,7 @@ class StoredMatrixTest {
     for (int columns : widths(format)) {
       var w = matrix(format, columns);
       assertArrayEquals(
-          numbers(DEFINITION, w), numbers(Kernels.FASTEST, w), format + " of " + columns);
+          numbers(DEFINITION, w), numbers(KernelNumbers.VECTOR, w), format + " of " + columns);
     }
   }
 
@@ -108,11 +108,15 @@ class StoredMatrixTest {
       float[] x = gaussian(8 * columns, 1);
       float[] weights = numbers(DEFINITION, w);
       float[] expected = product(DEFINITION, w, x, 8);
-      float[] together = product(Kernels.FASTEST, w, x, 8);
+      float[] together = product(KernelNumbers.VECTOR, w, x, 8);
       for (int i = 0; i < 8; i++) {
         float[] alone =
             product(
-                Kernels.FASTEST, w, Arrays.copyOfRange(x, i * columns, (i + 1) * columns), 1, 2);
+                KernelNumbers.VECTOR,
+                w,
+                Arrays.copyOfRange(x, i * columns, (i + 1) * columns),
+                1,
+                2);
         for (int r = 0; r < ROWS; r++) {
           double size = 0;
           for (int c = 0; c < columns; c++) {
@@ -132,7 +136,7 @@ class StoredMatrixTest {
     var data = Arena.ofAuto().allocate(8 * 6 * 4, 4);
     MemorySegment.copy(all, 0, data, ValueLayout.JAVA_FLOAT, 0, all.length);
     var w = new StoredMatrix(WeightFormat.F32, data, 4, 6, 2, 4 * 6 * 4);
-    float[] found = numbers(Kernels.FASTEST, w);
+    float[] found = numbers(KernelNumbers.VECTOR, w);
     for (int r = 0; r < 4; r++) {
       for (int c = 0; c < 6; c++) {
         assertEquals(all[(r / 2 * 4 + r % 2) * 6 + c], found[r * 6 + c]);
@@ -164,7 +168,7 @@ class StoredMatrixTest {
       var v = memory(gaussian(count * width, 1));
       float[][] results = new float[4][];
       int at = 0;
-      for (var kernels : new Kernels[] {DEFINITION, Kernels.FASTEST}) {
+      for (var kernels : new Kernels[] {DEFINITION, KernelNumbers.VECTOR}) {
         var y = Arena.ofAuto().allocate((long) group * width * 4, 4);
         var sums = Arena.ofAuto().allocate(group * 4L, 4);
         kernels.oneTokenAttention(q, k, v, count, group, width, 0.3, y, sums);
@@ -212,7 +216,7 @@ class StoredMatrixTest {
     for (var each : strips) {
       for (int[] range : new int[][] {{0, 64}, {0, 1}, {15, 17}, {17, 31}, {33, 64}, {63, 64}}) {
         var some = Arena.ofAuto().allocate((range[1] - range[0]) * columns * 4L, 4);
-        for (var kernels : List.of(DEFINITION, Kernels.FASTEST)) {
+        for (var kernels : List.of(DEFINITION, KernelNumbers.VECTOR)) {
           kernels.dequantize(each, range[0], range[1], Floats.float32(some));
           assertArrayEquals(
               Arrays.copyOfRange(expected, range[0] * columns, range[1] * columns),

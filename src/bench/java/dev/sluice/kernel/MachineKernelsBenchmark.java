@@ -1,0 +1,116 @@
+package dev.sluice.kernel;
+
+import java.lang.foreign.Arena;
+import java.util.Objects;
+import java.util.SplittableRandom;
+import java.util.concurrent.TimeUnit;
+import org.openjdk.jmh.annotations.Benchmark;
+import org.openjdk.jmh.annotations.BenchmarkMode;
+import org.openjdk.jmh.annotations.Fork;
+import org.openjdk.jmh.annotations.Measurement;
+import org.openjdk.jmh.annotations.Mode;
+import org.openjdk.jmh.annotations.OutputTimeUnit;
+import org.openjdk.jmh.annotations.Param;
+import org.openjdk.jmh.annotations.Scope;
+import org.openjdk.jmh.annotations.Setup;
+import org.openjdk.jmh.annotations.State;
+import org.openjdk.jmh.annotations.TearDown;
+import org.openjdk.jmh.annotations.Warmup;
+
+/// Norms, rotation and gates in machine code and with the Vector API, for tokens of a model with
+/// 1024 numbers, 16 heads of 128 and a feed-forward layer of 3072.
+@State(Scope.Benchmark)
+@BenchmarkMode(Mode.AverageTime)
+@OutputTimeUnit(TimeUnit.NANOSECONDS)
+@Warmup(iterations = 3, time = 1)
+@Measurement(iterations = 5, time = 1)
+@Fork(1)
+public class MachineKernelsBenchmark {
+  private static final int HIDDEN = 1024;
+  private static final int HEADS = 16;
+  private static final int HEAD = 128;
+  private static final int FEED_FORWARD = 3072;
+  private static final double EPSILON = 1e-6;
+
+  @Param private By by;
+
+  @Param({"1", "256"})
+  private int tokens;
+
+  /// Who computes.
+  public enum By {
+    MACHINE_CODE,
+    VECTOR_API
+  }
+
+  private Kernels kernels;
+  private Arena arena;
+  private Floats x;
+  private Floats y;
+  private Floats weight;
+  private Floats sum;
+  private Floats out;
+  private Rotations rotations;
+
+  @Setup
+  public void setUp() {
+    kernels =
+        switch (by) {
+          case MACHINE_CODE -> Objects.requireNonNull(MachineKernels.make());
+          case VECTOR_API -> new VectorKernels();
+        };
+    arena = Arena.ofShared();
+    var random = new SplittableRandom(1);
+    long most = (long) tokens * FEED_FORWARD;
+    x = numbers(most, random);
+    y = numbers(most, random);
+    weight = numbers(HIDDEN, random);
+    sum = numbers(most, random);
+    out = numbers(most, random);
+    rotations =
+        new Rotations(
+            numbers((long) tokens * HEAD / 2, random).memory(),
+            numbers((long) tokens * HEAD / 2, random).memory(),
+            HEAD / 2,
+            tokens);
+  }
+
+  private Floats numbers(long count, SplittableRandom random) {
+    var made = Floats.float32(arena.allocate(count * Float.BYTES, 64));
+    for (long i = 0; i < count; i++) {
+      made.set(i, (float) random.nextGaussian());
+    }
+    return made;
+  }
+
+  @TearDown
+  public void tearDown() {
+    arena.close();
+  }
+
+  @Benchmark
+  public void residualNorm() {
+    kernels.rmsNorm(x, y, weight, EPSILON, sum, out, HIDDEN, 0, tokens);
+  }
+
+  @Benchmark
+  public void rotatedHeads() {
+    long rows = (long) tokens * HEADS;
+    kernels.normRotate(x, weight, EPSILON, rotations, out, HEADS, HEAD, 0, rows);
+  }
+
+  @Benchmark
+  public void swiGlu() {
+    kernels.swiGlu(x, y, out, 0, (long) tokens * FEED_FORWARD);
+  }
+
+  @Benchmark
+  public void gateOfElements() {
+    kernels.sigmoidGate(x, y, out, 1, 0, (long) tokens * HEADS * HEAD);
+  }
+
+  @Benchmark
+  public void gateOfHeads() {
+    kernels.sigmoidGate(x, y, out, HEAD, 0, (long) tokens * HEADS);
+  }
+}

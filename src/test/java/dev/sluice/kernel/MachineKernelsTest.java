@@ -1,0 +1,421 @@
+package dev.sluice.kernel;
+
+import static dev.sluice.kernel.KernelNumbers.SCALAR;
+import static dev.sluice.kernel.KernelNumbers.VECTOR;
+import static dev.sluice.kernel.KernelNumbers.assertRange;
+import static dev.sluice.kernel.KernelNumbers.bytes;
+import static dev.sluice.kernel.KernelNumbers.poisoned;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Objects;
+import java.util.SplittableRandom;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/// The machine code against the Vector API's bits, with every operand right before memory that
+/// cannot be read. Against the definition it is tested as all kernels are, by [RangeKernelRules].
+class MachineKernelsTest {
+  private static final double EPSILON = 1e-6;
+
+  private static final float[] EXTREME = {
+    0f,
+    -0f,
+    Float.MIN_VALUE,
+    -Float.MIN_NORMAL,
+    1e-20f,
+    17f,
+    -17f,
+    87.33654f,
+    -87.33654f,
+    87.33655f,
+    -87.33655f,
+    88.8f,
+    -105f,
+    1e19f,
+    -1e30f,
+    Float.MAX_VALUE,
+    -Float.MAX_VALUE,
+    Float.POSITIVE_INFINITY,
+    Float.NEGATIVE_INFINITY,
+    Float.NaN
+  };
+
+  private static Kernels machine;
+  private static Edge[] edges;
+
+  @BeforeAll
+  static void prepare() {
+    var made = MachineKernels.make();
+    assumeTrue(made != null, "needs AVX-512, and a system that runs code made here");
+    assumeTrue(Lanes.LANES == 16, "needs a Java whose vectors have 64 bytes");
+    machine = made;
+    edges = new Edge[] {new Edge(), new Edge(), new Edge(), new Edge(), new Edge()};
+  }
+
+  /// Normal numbers, of which some are extreme where that is wanted.
+  private static Floats numbers(int edge, long count, SplittableRandom random, boolean extreme) {
+    var memory = edges[edge].last(4 * count);
+    for (long i = 0; i < count; i++) {
+      float number = (float) (3 * random.nextGaussian());
+      if (extreme && random.nextInt(8) == 0) {
+        number = EXTREME[random.nextInt(EXTREME.length)];
+      }
+      memory.set(ValueLayout.JAVA_FLOAT_UNALIGNED, 4 * i, number);
+    }
+    return Floats.float32(memory);
+  }
+
+  private static Floats unwritten(int edge, long count) {
+    return Floats.float32(edges[edge].last(4 * count));
+  }
+
+  private interface Call {
+    void on(Kernels kernels, Floats out);
+  }
+
+  /// Both write the same, and leave the same alone.
+  private static void same(int edge, long count, String what, Call call) {
+    var out = unwritten(edge, count);
+    call.on(VECTOR, out);
+    byte[] expected = bytes(out);
+    out = unwritten(edge, count);
+    call.on(machine, out);
+    assertArrayEquals(expected, bytes(out), what);
+  }
+
+  /// Widths of one to 4096 vectors; 70 rows of 1024 take two calls, and of 65536 one each. Whatever
+  /// is not extreme has to be without it: one NaN makes a row of them.
+  @ParameterizedTest
+  @CsvSource({"16, 5", "48, 7", "112, 3", "1024, 70", "2048, 1", "65536, 2"})
+  void normsHaveTheSameBits(int width, int rows) {
+    for (int round = 0; round < 6; round++) {
+      var random = new SplittableRandom(31L * width + round);
+      long count = (long) rows * width;
+      var x = numbers(0, count, random, round == 1);
+      var added = numbers(1, count, random, round == 2);
+      var weight = numbers(2, width, random, round == 3);
+      var sum = unwritten(3, count);
+      long from = round == 4 ? rows / 3 : 0;
+      long to = round == 5 ? rows - rows / 4 : rows;
+      same(
+          4,
+          count,
+          "out",
+          (kernels, out) -> kernels.rmsNorm(x, null, weight, EPSILON, sum, out, width, from, to));
+      assertTrue(Float.isNaN(sum.get(0)) && Float.isNaN(sum.get(count - 1)));
+      same(
+          4,
+          count,
+          "out of the sum",
+          (kernels, out) -> kernels.rmsNorm(x, added, weight, EPSILON, sum, out, width, from, to));
+      var other = unwritten(4, count);
+      same(
+          3,
+          count,
+          "sum",
+          (kernels, its) ->
+              kernels.rmsNorm(x, added, weight, EPSILON, its, other, width, from, to));
+    }
+  }
+
+  /// As the residual stream is: the sum takes the place of x.
+  @Test
+  void theSumMayBeX() {
+    var random = new SplittableRandom(7);
+    var added = numbers(1, 3 * 64, random, false);
+    var weight = numbers(2, 64, random, false);
+    byte[][] sums = new byte[2][];
+    byte[][] outs = new byte[2][];
+    for (int i = 0; i < 2; i++) {
+      var x = numbers(0, 3 * 64, new SplittableRandom(8), false);
+      var out = unwritten(4, 3 * 64);
+      (i == 0 ? VECTOR : machine).rmsNorm(x, added, weight, EPSILON, x, out, 64, 0, 3);
+      sums[i] = bytes(x);
+      outs[i] = bytes(out);
+    }
+    assertArrayEquals(sums[0], sums[1]);
+    assertArrayEquals(outs[0], outs[1]);
+  }
+
+  /// Nine tokens of five positions, so that the positions start again; ranges that begin and end
+  /// within a token.
+  @ParameterizedTest
+  @CsvSource({"16, 0", "32, 16", "48, 16", "64, 32", "80, 16", "128, 64", "256, 64", "4096, 16"})
+  void rotationsHaveTheSameBits(int width, int pairs) {
+    int positions = 5;
+    for (int heads = 1; heads <= 5; heads++) {
+      for (boolean normed : new boolean[] {false, true}) {
+        for (boolean extreme : new boolean[] {false, true}) {
+          var random = new SplittableRandom(37L * width + heads);
+          int rows = 9 * heads;
+          long count = (long) rows * width;
+          var x = numbers(0, count, random, extreme);
+          var weight = normed ? numbers(1, width, random, extreme) : null;
+          var cosines = numbers(2, (long) positions * pairs, random, extreme);
+          var sines = numbers(3, (long) positions * pairs, random, extreme);
+          var rotations = new Rotations(cosines.memory(), sines.memory(), pairs, positions);
+          int its = heads;
+          for (int[] range :
+              new int[][] {{0, rows}, {heads / 2, rows - heads / 3}, {rows / 2, rows / 2 + 1}}) {
+            same(
+                4,
+                count,
+                heads + " heads, " + normed + ", from " + range[0],
+                (kernels, out) ->
+                    kernels.normRotate(
+                        x, weight, EPSILON, rotations, out, its, width, range[0], range[1]));
+          }
+        }
+      }
+    }
+  }
+
+  @Test
+  void manyHeadsOfATokenTakeSeveralCalls() {
+    var random = new SplittableRandom(3);
+    int heads = 1100; // of 64 numbers, more than a call takes
+    var x = numbers(0, 2L * heads * 64, random, false);
+    var weight = numbers(1, 64, random, false);
+    var cosines = numbers(2, 2 * 32, random, false);
+    var sines = numbers(3, 2 * 32, random, false);
+    var rotations = new Rotations(cosines.memory(), sines.memory(), 32, 2);
+    same(
+        4,
+        2L * heads * 64,
+        "out",
+        (kernels, out) ->
+            kernels.normRotate(x, weight, EPSILON, rotations, out, heads, 64, 0, 2L * heads));
+  }
+
+  @Test
+  void withoutRotationsHeadsAreNormed() {
+    var random = new SplittableRandom(5);
+    var x = numbers(0, 12 * 64, random, false);
+    var weight = numbers(1, 64, random, false);
+    same(
+        4,
+        12 * 64,
+        "out",
+        (kernels, out) ->
+            kernels.normRotate(x, weight, EPSILON, Rotations.NONE, out, 3, 64, 0, 12));
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {1, 2, 15, 16, 17, 31, 32, 33, 1000, 65_535, 65_536, 65_551, 150_000})
+  void elementsHaveTheSameBits(int count) {
+    for (int round = 0; round < 4; round++) {
+      var random = new SplittableRandom(41L * count + round);
+      var one = numbers(0, count, random, round == 1);
+      var other = numbers(1, count, random, round > 1);
+      long from = round == 3 ? count / 3 : 0;
+      long to = round == 3 ? count - count / 4 : count;
+      same(4, count, "swiGlu", (kernels, out) -> kernels.swiGlu(other, one, out, from, to));
+      same(4, count, "gate", (kernels, out) -> kernels.sigmoidGate(one, other, out, 1, from, to));
+    }
+  }
+
+  /// The upper 22 bits are all that there are, the others random.
+  @Test
+  void everyScoreHasTheSameBits() {
+    var random = new SplittableRandom(11);
+    int count = 1 << 16;
+    var one = unwritten(0, count);
+    KernelNumbers.fill(one, _ -> 1f);
+    for (int part = 0; part < 64; part++) {
+      int high = part << 26;
+      var z = unwritten(1, count);
+      KernelNumbers.fill(
+          z, i -> Float.intBitsToFloat(high | i << 10 & 0x3FF_FC00 | random.nextInt(1 << 10)));
+      same(
+          4,
+          count,
+          "from " + high,
+          (kernels, out) -> kernels.sigmoidGate(one, z, out, 1, 0, count));
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({"16, 5", "48, 7", "64, 1", "128, 33", "1024, 70", "65536, 2"})
+  void gatesOfRowsHaveTheSameBits(int width, int rows) {
+    for (int round = 0; round < 4; round++) {
+      var random = new SplittableRandom(43L * width + round);
+      var y = numbers(0, (long) rows * width, random, round == 1);
+      var z = numbers(1, rows, random, round > 1);
+      long from = round == 3 ? rows / 3 : 0;
+      long to = round == 3 ? rows - rows / 4 : rows;
+      same(
+          4,
+          (long) rows * width,
+          "gate",
+          (kernels, out) -> kernels.sigmoidGate(y, z, out, width, from, to));
+    }
+  }
+
+  /// What the code does not take goes to the other kernels: memory on the heap, bfloat16 and odd
+  /// widths.
+  @Test
+  void othersComputeTheRest() {
+    float[] numbers = new float[3 * 17];
+    for (int i = 0; i < numbers.length; i++) {
+      numbers[i] = i - 20;
+    }
+    try (var arena = Arena.ofConfined()) {
+      var x = Floats.float32(MemorySegment.ofArray(numbers));
+      for (boolean bfloat16 : new boolean[] {false, true}) {
+        byte[][] expected = new byte[2][];
+        for (int i = 0; i < 2; i++) {
+          var out = poisoned(arena, 3 * 17, bfloat16);
+          var kernels = i == 0 ? VECTOR : machine;
+          kernels.rmsNorm(x, null, x, EPSILON, x, out, 17, 0, 3);
+          expected[i] = bytes(out);
+        }
+        assertArrayEquals(expected[0], expected[1]);
+      }
+      for (var kernels : List.of(VECTOR, machine)) {
+        var out = Floats.float32(MemorySegment.ofArray(new float[numbers.length]));
+        kernels.swiGlu(x, x, out, 0, numbers.length);
+        assertEquals(30f * 30, out.get(50), 1e-3);
+        kernels.sigmoidGate(x, x, out, 1, 0, numbers.length);
+        assertEquals(30f, out.get(50));
+      }
+    }
+  }
+
+  @Test
+  void copiesAreOfTheRange() {
+    try (var arena = Arena.ofConfined()) {
+      var x = KernelNumbers.gaussian(arena, new SplittableRandom(1), 100, false);
+      x.set(7, Float.intBitsToFloat(0x7F80_0001)); // a NaN that arithmetic would change
+      var out = poisoned(arena, 100, false);
+      machine.copy(x, out, 5, 90);
+      assertRange(x, out, 5, 90, "copy");
+      assertEquals(0x7F80_0001, out.memory().get(ValueLayout.JAVA_INT_UNALIGNED, 28));
+      machine.copy(x, out, 100, 100);
+      assertThrows(IndexOutOfBoundsException.class, () -> machine.copy(x, out, 5, 101));
+    }
+  }
+
+  /// Few rows come by the definition, many by the others.
+  @Test
+  void fewAndManyStoredRowsAreTheSame() {
+    var random = new SplittableRandom(13);
+    int columns = 512;
+    for (var format :
+        List.of(WeightFormat.BF16, WeightFormat.F16, WeightFormat.Q8_0, WeightFormat.Q4_0)) {
+      long rowBytes = format.bytes(columns);
+      try (var arena = Arena.ofConfined()) {
+        var data = arena.allocate(64 * rowBytes);
+        float[] numbers = new float[columns];
+        for (int r = 0; r < 64; r++) {
+          for (int i = 0; i < columns; i++) {
+            numbers[i] = (float) random.nextGaussian();
+          }
+          format.quantize(numbers, 0, columns, data, r * rowBytes);
+        }
+        var w = new StoredMatrix(format, data, 64, columns);
+        for (int rows : new int[] {1, 32, 33, 64}) {
+          var expected = poisoned(arena, (long) rows * columns, false);
+          var actual = poisoned(arena, (long) rows * columns, false);
+          SCALAR.dequantize(w, 64 - rows, 64, expected);
+          machine.dequantize(w, 64 - rows, 64, actual);
+          assertArrayEquals(bytes(expected), bytes(actual), format + ", " + rows);
+        }
+      }
+    }
+  }
+
+  @Test
+  void sizesAreChecked() {
+    var x = unwritten(0, 64);
+    var small = unwritten(1, 63);
+    var writable = unwritten(4, 64);
+    var read = Floats.float32(writable.memory().asReadOnly());
+    var outside = IndexOutOfBoundsException.class;
+    for (var out : List.of(small, read)) {
+      var refusal = out == small ? outside : UnsupportedOperationException.class;
+      assertThrows(refusal, () -> machine.rmsNorm(x, null, x, EPSILON, x, out, 64, 0, 1));
+      assertThrows(refusal, () -> machine.rmsNorm(x, x, x, EPSILON, out, writable, 64, 0, 1));
+      assertThrows(
+          refusal, () -> machine.normRotate(x, x, EPSILON, Rotations.NONE, out, 1, 64, 0, 1));
+      assertThrows(refusal, () -> machine.swiGlu(x, x, out, 0, 64));
+      assertThrows(refusal, () -> machine.sigmoidGate(x, x, out, 1, 0, 64));
+      assertThrows(refusal, () -> machine.sigmoidGate(x, x, out, 64, 0, 1));
+    }
+    assertThrows(outside, () -> machine.rmsNorm(small, null, x, EPSILON, x, writable, 64, 0, 1));
+    assertThrows(outside, () -> machine.rmsNorm(x, small, x, EPSILON, x, writable, 64, 0, 1));
+    assertThrows(outside, () -> machine.rmsNorm(x, null, small, EPSILON, x, writable, 64, 0, 1));
+    var angles = new Rotations(unwritten(2, 31).memory(), unwritten(3, 32).memory(), 32, 1);
+    assertThrows(outside, () -> machine.normRotate(x, x, EPSILON, angles, writable, 1, 64, 0, 1));
+    assertThrows(outside, () -> machine.swiGlu(x, small, writable, 0, 64));
+    assertThrows(outside, () -> machine.sigmoidGate(x, unwritten(2, 3), writable, 16, 0, 4));
+  }
+
+  /// A process that runs only these kernels does not load the Vector API, and one that needs
+  /// another does.
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void theVectorApiIsLoadedWhenItIsNeeded(boolean needed) throws IOException, InterruptedException {
+    var java = Path.of(Objects.requireNonNull(System.getProperty("java.home")), "bin", "java");
+    var child =
+        new ProcessBuilder(
+                java.toString(),
+                "-XX:+UseSerialGC",
+                "-Xlog:class+load",
+                "--add-exports=java.base/jdk.internal.module=ALL-UNNAMED",
+                "-XX:+UnlockExperimentalVMOptions",
+                "-XX:+EnableVectorSupport",
+                "--enable-native-access=ALL-UNNAMED",
+                "-cp",
+                System.getProperty("java.class.path"),
+                Calls.class.getName(),
+                Boolean.toString(needed))
+            .redirectErrorStream(true)
+            .start();
+    String said = new String(child.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+    assertTrue(child.waitFor(60, TimeUnit.SECONDS));
+    assertEquals(0, child.exitValue(), said);
+    assertTrue(said.contains("dev.sluice.kernel.MachineKernels "));
+    assertEquals(needed, said.contains("jdk.incubator.vector."));
+  }
+
+  /// Calls each kernel that is here, and then one that is not, if that is wanted.
+  static final class Calls {
+    private Calls() {}
+
+    public static void main(String[] arguments) {
+      var kernels = Kernels.FASTEST;
+      try (var arena = Arena.ofConfined()) {
+        var x = Floats.float32(arena.allocate(64 * 4));
+        var out = Floats.float32(arena.allocate(64 * 4));
+        kernels.rmsNorm(x, x, x, EPSILON, out, out, 64, 0, 1);
+        kernels.normRotate(x, x, EPSILON, Rotations.NONE, out, 1, 64, 0, 1);
+        kernels.swiGlu(x, x, out, 0, 63);
+        kernels.sigmoidGate(x, x, out, 1, 0, 63);
+        kernels.sigmoidGate(x, x, out, 16, 0, 4);
+        kernels.copy(x, out, 0, 64);
+        kernels.gatherRows(x, new HeadRows(0, 32, 2, 32, 1), out);
+        kernels.spreadRows(x, out, new HeadRows(0, 32, 2, 32, 1));
+        var stored = new StoredMatrix(WeightFormat.F32, x.memory(), 2, 32);
+        kernels.dequantize(stored, 0, 2, out);
+        if (Boolean.parseBoolean(arguments[0])) {
+          kernels.scaleRows(out.memory(), x.memory(), 2, 32);
+        }
+      }
+    }
+  }
+}
