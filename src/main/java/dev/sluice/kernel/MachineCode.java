@@ -81,29 +81,17 @@ final class MachineCode {
     throw new AssertionError(e);
   }
 
-  /// Asks the system for its name and the processor's, which stand at the same place on no two
-  /// systems.
+  /// What anonymous memory is called here; 0 where none of this is known.
   private static int anonymous() {
-    var uname = function("uname", FunctionDescriptor.of(INT, POINTER));
-    if (uname == null) {
+    String processor = System.getProperty("os.arch", "");
+    if (!processor.equals("amd64") && !processor.equals("x86_64")) {
       return 0;
     }
-    try (var arena = Arena.ofConfined()) {
-      var names = arena.allocate(4096);
-      if ((int) uname.invokeExact(names) < 0) {
-        return 0;
-      }
-      String system = names.getString(0);
-      if (system.equals("Linux") && names.getString(4 * 65).equals("x86_64")) {
-        return PRIVATE_ANONYMOUS_LINUX;
-      }
-      if (system.equals("Darwin") && names.getString(4 * 256).equals("x86_64")) {
-        return PRIVATE_ANONYMOUS_MACOS;
-      }
-      return 0;
-    } catch (Throwable e) {
-      throw new AssertionError(e); // a call of a C function throws nothing
-    }
+    return switch (System.getProperty("os.name", "")) {
+      case "Linux" -> PRIVATE_ANONYMOUS_LINUX;
+      case "Mac OS X" -> PRIVATE_ANONYMOUS_MACOS;
+      default -> 0;
+    };
   }
 
   /// Fresh memory that can be written, for good, or null if the system gives none.

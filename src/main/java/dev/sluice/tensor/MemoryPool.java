@@ -3,19 +3,20 @@ package dev.sluice.tensor;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
 import java.lang.foreign.MemoryLayout;
+import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.lang.invoke.MethodHandle;
 import java.util.Comparator;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.NavigableMap;
+import java.util.Objects;
 import java.util.TreeMap;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.pytorch.PointerConsumer;
 import org.bytedeco.pytorch.TensorOptions;
 import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
-import org.jspecify.annotations.Nullable;
 
 /// Memory of large tensors on the CPU. A training step asks for the same sizes each time, though
 /// not in the order in which it gives them back; the operating system would hand the memory out
@@ -38,8 +39,8 @@ final class MemoryPool {
   private static final MethodHandle MAP =
       function(
           "mmap",
-          ValueLayout.JAVA_LONG,
-          ValueLayout.JAVA_LONG,
+          ValueLayout.ADDRESS,
+          ValueLayout.ADDRESS,
           ValueLayout.JAVA_LONG,
           ValueLayout.JAVA_INT,
           ValueLayout.JAVA_INT,
@@ -49,17 +50,9 @@ final class MemoryPool {
       function(
           "madvise",
           ValueLayout.JAVA_INT,
-          ValueLayout.JAVA_LONG,
+          ValueLayout.ADDRESS,
           ValueLayout.JAVA_LONG,
           ValueLayout.JAVA_INT);
-
-  /// Of what is smaller than [#LARGE]; its size is a multiple of it.
-  private static final long ALIGNMENT = 64;
-
-  private static final MethodHandle ALLOCATE =
-      function(
-          "aligned_alloc", ValueLayout.JAVA_LONG, ValueLayout.JAVA_LONG, ValueLayout.JAVA_LONG);
-  private static final MethodHandle FREE = function("free", null, ValueLayout.JAVA_LONG);
 
   /// The highest address first: the operating system maps downwards, so the oldest region is used
   /// first and the newest last.
@@ -104,7 +97,7 @@ final class MemoryPool {
     }
     return bytes < LARGE
         ? torch.empty(shape, options, null)
-        : torch.from_blob(new Address(takePages(bytes)), shape, Hook.TAKE_BACK, options);
+        : torch.from_blob(new Address(take(bytes)), shape, Hook.TAKE_BACK, options);
   }
 
   /// A tensor of libtorch over all that [#take] gave, which takes it back.
@@ -117,26 +110,8 @@ final class MemoryPool {
     return mappedBytes;
   }
 
-  /// Memory with any content, until [#takeBack] hears of its address.
-  static long take(long bytes) {
-    return bytes < LARGE ? allocate(bytes) : takePages(bytes);
-  }
-
-  private static long allocate(long bytes) {
-    try {
-      long address = (long) ALLOCATE.invokeExact(ALIGNMENT, bytes);
-      if (address == 0) {
-        throw new OutOfMemoryError("no memory for a tensor of " + bytes + " bytes");
-      }
-      return address;
-    } catch (OutOfMemoryError e) {
-      throw e;
-    } catch (Throwable e) {
-      throw NativeCall.failed("aligned_alloc", e);
-    }
-  }
-
-  private static synchronized long takePages(long bytes) {
+  /// Whole pages with any content, until [#takeBack] hears of their address.
+  static synchronized long take(long bytes) {
     long whole = Math.addExact(bytes, PAGE - 1) / PAGE * PAGE;
     var hole = hole(whole);
     HOLES.remove(hole.address);
@@ -157,23 +132,8 @@ final class MemoryPool {
     return map(bytes);
   }
 
-  static void takeBack(long address) {
-    if (!takeBackPages(address)) {
-      try {
-        FREE.invokeExact(address);
-      } catch (Throwable e) {
-        throw NativeCall.failed("free", e);
-      }
-    }
-  }
-
-  /// Whether it was memory of the regions.
-  private static synchronized boolean takeBackPages(long address) {
-    var bytes = USED.remove(address);
-    if (bytes == null) {
-      return false;
-    }
-    var hole = new Hole(address, bytes);
+  static synchronized void takeBack(long address) {
+    var hole = new Hole(address, Objects.requireNonNull(USED.remove(address)));
     var above = HOLES.remove(hole.end());
     if (above != null) {
       hole = new Hole(address, hole.bytes + above.bytes);
@@ -183,7 +143,6 @@ final class MemoryPool {
       hole = new Hole(below.getKey(), below.getValue().bytes + hole.bytes);
     }
     HOLES.put(hole.address, hole);
-    return true;
   }
 
   /// A new region.
@@ -192,8 +151,16 @@ final class MemoryPool {
     long mapping;
     try {
       // so much longer that a huge page can be where the region starts
-      mapping =
-          (long) MAP.invokeExact(0L, length + HUGE_PAGE, READ_AND_WRITE, PRIVATE_ANONYMOUS, -1, 0L);
+      var mapped =
+          (MemorySegment)
+              MAP.invokeExact(
+                  MemorySegment.NULL,
+                  length + HUGE_PAGE,
+                  READ_AND_WRITE,
+                  PRIVATE_ANONYMOUS,
+                  -1,
+                  0L);
+      mapping = mapped.address();
     } catch (Throwable e) {
       throw NativeCall.failed("mmap", e);
     }
@@ -203,7 +170,8 @@ final class MemoryPool {
     mappedBytes += length;
     long address = Math.ceilDiv(mapping, HUGE_PAGE) * HUGE_PAGE;
     try {
-      int _ = (int) ADVISE.invokeExact(address, length, ADVISE_HUGE_PAGES); // only advice
+      int _ = (int) ADVISE.invokeExact(
+                  MemorySegment.ofAddress(address), length, ADVISE_HUGE_PAGES); // only advice
     } catch (Throwable e) {
       throw NativeCall.failed("madvise", e);
     }
@@ -212,12 +180,9 @@ final class MemoryPool {
 
   @SuppressWarnings("restricted")
   private static MethodHandle function(
-      String name, @Nullable MemoryLayout result, MemoryLayout... arguments) {
+      String name, MemoryLayout result, MemoryLayout... arguments) {
     return LINKER.downcallHandle(
-        LINKER.defaultLookup().findOrThrow(name),
-        result == null
-            ? FunctionDescriptor.ofVoid(arguments)
-            : FunctionDescriptor.of(result, arguments));
+        LINKER.defaultLookup().findOrThrow(name), FunctionDescriptor.of(result, arguments));
   }
 
   /// Memory that a number points to.
