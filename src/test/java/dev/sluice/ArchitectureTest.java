@@ -77,8 +77,9 @@ class ArchitectureTest {
           "java/lang/System.err", Set.of("cli"),
           "java/lang/System.exit", Set.of("cli"),
           "java/lang/System.getenv", Set.of("cli"),
-          // The tokenizer's process runs on the same Java, whose place is read from there.
-          "java/lang/System.getProperty", Set.of("cli", "provenance", "tokenizer"),
+          // The tokenizer's process runs on the same Java, whose place is read from there; machine
+          // code is of one processor, which stands there too.
+          "java/lang/System.getProperty", Set.of("cli", "provenance", "tokenizer", "kernel"),
           // It chooses which native library is loaded, which is read from there and nowhere else.
           "java/lang/System.setProperty", Set.of("tensor"));
 
