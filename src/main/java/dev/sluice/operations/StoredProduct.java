@@ -69,8 +69,10 @@ final class StoredProduct {
   /// @param type of many rows in the product, and of the weights there: float32 or bfloat16
   static List<Tensor> apply(
       Tensor x, List<StoredMatrix> weights, ElementType type, ElementType resultType) {
-    boolean many = x.elements() / x.size(-1) > FEW; // else oneDNN need not be loaded
-    return apply(x, weights, type, resultType, many && MatrixProduct.hasBfloat16Units());
+    long rows = x.elements() / x.size(-1);
+    // where all are multiplied as they are, oneDNN need not be loaded
+    boolean asStored = weights.stream().allMatch(weight -> asStored(rows, type, weight));
+    return apply(x, weights, type, resultType, !asStored && MatrixProduct.hasBfloat16Units());
   }
 
   /// Whether a weight is multiplied as it is, each row as it would be alone.

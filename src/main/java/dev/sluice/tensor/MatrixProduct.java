@@ -15,6 +15,7 @@ public final class MatrixProduct {
   /// Whether the processor has units for bfloat16 matrices, which multiply several times as fast as
   /// float32 is multiplied.
   public static boolean hasBfloat16Units() {
+    OneDnn.Library.functions(); // says what is missing, which a class that is initialised does not
     return OneDnn.HAS_MATRIX_UNITS;
   }
 

@@ -128,7 +128,7 @@ final class OneDnn {
 
   /// The native library, or why there is none. A class of its own, as an exception while [OneDnn]
   /// is initialised would hide the reason, and at its second use say another one.
-  private static final class Library {
+  static final class Library {
     private static final String NAME = "libdnnl.so.3";
 
     private static @Nullable SymbolLookup functions;
