@@ -165,8 +165,7 @@ final class HostMemory {
       }
       long next = into;
       for (long i = 0; i < view.shape[dimension]; i++) {
-        next =
-            gather(view, dimension + 1, from + i * view.strides[dimension] * width, to, next);
+        next = gather(view, dimension + 1, from + i * view.strides[dimension] * width, to, next);
       }
       return next;
     }

@@ -170,7 +170,9 @@ final class MemoryPool {
     mappedBytes += length;
     long address = Math.ceilDiv(mapping, HUGE_PAGE) * HUGE_PAGE;
     try {
-      int _ = (int) ADVISE.invokeExact(
+      int _ =
+          (int)
+              ADVISE.invokeExact(
                   MemorySegment.ofAddress(address), length, ADVISE_HUGE_PAGES); // only advice
     } catch (Throwable e) {
       throw NativeCall.failed("madvise", e);
