@@ -1,6 +1,7 @@
 package dev.sluice.kernel;
 
 import java.lang.foreign.AddressLayout;
+import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -9,8 +10,9 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// The kernels with those that a model runs beside its products and its attention in the machine
-/// code of [RowCode], which is fast from its first call on: the Vector API's code takes a second to
-/// be compiled. Everything else is left to the kernels that there are without.
+/// code of [RowCode], [DeltaCode] and [ConvolutionCode], which is fast from its first call on: the
+/// Vector API's code takes a second to be compiled. Everything else is left to the kernels that
+/// there are without.
 ///
 /// Float32 numbers outside the heap and rows of whole vectors are taken, else the others compute.
 /// Where the Vector API has vectors of 64 bytes, both give the same bits. See
@@ -20,6 +22,14 @@ public final class MachineKernels extends DeferredKernels {
 
   /// Numbers of a call: some 50 microseconds, since nobody can stop a thread in it.
   private static final long CALL = 1 << 16;
+
+  /// Products of a call that convolves.
+  private static final int PRODUCTS = 1 << 17;
+
+  /// A result of a convolution is made of so many tokens at most.
+  private static final int MOST_TAPS = 64;
+
+  private static final int BLOCK = ConvolutionCode.BLOCK;
 
   /// So many stored numbers are brought by the definition. They are rows of a table of tokens: what
   /// is slower there is little, and no code is compiled for it.
@@ -43,6 +53,10 @@ public final class MachineKernels extends DeferredKernels {
   private final MemorySegment swiGlu;
   private final MemorySegment gate;
   private final MemorySegment gateRows;
+  private final MemorySegment deltaStep;
+  private final MemorySegment convolutionStep;
+  private final MemorySegment convolutionFactors;
+  private final MemorySegment convolution;
 
   private MachineKernels(List<MemorySegment> functions) {
     this.norm = functions.get(0);
@@ -52,6 +66,10 @@ public final class MachineKernels extends DeferredKernels {
     this.swiGlu = functions.get(4);
     this.gate = functions.get(5);
     this.gateRows = functions.get(6);
+    this.deltaStep = functions.get(7);
+    this.convolutionStep = functions.get(8);
+    this.convolutionFactors = functions.get(9);
+    this.convolution = functions.get(10);
   }
 
   /// The kernels, or null where the processor has no AVX-512, or the system does not let code run
@@ -69,7 +87,11 @@ public final class MachineKernels extends DeferredKernels {
                 RowCode.normRotate(true),
                 RowCode.swiGlu(),
                 RowCode.gate(),
-                RowCode.gateRows()));
+                RowCode.gateRows(),
+                DeltaCode.step(),
+                ConvolutionCode.step(),
+                ConvolutionCode.factors(),
+                ConvolutionCode.forward()));
     return functions == null ? null : new MachineKernels(functions);
   }
 
@@ -111,8 +133,8 @@ public final class MachineKernels extends DeferredKernels {
           width / VECTOR,
           0,
           0,
-          width,
-          epsilon);
+          Double.doubleToRawLongBits(width),
+          Double.doubleToRawLongBits(epsilon));
     }
   }
 
@@ -166,8 +188,8 @@ public final class MachineKernels extends DeferredKernels {
           ofOne,
           (long) pairs * Float.BYTES,
           (width - 2L * pairs) / VECTOR,
-          width,
-          epsilon);
+          Double.doubleToRawLongBits(width),
+          Double.doubleToRawLongBits(epsilon));
       row += count * ofOne;
     }
   }
@@ -226,9 +248,197 @@ public final class MachineKernels extends DeferredKernels {
           0,
           count / VECTOR,
           0,
-          (1 << count % VECTOR) - 1,
+          tail(count),
           0,
           0);
+    }
+  }
+
+  // ---------------------------------------------------------------- Gated DeltaNet
+
+  @Override
+  public void deltaStep(
+      MemorySegment key,
+      MemorySegment query,
+      Floats value,
+      float decay,
+      float rate,
+      MemorySegment state,
+      Floats out,
+      int keyWidth,
+      int valueWidth) {
+    if (!isOfVectors(keyWidth)
+        || !isOfVectors(valueWidth)
+        || keyWidth > CALL / VECTOR
+        || !key.isNative()
+        || !query.isNative()
+        || !isTaken(value)
+        || !state.isNative()
+        || !isTaken(out)) {
+      super.deltaStep(key, query, value, decay, rate, state, out, keyWidth, valueWidth);
+      return;
+    }
+    int atOnce = (int) (CALL / keyWidth) / VECTOR * VECTOR;
+    for (int first = 0; first < valueWidth; first += atOnce) {
+      int columns = Math.min(atOnce, valueWidth - first);
+      int vectors = columns / VECTOR;
+      call(
+          deltaStep,
+          read(Floats.float32(key), 0, keyWidth),
+          read(Floats.float32(query), 0, keyWidth),
+          read(value, first, columns),
+          written(Floats.float32(state), first, (keyWidth - 1L) * valueWidth + columns),
+          written(out, first, columns),
+          keyWidth,
+          vectors / DeltaCode.TOGETHER,
+          (long) valueWidth * Float.BYTES,
+          vectors % DeltaCode.TOGETHER,
+          Float.floatToRawIntBits(decay),
+          Float.floatToRawIntBits(rate));
+    }
+  }
+
+  @Override
+  public void convolutionStep(
+      MemorySegment x,
+      MemorySegment history,
+      MemorySegment weight,
+      MemorySegment out,
+      int channels,
+      int width,
+      int from,
+      int to) {
+    if (width > MOST_TAPS
+        || !x.isNative()
+        || !history.isNative()
+        || !weight.isNative()
+        || !out.isNative()) {
+      super.convolutionStep(x, history, weight, out, channels, width, from, to);
+      return;
+    }
+    int atOnce = PRODUCTS / width / VECTOR * VECTOR;
+    for (int first = from; first < to; first += atOnce) {
+      int count = Math.min(atOnce, to - first);
+      call(
+          convolutionStep,
+          read(Floats.float32(x), first, count),
+          width == 1
+              ? MemorySegment.NULL
+              : written(Floats.float32(history), first, (width - 2L) * channels + count),
+          read(Floats.float32(weight), first, (width - 1L) * channels + count),
+          MemorySegment.NULL,
+          written(Floats.float32(out), first, count),
+          width - 1,
+          count / VECTOR,
+          (long) channels * Float.BYTES,
+          tail(count),
+          0,
+          0);
+    }
+  }
+
+  @Override
+  public void causalConvolution(
+      Floats x,
+      @Nullable Floats history,
+      Floats weight,
+      Floats out,
+      Convolution sizes,
+      int from,
+      int to) {
+    int taps = sizes.width();
+    if (sizes.starts() != null
+        || taps > MOST_TAPS
+        || !isTaken(x)
+        || (history != null && !isTaken(history))
+        || !isTaken(weight)
+        || !isTaken(out)) {
+      super.causalConvolution(x, history, weight, out, sizes, from, to);
+      return;
+    }
+    int earlier = taps - 1;
+    int channels = sizes.channels();
+    int firstTokens = (int) Math.min(earlier, sizes.tokens());
+    try (var arena = Arena.ofConfined()) {
+      // The first tokens of a sequence after those before it, which are not in x.
+      var begin = blocks(arena, earlier + firstTokens);
+      var factors = blocks(arena, taps);
+      for (int first = from; first < to; first += BLOCK) {
+        int count = Math.min(BLOCK, to - first);
+        call(
+            convolutionFactors,
+            read(weight, (long) first * taps, (long) count * taps),
+            MemorySegment.NULL,
+            MemorySegment.NULL,
+            MemorySegment.NULL,
+            factors.memory(),
+            count,
+            taps,
+            0,
+            0,
+            0,
+            0);
+        for (long b = 0; b < sizes.batch(); b++) {
+          if (history != null) {
+            long at = b * earlier * channels + first;
+            copyRows(history, at, channels, begin, 0, earlier, count);
+          }
+          long at = b * sizes.tokens() * channels + first;
+          copyRows(x, at, channels, begin, earlier, firstTokens, count);
+          convolve(begin, 0, BLOCK, factors, out, at, sizes, firstTokens, count);
+          long later = at + (long) firstTokens * channels;
+          long tokens = sizes.tokens() - firstTokens;
+          convolve(x, at, channels, factors, out, later, sizes, tokens, count);
+        }
+      }
+    }
+  }
+
+  private static Floats blocks(Arena arena, int rows) {
+    return Floats.float32(arena.allocate((long) rows * BLOCK * Float.BYTES, Float.BYTES * VECTOR));
+  }
+
+  private static void copyRows(
+      Floats from, long at, int stride, Floats blocks, int firstRow, int rows, int count) {
+    for (int i = 0; i < rows; i++) {
+      MemorySegment.copy(
+          from.memory(),
+          (at + (long) i * stride) * Float.BYTES,
+          blocks.memory(),
+          (long) (firstRow + i) * BLOCK * Float.BYTES,
+          (long) count * Float.BYTES);
+    }
+  }
+
+  /// The results of some tokens, from `to` on, of the rows from `at` on.
+  private void convolve(
+      Floats rows,
+      long at,
+      int stride,
+      Floats factors,
+      Floats out,
+      long to,
+      Convolution sizes,
+      long tokens,
+      int count) {
+    int taps = sizes.width();
+    int channels = sizes.channels();
+    long atOnce = PRODUCTS / BLOCK / taps;
+    for (long t = 0; t < tokens; t += atOnce) {
+      long its = Math.min(atOnce, tokens - t);
+      call(
+          convolution,
+          read(rows, at + t * stride, (its + taps - 2) * stride + count),
+          MemorySegment.NULL,
+          factors.memory(),
+          MemorySegment.NULL,
+          written(out, to + t * channels, (its - 1) * channels + count),
+          its,
+          count / VECTOR,
+          (long) stride * Float.BYTES,
+          tail(count),
+          taps,
+          (long) channels * Float.BYTES);
     }
   }
 
@@ -275,6 +485,13 @@ public final class MachineKernels extends DeferredKernels {
     return read(floats, start, count);
   }
 
+  /// Which lanes of the last vector are numbers, where it is not whole.
+  private static long tail(long count) {
+    return (1L << count % VECTOR) - 1;
+  }
+
+  /// @param inR9 the first of the numbers, which is in that register; the others are so many bytes
+  ///   behind the return address
   private static void call(
       MemorySegment function,
       MemorySegment first,
@@ -282,26 +499,15 @@ public final class MachineKernels extends DeferredKernels {
       MemorySegment third,
       MemorySegment fourth,
       MemorySegment out,
-      long rows,
-      long vectors,
-      long pairBytes,
-      long rest,
-      int width,
-      double epsilon) {
+      long inR9,
+      long at8,
+      long at16,
+      long at24,
+      long at32,
+      long at40) {
     try {
       FUNCTION.invokeExact(
-          function,
-          first,
-          second,
-          third,
-          fourth,
-          out,
-          rows,
-          vectors,
-          pairBytes,
-          rest,
-          Double.doubleToRawLongBits(width),
-          Double.doubleToRawLongBits(epsilon));
+          function, first, second, third, fourth, out, inR9, at8, at16, at24, at32, at40);
     } catch (Throwable e) {
       throw MachineCode.unexpected(e);
     }

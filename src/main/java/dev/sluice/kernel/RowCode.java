@@ -17,8 +17,6 @@ import static dev.sluice.kernel.Assembler.RDX;
 import static dev.sluice.kernel.Assembler.RSI;
 import static dev.sluice.kernel.Assembler.RSP;
 
-import dev.sluice.kernel.Assembler.Comparison;
-import dev.sluice.kernel.Assembler.Shift;
 import dev.sluice.kernel.Assembler.Store;
 import dev.sluice.kernel.Assembler.Vector;
 import java.nio.ByteBuffer;
@@ -28,11 +26,9 @@ import java.nio.ByteOrder;
 /// [VectorKernels] and [Lanes] in their order, so that every bit is theirs where a vector of the
 /// Vector API has 64 bytes.
 ///
-/// All functions take the same arguments, of which each uses some: five addresses, then `rows`,
-/// `vectors`, `pairBytes`, `rest`, `width` and `epsilon`. They read and write float32.
-final class RowCode {
-  private static final int VECTOR = 64;
-
+/// The numbers that its functions take are `rows`, `vectors`, `pairBytes`, `rest`, `width` and
+/// `epsilon`.
+final class RowCode extends LanesCode {
   // What is behind the return address.
   private static final int VECTORS = 8;
   private static final int PAIR_BYTES = 16;
@@ -40,60 +36,11 @@ final class RowCode {
   private static final int WIDTH = 32;
   private static final int EPSILON = 40;
 
-  private static final int SWAP_HALVES = 0x4E;
-  private static final int SWAP_NEIGHBOURS = 0xB1;
-
-  /// The quarters of a vector but the first, each in all four places.
-  private static final int[] QUARTERS = {0x55, 0xAA, 0xFF};
-
-  // Masks.
-  private static final int IN_RANGE = 1;
-  private static final int POSITIVE = 2;
-  private static final int TAIL = 3;
-
-  // Vector registers.
-  private static final int X = 0;
-  private static final int Y = 1;
-  private static final int FIRST = 2;
-  private static final int SECOND = 3;
   private static final int COSINE = 4;
   private static final int SINE = 5;
   private static final int SQUARES = 6;
   private static final int FACTOR = 7;
-  private static final int EXPONENT = 8;
-  private static final int SMALL = 9;
-  private static final int SCORE = 10;
-  private static final int ZERO = 15;
-  private static final int CONSTANTS = 16;
-
-  /// Those of [Lanes#exp], the polynomial's highest power first.
-  private static final float[] NUMBERS = {
-    -87.33654f,
-    12_582_912f,
-    1.442695f,
-    -0x1.63p-1f,
-    2.1219444e-4f,
-    1.9875691e-4f,
-    1.3981999e-3f,
-    8.333452e-3f,
-    4.1665796e-2f,
-    0.16666666f,
-    0.5f,
-    1f,
-    -0f
-  };
-
-  private static final int LOWEST = CONSTANTS;
-  private static final int ROUNDER = CONSTANTS + 1;
-  private static final int LOG2_E = CONSTANTS + 2;
-  private static final int LN2_HIGH = CONSTANTS + 3;
-  private static final int LN2_LOW = CONSTANTS + 4;
-  private static final int POLYNOMIAL = CONSTANTS + 5;
-  private static final int ONE = CONSTANTS + 11;
-  private static final int SIGN = CONSTANTS + 12;
-  private static final int DOUBLE_ONE = CONSTANTS + 13;
-
-  private final Assembler code = new Assembler();
+  private static final int DOUBLE_ONE = FREE;
 
   private RowCode() {}
 
@@ -151,15 +98,7 @@ final class RowCode {
   ///
   /// @param pushed bytes on the stack
   private void inverseRoot(int pushed) {
-    for (int swap : new int[] {SWAP_NEIGHBOURS, SWAP_HALVES}) {
-      code.op(Vector.VPERMILPS, X, 0, SQUARES, swap);
-      code.op(Vector.VADDPS, SQUARES, SQUARES, X);
-    }
-    code.op(Vector.VMOVUPS, FACTOR, SQUARES);
-    for (int quarter : QUARTERS) {
-      code.op(Vector.VSHUFI64X2, X, SQUARES, SQUARES, quarter);
-      code.op(Vector.VADDPS, FACTOR, FACTOR, X);
-    }
+    sumLanes(FACTOR, SQUARES);
     code.op(Vector.VCVTSS2SD, FACTOR, FACTOR, FACTOR);
     code.load(Vector.VDIVSD, FACTOR, FACTOR, RSP, pushed + WIDTH);
     code.load(Vector.VADDSD, FACTOR, FACTOR, RSP, pushed + EPSILON);
@@ -182,10 +121,7 @@ final class RowCode {
 
   private void writeNormRotate(boolean normed) {
     int[] kept = {RBX, RBP, R12, R13, R14, R15};
-    int pushed = kept.length * Long.BYTES;
-    for (int register : kept) {
-      code.push(register);
-    }
+    int pushed = push(kept);
     loadDoubleOne();
     code.mov(RBP, RSP, pushed + PAIR_BYTES);
     int nextToken = code.here();
@@ -215,9 +151,7 @@ final class RowCode {
     code.add(RDX, RBP);
     code.add(RCX, RBP);
     countDown(R9, nextToken);
-    for (int i = kept.length - 1; i >= 0; i--) {
-      code.pop(kept[i]);
-    }
+    pop(kept);
     end();
   }
 
@@ -309,15 +243,12 @@ final class RowCode {
   }
 
   private void writeElements(boolean swiGlu) {
-    loadNumbers();
+    loadNumbers(R10);
     code.mov(RAX, RSP, VECTORS);
     code.test(RAX);
     int noVectors = code.jumpIfZero();
     int next = code.here();
-    code.load(Vector.VMOVUPS, X, RDI, 0);
-    code.load(Vector.VMOVUPS, Y, RSI, 0);
-    gate(swiGlu);
-    code.store(Store.VMOVUPS, R8, 0, X);
+    gateVector(swiGlu, false);
     code.increase(RDI, VECTOR);
     code.increase(RSI, VECTOR);
     code.increase(R8, VECTOR);
@@ -327,12 +258,16 @@ final class RowCode {
     code.test(RAX);
     int noTail = code.jumpIfZero();
     code.mask(TAIL, RAX);
-    code.loadMasked(Vector.VMOVUPS, TAIL, X, RDI, 0);
-    code.loadMasked(Vector.VMOVUPS, TAIL, Y, RSI, 0);
-    gate(swiGlu);
-    code.storeMasked(Store.VMOVUPS, TAIL, R8, 0, X);
+    gateVector(swiGlu, true);
     code.arrive(noTail);
     end();
+  }
+
+  private void gateVector(boolean swiGlu, boolean tail) {
+    load(tail, X, RDI);
+    load(tail, Y, RSI);
+    gate(swiGlu);
+    store(tail, R8, X);
   }
 
   /// x ← x σ(x) y, or x σ(y).
@@ -352,7 +287,7 @@ final class RowCode {
   }
 
   private void writeGateRows() {
-    loadNumbers();
+    loadNumbers(R10);
     int nextRow = code.here();
     code.load(Vector.VBROADCASTSS, Y, RSI, 0);
     code.increase(RSI, Float.BYTES);
@@ -366,64 +301,5 @@ final class RowCode {
     countDown(RAX, next);
     countDown(R9, nextRow);
     end();
-  }
-
-  private void loadNumbers() {
-    code.pointToConstants(R10);
-    for (int i = 0; i < NUMBERS.length; i++) {
-      var bytes = ByteBuffer.allocate(VECTOR).order(ByteOrder.LITTLE_ENDIAN);
-      while (bytes.hasRemaining()) {
-        bytes.putFloat(NUMBERS[i]);
-      }
-      code.load(Vector.VMOVUPS, CONSTANTS + i, R10, code.constant(bytes.array()));
-    }
-    code.zero(ZERO);
-  }
-
-  /// [#SCORE] ← σ(z), as [Lanes#sigmoid].
-  private void sigmoid(int z) {
-    int divisor = EXPONENT;
-    code.op(Vector.VPORD, SMALL, z, SIGN); // −|z|
-    exponential();
-    code.op(Vector.VADDPS, divisor, SMALL, ONE);
-    code.op(Vector.VDIVPS, divisor, ONE, divisor);
-    code.compare(Comparison.AT_LEAST, POSITIVE, z, ZERO);
-    code.blend(POSITIVE, SCORE, SMALL, ONE);
-    code.op(Vector.VMULPS, SCORE, SCORE, divisor);
-  }
-
-  /// [#SMALL] ← its power of e, as [Lanes#exp].
-  private void exponential() {
-    int r = SMALL;
-    int shifted = EXPONENT;
-    int n = FIRST;
-    int tail = FIRST;
-    int square = SECOND;
-    code.compare(Comparison.NOT_LESS, IN_RANGE, SMALL, LOWEST);
-    code.op(Vector.VMOVUPS, shifted, ROUNDER);
-    code.op(Vector.VFMADD231PS, shifted, SMALL, LOG2_E);
-    code.op(Vector.VSUBPS, n, shifted, ROUNDER);
-    code.op(Vector.VFMADD231PS, r, n, LN2_HIGH);
-    code.op(Vector.VFMADD231PS, r, n, LN2_LOW);
-    code.op(Vector.VMOVUPS, tail, POLYNOMIAL);
-    for (int power = 1; power < 6; power++) {
-      code.op(Vector.VFMADD213PS, tail, r, POLYNOMIAL + power);
-    }
-    code.shift(Shift.VPSLLD, shifted, shifted, 23);
-    code.op(Vector.VPADDD, shifted, shifted, ONE); // the exponent of a one grows by n
-    code.op(Vector.VMULPS, square, r, r);
-    code.op(Vector.VFMADD213PS, tail, square, r);
-    code.op(Vector.VADDPS, tail, tail, ONE);
-    code.masked(Vector.VMULPS, IN_RANGE, SMALL, tail, shifted);
-  }
-
-  private void countDown(int register, int place) {
-    code.increase(register, -1);
-    code.jumpBackIfNotZero(place);
-  }
-
-  private void end() {
-    code.vzeroupper();
-    code.ret();
   }
 }

@@ -266,6 +266,181 @@ class MachineKernelsTest {
     }
   }
 
+  private static float[] all(Floats floats) {
+    float[] all = new float[Math.toIntExact(floats.length())];
+    for (int i = 0; i < all.length; i++) {
+      all[i] = floats.get(i);
+    }
+    return all;
+  }
+
+  /// Blocks of four vectors of columns, one alone, and several calls: of 4096 rows each takes one
+  /// vector. Factors of zero, of one, and such that are no factors.
+  @ParameterizedTest
+  @CsvSource({
+    "16, 16",
+    "16, 64",
+    "32, 48",
+    "48, 112",
+    "64, 80",
+    "128, 128",
+    "256, 512",
+    "1040, 80",
+    "4096, 32",
+    "4096, 16"
+  })
+  void stepsOfTheDeltaRuleHaveTheSameBits(int keyWidth, int valueWidth) {
+    float[][] factors = {{0.9f, 0.4f}, {0f, 1f}, {1f, 0f}, {-0f, 1e-38f}, {Float.NaN, 0.5f}};
+    for (int round = 0; round < 12; round++) {
+      var random = new SplittableRandom(47L * keyWidth + 3L * valueWidth + round);
+      boolean tiny = round == 5; // products that are too small to be told from zero
+      var key = numbers(0, keyWidth, random, round == 1);
+      var query = numbers(1, keyWidth, random, round == 2);
+      if (tiny) {
+        KernelNumbers.fill(key, _ -> 1e-30f);
+        KernelNumbers.fill(query, _ -> -1e-30f);
+      }
+      var value = numbers(2, valueWidth, random, round == 3);
+      if (round >= 6) { // one extreme number, which is seen in few others
+        value.set(random.nextInt(valueWidth), EXTREME[random.nextInt(EXTREME.length)]);
+      }
+      long size = (long) keyWidth * valueWidth;
+      var state = numbers(3, size, random, round == 4);
+      if (round >= 9) {
+        state.set(random.nextInt((int) size), EXTREME[random.nextInt(EXTREME.length)]);
+      }
+      float[] before = all(state);
+      float decay = factors[round % factors.length][0];
+      float rate = factors[round % factors.length][1];
+      byte[][] states = new byte[2][];
+      byte[][] outs = new byte[2][];
+      for (int i = 0; i < 2; i++) {
+        var kernels = i == 0 ? VECTOR : machine;
+        KernelNumbers.fill(state, at -> before[at]);
+        var out = unwritten(4, valueWidth);
+        kernels.deltaStep(
+            key.memory(),
+            query.memory(),
+            value,
+            decay,
+            rate,
+            state.memory(),
+            out,
+            keyWidth,
+            valueWidth);
+        states[i] = bytes(state);
+        outs[i] = bytes(out);
+      }
+      assertArrayEquals(outs[0], outs[1], "out, " + round);
+      assertArrayEquals(states[0], states[1], "state, " + round);
+    }
+  }
+
+  /// A product that rounds to −0 is not the sum, which begins with zero.
+  @Test
+  void aDotOfNothingIsNotNegative() {
+    for (var kernels : List.of(VECTOR, machine)) {
+      var key = KernelNumbers.fill(unwritten(0, 16), _ -> 1e-30f);
+      var query = KernelNumbers.fill(unwritten(1, 16), _ -> -1e-30f);
+      var value = KernelNumbers.fill(unwritten(2, 16), _ -> 1f);
+      var state = KernelNumbers.fill(unwritten(3, 256), _ -> 1e-30f);
+      var out = unwritten(4, 16);
+      kernels.deltaStep(key.memory(), query.memory(), value, 1f, 1f, state.memory(), out, 16, 16);
+      assertEquals(0, Float.floatToRawIntBits(out.get(0)));
+    }
+  }
+
+  /// Channels of less than a vector to more than a call takes; ranges that begin anywhere.
+  @ParameterizedTest
+  @CsvSource({
+    "1, 4",
+    "15, 4",
+    "16, 1",
+    "17, 2",
+    "48, 3",
+    "100, 4",
+    "300, 5",
+    "1024, 4",
+    "33, 64",
+    "20, 65",
+    "3000, 64",
+    "40000, 4"
+  })
+  void stepsOfAConvolutionHaveTheSameBits(int channels, int width) {
+    for (int round = 0; round < 6; round++) {
+      var random = new SplittableRandom(53L * channels + 7L * width + round);
+      var x = numbers(0, channels, random, round == 1);
+      var weight = numbers(1, (long) channels * width, random, round == 2);
+      var history = numbers(2, (long) channels * (width - 1), random, round == 3);
+      float[] before = all(history);
+      int from = round == 4 ? channels / 3 : 0;
+      int to = round == 5 ? channels - channels / 4 : channels;
+      byte[][] histories = new byte[2][];
+      byte[][] outs = new byte[2][];
+      for (int i = 0; i < 2; i++) {
+        var kernels = i == 0 ? VECTOR : machine;
+        KernelNumbers.fill(history, at -> before[at]);
+        var out = unwritten(4, channels);
+        kernels.convolutionStep(
+            x.memory(), history.memory(), weight.memory(), out.memory(), channels, width, from, to);
+        histories[i] = bytes(history);
+        outs[i] = bytes(out);
+      }
+      assertArrayEquals(outs[0], outs[1], "out, " + round);
+      assertArrayEquals(histories[0], histories[1], "history, " + round);
+    }
+  }
+
+  /// Sequences shorter than a result is wide, and such that take several calls; blocks of channels
+  /// and parts of them.
+  @ParameterizedTest
+  @CsvSource({
+    "1, 1, 1, 4",
+    "2, 1, 16, 1",
+    "2, 2, 17, 4",
+    "3, 3, 40, 4",
+    "2, 9, 300, 4",
+    "1, 5, 1000, 4",
+    "1, 2, 256, 2",
+    "2, 70, 30, 64",
+    "1, 40, 70, 65",
+    "1, 600, 260, 4",
+    "2, 1100, 33, 1"
+  })
+  void convolutionsHaveTheSameBits(int batch, int tokens, int channels, int width) {
+    var sizes = new Convolution(batch, tokens, channels, width);
+    long count = (long) batch * tokens * channels;
+    for (int round = 0; round < 6; round++) {
+      var random = new SplittableRandom(59L * channels + 7L * width + round);
+      var x = numbers(0, count, random, round == 1);
+      var weight = numbers(1, (long) channels * width, random, round == 2);
+      var history = numbers(2, (long) batch * channels * (width - 1), random, round == 3);
+      int from = round == 4 ? channels / 3 : 0;
+      int to = round == 5 ? channels - channels / 4 : channels;
+      for (var before : new Floats[] {null, history}) {
+        same(
+            4,
+            count,
+            "out, " + round + (before == null ? " from nothing" : " after a history"),
+            (kernels, out) -> kernels.causalConvolution(x, before, weight, out, sizes, from, to));
+      }
+    }
+  }
+
+  @Test
+  void convolutionsOfDocumentsGoToTheOthers() {
+    int[] starts = {0, 0, 2, 2, 2, 5};
+    var sizes = new Convolution(1, starts.length, 32, 4, starts);
+    var random = new SplittableRandom(61);
+    var x = numbers(0, starts.length * 32L, random, false);
+    var weight = numbers(1, 32 * 4, random, false);
+    same(
+        4,
+        starts.length * 32L,
+        "out",
+        (kernels, out) -> kernels.causalConvolution(x, null, weight, out, sizes, 0, 32));
+  }
+
   /// What the code does not take goes to the other kernels: memory on the heap, bfloat16 and odd
   /// widths.
   @Test
@@ -292,6 +467,27 @@ class MachineKernelsTest {
         assertEquals(30f * 30, out.get(50), 1e-3);
         kernels.sigmoidGate(x, x, out, 1, 0, numbers.length);
         assertEquals(30f, out.get(50));
+      }
+    }
+  }
+
+  /// Odd widths, memory on the heap and bfloat16.
+  @Test
+  void othersComputeTheRestOfDeltaNet() {
+    for (var kernels : List.of(VECTOR, machine)) {
+      var ones = KernelNumbers.fill(Floats.float32(MemorySegment.ofArray(new float[272])), _ -> 1f);
+      var out = Floats.float32(MemorySegment.ofArray(new float[17]));
+      kernels.deltaStep(ones.memory(), ones.memory(), ones, 1, 1, ones.memory(), out, 16, 17);
+      assertEquals(16f + 16 * (1 - 16), out.get(16));
+      var x = KernelNumbers.fill(Floats.float32(MemorySegment.ofArray(new float[17 * 4])), _ -> 2f);
+      kernels.convolutionStep(x.memory(), x.memory(), x.memory(), out.memory(), 17, 2, 0, 17);
+      assertEquals(8f, out.get(16), 1e-2);
+      try (var arena = Arena.ofConfined()) {
+        var halves = KernelNumbers.fill(poisoned(arena, 64, true), _ -> 2f);
+        var its = poisoned(arena, 16, true);
+        var sizes = new Convolution(1, 1, 16, 2);
+        kernels.causalConvolution(halves, halves, halves, its, sizes, 0, 16);
+        assertEquals(8f, its.get(15), 0.1);
       }
     }
   }
@@ -365,6 +561,63 @@ class MachineKernelsTest {
     assertThrows(outside, () -> machine.sigmoidGate(x, unwritten(2, 3), writable, 16, 0, 4));
   }
 
+  @Test
+  void sizesOfDeltaNetAreChecked() {
+    var outside = IndexOutOfBoundsException.class;
+    var sixteen = unwritten(0, 16);
+    var fifteen = unwritten(1, 15);
+    var square = unwritten(2, 16 * 16);
+    var smaller = unwritten(3, 16 * 16 - 1);
+    var out = unwritten(4, 16);
+    var read = Floats.float32(out.memory().asReadOnly());
+    record Step(Floats key, Floats query, Floats value, Floats state, Floats out) {
+      void run() {
+        machine.deltaStep(key.memory(), query.memory(), value, 1, 1, state.memory(), out, 16, 16);
+      }
+    }
+    for (var refused :
+        List.of(
+            new Step(fifteen, sixteen, sixteen, square, out),
+            new Step(sixteen, fifteen, sixteen, square, out),
+            new Step(sixteen, sixteen, fifteen, square, out),
+            new Step(sixteen, sixteen, sixteen, smaller, out),
+            new Step(sixteen, sixteen, sixteen, square, fifteen))) {
+      assertThrows(outside, refused::run);
+    }
+    var unwritable = UnsupportedOperationException.class;
+    assertThrows(unwritable, new Step(sixteen, sixteen, sixteen, square, read)::run);
+    var readState = Floats.float32(square.memory().asReadOnly());
+    assertThrows(unwritable, new Step(sixteen, sixteen, sixteen, readState, out)::run);
+
+    record Convolving(Floats x, Floats history, Floats weight, Floats out) {
+      void one() {
+        machine.convolutionStep(
+            x.memory(), history.memory(), weight.memory(), out.memory(), 16, 4, 0, 16);
+      }
+
+      void all() {
+        machine.causalConvolution(x, history, weight, out, new Convolution(1, 1, 16, 4), 0, 16);
+      }
+    }
+    var history = square.from(16 * 13);
+    var weight = square.from(16 * 12);
+    var readHistory = Floats.float32(history.memory().asReadOnly());
+    var late = square.from(16 * 13 + 1);
+    for (var refused :
+        List.of(
+            new Convolving(fifteen, history, weight, out),
+            new Convolving(sixteen, late, weight, out),
+            new Convolving(sixteen, history, square.from(16 * 12 + 1), out),
+            new Convolving(sixteen, history, weight, fifteen))) {
+      assertThrows(outside, refused::one);
+      assertThrows(outside, refused::all);
+    }
+    assertThrows(unwritable, new Convolving(sixteen, history, weight, read)::one);
+    assertThrows(unwritable, new Convolving(sixteen, history, weight, read)::all);
+    assertThrows(unwritable, new Convolving(sixteen, readHistory, weight, out)::one);
+    new Convolving(sixteen, readHistory, weight, out).all();
+  }
+
   /// A process that runs only these kernels does not load the Vector API, and one that needs
   /// another does.
   @ParameterizedTest
@@ -407,6 +660,11 @@ class MachineKernelsTest {
         kernels.swiGlu(x, x, out, 0, 63);
         kernels.sigmoidGate(x, x, out, 1, 0, 63);
         kernels.sigmoidGate(x, x, out, 16, 0, 4);
+        kernels.deltaStep(
+            x.memory(), x.memory(), x, 1, 1, arena.allocate(32 * 32 * 4), out, 32, 32);
+        kernels.convolutionStep(
+            x.memory(), arena.allocate(128), x.memory(), out.memory(), 32, 2, 0, 32);
+        kernels.causalConvolution(x, null, x, out, new Convolution(1, 4, 16, 4), 0, 16);
         kernels.copy(x, out, 0, 64);
         kernels.gatherRows(x, new HeadRows(0, 32, 2, 32, 1), out);
         kernels.spreadRows(x, out, new HeadRows(0, 32, 2, 32, 1));
