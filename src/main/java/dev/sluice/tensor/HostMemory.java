@@ -147,35 +147,33 @@ final class HostMemory {
     /// The same elements one after the other, in new memory.
     View packed() {
       var packed = made(type, shape);
-      gather(this, 0, 0, packed.segment(), 0);
+      packed.take(this);
       return packed;
     }
 
-    /// Copies what is left when the dimensions before one are fixed.
-    ///
-    /// @param from of the first element, in bytes behind the view's
-    /// @return where the next one goes
-    private static long gather(View view, int dimension, long from, MemorySegment to, long into) {
-      int width = view.type.bytes();
-      int left = view.shape.length - dimension;
-      if (left == 0 || (left == 1 && view.strides[dimension] == 1)) {
-        long bytes = left == 0 ? width : view.shape[dimension] * width;
-        MemorySegment.copy(at(view.address() + from, bytes), 0, to, into, bytes);
-        return into + bytes;
-      }
-      long next = into;
-      for (long i = 0; i < view.shape[dimension]; i++) {
-        next = gather(view, dimension + 1, from + i * view.strides[dimension] * width, to, next);
-      }
-      return next;
+    /// Whether elements of another view can be brought here as they are.
+    boolean takes(View other) {
+      return type == other.type && Arrays.equals(shape, other.shape);
     }
 
-    /// Whether its memory can take that of another view as it is.
-    boolean isCopyOf(View other) {
-      return type == other.type
-          && Arrays.equals(shape, other.shape)
-          && isContiguous()
-          && other.isContiguous();
+    /// Copies the elements of another view that this [#takes].
+    void take(View other) {
+      copy(other, other.address(), this, address(), 0);
+    }
+
+    /// Copies what is left when the dimensions before one are fixed.
+    private static void copy(View from, long source, View to, long target, int dimension) {
+      int width = to.type.bytes();
+      int left = to.shape.length - dimension;
+      if (left == 0 || (left == 1 && from.strides[dimension] == 1 && to.strides[dimension] == 1)) {
+        long bytes = left == 0 ? width : to.shape[dimension] * width;
+        at(target, bytes).copyFrom(at(source, bytes));
+        return;
+      }
+      for (long i = 0; i < to.shape[dimension]; i++) {
+        long read = source + i * from.strides[dimension] * width;
+        copy(from, read, to, target + i * to.strides[dimension] * width, dimension + 1);
+      }
     }
 
     private int dimension(int dimension) {

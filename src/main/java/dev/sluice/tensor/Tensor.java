@@ -886,8 +886,10 @@ public final class Tensor implements AutoCloseable {
   public Tensor copyFrom(Tensor source) {
     var to = onlyHost();
     var from = source.onlyHost();
-    if (to != null && from != null && to.isCopyOf(from)) {
-      writable().copyFrom(source.memory());
+    if (to != null && from != null && to.takes(from)) {
+      requireHeld();
+      source.requireHeld();
+      to.take(from);
       changed();
       return this;
     }

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
 import java.util.function.UnaryOperator;
@@ -185,6 +186,40 @@ class HostMemoryTest {
       }
     }
     assertArrayEquals(found[1], found[0]);
+  }
+
+  /// Into views of both kinds, from views of both kinds.
+  @Test
+  void whatIsCopiedIsWhatLibtorchCopies() {
+    List<UnaryOperator<Tensor>> views =
+        List.of(x -> x.narrow(2, 1, 2), x -> x.transpose(2, 3).narrow(2, 0, 2), x -> x);
+    for (var to : views) {
+      for (var from : views) {
+        float[][] found = new float[2][];
+        for (int i = 0; i < 2; i++) {
+          try (var _ = Scope.withoutGradient()) {
+            var target = i == 0 ? host(3, 1, 4, 4) : libtorch(3, 1, 4, 4);
+            var source = i == 0 ? host(3, 1, 4, 4) : libtorch(3, 1, 4, 4);
+            source.scaleInPlace(-1);
+            var taken = to.apply(target);
+            var given = from.apply(i == 0 ? fresh(source) : source);
+            if (!Arrays.equals(taken.shape(), given.shape())) {
+              continue;
+            }
+            taken.copyFrom(given);
+            found[i] = target.floats();
+          }
+        }
+        assertArrayEquals(found[1], found[0]);
+      }
+    }
+  }
+
+  /// The same numbers in memory of which libtorch knows nothing.
+  private static Tensor fresh(Tensor of) {
+    var copy = Tensor.inHostMemory(ElementType.FLOAT32, of.shape());
+    copy.memory().copyFrom(of.memory());
+    return copy;
   }
 
   /// By whatever means: a weight's other forms are made anew.
