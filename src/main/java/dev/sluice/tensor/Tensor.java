@@ -144,7 +144,11 @@ public final class Tensor implements AutoCloseable {
   /// [Libtorch#poisonUninitialized].
   public static Tensor uninitialized(Tensor like, ElementType type, long... shape) {
     if (!Libtorch.isLoaded()) {
-      return inHostMemory(type, shape);
+      var made = inHostMemory(type, shape);
+      if (Libtorch.poisoned() && type.isFloatingPoint()) {
+        made.memory().fill((byte) 0xFF); // NaN in all of them
+      }
+      return made;
     }
     var made =
         new Tensor(
