@@ -364,7 +364,7 @@ public final class Tensor implements AutoCloseable {
 
   private boolean isFreed() {
     if (host == null) {
-      return raw().isNull();
+      return Objects.requireNonNull(raw).isNull();
     }
     synchronized (this) {
       return holds == 0;
@@ -448,9 +448,10 @@ public final class Tensor implements AutoCloseable {
   public double[] doubles() {
     var view = onlyHost();
     if (view != null && view.isContiguous() && type() == ElementType.FLOAT32) {
+      var numbers = memory();
       double[] all = new double[Math.toIntExact(elements())];
       for (int i = 0; i < all.length; i++) {
-        all[i] = memory().getAtIndex(ValueLayout.JAVA_FLOAT, i);
+        all[i] = numbers.getAtIndex(ValueLayout.JAVA_FLOAT, i);
       }
       return all;
     }
@@ -571,9 +572,12 @@ public final class Tensor implements AutoCloseable {
     var view = onlyHost();
     if (view != null && view.isContiguous() && type() == ElementType.FLOAT32) {
       var sum = uninitialized(this, ElementType.FLOAT32, shape());
-      for (long i = 0; i < elements(); i++) {
-        float one = memory().getAtIndex(ValueLayout.JAVA_FLOAT, i) + (float) value;
-        sum.memory().setAtIndex(ValueLayout.JAVA_FLOAT, i, one);
+      var numbers = memory();
+      var sums = sum.memory();
+      long count = elements();
+      for (long i = 0; i < count; i++) {
+        float one = numbers.getAtIndex(ValueLayout.JAVA_FLOAT, i) + (float) value;
+        sums.setAtIndex(ValueLayout.JAVA_FLOAT, i, one);
       }
       return sum;
     }

@@ -310,6 +310,7 @@ public final class GgufTokenizer {
       bytes.as(before).text("vocab").as(':').as('{');
       for (var token : vocabulary.entrySet()) {
         bytes.text(token.getKey()).as(':').number(token.getValue()).as(',');
+        requireUsualSize(bytes);
       }
       bytes.closed('}').as(',').text("merges").as(':').as('[');
       for (String merge : merges) {
@@ -319,8 +320,17 @@ public final class GgufTokenizer {
         }
         bytes.as('[').text(merge.substring(0, space)).as(',').text(merge.substring(space + 1));
         bytes.as(']').as(',');
+        requireUsualSize(bytes);
       }
       return bytes.closed(']').as('}').as('}').toByteArray();
+    }
+
+    private void requireUsualSize(JsonBytes bytes) {
+      if (bytes.length > TokenizerFile.LARGEST) {
+        throw unusable(
+            "its tokens and merges would be a file of more than the %d MB that one may have"
+                .formatted(TokenizerFile.LARGEST >> 20));
+      }
     }
 
     /// What `tokenizer_config.json` would say.

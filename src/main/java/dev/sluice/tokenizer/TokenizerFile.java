@@ -48,7 +48,7 @@ record TokenizerFile(
     @Nullable ObjectNode config) {
   static final String WAY_OUT = "fetch the model's tokenizer.json again, or use another";
 
-  private static final long LARGEST = 256L << 20;
+  static final long LARGEST = 256L << 20;
   private static final int SHOWN = 40;
   private static final int BYTES = 256;
 
