@@ -131,7 +131,11 @@ class OneTokenTest {
     cases.add(Arguments.of("headwise", config(c -> c.with(List.of(Gate.SDPA_HEADWISE))), format));
     cases.add(Arguments.of("window", config(c -> c.with(c.positions().withWindow(5))), format));
     cases.add(Arguments.of("no positions", config(c -> c.with(Positions.NONE)), format));
-    for (var heads : List.of(new DeltaHeads(2, 4, 32, 16), new DeltaHeads(3, 3, 32, 32))) {
+    for (var heads :
+        List.of(
+            new DeltaHeads(2, 4, 32, 16),
+            new DeltaHeads(2, 6, 32, 16, DeltaHeads.Order.APART),
+            new DeltaHeads(3, 3, 32, 32))) {
       for (var its : List.of(WeightFormat.F32, WeightFormat.Q8_0)) {
         cases.add(Arguments.of(heads.toString(), hybrid(heads, 4), its));
       }
