@@ -11,8 +11,7 @@ import java.util.Collections;
 /// @param keyWidth elements of a query or key
 /// @param valueWidth elements of a value
 /// @param order of the value heads
-public record DeltaHeads(
-    int keyHeads, int valueHeads, int keyWidth, int valueWidth, Order order) {
+public record DeltaHeads(int keyHeads, int valueHeads, int keyWidth, int valueWidth, Order order) {
   /// Which value heads share a key head, with which they read and write.
   public enum Order {
     /// Those that stand together: value head j has key head `j / group`.

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.TestData;
 import dev.sluice.checkpoint.Family.Parameter;
+import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.MixerConfig;
@@ -79,8 +80,24 @@ class InPlaceTest {
   private Path ofType(Path source, ElementType type, @Nullable GatePacking packing)
       throws IOException {
     Path target = directory.resolve(source.getFileName() + "-" + type.safetensorsName());
-    var wanted = new Conversion.Wanted(packing, type, Long.MAX_VALUE, false);
-    Conversion.convert(source, target, wanted, Conversion.Listener.NOBODY);
+    if (packing != null) {
+      var wanted = new Conversion.Wanted(packing, type, Long.MAX_VALUE, false);
+      Conversion.convert(source, target, wanted, Conversion.Listener.NOBODY);
+      return target;
+    }
+    Files.createDirectory(target); // families that are only read, too
+    Files.copy(source.resolve(ModelConfig.FILE), target.resolve(ModelConfig.FILE));
+    try (var files = SafetensorsDirectory.open(source)) {
+      List<Entry> rounded = new ArrayList<>();
+      for (var entry : files.entries()) {
+        assertEquals(ElementType.FLOAT32, entry.type(), entry.name());
+        var to = MemorySegment.ofArray(new byte[(int) entry.data().byteSize() / 2]);
+        Float32Rounding.copy(entry.data(), to, type);
+        rounded.add(new Entry(entry.name(), type, entry.shape(), to));
+      }
+      SafetensorsWriter.write(
+          target.resolve(SafetensorsDirectory.SINGLE), Map.of("format", "pt"), rounded);
+    }
     return target;
   }
 
@@ -206,9 +223,10 @@ class InPlaceTest {
       }
       assertTrue(matrices > 10, matrices + " matrices");
       float[] expected = logits(decoder, ids);
-      // products of few rows with blocks take 16 bits of their inputs
-      assertClose(expected, logits(inPlace, ids), blocks ? 3e-4 : 2e-5);
-      assertClose(expected, oneByOne(inPlace, ids), blocks ? 3e-4 : 2e-5);
+      // products with blocks take 16 bits of their inputs; heads in another order give others
+      double share = blocks ? 1e-3 : 1e-4;
+      assertClose(expected, logits(inPlace, ids), share);
+      assertClose(expected, oneByOne(inPlace, ids), share);
     }
   }
 
@@ -359,8 +377,8 @@ class InPlaceTest {
       assertEquals(DeltaHeads.Order.TOGETHER, heads(together.config()).order());
       assertEquals(DeltaHeads.Order.APART, heads(apart.config()).order());
       long[] ids = {5, 3, 88, 7, 7, 12, 41};
-      // w + 1 and −exp(w) are rounded to float32 in the file, and sums have another order
-      assertClose(logits(together, ids), logits(apart, ids), 3e-5);
+      // sums have another order, and inputs of products 16 bits
+      assertClose(logits(together, ids), logits(apart, ids), 1e-3);
     }
   }
 }
