@@ -100,8 +100,7 @@ public final class GgufModel implements AutoCloseable {
       requireHead();
     }
     var order = architecture.valueHeads();
-    return new GgufWeights(
-        file, architecture, config.with(config.decoder().with(order)), drafts);
+    return new GgufWeights(file, architecture, config.with(config.decoder().with(order)), drafts);
   }
 
   private void requireHead() {

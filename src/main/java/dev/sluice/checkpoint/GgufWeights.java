@@ -143,8 +143,7 @@ final class GgufWeights implements ParameterReader {
     return stored.values() == GgufPlace.Values.SAME
         ? stored
             .place()
-            .stored(
-                stored.format(), stored.tensor().data(), parameter.spec().shape(), copies)
+            .stored(stored.format(), stored.tensor().data(), parameter.spec().shape(), copies)
         : null;
   }
 

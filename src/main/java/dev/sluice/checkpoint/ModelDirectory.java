@@ -95,8 +95,8 @@ public final class ModelDirectory {
 
   /// Opens a model to run it, on the CPU: matrices stay where the file is mapped, as they are, and
   /// are read while the model runs; those that were quantized for Hugging Face stay in as many
-  /// bits, in memory of their own, as do those whose rows stand elsewhere than products want them. It
-  /// can neither be trained nor written.
+  /// bits, in memory of their own, as do those whose rows stand elsewhere than products want them.
+  /// It can neither be trained nor written.
   ///
   /// @param directory as for [#open]
   public static Opened openInPlace(Path directory, Precision precision) {

@@ -26,6 +26,9 @@ interface ParameterReader {
   /// Matrices with a row for each token.
   Set<String> TABLES = Set.of(TOKENS, LOGITS);
 
+  /// What names of experts' matrices have in them.
+  String EXPERTS = ".experts.";
+
   /// The model.
   DecoderConfig decoder();
 
@@ -105,8 +108,9 @@ interface ParameterReader {
     String name = parameter.name();
     var spec = parameter.spec();
     var format = rounded == null ? null : format(parameter);
-    if (rounded != null && (spec.maps().length > 0 || TABLES.contains(name))) {
-      boolean givesLogits = name.equals(decoder().tieWordEmbeddings() ? TOKENS : LOGITS);
+    boolean givesLogits = name.equals(decoder().tieWordEmbeddings() ? TOKENS : LOGITS);
+    boolean isMap = spec.maps().length > 0;
+    if (rounded != null && (isMap || TABLES.contains(name))) {
       var has = format == null ? WeightFormat.F32 : format;
       if (rounded.takes(has, givesLogits, spec.shape()[1])) {
         try (var _ = Scope.open()) {
@@ -116,7 +120,8 @@ interface ParameterReader {
     }
     // who rounds reads what several tensors make as numbers
     var matrix = inPlace(parameter, rounded == null || format != null ? packed : null);
-    return matrix == null ? null : packed.take(matrix);
+    boolean isReadWhole = givesLogits || (isMap && !name.contains(EXPERTS));
+    return matrix == null ? null : packed.take(matrix, isReadWhole);
   }
 
   /// A model's parameters, and where it drafts those of the head that does.

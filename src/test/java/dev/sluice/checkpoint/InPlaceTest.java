@@ -127,10 +127,13 @@ class InPlaceTest {
           var all = MemorySegment.ofArray(new byte[Math.toIntExact(qkv.of() * row)]);
           put(qkv, Objects.requireNonNull(blocks.remove(block + "attn_qkv.weight")), row, all);
           put(z, Objects.requireNonNull(blocks.remove(block + "attn_gate.weight")), row, all);
-          planned.keySet().removeAll(List.of(block + "attn_qkv.weight", block + "attn_gate.weight"));
+          planned
+              .keySet()
+              .removeAll(List.of(block + "attn_qkv.weight", block + "attn_gate.weight"));
           String name = block + "ssm_in.weight";
           long[] shape = {qkv.of(), net.hiddenSize()};
-          planned.put(name, new GgufWriter.Planned(name, format, LongStream.of(shape).boxed().toList()));
+          planned.put(
+              name, new GgufWriter.Planned(name, format, LongStream.of(shape).boxed().toList()));
           blocks.put(name, all);
         }
       }
@@ -356,9 +359,7 @@ class InPlaceTest {
           if (weight.spec().isMatrix()) {
             var stored = Objects.requireNonNull(as.parameters().weight(weight.name()).stored());
             assertEquals(
-                stored.format(),
-                Objects.requireNonNull(weight.stored()).format(),
-                weight.name());
+                stored.format(), Objects.requireNonNull(weight.stored()).format(), weight.name());
           }
         }
         assertArrayEquals(logits(as, 5, 3, 88, 7), logits(decoder, 5, 3, 88, 7));

@@ -222,15 +222,20 @@ class DeltaRuleTest {
       for (int tokens : new int[] {1, 2, 100}) {
         var inputs =
             inputs(
-                ElementType.FLOAT32, 2, tokens, together, this::mildDecay, random::nextDouble, true);
+                ElementType.FLOAT32,
+                2,
+                tokens,
+                together,
+                this::mildDecay,
+                random::nextDouble,
+                true);
         long keys = 2L * 2 * 12;
         var mixed = inputs.get(0);
         var values = mixed.narrow(2, keys, 120).reshape(2, tokens, 6, 20);
         var moved =
             Tensor.concatenate(
                 List.of(
-                    mixed.narrow(2, 0, keys),
-                    inOrder(values, 2, order).reshape(2, tokens, 120)),
+                    mixed.narrow(2, 0, keys), inOrder(values, 2, order).reshape(2, tokens, 120)),
                 2);
         var decays = inOrder(inputs.get(1), 2, order);
         var rates = inOrder(inputs.get(2), 2, order);
