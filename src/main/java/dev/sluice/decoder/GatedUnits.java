@@ -1,8 +1,11 @@
 package dev.sluice.decoder;
 
 import dev.sluice.kernel.Floats;
+import dev.sluice.kernel.Kernels;
+import dev.sluice.operations.ExpertRows;
 import dev.sluice.operations.Operations;
 import dev.sluice.operations.Precision;
+import dev.sluice.operations.StoredExperts;
 import dev.sluice.operations.SwiGlu;
 import dev.sluice.operations.TokenSteps;
 import dev.sluice.probe.Probe;
@@ -13,6 +16,7 @@ import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /// Gated linear units with the products around them, `glu(x W_gateᵀ + b_gate, x W_upᵀ + b_up)
@@ -72,6 +76,18 @@ final class GatedUnits {
     return isSwiGlu && weights.size() == 1 ? steps.swiGlu(x, weights.getFirst()) : null;
   }
 
+  /// Writes down what each unit makes of the tokens that are sent to it, see [TokenSteps#experts];
+  /// null where their matrices are not stored.
+  @Nullable Floats write(
+      TokenSteps steps,
+      Floats x,
+      int perToken,
+      Supplier<ExpertRows> routing,
+      @Nullable Floats shared,
+      @Nullable Floats gate) {
+    return steps.experts(x, weights, unit(), perToken, routing, shared, gate);
+  }
+
   /// What each unit makes of its group of rows.
   ///
   /// @param x `[rows, D]`
@@ -79,7 +95,46 @@ final class GatedUnits {
   Tensor forward(Tensor x, long[] starts, Probe probe) {
     return isSwiGlu && !probe.changesProductInputs()
         ? Operations.of(x).swiGlu(x, starts, weights, precision)
-        : composed(x, starts, probe);
+        : weights.getFirst().gate().isStored()
+            ? StoredExperts.apply(
+                x,
+                starts,
+                weights,
+                precision.elementType(),
+                unit(),
+                (unit, rows) -> composed(rows, weights.get(unit), biases.get(unit), probe))
+            : composed(x, starts, probe);
+  }
+
+  /// What a unit of stored matrices is besides its products.
+  private StoredExperts.Unit unit() {
+    return isSwiGlu
+        ? StoredExperts.Unit.SWIGLU
+        : new StoredExperts.Unit() {
+          @Override
+          public void between(int expert, Floats gate, Floats up, Floats inner, long count) {
+            add(biases.get(expert).gate, gate, count);
+            add(biases.get(expert).up, up, count);
+            glu.run(gate, up, inner, count);
+          }
+
+          @Override
+          public @Nullable Floats bias(int expert) {
+            var down = biases.get(expert).down;
+            return down == null ? null : down.numbers();
+          }
+        };
+  }
+
+  /// Adds a bias to each row.
+  private static void add(@Nullable Tensor bias, Floats rows, long count) {
+    if (bias != null) {
+      long width = bias.elements();
+      for (long at = 0; at < count; at += width) {
+        var row = rows.from(at);
+        Kernels.FASTEST.weightedSum(row, 1, bias.numbers(), 1, row, 0, width);
+      }
+    }
   }
 
   /// Where a backward pass is recorded, units without rows take part, so that it gives all weights

@@ -13,6 +13,8 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /// The way of one token of each of a few sequences through a model on the CPU, written down once as
@@ -91,14 +93,20 @@ public final class TokenSteps {
   /// [Operations#embedding], of a stored table: the stream.
   ///
   /// @param tokens of each sequence a row of the table, when the steps are gone
+  /// @param multiplier of the rows
   /// @return `[B, D]`, which stays
-  public Floats embedding(StoredMatrix table, int[] tokens) {
+  public Floats embedding(StoredMatrix table, int[] tokens, double multiplier) {
     long width = table.columns();
     var stream = kept(sequences * width);
+    float factor = (float) multiplier;
     steps.alone(
         () -> {
           for (int i = 0; i < sequences; i++) {
-            Kernels.FASTEST.dequantize(table, tokens[i], tokens[i] + 1L, stream.from(i * width));
+            var row = stream.from(i * width);
+            Kernels.FASTEST.dequantize(table, tokens[i], tokens[i] + 1L, row);
+            if (factor != 1) {
+              Kernels.FASTEST.weightedSum(row, factor, row, 0, row, 0, width);
+            }
           }
         });
     return stream;
@@ -123,6 +131,7 @@ public final class TokenSteps {
 
   /// What an attention layer does between its products, see [OneTokenAttention].
   ///
+  /// @param sinks scores that take attention from the keys, `[N]`; null where there are none
   /// @param queryNorm weight of QK-norm `[H]`, or null where there is none
   /// @param keyNorm likewise
   public OneTokenAttention attention(
@@ -130,6 +139,7 @@ public final class TokenSteps {
       Floats queries,
       Floats keys,
       Floats values,
+      @Nullable Tensor sinks,
       @Nullable Floats gateLogits,
       @Nullable Tensor queryNorm,
       @Nullable Tensor keyNorm,
@@ -138,7 +148,16 @@ public final class TokenSteps {
         queryNorm == null || keyNorm == null
             ? null
             : new OneTokenAttention.Norms(factors(norm, queryNorm), factors(norm, keyNorm));
-    return new OneTokenAttention(this, shape, queries, keys, values, gateLogits, norms, norm);
+    return new OneTokenAttention(
+        this,
+        shape,
+        queries,
+        keys,
+        values,
+        sinks == null ? null : kept(sinks),
+        gateLogits,
+        norms,
+        norm);
   }
 
   /// What a layer of Gated DeltaNet does between its products, see [OneTokenDelta].
@@ -186,14 +205,26 @@ public final class TokenSteps {
       results.add(rows(matrix.rows()));
     }
     var ys = results.stream().map(Floats::memory).toList();
-    var product = new StoredProduct.Direct(stored, x.memory(), sequences, ys, this::memory);
-    if (product.groups() == 1) {
-      steps.alone(() -> product.arrange(0, 1));
-    } else {
-      shared(product.groups(), 1, product::arrange);
-    }
+    var product = new DirectProduct(stored, x.memory(), sequences, ys, this::memory);
+    product.begin(sequences);
+    shared(product.groups(), 1, product::arrange);
     shared(product.rows(), product.piece(), product::multiply);
     return results;
+  }
+
+  /// A bias is added to each row.
+  ///
+  /// @param x `[B, width]`, in place
+  public void add(Floats x, Tensor bias) {
+    long width = bias.elements();
+    var kept = kept(bias);
+    byRow(
+        (from, to) -> {
+          for (long row = from; row < to; row++) {
+            var its = x.from(row * width);
+            Kernels.FASTEST.weightedSum(its, 1, kept, 1, its, 0, width);
+          }
+        });
   }
 
   /// [Operations#swiGlu].
@@ -213,6 +244,58 @@ public final class TokenSteps {
                 both.getFirst(), both.getLast(), inner, from * width, to * width));
     var down = products(inner, List.of(weights.down()));
     return down == null ? null : down.getFirst();
+  }
+
+  /// The experts of a mixture: [ExpertRows#dispatched], [StoredExperts#apply] and
+  /// [ExpertRows#mixed].
+  ///
+  /// @param x `[B, D]`
+  /// @param perToken K
+  /// @param routing says which experts the tokens at hand go through, when the steps before are gone
+  /// @param shared `[B, D]`, what is added, or null
+  /// @param gate `[B]`, logits of the sigmoids of what is added, or null
+  /// @return `[B, D]`; null if a weight is not stored, or not as those of the other experts
+  public @Nullable Floats experts(
+      Floats x,
+      List<SwiGlu.Weights> weights,
+      StoredExperts.Unit unit,
+      int perToken,
+      Supplier<ExpertRows> routing,
+      @Nullable Floats shared,
+      @Nullable Floats gate) {
+    var matrices = StoredExperts.Matrices.of(weights);
+    if (matrices == null) {
+      return null;
+    }
+    int width = Math.toIntExact(x.length() / sequences);
+    int most = sequences * perToken;
+    long bytes = (long) width * Float.BYTES;
+    var dispatched = memory(most * bytes);
+    var returned = memory(most * bytes);
+    var mixed = rows(width);
+    var mixing =
+        new ExpertRows.Mixing(Floats.float32(returned), shared, gate, mixed, width);
+    var rows = new AtomicReference<ExpertRows>();
+    var experts =
+        new StoredExperts(
+            matrices,
+            unit,
+            dispatched,
+            returned,
+            most,
+            this::memory,
+            (from, to) -> rows.getPlain().dispatch(x.memory(), bytes, dispatched, from, to));
+    steps.alone(
+        () -> {
+          var its = routing.get();
+          rows.setPlain(its);
+          experts.begin(its.starts());
+        });
+    for (var stage : experts.stages()) {
+      steps.shared(stage.length(), stage.piece(), stage.part());
+    }
+    byRow((from, to) -> rows.getPlain().mix(mixing, sequences, from, to));
+    return mixed;
   }
 
   /// Goes all steps.
