@@ -16,7 +16,7 @@ import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.function.Supplier;
+import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
 /// Gated linear units with the products around them, `glu(x W_gateᵀ + b_gate, x W_upᵀ + b_up)
@@ -73,19 +73,22 @@ final class GatedUnits {
   /// Writes down what the only unit makes of a few tokens; null where it is no plain SwiGLU of
   /// stored matrices.
   @Nullable Floats write(TokenSteps steps, Floats x) {
-    return isSwiGlu && weights.size() == 1 ? steps.swiGlu(x, weights.getFirst()) : null;
+    var plain = plain();
+    return plain == null ? null : steps.swiGlu(x, plain);
   }
 
-  /// Writes down what each unit makes of the tokens that are sent to it, see [TokenSteps#experts];
-  /// null where their matrices are not stored.
-  @Nullable Floats write(
-      TokenSteps steps,
-      Floats x,
+  /// The only unit's weights where it is a plain SwiGLU, else null.
+  SwiGlu.@Nullable Weights plain() {
+    return isSwiGlu && weights.size() == 1 ? weights.getFirst() : null;
+  }
+
+  /// The units as experts, to be written down.
+  TokenSteps.Mixture mixture(
+      List<Weight> asked,
+      Function<Floats, ExpertRows> routing,
       int perToken,
-      Supplier<ExpertRows> routing,
-      @Nullable Floats shared,
-      @Nullable Floats gate) {
-    return steps.experts(x, weights, unit(), perToken, routing, shared, gate);
+      SwiGlu.@Nullable Weights shared) {
+    return new TokenSteps.Mixture(asked, routing, weights, unit(), perToken, shared);
   }
 
   /// What each unit makes of its group of rows.

@@ -60,16 +60,17 @@ final class MixtureOfExperts implements FeedForward {
 
   @Override
   public @Nullable Floats write(TokenSteps steps, Floats x) {
-    var asked = sharedGate == null ? List.of(router) : List.of(router, sharedGate);
-    var products = steps.products(x, asked);
-    var ofAll = shared == null ? null : shared.write(steps, x);
-    if (products == null || (shared != null && ofAll == null)) {
+    var alike = shared == null ? null : shared.plain();
+    if (shared != null && alike == null) {
       return null;
     }
-    var logits = products.getFirst();
-    var gate = sharedGate == null ? null : products.getLast();
-    return units.write(
-        steps, x, experts.perToken(), () -> rows(floats(logits)), ofAll, gate);
+    return steps.mixture(
+        x,
+        units.mixture(
+            sharedGate == null ? List.of(router) : List.of(router, sharedGate),
+            logits -> rows(floats(logits)),
+            experts.perToken(),
+            alike));
   }
 
   private static float[] floats(Floats numbers) {

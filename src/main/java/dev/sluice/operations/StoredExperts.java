@@ -104,7 +104,12 @@ public final class StoredExperts {
   ///
   /// @param length is known when rows have begun
   /// @param grain for which a thread is worth its start
-  record Stage(LongSupplier length, long grain, long piece, Threads.Part part) {}
+  record Stage(
+      LongSupplier length, long grain, long piece, Threads.Part part, boolean isLastProduct) {
+    Stage(LongSupplier length, long grain, long piece, Threads.Part part) {
+      this(length, grain, piece, part, false);
+    }
+  }
 
   private final Matrices matrices;
   private final Unit unit;
@@ -152,7 +157,7 @@ public final class StoredExperts {
             }));
     stages.add(new Stage(inner::rows, inner.grain(), inner.piece(most), inner::multiply));
     stages.add(new Stage(down::groups, 1, 1, this::between));
-    stages.add(new Stage(down::rows, down.grain(), down.piece(most), down::multiply));
+    stages.add(new Stage(down::rows, down.grain(), down.piece(most), down::multiply, true));
     if (unit.bias(0) != null) {
       stages.add(new Stage(down::groups, 1, 1, this::addBiases));
     }

@@ -14,7 +14,7 @@ import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicReference;
-import java.util.function.Supplier;
+import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
 /// The way of one token of each of a few sequences through a model on the CPU, written down once as
@@ -204,12 +204,18 @@ public final class TokenSteps {
       stored.add(matrix);
       results.add(rows(matrix.rows()));
     }
-    var ys = results.stream().map(Floats::memory).toList();
-    var product = new DirectProduct(stored, x.memory(), sequences, ys, this::memory);
-    product.begin(sequences);
-    shared(product.groups(), 1, product::arrange);
+    var product = direct(x, stored, results);
     shared(product.rows(), product.piece(), product::multiply);
     return results;
+  }
+
+  /// Writes down that the rows of x are arranged.
+  private DirectProduct direct(Floats x, List<StoredMatrix> weights, List<Floats> results) {
+    var ys = results.stream().map(Floats::memory).toList();
+    var product = new DirectProduct(weights, x.memory(), sequences, ys, this::memory);
+    product.begin(sequences);
+    shared(product.groups(), 1, product::arrange);
+    return product;
   }
 
   /// A bias is added to each row.
@@ -236,50 +242,69 @@ public final class TokenSteps {
     if (both == null) {
       return null;
     }
-    long width = both.getFirst().length() / sequences;
-    var inner = rows(width);
-    byRow(
-        (from, to) ->
-            Kernels.FASTEST.swiGlu(
-                both.getFirst(), both.getLast(), inner, from * width, to * width));
+    var inner = activated(both.getFirst(), both.getLast());
     var down = products(inner, List.of(weights.down()));
     return down == null ? null : down.getFirst();
   }
 
-  /// The experts of a mixture: [ExpertRows#dispatched], [StoredExperts#apply] and
-  /// [ExpertRows#mixed].
+  private Floats activated(Floats gate, Floats up) {
+    long width = gate.length() / sequences;
+    var inner = rows(width);
+    byRow((from, to) -> Kernels.FASTEST.swiGlu(gate, up, inner, from * width, to * width));
+    return inner;
+  }
+
+  /// A mixture of experts.
   ///
-  /// @param x `[B, D]`
+  /// @param asked first the router, of which `routing` takes the product, and behind it the gate of
+  ///   the shared expert where it has one
+  /// @param routing says which experts the tokens at hand go through, by logits `[B, experts]`
   /// @param perToken K
-  /// @param routing says which experts the tokens at hand go through, when the steps before are gone
-  /// @param shared `[B, D]`, what is added, or null
-  /// @param gate `[B]`, logits of the sigmoids of what is added, or null
-  /// @return `[B, D]`; null if a weight is not stored, or not as those of the other experts
-  public @Nullable Floats experts(
-      Floats x,
-      List<SwiGlu.Weights> weights,
+  /// @param shared the expert that all tokens go through besides, a SwiGLU; null for none
+  public record Mixture(
+      List<Weight> asked,
+      Function<Floats, ExpertRows> routing,
+      List<SwiGlu.Weights> experts,
       StoredExperts.Unit unit,
       int perToken,
-      Supplier<ExpertRows> routing,
-      @Nullable Floats shared,
-      @Nullable Floats gate) {
-    var matrices = StoredExperts.Matrices.of(weights);
-    if (matrices == null) {
+      SwiGlu.@Nullable Weights shared) {}
+
+  /// [ExpertRows#dispatched], [StoredExperts#apply] and [ExpertRows#mixed]. What the shared expert
+  /// multiplies is shared among the threads with what stands beside it.
+  ///
+  /// @param x `[B, D]`
+  /// @return `[B, D]`; null if a weight is not stored, or not as those of the other experts
+  public @Nullable Floats mixture(Floats x, Mixture mixture) {
+    var matrices = StoredExperts.Matrices.of(mixture.experts);
+    List<Weight> first = new ArrayList<>(mixture.asked);
+    var shared = mixture.shared;
+    if (shared != null) {
+      first.add(shared.gate());
+      first.add(shared.up());
+    }
+    var products = matrices == null ? null : products(x, first);
+    var ofAll = shared == null || products == null ? null : down(products, shared);
+    if (matrices == null || products == null || (shared != null && ofAll == null)) {
       return null;
     }
     int width = Math.toIntExact(x.length() / sequences);
-    int most = sequences * perToken;
+    int most = sequences * mixture.perToken;
     long bytes = (long) width * Float.BYTES;
     var dispatched = memory(most * bytes);
     var returned = memory(most * bytes);
-    var mixed = rows(width);
+    var gate = mixture.asked.size() > 1 ? products.get(1) : null;
     var mixing =
-        new ExpertRows.Mixing(Floats.float32(returned), shared, gate, mixed, width);
+        new ExpertRows.Mixing(
+            Floats.float32(returned),
+            ofAll == null ? null : ofAll.result,
+            gate,
+            rows(width),
+            width);
     var rows = new AtomicReference<ExpertRows>();
     var experts =
         new StoredExperts(
             matrices,
-            unit,
+            mixture.unit,
             dispatched,
             returned,
             most,
@@ -287,15 +312,50 @@ public final class TokenSteps {
             (from, to) -> rows.getPlain().dispatch(x.memory(), bytes, dispatched, from, to));
     steps.alone(
         () -> {
-          var its = routing.get();
+          var its = mixture.routing.apply(products.getFirst());
           rows.setPlain(its);
           experts.begin(its.starts());
         });
     for (var stage : experts.stages()) {
-      steps.shared(stage.length(), stage.piece(), stage.part());
+      if (ofAll != null && stage.isLastProduct()) {
+        together(ofAll.product, stage);
+      } else {
+        steps.shared(stage.length(), stage.piece(), stage.part());
+      }
     }
     byRow((from, to) -> rows.getPlain().mix(mixing, sequences, from, to));
-    return mixed;
+    return mixing.out();
+  }
+
+  /// The last product of the shared expert, which is still to be multiplied.
+  private record Down(DirectProduct product, Floats result) {}
+
+  /// @param products of which the last two are its gate and its input
+  private @Nullable Down down(List<Floats> products, SwiGlu.Weights shared) {
+    var matrix = shared.down().stored();
+    if (matrix == null) {
+      return null;
+    }
+    var inner = activated(products.get(products.size() - 2), products.getLast());
+    var result = rows(matrix.rows());
+    var product = direct(inner, List.of(matrix), List.of(result));
+    return new Down(product, result);
+  }
+
+  /// Writes down one product and then what stands behind it, as one step.
+  private void together(DirectProduct product, StoredExperts.Stage stage) {
+    long own = product.rows();
+    steps.shared(
+        () -> own + stage.length().getAsLong(),
+        stage.piece(),
+        (from, to) -> {
+          if (from < own) {
+            product.multiply(from, Math.min(to, own));
+          }
+          if (to > own) {
+            stage.part().run(Math.max(from, own) - own, to - own);
+          }
+        });
   }
 
   /// Goes all steps.

@@ -39,6 +39,7 @@ import java.util.List;
 import java.util.Random;
 import java.util.function.UnaryOperator;
 import java.util.stream.Stream;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -110,6 +111,11 @@ class OneTokenTest {
 
   /// A random model whose matrices are stored in that format.
   private static Decoder stored(DecoderConfig config, WeightFormat format) {
+    return random(config, format);
+  }
+
+  /// @param format of its matrices; null for a model that is trained
+  private static Decoder random(DecoderConfig config, @Nullable WeightFormat format) {
     try (var scope = Scope.withoutGradient();
         var made = Decoder.initialize(config, Precision.FLOAT32, Device.CPU, 5)) {
       var random = new Random(3);
@@ -126,6 +132,10 @@ class OneTokenTest {
                   }
                   var tensor = Tensor.of(numbers, spec.shape());
                   weights.add(new Weight(name, spec, scope.keep(tensor)));
+                  return;
+                }
+                if (format == null) {
+                  weights.add(new Weight(name, spec, scope.keep(Tensor.of(numbers, spec.shape()))));
                   return;
                 }
                 var memory = Arena.ofAuto().allocate(format.bytes(numbers.length), 8);
@@ -351,6 +361,30 @@ class OneTokenTest {
         hidden = decoder.hiddenStates(tokens, state.past(slots), probe).floats();
       }
       return hidden;
+    }
+  }
+
+  private static Stream<DecoderConfig> mixtures() {
+    return written()
+        .map(its -> (DecoderConfig) its.get()[1])
+        .filter(its -> its.feedForward().experts().count() > 0)
+        .distinct();
+  }
+
+  /// A mixture that only runs computes what libtorch's operations say, by which it is trained.
+  @ParameterizedTest
+  @MethodSource("mixtures")
+  void aMixtureThatRunsIsTheOneThatIsTrained(DecoderConfig config) {
+    long[] text = new Random(4).longs(24, 0, VOCABULARY).toArray();
+    try (var runs = random(config, WeightFormat.F32);
+        var trained = random(config, null);
+        var _ = Scope.withoutGradient()) {
+      for (int count : new int[] {1, 2, 24}) {
+        var ids = Tensor.of(Arrays.copyOf(text, count), 1, count);
+        float[] expected = trained.hiddenStates(ids, null, Probe.NONE).floats();
+        float[] found = runs.hiddenStates(ids, null, Probe.NONE).floats();
+        assertArrayEquals(expected, found, 3e-5f, count + " tokens");
+      }
     }
   }
 
