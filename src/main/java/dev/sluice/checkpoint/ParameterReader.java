@@ -26,6 +26,9 @@ interface ParameterReader {
   /// Matrices with a row for each token.
   Set<String> TABLES = Set.of(TOKENS, LOGITS);
 
+  /// What names of experts' matrices have in them.
+  String EXPERTS = ".experts.";
+
   /// The model.
   DecoderConfig decoder();
 
@@ -89,7 +92,8 @@ interface ParameterReader {
                   matrix = rounded.round(read(parameter), givesLogits);
                 }
               } else if (matrix != null) {
-                matrix = packed.take(matrix);
+                boolean isExpert = name.contains(EXPERTS);
+                matrix = packed.take(matrix, givesLogits || (spec.maps().length > 0 && !isExpert));
               }
               if (matrix != null) {
                 weights.add(new Weight(name, spec, matrix));

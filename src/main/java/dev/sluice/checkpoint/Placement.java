@@ -158,22 +158,23 @@ record Placement(
       return null;
     }
     long first = start.applyAsLong(0);
-    long apart = rows > 1 ? start.applyAsLong(1) - first : width;
+    long group = together(0, width);
+    long apart = group < rows ? start.applyAsLong(group) - first : 0;
+    if (apart < 0 || apart % format.blockLength() != 0 || rows % group != 0) {
+      return null;
+    }
     for (long row = 0; row < rows; row++) {
-      if (apart < 0
-          || apart % format.blockLength() != 0
-          || start.applyAsLong(row) != first + row * apart) {
+      if (start.applyAsLong(row) != first + row / group * apart + row % group * width) {
         return null;
       }
     }
-    boolean isWhole = apart == width;
     return new StoredMatrix(
         format,
         data.asSlice(format.bytes(first)),
         shape[0],
         shape[1],
-        isWhole ? shape[0] : width / shape[1],
-        isWhole ? 0 : format.bytes(apart));
+        group * width / shape[1],
+        format.bytes(apart));
   }
 
   /// Which rows of the stored matrix the parameter's rows are, or null where they are none.
