@@ -95,8 +95,9 @@ public final class StoredExperts {
 
     /// Whether an expert with so many float32 rows takes them here; others are taken by panels.
     boolean take(long rows) {
-      return Stream.concat(inner.getFirst().stream(), down.getFirst().stream())
-          .allMatch(matrix -> StoredProduct.asStored(rows, ElementType.FLOAT32, matrix));
+      return rows <= StoredProduct.FEW
+          || Stream.concat(inner.getFirst().stream(), down.getFirst().stream())
+              .allMatch(matrix -> StoredProduct.asStored(rows, ElementType.FLOAT32, matrix));
     }
   }
 

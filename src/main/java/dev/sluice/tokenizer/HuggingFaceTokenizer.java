@@ -117,8 +117,7 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
   ///   may see it
   /// @param ending finds the token that ends documents
   static HuggingFaceTokenizer load(
-      Function<Consumer<byte[]>, TokenizerFile> reading,
-      Function<TokenizerFile, EndToken> ending) {
+      Function<Consumer<byte[]>, TokenizerFile> reading, Function<TokenizerFile, EndToken> ending) {
     var process = LibraryProcess.start(LibraryProcess.Limits.USUAL); // while the file is read
     try {
       var file = reading.apply(json -> process.give(LibraryMain.LOAD, json));
