@@ -115,10 +115,11 @@ final class GatedUnits {
         ? StoredExperts.Unit.SWIGLU
         : new StoredExperts.Unit() {
           @Override
-          public void between(int expert, Floats gate, Floats up, Floats inner, long count) {
-            add(biases.get(expert).gate, gate, count);
-            add(biases.get(expert).up, up, count);
-            glu.run(gate, up, inner, count);
+          public void between(
+              Kernels kernels, int expert, Floats gate, Floats up, Floats inner, long count) {
+            add(kernels, biases.get(expert).gate, gate, count);
+            add(kernels, biases.get(expert).up, up, count);
+            glu.run(kernels, gate, up, inner, count);
           }
 
           @Override
@@ -130,12 +131,12 @@ final class GatedUnits {
   }
 
   /// Adds a bias to each row.
-  private static void add(@Nullable Tensor bias, Floats rows, long count) {
+  private static void add(Kernels kernels, @Nullable Tensor bias, Floats rows, long count) {
     if (bias != null) {
       long width = bias.elements();
       for (long at = 0; at < count; at += width) {
         var row = rows.from(at);
-        Kernels.FASTEST.weightedSum(row, 1, bias.numbers(), 1, row, 0, width);
+        kernels.weightedSum(row, 1, bias.numbers(), 1, row, 0, width);
       }
     }
   }

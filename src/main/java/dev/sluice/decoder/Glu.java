@@ -49,11 +49,11 @@ public sealed interface Glu {
 
   /// The same in a model that only runs, without an operation of libtorch.
   ///
+  /// @param kernels compute it
   /// @param g `count` float32 numbers, which may be written over
   /// @param u likewise
   /// @param out is written
-  default void run(Floats g, Floats u, Floats out, long count) {
-    var kernels = Kernels.FASTEST;
+  default void run(Kernels kernels, Floats g, Floats u, Floats out, long count) {
     switch (this) {
       case Swish() -> kernels.swiGlu(g, u, out, 0, count);
       case ClampedFactors(double limit) -> {

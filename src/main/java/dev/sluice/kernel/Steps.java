@@ -93,7 +93,8 @@ public final class Steps {
     private final List<Step> steps;
     private final int threads;
 
-    /// Of each step: how many pieces of each thread's share are taken, and how many of all are done.
+    /// Of each step: how many pieces of each thread's share are taken, and how many of all are
+    /// done.
     private final AtomicLongArray counters;
 
     private volatile boolean failed;

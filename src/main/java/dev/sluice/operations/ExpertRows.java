@@ -54,8 +54,7 @@ public record ExpertRows(long[] starts, long[] tokens, long[] rows, float[] weig
   /// @param sharedTD what is added, float32; null for nothing
   /// @param gateT logits of the sigmoids of what is added, float32; null for ones
   /// @return `[T, D]`
-  public Tensor mixed(
-      Tensor yTKD, long count, @Nullable Tensor sharedTD, @Nullable Tensor gateT) {
+  public Tensor mixed(Tensor yTKD, long count, @Nullable Tensor sharedTD, @Nullable Tensor gateT) {
     int width = Math.toIntExact(yTKD.size(1));
     var out = Tensor.uninitialized(yTKD, ElementType.FLOAT32, count, width);
     var y = yTKD.contiguous();
@@ -74,8 +73,7 @@ public record ExpertRows(long[] starts, long[] tokens, long[] rows, float[] weig
   }
 
   /// Where [#mixed] finds its numbers, and puts them.
-  record Mixing(
-      Floats y, @Nullable Floats shared, @Nullable Floats gate, Floats out, int width) {}
+  record Mixing(Floats y, @Nullable Floats shared, @Nullable Floats gate, Floats out, int width) {}
 
   /// Some of the tokens of [#mixed].
   ///

@@ -26,8 +26,9 @@ public final class StoredExperts {
     Unit SWIGLU =
         new Unit() {
           @Override
-          public void between(int expert, Floats gate, Floats up, Floats inner, long count) {
-            Kernels.FASTEST.swiGlu(gate, up, inner, 0, count);
+          public void between(
+              Kernels kernels, int expert, Floats gate, Floats up, Floats inner, long count) {
+            kernels.swiGlu(gate, up, inner, 0, count);
           }
 
           @Override
@@ -38,11 +39,12 @@ public final class StoredExperts {
 
     /// What stands between the products.
     ///
+    /// @param kernels compute it
     /// @param gate rows of the first product, which may be written over
     /// @param up those of the second one, likewise
     /// @param inner is written
     /// @param count numbers of all rows
-    void between(int expert, Floats gate, Floats up, Floats inner, long count);
+    void between(Kernels kernels, int expert, Floats gate, Floats up, Floats inner, long count);
 
     /// What is added to the last product, `[D]`; null for nothing, of all experts alike.
     @Nullable Floats bias(int expert);
@@ -223,6 +225,7 @@ public final class StoredExperts {
     for (long group = from; group < to; group++) {
       long first = down.first(group) * width;
       unit.between(
+          Kernels.FASTEST,
           down.expert(group),
           gate.from(first),
           up.from(first),

@@ -148,8 +148,8 @@ public final class SwiGlu {
         .getFirst();
   }
 
-  /// The same with stored weights: experts share the threads where [StoredExperts] takes their rows,
-  /// and follow one another where it does not.
+  /// The same with stored weights: experts share the threads where [StoredExperts] takes their
+  /// rows, and follow one another where it does not.
   private static Tensor stored(
       Tensor x, long[] starts, List<Weights> weights, Precision precision) {
     var type = precision.elementType();

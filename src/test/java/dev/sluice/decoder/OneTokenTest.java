@@ -148,8 +148,7 @@ class OneTokenTest {
     }
   }
 
-  private static void write(
-      WeightFormat format, float[] numbers, MemorySegment to, Random random) {
+  private static void write(WeightFormat format, float[] numbers, MemorySegment to, Random random) {
     if (format != WeightFormat.MXFP4) {
       format.quantize(numbers, 0, numbers.length, to, 0);
       return;
@@ -225,7 +224,8 @@ class OneTokenTest {
   }
 
   private static DecoderConfig gptOss(SoftmaxSink sink, Glu glu) {
-    var router = new Router(Router.Score.SOFTMAX, new Router.Weighting.Shares(0), 1, true, false, 0);
+    var router =
+        new Router(Router.Score.SOFTMAX, new Router.Weighting.Shares(0), 1, true, false, 0);
     var experts = new Experts(12, 3, 0, 0).with(router);
     return config(
         c -> c.with(AttentionVariant.PLAIN.with(sink)).with(new Biases(true, true)),
