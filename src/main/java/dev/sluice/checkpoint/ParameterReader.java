@@ -118,6 +118,11 @@ interface ParameterReader {
         }
       }
     }
+    if (!isMap && !TABLES.contains(name)) {
+      try (var _ = Scope.open()) {
+        var _ = read(parameter); // routers, rates and such are small: all numbers are looked at
+      }
+    }
     // who rounds reads what several tensors make as numbers
     var matrix = inPlace(parameter, rounded == null || format != null ? packed : null);
     boolean isReadWhole = givesLogits || (isMap && !name.contains(EXPERTS));

@@ -165,14 +165,11 @@ final class MachineCode {
       if ((int) ask.invokeExact(pages, pages.byteSize(), kept) != 0) {
         return false;
       }
-      return kept.mismatch(allKept(arena, kept.byteSize())) < 0;
+      var all = arena.allocate(kept.byteSize()).fill((byte) 1);
+      return kept.mismatch(all) < 0;
     } catch (Throwable e) {
       throw unexpected(e);
     }
-  }
-
-  private static MemorySegment allKept(Arena arena, long pages) {
-    return arena.allocate(pages).fill((byte) 1);
   }
 
   private static void advise(MemorySegment pages, int advice) {

@@ -2,8 +2,10 @@ package dev.sluice.checkpoint;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.TestData;
 import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
@@ -24,6 +26,7 @@ import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -381,5 +384,33 @@ class InPlaceTest {
       // sums have another order, and inputs of products 16 bits
       assertClose(logits(together, ids), logits(apart, ids), 1e-3);
     }
+  }
+
+  // ---------------------------------------------------------------- what is refused
+
+  /// By a router's number that is none, experts would be chosen.
+  @Test
+  void aNumberOfARouterThatIsNoneIsNamed() throws IOException {
+    Path file = gguf(model("qwen3.5-moe", 2, 4), WeightFormat.Q8_0);
+    byte[] all = Files.readAllBytes(file);
+    byte[] router;
+    try (var opened = GgufFile.open(file)) {
+      var tensor = Objects.requireNonNull(opened.tensors().get("blk.1.ffn_gate_inp.weight"));
+      assertEquals(WeightFormat.F32, tensor.format());
+      router = tensor.data().toArray(ValueLayout.JAVA_BYTE);
+    }
+    int at = 0;
+    while (!Arrays.equals(all, at, at + router.length, router, 0, router.length)) {
+      at++;
+    }
+    MemorySegment.ofArray(all).set(ValueLayout.JAVA_FLOAT_UNALIGNED, at + 12, Float.NaN);
+    Files.write(file, all);
+    var e =
+        assertThrows(
+            InvalidInputException.class, () -> ModelDirectory.openInPlace(file, Precision.FLOAT32));
+    assertTrue(
+        String.valueOf(e.getMessage())
+            .contains("NaN or infinite at [0, 3] of model.layers.1.mlp.gate.weight"),
+        e.getMessage());
   }
 }
