@@ -220,8 +220,8 @@ public final class Attention {
   }
 
   /// Writes down what [#forward] does with one token of each of a few sequences, where the layer
-  /// has nothing besides QK-norm, rotation, a window and a plain gate on attention's output, and
-  /// all its matrices are stored.
+  /// has nothing besides biases, QK-norm, rotation, a window, sinks and a plain gate on attention's
+  /// output, and all its matrices are stored.
   ///
   /// @param x the layer's pre-normed input, `[B, D]`
   /// @return null where it has, and nothing is written down that can be used
@@ -229,16 +229,17 @@ public final class Attention {
     var gate = gates.get(SDPA_OUTPUT);
     boolean gatedPlainly =
         gates.size() == (gate == null ? 0 : 1) && (gate == null || gate.isOneProduct());
-    if (!gatedPlainly
-        || !config.variant().equals(AttentionVariant.PLAIN)
-        || config.biases().queryKeyValue()
-        || config.biases().output()) {
+    var sink = config.variant().sink();
+    if (!gatedPlainly || !config.variant().equals(AttentionVariant.PLAIN.with(sink))) {
       return null;
     }
     var projected = steps.products(x, projections);
     if (projected == null) {
       return null;
     }
+    add(steps, projected.get(0), queryBias);
+    add(steps, projected.get(1), keyBias);
+    add(steps, projected.get(2), valueBias);
     var attention =
         steps.attention(
             new OneTokenAttention.Shape(
@@ -249,12 +250,23 @@ public final class Attention {
             projected.get(0),
             projected.get(1),
             projected.get(2),
+            sink == SoftmaxSink.NONE ? null : sinks(Tensor.zeros(ElementType.FLOAT32, 1)),
             gate == null ? null : projected.get(3),
             queryNorm,
             keyNorm,
             config.norm());
     var out = steps.products(attention.result(), List.of(output));
-    return out == null ? null : new Written(attention, config, layer, out.getFirst());
+    if (out == null) {
+      return null;
+    }
+    add(steps, out.getFirst(), outputBias);
+    return new Written(attention, config, layer, out.getFirst());
+  }
+
+  private static void add(TokenSteps steps, Floats products, @Nullable Tensor bias) {
+    if (bias != null) {
+      steps.add(products, bias);
+    }
   }
 
   /// A layer that was written down.

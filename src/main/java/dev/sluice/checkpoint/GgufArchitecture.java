@@ -1,5 +1,6 @@
 package dev.sluice.checkpoint;
 
+import dev.sluice.operations.DeltaHeads;
 import java.util.Arrays;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
@@ -58,11 +59,14 @@ enum GgufArchitecture {
     };
   }
 
-  /// Whether the value heads of a DeltaNet layer stand so that those of one key head are as far
-  /// apart as there are key heads (`conversion/qwen.py`, `_LinearAttentionVReorderBase`); else
-  /// together.
-  boolean hasTiledValueHeads() {
-    return this == QWEN35 || this == QWEN35_MOE;
+  /// How the value heads of a DeltaNet layer stand (`conversion/qwen.py`,
+  /// `_LinearAttentionVReorderBase`).
+  DeltaHeads.Order valueHeads() {
+    return switch (this) {
+      case QWEN35, QWEN35_MOE -> DeltaHeads.Order.APART;
+      case QWEN3, QWEN3_MOE, QWEN3_NEXT, AFMOE, GPT_OSS, LAGUNA, STEP35 ->
+          DeltaHeads.Order.TOGETHER;
+    };
   }
 
   /// What the norm before the feed-forward layer is called.

@@ -90,17 +90,26 @@ public final class GgufModel implements AutoCloseable {
     return new GgufWeights(file, architecture, config, false);
   }
 
-  /// One that reads the head that drafts tokens too.
+  /// One of the model as it runs where the file lies: value heads of Gated DeltaNet stay in the
+  /// file's order, so that no row or column has to be moved.
   ///
-  /// @throws InvalidInputException if there is none
-  GgufWeights readerWithHead() {
+  /// @param drafts whether it reads the head that drafts tokens too
+  /// @throws InvalidInputException if there is no such head
+  GgufWeights readerInPlace(boolean drafts) {
+    if (drafts) {
+      requireHead();
+    }
+    var order = architecture.valueHeads();
+    return new GgufWeights(file, architecture, config.with(config.decoder().with(order)), drafts);
+  }
+
+  private void requireHead() {
     if (!architecture.isHybrid()
         || !file.tensors().containsKey(GgufPlace.projection(config.decoder()))) {
       throw new InvalidInputException(
           "%s holds no tensor '%s' of a model that Sluice can speculate with; leave out --speculate, or fetch a file that has it"
               .formatted(file.path(), GgufPlace.projection(config.decoder())));
     }
-    return new GgufWeights(file, architecture, config, true);
   }
 
   @Override

@@ -255,13 +255,14 @@ record GgufPlace(Placement place, Values values) {
               packed.rows());
       return isRate ? List.of(together) : List.of(own, together);
     }
-    if (!architecture.hasTiledValueHeads()) {
+    if (!architecture.isHybrid()) {
       return List.of();
     }
-    if (heads.group() == 1 || part.equals("norm.weight")) {
+    var stored = heads.with(architecture.valueHeads());
+    if (heads.equals(stored) || heads.group() == 1 || part.equals("norm.weight")) {
       return List.of(Placement.whole(name, shape)); // the order of heads is the same
     }
-    var tiled = tiled(heads);
+    var tiled = tiled(heads, stored);
     long width = heads.valueWidth();
     long values = heads.valueHeads();
     return switch (part) {
@@ -299,10 +300,9 @@ record GgufPlace(Placement place, Values values) {
 
   /// Where a file has a value head: those of a key head, which stand together here, are as far
   /// apart there as there are key heads.
-  private static LongUnaryOperator tiled(DeltaHeads heads) {
-    long group = heads.group();
-    long keyHeads = heads.keyHeads();
-    return head -> head % group * keyHeads + head / group;
+  private static LongUnaryOperator tiled(DeltaHeads heads, DeltaHeads stored) {
+    int group = heads.group();
+    return head -> stored.valueHead((int) head / group, (int) head % group);
   }
 
   // ---------------------------------------------------------------- numbers

@@ -141,8 +141,16 @@ final class GgufWeights implements ParameterReader {
   public @Nullable StoredMatrix inPlace(Parameter parameter, @Nullable PackedMatrices copies) {
     var stored = stored(parameter);
     return stored.values() == GgufPlace.Values.SAME
-        ? stored.place().inPlace(stored.format(), stored.tensor().data(), parameter.spec().shape())
+        ? stored
+            .place()
+            .stored(stored.format(), stored.tensor().data(), parameter.spec().shape(), copies)
         : null;
+  }
+
+  @Override
+  public @Nullable WeightFormat format(Parameter parameter) {
+    var stored = stored(parameter);
+    return stored.values() == GgufPlace.Values.SAME ? stored.format() : null;
   }
 
   @Override

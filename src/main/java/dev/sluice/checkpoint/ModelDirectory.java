@@ -95,7 +95,8 @@ public final class ModelDirectory {
 
   /// Opens a model to run it, on the CPU: matrices stay where the file is mapped, as they are, and
   /// are read while the model runs; those that were quantized for Hugging Face stay in as many
-  /// bits, in memory of their own. It can neither be trained nor written.
+  /// bits, in memory of their own, as do those whose rows stand elsewhere than products want them.
+  /// It can neither be trained nor written.
   ///
   /// @param directory as for [#open]
   public static Opened openInPlace(Path directory, Precision precision) {
@@ -140,7 +141,7 @@ public final class ModelDirectory {
     var model = GgufModel.open(gguf);
     var packed = new PackedMatrices();
     try (var _ = Scope.withoutGradient()) {
-      var reader = drafts ? model.readerWithHead() : model.reader();
+      var reader = model.readerInPlace(drafts);
       var weights = reader.readInPlace(rounded, packed, listener);
       var notes = new ArrayList<>(model.notes());
       return opened(

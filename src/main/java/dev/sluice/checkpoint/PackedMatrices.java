@@ -21,7 +21,12 @@ final class PackedMatrices implements AutoCloseable {
 
   /// The matrix in the order that this machine's products read fastest, which may be the one that
   /// it has; also where there is no memory for another.
-  StoredMatrix take(StoredMatrix matrix) {
+  ///
+  /// @param isReadWhole whether each product of a model reads it, as not all experts are
+  StoredMatrix take(StoredMatrix matrix, boolean isReadWhole) {
+    if (isReadWhole && matrix.data().isMapped()) {
+      MachineMemory.expect(matrix.data());
+    }
     if (!matrix.isToBePacked()) {
       return matrix;
     }

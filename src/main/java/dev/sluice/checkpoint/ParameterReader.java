@@ -26,6 +26,9 @@ interface ParameterReader {
   /// Matrices with a row for each token.
   Set<String> TABLES = Set.of(TOKENS, LOGITS);
 
+  /// What names of experts' matrices have in them.
+  String EXPERTS = ".experts.";
+
   /// The model.
   DecoderConfig decoder();
 
@@ -46,6 +49,10 @@ interface ParameterReader {
   /// @param copies takes one that has to be copied; null leaves such a one
   @Nullable StoredMatrix inPlace(Parameter parameter, @Nullable PackedMatrices copies);
 
+  /// The format of ours in which a matrix is stored; null where it has to be made of several
+  /// tensors, or is in none.
+  @Nullable WeightFormat format(Parameter parameter);
+
   /// Refuses or tells what is left once all parameters are read.
   void judgeTheRest();
 
@@ -63,9 +70,9 @@ interface ParameterReader {
     return tensors;
   }
 
-  /// All parameters in order: matrices of linear maps and of tokens where they stand in the file if
-  /// they can be read there, the others as float32 on the CPU, matrices so that products take them
-  /// in the same way.
+  /// All parameters in order: matrices in the format of the file, where they stand there if they
+  /// can be read so, else copied; the others as float32 on the CPU, and so that products take them
+  /// in the same way what is a matrix in no format of ours.
   ///
   /// @param rounded brings them into a format of fewer bits; null leaves them
   /// @param packed takes those that products read faster in another order
@@ -79,18 +86,7 @@ interface ParameterReader {
         .forEach(
             (name, spec) -> {
               var parameter = Parameter.of(name, spec);
-              boolean isRead = spec.maps().length > 0 || TABLES.contains(name);
-              var copies = rounded == null ? packed : null; // who rounds copies anyway
-              var matrix = isRead ? inPlace(parameter, copies) : null;
-              boolean givesLogits = name.equals(decoder().tieWordEmbeddings() ? TOKENS : LOGITS);
-              var has = matrix == null ? WeightFormat.F32 : matrix.format();
-              if (isRead && rounded != null && rounded.takes(has, givesLogits, spec.shape()[1])) {
-                try (var _ = Scope.open()) {
-                  matrix = rounded.round(read(parameter), givesLogits);
-                }
-              } else if (matrix != null) {
-                matrix = packed.take(matrix);
-              }
+              var matrix = spec.isMatrix() ? matrix(parameter, rounded, packed) : null;
               if (matrix != null) {
                 weights.add(new Weight(name, spec, matrix));
               } else if (spec.isMatrix()) {
@@ -105,6 +101,27 @@ interface ParameterReader {
             });
     judgeTheRest();
     return weights;
+  }
+
+  private @Nullable StoredMatrix matrix(
+      Parameter parameter, @Nullable RoundedMatrices rounded, PackedMatrices packed) {
+    String name = parameter.name();
+    var spec = parameter.spec();
+    var format = rounded == null ? null : format(parameter);
+    boolean givesLogits = name.equals(decoder().tieWordEmbeddings() ? TOKENS : LOGITS);
+    boolean isMap = spec.maps().length > 0;
+    if (rounded != null && (isMap || TABLES.contains(name))) {
+      var has = format == null ? WeightFormat.F32 : format;
+      if (rounded.takes(has, givesLogits, spec.shape()[1])) {
+        try (var _ = Scope.open()) {
+          return rounded.round(read(parameter), givesLogits);
+        }
+      }
+    }
+    // who rounds reads what several tensors make as numbers
+    var matrix = inPlace(parameter, rounded == null || format != null ? packed : null);
+    boolean isReadWhole = givesLogits || (isMap && !name.contains(EXPERTS));
+    return matrix == null ? null : packed.take(matrix, isReadWhole);
   }
 
   /// A model's parameters, and where it drafts those of the head that does.

@@ -6,10 +6,13 @@ import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.gate.Gate;
 import dev.sluice.gate.Granularity;
+import dev.sluice.kernel.MachineMemory;
 import dev.sluice.kernel.StoredMatrix;
+import dev.sluice.kernel.Threads;
 import dev.sluice.kernel.WeightFormat;
 import dev.sluice.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.List;
 import java.util.function.LongUnaryOperator;
 import java.util.regex.Matcher;
@@ -30,6 +33,11 @@ record Placement(
     String tensor, long[] shape, long rows, LongUnaryOperator start, long step, String hint) {
   private static final Pattern EXPERT =
       Pattern.compile("mlp\\.experts\\.(?<expert>\\d+)\\.(?<part>gate|up|down)_proj\\.weight");
+
+  private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED;
+
+  /// Elements for which a thread is worth its start.
+  private static final long GRAIN = 1 << 18;
 
   /// A tensor of its own, in the parameter's order.
   static Placement whole(String tensor, long... shape) {
@@ -144,11 +152,20 @@ record Placement(
     return rows == 1 && step == 1 && elements == stored();
   }
 
-  /// The parameter where it stands, or null where its rows do not stand there as products read
-  /// them: whole, and groups of them equally far apart.
+  /// The parameter in its own format: where it stands, or else a copy of its pieces; null where
+  /// they are no whole blocks, or there is nobody to copy them.
   ///
   /// @param shape the parameter's
-  @Nullable StoredMatrix inPlace(WeightFormat format, MemorySegment data, long[] shape) {
+  /// @param copies give the memory, or null
+  @Nullable StoredMatrix stored(
+      WeightFormat format, MemorySegment data, long[] shape, @Nullable PackedMatrices copies) {
+    var there = inPlace(format, data, shape);
+    return there != null || copies == null ? there : copied(format, data, shape, copies);
+  }
+
+  /// The parameter where it stands, or null where its rows do not stand there as products read
+  /// them: whole, and groups of them equally far apart.
+  private @Nullable StoredMatrix inPlace(WeightFormat format, MemorySegment data, long[] shape) {
     long width = shape.length == 2 ? shape[0] * shape[1] / rows : 0;
     if (step != 1
         || width == 0
@@ -158,22 +175,80 @@ record Placement(
       return null;
     }
     long first = start.applyAsLong(0);
-    long apart = rows > 1 ? start.applyAsLong(1) - first : width;
+    long group = together(0, width);
+    long apart = group < rows ? start.applyAsLong(group) - first : 0;
+    if (apart < 0 || apart % format.blockLength() != 0 || rows % group != 0) {
+      return null;
+    }
     for (long row = 0; row < rows; row++) {
-      if (apart < 0
-          || apart % format.blockLength() != 0
-          || start.applyAsLong(row) != first + row * apart) {
+      if (start.applyAsLong(row) != first + row / group * apart + row % group * width) {
         return null;
       }
     }
-    boolean isWhole = apart == width;
     return new StoredMatrix(
         format,
         data.asSlice(format.bytes(first)),
         shape[0],
         shape[1],
-        isWhole ? shape[0] : width / shape[1],
-        isWhole ? 0 : format.bytes(apart));
+        group * width / shape[1],
+        format.bytes(apart));
+  }
+
+  /// A copy of the parameter's pieces, whose pages of the file are given back; null where they are
+  /// no whole blocks of their format.
+  private @Nullable StoredMatrix copied(
+      WeightFormat format, MemorySegment data, long[] shape, PackedMatrices copies) {
+    int block = format.blockLength();
+    long width = shape.length == 2 ? shape[0] * shape[1] / rows : 0;
+    boolean areBlocks = width > 0 && shape[1] % block == 0 && width % block == 0;
+    areBlocks &= step == 1 || block == 1;
+    long begin = Long.MAX_VALUE;
+    long end = 0;
+    for (long row = 0; areBlocks && row < rows; row++) {
+      long first = start.applyAsLong(row);
+      areBlocks = first % block == 0;
+      begin = Math.min(begin, first);
+      end = Math.max(end, first + (width - 1) * step + 1);
+    }
+    if (!areBlocks) {
+      return null;
+    }
+    var to = copies.allocate(format.bytes(shape[0] * shape[1]));
+    Threads.split(
+        rows,
+        Math.ceilDiv(GRAIN, width),
+        (from, until) -> {
+          for (long row = from; row < until; row++) {
+            copy(format, data, start.applyAsLong(row), width, to, row * width);
+          }
+        });
+    if (data.isMapped()) {
+      long first = format.bytes(begin);
+      MachineMemory.forget(data.asSlice(first, format.bytes(end) - first));
+    }
+    return new StoredMatrix(format, to, shape[0], shape[1]);
+  }
+
+  /// Copies a row's elements as they are; those that stand apart are blocks each.
+  private void copy(
+      WeightFormat format, MemorySegment data, long first, long count, MemorySegment to, long at) {
+    long begin = format.bytes(first);
+    if (step == 1) {
+      MemorySegment.copy(data, begin, to, format.bytes(at), format.bytes(count));
+      return;
+    }
+    var target = to.asSlice(format.bytes(at), format.bytes(count));
+    long apart = format.bytes(step);
+    if (format.blockBytes() == Short.BYTES) {
+      for (long i = 0; i < count; i++) {
+        target.set(SHORT, i * Short.BYTES, data.get(SHORT, begin + i * apart));
+      }
+    } else {
+      int bytes = format.blockBytes();
+      for (long i = 0; i < count; i++) {
+        MemorySegment.copy(data, begin + i * apart, target, i * bytes, bytes);
+      }
+    }
   }
 
   /// Which rows of the stored matrix the parameter's rows are, or null where they are none.

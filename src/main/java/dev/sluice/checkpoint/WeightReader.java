@@ -88,7 +88,12 @@ final class WeightReader implements ParameterReader {
     var format = format(entry.type());
     return format == null
         ? null
-        : place(parameter).inPlace(format, entry.data(), parameter.spec().shape());
+        : place(parameter).stored(format, entry.data(), parameter.spec().shape(), copies);
+  }
+
+  @Override
+  public @Nullable WeightFormat format(Parameter parameter) {
+    return stored.isQuantized(place(parameter).tensor()) ? null : format(entry(parameter).type());
   }
 
   private @Nullable StoredMatrix kept(Parameter parameter, PackedMatrices copies) {

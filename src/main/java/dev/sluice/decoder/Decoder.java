@@ -84,9 +84,10 @@ public final class Decoder implements AutoCloseable {
     return oneToken.computeIfAbsent(
         sequences,
         _ -> {
-          boolean plain = device.equals(Device.CPU) && config.embeddingMultiplier() == 1;
-          var table = plain ? parameters.weight("model.embed_tokens.weight").stored() : null;
-          return Optional.ofNullable(OneToken.of(sequences, table, blocks, finalNorm));
+          boolean here = device.equals(Device.CPU);
+          var table = here ? parameters.weight("model.embed_tokens.weight").stored() : null;
+          double multiplier = config.embeddingMultiplier();
+          return Optional.ofNullable(OneToken.of(sequences, table, multiplier, blocks, finalNorm));
         });
   }
 

@@ -97,15 +97,23 @@ final class DecoderBlock {
   /// @param added the last sublayer's output, null before the first
   /// @return null where nothing is written down that can be used
   @Nullable Written write(TokenSteps steps, Floats stream, @Nullable Floats added) {
-    if (attentionOutputNorm != null || feedForwardOutputNorm != null || clip > 0) {
+    if (clip > 0) {
       return null;
     }
     steps.beginBlock();
     var before = attentionNorm.write(steps, stream, added);
     var mixed = before == null ? null : mixer.write(steps, before);
-    var between = mixed == null ? null : feedForwardNorm.write(steps, stream, mixed.added);
-    var fed = between == null ? null : feedForward.write(steps, between);
+    var attended = mixed == null ? null : normed(steps, mixed.added, attentionOutputNorm);
+    var between = attended == null ? null : feedForwardNorm.write(steps, stream, attended);
+    var output = between == null ? null : feedForward.write(steps, between);
+    var fed = output == null ? null : normed(steps, output, feedForwardOutputNorm);
     return mixed == null || fed == null ? null : new Written(mixed.begin, fed);
+  }
+
+  /// What a sublayer adds, as [#added] has it.
+  private static @Nullable Floats normed(
+      TokenSteps steps, Floats output, @Nullable GatedNorm norm) {
+    return norm == null ? output : norm.write(steps, output, null);
   }
 
   /// A block's first sublayer.

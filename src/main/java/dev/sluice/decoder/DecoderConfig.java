@@ -6,6 +6,7 @@ import dev.sluice.attention.AttentionVariant;
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.attention.Rotary;
 import dev.sluice.gate.Gate;
+import dev.sluice.operations.DeltaHeads;
 import dev.sluice.tensor.ParameterSpec;
 import dev.sluice.tensor.RmsNorm;
 import java.util.Collections;
@@ -207,6 +208,20 @@ public record DecoderConfig(
                         new LayerConfig(
                             change.apply(attention), layer.feedForward(), layer.residual()))
                 .orElse(layer));
+  }
+
+  /// The same model with the value heads of every layer of Gated DeltaNet in another order.
+  public DecoderConfig with(DeltaHeads.Order changed) {
+    return map(
+        layer ->
+            switch (layer.mixer()) {
+              case MixerConfig.SoftmaxAttention _ -> layer;
+              case MixerConfig.DeltaNet(var net) ->
+                  new LayerConfig(
+                      new MixerConfig.DeltaNet(net.with(net.heads().with(changed))),
+                      layer.feedForward(),
+                      layer.residual());
+            });
   }
 
   private DecoderConfig mapFeedForward(UnaryOperator<FeedForwardConfig> change) {

@@ -1,8 +1,11 @@
 package dev.sluice.decoder;
 
 import dev.sluice.kernel.Floats;
+import dev.sluice.kernel.Kernels;
+import dev.sluice.operations.ExpertRows;
 import dev.sluice.operations.Operations;
 import dev.sluice.operations.Precision;
+import dev.sluice.operations.StoredExperts;
 import dev.sluice.operations.SwiGlu;
 import dev.sluice.operations.TokenSteps;
 import dev.sluice.probe.Probe;
@@ -13,6 +16,7 @@ import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
 /// Gated linear units with the products around them, `glu(x W_gateᵀ + b_gate, x W_upᵀ + b_up)
@@ -69,7 +73,22 @@ final class GatedUnits {
   /// Writes down what the only unit makes of a few tokens; null where it is no plain SwiGLU of
   /// stored matrices.
   @Nullable Floats write(TokenSteps steps, Floats x) {
-    return isSwiGlu && weights.size() == 1 ? steps.swiGlu(x, weights.getFirst()) : null;
+    var plain = plain();
+    return plain == null ? null : steps.swiGlu(x, plain);
+  }
+
+  /// The only unit's weights where it is a plain SwiGLU, else null.
+  SwiGlu.@Nullable Weights plain() {
+    return isSwiGlu && weights.size() == 1 ? weights.getFirst() : null;
+  }
+
+  /// The units as experts, to be written down.
+  TokenSteps.Mixture mixture(
+      List<Weight> asked,
+      Function<Floats, ExpertRows> routing,
+      int perToken,
+      SwiGlu.@Nullable Weights shared) {
+    return new TokenSteps.Mixture(asked, routing, weights, unit(), perToken, shared);
   }
 
   /// What each unit makes of its group of rows.
@@ -79,7 +98,46 @@ final class GatedUnits {
   Tensor forward(Tensor x, long[] starts, Probe probe) {
     return isSwiGlu && !probe.changesProductInputs()
         ? Operations.of(x).swiGlu(x, starts, weights, precision)
-        : composed(x, starts, probe);
+        : weights.getFirst().gate().isStored()
+            ? StoredExperts.apply(
+                x,
+                starts,
+                weights,
+                precision.elementType(),
+                unit(),
+                (unit, rows) -> composed(rows, weights.get(unit), biases.get(unit), probe))
+            : composed(x, starts, probe);
+  }
+
+  /// What a unit of stored matrices is besides its products.
+  private StoredExperts.Unit unit() {
+    return isSwiGlu
+        ? StoredExperts.Unit.SWIGLU
+        : new StoredExperts.Unit() {
+          @Override
+          public void between(int expert, Floats gate, Floats up, Floats inner, long count) {
+            add(biases.get(expert).gate, gate, count);
+            add(biases.get(expert).up, up, count);
+            glu.run(gate, up, inner, count);
+          }
+
+          @Override
+          public @Nullable Floats bias(int expert) {
+            var down = biases.get(expert).down;
+            return down == null ? null : down.numbers();
+          }
+        };
+  }
+
+  /// Adds a bias to each row.
+  private static void add(@Nullable Tensor bias, Floats rows, long count) {
+    if (bias != null) {
+      long width = bias.elements();
+      for (long at = 0; at < count; at += width) {
+        var row = rows.from(at);
+        Kernels.FASTEST.weightedSum(row, 1, bias.numbers(), 1, row, 0, width);
+      }
+    }
   }
 
   /// Where a backward pass is recorded, units without rows take part, so that it gives all weights

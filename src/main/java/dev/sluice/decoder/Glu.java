@@ -1,5 +1,7 @@
 package dev.sluice.decoder;
 
+import dev.sluice.kernel.Floats;
+import dev.sluice.kernel.Kernels;
 import dev.sluice.tensor.Tensor;
 
 /// What stands between the products of a feed-forward layer: a gated linear unit of its gate g and
@@ -43,5 +45,35 @@ public sealed interface Glu {
         yield u.clamp(-limit, limit).plus(1).times(gate.times(gate.times(slope).sigmoid()));
       }
     };
+  }
+
+  /// The same in a model that only runs, without an operation of libtorch.
+  ///
+  /// @param g `count` float32 numbers, which may be written over
+  /// @param u likewise
+  /// @param out is written
+  default void run(Floats g, Floats u, Floats out, long count) {
+    var kernels = Kernels.FASTEST;
+    switch (this) {
+      case Swish() -> kernels.swiGlu(g, u, out, 0, count);
+      case ClampedFactors(double limit) -> {
+        float c = (float) limit;
+        kernels.sigmoidGate(g, g, out, 1, 0, count);
+        for (long i = 0; i < count; i++) {
+          out.set(i, Math.min(out.get(i), c) * Math.clamp(u.get(i), -c, c));
+        }
+      }
+      case ClampedInputs(double limit, double slope) -> {
+        float c = (float) limit;
+        for (long i = 0; i < count; i++) {
+          g.set(i, Math.min(g.get(i), c));
+          out.set(i, g.get(i) * (float) slope);
+        }
+        kernels.sigmoidGate(g, out, g, 1, 0, count);
+        for (long i = 0; i < count; i++) {
+          out.set(i, (Math.clamp(u.get(i), -c, c) + 1) * g.get(i));
+        }
+      }
+    }
   }
 }

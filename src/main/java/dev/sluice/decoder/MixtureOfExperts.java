@@ -1,6 +1,7 @@
 package dev.sluice.decoder;
 
 import dev.sluice.kernel.Floats;
+import dev.sluice.operations.ExpertRows;
 import dev.sluice.operations.Precision;
 import dev.sluice.operations.TokenSteps;
 import dev.sluice.probe.Probe;
@@ -9,6 +10,7 @@ import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
+import java.lang.foreign.ValueLayout;
 import java.util.List;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
@@ -58,7 +60,21 @@ final class MixtureOfExperts implements FeedForward {
 
   @Override
   public @Nullable Floats write(TokenSteps steps, Floats x) {
-    return null; // which experts are asked is not known beforehand
+    var alike = shared == null ? null : shared.plain();
+    if (shared != null && alike == null) {
+      return null;
+    }
+    return steps.mixture(
+        x,
+        units.mixture(
+            sharedGate == null ? List.of(router) : List.of(router, sharedGate),
+            logits -> rows(floats(logits)),
+            experts.perToken(),
+            alike));
+  }
+
+  private static float[] floats(Floats numbers) {
+    return numbers.memory().toArray(ValueLayout.JAVA_FLOAT);
   }
 
   @Override
@@ -66,6 +82,9 @@ final class MixtureOfExperts implements FeedForward {
     long width = xBTD.size(-1);
     long tokens = xBTD.elements() / width;
     var x = xBTD.reshape(tokens, width);
+    if (router.isStored() && load == null) {
+      return running(x, probe).reshape(xBTD.shape()).to(precision.elementType());
+    }
     var logitsTE = experts.router().capped(biased(Precision.FLOAT32.logits(x, router)));
     var scoresTE = experts.router().scores(logitsTE);
     var routing = Routing.of(forSelection(scoresTE), experts);
@@ -85,6 +104,53 @@ final class MixtureOfExperts implements FeedForward {
             .reshape(tokens, k, 1);
     var chosen = yTKD.times(experts.router().weights(chosenTK1)).mean(1).reshape(xBTD.shape());
     return withShared(xBTD, chosen, probe).to(precision.elementType());
+  }
+
+  /// The same in a model that only runs. Which experts a token gets, their weights and the sum of
+  /// what they give depend on the token alone.
+  private Tensor running(Tensor x, Probe probe) {
+    long tokens = x.size(0);
+    var rows = rows(Precision.FLOAT32.logits(x, router).floats());
+    var y = units.forward(rows.dispatched(x), rows.starts(), probe).to(ElementType.FLOAT32);
+    var ofAll = shared == null ? null : shared.forward(x, probe).to(ElementType.FLOAT32);
+    var gate = sharedGate == null ? null : Precision.FLOAT32.logits(x, sharedGate);
+    return rows.mixed(y, tokens, ofAll, gate);
+  }
+
+  /// @param logits of the router, `[tokens, experts]`, which are written over
+  private ExpertRows rows(float[] logits) {
+    int count = experts.count();
+    int k = experts.perToken();
+    int tokens = logits.length / count;
+    for (int token = 0; token < tokens; token++) {
+      add(logitBias, logits, token * count);
+      experts.router().score(logits, token * count, count);
+    }
+    float[] selected = logits;
+    if (selectionBias != null) {
+      selected = logits.clone();
+      for (int token = 0; token < tokens; token++) {
+        add(selectionBias, selected, token * count);
+      }
+    }
+    var routing = Routing.of(selected, experts);
+    float[] weights = new float[routing.score.length];
+    for (int slot = 0; slot < weights.length; slot++) {
+      weights[slot] = logits[(int) routing.score[slot]];
+    }
+    for (int token = 0; token < tokens; token++) {
+      experts.router().weigh(weights, token * k, k);
+    }
+    return new ExpertRows(routing.starts, routing.token, routing.row, weights);
+  }
+
+  private static void add(@Nullable Tensor bias, float[] to, int first) {
+    if (bias != null) {
+      var numbers = bias.memory();
+      for (int i = 0; i < bias.elements(); i++) {
+        to[first + i] += numbers.getAtIndex(ValueLayout.JAVA_FLOAT, i);
+      }
+    }
   }
 
   private Tensor biased(Tensor logitsTE) {

@@ -26,12 +26,16 @@ final class OneToken {
   private final ReentrantLock lock = new ReentrantLock();
 
   private OneToken(
-      int sequences, StoredMatrix table, List<DecoderBlock> blocks, GatedNorm finalNorm)
+      int sequences,
+      StoredMatrix table,
+      double multiplier,
+      List<DecoderBlock> blocks,
+      GatedNorm finalNorm)
       throws NotWritten {
     this.steps = new TokenSteps(sequences);
     this.tokens = new int[sequences];
     this.vocabulary = table.rows();
-    var stream = steps.embedding(table, tokens);
+    var stream = steps.embedding(table, tokens, multiplier);
     Floats added = null;
     for (var block : blocks) {
       var written = NotWritten.unless(block.write(steps, stream, added));
@@ -58,13 +62,18 @@ final class OneToken {
   }
 
   /// The steps of a model, or null where it has something that is not written down: gates elsewhere
-  /// than on attention's output, mixtures of experts, or matrices that are not stored.
+  /// than on attention's output, clipped sums, or matrices that are not stored.
   ///
   /// @param sequences how many, B
+  /// @param multiplier of the table's rows
   static @Nullable OneToken of(
-      int sequences, @Nullable StoredMatrix table, List<DecoderBlock> blocks, GatedNorm finalNorm) {
+      int sequences,
+      @Nullable StoredMatrix table,
+      double multiplier,
+      List<DecoderBlock> blocks,
+      GatedNorm finalNorm) {
     try {
-      return table == null ? null : new OneToken(sequences, table, blocks, finalNorm);
+      return table == null ? null : new OneToken(sequences, table, multiplier, blocks, finalNorm);
     } catch (NotWritten e) {
       return null;
     }

@@ -87,6 +87,55 @@ public record Router(
     };
   }
 
+  /// What becomes of a token's logits in a model that only runs: [#capped] and [#scores], each
+  /// rounded once from float64, so that it takes no operation of libtorch.
+  ///
+  /// @param logits those of `count` experts from `first` on become scores
+  void score(float[] logits, int first, int count) {
+    double largest = Double.NEGATIVE_INFINITY;
+    for (int i = first; i < first + count; i++) {
+      if (softCap != 0) {
+        logits[i] = (float) (softCap * Math.tanh(logits[i] / softCap));
+      }
+      largest = Math.max(largest, logits[i]);
+    }
+    if (score == Score.SIGMOID) {
+      for (int i = first; i < first + count; i++) {
+        logits[i] = (float) (1 / (1 + Math.exp(-logits[i])));
+      }
+      return;
+    }
+    double[] powers = new double[count];
+    double sum = 0;
+    for (int i = 0; i < count; i++) {
+      powers[i] = Math.exp(logits[first + i] - largest);
+      sum += powers[i];
+    }
+    for (int i = 0; i < count; i++) {
+      logits[first + i] = (float) (powers[i] / sum);
+    }
+  }
+
+  /// The weights of a token's experts in a model that only runs, as [#weights] has K times them.
+  ///
+  /// @param scores of `count` experts from `first` on become weights
+  void weigh(float[] scores, int first, int count) {
+    double divisor =
+        switch (weighting) {
+          case Weighting.AsScored() -> 1;
+          case Weighting.Shares(double epsilon) -> {
+            double sum = epsilon;
+            for (int i = first; i < first + count; i++) {
+              sum += scores[i];
+            }
+            yield sum;
+          }
+        };
+    for (int i = first; i < first + count; i++) {
+      scores[i] = (float) (scores[i] / divisor * scale);
+    }
+  }
+
   /// K times the weights, so that means over a token's experts are weighted sums.
   ///
   /// @param chosenTK1 the chosen experts' scores

@@ -32,6 +32,11 @@ public record GatedDeltaNetConfig(
         "%s %d of %s %d".formatted(heads, count, head, width), (double) count * width);
   }
 
+  /// The same layer with other heads.
+  public GatedDeltaNetConfig with(DeltaHeads changed) {
+    return new GatedDeltaNetConfig(hiddenSize, changed, convolutionWidth, rmsNormEps);
+  }
+
   /// N · V.
   long resultWidth() {
     return (long) heads.valueHeads() * heads.valueWidth();

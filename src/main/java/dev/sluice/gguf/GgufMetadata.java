@@ -261,6 +261,13 @@ public final class GgufMetadata {
       return null;
     }
     long[] wholes = new long[elements.count];
+    if (elements.kind == Kind.I32) { // the types of all tokens, which a start waits for
+      int[] values = elements.file.asSlice(elements.at, 4L * wholes.length).toArray(INT);
+      for (int i = 0; i < wholes.length; i++) {
+        wholes[i] = values[i];
+      }
+      return wholes;
+    }
     for (int i = 0; i < wholes.length; i++) {
       wholes[i] =
           whole(key, elements.kind, elements.file, elements.at + (long) i * elements.kind.bytes);

@@ -45,13 +45,15 @@ public record Floats(MemorySegment memory, boolean bfloat16) {
     return new Floats(memory.asSlice(start * (bfloat16 ? 2 : 4)), bfloat16);
   }
 
-  float get(long i) {
+  /// An element.
+  public float get(long i) {
     return bfloat16
         ? widen(memory.get(ValueLayout.JAVA_SHORT_UNALIGNED, i * 2))
         : memory.get(ValueLayout.JAVA_FLOAT_UNALIGNED, i * 4);
   }
 
-  void set(long i, float value) {
+  /// Changes an element, rounded to the element type.
+  public void set(long i, float value) {
     if (bfloat16) {
       memory.set(ValueLayout.JAVA_SHORT_UNALIGNED, i * 2, round(value));
     } else {

@@ -36,6 +36,7 @@ final class MachineCode {
   private static final int PRIVATE_ANONYMOUS_LINUX = 0x22;
   private static final int NOT_NEEDED = 4;
   private static final int LARGE_PAGES = 14;
+  private static final int TO_BE_READ = 22; // MADV_POPULATE_READ, since Linux 5.14
   private static final long PAGE = 1 << 12;
   private static final int PRIVATE_ANONYMOUS_MACOS = 0x1002;
 
@@ -138,6 +139,40 @@ final class MachineCode {
     if (begin < end) {
       advise(mapped.asSlice(begin - mapped.address(), end - begin), NOT_NEEDED);
     }
+  }
+
+  /// Has all pages of a mapped file at hand in one call, where the system keeps them in memory:
+  /// otherwise each is a fault of its own when it is first read. Pages that would have to be read
+  /// from the disk are left alone.
+  static void expect(MemorySegment mapped) {
+    long begin = mapped.address() / PAGE * PAGE;
+    long bytes = mapped.address() + mapped.byteSize() - begin;
+    var pages = MemorySegment.ofAddress(begin).reinterpret(bytes);
+    if (areKept(pages)) {
+      advise(pages, TO_BE_READ);
+    }
+  }
+
+  /// Whether the system keeps all pages of a mapped file in memory; it also says so where it tells
+  /// nobody but the file's owner.
+  private static boolean areKept(MemorySegment pages) {
+    var ask = function("mincore", FunctionDescriptor.of(INT, POINTER, LONG, POINTER));
+    if (ask == null || ANONYMOUS != PRIVATE_ANONYMOUS_LINUX) {
+      return false;
+    }
+    try (var arena = Arena.ofConfined()) {
+      var kept = arena.allocate(Math.ceilDiv(pages.byteSize(), PAGE));
+      if ((int) ask.invokeExact(pages, pages.byteSize(), kept) != 0) {
+        return false;
+      }
+      return kept.mismatch(allKept(arena, kept.byteSize())) < 0;
+    } catch (Throwable e) {
+      throw unexpected(e);
+    }
+  }
+
+  private static MemorySegment allKept(Arena arena, long pages) {
+    return arena.allocate(pages).fill((byte) 1);
   }
 
   private static void advise(MemorySegment pages, int advice) {

@@ -53,6 +53,7 @@ public final class MachineKernels extends DeferredKernels {
   private final MemorySegment swiGlu;
   private final MemorySegment gate;
   private final MemorySegment gateRows;
+  private final MemorySegment weightedSum;
   private final MemorySegment deltaStep;
   private final MemorySegment convolutionStep;
   private final MemorySegment convolutionFactors;
@@ -66,10 +67,11 @@ public final class MachineKernels extends DeferredKernels {
     this.swiGlu = functions.get(4);
     this.gate = functions.get(5);
     this.gateRows = functions.get(6);
-    this.deltaStep = functions.get(7);
-    this.convolutionStep = functions.get(8);
-    this.convolutionFactors = functions.get(9);
-    this.convolution = functions.get(10);
+    this.weightedSum = functions.get(7);
+    this.deltaStep = functions.get(8);
+    this.convolutionStep = functions.get(9);
+    this.convolutionFactors = functions.get(10);
+    this.convolution = functions.get(11);
   }
 
   /// The kernels, or null where the processor has no AVX-512, or the system does not let code run
@@ -88,6 +90,7 @@ public final class MachineKernels extends DeferredKernels {
                 RowCode.swiGlu(),
                 RowCode.gate(),
                 RowCode.gateRows(),
+                RowCode.weightedSum(),
                 DeltaCode.step(),
                 ConvolutionCode.step(),
                 ConvolutionCode.factors(),
@@ -202,7 +205,7 @@ public final class MachineKernels extends DeferredKernels {
       super.swiGlu(gate, up, out, from, to);
       return;
     }
-    elements(swiGlu, gate, up, out, from, to);
+    elements(swiGlu, gate, up, out, 0, 0, from, to);
   }
 
   @Override
@@ -212,7 +215,7 @@ public final class MachineKernels extends DeferredKernels {
       return;
     }
     if (width == 1) {
-      elements(gate, y, z, out, from, to);
+      elements(gate, y, z, out, 0, 0, from, to);
       return;
     }
     long atOnce = CALL / width;
@@ -234,8 +237,24 @@ public final class MachineKernels extends DeferredKernels {
     }
   }
 
+  @Override
+  public void weightedSum(Floats x, float a, Floats y, float b, Floats out, long from, long to) {
+    if (!isTaken(x) || !isTaken(y) || !isTaken(out)) {
+      super.weightedSum(x, a, y, b, out, from, to);
+      return;
+    }
+    elements(weightedSum, x, y, out, a, b, from, to);
+  }
+
   private static void elements(
-      MemorySegment function, Floats one, Floats other, Floats out, long from, long to) {
+      MemorySegment function,
+      Floats one,
+      Floats other,
+      Floats out,
+      float a,
+      float b,
+      long from,
+      long to) {
     for (long start = from; start < to; start += CALL) {
       long count = Math.min(CALL, to - start);
       call(
@@ -249,8 +268,8 @@ public final class MachineKernels extends DeferredKernels {
           count / VECTOR,
           0,
           tail(count),
-          0,
-          0);
+          Float.floatToRawIntBits(a),
+          Float.floatToRawIntBits(b));
     }
   }
 

@@ -14,6 +14,12 @@ public final class MachineMemory {
     return MachineCode.map(bytes, arena);
   }
 
+  /// Has the pages of a mapped file at hand that are all about to be read, if the system keeps them
+  /// in memory; nothing is read from a disk, as far as the system says where they are.
+  public static void expect(MemorySegment mappedFile) {
+    MachineCode.expect(mappedFile);
+  }
+
   /// Gives back the pages of a mapped file that were read; who reads them again has them read from
   /// the file. Memory that is no file's would lose what it holds.
   public static void forget(MemorySegment mappedFile) {

@@ -244,11 +244,20 @@ final class RowCode extends LanesCode {
 
   private void writeElements(boolean swiGlu) {
     loadNumbers(R10);
+    elements(tail -> gateVector(swiGlu, tail));
+  }
+
+  /// What a vector of numbers, or a part of one, becomes.
+  private interface OfVector {
+    void write(boolean tail);
+  }
+
+  private void elements(OfVector its) {
     code.mov(RAX, RSP, VECTORS);
     code.test(RAX);
     int noVectors = code.jumpIfZero();
     int next = code.here();
-    gateVector(swiGlu, false);
+    its.write(false);
     code.increase(RDI, VECTOR);
     code.increase(RSI, VECTOR);
     code.increase(R8, VECTOR);
@@ -258,7 +267,7 @@ final class RowCode extends LanesCode {
     code.test(RAX);
     int noTail = code.jumpIfZero();
     code.mask(TAIL, RAX);
-    gateVector(swiGlu, true);
+    its.write(true);
     code.arrive(noTail);
     end();
   }
@@ -277,6 +286,29 @@ final class RowCode extends LanesCode {
     if (swiGlu) {
       code.op(Vector.VMULPS, X, X, Y);
     }
+  }
+
+  /// [Kernels#weightedSum] of `(x, y, _, _, out)`, taken as [#swiGlu] takes them; the bits of the
+  /// weights stand for `width` and `epsilon`.
+  static byte[] weightedSum() {
+    var its = new RowCode();
+    its.writeWeightedSum();
+    return its.code.assemble(0);
+  }
+
+  private void writeWeightedSum() {
+    code.load(Vector.VBROADCASTSS, FIRST, RSP, WIDTH);
+    code.load(Vector.VBROADCASTSS, SECOND, RSP, EPSILON);
+    elements(this::weightedVector);
+  }
+
+  private void weightedVector(boolean tail) {
+    load(tail, X, RDI);
+    load(tail, Y, RSI);
+    code.op(Vector.VMULPS, X, X, FIRST);
+    code.op(Vector.VMULPS, Y, Y, SECOND);
+    code.op(Vector.VADDPS, X, X, Y);
+    store(tail, R8, X);
   }
 
   /// [Kernels#sigmoidGate] of `(y, z, _, _, out)`: `rows` of `vectors`, each with one score.

@@ -3,6 +3,7 @@ package dev.sluice.kernel;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicLongArray;
+import java.util.function.LongSupplier;
 
 /// Work that is written down once and done many times, by all threads together and in steps: a step
 /// begins when the one before has ended. Between two steps a thread only looks out for the others,
@@ -25,27 +26,28 @@ public final class Steps {
   /// microseconds.
   private static final int LOOKS = 1 << 9;
 
-  /// @param pieces that the threads take one after the other
-  private record Step(long length, long piece, long pieces, Threads.Part part) {}
+  /// @param length is asked for when the step before has ended
+  /// @param piece items of a piece, which the threads take one after the other
+  private record Step(LongSupplier length, long piece, boolean alone, Threads.Part part) {
+    static final Step NONE = new Step(() -> 1, 1, true, (_, _) -> {});
+  }
 
   private final List<Step> steps = new ArrayList<>();
 
   /// Adds work for one thread; it is one step with the work before it, where that is for one thread
   /// too.
   public void alone(Runnable work) {
-    var before = steps.isEmpty() ? null : steps.getLast();
-    if (before != null && before.pieces == 1) {
-      steps.removeLast();
-      add(
-          1,
-          1,
-          (_, _) -> {
-            before.part.run(0, before.length);
-            work.run();
-          });
-    } else {
-      add(1, 1, (_, _) -> work.run());
-    }
+    boolean joins = !steps.isEmpty() && steps.getLast().alone;
+    var before = joins ? steps.removeLast() : Step.NONE;
+    steps.add(
+        new Step(
+            () -> 1,
+            1,
+            true,
+            (from, to) -> {
+              before.part.run(from, to);
+              work.run();
+            }));
   }
 
   /// Adds work over `0 … length`, which the threads take in pieces: each has a share of its own,
@@ -54,15 +56,27 @@ public final class Steps {
   ///
   /// @param piece items of a piece
   public void shared(long length, long piece, Threads.Part part) {
-    add(length, piece, part);
+    requirePositive(length, piece);
+    if (length <= piece) {
+      alone(() -> part.run(0, length));
+    } else {
+      steps.add(new Step(() -> length, piece, false, part));
+    }
   }
 
-  private void add(long length, long piece, Threads.Part part) {
+  /// The same over a length that the steps before it decide.
+  ///
+  /// @param length gives the same to all threads once these steps have ended; at least 1
+  public void shared(LongSupplier length, long piece, Threads.Part part) {
+    requirePositive(1, piece);
+    steps.add(new Step(length, piece, false, part));
+  }
+
+  private static void requirePositive(long length, long piece) {
     if (length < 1 || piece < 1) {
       throw new IllegalArgumentException(
           "a step of %d items in pieces of %d".formatted(length, piece));
     }
-    steps.add(new Step(length, piece, Math.ceilDiv(length, piece), part));
   }
 
   /// Does all steps.
@@ -79,7 +93,7 @@ public final class Steps {
     private final List<Step> steps;
     private final int threads;
 
-    /// Of each step: the next piece of each thread's share, and how many pieces are done.
+    /// Of each step: how many pieces of each thread's share are taken, and how many of all are done.
     private final AtomicLongArray counters;
 
     private volatile boolean failed;
@@ -88,11 +102,6 @@ public final class Steps {
       this.steps = steps;
       this.threads = threads;
       this.counters = new AtomicLongArray(steps.size() * (threads + 1) * LINE);
-      for (int step = 0; step < steps.size(); step++) {
-        for (int i = 1; i < threads; i++) {
-          counters.setPlain(share(step, i), steps.get(step).pieces * i / threads);
-        }
-      }
     }
 
     private int share(int step, int thread) {
@@ -106,27 +115,32 @@ public final class Steps {
     /// What one of the threads does.
     void go(int own) {
       for (int i = 0; i < steps.size() && !failed; i++) {
+        long pieces;
         try {
-          work(i, own);
+          long length = steps.get(i).length.getAsLong();
+          pieces = Math.ceilDiv(length, steps.get(i).piece);
+          work(i, own, length, pieces);
         } catch (Throwable e) {
           failed = true; // its piece will never be done
           throw e;
         }
-        await(i);
+        await(i, pieces);
       }
     }
 
-    private void work(int number, int own) {
+    private void work(int number, int own, long length, long pieces) {
       var step = steps.get(number);
       for (int i = 0; i < threads; i++) {
         int of = (own + i) % threads;
-        long end = step.pieces * (of + 1) / threads;
-        while (counters.getPlain(share(number, of)) < end) {
-          long piece = counters.getAndIncrement(share(number, of));
-          if (piece >= end) {
+        long first = pieces * of / threads;
+        long count = pieces * (of + 1) / threads - first;
+        while (counters.getPlain(share(number, of)) < count) {
+          long taken = counters.getAndIncrement(share(number, of));
+          if (taken >= count) {
             break;
           }
-          step.part.run(piece * step.piece, Math.min(step.length, (piece + 1) * step.piece));
+          long start = (first + taken) * step.piece;
+          step.part.run(start, Math.min(length, start + step.piece));
           counters.getAndIncrement(done(number));
         }
       }
@@ -135,8 +149,7 @@ public final class Steps {
     /// Waits until all pieces of this step are done, or one has failed. Who has waited long lets
     /// others have the core, such as a thread of this run that was stopped for one of them.
     @SuppressWarnings("ThreadPriorityCheck")
-    private void await(int step) {
-      long pieces = steps.get(step).pieces;
+    private void await(int step, long pieces) {
       int looks = 0;
       while (counters.get(done(step)) < pieces && !failed) {
         if (++looks < LOOKS) {

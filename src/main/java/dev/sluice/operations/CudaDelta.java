@@ -40,6 +40,7 @@ final class CudaDelta {
   static boolean fits(
       Tensor mixed, Tensor decays, Tensor rates, @Nullable Tensor state, DeltaHeads heads) {
     return KernelOperands.areNumbers(mixed)
+        && (heads.order() == DeltaHeads.Order.TOGETHER || heads.group() == 1)
         && decays.type() == ElementType.FLOAT32
         && rates.type() == ElementType.FLOAT32
         && (state == null || state.type() == ElementType.FLOAT32)

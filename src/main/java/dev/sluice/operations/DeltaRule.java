@@ -121,9 +121,10 @@ public final class DeltaRule {
       DeltaHeads heads) {
     expect(mixedBTC, decaysBTN, ratesBTN, state, heads);
     var wide = mixedBTC.wide();
-    var q = perHead(normalised(heads.queries(wide)).times(scale(heads)), heads.group());
-    var k = perHead(normalised(heads.keys(wide)), heads.group());
-    var v = perHead(heads.values(wide), 1);
+    var scaled = normalised(heads.queries(wide)).times(scale(heads));
+    var q = heads.perValueHead(scaled).transpose(1, 2);
+    var k = heads.perValueHead(normalised(heads.keys(wide))).transpose(1, 2);
+    var v = heads.values(wide).transpose(1, 2);
     long batch = wide.size(0);
     int headCount = heads.valueHeads();
     var s =
@@ -153,11 +154,6 @@ public final class DeltaRule {
   private static Tensor normalised(Tensor x) {
     var squares = x.square().mean(-1).times((double) x.size(-1));
     return x.dividedBy(squares.plus(EPSILON).squareRoot());
-  }
-
-  /// `[B, T, heads, width]` as `[B, N, T, width]`.
-  private static Tensor perHead(Tensor x, int group) {
-    return x.repeatInterleave(group, 2).transpose(1, 2);
   }
 
   static void expect(
@@ -276,7 +272,7 @@ public final class DeltaRule {
   /// The value heads of one key head of one sequence.
   private void forward(long sequence, int keyHead, Chunk chunk, States states, Floats y) {
     for (int r = 0; r < group; r++) {
-      long head = head(sequence, keyHead * group + r);
+      long head = head(sequence, heads.valueHead(keyHead, r));
       var start = state(states, head, 0);
       if (initialStates == null) {
         start.fill((byte) 0);
@@ -287,7 +283,7 @@ public final class DeltaRule {
     for (long i = 0; i < chunks; i++) {
       chunk.take(sequence, keyHead, i * CHUNK);
       for (int r = 0; r < group; r++) {
-        int valueHead = keyHead * group + r;
+        int valueHead = heads.valueHead(keyHead, r);
         long head = head(sequence, valueHead);
         chunk.takeHead(valueHead);
         chunk.forward(valueHead, state(states, head, i), state(states, head, i + 1), y);
@@ -352,21 +348,21 @@ public final class DeltaRule {
       if (gradients.dLast == null) {
         dState.fill((byte) 0);
       } else {
-        dState.copyFrom(slice(gradients.dLast, head(sequence, keyHead * group + r)));
+        dState.copyFrom(slice(gradients.dLast, head(sequence, heads.valueHead(keyHead, r))));
       }
     }
     for (long i = chunks - 1; i >= 0; i--) {
       chunk.take(sequence, keyHead, i * CHUNK);
       backward.begin();
       for (int r = 0; r < group; r++) {
-        int valueHead = keyHead * group + r;
+        int valueHead = heads.valueHead(keyHead, r);
         chunk.takeHead(valueHead);
         backward.head(valueHead, r, state(states, head(sequence, valueHead), i), gradients);
       }
       backward.finish(gradients.dMixed);
     }
     for (int r = 0; gradients.dInitial != null && r < group; r++) {
-      slice(gradients.dInitial, head(sequence, keyHead * group + r))
+      slice(gradients.dInitial, head(sequence, heads.valueHead(keyHead, r)))
           .copyFrom(slice(backward.dStates.memory(), r));
     }
   }
@@ -941,7 +937,7 @@ public final class DeltaRule {
   /// @param head counted through all sequences
   private void step(long head, long token, Chunk chunk, MemorySegment state, Floats y) {
     int valueHead = (int) (head % heads.valueHeads());
-    chunk.takeToken(head / heads.valueHeads(), valueHead / group, token);
+    chunk.takeToken(head / heads.valueHeads(), heads.keyHead(valueHead), token);
     long at = chunk.at(0, valueHead);
     float decay = g.getAtIndex(FLOAT, at);
     if (decay > 0) {

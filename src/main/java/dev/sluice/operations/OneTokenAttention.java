@@ -37,6 +37,7 @@ public final class OneTokenAttention {
   private final Floats queries;
   private final Floats keys;
   private final Floats values;
+  private final @Nullable Floats sinks;
   private final @Nullable Floats gateLogits;
   private final @Nullable Norms norms;
   private final double epsilon;
@@ -59,6 +60,7 @@ public final class OneTokenAttention {
   /// @param queries `[B, N, H]`, as the product gives them
   /// @param keys `[B, M, H]`
   /// @param values `[B, M, H]`
+  /// @param sinks `[N]`, or null for plain softmax
   /// @param gateLogits of a plain sigmoid gate on the output, `[B, N, H]` or `[B, N]`; null for no
   ///   gate
   /// @param norm that of the norms
@@ -68,6 +70,7 @@ public final class OneTokenAttention {
       Floats queries,
       Floats keys,
       Floats values,
+      @Nullable Floats sinks,
       @Nullable Floats gateLogits,
       @Nullable Norms norms,
       RmsNorm norm) {
@@ -76,6 +79,7 @@ public final class OneTokenAttention {
     this.queries = queries;
     this.keys = keys;
     this.values = values;
+    this.sinks = sinks;
     this.gateLogits = gateLogits;
     this.norms = norms;
     this.epsilon = norm.epsilon();
@@ -153,6 +157,13 @@ public final class OneTokenAttention {
     } else {
       Kernels.FASTEST.oneTokenAttention(
           ownQueries, ownKeys, ownValues, seen, group, width, scale, y, sums);
+    }
+    if (sinks != null) {
+      var left = Floats.float32(sums); // what CausalAttention#drained leaves of attention
+      var its = sinks.from((long) head * group);
+      Kernels.FASTEST.weightedSum(left, 1, its, -1, left, 0, group);
+      var heads = attended.from(first * width);
+      Kernels.FASTEST.sigmoidGate(heads, left, heads, width, 0, group);
     }
     if (gateLogits != null) {
       long scores = gateLogits.length() / ((long) before.length * shape.heads);

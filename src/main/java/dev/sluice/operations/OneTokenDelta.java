@@ -98,24 +98,24 @@ public final class OneTokenDelta {
     int group = heads.group();
     int query = keyHead * keyWidth;
     int key = (heads.keyHeads() + keyHead) * keyWidth;
-    int value = 2 * heads.keyHeads() * keyWidth + keyHead * group * valueWidth;
     convolve(sequence, own.history, query, keyWidth);
     convolve(sequence, own.history, key, keyWidth);
-    convolve(sequence, own.history, value, group * valueWidth);
 
     var token = mixed.from((long) sequence * heads.channels());
     var keyQuery = Scratch.numbers("key and query", 2L * keyWidth, false);
     divideByLength(token.from(key), keyFactors, keyQuery);
     divideByLength(token.from(query), queryFactors, keyQuery.from(keyWidth));
     for (int i = 0; i < group; i++) {
-      int head = keyHead * group + i;
+      int head = heads.valueHead(keyHead, i);
+      int value = 2 * heads.keyHeads() * keyWidth + head * valueWidth;
+      convolve(sequence, own.history, value, valueWidth);
       long at = (long) sequence * heads.valueHeads() + head;
       long stateBytes = (long) keyWidth * valueWidth * Float.BYTES;
       var y = remembered.from(at * valueWidth);
       Kernels.FASTEST.deltaStep(
           keyQuery.memory(),
           keyQuery.from(keyWidth).memory(),
-          token.from(value + (long) i * valueWidth),
+          token.from(value),
           DeltaRule.factor(rates.decay(head, number(projected.a, at))),
           DeltaRates.OfHeads.rate(number(projected.b, at)),
           own.state.asSlice(head * stateBytes, stateBytes),

@@ -45,18 +45,8 @@ final class StoredProduct {
   /// first of a process 2.5 s for 3.2 s.
   private static final int FEW_WHOLE = 32;
 
-  /// Rows that share the decoding of a weight.
-  private static final int GROUP = MachineProducts.MOST_INPUTS;
-
   /// Weights below which a second thread costs more than it saves.
-  private static final long GRAIN = 1 << 15;
-
-  /// Weights of a piece for one vector, and for more half of it: some ten microseconds, in which
-  /// memory is read in one stretch. They stay in a core's cache for further groups of vectors.
-  private static final long PIECE = 1 << 18;
-
-  /// Rows of which all threads' pieces are multiples.
-  private static final long ALIGNED = 16;
+  static final long GRAIN = 1 << 15;
 
   /// Rows of a panel.
   private static final long PANEL = 128;
@@ -76,7 +66,7 @@ final class StoredProduct {
   }
 
   /// Whether a weight is multiplied as it is, each row as it would be alone.
-  private static boolean asStored(long rows, ElementType type, StoredMatrix weight) {
+  static boolean asStored(long rows, ElementType type, StoredMatrix weight) {
     if (rows <= FEW) {
       return true;
     }
@@ -138,187 +128,23 @@ final class StoredProduct {
     }
   }
 
-  /// Products of vectors with several weights as they are: first the vectors are arranged, in
-  /// groups that share the decoding of a weight, then all rows of all weights are shared among the
-  /// threads at once.
-  static final class Direct {
-    private final @Nullable MachineProducts machine = MachineProducts.here();
-    private final List<StoredMatrix> weights;
-    private final MemorySegment x;
-    private final int inputs;
-    private final int groups;
-    private final List<Threads.Part> parts = new ArrayList<>();
-    private final List<Arranged> arranged = new ArrayList<>();
-    private final long[] starts;
-    private final long columns;
-
-    /// The vectors in the order that some of the weights' formats ask for, group by group.
-    private record Arranged(
-        StoredMatrix of, MemorySegment memory, MachineProducts.@Nullable Inputs[] groups) {}
-
-    /// @param x float32 `[inputs, columns]`
-    /// @param ys float32, `[inputs, rows]` of each weight
-    /// @param memory gives so many bytes, where the vectors are arranged
-    Direct(
-        List<StoredMatrix> weights,
-        MemorySegment x,
-        int inputs,
-        List<MemorySegment> ys,
-        LongFunction<MemorySegment> memory) {
-      this.weights = weights;
-      this.x = x;
-      this.inputs = inputs;
-      this.groups = Math.ceilDiv(inputs, GROUP);
-      this.columns = weights.getFirst().columns();
-      this.starts = new long[weights.size() + 1];
-      for (int i = 0; i < weights.size(); i++) {
-        starts[i + 1] = starts[i] + Math.ceilDiv(weights.get(i).rows(), ALIGNED) * ALIGNED;
-        parts.add(part(weights.get(i), ys.get(i), memory));
-      }
-    }
-
-    private Threads.Part part(
-        StoredMatrix weight, MemorySegment y, LongFunction<MemorySegment> memory) {
-      if (machine == null || !machine.takes(weight.format())) {
-        return (first, last) -> {
-          for (int group = 0; group < groups; group++) {
-            var vectors = x.asSlice(firstOf(group) * columns * Float.BYTES);
-            Kernels.FASTEST.storedProduct(
-                weight,
-                vectors,
-                inputsOf(group),
-                results(y, weight, group),
-                weight.rows(),
-                first,
-                last);
-          }
-        };
-      }
-      var own = arranged(weight, memory);
-      return (first, last) -> {
-        for (int group = 0; group < groups; group++) {
-          var vectors = Objects.requireNonNull(own.groups[group]);
-          inMachineCode(machine, weight, vectors, results(y, weight, group), first, last);
-        }
-      };
-    }
-
-    private static long firstOf(int group) {
-      return (long) group * GROUP;
-    }
-
-    private int inputsOf(int group) {
-      return Math.min(GROUP, inputs - group * GROUP);
-    }
-
-    /// The products of a group of vectors, and of those behind it.
-    private static MemorySegment results(MemorySegment y, StoredMatrix weight, int group) {
-      return y.asSlice(firstOf(group) * weight.rows() * Float.BYTES);
-    }
-
-    /// Those of another weight where they are the same.
-    private Arranged arranged(StoredMatrix weight, LongFunction<MemorySegment> memory) {
-      for (var other : arranged) {
-        if (MachineProducts.arrangedAlike(weight, other.of)) {
-          return other;
-        }
-      }
-      long bytes = MachineProducts.arrangedBytes(weight.format(), columns, inputs);
-      arranged.add(new Arranged(weight, memory.apply(bytes), new MachineProducts.Inputs[groups]));
-      return arranged.getLast();
-    }
-
-    /// Takes up what the vectors of some groups are now.
-    void arrange(long firstGroup, long lastGroup) {
-      for (var each : arranged) {
-        long bytes = MachineProducts.arrangedBytes(each.of.format(), columns, GROUP);
-        for (int group = (int) firstGroup; group < lastGroup; group++) {
-          each.groups[group] =
-              Objects.requireNonNull(machine)
-                  .arrange(
-                      each.of.format(),
-                      each.of.order(),
-                      x.asSlice(firstOf(group) * columns * Float.BYTES),
-                      columns,
-                      columns,
-                      inputsOf(group),
-                      each.memory.asSlice(group * bytes));
-        }
-      }
-    }
-
-    /// Groups of vectors.
-    int groups() {
-      return groups;
-    }
-
-    /// All rows of all weights, with those that are missing to a multiple of [#ALIGNED].
-    long rows() {
-      return starts[weights.size()];
-    }
-
-    /// Rows for which a thread is worth its start.
-    long grain() {
-      return Math.ceilDiv(GRAIN, columns);
-    }
-
-    /// Rows of a piece, which may begin at multiples of it.
-    long piece() {
-      return Math.ceilDiv(inputs == 1 ? PIECE : PIECE / 2, columns * ALIGNED) * ALIGNED;
-    }
-
-    /// Multiplies some of all rows.
-    void multiply(long first, long last) {
-      for (int i = 0; i < parts.size(); i++) {
-        long from = Math.max(first, starts[i]);
-        long to = Math.min(last, starts[i] + weights.get(i).rows());
-        if (from < to) {
-          parts.get(i).run(from - starts[i], to - starts[i]);
-        }
-      }
-    }
-  }
-
   private static void direct(Tensor x, int inputs, List<StoredMatrix> weights, List<Tensor> ys) {
-    var number = new int[1];
     var product =
-        new Direct(
-            weights,
-            x.memory(),
-            inputs,
-            ys.stream().map(Tensor::memory).toList(),
-            bytes ->
-                Scratch.numbers("arranged " + number[0]++, Math.ceilDiv(bytes, 4L), false)
-                    .memory());
-    Threads.split(product.groups(), Math.ceilDiv(GRAIN, GROUP * x.size(-1)), product::arrange);
+        new DirectProduct(
+            weights, x.memory(), inputs, ys.stream().map(Tensor::memory).toList(), scratch());
+    product.begin(inputs);
+    Threads.split(
+        product.groups(), Math.ceilDiv(GRAIN, DirectProduct.GROUP * x.size(-1)), product::arrange);
     Threads.share(product.rows(), product.grain(), product.piece(), product::multiply);
   }
 
-  private static void inMachineCode(
-      MachineProducts machine,
-      StoredMatrix weight,
-      MachineProducts.Inputs x,
-      MemorySegment y,
-      long first,
-      long last) {
-    if (weight.order() == StoredMatrix.Order.STRIPS) {
-      machine.multiplyStrips(
-          weight, first, last - first, x, y.asSlice(first * Float.BYTES), weight.rows());
-      return;
-    }
-    for (long row = first; row < last; ) {
-      long count = Math.min(last, (row / weight.together() + 1) * weight.together()) - row;
-      machine.multiply(
-          weight.format(),
-          weight.data(),
-          weight.offset(row),
-          weight.rowBytes(),
-          count,
-          x,
-          y.asSlice(row * Float.BYTES),
-          weight.rows());
-      row += count;
-    }
+  /// Memory of this thread for what a product needs on its way, until the next one begins.
+  static LongFunction<MemorySegment> scratch() {
+    var number = new int[1];
+    return bytes ->
+        Scratch.numbers("product " + number[0]++, Math.ceilDiv(bytes, 4L), false)
+            .memory()
+            .asSlice(0, bytes);
   }
 
   /// The panels of all weights are shared among the threads at once.

@@ -148,23 +148,21 @@ public final class SwiGlu {
         .getFirst();
   }
 
-  /// The same with stored weights: each expert that has rows reads its own.
+  /// The same with stored weights: experts share the threads where [StoredExperts] takes their rows,
+  /// and follow one another where it does not.
   private static Tensor stored(
       Tensor x, long[] starts, List<Weights> weights, Precision precision) {
     var type = precision.elementType();
     if (weights.size() == 1) {
       return stored(x, weights.getFirst(), type);
     }
-    var parts = new ArrayList<Tensor>();
-    for (int expert = 0; expert < weights.size(); expert++) {
-      long rows = starts[expert + 1] - starts[expert];
-      if (rows > 0) {
-        parts.add(stored(x.narrow(0, starts[expert], rows), weights.get(expert), type));
-      }
-    }
-    return parts.isEmpty()
-        ? Tensor.uninitialized(x, type, x.shape())
-        : Tensor.concatenate(parts, 0);
+    return StoredExperts.apply(
+        x,
+        starts,
+        weights,
+        type,
+        StoredExperts.Unit.SWIGLU,
+        (expert, rows) -> stored(rows, weights.get(expert), type));
   }
 
   private static Tensor stored(Tensor x, Weights weights, ElementType type) {

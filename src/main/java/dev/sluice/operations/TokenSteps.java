@@ -13,6 +13,8 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
 /// The way of one token of each of a few sequences through a model on the CPU, written down once as
@@ -91,14 +93,20 @@ public final class TokenSteps {
   /// [Operations#embedding], of a stored table: the stream.
   ///
   /// @param tokens of each sequence a row of the table, when the steps are gone
+  /// @param multiplier of the rows
   /// @return `[B, D]`, which stays
-  public Floats embedding(StoredMatrix table, int[] tokens) {
+  public Floats embedding(StoredMatrix table, int[] tokens, double multiplier) {
     long width = table.columns();
     var stream = kept(sequences * width);
+    float factor = (float) multiplier;
     steps.alone(
         () -> {
           for (int i = 0; i < sequences; i++) {
-            Kernels.FASTEST.dequantize(table, tokens[i], tokens[i] + 1L, stream.from(i * width));
+            var row = stream.from(i * width);
+            Kernels.FASTEST.dequantize(table, tokens[i], tokens[i] + 1L, row);
+            if (factor != 1) {
+              Kernels.FASTEST.weightedSum(row, factor, row, 0, row, 0, width);
+            }
           }
         });
     return stream;
@@ -123,6 +131,7 @@ public final class TokenSteps {
 
   /// What an attention layer does between its products, see [OneTokenAttention].
   ///
+  /// @param sinks scores that take attention from the keys, `[N]`; null where there are none
   /// @param queryNorm weight of QK-norm `[H]`, or null where there is none
   /// @param keyNorm likewise
   public OneTokenAttention attention(
@@ -130,6 +139,7 @@ public final class TokenSteps {
       Floats queries,
       Floats keys,
       Floats values,
+      @Nullable Tensor sinks,
       @Nullable Floats gateLogits,
       @Nullable Tensor queryNorm,
       @Nullable Tensor keyNorm,
@@ -138,7 +148,16 @@ public final class TokenSteps {
         queryNorm == null || keyNorm == null
             ? null
             : new OneTokenAttention.Norms(factors(norm, queryNorm), factors(norm, keyNorm));
-    return new OneTokenAttention(this, shape, queries, keys, values, gateLogits, norms, norm);
+    return new OneTokenAttention(
+        this,
+        shape,
+        queries,
+        keys,
+        values,
+        sinks == null ? null : kept(sinks),
+        gateLogits,
+        norms,
+        norm);
   }
 
   /// What a layer of Gated DeltaNet does between its products, see [OneTokenDelta].
@@ -185,15 +204,33 @@ public final class TokenSteps {
       stored.add(matrix);
       results.add(rows(matrix.rows()));
     }
-    var ys = results.stream().map(Floats::memory).toList();
-    var product = new StoredProduct.Direct(stored, x.memory(), sequences, ys, this::memory);
-    if (product.groups() == 1) {
-      steps.alone(() -> product.arrange(0, 1));
-    } else {
-      shared(product.groups(), 1, product::arrange);
-    }
+    var product = direct(x, stored, results);
     shared(product.rows(), product.piece(), product::multiply);
     return results;
+  }
+
+  /// Writes down that the rows of x are arranged.
+  private DirectProduct direct(Floats x, List<StoredMatrix> weights, List<Floats> results) {
+    var ys = results.stream().map(Floats::memory).toList();
+    var product = new DirectProduct(weights, x.memory(), sequences, ys, this::memory);
+    product.begin(sequences);
+    shared(product.groups(), 1, product::arrange);
+    return product;
+  }
+
+  /// A bias is added to each row.
+  ///
+  /// @param x `[B, width]`, in place
+  public void add(Floats x, Tensor bias) {
+    long width = bias.elements();
+    var kept = kept(bias);
+    byRow(
+        (from, to) -> {
+          for (long row = from; row < to; row++) {
+            var its = x.from(row * width);
+            Kernels.FASTEST.weightedSum(its, 1, kept, 1, its, 0, width);
+          }
+        });
   }
 
   /// [Operations#swiGlu].
@@ -205,14 +242,120 @@ public final class TokenSteps {
     if (both == null) {
       return null;
     }
-    long width = both.getFirst().length() / sequences;
-    var inner = rows(width);
-    byRow(
-        (from, to) ->
-            Kernels.FASTEST.swiGlu(
-                both.getFirst(), both.getLast(), inner, from * width, to * width));
+    var inner = activated(both.getFirst(), both.getLast());
     var down = products(inner, List.of(weights.down()));
     return down == null ? null : down.getFirst();
+  }
+
+  private Floats activated(Floats gate, Floats up) {
+    long width = gate.length() / sequences;
+    var inner = rows(width);
+    byRow((from, to) -> Kernels.FASTEST.swiGlu(gate, up, inner, from * width, to * width));
+    return inner;
+  }
+
+  /// A mixture of experts.
+  ///
+  /// @param asked first the router, of which `routing` takes the product, and behind it the gate of
+  ///   the shared expert where it has one
+  /// @param routing says which experts the tokens at hand go through, by logits `[B, experts]`
+  /// @param perToken K
+  /// @param shared the expert that all tokens go through besides, a SwiGLU; null for none
+  public record Mixture(
+      List<Weight> asked,
+      Function<Floats, ExpertRows> routing,
+      List<SwiGlu.Weights> experts,
+      StoredExperts.Unit unit,
+      int perToken,
+      SwiGlu.@Nullable Weights shared) {}
+
+  /// [ExpertRows#dispatched], [StoredExperts#apply] and [ExpertRows#mixed]. What the shared expert
+  /// multiplies is shared among the threads with what stands beside it.
+  ///
+  /// @param x `[B, D]`
+  /// @return `[B, D]`; null if a weight is not stored, or not as those of the other experts
+  public @Nullable Floats mixture(Floats x, Mixture mixture) {
+    var matrices = StoredExperts.Matrices.of(mixture.experts);
+    List<Weight> first = new ArrayList<>(mixture.asked);
+    var shared = mixture.shared;
+    if (shared != null) {
+      first.add(shared.gate());
+      first.add(shared.up());
+    }
+    var products = matrices == null ? null : products(x, first);
+    var ofAll = shared == null || products == null ? null : down(products, shared);
+    if (matrices == null || products == null || (shared != null && ofAll == null)) {
+      return null;
+    }
+    int width = Math.toIntExact(x.length() / sequences);
+    int most = sequences * mixture.perToken;
+    long bytes = (long) width * Float.BYTES;
+    var dispatched = memory(most * bytes);
+    var returned = memory(most * bytes);
+    var gate = mixture.asked.size() > 1 ? products.get(1) : null;
+    var mixing =
+        new ExpertRows.Mixing(
+            Floats.float32(returned),
+            ofAll == null ? null : ofAll.result,
+            gate,
+            rows(width),
+            width);
+    var rows = new AtomicReference<ExpertRows>();
+    var experts =
+        new StoredExperts(
+            matrices,
+            mixture.unit,
+            dispatched,
+            returned,
+            most,
+            this::memory,
+            (from, to) -> rows.getPlain().dispatch(x.memory(), bytes, dispatched, from, to));
+    steps.alone(
+        () -> {
+          var its = mixture.routing.apply(products.getFirst());
+          rows.setPlain(its);
+          experts.begin(its.starts());
+        });
+    for (var stage : experts.stages()) {
+      if (ofAll != null && stage.isLastProduct()) {
+        together(ofAll.product, stage);
+      } else {
+        steps.shared(stage.length(), stage.piece(), stage.part());
+      }
+    }
+    byRow((from, to) -> rows.getPlain().mix(mixing, sequences, from, to));
+    return mixing.out();
+  }
+
+  /// The last product of the shared expert, which is still to be multiplied.
+  private record Down(DirectProduct product, Floats result) {}
+
+  /// @param products of which the last two are its gate and its input
+  private @Nullable Down down(List<Floats> products, SwiGlu.Weights shared) {
+    var matrix = shared.down().stored();
+    if (matrix == null) {
+      return null;
+    }
+    var inner = activated(products.get(products.size() - 2), products.getLast());
+    var result = rows(matrix.rows());
+    var product = direct(inner, List.of(matrix), List.of(result));
+    return new Down(product, result);
+  }
+
+  /// Writes down one product and then what stands behind it, as one step.
+  private void together(DirectProduct product, StoredExperts.Stage stage) {
+    long own = product.rows();
+    steps.shared(
+        () -> own + stage.length().getAsLong(),
+        stage.piece(),
+        (from, to) -> {
+          if (from < own) {
+            product.multiply(from, Math.min(to, own));
+          }
+          if (to > own) {
+            stage.part().run(Math.max(from, own) - own, to - own);
+          }
+        });
   }
 
   /// Goes all steps.

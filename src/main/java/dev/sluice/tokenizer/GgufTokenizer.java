@@ -19,6 +19,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
@@ -105,9 +106,12 @@ public final class GgufTokenizer {
   // ---------------------------------------------------------------- reading
 
   /// The tokenizer of a GGUF file.
-  static TokenizerFile read(Path path) {
+  ///
+  /// @param to takes the content of a `tokenizer.json` as soon as there is one, before all of it is
+  ///   known to be sound
+  static TokenizerFile read(Path path, Consumer<byte[]> to) {
     try (var file = GgufFile.open(path)) {
-      return new Reading(path, file.metadata()).read();
+      return new Reading(path, file.metadata()).read(to);
     }
   }
 
@@ -150,7 +154,7 @@ public final class GgufTokenizer {
               .formatted(path, why));
     }
 
-    TokenizerFile read() {
+    TokenizerFile read(Consumer<byte[]> to) {
       String model = metadata.text(MODEL);
       if (!BYTE_LEVEL.equals(model)) {
         throw unusable(
@@ -186,9 +190,10 @@ public final class GgufTokenizer {
       postProcessor(json, tokens);
       byteLevel(json.putObject("decoder"));
       model(json.putObject("model"), pre);
-      Map<String, Integer> vocabulary = vocabulary(tokens, types);
-      byte[] bytes = bytes(json, vocabulary, merges);
-      return TokenizerFile.of(path, bytes, vocabulary, added, config(tokens));
+      List<String> used = used(tokens, types);
+      byte[] bytes = bytes(json, used, merges);
+      to.accept(bytes);
+      return TokenizerFile.of(path, bytes, vocabulary(used), added, config(tokens));
     }
 
     private Pre pre() {
@@ -274,13 +279,18 @@ public final class GgufTokenizer {
       node.put("ignore_merges", pre.takesWhole);
     }
 
-    private Map<String, Integer> vocabulary(List<String> tokens, long @Nullable [] types) {
+    /// The tokens without those at the end that only fill the model's rows.
+    private static List<String> used(List<String> tokens, long @Nullable [] types) {
       int used = tokens.size();
       while (types != null && used > 0 && types[used - 1] == UNUSED) {
-        used--; // what only fills the model's rows
+        used--;
       }
-      Map<String, Integer> vocabulary = LinkedHashMap.newLinkedHashMap(used);
-      for (int id = 0; id < used; id++) {
+      return tokens.subList(0, used);
+    }
+
+    private Map<String, Integer> vocabulary(List<String> tokens) {
+      Map<String, Integer> vocabulary = LinkedHashMap.newLinkedHashMap(tokens.size());
+      for (int id = 0; id < tokens.size(); id++) {
         Integer before = vocabulary.put(tokens.get(id), id);
         if (before != null) {
           throw unusable(
@@ -292,7 +302,7 @@ public final class GgufTokenizer {
     }
 
     /// The file, whose last part, the model, ends with the vocabulary and the merges.
-    private byte[] bytes(ObjectNode json, Map<String, Integer> vocabulary, List<String> merges) {
+    private byte[] bytes(ObjectNode json, List<String> tokens, List<String> merges) {
       var bytes = new JsonBytes();
       char before = '{';
       for (var part : json.properties()) {
@@ -308,8 +318,8 @@ public final class GgufTokenizer {
         before = ',';
       }
       bytes.as(before).text("vocab").as(':').as('{');
-      for (var token : vocabulary.entrySet()) {
-        bytes.text(token.getKey()).as(':').number(token.getValue()).as(',');
+      for (int id = 0; id < tokens.size(); id++) {
+        bytes.text(tokens.get(id)).as(':').number(id).as(',');
         requireUsualSize(bytes);
       }
       bytes.closed('}').as(',').text("merges").as(':').as('[');
@@ -398,8 +408,20 @@ public final class GgufTokenizer {
       return as(bracket);
     }
 
+    /// @param number 0 or more
     JsonBytes number(int number) {
-      return raw(String.valueOf(number).getBytes(StandardCharsets.US_ASCII));
+      int digits = 1;
+      for (int rest = number / 10; rest > 0; rest /= 10) {
+        digits++;
+      }
+      require(digits);
+      int rest = number;
+      for (int at = length + digits - 1; at >= length; at--) {
+        bytes[at] = DIGITS[rest % 10];
+        rest /= 10;
+      }
+      length += digits;
+      return this;
     }
 
     JsonBytes value(JsonNode value) {

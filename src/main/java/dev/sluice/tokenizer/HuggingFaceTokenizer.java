@@ -15,6 +15,7 @@ import java.util.HashMap;
 import java.util.Map;
 import java.util.Objects;
 import java.util.OptionalInt;
+import java.util.function.Consumer;
 import java.util.function.Function;
 import java.util.function.Supplier;
 import java.util.stream.Collectors;
@@ -112,14 +113,15 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
 
   /// Loads a file.
   ///
-  /// @param reading reads and checks it
+  /// @param reading reads and checks it, and gives the library its content as soon as the library
+  ///   may see it
   /// @param ending finds the token that ends documents
   static HuggingFaceTokenizer load(
-      Supplier<TokenizerFile> reading, Function<TokenizerFile, EndToken> ending) {
+      Function<Consumer<byte[]>, TokenizerFile> reading, Function<TokenizerFile, EndToken> ending) {
     var process = LibraryProcess.start(LibraryProcess.Limits.USUAL); // while the file is read
     try {
-      var file = reading.get();
-      return load(file, ending.apply(file), LibraryProcess.Limits.USUAL, process);
+      var file = reading.apply(json -> process.give(LibraryMain.LOAD, json));
+      return loaded(file, ending.apply(file), LibraryProcess.Limits.USUAL, process);
     } catch (RuntimeException | Error e) {
       process.close();
       throw e;
@@ -129,8 +131,14 @@ public final class HuggingFaceTokenizer implements Tokenizer, AutoCloseable {
   /// Loads a file into a process that runs.
   static HuggingFaceTokenizer load(
       TokenizerFile file, EndToken end, LibraryProcess.Limits limits, LibraryProcess process) {
+    process.give(LibraryMain.LOAD, file.bytes());
+    return loaded(file, end, limits, process);
+  }
+
+  private static HuggingFaceTokenizer loaded(
+      TokenizerFile file, EndToken end, LibraryProcess.Limits limits, LibraryProcess process) {
     try {
-      var _ = process.ask(LibraryMain.LOAD, file.bytes());
+      var _ = process.answer();
     } catch (LibraryProcess.Failure e) {
       throw e.ended()
           ? new InvalidInputException(

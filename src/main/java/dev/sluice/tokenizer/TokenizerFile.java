@@ -16,6 +16,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.function.Consumer;
 import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JacksonException;
@@ -68,7 +69,7 @@ record TokenizerFile(
 
   /// Checks the content that was made of another file.
   ///
-  /// @param vocabulary that the content lists
+  /// @param vocabulary that the content lists, which is taken over
   /// @param added its added tokens, and which of them have no text
   static TokenizerFile of(
       Path path,
@@ -76,7 +77,7 @@ record TokenizerFile(
       Map<String, Integer> vocabulary,
       Map<String, Boolean> added,
       ObjectNode config) {
-    var reading = new Reading(path, new LinkedHashMap<>(vocabulary));
+    var reading = new Reading(path, vocabulary);
     reading.entries = vocabulary.size();
     reading.hasModel = true;
     reading.hasVocabulary = true;
@@ -96,6 +97,13 @@ record TokenizerFile(
           path.toString(), new String(bytes, StandardCharsets.UTF_8), e, WAY_OUT);
     }
     return reading.checked(bytes, null);
+  }
+
+  /// Checks the content of a file, and gives it on.
+  static TokenizerFile of(Path path, byte[] bytes, Consumer<byte[]> to) {
+    var file = of(path, bytes);
+    to.accept(bytes);
+    return file;
   }
 
   /// The token with an id, or null.

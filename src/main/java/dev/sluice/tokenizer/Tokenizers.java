@@ -57,12 +57,12 @@ public final class Tokenizers {
       throw notFound(spec);
     }
     if (path.toString().endsWith(GgufFile.SUFFIX)) {
-      return HuggingFaceTokenizer.load(() -> GgufTokenizer.read(path), ending);
+      return HuggingFaceTokenizer.load(library -> GgufTokenizer.read(path, library), ending);
     }
     byte[] file = TokenizerFile.bytes(path);
     return ByteTokenizer.is(file)
         ? new ByteTokenizer()
-        : HuggingFaceTokenizer.load(() -> TokenizerFile.of(path, file), ending);
+        : HuggingFaceTokenizer.load(library -> TokenizerFile.of(path, file, library), ending);
   }
 
   private static InvalidInputException notFound(String spec) {

@@ -253,20 +253,24 @@ class GgufModelTest {
         var again =
             ModelDirectory.openInPlace(
                     target, Precision.FLOAT32, "q8_0", false, Conversion.Listener.NOBODY)
-                .decoder()) {
+                .decoder();
+        var numbers = ModelDirectory.load(target, Precision.FLOAT32, Device.CPU, false)) {
       int compared = 0;
       for (var weight : rounded.parameters().weights().values()) {
         var other = ofFile.parameters().weight(weight.name());
-        if (weight.stored() != null && isAsInFile(other, weight)) {
+        if (weight.stored() != null && isRounded(weight)) {
           assertEquals(other.stored().format(), weight.stored().format(), weight.name());
-          assertArrayEquals(other.leaf().floats(), weight.leaf().floats(), weight.name());
+          if (!weight.name().endsWith("out_proj.weight")) { // heads of 16, blocks of two
+            float[] its = numbers.parameters().weight(weight.name()).leaf().floats();
+            assertArrayEquals(its, weight.leaf().floats(), weight.name());
+          }
           compared++;
         }
       }
       assertTrue(compared > 10, compared + " matrices");
       for (var weight : again.parameters().weights().values()) {
         var other = ofFile.parameters().weight(weight.name());
-        if (isAsInFile(other, weight)) {
+        if (isRounded(weight)) {
           assertArrayEquals(
               other.leaf().floats(), weight.leaf().floats(), weight.name() + " has few bits");
         }
@@ -283,15 +287,10 @@ class GgufModelTest {
     }
   }
 
-  /// Whether a matrix is one that rounding takes and that is read where a file has it, not one
-  /// whose rows stand in another order there, which is float32 in memory.
-  private static boolean isAsInFile(Weight ofFile, Weight rounded) {
-    boolean isTable = rounded.name().matches(".*(embed_tokens|lm_head)\\.weight");
-    return (isTable || rounded.spec().maps().length > 0)
-        && ofFile.stored() != null
-        && (ofFile.stored().format() != WeightFormat.F32
-            || rounded.stored() == null
-            || rounded.stored().format() == WeightFormat.F32);
+  /// Whether a matrix is one that rounding takes.
+  private static boolean isRounded(Weight weight) {
+    return weight.name().matches(".*(embed_tokens|lm_head)\\.weight")
+        || weight.spec().maps().length > 0;
   }
 
   private static void requireNames(Path gguf, List<String> wanted) {

@@ -21,6 +21,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.EnabledOnOs;
 import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.api.io.TempDirFactory;
 
 /// Two runs, side by side, are killed again and again at random instants (SIGKILL) and resumed; in
 /// the end each is what it would have been undisturbed. `-Dkills=500` kills more often than the
@@ -32,7 +33,8 @@ class KillTest {
   private static final int STEPS = 20 * KILLS;
   private static final int SAVE_EVERY = 2;
 
-  @TempDir Path directory;
+  @TempDir(factory = TempDirFactory.Standard.class)
+  Path directory;
 
   @Test
   void killedAnywhereItGoesOnFromAWholeCheckpointToTheSameEnd() throws Exception {

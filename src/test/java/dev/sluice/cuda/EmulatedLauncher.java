@@ -17,10 +17,12 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.EnumMap;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Assumptions;
@@ -161,10 +163,17 @@ public final class EmulatedLauncher implements Launcher {
   }
 
   private static MethodHandle function(Kernel kernel) {
-    var library =
-        LIBRARIES.computeIfAbsent(
-            kernel.family(),
-            family -> SymbolLookup.libraryLookup(compiled(family), Arena.global()));
+    if (LIBRARIES.isEmpty()) {
+      Arrays.stream(KernelFamily.values())
+          .parallel() // a compiler leaves the other cores idle
+          .map(family -> Map.entry(family, compiled(family)))
+          .toList()
+          .forEach(
+              each ->
+                  LIBRARIES.put(
+                      each.getKey(), SymbolLookup.libraryLookup(each.getValue(), Arena.global())));
+    }
+    var library = Objects.requireNonNull(LIBRARIES.get(kernel.family()));
     return Linker.nativeLinker()
         .downcallHandle(library.findOrThrow("emulate_" + kernel.name()), FORM);
   }

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.attention.AttentionConfig;
 import dev.sluice.attention.AttentionVariant;
+import dev.sluice.attention.Biases;
 import dev.sluice.attention.Positions;
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.attention.Rotary;
@@ -30,6 +31,7 @@ import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
 import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -37,6 +39,7 @@ import java.util.List;
 import java.util.Random;
 import java.util.function.UnaryOperator;
 import java.util.stream.Stream;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -49,7 +52,7 @@ import org.junit.jupiter.params.provider.MethodSource;
 /// too: bit for bit.
 class OneTokenTest {
   private static final int VOCABULARY = 48;
-  private static final int HIDDEN = 128;
+  private static final int HIDDEN = 256;
   private static final int INNER = 256;
 
   /// Watches nothing, but is somebody.
@@ -79,18 +82,40 @@ class OneTokenTest {
   }
 
   private static DecoderConfig config(UnaryOperator<AttentionConfig> change) {
+    return config(
+        change, new FeedForwardConfig(HIDDEN, INNER, Experts.NONE), ResidualVariant.PLAIN);
+  }
+
+  /// Two of three layers are mixtures, whose router may be any.
+  private static DecoderConfig mixture(Router router, SharedExpert shared) {
+    var experts = new Experts(12, 3, 0, 0).with(router).with(shared);
+    return config(
+        c -> c.with(List.of(Gate.SDPA_ELEMENTWISE)),
+        new FeedForwardConfig(HIDDEN, INNER, experts),
+        ResidualVariant.PLAIN);
+  }
+
+  private static final SharedExpert SHARED = new SharedExpert(512, true, new Glu.Swish());
+
+  private static DecoderConfig config(
+      UnaryOperator<AttentionConfig> change, FeedForwardConfig changedTo, ResidualVariant form) {
     var norm = new RmsNorm(1e-6);
     var attention =
         new AttentionConfig(HIDDEN, 8, 2, 32, true, norm, new Rotary(1e4, new RopeScaling.None()));
-    var feedForward = new FeedForwardConfig(HIDDEN, INNER, Experts.NONE);
-    var changed = new LayerConfig(change.apply(attention), feedForward, ResidualVariant.PLAIN);
-    var plain = new LayerConfig(attention, feedForward, ResidualVariant.PLAIN);
+    var dense = new FeedForwardConfig(HIDDEN, INNER, Experts.NONE);
+    var changed = new LayerConfig(change.apply(attention), changedTo, form);
+    var plain = new LayerConfig(attention, dense, ResidualVariant.PLAIN);
     return new DecoderConfig(
         VOCABULARY, HIDDEN, List.of(changed, plain, changed), 96, norm, true, 0.3, 1);
   }
 
   /// A random model whose matrices are stored in that format.
   private static Decoder stored(DecoderConfig config, WeightFormat format) {
+    return random(config, format);
+  }
+
+  /// @param format of its matrices; null for a model that is trained
+  private static Decoder random(DecoderConfig config, @Nullable WeightFormat format) {
     try (var scope = Scope.withoutGradient();
         var made = Decoder.initialize(config, Precision.FLOAT32, Device.CPU, 5)) {
       var random = new Random(3);
@@ -109,14 +134,32 @@ class OneTokenTest {
                   weights.add(new Weight(name, spec, scope.keep(tensor)));
                   return;
                 }
+                if (format == null) {
+                  weights.add(new Weight(name, spec, scope.keep(Tensor.of(numbers, spec.shape()))));
+                  return;
+                }
                 var memory = Arena.ofAuto().allocate(format.bytes(numbers.length), 8);
-                format.quantize(numbers, 0, numbers.length, memory, 0);
+                write(format, numbers, memory, random);
                 var matrix = new StoredMatrix(format, memory, spec.shape()[0], spec.shape()[1]);
                 weights.add(
                     new Weight(name, spec, matrix.isToBePacked() ? matrix.packed(memory) : matrix));
               });
       return new Decoder(config, Precision.FLOAT32, Device.CPU, new Parameters(weights, () -> {}));
     }
+  }
+
+  private static void write(
+      WeightFormat format, float[] numbers, MemorySegment to, Random random) {
+    if (format != WeightFormat.MXFP4) {
+      format.quantize(numbers, 0, numbers.length, to, 0);
+      return;
+    }
+    byte[] bytes = new byte[(int) to.byteSize()]; // a format that is only read
+    random.nextBytes(bytes);
+    for (int at = 0; at < bytes.length; at += format.blockBytes()) {
+      bytes[at] = (byte) random.nextInt(121, 124);
+    }
+    to.copyFrom(MemorySegment.ofArray(bytes));
   }
 
   private static Stream<Arguments> written() {
@@ -131,13 +174,63 @@ class OneTokenTest {
     cases.add(Arguments.of("headwise", config(c -> c.with(List.of(Gate.SDPA_HEADWISE))), format));
     cases.add(Arguments.of("window", config(c -> c.with(c.positions().withWindow(5))), format));
     cases.add(Arguments.of("no positions", config(c -> c.with(Positions.NONE)), format));
-    for (var heads : List.of(new DeltaHeads(2, 4, 32, 16), new DeltaHeads(3, 3, 32, 32))) {
+    for (var heads :
+        List.of(
+            new DeltaHeads(2, 4, 32, 16),
+            new DeltaHeads(2, 6, 32, 16, DeltaHeads.Order.APART),
+            new DeltaHeads(3, 3, 32, 32))) {
       for (var its : List.of(WeightFormat.F32, WeightFormat.Q8_0)) {
         cases.add(Arguments.of(heads.toString(), hybrid(heads, 4), its));
       }
     }
+    for (var its :
+        List.of(
+            WeightFormat.F32,
+            WeightFormat.F16,
+            WeightFormat.BF16,
+            WeightFormat.Q8_0,
+            WeightFormat.Q4_0,
+            WeightFormat.Q4_K,
+            WeightFormat.Q6_K,
+            WeightFormat.MXFP4)) {
+      cases.add(Arguments.of("mixture", mixture(Router.SOFTMAX, SHARED), its));
+    }
+    var sigmoids =
+        new Router(Router.Score.SIGMOID, new Router.Weighting.Shares(1e-20), 2.5, false, true, 0);
+    var ungated = new SharedExpert(256, false, new Glu.Swish());
+    cases.add(Arguments.of("sigmoids", mixture(sigmoids, ungated), format));
+    var capped =
+        new Router(Router.Score.SOFTMAX, new Router.Weighting.AsScored(), 1, true, false, 5);
+    cases.add(Arguments.of("scores as weights", mixture(capped, SharedExpert.NONE), format));
+    cases.add(Arguments.of("afmoe", afmoe(sigmoids, ungated), format));
+    for (var sink : List.of(SoftmaxSink.LEARNED, SoftmaxSink.OFF_BY_ONE)) {
+      for (var glu : List.of(new Glu.ClampedInputs(7, 1.702), new Glu.ClampedFactors(0.1))) {
+        for (var its : List.of(WeightFormat.MXFP4, WeightFormat.BF16, WeightFormat.Q8_0)) {
+          cases.add(Arguments.of("gpt-oss " + sink + " " + glu, gptOss(sink, glu), its));
+        }
+      }
+    }
     cases.add(Arguments.of("no history", hybrid(new DeltaHeads(1, 2, 7, 16), 1), format));
     return cases.stream();
+  }
+
+  private static DecoderConfig afmoe(Router router, SharedExpert shared) {
+    var experts = new Experts(12, 3, 0, 0).with(router).with(shared);
+    var feedForward = new FeedForwardConfig(HIDDEN, INNER, experts);
+    return config(
+            c -> c.with(List.of(Gate.SDPA_ELEMENTWISE)).with(new Biases(true, false)),
+            feedForward,
+            new ResidualVariant(true, 0, 0))
+        .withEmbeddingMultiplier(Math.sqrt(HIDDEN));
+  }
+
+  private static DecoderConfig gptOss(SoftmaxSink sink, Glu glu) {
+    var router = new Router(Router.Score.SOFTMAX, new Router.Weighting.Shares(0), 1, true, false, 0);
+    var experts = new Experts(12, 3, 0, 0).with(router);
+    return config(
+        c -> c.with(AttentionVariant.PLAIN.with(sink)).with(new Biases(true, true)),
+        new FeedForwardConfig(HIDDEN, INNER, glu, true, experts),
+        ResidualVariant.PLAIN);
   }
 
   @ParameterizedTest(name = "{0}, {2}")
@@ -179,18 +272,41 @@ class OneTokenTest {
 
   /// Tokens of sequences of different lengths at once have the bits of the pass, and of each alone.
   @ParameterizedTest
-  @CsvSource({"2, true", "3, true", "8, true", "2, false", "3, false", "8, false"})
-  void tokensOfSeveralSequences(int sequences, boolean hybrid) {
+  @CsvSource({
+    "2, hybrid, Q4_0",
+    "3, hybrid, Q4_0",
+    "8, hybrid, Q4_0",
+    "2, attention, Q4_0",
+    "3, attention, Q4_0",
+    "8, attention, Q4_0",
+    "2, mixture, Q4_0",
+    "3, mixture, BF16",
+    "8, mixture, Q4_0",
+    "8, mixture, Q8_0",
+    "8, mixture, Q4_K",
+    "8, mixture, BF16",
+    "8, mixture, F32",
+    "16, mixture, Q4_0",
+    "16, mixture, BF16",
+    "8, gptOss, MXFP4",
+    "8, afmoe, Q8_0"
+  })
+  void tokensOfSeveralSequences(int sequences, String name, WeightFormat format) {
     var config =
-        hybrid
-            ? hybrid(new DeltaHeads(2, 4, 32, 16), 4)
-            : config(c -> c.with(List.of(Gate.SDPA_ELEMENTWISE)));
-    try (var decoder = stored(config, WeightFormat.Q4_0);
+        switch (name) {
+          case "hybrid" -> hybrid(new DeltaHeads(2, 4, 32, 16), 4);
+          case "attention" -> config(c -> c.with(List.of(Gate.SDPA_ELEMENTWISE)));
+          case "mixture" -> mixture(Router.SOFTMAX, SHARED);
+          case "gptOss" -> gptOss(SoftmaxSink.LEARNED, new Glu.ClampedInputs(7, 1.702));
+          default -> afmoe(Router.SOFTMAX, SHARED);
+        };
+    try (var decoder = stored(config, format);
         var _ = Scope.withoutGradient()) {
+      assertTrue(decoder.isWrittenDown());
       var expected = together(decoder, sequences, SOMEBODY);
       assertArrayEquals(expected, together(decoder, sequences, Probe.NONE));
       int last = sequences - 1;
-      long[] text = new Random(last).longs(20, 0, VOCABULARY).toArray();
+      long[] text = new Random(last).longs(40, 0, VOCABULARY).toArray();
       try (var state = new SequenceState(1, 40)) {
         var past = state.past(state.take());
         int prompt = 1 + 2 * last;
@@ -205,13 +321,35 @@ class OneTokenTest {
     }
   }
 
+  /// Twelve experts, of which 16 texts choose three each, are chosen by several.
+  @Test
+  void expertsAreChosenBySeveralTexts() {
+    try (var decoder = stored(mixture(Router.SOFTMAX, SHARED), WeightFormat.Q8_0);
+        var _ = Scope.withoutGradient();
+        var state = new SequenceState(16, 8)) {
+      var slots = Stream.generate(state::take).limit(16).toList();
+      long[] ids = new Random(2).longs(16, 0, VOCABULARY).toArray();
+      ids[15] = ids[0]; // and two texts the same ones
+      var hidden = decoder.hiddenStates(Tensor.of(ids, 16, 1), state.past(slots), Probe.NONE);
+      float[] all = hidden.floats();
+      for (int i = 0; i < 16; i++) {
+        try (var own = new SequenceState(1, 8)) {
+          var one = Tensor.of(new long[] {ids[i]}, 1, 1);
+          assertArrayEquals(
+              decoder.hiddenStates(one, own.past(own.take()), SOMEBODY).floats(),
+              Arrays.copyOfRange(all, i * HIDDEN, (i + 1) * HIDDEN));
+        }
+      }
+    }
+  }
+
   /// The hidden states after four tokens of each.
   private static float[] together(Decoder decoder, int sequences, Probe probe) {
     try (var state = new SequenceState(sequences, 40)) {
       List<Slot> slots = new ArrayList<>();
       long[][] texts = new long[sequences][];
       for (int i = 0; i < sequences; i++) {
-        texts[i] = new Random(i).longs(20, 0, VOCABULARY).toArray();
+        texts[i] = new Random(i).longs(40, 0, VOCABULARY).toArray();
         int prompt = 1 + 2 * i;
         slots.add(state.take());
         var ids = Tensor.of(Arrays.copyOf(texts[i], prompt), 1, prompt);
@@ -230,6 +368,30 @@ class OneTokenTest {
     }
   }
 
+  private static Stream<DecoderConfig> mixtures() {
+    return written()
+        .map(its -> (DecoderConfig) its.get()[1])
+        .filter(its -> its.feedForward().experts().count() > 0)
+        .distinct();
+  }
+
+  /// A mixture that only runs computes what libtorch's operations say, by which it is trained.
+  @ParameterizedTest
+  @MethodSource("mixtures")
+  void aMixtureThatRunsIsTheOneThatIsTrained(DecoderConfig config) {
+    long[] text = new Random(4).longs(24, 0, VOCABULARY).toArray();
+    try (var runs = random(config, WeightFormat.F32);
+        var trained = random(config, null);
+        var _ = Scope.withoutGradient()) {
+      for (int count : new int[] {1, 2, 24}) {
+        var ids = Tensor.of(Arrays.copyOf(text, count), 1, count);
+        float[] expected = trained.hiddenStates(ids, null, Probe.NONE).floats();
+        float[] found = runs.hiddenStates(ids, null, Probe.NONE).floats();
+        assertArrayEquals(expected, found, 3e-5f, count + " tokens");
+      }
+    }
+  }
+
   private static Stream<Arguments> others() {
     return Stream.of(
         Arguments.of(
@@ -237,8 +399,13 @@ class OneTokenTest {
         Arguments.of(
             "two gates",
             config(c -> c.with(List.of(Gate.SDPA_ELEMENTWISE, Gate.parse("query-headwise"))))),
+        Arguments.of("exclusive", config(c -> c.with(AttentionVariant.PLAIN.withExclusive(true)))),
         Arguments.of(
-            "a sink", config(c -> c.with(AttentionVariant.PLAIN.with(SoftmaxSink.OFF_BY_ONE)))));
+            "a clipped sum",
+            config(
+                c -> c,
+                new FeedForwardConfig(HIDDEN, INNER, Experts.NONE),
+                new ResidualVariant(false, 3, 0))));
   }
 
   /// What is not written down goes as ever.

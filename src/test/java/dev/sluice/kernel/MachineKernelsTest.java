@@ -226,6 +226,9 @@ class MachineKernelsTest {
       long to = round == 3 ? count - count / 4 : count;
       same(4, count, "swiGlu", (kernels, out) -> kernels.swiGlu(other, one, out, from, to));
       same(4, count, "gate", (kernels, out) -> kernels.sigmoidGate(one, other, out, 1, from, to));
+      float a = round == 2 ? 1 : -1.25f;
+      float b = round == 1 ? 0 : 0.3f;
+      same(4, count, "sum", (kernels, out) -> kernels.weightedSum(one, a, other, b, out, from, to));
     }
   }
 
@@ -549,6 +552,7 @@ class MachineKernelsTest {
       assertThrows(
           refusal, () -> machine.normRotate(x, x, EPSILON, Rotations.NONE, out, 1, 64, 0, 1));
       assertThrows(refusal, () -> machine.swiGlu(x, x, out, 0, 64));
+      assertThrows(refusal, () -> machine.weightedSum(x, 1, x, 2, out, 0, 64));
       assertThrows(refusal, () -> machine.sigmoidGate(x, x, out, 1, 0, 64));
       assertThrows(refusal, () -> machine.sigmoidGate(x, x, out, 64, 0, 1));
     }
@@ -558,6 +562,7 @@ class MachineKernelsTest {
     var angles = new Rotations(unwritten(2, 31).memory(), unwritten(3, 32).memory(), 32, 1);
     assertThrows(outside, () -> machine.normRotate(x, x, EPSILON, angles, writable, 1, 64, 0, 1));
     assertThrows(outside, () -> machine.swiGlu(x, small, writable, 0, 64));
+    assertThrows(outside, () -> machine.weightedSum(x, 1, small, 1, writable, 0, 64));
     assertThrows(outside, () -> machine.sigmoidGate(x, unwritten(2, 3), writable, 16, 0, 4));
   }
 
@@ -658,6 +663,7 @@ class MachineKernelsTest {
         kernels.rmsNorm(x, x, x, EPSILON, out, out, 64, 0, 1);
         kernels.normRotate(x, x, EPSILON, Rotations.NONE, out, 1, 64, 0, 1);
         kernels.swiGlu(x, x, out, 0, 63);
+        kernels.weightedSum(x, 1, x, 2, out, 0, 63);
         kernels.sigmoidGate(x, x, out, 1, 0, 63);
         kernels.sigmoidGate(x, x, out, 16, 0, 4);
         kernels.deltaStep(

@@ -1,5 +1,6 @@
 package dev.sluice.kernel;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
@@ -58,6 +59,34 @@ class StepsTest {
         assertEquals(run, first[i]);
         assertEquals(expected, second[i]);
       }
+    }
+  }
+
+  /// A length that an earlier step of the same run decides.
+  @ParameterizedTest
+  @ValueSource(ints = {1, 2, 3, 8})
+  void aLengthMayBeDecidedOnTheWay(int threads) {
+    Threads.count(threads);
+    int[] length = new int[1];
+    int[] counts = new int[500];
+    var steps = new Steps();
+    steps.shared(40, 1, (from, to) -> counts[(int) from] += (int) (to - from));
+    steps.alone(() -> length[0] = 1 + (7 * length[0] + 11) % 500);
+    steps.shared(
+        () -> length[0],
+        3,
+        (from, to) -> {
+          for (int i = (int) from; i < to; i++) {
+            counts[i]++;
+          }
+        });
+    int[] expected = new int[500];
+    for (int run = 0; run < 300; run++) {
+      steps.run();
+      for (int i = 0; i < 500; i++) {
+        expected[i] += (i < 40 ? 1 : 0) + (i < length[0] ? 1 : 0);
+      }
+      assertArrayEquals(expected, counts);
     }
   }
 

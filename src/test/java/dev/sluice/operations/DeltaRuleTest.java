@@ -192,6 +192,78 @@ class DeltaRuleTest {
     }
   }
 
+  @Test
+  void valueHeadsApart() {
+    int[][] shapes = {{2, 4, 16, 24}, {3, 9, 5, 7}, {2, 2, 8, 8}, {1, 3, 8, 6}};
+    for (int[] s : shapes) {
+      assertFollowsTheDefinition(
+          ElementType.FLOAT32,
+          2,
+          70,
+          new DeltaHeads(s[0], s[1], s[2], s[3], DeltaHeads.Order.APART),
+          this::mildDecay,
+          random::nextDouble,
+          true,
+          "apart");
+    }
+  }
+
+  /// A head is the same wherever it stands, to the bit, in chunks and in steps.
+  @Test
+  void theOrderOfValueHeadsChangesNoBit() {
+    try (var _ = Scope.withoutGradient()) {
+      var together = new DeltaHeads(2, 6, 12, 20);
+      var apart = together.with(DeltaHeads.Order.APART);
+      int[] order = new int[6]; // the head in `together` that is the i-th in `apart`
+      for (int i = 0; i < 6; i++) {
+        order[i] = together.valueHead(apart.keyHead(i), i / 2);
+      }
+      assertArrayEquals(new int[] {0, 3, 1, 4, 2, 5}, order);
+      for (int tokens : new int[] {1, 2, 100}) {
+        var inputs =
+            inputs(
+                ElementType.FLOAT32,
+                2,
+                tokens,
+                together,
+                this::mildDecay,
+                random::nextDouble,
+                true);
+        long keys = 2L * 2 * 12;
+        var mixed = inputs.get(0);
+        var values = mixed.narrow(2, keys, 120).reshape(2, tokens, 6, 20);
+        var moved =
+            Tensor.concatenate(
+                List.of(
+                    mixed.narrow(2, 0, keys), inOrder(values, 2, order).reshape(2, tokens, 120)),
+                2);
+        var decays = inOrder(inputs.get(1), 2, order);
+        var rates = inOrder(inputs.get(2), 2, order);
+        var state = inOrder(inputs.get(3), 1, order);
+        var expected =
+            DeltaRule.apply(mixed, inputs.get(1), inputs.get(2), inputs.get(3), together);
+        var found = DeltaRule.apply(moved, decays, rates, state, apart);
+        assertArrayEquals(
+            inOrder(expected.yBTNV(), 2, order).floats(), found.yBTNV().floats(), "y");
+        assertArrayEquals(
+            inOrder(expected.state(), 1, order).floats(), found.state().floats(), "state");
+        if (tokens < 3) {
+          var left = Tensor.of(inputs.get(3).floats(), inputs.get(3).shape());
+          var y = DeltaRule.steps(mixed, inputs.get(1), inputs.get(2), left, null, together);
+          var itsLeft = Tensor.of(state.floats(), state.shape());
+          var its = DeltaRule.steps(moved, decays, rates, itsLeft, null, apart);
+          assertArrayEquals(inOrder(y, 2, order).floats(), its.floats(), "y of steps");
+          assertArrayEquals(inOrder(left, 1, order).floats(), itsLeft.floats(), "left");
+        }
+      }
+    }
+  }
+
+  private static Tensor inOrder(Tensor x, int dimension, int... order) {
+    var parts = Arrays.stream(order).mapToObj(i -> x.narrow(dimension, i, 1)).toList();
+    return Tensor.concatenate(parts, dimension);
+  }
+
   /// Decays of any strength, at which the quotients of what has decayed since a chunk's start would
   /// overflow, and rates at both ends.
   @Test
@@ -430,7 +502,10 @@ class DeltaRuleTest {
         int s = (b * n + head) * k * v;
         for (int t = 0; t < tokens; t++) {
           int token = (b * tokens + t) * heads.channels();
-          int shared = head / heads.group();
+          int shared =
+              heads.order() == DeltaHeads.Order.TOGETHER
+                  ? head / heads.group()
+                  : head % heads.keyHeads();
           double[] query = unit(mixed, token + shared * k, k);
           double[] key = unit(mixed, token + (heads.keyHeads() + shared) * k, k);
           int value = token + 2 * heads.keyHeads() * k + head * v;
@@ -463,7 +538,12 @@ class DeltaRuleTest {
 
   @Test
   void theDefinitionIsTheFormula() {
-    var heads = new DeltaHeads(2, 6, 5, 3);
+    for (var order : DeltaHeads.Order.values()) {
+      assertIsTheFormula(new DeltaHeads(2, 6, 5, 3, order));
+    }
+  }
+
+  private void assertIsTheFormula(DeltaHeads heads) {
     try (var _ = Scope.withoutGradient()) {
       var wide =
           inputs(ElementType.FLOAT32, 2, 9, heads, this::mildDecay, random::nextDouble, true)

@@ -18,6 +18,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import java.util.zip.GZIPInputStream;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -196,11 +197,10 @@ class RulerPromptsTest {
     }
   }
 
+  /// Lengths side by side, each with a tokenizer of its own, as one takes a text at a time.
   @Test
   @Tag("shared")
   void fitsWhereNvidiasFits() throws IOException {
-    var golden = TestData.SHARED.resolve("golden");
-    var tokenizer = Tokenizers.load(golden.resolve("lm-eval/model").toString(), null);
     Path squad = folder.resolve("xquad.json");
     try (var in =
         new GZIPInputStream(
@@ -212,6 +212,12 @@ class RulerPromptsTest {
       }
       Files.writeString(squad, all.toString());
     }
+    Stream.of(512, 1024, 2048, 4096).parallel().forEach(length -> fits(length, squad));
+  }
+
+  private static void fits(int length, Path squad) {
+    var golden = TestData.SHARED.resolve("golden");
+    var tokenizer = Tokenizers.load(golden.resolve("lm-eval/model").toString(), null);
     var prompts =
         new RulerPrompts(
             RulerMode.NVIDIA,
@@ -219,30 +225,28 @@ class RulerPromptsTest {
             Documents.mobyDick(),
             List.of(squad),
             42);
-    for (int length : new int[] {512, 1024, 2048, 4096}) {
-      var fit =
-          JsonFile.object(
-              golden.resolve("ruler/fit-%d.json".formatted(length)), JsonFile.SMALL, "restore it");
-      var theirs =
-          PromptFiles.read(
-                  golden.resolve("ruler/nvidia/%d.jsonl".formatted(length)), RulerMode.NVIDIA, null)
-              .samples();
-      for (var task : RulerTask.values()) {
-        if (task == RulerTask.QA_2) {
-          continue;
-        }
-        String place = task.word() + "@" + length;
-        var made = prompts.make(task, length, 2).samples();
-        assertEquals(!fit.path(place).isString(), !made.isEmpty(), place);
-        for (var own : made) {
-          assertTrue(own.length() <= length, place);
-          var same =
-              theirs.stream()
-                  .filter(t -> t.task() == task && t.number() == own.number())
-                  .findFirst()
-                  .orElseThrow();
-          assertEquals(form(same), form(own), place);
-        }
+    var fit =
+        JsonFile.object(
+            golden.resolve("ruler/fit-%d.json".formatted(length)), JsonFile.SMALL, "restore it");
+    var theirs =
+        PromptFiles.read(
+                golden.resolve("ruler/nvidia/%d.jsonl".formatted(length)), RulerMode.NVIDIA, null)
+            .samples();
+    for (var task : RulerTask.values()) {
+      if (task == RulerTask.QA_2) {
+        continue;
+      }
+      String place = task.word() + "@" + length;
+      var made = prompts.make(task, length, 2).samples();
+      assertEquals(!fit.path(place).isString(), !made.isEmpty(), place);
+      for (var own : made) {
+        assertTrue(own.length() <= length, place);
+        var same =
+            theirs.stream()
+                .filter(t -> t.task() == task && t.number() == own.number())
+                .findFirst()
+                .orElseThrow();
+        assertEquals(form(same), form(own), place);
       }
     }
   }

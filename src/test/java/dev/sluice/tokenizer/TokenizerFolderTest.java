@@ -116,7 +116,7 @@ class TokenizerFolderTest {
     byte[] file = Files.readAllBytes(to.resolve("tokenizer.json"));
     try (var library =
         HuggingFaceTokenizer.load(
-            () -> TokenizerFile.of(to.resolve("tokenizer.json"), file),
+            _ -> TokenizerFile.of(to.resolve("tokenizer.json"), file),
             read -> EndToken.of(read, null))) {
       assertEquals(256, library.vocabularySize());
       assertEquals(0, library.endOfText());

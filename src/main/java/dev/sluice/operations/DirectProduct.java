@@ -1,0 +1,301 @@
+package dev.sluice.operations;
+
+import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.MachineProducts;
+import dev.sluice.kernel.StoredMatrix;
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Objects;
+import java.util.function.LongFunction;
+import java.util.function.LongPredicate;
+import org.jspecify.annotations.Nullable;
+
+/// Products of vectors with several weights as they are: first the vectors are arranged, in groups
+/// that share the decoding of a weight, then all rows of all weights are shared among the threads
+/// at once.
+///
+/// Vectors may have weights of their own, those of an expert of a mixture: they are sorted by
+/// expert, and the rows of all experts that have vectors are shared among the threads at once.
+///
+/// What a vector gives depends on itself and its weights, and on nothing else.
+final class DirectProduct {
+  /// Vectors that share the decoding of a weight.
+  static final int GROUP = MachineProducts.MOST_INPUTS;
+
+  /// Weights of a piece for one vector, and for more half of it: some ten microseconds, in which
+  /// memory is read in one stretch. They stay in a core's cache for further groups of vectors.
+  private static final long PIECE = 1 << 18;
+
+  /// Rows of which all threads' pieces are multiples.
+  private static final long ALIGNED = 16;
+
+  private final @Nullable MachineProducts machine = MachineProducts.here();
+
+  /// Of each expert; all have matrices of the same shapes in the same formats and orders.
+  private final List<List<StoredMatrix>> experts;
+
+  private final MemorySegment x;
+  private final List<MemorySegment> ys;
+  private final long columns;
+
+  /// Where the rows of each of an expert's matrices begin, with those that are missing to a
+  /// multiple of [#ALIGNED], and where they end.
+  private final long[] starts;
+
+  private final List<Arranged> arranged = new ArrayList<>();
+
+  /// Of each of an expert's matrices; null where it takes vectors as they are.
+  private final @Nullable Arranged[] ofMatrix;
+
+  /// Of the vectors at hand, in their order.
+  private final List<Group> groups = new ArrayList<>();
+
+  /// The experts that have vectors, and where their groups begin.
+  private final int[] active;
+
+  private final int[] firstGroup;
+  private int activeExperts;
+  private int inputs;
+
+  /// Vectors in the order that some of the matrices ask for.
+  ///
+  /// @param memory of all vectors
+  private record Arranged(StoredMatrix of, MemorySegment memory) {}
+
+  /// Vectors of one expert.
+  ///
+  /// @param arranged as each of [#arranged] has them, once they are
+  private record Group(
+      int expert, int first, int count, MachineProducts.@Nullable Inputs[] arranged) {}
+
+  /// Of vectors that all have the same weights.
+  DirectProduct(
+      List<StoredMatrix> weights,
+      MemorySegment x,
+      int most,
+      List<MemorySegment> ys,
+      LongFunction<MemorySegment> memory) {
+    this(x, most, List.of(weights), ys, memory);
+  }
+
+  /// @param x float32 `[most, columns]`
+  /// @param most vectors
+  /// @param experts matrices of each, which are [#alike]
+  /// @param ys float32, `[most, rows]` of each of an expert's matrices
+  /// @param memory gives so many bytes, where the vectors are arranged
+  DirectProduct(
+      MemorySegment x,
+      int most,
+      List<List<StoredMatrix>> experts,
+      List<MemorySegment> ys,
+      LongFunction<MemorySegment> memory) {
+    this.experts = experts;
+    this.x = x;
+    this.ys = ys;
+    var first = experts.getFirst();
+    this.columns = first.getFirst().columns();
+    this.starts = new long[first.size() + 1];
+    this.ofMatrix = new Arranged[first.size()];
+    for (int i = 0; i < first.size(); i++) {
+      starts[i + 1] = starts[i] + Math.ceilDiv(first.get(i).rows(), ALIGNED) * ALIGNED;
+      ofMatrix[i] = arranged(first.get(i), most, memory);
+    }
+    this.active = new int[Math.min(experts.size(), most)];
+    this.firstGroup = new int[active.length + 1];
+  }
+
+  /// Whether experts' matrices can be shared among the threads as those of one.
+  static boolean alike(List<List<StoredMatrix>> experts) {
+    var first = experts.getFirst();
+    for (var expert : experts) {
+      for (int i = 0; i < first.size(); i++) {
+        var one = first.get(i);
+        var other = expert.get(i);
+        if (one.format() != other.format()
+            || one.order() != other.order()
+            || one.rows() != other.rows()
+            || one.columns() != other.columns()) {
+          return false;
+        }
+      }
+    }
+    return true;
+  }
+
+  /// Those of another matrix where they are the same.
+  private @Nullable Arranged arranged(
+      StoredMatrix matrix, int most, LongFunction<MemorySegment> memory) {
+    if (machine == null || !machine.takes(matrix.format())) {
+      return null;
+    }
+    for (var other : arranged) {
+      if (MachineProducts.arrangedAlike(matrix, other.of)) {
+        return other;
+      }
+    }
+    long bytes = MachineProducts.arrangedBytes(matrix.format(), columns, most);
+    arranged.add(new Arranged(matrix, memory.apply(bytes)));
+    return arranged.getLast();
+  }
+
+  /// Begins with other vectors, all of one expert.
+  void begin(int count) {
+    begin(new long[] {0, count}, _ -> true);
+  }
+
+  /// Begins with other vectors.
+  ///
+  /// @param begins where each expert's vectors start, and behind them how many vectors there are
+  /// @param taken which numbers of vectors of an expert are multiplied; others are left out
+  void begin(long[] begins, LongPredicate taken) {
+    groups.clear();
+    activeExperts = 0;
+    inputs = Math.toIntExact(begins[experts.size()]);
+    for (int expert = 0; expert < experts.size(); expert++) {
+      long end = begins[expert + 1];
+      long its = end - begins[expert];
+      if (its == 0 || !taken.test(its)) {
+        continue;
+      }
+      active[activeExperts] = expert;
+      firstGroup[activeExperts++] = groups.size();
+      for (int first = (int) begins[expert]; first < end; first += GROUP) {
+        int count = (int) Math.min(GROUP, end - first);
+        groups.add(new Group(expert, first, count, new MachineProducts.Inputs[arranged.size()]));
+      }
+    }
+    firstGroup[activeExperts] = groups.size();
+  }
+
+  /// Takes up what the vectors of some groups are now.
+  void arrange(long from, long to) {
+    for (int i = 0; i < arranged.size(); i++) {
+      var each = arranged.get(i);
+      long bytes = MachineProducts.arrangedBytes(each.of.format(), columns, 1);
+      for (int number = (int) from; number < to; number++) {
+        var group = groups.get(number);
+        group.arranged[i] =
+            Objects.requireNonNull(machine)
+                .arrange(
+                    each.of.format(),
+                    each.of.order(),
+                    vectors(group),
+                    columns,
+                    columns,
+                    group.count,
+                    each.memory.asSlice(group.first * bytes));
+      }
+    }
+  }
+
+  private MemorySegment vectors(Group group) {
+    return x.asSlice(group.first * columns * Float.BYTES);
+  }
+
+  /// Groups of the vectors at hand.
+  int groups() {
+    return groups.size();
+  }
+
+  /// Whose vectors a group has.
+  int expert(long group) {
+    return groups.get((int) group).expert;
+  }
+
+  /// The first vector of a group.
+  int first(long group) {
+    return groups.get((int) group).first;
+  }
+
+  /// The vector behind the last of a group.
+  int end(long group) {
+    return first(group) + groups.get((int) group).count;
+  }
+
+  /// All rows of all matrices of the experts that have vectors, with those that are missing to a
+  /// multiple of [#ALIGNED].
+  long rows() {
+    return activeExperts * ofOne();
+  }
+
+  private long ofOne() {
+    return starts[starts.length - 1];
+  }
+
+  /// Rows for which a thread is worth its start.
+  long grain() {
+    return Math.ceilDiv(StoredProduct.GRAIN, columns);
+  }
+
+  /// Rows of a piece, which may begin at multiples of it.
+  long piece() {
+    return piece(inputs);
+  }
+
+  /// The same for so many vectors.
+  long piece(int count) {
+    return Math.ceilDiv(count == 1 ? PIECE : PIECE / 2, columns * ALIGNED) * ALIGNED;
+  }
+
+  /// Multiplies some of all rows.
+  void multiply(long first, long last) {
+    long ofOne = ofOne();
+    for (long at = first; at < last; ) {
+      int number = (int) (at / ofOne);
+      long end = Math.min(last, (number + 1) * ofOne);
+      multiply(number, at - number * ofOne, end - number * ofOne);
+      at = end;
+    }
+  }
+
+  private void multiply(int number, long first, long last) {
+    var matrices = experts.get(active[number]);
+    for (int i = 0; i < matrices.size(); i++) {
+      var matrix = matrices.get(i);
+      long from = Math.max(first, starts[i]) - starts[i];
+      long to = Math.min(last, starts[i] + matrix.rows()) - starts[i];
+      if (from >= to) {
+        continue;
+      }
+      for (var group : groups.subList(firstGroup[number], firstGroup[number + 1])) {
+        var y = ys.get(i).asSlice(group.first * matrix.rows() * Float.BYTES);
+        var its = ofMatrix[i];
+        if (its == null) {
+          Kernels.FASTEST.storedProduct(
+              matrix, vectors(group), group.count, y, matrix.rows(), from, to);
+        } else {
+          var vectors = Objects.requireNonNull(group.arranged[arranged.indexOf(its)]);
+          inMachineCode(Objects.requireNonNull(machine), matrix, vectors, y, from, to);
+        }
+      }
+    }
+  }
+
+  private static void inMachineCode(
+      MachineProducts machine,
+      StoredMatrix weight,
+      MachineProducts.Inputs x,
+      MemorySegment y,
+      long first,
+      long last) {
+    if (weight.order() == StoredMatrix.Order.STRIPS) {
+      machine.multiplyStrips(
+          weight, first, last - first, x, y.asSlice(first * Float.BYTES), weight.rows());
+      return;
+    }
+    for (long row = first; row < last; ) {
+      long count = Math.min(last, (row / weight.together() + 1) * weight.together()) - row;
+      machine.multiply(
+          weight.format(),
+          weight.data(),
+          weight.offset(row),
+          weight.rowBytes(),
+          count,
+          x,
+          y.asSlice(row * Float.BYTES),
+          weight.rows());
+      row += count;
+    }
+  }
+}
