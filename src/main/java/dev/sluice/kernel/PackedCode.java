@@ -26,7 +26,8 @@ import java.nio.ByteOrder;
 /// Writes the machine code of a product of packed weights, see [PackedStrips], with one to eight
 /// inputs. Each number of a vector belongs to a row of its own, so that no sum goes across a
 /// vector, a vector of scales is 16 rows' at once, and inputs are broadcast by the load ports: a
-/// third of the operations of [ProductCode] for a weight.
+/// third of the operations of [ProductCode] for a weight. For several inputs the load ports are
+/// then what bounds it, and two strips share the loads of inputs.
 ///
 /// Whatever the number of inputs, an element of the result is computed by the same operations in
 /// the same order, so it has the same bits.
@@ -39,9 +40,9 @@ final class PackedCode {
 
   private static final int LINE = 64;
 
-  /// Inputs whose products are made in turn: a product of bytes waits for the one before of the
-  /// same sum for four cycles, in which two others begin in each. A processor would find them by
-  /// itself, so far as it looks ahead.
+  /// Inputs whose products are made in turn: a product of bytes waits four cycles for the one
+  /// before of the same sum, while two others may begin in each cycle. With two strips and two
+  /// digits that is eight sums, so that a processor need not look far ahead for them.
   private static final int SIDE_BY_SIDE = 2;
 
   private static final int A_OR_B_AND_C = 0xF8;
