@@ -355,6 +355,20 @@ final class Assembler {
     put32(value);
   }
 
+  /// `MOV` of a number.
+  void set(int to, int value) {
+    rex(0, 0, to, true);
+    put(0xC7, 0xC0 | (to & 7));
+    put32(value);
+  }
+
+  /// Makes an address a multiple of a power of two, by going down.
+  void alignDown(int to, int multiple) {
+    rex(0, 0, to, true);
+    put(0x81, 0xE0 | (to & 7));
+    put32(-multiple);
+  }
+
   void test(int register) {
     rex(register, 0, register, true);
     put(0x85, 0xC0 | (register & 7) << 3 | (register & 7));

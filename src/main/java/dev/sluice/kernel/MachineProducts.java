@@ -45,6 +45,10 @@ public final class MachineProducts {
   /// meanwhile; a longer one has its own [#AHEAD].
   private static final int PAIR_AHEAD = 1 << 14;
 
+  /// So many vectors are worth two strips at once: the weights of both are decoded one after the
+  /// other, during which nothing is multiplied.
+  private static final int PAIRED_STRIPS = 4;
+
   /// Weights of a call, in bytes, for one vector: a tenth of a millisecond, since nobody can stop a
   /// thread in it.
   private static final long CALL = 1 << 20;
@@ -86,7 +90,7 @@ public final class MachineProducts {
   /// The functions of a format and an order.
   ///
   /// @param single for one row or strip, by the number of vectors less one
-  /// @param pairs for an even number of rows; none for strips
+  /// @param pairs for an even number of rows or strips
   private record Functions(
       MemorySegment arrangement, MemorySegment[] single, MemorySegment[] pairs) {}
 
@@ -124,11 +128,11 @@ public final class MachineProducts {
     boolean strips = kind.order == Order.STRIPS;
     var codes = new ArrayList<byte[]>();
     codes.add(ProductCode.arrangement(kind.format, kind.order));
-    for (int rows = 1; rows <= (strips ? 1 : 2); rows++) {
+    for (int rows = 1; rows <= 2; rows++) { // or strips
       for (int inputs = 1; inputs <= MOST_INPUTS; inputs++) {
         codes.add(
             strips
-                ? PackedCode.product(kind.format, inputs)
+                ? PackedCode.product(kind.format, inputs, rows)
                 : ProductCode.product(kind.format, inputs, rows));
       }
     }
@@ -285,19 +289,45 @@ public final class MachineProducts {
     long stripBytes = PackedStrips.ROWS * strips.rowBytes();
     var matrix = strips.data().asSlice(strips.offset(first), rows * strips.rowBytes());
     var to = floats(writable(y), yStride, rows, x.count);
-    long atOnce = Math.max(1, CALL / (stripBytes * (1 + x.count / 2)));
+    long atOnce = Math.max(2, CALL / (stripBytes * (1 + x.count / 2)) & ~1L);
     long all = rows / PackedStrips.ROWS;
+    for (long strip = 0; strip < all; strip += atOnce) {
+      long count = Math.min(atOnce, all - strip);
+      long paired = x.count < PAIRED_STRIPS ? 0 : count & ~1L;
+      callStrips(functions.pairs()[x.count - 1], matrix, strip, paired, stripBytes, x, to, yStride);
+      callStrips(
+          functions.single()[x.count - 1],
+          matrix,
+          strip + paired,
+          count - paired,
+          stripBytes,
+          x,
+          to,
+          yStride);
+    }
+  }
+
+  private static void callStrips(
+      MemorySegment code,
+      MemorySegment matrix,
+      long strip,
+      long strips,
+      long stripBytes,
+      Inputs x,
+      MemorySegment y,
+      long yStride) {
+    if (strips == 0) {
+      return;
+    }
     try {
-      for (long strip = 0; strip < all; strip += atOnce) {
-        STRIPS.invokeExact(
-            functions.single()[x.count - 1],
-            matrix.asSlice(strip * stripBytes),
-            x.memory,
-            to.asSlice(strip * PackedStrips.ROWS * Float.BYTES),
-            Math.min(atOnce, all - strip),
-            x.columns / x.layout.columns(),
-            yStride * Float.BYTES);
-      }
+      STRIPS.invokeExact(
+          code,
+          matrix.asSlice(strip * stripBytes),
+          x.memory,
+          y.asSlice(strip * PackedStrips.ROWS * Float.BYTES),
+          strips,
+          stripBytes,
+          yStride * Float.BYTES);
     } catch (Throwable e) {
       throw MachineCode.unexpected(e);
     }

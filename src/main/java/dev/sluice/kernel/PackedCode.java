@@ -2,13 +2,20 @@ package dev.sluice.kernel;
 
 import static dev.sluice.kernel.Assembler.R10;
 import static dev.sluice.kernel.Assembler.R11;
+import static dev.sluice.kernel.Assembler.R12;
+import static dev.sluice.kernel.Assembler.R13;
+import static dev.sluice.kernel.Assembler.R14;
+import static dev.sluice.kernel.Assembler.R15;
 import static dev.sluice.kernel.Assembler.R8;
 import static dev.sluice.kernel.Assembler.R9;
 import static dev.sluice.kernel.Assembler.RAX;
+import static dev.sluice.kernel.Assembler.RBP;
+import static dev.sluice.kernel.Assembler.RBX;
 import static dev.sluice.kernel.Assembler.RCX;
 import static dev.sluice.kernel.Assembler.RDI;
 import static dev.sluice.kernel.Assembler.RDX;
 import static dev.sluice.kernel.Assembler.RSI;
+import static dev.sluice.kernel.Assembler.RSP;
 
 import dev.sluice.kernel.Assembler.Shift;
 import dev.sluice.kernel.Assembler.Store;
@@ -19,7 +26,8 @@ import java.nio.ByteOrder;
 /// Writes the machine code of a product of packed weights, see [PackedStrips], with one to eight
 /// inputs. Each number of a vector belongs to a row of its own, so that no sum goes across a
 /// vector, a vector of scales is 16 rows' at once, and inputs are broadcast by the load ports: a
-/// third of the operations of [ProductCode] for a weight.
+/// third of the operations of [ProductCode] for a weight. For several inputs the load ports are
+/// then what bounds it, and two strips share the loads of inputs.
 ///
 /// Whatever the number of inputs, an element of the result is computed by the same operations in
 /// the same order, so it has the same bits.
@@ -31,6 +39,11 @@ final class PackedCode {
   private static final int FAR = 31 << 10;
 
   private static final int LINE = 64;
+
+  /// Inputs whose products are made in turn: a product of bytes waits four cycles for the one
+  /// before of the same sum, while two others may begin in each cycle. With two strips and two
+  /// digits that is eight sums, so that a processor need not look far ahead for them.
+  private static final int SIDE_BY_SIDE = 2;
 
   private static final int A_OR_B_AND_C = 0xF8;
 
@@ -51,57 +64,54 @@ final class PackedCode {
   private final InputLayout layout;
   private final PackedStrips.Blocks blocks;
   private final int inputs;
+  private final int strips; // at once
+  private final int groupBytes; // of a strip
   private int asked; // bytes of a group
 
-  // Vector registers. The sum of input i is register i; eight of weights follow.
-  private final int weights;
-  private final int scales;
+  // Vector registers. One strip: the sum of input i is register i. Two strips: sums are on the
+  // stack.
+  private final int weights; // eight of each strip
+  private final int parts; // two sums of integers of each input and strip
+  private final int scales; // of each strip
   private final int minima;
-  private final int high;
-  private final int low;
   private final int spare;
-  private final int blockScales;
-  private final int blockMinima;
-
-  // Those that hold an integer sixteen times.
+  private final int other;
   private final int nibbles;
-  private final int four;
-  private final int six;
   private final int upper;
+  private final int ofBlock; // scales and minima of a block, of one strip
 
-  private PackedCode(WeightFormat format, int inputs) {
+  private PackedCode(WeightFormat format, int inputs, int strips) {
     this.format = format;
     this.layout = InputLayout.of(format, StoredMatrix.Order.STRIPS);
     this.blocks = PackedStrips.Blocks.required(format);
     this.inputs = inputs;
-    weights = inputs;
-    scales = weights + 8;
-    minima = scales + 1;
-    high = scales + 2;
-    low = scales + 3;
-    spare = scales + 4;
-    blockScales = scales + 5;
-    blockMinima = scales + 6;
-    nibbles = scales + 7;
-    four = scales + 8;
-    six = scales + 9;
-    upper = scales + 10;
+    this.strips = strips;
+    this.groupBytes = PackedStrips.ROWS * Math.toIntExact(format.bytes(layout.columns()));
+    weights = strips == 1 ? inputs : 0;
+    parts = weights + 8 * strips;
+    scales = parts + InputLayout.DIGITS * strips * Math.min(inputs, SIDE_BY_SIDE);
+    minima = scales + strips;
+    spare = minima + strips;
+    other = spare + 1;
+    nibbles = spare + 2;
+    upper = spare + 3;
+    ofBlock = spare + 4;
   }
 
-  /// A function `(weights, arranged, y, strips, groups, yStride)`.
+  /// A function `(weights, arranged, y, strips, bytes, yStride)`.
   ///
-  /// `arranged` are inputs in the layout of the format in strips; `strips` is not zero; `yStride`
-  /// is in bytes.
-  static byte[] product(WeightFormat format, int inputs) {
-    return new PackedCode(format, inputs).product();
+  /// `arranged` are inputs in the layout of the format in strips; `strips` is not zero, and a
+  /// multiple of how many are multiplied at once; `bytes` are those of a strip; `yStride` is in
+  /// bytes.
+  ///
+  /// @param strips at once, one or two
+  static byte[] product(WeightFormat format, int inputs, int strips) {
+    var code = new PackedCode(format, inputs, strips);
+    return strips == 1 ? code.oneStrip() : code.twoStrips();
   }
 
-  private byte[] product() {
-    code.pointToConstants(R10);
-    constant(nibbles, 0x0F0F_0F0F);
-    constant(four, 15);
-    constant(six, 63);
-    constant(upper, format == WeightFormat.Q6_K ? 0x3030_3030 : 0x30);
+  private byte[] oneStrip() {
+    loadConstants();
     int nextStrip = code.here();
     code.mov(RAX, RSI);
     code.mov(R11, R8);
@@ -109,6 +119,85 @@ final class PackedCode {
       code.zero(i);
     }
     int nextGroup = code.here();
+    group();
+    code.increase(RDI, groupBytes);
+    code.increase(RAX, inputs * layout.bytes());
+    code.increase(R11, -groupBytes);
+    code.jumpBackIfNotZero(nextGroup);
+
+    code.mov(RAX, RDX);
+    for (int input = 0; input < inputs; input++) {
+      code.store(Store.VMOVUPS, RAX, 0, input);
+      code.add(RAX, R9);
+    }
+    code.increase(RDX, LINE);
+    code.increase(RCX, -1);
+    code.jumpBackIfNotZero(nextStrip);
+    code.vzeroupper();
+    code.ret();
+    return code.assemble(0);
+  }
+
+  /// Two strips side by side: an input that has been loaded is multiplied with both, as loads are
+  /// what bounds one strip. Inputs are taken in twos, in a loop, or the code would be larger than
+  /// the cache of instructions.
+  private byte[] twoStrips() {
+    int[] kept = {RBX, RBP, R12, R13, R14, R15};
+    for (int register : kept) {
+      code.push(register);
+    }
+    code.mov(RBP, RSP);
+    code.alignDown(RSP, LINE);
+    code.increase(RSP, -ofBlock(0, 2));
+    loadConstants();
+    int nextStrips = code.here();
+    code.mov(RAX, RSI);
+    code.mov(R11, R8);
+    code.mov(RBX, RDI);
+    code.add(RBX, R8);
+    code.mov(R12, RDI);
+    code.zero(spare);
+    for (int i = 0; i < 2 * inputs; i++) {
+      code.store(Store.VMOVUPS, RSP, i * LINE, spare);
+    }
+    int nextGroup = code.here();
+    group();
+    code.increase(RDI, groupBytes);
+    code.increase(RBX, groupBytes);
+    code.increase(R12, 2 * groupBytes);
+    code.increase(RAX, inputs * layout.bytes());
+    code.increase(R11, -groupBytes);
+    code.jumpBackIfNotZero(nextGroup);
+
+    code.mov(RDI, RBX);
+    code.mov(RAX, RDX);
+    for (int input = 0; input < inputs; input++) {
+      for (int strip = 0; strip < 2; strip++) {
+        code.load(Vector.VMOVUPS, spare, RSP, (2 * input + strip) * LINE);
+        code.store(Store.VMOVUPS, RAX, strip * LINE, spare);
+      }
+      code.add(RAX, R9);
+    }
+    code.increase(RDX, 2 * LINE);
+    code.increase(RCX, -2);
+    code.jumpBackIfNotZero(nextStrips);
+    code.mov(RSP, RBP);
+    for (int i = kept.length - 1; i >= 0; i--) {
+      code.pop(kept[i]);
+    }
+    code.vzeroupper();
+    code.ret();
+    return code.assemble(0);
+  }
+
+  private void loadConstants() {
+    code.pointToConstants(R10);
+    code.load(Vector.VMOVUPS, nibbles, R10, constant(0x0F0F_0F0F));
+    int bits = format == WeightFormat.Q6_K ? 0x3030_3030 : 0x30;
+    code.load(Vector.VMOVUPS, upper, R10, constant(bits));
+  }
+
+  private void group() {
     asked = 0;
     switch (format) {
       case Q4_K -> q4kGroup();
@@ -119,128 +208,164 @@ final class PackedCode {
         }
       }
     }
-    code.increase(RDI, PackedStrips.ROWS * Math.toIntExact(format.bytes(layout.columns())));
-    code.increase(RAX, inputs * layout.bytes());
-    code.increase(R11, -1);
-    code.jumpBackIfNotZero(nextGroup);
+  }
 
-    code.mov(RAX, RDX);
-    for (int input = 0; input < inputs; input++) {
-      code.store(Store.VMOVUPS, RAX, 0, input);
-      code.add(RAX, R9);
-    }
-    code.increase(RDX, Float.BYTES * PackedStrips.ROWS);
-    code.increase(RCX, -1);
-    code.jumpBackIfNotZero(nextStrip);
-    code.vzeroupper();
-    code.ret();
-    return code.assemble(0);
+  /// The register that points to the weights of a strip.
+  private static int at(int strip) {
+    return strip == 0 ? RDI : RBX;
+  }
+
+  /// Eight vectors of weights of a strip.
+  private int weights(int strip) {
+    return weights + 8 * strip;
   }
 
   /// A block of 32 columns of `Q8_0` or `Q4_0`.
   private void block(int block) {
     int p = block * PackedStrips.ROWS * format.blockBytes();
     ask(p + PackedStrips.ROWS * format.blockBytes());
-    for (int i = 0; i < (format == WeightFormat.Q8_0 ? 8 : 4); i++) {
-      if (format == WeightFormat.Q8_0) {
-        code.load(Vector.VMOVUPS, weights + i, RDI, p + blocks.four(i));
-      } else {
-        lowerNibbles(weights + i, p + blocks.four(i));
-        upperNibbles(weights + 4 + i, p + blocks.four(i));
+    for (int strip = 0; strip < strips; strip++) {
+      int to = weights(strip);
+      for (int i = 0; i < (format == WeightFormat.Q8_0 ? 8 : 4); i++) {
+        if (format == WeightFormat.Q8_0) {
+          code.load(Vector.VMOVUPS, to + i, at(strip), p + blocks.four(i));
+        } else {
+          lowerNibbles(to + i, strip, p + blocks.four(i));
+          upperNibbles(to + 4 + i, strip, p + blocks.four(i));
+        }
       }
+      code.load(Vector.VCVTPH2PS, scales + strip, at(strip), p);
     }
-    code.load(Vector.VCVTPH2PS, scales, RDI, p);
-    part(0, block, weights, 8);
+    part(0, block, 0, 8);
   }
 
   /// A block of 256 columns: eight parts of 32.
   private void q4kGroup() {
-    code.load(Vector.VCVTPH2PS, blockScales, RDI, 0);
-    code.load(Vector.VCVTPH2PS, blockMinima, RDI, Short.BYTES * PackedStrips.ROWS);
+    blockScales(SCALES);
+    blockScales(MINIMA);
     for (int part = 0; part < 8; part++) {
       int pair = part / 2;
       ask(blocks.four(NIBBLES + 8 * (pair + 1)));
-      sixBits(scales, SCALES, 0, part);
-      sixBits(minima, MINIMA, 4, part);
-      code.op(Vector.VMULPS, scales, scales, blockScales);
-      code.op(Vector.VMULPS, minima, minima, blockMinima);
-      for (int i = 0; i < 8; i++) {
-        int at = blocks.four(NIBBLES + 8 * pair + i);
-        if (part % 2 == 0) {
-          lowerNibbles(weights + i, at);
-        } else {
-          upperNibbles(weights + i, at);
+      for (int strip = 0; strip < strips; strip++) {
+        sixBits(scales + strip, strip, SCALES, 0, part);
+        sixBits(minima + strip, strip, MINIMA, 4, part);
+        for (int i = 0; i < 8; i++) {
+          int at = blocks.four(NIBBLES + 8 * pair + i);
+          if (part % 2 == 0) {
+            lowerNibbles(weights(strip) + i, strip, at);
+          } else {
+            upperNibbles(weights(strip) + i, strip, at);
+          }
         }
       }
-      part(part % 2, pair, weights, 8);
+      part(part % 2, pair, 0, 8);
     }
   }
 
   /// The scales or minima of a part, whose six bits stand together for the first four parts and
-  /// apart for the others.
+  /// apart for the others, times those of the block.
   ///
   /// @param first which four bytes have those of the first four parts, and the upper bits of others
   /// @param lower at which bit of [#LOWER_BITS] the lower four of others begin
-  private void sixBits(int to, int first, int lower, int part) {
+  private void sixBits(int to, int strip, int first, int lower, int part) {
     int at = 8 * (part % 4);
     if (part < 4) {
-      code.load(Vector.VMOVUPS, to, RDI, blocks.four(first));
+      code.load(Vector.VMOVUPS, to, at(strip), blocks.four(first));
       right(to, at);
-      code.op(Vector.VPANDD, to, to, six);
+      code.load(Vector.VPANDD, to, to, R10, constant(63));
     } else {
-      code.load(Vector.VMOVUPS, to, RDI, blocks.four(LOWER_BITS));
+      code.load(Vector.VMOVUPS, to, at(strip), blocks.four(LOWER_BITS));
       right(to, at + lower);
-      code.op(Vector.VPANDD, to, to, four);
-      code.load(Vector.VMOVUPS, spare, RDI, blocks.four(first));
+      code.load(Vector.VPANDD, to, to, R10, constant(15));
+      code.load(Vector.VMOVUPS, spare, at(strip), blocks.four(first));
       right(spare, at + 2); // bits 6 and 7 of the byte become 4 and 5
       code.op(Vector.VPTERNLOGD, to, spare, upper, A_OR_B_AND_C);
     }
+    timesBlock(to, strip, first);
+  }
+
+  /// Brings the scales of a block, or its minima, to where [#timesBlock] finds them.
+  private void blockScales(int kind) {
+    for (int strip = 0; strip < strips; strip++) {
+      int to = strips == 1 ? ofBlock + kind : spare;
+      code.load(Vector.VCVTPH2PS, to, at(strip), kind * Short.BYTES * PackedStrips.ROWS);
+      if (strips > 1) {
+        code.store(Store.VMOVUPS, RSP, ofBlock(strip, kind), to);
+      }
+    }
+  }
+
+  /// Integers become float32, times the scales of their block, or its minima.
+  private void timesBlock(int to, int strip, int kind) {
     code.op(Vector.VCVTDQ2PS, to, to);
+    if (strips == 1) {
+      code.op(Vector.VMULPS, to, to, ofBlock + kind);
+    } else {
+      code.load(Vector.VMULPS, to, to, RSP, ofBlock(strip, kind));
+    }
+  }
+
+  /// Where those of a block are on the stack.
+  private int ofBlock(int strip, int kind) {
+    return (2 * (inputs + kind) + strip) * LINE;
   }
 
   /// A block of 256 columns: sixteen parts of 16.
   private void q6kGroup() {
-    code.load(Vector.VCVTPH2PS, blockScales, RDI, 0);
+    blockScales(SCALES);
     for (int quarter = 0; quarter < 8; quarter++) { // of 32 columns
-      int half = quarter / 4;
-      int shift = 2 * (quarter % 4);
       ask(PackedStrips.ROWS * format.blockBytes() * (quarter + 1) / 8);
-      for (int i = 0; i < 8; i++) {
-        int at = blocks.four(16 * half + 8 * (quarter % 2) + i);
-        if (quarter % 4 < 2) {
-          lowerNibbles(weights + i, at);
-        } else {
-          upperNibbles(weights + i, at);
-        }
-        code.load(Vector.VMOVUPS, spare, RDI, blocks.four(UPPER_BITS + 8 * half + i));
-        if (shift < 4) { // two bits become the fifth and the sixth
-          code.shift(Shift.VPSLLD, spare, spare, 4 - shift);
-        } else {
-          right(spare, shift - 4);
-        }
-        code.op(Vector.VPTERNLOGD, weights + i, spare, upper, A_OR_B_AND_C);
+      for (int strip = 0; strip < strips; strip++) {
+        sixBitWeights(strip, quarter);
       }
       for (int i = 0; i < 2; i++) {
         int part = 2 * quarter + i;
-        int left = 24 - 8 * (part % 4);
-        code.load(Vector.VMOVUPS, scales, RDI, blocks.four(BYTE_SCALES + part / 4));
-        if (left > 0) {
-          code.shift(Shift.VPSLLD, scales, scales, left);
+        for (int strip = 0; strip < strips; strip++) {
+          byteScales(strip, part);
         }
-        code.shift(Shift.VPSRAD, scales, scales, 24);
-        code.op(Vector.VCVTDQ2PS, scales, scales);
-        code.op(Vector.VMULPS, scales, scales, blockScales);
-        part(part / 4, part % 4, weights + 4 * i, 4);
+        part(part / 4, part % 4, 4 * i, 4);
       }
     }
   }
 
-  private void lowerNibbles(int to, int at) {
-    code.load(Vector.VPANDD, to, nibbles, RDI, at);
+  private void sixBitWeights(int strip, int quarter) {
+    int half = quarter / 4;
+    int shift = 2 * (quarter % 4);
+    for (int i = 0; i < 8; i++) {
+      int to = weights(strip) + i;
+      int at = blocks.four(16 * half + 8 * (quarter % 2) + i);
+      if (quarter % 4 < 2) {
+        lowerNibbles(to, strip, at);
+      } else {
+        upperNibbles(to, strip, at);
+      }
+      code.load(Vector.VMOVUPS, spare, at(strip), blocks.four(UPPER_BITS + 8 * half + i));
+      if (shift < 4) { // two bits become the fifth and the sixth
+        code.shift(Shift.VPSLLD, spare, spare, 4 - shift);
+      } else {
+        right(spare, shift - 4);
+      }
+      code.op(Vector.VPTERNLOGD, to, spare, upper, A_OR_B_AND_C);
+    }
   }
 
-  private void upperNibbles(int to, int at) {
-    code.load(Vector.VMOVUPS, to, RDI, at);
+  private void byteScales(int strip, int part) {
+    int to = scales + strip;
+    int left = 24 - 8 * (part % 4);
+    code.load(Vector.VMOVUPS, to, at(strip), blocks.four(BYTE_SCALES + part / 4));
+    if (left > 0) {
+      code.shift(Shift.VPSLLD, to, to, left);
+    }
+    code.shift(Shift.VPSRAD, to, to, 24);
+    timesBlock(to, strip, SCALES);
+  }
+
+  private void lowerNibbles(int to, int strip, int at) {
+    code.load(Vector.VPANDD, to, nibbles, at(strip), at);
+  }
+
+  private void upperNibbles(int to, int strip, int at) {
+    code.load(Vector.VMOVUPS, to, at(strip), at);
     code.shift(Shift.VPSRLD, to, to, 4);
     code.op(Vector.VPANDD, to, to, nibbles);
   }
@@ -256,49 +381,121 @@ final class PackedCode {
   ///
   /// @param step of the inputs' layout
   /// @param lane likewise
-  /// @param first register of weights
+  /// @param first of a strip's weights
   /// @param fours columns, by fours
   private void part(int step, int lane, int first, int fours) {
+    int begin = step * layout.stepBytes() + 16 * lane;
+    if (strips == 1) {
+      for (int input = 0; input < inputs; input += SIDE_BY_SIDE) {
+        int count = Math.min(SIDE_BY_SIDE, inputs - input);
+        sums(RAX, begin + input * layout.bytes(), count, first, fours, input);
+      }
+      return;
+    }
+    code.lea(R13, RAX, begin);
+    code.lea(R14, RSP, 0);
+    if (inputs >= 2 * SIDE_BY_SIDE) {
+      code.set(R15, inputs / SIDE_BY_SIDE);
+    }
+    int next = code.here();
+    sums(R13, 0, Math.min(inputs, SIDE_BY_SIDE), first, fours, 0);
+    if (inputs > SIDE_BY_SIDE) {
+      code.increase(R13, SIDE_BY_SIDE * layout.bytes());
+      code.increase(R14, SIDE_BY_SIDE * 2 * LINE);
+    }
+    if (inputs >= 2 * SIDE_BY_SIDE) {
+      code.increase(R15, -1);
+      code.jumpBackIfNotZero(next);
+    }
+    int rest = inputs % SIDE_BY_SIDE;
+    if (inputs > SIDE_BY_SIDE && rest > 0) {
+      sums(R13, 0, rest, first, fours, 0);
+    }
+  }
+
+  /// The same of a few inputs.
+  ///
+  /// @param base register that points to the inputs
+  /// @param begin of the first's part
+  /// @param firstSum register of the first's sum, where sums are in registers
+  private void sums(int base, int begin, int count, int first, int fours, int firstSum) {
     boolean minimum = layout.zero() == InputLayout.MINIMUM;
-    for (int input = 0; input < inputs; input++) {
-      int at = input * layout.bytes() + step * layout.stepBytes() + 16 * lane;
-      code.zero(high);
-      if (minimum) {
-        code.zero(low);
-      } else {
-        code.load(Vector.VPBROADCASTD, low, RAX, at + layout.sums());
-      }
-      for (int i = 0; i < fours; i++) {
-        int column = 4 * (i % 4);
-        int from = first + i;
-        code.loadOne(Vector.VPDPBUSD, high, from, RAX, at + layout.digits(0, i / 4) + column);
-        code.loadOne(Vector.VPDPBUSD, low, from, RAX, at + layout.digits(1, i / 4) + column);
-      }
-      code.shift(Shift.VPSLLD, high, high, 8);
-      code.op(Vector.VPADDD, high, high, low);
-      code.op(Vector.VCVTDQ2PS, high, high);
-      code.loadOne(Vector.VMULPS, high, high, RAX, at + layout.scales());
-      code.op(Vector.VFMADD231PS, input, high, scales);
-      if (minimum) {
-        code.loadOne(Vector.VFNMADD231PS, input, minima, RAX, at + layout.sums());
+    for (int input = 0; input < count; input++) {
+      int sums = begin + input * layout.bytes() + layout.sums();
+      for (int strip = 0; strip < strips; strip++) {
+        code.zero(integers(input, strip, 0));
+        if (minimum) {
+          code.zero(integers(input, strip, 1));
+        } else if (strip == 0) {
+          code.load(Vector.VPBROADCASTD, integers(input, 0, 1), base, sums);
+        } else {
+          code.op(Vector.VMOVUPS, integers(input, strip, 1), integers(input, 0, 1));
+        }
       }
     }
+    for (int i = 0; i < fours; i++) {
+      for (int input = 0; input < count; input++) {
+        for (int digit = 0; digit < InputLayout.DIGITS; digit++) {
+          int at = begin + input * layout.bytes() + layout.digits(digit, i / 4) + 4 * (i % 4);
+          if (strips == 1) {
+            code.loadOne(Vector.VPDPBUSD, integers(input, 0, digit), weights + first + i, base, at);
+          } else {
+            int both = digit == 0 ? spare : other;
+            code.load(Vector.VPBROADCASTD, both, base, at);
+            for (int strip = 0; strip < strips; strip++) {
+              int from = weights(strip) + first + i;
+              code.op(Vector.VPDPBUSD, integers(input, strip, digit), from, both);
+            }
+          }
+        }
+      }
+    }
+    for (int input = 0; input < count; input++) {
+      int at = begin + input * layout.bytes();
+      for (int strip = 0; strip < strips; strip++) {
+        int sum = integers(input, strip, 0);
+        code.shift(Shift.VPSLLD, sum, sum, 8);
+        code.op(Vector.VPADDD, sum, sum, integers(input, strip, 1));
+        code.op(Vector.VCVTDQ2PS, sum, sum);
+        code.loadOne(Vector.VMULPS, sum, sum, base, at + layout.scales());
+        int to = strips == 1 ? firstSum + input : sum;
+        int place = (2 * input + strip) * LINE;
+        if (strips == 1) {
+          code.op(Vector.VFMADD231PS, to, sum, scales);
+        } else {
+          code.load(Vector.VFMADD213PS, to, scales + strip, R14, place);
+        }
+        if (minimum) {
+          code.loadOne(Vector.VFNMADD231PS, to, minima + strip, base, at + layout.sums());
+        }
+        if (strips > 1) {
+          code.store(Store.VMOVUPS, R14, place, to);
+        }
+      }
+    }
+  }
+
+  /// The register of a sum of integers, of those that are made side by side.
+  private int integers(int input, int strip, int digit) {
+    return parts + (input * strips + strip) * InputLayout.DIGITS + digit;
   }
 
   /// Asks for the weights of a group up to here, once each.
   private void ask(int end) {
     for (; asked < end; asked += LINE) {
-      code.prefetchT0(RDI, asked + AHEAD);
-      code.prefetchT2(RDI, asked + FAR);
+      for (int strip = 0; strip < strips; strip++) {
+        code.prefetchT0(at(strip), asked + AHEAD);
+        code.prefetchT2(strips == 1 ? RDI : R12, strips * asked + strip * LINE + FAR);
+      }
     }
   }
 
-  /// Loads the same integer sixteen times.
-  private void constant(int to, int value) {
+  /// The same integer sixteen times.
+  private int constant(int value) {
     var bytes = ByteBuffer.allocate(64).order(ByteOrder.LITTLE_ENDIAN);
     while (bytes.hasRemaining()) {
       bytes.putInt(value);
     }
-    code.load(Vector.VMOVUPS, to, R10, code.constant(bytes.array()));
+    return code.constant(bytes.array());
   }
 }

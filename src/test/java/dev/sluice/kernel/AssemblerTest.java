@@ -125,6 +125,8 @@ class AssemblerTest {
     same("488dbc2445230100", a -> a.lea(RDI, RSP, FAR));
     same("4c01c3", a -> a.add(RBX, R8));
     same("4981c4bbdcfeff", a -> a.increase(R12, -FAR));
+    same("49c7c745230100", a -> a.set(R15, FAR));
+    same("4881e500f0ffff", a -> a.alignDown(RBP, 4096));
     same("4d85ed", a -> a.test(R13));
     same("4157", a -> a.push(R15));
     same("415c", a -> a.pop(R12));

@@ -291,8 +291,11 @@ class MachineProductsTest {
             assertDefined(format, weights, columns, x, i % rows, i / rows, all[i]);
           }
           for (int n = 1; n <= MOST; n++) {
-            float[] some = multiplyStrips(strips, x, n, 16, rows);
-            assertEquals(-1, Arrays.mismatch(some, Arrays.copyOf(all, n * rows)), format + " " + n);
+            float[] expected = Arrays.copyOf(all, n * rows);
+            for (int cut : new int[] {16, 32, rows}) { // strips alone, in twos, and both
+              float[] some = multiplyStrips(strips, x, n, cut, rows);
+              assertEquals(-1, Arrays.mismatch(some, expected), format + " " + n + " " + cut);
+            }
           }
           float[] apart = multiplyStrips(strips, x, 2, 32, rows + 5);
           assertEquals(-1, Arrays.mismatch(apart, 0, rows, all, 0, rows));
