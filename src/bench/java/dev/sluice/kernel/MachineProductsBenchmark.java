@@ -8,6 +8,7 @@ import java.util.SplittableRandom;
 import java.util.concurrent.TimeUnit;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorOperators;
+import org.jspecify.annotations.Nullable;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.BenchmarkMode;
 import org.openjdk.jmh.annotations.Fork;
@@ -44,6 +45,10 @@ public class MachineProductsBenchmark {
   @Param({"1024", "3072"})
   private int columns;
 
+  /// Bytes that an input keeps, where weights are in blocks.
+  @Param({"2", "1"})
+  private int digits;
+
   private final MachineProducts products = Objects.requireNonNull(MachineProducts.here());
   private Arena arena;
   private long rowBytes;
@@ -51,6 +56,8 @@ public class MachineProductsBenchmark {
   private MemorySegment weights;
   private float[][] x;
   private MachineProducts.Inputs arranged;
+  private @Nullable StoredMatrix strips;
+  private MachineProducts.@Nullable Inputs inStrips;
   private MemorySegment y;
 
   @Setup
@@ -89,7 +96,15 @@ public class MachineProductsBenchmark {
       MemorySegment.copy(x[i], 0, given, ValueLayout.JAVA_FLOAT, at, columns);
     }
     var memory = arena.allocate(MachineProducts.arrangedBytes(format, columns, inputs), 64);
-    arranged = products.arrange(format, given, columns, columns, inputs, memory);
+    var order = StoredMatrix.Order.ROWS;
+    arranged = products.arrange(format, order, digits, given, columns, columns, inputs, memory);
+    var matrix = new StoredMatrix(format, weights, rows / 16 * 16, columns).withDigits(digits);
+    if (matrix.isToBePacked()) {
+      strips = matrix.packed(arena.allocate(matrix.bytes(), 64));
+      var its = arena.allocate(memory.byteSize(), 64);
+      inStrips =
+          products.arrange(format, strips.order(), digits, given, columns, columns, inputs, its);
+    }
     y = arena.allocate(rows * inputs * Float.BYTES);
   }
 
@@ -120,6 +135,20 @@ public class MachineProductsBenchmark {
                 arranged,
                 y.asSlice(from * Float.BYTES),
                 rows));
+  }
+
+  /// Fails for formats that have no strips.
+  @Benchmark
+  @OperationsPerInvocation(BYTES)
+  public void machineCodeInStrips() {
+    var matrix = Objects.requireNonNull(strips, () -> format + " has no strips");
+    var its = Objects.requireNonNull(inStrips);
+    Threads.split(
+        matrix.rows() / 16,
+        4,
+        (from, to) ->
+            products.multiplyStrips(
+                matrix, 16 * from, 16 * (to - from), its, y.asSlice(64 * from), rows));
   }
 
   @Benchmark

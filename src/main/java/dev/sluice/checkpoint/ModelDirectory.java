@@ -67,6 +67,9 @@ public final class ModelDirectory {
   /// @param requireGradients whether the model is to be trained
   public static Opened open(
       Path directory, Precision precision, Device device, boolean requireGradients) {
+    if (precision == Precision.INT8) {
+      throw new IllegalArgumentException("precision int8 is for models that are opened in place");
+    }
     Path gguf = GgufModel.at(directory);
     if (gguf != null) {
       try (var model = GgufModel.open(gguf);
@@ -138,8 +141,8 @@ public final class ModelDirectory {
       @Nullable RoundedMatrices rounded,
       boolean drafts,
       Conversion.Listener listener) {
+    var packed = new PackedMatrices(precision);
     var model = GgufModel.open(gguf);
-    var packed = new PackedMatrices();
     try (var _ = Scope.withoutGradient()) {
       var reader = model.readerInPlace(drafts);
       var weights = reader.readInPlace(rounded, packed, listener);
@@ -165,8 +168,8 @@ public final class ModelDirectory {
       boolean drafts,
       Conversion.Listener listener) {
     var config = ModelConfig.read(directory);
+    var packed = new PackedMatrices(precision);
     var files = SafetensorsDirectory.open(directory);
-    var packed = new PackedMatrices();
     try (var _ = Scope.withoutGradient()) {
       var stored = StoredWeights.of(files, config, drafts);
       var reader = new WeightReader(directory, config, stored, drafts);

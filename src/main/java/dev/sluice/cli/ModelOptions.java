@@ -56,7 +56,11 @@ final class ModelOptions {
   @Option(
       names = "--precision",
       paramLabel = "P",
-      description = "float32, or bfloat16 (matrix products). Default: ${DEFAULT-VALUE}.")
+      description =
+          "float32, or bfloat16 (matrix products). To generate, chat and serve also int8: what is"
+              + " multiplied with weights in blocks of few bits is rounded to 8 bits in the place of"
+              + " 16, as llama.cpp does; prompts and many texts at once are read up to 1.8 times as"
+              + " fast. Default: ${DEFAULT-VALUE}.")
   private String precision = "float32";
 
   @Option(
@@ -90,7 +94,7 @@ final class ModelOptions {
 
   /// Loads the model of a checkpoint or run directory, its weights in float32.
   Loaded load(Path named) {
-    return load(named, false, ModelSource::open);
+    return load(named, false, Precision.parse(precision), ModelSource::open);
   }
 
   /// Opens the model of a checkpoint or run directory to run it: on the CPU its weights stay where
@@ -107,6 +111,7 @@ final class ModelOptions {
     return load(
         named,
         speculate != null,
+        Precision.parseRunning(precision),
         (source, precisionOf, deviceOf) -> {
           if (deviceOf.kind() == Device.Kind.CPU) {
             return ModelDirectory.openInPlace(
@@ -126,6 +131,11 @@ final class ModelOptions {
                 "--weights %s is for models on the CPU, not on %s; leave it out, or add --device cpu"
                     .formatted(weights, deviceOf));
           }
+          if (precisionOf == Precision.INT8) {
+            throw new InvalidInputException(
+                "--precision int8 is for models on the CPU, not on %s; use float32 or bfloat16, or add --device cpu"
+                    .formatted(deviceOf));
+          }
           return source.open(precisionOf, deviceOf);
         });
   }
@@ -135,9 +145,8 @@ final class ModelOptions {
   }
 
   /// @param drafts whether what is opened has a head that drafts
-  private Loaded load(Path named, boolean drafts, Opening opening) {
+  private Loaded load(Path named, boolean drafts, Precision precisionOf, Opening opening) {
     threads.required(1);
-    var precisionOf = Precision.parse(precision);
     var source = ModelSource.at(named);
     // Beside each other, as each takes a second or two: the tokenizer, and libtorch with the model.
     var read = CompletableFuture.supplyAsync(() -> read(source), ModelOptions::start);

@@ -62,7 +62,7 @@ final class GatedNorm {
   ///
   /// @return the normed stream; null where the norm has a gate
   @Nullable Floats write(TokenSteps steps, Floats stream, @Nullable Floats added) {
-    return down != null || precision != Precision.FLOAT32
+    return down != null || precision.elementType() != ElementType.FLOAT32
         ? null
         : steps.residualNorm(stream, added, weight, norm);
   }

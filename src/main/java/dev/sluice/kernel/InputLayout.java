@@ -6,40 +6,34 @@ package dev.sluice.kernel;
 /// a group, with zeros after the last.
 ///
 /// **Weights in blocks** are small integers, and so become the inputs: of 16 or 32 columns that
-/// share a scale of the weights, `x[c] ≈ scale · k[c]` with `scale = max |x| / 32639` and k the
-/// nearest integer, which has 16 bits. It is written as two signed bytes, `k = 256 · high + low`,
-/// which a processor multiplies with unsigned bytes of weights, four products to a sum of 32 bits;
-/// nothing is rounded until a sum leaves the integers. So an input is wrong by half a scale at
-/// most, 2⁻¹⁶ of the largest of its part, or by 2⁻¹²⁷ where all are smaller than 2⁻¹¹¹. Where one
-/// is infinite or NaN, the scale is NaN. From 2¹¹⁸ on, a sum may be infinite that is not.
+/// share a scale of the weights, `x[c] ≈ scale · k[c]` with `scale = max |x| / largest` and k the
+/// nearest integer, of one or two signed bytes. Two are `k = 256 · high + low`. A processor
+/// multiplies them with unsigned bytes of weights, four products to a sum of 32 bits; nothing is
+/// rounded until a sum leaves the integers. So an input is wrong by half a scale at most: with two
+/// bytes 2⁻¹⁶ of the largest of its part, with one 2⁻⁸; or by less than the smallest normal float32
+/// where all are as small. Where one is infinite or NaN, the scale is NaN. From 2¹¹⁸ on, a sum may
+/// be infinite that is not.
 ///
 /// A group is a block of 256 columns or four blocks of 32, in steps. A step has a lane of 16 bytes
-/// for each of four parts, in one or two vectors: twice the vectors' bytes (high, low), then the
-/// parts' scales, each four times as float32, then 16 sums, one for each four bytes of the lanes:
-/// the integers `−zero · Σ k` where a number `zero` was added to the weights to make them unsigned,
-/// or the float32 numbers `scale · Σ k` where weights have a minimum.
+/// for each of four parts, in one or two vectors: these vectors' bytes for each digit from the
+/// highest, then the parts' scales, each four times as float32, then 16 sums, one for each four
+/// bytes of the lanes: the integers `−zero · Σ k` where a number `zero` was added to the weights to
+/// make them unsigned, or the float32 numbers `scale · Σ k` where weights have a minimum.
 ///
 /// @param columns of a group
 /// @param steps of a group
 /// @param vectors of a step; 0 for plain weights
+/// @param digits the bytes of an integer that an input becomes
 /// @param zero the logarithm to base 2 of what was added to the weights, or [#MINIMUM]
 /// @param totals whether each sum is that of its whole part, four times the same, as weights in
 ///   strips take it
-record InputLayout(int columns, int steps, int vectors, int zero, boolean totals) {
+record InputLayout(
+    int columns, int steps, int vectors, int digits, int zero, boolean totals) {
   private InputLayout(int columns, int steps, int vectors, int zero) {
-    this(columns, steps, vectors, zero, false);
+    this(columns, steps, vectors, 2, zero, false);
   }
 
   static final int MINIMUM = -1;
-
-  /// The bytes of an integer that an input becomes.
-  static final int DIGITS = 2;
-
-  /// What is added to an integer so that its bytes can be cut apart: each is then 128 too large.
-  static final int UNSIGNED = 0x8080;
-
-  /// The largest integer that an input becomes.
-  static final int LARGEST = 0xFFFF - UNSIGNED;
 
   private static final InputLayout PLAIN = new InputLayout(64, 1, 0, 0);
 
@@ -48,6 +42,7 @@ record InputLayout(int columns, int steps, int vectors, int zero, boolean totals
     return format != WeightFormat.TQ1_0;
   }
 
+  /// That for weights in the order of rows, with two digits.
   static InputLayout of(WeightFormat format) {
     return switch (format) {
       case F32, F16, BF16, E4M3 -> PLAIN;
@@ -66,16 +61,30 @@ record InputLayout(int columns, int steps, int vectors, int zero, boolean totals
   }
 
   /// That for weights in an order.
-  static InputLayout of(WeightFormat format, StoredMatrix.Order order) {
+  ///
+  /// @param digits of an input, where weights are in blocks
+  static InputLayout of(WeightFormat format, StoredMatrix.Order order, int digits) {
     var layout = of(format);
-    return order == StoredMatrix.Order.ROWS
+    boolean inStrips = order == StoredMatrix.Order.STRIPS;
+    return layout.vectors == 0
         ? layout
-        : new InputLayout(layout.columns, layout.steps, layout.vectors, layout.zero, true);
+        : new InputLayout(
+            layout.columns, layout.steps, layout.vectors, digits, layout.zero, inStrips);
+  }
+
+  /// What is added to an integer so that its bytes can be cut apart: each is then 128 too large.
+  int unsigned() {
+    return digits == 1 ? 0x80 : 0x8080;
+  }
+
+  /// The largest integer that an input becomes.
+  int largest() {
+    return (digits == 1 ? 0xFF : 0xFFFF) - unsigned();
   }
 
   /// The bytes of a step of one input.
   int stepBytes() {
-    return vectors == 0 ? columns * Float.BYTES : 64 * (DIGITS * vectors + 2);
+    return vectors == 0 ? columns * Float.BYTES : 64 * (digits * vectors + 2);
   }
 
   /// The bytes of a group of one input.
@@ -85,14 +94,14 @@ record InputLayout(int columns, int steps, int vectors, int zero, boolean totals
 
   /// Where a vector of digits begins in a step.
   ///
-  /// @param digit 0 for the highest, 1 for the lowest
-  int digits(int digit, int vector) {
+  /// @param digit 0 for the highest
+  int digit(int digit, int vector) {
     return 64 * (digit * vectors + vector);
   }
 
   /// Where the scales begin in a step.
   int scales() {
-    return 64 * DIGITS * vectors;
+    return 64 * digits * vectors;
   }
 
   /// Where the sums begin in a step.

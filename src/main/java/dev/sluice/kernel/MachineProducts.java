@@ -18,8 +18,8 @@ import org.jspecify.annotations.Nullable;
 /// API cannot say: to ask for memory ahead of its use, and to multiply bytes. See
 /// `docs/decisions/0021-decoding-in-machine-code.md`.
 ///
-/// The numbers x are rounded to 16 bits where weights are whole numbers in blocks, and stay float32
-/// where they are not; see [InputLayout]. Sums are float32. The bits of `y[i, r]` depend on the
+/// The numbers x are rounded to 16 bits, or to 8, where weights are whole numbers in blocks, and
+/// stay float32 where they are not; see [InputLayout]. Sums are float32. The bits of `y[i, r]` depend on the
 /// row, on `x[i]` and on nothing else: not on the other vectors, and not on which rows are asked
 /// for together. A weight or an input that is NaN gives NaN; one that is infinite gives a number
 /// that is not finite.
@@ -83,7 +83,8 @@ public final class MachineProducts {
     /// Whether they are in the order for weights of this format row by row, which some formats
     /// share.
     public boolean fit(WeightFormat format) {
-      return InputLayout.isKnown(format) && layout.equals(InputLayout.of(format));
+      return InputLayout.isKnown(format)
+          && layout.equals(InputLayout.of(format, Order.ROWS, layout.digits()));
     }
   }
 
@@ -94,7 +95,8 @@ public final class MachineProducts {
   private record Functions(
       MemorySegment arrangement, MemorySegment[] single, MemorySegment[] pairs) {}
 
-  private record Kind(WeightFormat format, Order order) {}
+  /// @param digits of an input
+  private record Kind(WeightFormat format, Order order, int digits) {}
 
   /// Empty where the system refused.
   private final Map<Kind, Optional<Functions>> functions = new ConcurrentHashMap<>();
@@ -115,7 +117,13 @@ public final class MachineProducts {
   /// Whether weights of this format are multiplied in this order. The first time takes
   /// milliseconds.
   public boolean takes(WeightFormat format, Order order) {
-    return InputLayout.isKnown(format) && functions(new Kind(format, order)) != null;
+    return InputLayout.isKnown(format) && functions(new Kind(format, order, StoredMatrix.DIGITS)) != null;
+  }
+
+  /// Whether what weights of this format are multiplied with becomes whole numbers, of one byte or
+  /// two.
+  public static boolean roundsInputs(WeightFormat format) {
+    return InputLayout.isKnown(format) && InputLayout.of(format).vectors() > 0;
   }
 
   private @Nullable Functions functions(Kind kind) {
@@ -127,13 +135,13 @@ public final class MachineProducts {
   private static Optional<Functions> install(Kind kind) {
     boolean strips = kind.order == Order.STRIPS;
     var codes = new ArrayList<byte[]>();
-    codes.add(ProductCode.arrangement(kind.format, kind.order));
+    codes.add(ProductCode.arrangement(kind.format, kind.order, kind.digits));
     for (int rows = 1; rows <= 2; rows++) { // or strips
       for (int inputs = 1; inputs <= MOST_INPUTS; inputs++) {
         codes.add(
             strips
-                ? PackedCode.product(kind.format, inputs, rows)
-                : ProductCode.product(kind.format, inputs, rows));
+                ? PackedCode.product(kind.format, kind.digits, inputs, rows)
+                : ProductCode.product(kind.format, kind.digits, inputs, rows));
       }
     }
     var placed = MachineCode.install(codes);
@@ -148,20 +156,20 @@ public final class MachineProducts {
             Arrays.copyOfRange(products, MOST_INPUTS, products.length)));
   }
 
-  private Functions required(WeightFormat format, Order order, long columns) {
+  private Functions required(WeightFormat format, Order order, int digits, long columns) {
     if (columns < 1 || columns % format.blockLength() != 0) {
       throw new IllegalArgumentException(
           "%d columns are no whole blocks of %d of %s"
               .formatted(columns, format.blockLength(), format));
     }
-    var found = InputLayout.isKnown(format) ? functions(new Kind(format, order)) : null;
+    var found = InputLayout.isKnown(format) ? functions(new Kind(format, order, digits)) : null;
     if (found == null) {
       throw new IllegalArgumentException("no products of %s in %s".formatted(format, order));
     }
     return found;
   }
 
-  /// The bytes of arranged vectors.
+  /// The bytes that arranged vectors take at most.
   public static long arrangedBytes(WeightFormat format, long columns, int inputs) {
     var layout = InputLayout.of(format);
     long groups = Math.ceilDiv(columns, (long) layout.columns());
@@ -170,8 +178,8 @@ public final class MachineProducts {
 
   /// Whether vectors are arranged in one way for both matrices.
   public static boolean arrangedAlike(StoredMatrix one, StoredMatrix other) {
-    return InputLayout.of(one.format(), one.order())
-        .equals(InputLayout.of(other.format(), other.order()));
+    return InputLayout.of(one.format(), one.order(), one.digits())
+        .equals(InputLayout.of(other.format(), other.order(), other.digits()));
   }
 
   /// Brings vectors into the order in which weights of a format are multiplied.
@@ -186,13 +194,17 @@ public final class MachineProducts {
       long columns,
       int inputs,
       MemorySegment memory) {
-    return arrange(format, Order.ROWS, x, xStride, columns, inputs, memory);
+    return arrange(
+        format, Order.ROWS, StoredMatrix.DIGITS, x, xStride, columns, inputs, memory);
   }
 
   /// The same for weights in an order.
+  ///
+  /// @param digits the bytes that a number keeps, where weights are in blocks
   public Inputs arrange(
       WeightFormat format,
       Order order,
+      int digits,
       MemorySegment x,
       long xStride,
       long columns,
@@ -201,8 +213,8 @@ public final class MachineProducts {
     if (inputs < 1 || inputs > MOST_INPUTS) {
       throw new IllegalArgumentException("%d vectors at once".formatted(inputs));
     }
-    var function = required(format, order, columns).arrangement();
-    var layout = InputLayout.of(format, order);
+    var function = required(format, order, digits, columns).arrangement();
+    var layout = InputLayout.of(format, order, digits);
     var read = floats(x, xStride, columns, inputs);
     var written = writable(memory).asSlice(0, arrangedBytes(format, columns, inputs));
     long groups = columns / layout.columns();
@@ -238,7 +250,7 @@ public final class MachineProducts {
       Inputs x,
       MemorySegment y,
       long yStride) {
-    var functions = required(format, Order.ROWS, x.columns);
+    var functions = required(format, Order.ROWS, x.layout.digits(), x.columns);
     long used = format.bytes(x.columns);
     if (rows < 0 || rowBytes < used || !x.fit(format)) {
       throw new IllegalArgumentException(
@@ -273,7 +285,7 @@ public final class MachineProducts {
   /// @param y float32: the first row's product with the first vector stands at its beginning
   public void multiplyStrips(
       StoredMatrix strips, long first, long rows, Inputs x, MemorySegment y, long yStride) {
-    var functions = required(strips.format(), Order.STRIPS, x.columns);
+    var functions = required(strips.format(), Order.STRIPS, x.layout.digits(), x.columns);
     if (strips.order() != Order.STRIPS
         || first < 0
         || rows < 1
@@ -281,7 +293,7 @@ public final class MachineProducts {
         || first % PackedStrips.ROWS != 0
         || rows % PackedStrips.ROWS != 0
         || x.columns != strips.columns()
-        || !x.layout.equals(InputLayout.of(strips.format(), Order.STRIPS))) {
+        || !x.layout.equals(InputLayout.of(strips.format(), Order.STRIPS, x.layout.digits()))) {
       throw new IllegalArgumentException(
           "%d rows from %d of %d in %s, of %d columns, where inputs have %d"
               .formatted(rows, first, strips.rows(), strips.order(), strips.columns(), x.columns));

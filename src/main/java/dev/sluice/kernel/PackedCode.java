@@ -40,10 +40,10 @@ final class PackedCode {
 
   private static final int LINE = 64;
 
-  /// Inputs whose products are made in turn: a product of bytes waits four cycles for the one
-  /// before of the same sum, while two others may begin in each cycle. With two strips and two
-  /// digits that is eight sums, so that a processor need not look far ahead for them.
-  private static final int SIDE_BY_SIDE = 2;
+  /// Digits of inputs whose products are made in turn: a product of bytes waits four cycles for the
+  /// one before of the same sum, while two others may begin in each cycle. With two strips that is
+  /// eight sums, so that a processor need not look far ahead for them.
+  private static final int DIGITS_SIDE_BY_SIDE = 4;
 
   private static final int A_OR_B_AND_C = 0xF8;
 
@@ -65,13 +65,14 @@ final class PackedCode {
   private final PackedStrips.Blocks blocks;
   private final int inputs;
   private final int strips; // at once
+  private final int sideBySide; // inputs whose products are made in turn
   private final int groupBytes; // of a strip
   private int asked; // bytes of a group
 
   // Vector registers. One strip: the sum of input i is register i. Two strips: sums are on the
   // stack.
   private final int weights; // eight of each strip
-  private final int parts; // two sums of integers of each input and strip
+  private final int parts; // a sum of integers of each digit, of inputs side by side
   private final int scales; // of each strip
   private final int minima;
   private final int spare;
@@ -80,16 +81,17 @@ final class PackedCode {
   private final int upper;
   private final int ofBlock; // scales and minima of a block, of one strip
 
-  private PackedCode(WeightFormat format, int inputs, int strips) {
+  private PackedCode(WeightFormat format, int digits, int inputs, int strips) {
     this.format = format;
-    this.layout = InputLayout.of(format, StoredMatrix.Order.STRIPS);
+    this.layout = InputLayout.of(format, StoredMatrix.Order.STRIPS, digits);
     this.blocks = PackedStrips.Blocks.required(format);
     this.inputs = inputs;
     this.strips = strips;
     this.groupBytes = PackedStrips.ROWS * Math.toIntExact(format.bytes(layout.columns()));
+    this.sideBySide = Math.min(inputs, DIGITS_SIDE_BY_SIDE / layout.digits());
     weights = strips == 1 ? inputs : 0;
     parts = weights + 8 * strips;
-    scales = parts + InputLayout.DIGITS * strips * Math.min(inputs, SIDE_BY_SIDE);
+    scales = parts + layout.digits() * strips * sideBySide;
     minima = scales + strips;
     spare = minima + strips;
     other = spare + 1;
@@ -104,9 +106,10 @@ final class PackedCode {
   /// multiple of how many are multiplied at once; `bytes` are those of a strip; `yStride` is in
   /// bytes.
   ///
+  /// @param digits of an input
   /// @param strips at once, one or two
-  static byte[] product(WeightFormat format, int inputs, int strips) {
-    var code = new PackedCode(format, inputs, strips);
+  static byte[] product(WeightFormat format, int digits, int inputs, int strips) {
+    var code = new PackedCode(format, digits, inputs, strips);
     return strips == 1 ? code.oneStrip() : code.twoStrips();
   }
 
@@ -139,7 +142,7 @@ final class PackedCode {
   }
 
   /// Two strips side by side: an input that has been loaded is multiplied with both, as loads are
-  /// what bounds one strip. Inputs are taken in twos, in a loop, or the code would be larger than
+  /// what bounds one strip. Inputs are taken by a few, in a loop, or the code would be larger than
   /// the cache of instructions.
   private byte[] twoStrips() {
     int[] kept = {RBX, RBP, R12, R13, R14, R15};
@@ -386,29 +389,29 @@ final class PackedCode {
   private void part(int step, int lane, int first, int fours) {
     int begin = step * layout.stepBytes() + 16 * lane;
     if (strips == 1) {
-      for (int input = 0; input < inputs; input += SIDE_BY_SIDE) {
-        int count = Math.min(SIDE_BY_SIDE, inputs - input);
+      for (int input = 0; input < inputs; input += sideBySide) {
+        int count = Math.min(sideBySide, inputs - input);
         sums(RAX, begin + input * layout.bytes(), count, first, fours, input);
       }
       return;
     }
     code.lea(R13, RAX, begin);
     code.lea(R14, RSP, 0);
-    if (inputs >= 2 * SIDE_BY_SIDE) {
-      code.set(R15, inputs / SIDE_BY_SIDE);
+    if (inputs >= 2 * sideBySide) {
+      code.set(R15, inputs / sideBySide);
     }
     int next = code.here();
-    sums(R13, 0, Math.min(inputs, SIDE_BY_SIDE), first, fours, 0);
-    if (inputs > SIDE_BY_SIDE) {
-      code.increase(R13, SIDE_BY_SIDE * layout.bytes());
-      code.increase(R14, SIDE_BY_SIDE * 2 * LINE);
+    sums(R13, 0, sideBySide, first, fours, 0);
+    if (inputs > sideBySide) {
+      code.increase(R13, sideBySide * layout.bytes());
+      code.increase(R14, sideBySide * 2 * LINE);
     }
-    if (inputs >= 2 * SIDE_BY_SIDE) {
+    if (inputs >= 2 * sideBySide) {
       code.increase(R15, -1);
       code.jumpBackIfNotZero(next);
     }
-    int rest = inputs % SIDE_BY_SIDE;
-    if (inputs > SIDE_BY_SIDE && rest > 0) {
+    int rest = inputs % sideBySide;
+    if (inputs > sideBySide && rest > 0) {
       sums(R13, 0, rest, first, fours, 0);
     }
   }
@@ -423,20 +426,21 @@ final class PackedCode {
     for (int input = 0; input < count; input++) {
       int sums = begin + input * layout.bytes() + layout.sums();
       for (int strip = 0; strip < strips; strip++) {
-        code.zero(integers(input, strip, 0));
-        if (minimum) {
-          code.zero(integers(input, strip, 1));
-        } else if (strip == 0) {
-          code.load(Vector.VPBROADCASTD, integers(input, 0, 1), base, sums);
-        } else {
-          code.op(Vector.VMOVUPS, integers(input, strip, 1), integers(input, 0, 1));
+        int last = layout.digits() - 1;
+        for (int digit = 0; digit < last || (minimum && digit == last); digit++) {
+          code.zero(integers(input, strip, digit));
+        }
+        if (!minimum && strip == 0) {
+          code.load(Vector.VPBROADCASTD, integers(input, 0, last), base, sums);
+        } else if (!minimum) {
+          code.op(Vector.VMOVUPS, integers(input, strip, last), integers(input, 0, last));
         }
       }
     }
     for (int i = 0; i < fours; i++) {
       for (int input = 0; input < count; input++) {
-        for (int digit = 0; digit < InputLayout.DIGITS; digit++) {
-          int at = begin + input * layout.bytes() + layout.digits(digit, i / 4) + 4 * (i % 4);
+        for (int digit = 0; digit < layout.digits(); digit++) {
+          int at = begin + input * layout.bytes() + layout.digit(digit, i / 4) + 4 * (i % 4);
           if (strips == 1) {
             code.loadOne(Vector.VPDPBUSD, integers(input, 0, digit), weights + first + i, base, at);
           } else {
@@ -454,8 +458,10 @@ final class PackedCode {
       int at = begin + input * layout.bytes();
       for (int strip = 0; strip < strips; strip++) {
         int sum = integers(input, strip, 0);
-        code.shift(Shift.VPSLLD, sum, sum, 8);
-        code.op(Vector.VPADDD, sum, sum, integers(input, strip, 1));
+        if (layout.digits() == 2) {
+          code.shift(Shift.VPSLLD, sum, sum, 8);
+          code.op(Vector.VPADDD, sum, sum, integers(input, strip, 1));
+        }
         code.op(Vector.VCVTDQ2PS, sum, sum);
         code.loadOne(Vector.VMULPS, sum, sum, base, at + layout.scales());
         int to = strips == 1 ? firstSum + input : sum;
@@ -477,7 +483,7 @@ final class PackedCode {
 
   /// The register of a sum of integers, of those that are made side by side.
   private int integers(int input, int strip, int digit) {
-    return parts + (input * strips + strip) * InputLayout.DIGITS + digit;
+    return parts + (input * strips + strip) * layout.digits() + digit;
   }
 
   /// Asks for the weights of a group up to here, once each.

@@ -100,15 +100,16 @@ final class ProductCode {
   /// `rows` is a multiple of the rows at a time and not zero; a row is so many whole groups and
   /// then a tail; `yStride` is in bytes; `ahead` says how far ahead of their use weights are asked
   /// for.
-  static byte[] product(WeightFormat format, int inputs, int rows) {
-    return new ProductCode(format, InputLayout.of(format), inputs, rows).product();
+  static byte[] product(WeightFormat format, int digits, int inputs, int rows) {
+    var layout = InputLayout.of(format, StoredMatrix.Order.ROWS, digits);
+    return new ProductCode(format, layout, inputs, rows).product();
   }
 
   /// A function `(x, arranged, groups, tailBytes, stride)`, which brings one input into its layout.
   ///
   /// `stride` is the distance of its groups, in bytes.
-  static byte[] arrangement(WeightFormat format, StoredMatrix.Order order) {
-    return new ProductCode(format, InputLayout.of(format, order), 1, 1).arrangement();
+  static byte[] arrangement(WeightFormat format, StoredMatrix.Order order, int digits) {
+    return new ProductCode(format, InputLayout.of(format, order, digits), 1, 1).arrangement();
   }
 
   private byte[] product() {
@@ -317,12 +318,12 @@ final class ProductCode {
     for (int row = 0; row < rows; row++) {
       code.zero(firstTerms + row);
     }
-    for (int digit = 0; digit < InputLayout.DIGITS; digit++) {
+    for (int digit = 0; digit < layout.digits(); digit++) {
       for (int row = 0; digit > 0 && row < rows; row++) {
         code.shift(Shift.VPSLLD, firstTerms + row, firstTerms + row, 8);
       }
       for (int vector = 0; vector < layout.vectors(); vector++) {
-        int from = at + layout.digits(digit, vector);
+        int from = at + layout.digit(digit, vector);
         if (rows == 1) {
           code.load(Vector.VPDPBUSD, firstTerms, firstWeights + vector, RBP, from);
         } else {
@@ -735,12 +736,12 @@ final class ProductCode {
       // Σ k of each four bytes, by the operation that multiplies them.
       int ones = inRegister(bytes(_ -> 1), 1);
       code.zero(0);
-      for (int digit = 0; digit < InputLayout.DIGITS; digit++) {
+      for (int digit = 0; digit < layout.digits(); digit++) {
         if (digit > 0) {
           code.shift(Shift.VPSLLD, 0, 0, 8);
         }
         for (int vector = 0; vector < layout.vectors(); vector++) {
-          code.load(Vector.VPDPBUSD, 0, ones, R11, at + layout.digits(digit, vector));
+          code.load(Vector.VPDPBUSD, 0, ones, R11, at + layout.digit(digit, vector));
         }
       }
       for (int swap : layout.totals() ? new int[] {SWAP_HALVES, SWAP_NEIGHBOURS} : new int[0]) {
@@ -781,22 +782,22 @@ final class ProductCode {
       code.op(Vector.VPERMILPS, other, 0, magnitude, swap);
       code.op(Vector.VPMAXUD, magnitude, magnitude, other);
     }
-    constant(Vector.VMULPS, scale, magnitude, floats(1f / InputLayout.LARGEST));
+    constant(Vector.VMULPS, scale, magnitude, floats(1f / layout.largest()));
     // The second operand is what a comparison with NaN gives.
     code.op(Vector.VMAXPS, scale, inRegister(floats(Float.MIN_NORMAL), other), scale);
     code.zero(other);
     code.op(Vector.VFMADD231PS, scale, magnitude, other); // 0 · ∞ is NaN
     code.store(Store.VMOVUPS_16, R11, at + layout.scales() + 16 * lane, scale);
     code.op(Vector.VDIVPS, scale, inRegister(floats(1), other), scale);
-    // The digits of k + 128 · (256 + 1) are 0 to 255; 128 less, they are signed.
-    int digits = numbers(_ -> InputLayout.UNSIGNED);
+    // The digits of k + 128 or k + 128 · (256 + 1) are 0 to 255; 128 less, they are signed.
+    int digits = numbers(_ -> layout.unsigned());
     for (int vector = 0; vector < layout.vectors(); vector++) {
       code.op(Vector.VMULPS, vector, vector, scale);
       code.op(Vector.VCVTPS2DQ, vector, vector);
       constant(Vector.VPADDD, vector, vector, digits);
       constant(Vector.VPXORD, vector, vector, digits);
-      for (int digit = InputLayout.DIGITS - 1; digit >= 0; digit--) {
-        code.store(Store.VPMOVDB, R11, at + layout.digits(digit, vector) + 16 * lane, vector);
+      for (int digit = layout.digits() - 1; digit >= 0; digit--) {
+        code.store(Store.VPMOVDB, R11, at + layout.digit(digit, vector) + 16 * lane, vector);
         code.shift(Shift.VPSRLD, vector, vector, 8);
       }
     }

@@ -12,6 +12,8 @@ import java.lang.foreign.MemorySegment;
 ///   something else stands between groups, as a gate's rows between the queries' of each head
 /// @param apart bytes from the first row of a group to the first one of the next
 /// @param order of the blocks
+/// @param digits the bytes that a number keeps which is multiplied with weights in blocks, where the
+///   processor multiplies bytes: two, or one; see [InputLayout]
 public record StoredMatrix(
     WeightFormat format,
     MemorySegment data,
@@ -19,7 +21,11 @@ public record StoredMatrix(
     long columns,
     long together,
     long apart,
-    Order order) {
+    Order order,
+    int digits) {
+  /// Usually numbers keep so many bytes.
+  public static final int DIGITS = 2;
+
   /// How blocks follow one another.
   public enum Order {
     /// Those of a row, then those of the next.
@@ -29,6 +35,9 @@ public record StoredMatrix(
   }
 
   public StoredMatrix {
+    if (digits < 1 || digits > DIGITS) {
+      throw new IllegalArgumentException("%d bytes of a number".formatted(digits));
+    }
     if (rows < 1 || columns < 1 || together < 1 || rows % together != 0 || apart < 0) {
       throw new IllegalArgumentException(
           "no matrix of %d rows of %d numbers, %d of them together and groups %d bytes apart"
@@ -52,7 +61,7 @@ public record StoredMatrix(
   /// One in the order of rows.
   public StoredMatrix(
       WeightFormat format, MemorySegment data, long rows, long columns, long together, long apart) {
-    this(format, data, rows, columns, together, apart, Order.ROWS);
+    this(format, data, rows, columns, together, apart, Order.ROWS, DIGITS);
   }
 
   /// One whose rows all stand one after the other.
@@ -63,6 +72,11 @@ public record StoredMatrix(
   /// Where a row begins, in bytes; for strips, that of the first of sixteen rows.
   public long offset(long row) {
     return row / together * apart + row % together * rowBytes();
+  }
+
+  /// The same matrix, with which numbers of so many bytes are multiplied.
+  public StoredMatrix withDigits(int wanted) {
+    return new StoredMatrix(format, data, rows, columns, together, apart, order, wanted);
   }
 
   /// The bytes of a row.
@@ -100,6 +114,6 @@ public record StoredMatrix(
           "%d bytes do not fit into %d".formatted(bytes(), to.byteSize()));
     }
     PackedStrips.pack(this, to);
-    return new StoredMatrix(format, to, rows, columns, rows, 0, Order.STRIPS);
+    return new StoredMatrix(format, to, rows, columns, rows, 0, Order.STRIPS, digits);
   }
 }

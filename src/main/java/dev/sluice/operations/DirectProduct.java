@@ -180,6 +180,7 @@ final class DirectProduct {
                 .arrange(
                     each.of.format(),
                     each.of.order(),
+                    each.of.digits(),
                     vectors(group),
                     columns,
                     columns,

@@ -16,23 +16,41 @@ public enum Precision {
   FLOAT32,
   /// Mixed precision: inputs and weights of matrix products are rounded to bfloat16, products are
   /// summed in float32.
-  BFLOAT16;
+  BFLOAT16,
+  /// [#FLOAT32], but for products with weights that stay in blocks of few bits
+  /// ([dev.sluice.kernel.StoredMatrix]): what they are multiplied with is rounded to whole numbers
+  /// of 8 bits that share a scale by 16 or 32, as llama.cpp does, where it keeps 16 bits otherwise.
+  /// For models that only run, on processors with AVX-512 and dot products of bytes.
+  INT8;
 
-  /// Reads `float32` or `bfloat16`, or their short forms.
+  /// Reads what a model runs in: `float32`, `bfloat16` or `int8`, or their short forms.
+  public static Precision parseRunning(String text) {
+    try {
+      return text.equalsIgnoreCase("int8") ? INT8 : parse(text);
+    } catch (InvalidInputException e) {
+      throw new InvalidInputException(
+          "unknown precision '" + text + "'; use float32, bfloat16 or int8", e);
+    }
+  }
+
+  /// Reads what a model is trained in: `float32` or `bfloat16`, or their short forms.
   public static Precision parse(String text) {
     return switch (text.toLowerCase(Locale.ROOT)) {
       case "float32", "fp32" -> FLOAT32;
       case "bfloat16", "bf16" -> BFLOAT16;
       default ->
           throw new InvalidInputException(
-              "unknown precision '" + text + "'; use float32 or bfloat16");
+              text.equalsIgnoreCase("int8")
+                  ? "precision int8 is for models that run where their file is, in blocks of few"
+                      + " bits (generate, chat, serve); use float32 or bfloat16"
+                  : "unknown precision '" + text + "'; use float32 or bfloat16");
     };
   }
 
   /// The element type of what matrix products take and give.
   public ElementType elementType() {
     return switch (this) {
-      case FLOAT32 -> ElementType.FLOAT32;
+      case FLOAT32, INT8 -> ElementType.FLOAT32;
       case BFLOAT16 -> ElementType.BFLOAT16;
     };
   }

@@ -2,8 +2,10 @@ package dev.sluice.checkpoint;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.TestData;
@@ -14,6 +16,7 @@ import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.MixerConfig;
 import dev.sluice.gguf.GgufFile;
 import dev.sluice.gguf.GgufWriter;
+import dev.sluice.kernel.MachineProducts;
 import dev.sluice.kernel.StoredMatrix;
 import dev.sluice.kernel.WeightFormat;
 import dev.sluice.operations.DeltaHeads;
@@ -384,6 +387,66 @@ class InPlaceTest {
       // sums have another order, and inputs of products 16 bits
       assertClose(logits(together, ids), logits(apart, ids), 1e-3);
     }
+  }
+
+  // ---------------------------------------------------------------- numbers of 8 bits
+
+  private static final Path TRAINED = Path.of("samples/tiny-qwen3.gguf");
+
+  /// What is multiplied with blocks keeps a byte, in matrices of every kind that have them, and
+  /// logits stay near those that they are without.
+  @Test
+  void int8RoundsWhatBlocksAreMultipliedWith() throws IOException {
+    assumeTrue(MachineProducts.here() != null, "needs AVX-512 with VNNI");
+    Path mixture = gguf(model("qwen3.5-moe", 2, 4), WeightFormat.Q4_K);
+    long[] ids = LongStream.range(0, 24).map(i -> (7 * i * i + 5) % 90).toArray();
+    for (Path path : List.of(TRAINED, mixture)) {
+      try (var _ = Scope.withoutGradient();
+          var usual = ModelDirectory.openInPlace(path, Precision.FLOAT32).decoder();
+          var int8 = ModelDirectory.openInPlace(path, Precision.INT8).decoder()) {
+        assertEquals(Precision.INT8, int8.precision());
+        assertInBytes(int8);
+        float[] expected = logits(usual, ids);
+        float[] found = logits(int8, ids);
+        assertFalse(Arrays.equals(expected, found));
+        if (path.equals(TRAINED)) { // random weights take any difference further
+          assertClose(expected, found, 0.02);
+        }
+      }
+    }
+    try (var rounded =
+        ModelDirectory.openInPlace(
+                model("qwen3.5", 2, 2), Precision.INT8, "q8_0", false, Conversion.Listener.NOBODY)
+            .decoder()) {
+      assertInBytes(rounded);
+    }
+  }
+
+  private static void assertInBytes(Decoder decoder) {
+    int inBytes = 0;
+    for (var weight : decoder.parameters().weights().values()) {
+      var stored = weight.stored();
+      if (stored != null) {
+        boolean inBlocks = MachineProducts.roundsInputs(stored.format());
+        assertEquals(inBlocks ? 1 : 2, stored.digits(), weight.name());
+        inBytes += inBlocks ? 1 : 0;
+      }
+    }
+    assertTrue(inBytes > 10, inBytes + " matrices");
+  }
+
+  @Test
+  void int8IsForBlocks() throws IOException {
+    assumeTrue(MachineProducts.here() != null, "needs AVX-512 with VNNI");
+    Path numbers = ofType(model("qwen3.5", 2, 2), ElementType.BFLOAT16, null);
+    var refused =
+        assertThrows(
+            InvalidInputException.class,
+            () -> ModelDirectory.openInPlace(numbers, Precision.INT8));
+    assertTrue(String.valueOf(refused.getMessage()).contains("--weights q8_0"), refused::toString);
+    assertThrows(
+        IllegalArgumentException.class,
+        () -> ModelDirectory.open(TRAINED, Precision.INT8, Device.CPU, false));
   }
 
   // ---------------------------------------------------------------- what is refused

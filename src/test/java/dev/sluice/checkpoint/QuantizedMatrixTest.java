@@ -256,7 +256,7 @@ class QuantizedMatrixTest {
       float[] all = matrix.restored().data().toArray(ValueLayout.JAVA_FLOAT_UNALIGNED);
       long[][] choices = {LongStream.range(0, rows).toArray(), {135}, {7, 3, 131, 130, 3}};
       for (long[] chosen : choices) {
-        try (var copies = new PackedMatrices()) {
+        try (var copies = new PackedMatrices(Precision.FLOAT32)) {
           var kept = matrix.kept(chosen, copies);
           assertEquals(as.format, Objects.requireNonNull(kept.matrix(), kept.why()).format());
           float[] found = numbers(kept);
@@ -279,7 +279,7 @@ class QuantizedMatrixTest {
     assertTrue(matrix.isTurned());
     assertEquals(List.of(3L, 96L, 5L), matrix.shape());
     float[] all = matrix.restored().data().toArray(ValueLayout.JAVA_FLOAT_UNALIGNED);
-    try (var copies = new PackedMatrices()) {
+    try (var copies = new PackedMatrices(Precision.FLOAT32)) {
       long[] rows = {14, 0, 6};
       float[] found = numbers(matrix.kept(rows, copies));
       for (int r = 0; r < rows.length; r++) {
@@ -301,7 +301,7 @@ class QuantizedMatrixTest {
             Written.FP8_IN_BLOCKS,
             List.of(numbers, scales("x.gate_up_proj_scale_inv", "F32", 1, 3, 2, 2)));
     float[] all = matrix.restored().data().toArray(ValueLayout.JAVA_FLOAT_UNALIGNED);
-    try (var copies = new PackedMatrices()) {
+    try (var copies = new PackedMatrices(Precision.FLOAT32)) {
       var kept = matrix.kept(LongStream.range(0, 3 * 130).toArray(), copies);
       assertArrayEquals(all, numbers(kept));
     }
@@ -309,7 +309,7 @@ class QuantizedMatrixTest {
 
   private void assertExpanded(String why, Written as, List<Part> parts) {
     var matrix = matrix(as, parts);
-    try (var copies = new PackedMatrices()) {
+    try (var copies = new PackedMatrices(Precision.FLOAT32)) {
       var kept = matrix.kept(new long[] {0, 1}, copies);
       assertNull(kept.matrix());
       assertTrue(kept.why().contains(why), kept.why());
@@ -365,7 +365,7 @@ class QuantizedMatrixTest {
               scales("x.weight_scale", "F32", 0.1, 8, 1),
               bytes("x.weight_zero_point", "I32", 4, 1, 1));
       var matrix = matrix(Written.PACKED, parts);
-      try (var copies = new PackedMatrices()) {
+      try (var copies = new PackedMatrices(Precision.FLOAT32)) {
         var kept = matrix.kept(LongStream.range(0, 8).toArray(), copies);
         assertArrayEquals(
             matrix.restored().data().toArray(ValueLayout.JAVA_FLOAT_UNALIGNED), numbers(kept));

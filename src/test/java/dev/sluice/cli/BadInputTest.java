@@ -296,6 +296,9 @@ class BadInputTest {
     assertContains(Cli.run("generate", run, "--temperature", -1).refusal(), "temperature");
     assertContains(Cli.run("generate", run, "--max-tokens", 0).refusal(), "0");
     assertContains(Cli.run("generate", run, "--precision", "float8").refusal(), "float8");
+    assertContains(Cli.run("generate", run, "--precision", "int8").refusal(), "int8");
+    assertContains(Cli.run("inspect", run, "--precision", "int8").refusal(), "generate");
+    assertContains(trainRefusal("--precision", "int8"), "use float32 or bfloat16");
     assertContains(Cli.run("inspect", run, "--windows", 0).refusal(), "--windows");
     assertContains(Cli.run("inspect", run, "--tokens", 1).refusal(), "--tokens");
     assertFalse(Files.exists(directory.resolve("never").resolve("config.toml")));

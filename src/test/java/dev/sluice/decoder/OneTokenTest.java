@@ -111,11 +111,12 @@ class OneTokenTest {
 
   /// A random model whose matrices are stored in that format.
   private static Decoder stored(DecoderConfig config, WeightFormat format) {
-    return random(config, format);
+    return random(config, format, StoredMatrix.DIGITS);
   }
 
   /// @param format of its matrices; null for a model that is trained
-  private static Decoder random(DecoderConfig config, @Nullable WeightFormat format) {
+  /// @param digits of what is multiplied with them
+  private static Decoder random(DecoderConfig config, @Nullable WeightFormat format, int digits) {
     try (var scope = Scope.withoutGradient();
         var made = Decoder.initialize(config, Precision.FLOAT32, Device.CPU, 5)) {
       var random = new Random(3);
@@ -140,7 +141,9 @@ class OneTokenTest {
                 }
                 var memory = Arena.ofAuto().allocate(format.bytes(numbers.length), 8);
                 write(format, numbers, memory, random);
-                var matrix = new StoredMatrix(format, memory, spec.shape()[0], spec.shape()[1]);
+                var matrix =
+                    new StoredMatrix(format, memory, spec.shape()[0], spec.shape()[1])
+                        .withDigits(digits);
                 weights.add(
                     new Weight(name, spec, matrix.isToBePacked() ? matrix.packed(memory) : matrix));
               });
@@ -273,25 +276,29 @@ class OneTokenTest {
   /// Tokens of sequences of different lengths at once have the bits of the pass, and of each alone.
   @ParameterizedTest
   @CsvSource({
-    "2, hybrid, Q4_0",
-    "3, hybrid, Q4_0",
-    "8, hybrid, Q4_0",
-    "2, attention, Q4_0",
-    "3, attention, Q4_0",
-    "8, attention, Q4_0",
-    "2, mixture, Q4_0",
-    "3, mixture, BF16",
-    "8, mixture, Q4_0",
-    "8, mixture, Q8_0",
-    "8, mixture, Q4_K",
-    "8, mixture, BF16",
-    "8, mixture, F32",
-    "16, mixture, Q4_0",
-    "16, mixture, BF16",
-    "8, gptOss, MXFP4",
-    "8, afmoe, Q8_0"
+    "2, hybrid, Q4_0, 2",
+    "3, hybrid, Q4_0, 2",
+    "8, hybrid, Q4_0, 2",
+    "2, attention, Q4_0, 2",
+    "3, attention, Q4_0, 2",
+    "8, attention, Q4_0, 2",
+    "2, mixture, Q4_0, 2",
+    "3, mixture, BF16, 2",
+    "8, mixture, Q4_0, 2",
+    "8, mixture, Q8_0, 2",
+    "8, mixture, Q4_K, 2",
+    "8, mixture, BF16, 2",
+    "8, mixture, F32, 2",
+    "16, mixture, Q4_0, 2",
+    "16, mixture, BF16, 2",
+    "8, gptOss, MXFP4, 2",
+    "8, afmoe, Q8_0, 2",
+    "3, hybrid, Q4_0, 1",
+    "8, mixture, Q8_0, 1",
+    "16, attention, Q4_0, 1",
+    "8, mixture, Q6_K, 1"
   })
-  void tokensOfSeveralSequences(int sequences, String name, WeightFormat format) {
+  void tokensOfSeveralSequences(int sequences, String name, WeightFormat format, int digits) {
     var config =
         switch (name) {
           case "hybrid" -> hybrid(new DeltaHeads(2, 4, 32, 16), 4);
@@ -300,7 +307,7 @@ class OneTokenTest {
           case "gptOss" -> gptOss(SoftmaxSink.LEARNED, new Glu.ClampedInputs(7, 1.702));
           default -> afmoe(Router.SOFTMAX, SHARED);
         };
-    try (var decoder = stored(config, format);
+    try (var decoder = random(config, format, digits);
         var _ = Scope.withoutGradient()) {
       assertTrue(decoder.isWrittenDown());
       var expected = together(decoder, sequences, SOMEBODY);
@@ -381,8 +388,8 @@ class OneTokenTest {
   @MethodSource("mixtures")
   void aMixtureThatRunsIsTheOneThatIsTrained(DecoderConfig config) {
     long[] text = new Random(4).longs(24, 0, VOCABULARY).toArray();
-    try (var runs = random(config, WeightFormat.F32);
-        var trained = random(config, null);
+    try (var runs = stored(config, WeightFormat.F32);
+        var trained = random(config, null, StoredMatrix.DIGITS);
         var _ = Scope.withoutGradient()) {
       for (int count : new int[] {1, 2, 24}) {
         var ids = Tensor.of(Arrays.copyOf(text, count), 1, count);

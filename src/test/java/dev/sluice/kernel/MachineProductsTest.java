@@ -106,14 +106,71 @@ class MachineProductsTest {
 
   private static float[] multiply(
       WeightFormat format, MemorySegment weights, int rows, int columns, MemorySegment x, int n) {
+    return multiply(format, 2, weights, rows, columns, x, n);
+  }
+
+  private static float[] multiply(
+      WeightFormat format,
+      int digits,
+      MemorySegment weights,
+      int rows,
+      int columns,
+      MemorySegment x,
+      int n) {
     var y = resultEdge.last(4L * rows * n);
-    var arranged = arranged(format, x, columns, n);
+    var memory = arrangedEdge.last(MachineProducts.arrangedBytes(format, columns, n));
+    var order = StoredMatrix.Order.ROWS;
+    var arranged = products.arrange(format, order, digits, x, columns, columns, n, memory);
     products.multiply(format, weights, 0, format.bytes(columns), rows, arranged, y, rows);
     return y.toArray(FLOAT);
   }
 
-  /// Whether a result is that of the definition, summed in double precision, where inputs are
-  /// rounded as [InputLayout] says: by a share of the largest of those that share a scale.
+  /// Whether a result is that of the definition, summed in double precision: of inputs that are
+  /// rounded as [InputLayout] says, and, but for how much that may leave out, of those as they are.
+  private static void assertDefined(
+      StoredMatrix.Order order,
+      int digits,
+      WeightFormat format,
+      MemorySegment weights,
+      int columns,
+      MemorySegment x,
+      int row,
+      int input,
+      float actual) {
+    var layout = InputLayout.of(format, order, digits);
+    float[] w = new float[columns];
+    format.dequantize(weights, row * format.bytes(columns), columns, w, 0);
+    float[] exact = x.asSlice(4L * input * columns, 4L * columns).toArray(FLOAT);
+    double sum = 0;
+    double rounded = 0;
+    double terms = 0;
+    double allowed = 0;
+    for (int c = 0; c < columns; c++) {
+      int part = layout.vectors() == 0 ? 1 : 16 * layout.vectors();
+      float largest = 0;
+      for (int of = c / part * part; of < Math.min(columns, c / part * part + part); of++) {
+        largest = Math.max(largest, Math.abs(exact[of]));
+      }
+      double a = exact[c];
+      if (layout.vectors() > 0 && Float.isFinite(largest)) {
+        float scale = Math.max(Float.MIN_NORMAL, largest * (1f / layout.largest()));
+        a = scale * Math.rint(exact[c] * (1 / scale));
+        allowed += Math.abs(w[c]) * (0.5001 / layout.largest() * largest + 0x1p-126);
+      }
+      sum += w[c] * (double) exact[c];
+      rounded += w[c] * a;
+      terms += Math.abs(w[c] * a);
+    }
+    double tolerance = 2e-6 * terms + Float.MIN_NORMAL;
+    String what = "%s, %d columns, row %d, input %d".formatted(format, columns, row, input);
+    if (Double.isNaN(sum)) {
+      assertTrue(Float.isNaN(actual), what);
+    } else {
+      assertEquals(rounded, actual, tolerance, what);
+      assertEquals(sum, actual, tolerance + allowed, what);
+    }
+  }
+
   private static void assertDefined(
       WeightFormat format,
       MemorySegment weights,
@@ -122,29 +179,8 @@ class MachineProductsTest {
       int row,
       int input,
       float actual) {
-    double spread = InputLayout.of(format).vectors() == 0 ? 0 : 0.5 / InputLayout.LARGEST;
-    float[] w = new float[columns];
-    format.dequantize(weights, row * format.bytes(columns), columns, w, 0);
-    double sum = 0;
-    double terms = 0;
-    double allowed = 0;
-    for (int c = 0; c < columns; c++) {
-      double a = x.get(FLOAT, 4L * ((long) input * columns + c));
-      double largest = 0;
-      for (int of = c / 32 * 32; of < Math.min(columns, c / 32 * 32 + 32); of++) {
-        largest = Math.max(largest, Math.abs(x.get(FLOAT, 4L * ((long) input * columns + of))));
-      }
-      sum += w[c] * a;
-      terms += Math.abs(w[c] * a);
-      allowed += Math.abs(w[c]) * (spread * largest + 0x1p-126);
-    }
-    double tolerance = 2e-6 * terms + allowed + Float.MIN_NORMAL;
-    String what = "%s, %d columns, row %d, input %d".formatted(format, columns, row, input);
-    if (Double.isNaN(sum)) {
-      assertTrue(Float.isNaN(actual), what);
-    } else {
-      assertEquals(sum, actual, tolerance, what);
-    }
+    assertDefined(
+        StoredMatrix.Order.ROWS, 2, format, weights, columns, x, row, input, actual);
   }
 
   @ParameterizedTest
@@ -152,19 +188,22 @@ class MachineProductsTest {
   void productsAreThoseOfTheDefinition(WeightFormat format) {
     assertTrue(products.takes(format));
     var random = new SplittableRandom(1);
+    var order = StoredMatrix.Order.ROWS;
     for (int columns : new int[] {1, 31, 33, 63, 65, 32, 64, 96, 128, 160, 256, 768, 1056}) {
-      for (int rows = 1; rows <= 3 && columns % format.blockLength() == 0; rows++) {
+      for (int i = 0; i < 6 && columns % format.blockLength() == 0; i++) {
+        int rows = 1 + i / 2;
+        int digits = 1 + i % 2;
         var weights = weights(format, (long) rows * columns, random);
         var x = inputs(columns * MOST, random, number -> number);
-        float[] all = multiply(format, weights, rows, columns, x, MOST);
+        float[] all = multiply(format, digits, weights, rows, columns, x, MOST);
         for (int input = 0; input < MOST; input++) {
           for (int row = 0; row < rows; row++) {
             float y = all[input * rows + row];
-            assertDefined(format, weights, columns, x, row, input, y);
+            assertDefined(order, digits, format, weights, columns, x, row, input, y);
           }
         }
         for (int n = 1; n < MOST; n++) { // the same bits with fewer neighbours
-          float[] some = multiply(format, weights, rows, columns, x, n);
+          float[] some = multiply(format, digits, weights, rows, columns, x, n);
           assertEquals(-1, Arrays.mismatch(some, Arrays.copyOf(all, n * rows)), format + " " + n);
         }
       }
@@ -187,9 +226,12 @@ class MachineProductsTest {
     for (var size : sizes) {
       var weights = weights(format, 3 * 256, random);
       var x = inputs(256 * 2, random, size);
-      float[] y = multiply(format, weights, 3, 256, x, 2);
-      for (int i = 0; i < y.length; i++) {
-        assertDefined(format, weights, 256, x, i % 3, i / 3, y[i]);
+      for (int digits = 1; digits <= 2; digits++) {
+        float[] y = multiply(format, digits, weights, 3, 256, x, 2);
+        for (int i = 0; i < y.length; i++) {
+          var order = StoredMatrix.Order.ROWS;
+          assertDefined(order, digits, format, weights, 256, x, i % 3, i / 3, y[i]);
+        }
       }
     }
   }
@@ -257,7 +299,8 @@ class MachineProductsTest {
     int rows = (int) strips.rows();
     var memory = arrangedEdge.last(MachineProducts.arrangedBytes(strips.format(), columns, n));
     var arranged =
-        products.arrange(strips.format(), strips.order(), x, columns, columns, n, memory);
+        products.arrange(
+            strips.format(), strips.order(), strips.digits(), x, columns, columns, n, memory);
     var y = resultEdge.last(4 * ((n - 1) * yStride + rows));
     for (int from = 0; from < rows; from += cut) {
       int count = Math.min(cut, rows - from);
@@ -285,26 +328,37 @@ class MachineProductsTest {
         var weights = weights(format, (long) rows * columns, random);
         var x = inputs(columns * MOST, random, size);
         try (var arena = Arena.ofConfined()) {
-          var strips = strips(new StoredMatrix(format, weights, rows, columns), arena);
-          float[] all = multiplyStrips(strips, x, MOST, rows, rows);
-          for (int i = 0; i < all.length; i++) {
-            assertDefined(format, weights, columns, x, i % rows, i / rows, all[i]);
-          }
-          for (int n = 1; n <= MOST; n++) {
-            float[] expected = Arrays.copyOf(all, n * rows);
-            for (int cut : new int[] {16, 32, rows}) { // strips alone, in twos, and both
-              float[] some = multiplyStrips(strips, x, n, cut, rows);
-              assertEquals(-1, Arrays.mismatch(some, expected), format + " " + n + " " + cut);
-            }
-          }
-          float[] apart = multiplyStrips(strips, x, 2, 32, rows + 5);
-          assertEquals(-1, Arrays.mismatch(apart, 0, rows, all, 0, rows));
-          assertEquals(-1, Arrays.mismatch(apart, rows + 5, 2 * rows + 5, all, rows, 2 * rows));
-          for (int i = rows; i < rows + 5; i++) {
-            assertEquals(-1, Float.floatToRawIntBits(apart[i])); // not written
+          var stored = strips(new StoredMatrix(format, weights, rows, columns), arena);
+          for (int digits = 1; digits <= 2; digits++) {
+            stripsHaveTheProductsOfTheirRows(stored.withDigits(digits), weights, x);
           }
         }
       }
+    }
+  }
+
+  private static void stripsHaveTheProductsOfTheirRows(
+      StoredMatrix strips, MemorySegment weights, MemorySegment x) {
+    var format = strips.format();
+    int rows = (int) strips.rows();
+    int columns = (int) strips.columns();
+    float[] all = multiplyStrips(strips, x, MOST, rows, rows);
+    for (int i = 0; i < all.length; i++) {
+      assertDefined(
+          strips.order(), strips.digits(), format, weights, columns, x, i % rows, i / rows, all[i]);
+    }
+    for (int n = 1; n <= MOST; n++) {
+      float[] expected = Arrays.copyOf(all, n * rows);
+      for (int cut : new int[] {16, 32, rows}) { // strips alone, in twos, and both
+        float[] some = multiplyStrips(strips, x, n, cut, rows);
+        assertEquals(-1, Arrays.mismatch(some, expected), format + " " + n + " " + cut);
+      }
+    }
+    float[] apart = multiplyStrips(strips, x, 2, 32, rows + 5);
+    assertEquals(-1, Arrays.mismatch(apart, 0, rows, all, 0, rows));
+    assertEquals(-1, Arrays.mismatch(apart, rows + 5, 2 * rows + 5, all, rows, 2 * rows));
+    for (int i = rows; i < rows + 5; i++) {
+      assertEquals(-1, Float.floatToRawIntBits(apart[i])); // not written
     }
   }
 
@@ -347,7 +401,7 @@ class MachineProductsTest {
       var byRow = products.arrange(format, x, 256, 256, 1, memory);
       var refused = IllegalArgumentException.class;
       assertThrows(refused, () -> products.multiplyStrips(strips, 0, 32, byRow, y, 32));
-      var inStrips = products.arrange(format, strips.order(), x, 256, 256, 1, memory);
+      var inStrips = products.arrange(format, strips.order(), 2, x, 256, 256, 1, memory);
       products.multiplyStrips(strips, 16, 16, inStrips, y, 32);
       assertThrows(refused, () -> products.multiplyStrips(rows, 0, 32, inStrips, y, 32));
       assertThrows(refused, () -> products.multiplyStrips(strips, 8, 16, inStrips, y, 32));
