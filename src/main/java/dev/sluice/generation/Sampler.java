@@ -23,6 +23,12 @@ public record Sampler(double temperature, int topK, double topP, double minP, lo
   /// numbers of the one before, one place later.
   private static final long NEXT_SEQUENCE = 0xD134_2543_DE82_EF95L;
 
+  /// So many of the likeliest are kept in order while logits are gone through once.
+  private static final int FEW = 256;
+
+  /// By how much less likely tokens are looked at next, where the likelier are not enough.
+  private static final double STEP = 1.0 / 64;
+
   /// Without a least share.
   public Sampler(double temperature, int topK, double topP, long seed) {
     this(temperature, topK, topP, 0, seed);
@@ -73,29 +79,41 @@ public record Sampler(double temperature, int topK, double topP, double minP, lo
       return likeliest;
     }
     double largest = logits[likeliest];
-    int[] ids = candidates(logits);
-    double[] upTo = new double[ids.length]; // cumulative, relative to the likeliest token
-    double sum = 0;
+    int[] ids;
+    double sum = 0; // relative to the likeliest token, as all weights here
+    if (topK == 0 && topP < 1) {
+      double[] weights = new double[logits.length];
+      for (int id = 0; id < weights.length; id++) {
+        weights[id] = weight(logits[id], largest);
+        sum += weights[id];
+      }
+      ids = likely(logits, weights, sum);
+    } else {
+      ids = candidates(logits, largest);
+    }
+    double[] upTo = new double[ids.length]; // cumulative
+    double last = 0;
     for (int i = 0; i < ids.length; i++) {
-      sum += Math.exp((logits[ids[i]] - largest) / temperature);
-      upTo[i] = sum;
+      last += weight(logits[ids[i]], largest);
+      upTo[i] = last;
     }
     int kept = ids.length;
     if (topP < 1) {
+      double wanted = topP * (topK == 0 ? sum : last);
       kept = 1;
-      while (kept < ids.length && upTo[kept - 1] < topP * sum) {
+      while (kept < ids.length && upTo[kept - 1] < wanted) {
         kept++;
       }
     }
     if (minP > 0) {
       int likely = 0;
-      sum = 0;
+      double upToLikely = 0;
       for (int i = 0; i < kept; i++) {
-        double weight = Math.exp((logits[ids[i]] - largest) / temperature);
+        double weight = weight(logits[ids[i]], largest);
         if (weight >= minP) { // the likeliest token's is 1
           ids[likely] = ids[i];
-          sum += weight;
-          upTo[likely++] = sum;
+          upToLikely += weight;
+          upTo[likely++] = upToLikely;
         }
       }
       kept = likely;
@@ -138,21 +156,80 @@ public record Sampler(double temperature, int topK, double topP, double minP, lo
             + " tokens is allowed: every logit is -Infinity; exclude fewer tokens");
   }
 
-  /// The ids that top-k leaves, the likeliest first; in their own order when nothing depends on it.
-  private int[] candidates(float[] logits) {
-    int[] ids = new int[logits.length];
-    if (topK == 0 && topP == 1) {
-      Arrays.setAll(ids, id -> id);
-      return ids;
+  private double weight(float logit, double largest) {
+    return Math.exp((logit - largest) / temperature);
+  }
+
+  /// The ids that top-k leaves, the likeliest first; without it all ids in their own order, or
+  /// those that min-p will leave and perhaps more.
+  private int[] candidates(float[] logits, double largest) {
+    if (topK == 0) {
+      int[] ids = new int[logits.length];
+      double least = // and what rounding may take away
+          minP > 0
+              ? largest + temperature * (Math.log(minP) - 1e-6)
+              : Double.NEGATIVE_INFINITY;
+      int count = 0;
+      for (int id = 0; id < ids.length; id++) {
+        if (logits[id] >= least) {
+          ids[count++] = id;
+        }
+      }
+      return Arrays.copyOf(ids, count);
     }
-    long[] ranked = new long[logits.length];
-    for (int id = 0; id < ranked.length; id++) {
-      int bits = Float.floatToIntBits(logits[id] + 0f); // −0 becomes 0, its equal
-      int ascending = bits < 0 ? bits ^ 0x7FFFFFFF : bits;
-      ranked[id] = ((long) ~ascending << 32) | id;
+    int k = Math.min(topK, logits.length);
+    if (k > FEW) {
+      long[] ranked = new long[logits.length];
+      Arrays.setAll(ranked, id -> rank(logits[id], id));
+      Arrays.sort(ranked);
+      return ids(ranked, k);
     }
-    Arrays.sort(ranked);
+    long[] first = new long[k];
+    int count = 0;
+    float least = Float.NEGATIVE_INFINITY; // of those when all places are taken
+    for (int id = 0; id < logits.length; id++) {
+      if (count < k || logits[id] > least) { // an equal one ranks behind
+        long rank = rank(logits[id], id);
+        int at = count < k ? count++ : k - 1;
+        for (; at > 0 && first[at - 1] > rank; at--) {
+          first[at] = first[at - 1];
+        }
+        first[at] = rank;
+        least = logits[(int) first[count - 1]];
+      }
+    }
+    return ids(first, k);
+  }
+
+  /// Ids, the likeliest first, that have together at least the share top-p of all weights.
+  private int[] likely(float[] logits, double[] weights, double sum) {
+    for (double least = STEP; ; least *= STEP) {
+      var ranked = new long[weights.length];
+      int count = 0;
+      double has = 0;
+      for (int id = 0; id < weights.length; id++) {
+        if (weights[id] >= least || least < Double.MIN_NORMAL) {
+          ranked[count++] = rank(logits[id], id);
+          has += weights[id];
+        }
+      }
+      if (has >= topP * sum || count == weights.length) {
+        Arrays.sort(ranked, 0, count);
+        return ids(ranked, count);
+      }
+    }
+  }
+
+  /// Smaller for larger logits, and among equal ones for smaller ids.
+  private static long rank(float logit, int id) {
+    int bits = Float.floatToIntBits(logit + 0f); // −0 becomes 0, its equal
+    int ascending = bits < 0 ? bits ^ 0x7FFFFFFF : bits;
+    return ((long) ~ascending << 32) | id;
+  }
+
+  private static int[] ids(long[] ranked, int count) {
+    int[] ids = new int[count];
     Arrays.setAll(ids, i -> (int) ranked[i]);
-    return topK == 0 || topK >= ids.length ? ids : Arrays.copyOf(ids, topK);
+    return ids;
   }
 }

@@ -6,7 +6,12 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
 import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
 import java.util.SplittableRandom;
 import org.junit.jupiter.api.Test;
 
@@ -79,6 +84,80 @@ class SamplerTest {
     for (int i = 0; i < 100; i++) {
       assertTrue(logits[sampler.choose(logits, random)] >= 49.7f);
     }
+  }
+
+  /// The definition: all tokens are ranked, and then as many kept as each setting says.
+  private static int definition(Sampler sampler, float[] logits, double uniform) {
+    Integer[] ranked = new Integer[logits.length];
+    Arrays.setAll(ranked, id -> id);
+    boolean inOrder = sampler.topK() == 0 && sampler.topP() == 1; // else of ids
+    if (!inOrder) {
+      Arrays.sort(ranked, Comparator.comparing((Integer id) -> -(logits[id] + 0f)));
+    }
+    double largest = Float.NEGATIVE_INFINITY;
+    for (float logit : logits) {
+      largest = Math.max(largest, logit);
+    }
+    List<Integer> ids = new ArrayList<>(List.of(ranked));
+    if (sampler.topK() > 0) {
+      ids = ids.subList(0, Math.min(sampler.topK(), ids.size()));
+    }
+    double[] weights = new double[logits.length];
+    double all = 0;
+    for (int id : ids) {
+      weights[id] = Math.exp((logits[id] - largest) / sampler.temperature());
+      all += weights[id];
+    }
+    double sum = 0;
+    List<Integer> likeliest = new ArrayList<>();
+    for (int id : ids) {
+      if (sampler.topP() == 1 || sum < sampler.topP() * all || likeliest.isEmpty()) {
+        likeliest.add(id);
+        sum += weights[id];
+      }
+    }
+    likeliest.removeIf(id -> weights[id] < sampler.minP());
+    sum = likeliest.stream().mapToDouble(id -> weights[id]).reduce(0, Double::sum);
+    double upTo = 0;
+    for (int id : likeliest) {
+      upTo += weights[id];
+      if (upTo > uniform * sum) {
+        return id;
+      }
+    }
+    throw new AssertionError("none of " + likeliest);
+  }
+
+  @Test
+  void choicesAreThoseOfTheDefinition() {
+    var random = new SplittableRandom(8);
+    Set<Integer> chosen = new HashSet<>();
+    for (int repeat = 0; repeat < 3000; repeat++) {
+      float[] logits = new float[1 + random.nextInt(repeat % 10 == 0 ? 2000 : 30)];
+      double spread = Math.pow(10, random.nextInt(-2, 3));
+      for (int id = 0; id < logits.length; id++) {
+        logits[id] =
+            switch (random.nextInt(6)) {
+              case 0 -> random.nextInt(-2, 3); // ties
+              case 1 -> id == 0 ? -0f : MINUS_INFINITY;
+              default -> (float) (spread * random.nextGaussian());
+            };
+      }
+      int[] counts = {0, 1, 2, 20, 256, 257, 1000, logits.length, logits.length + 1};
+      double[] shares = {1, 1, 0.95, 0.5, 1e-9, 1 - 1e-12};
+      double[] least = {0, 0, 0.05, 1, 1e-12};
+      var sampler =
+          new Sampler(
+              Math.pow(10, random.nextInt(-2, 3)),
+              counts[random.nextInt(counts.length)],
+              shares[random.nextInt(shares.length)],
+              least[random.nextInt(least.length)],
+              repeat);
+      int expected = definition(sampler, logits, sampler.random().nextDouble());
+      assertEquals(expected, sampler.choose(logits, sampler.random()), sampler::toString);
+      chosen.add(expected);
+    }
+    assertTrue(chosen.size() > 50, chosen.size() + " tokens");
   }
 
   @Test
