@@ -349,7 +349,7 @@ final class EvaluateCommand implements Callable<Integer> {
     var source = named.source();
     List<TaskResult> results = new ArrayList<>();
     List<EvaluationResult.Eviction> evictions = new ArrayList<>();
-    try (var loaded = options.load(source.checkpoint())) {
+    try (var loaded = options.loadInPlace(source.checkpoint(), null, null)) {
       boolean documents =
           source
               .trainedOnSequences()
@@ -468,7 +468,7 @@ final class EvaluateCommand implements Callable<Integer> {
     var digest = Sha256.digest();
     Sha256.update(digest, data.fingerprint());
     Sha256.update(digest, loaded.tokenizer().fingerprint());
-    Sha256.update(digest, options.precision());
+    Sha256.update(digest, options.precision() + ", weights as they are stored");
     Sha256.update(digest, loaded.decoder().device().toString());
     Sha256.update(digest, longest + " " + start + " " + truncate + " " + loaded.stopIds());
     Sha256.update(digest, loaded.source().weightsFingerprint());

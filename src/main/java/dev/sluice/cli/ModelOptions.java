@@ -57,10 +57,10 @@ final class ModelOptions {
       names = "--precision",
       paramLabel = "P",
       description =
-          "float32, or bfloat16 (matrix products). To generate, chat and serve also int8: what is"
-              + " multiplied with weights in blocks of few bits is rounded to 8 bits in the place of"
-              + " 16, as llama.cpp does; prompts and many texts at once are read up to 1.8 times as"
-              + " fast. Default: ${DEFAULT-VALUE}.")
+          "float32, or bfloat16 (matrix products). For generate, chat, serve, evaluate and ruler"
+              + " also int8: what is multiplied with weights in blocks of few bits is rounded to 8"
+              + " bits in the place of 16, as llama.cpp does; prompts and many texts at once are"
+              + " read up to 1.8 times as fast. Default: ${DEFAULT-VALUE}.")
   private String precision = "float32";
 
   @Option(

@@ -253,7 +253,7 @@ final class RulerCommand implements Callable<Integer> {
       Answers answers,
       List<String> made)
       throws IOException {
-    try (var loaded = options.load(models.get(model))) {
+    try (var loaded = options.loadInPlace(models.get(model), null, null)) {
       var rule =
           source.trainedOnSequences().map(BatchSettings::windowRule).orElse(WindowRule.STREAM);
       requireTokenizer(loaded);

@@ -166,9 +166,7 @@ public record Sampler(double temperature, int topK, double topP, double minP, lo
     if (topK == 0) {
       int[] ids = new int[logits.length];
       double least = // and what rounding may take away
-          minP > 0
-              ? largest + temperature * (Math.log(minP) - 1e-6)
-              : Double.NEGATIVE_INFINITY;
+          minP > 0 ? largest + temperature * (Math.log(minP) - 1e-6) : Double.NEGATIVE_INFINITY;
       int count = 0;
       for (int id = 0; id < ids.length; id++) {
         if (logits[id] >= least) {

@@ -27,8 +27,7 @@ package dev.sluice.kernel;
 /// @param zero the logarithm to base 2 of what was added to the weights, or [#MINIMUM]
 /// @param totals whether each sum is that of its whole part, four times the same, as weights in
 ///   strips take it
-record InputLayout(
-    int columns, int steps, int vectors, int digits, int zero, boolean totals) {
+record InputLayout(int columns, int steps, int vectors, int digits, int zero, boolean totals) {
   private InputLayout(int columns, int steps, int vectors, int zero) {
     this(columns, steps, vectors, 2, zero, false);
   }

@@ -19,10 +19,10 @@ import org.jspecify.annotations.Nullable;
 /// `docs/decisions/0021-decoding-in-machine-code.md`.
 ///
 /// The numbers x are rounded to 16 bits, or to 8, where weights are whole numbers in blocks, and
-/// stay float32 where they are not; see [InputLayout]. Sums are float32. The bits of `y[i, r]` depend on the
-/// row, on `x[i]` and on nothing else: not on the other vectors, and not on which rows are asked
-/// for together. A weight or an input that is NaN gives NaN; one that is infinite gives a number
-/// that is not finite.
+/// stay float32 where they are not; see [InputLayout]. Sums are float32. The bits of `y[i, r]`
+/// depend on the row, on `x[i]` and on nothing else: not on the other vectors, and not on which
+/// rows are asked for together. A weight or an input that is NaN gives NaN; one that is infinite
+/// gives a number that is not finite.
 ///
 /// Vectors are arranged once, then shared by as many products and threads as like them:
 ///
@@ -117,7 +117,8 @@ public final class MachineProducts {
   /// Whether weights of this format are multiplied in this order. The first time takes
   /// milliseconds.
   public boolean takes(WeightFormat format, Order order) {
-    return InputLayout.isKnown(format) && functions(new Kind(format, order, StoredMatrix.DIGITS)) != null;
+    return InputLayout.isKnown(format)
+        && functions(new Kind(format, order, StoredMatrix.DIGITS)) != null;
   }
 
   /// Whether what weights of this format are multiplied with becomes whole numbers, of one byte or
@@ -194,8 +195,7 @@ public final class MachineProducts {
       long columns,
       int inputs,
       MemorySegment memory) {
-    return arrange(
-        format, Order.ROWS, StoredMatrix.DIGITS, x, xStride, columns, inputs, memory);
+    return arrange(format, Order.ROWS, StoredMatrix.DIGITS, x, xStride, columns, inputs, memory);
   }
 
   /// The same for weights in an order.

@@ -12,8 +12,8 @@ import java.lang.foreign.MemorySegment;
 ///   something else stands between groups, as a gate's rows between the queries' of each head
 /// @param apart bytes from the first row of a group to the first one of the next
 /// @param order of the blocks
-/// @param digits the bytes that a number keeps which is multiplied with weights in blocks, where the
-///   processor multiplies bytes: two, or one; see [InputLayout]
+/// @param digits the bytes that a number keeps which is multiplied with weights in blocks, where
+///   the processor multiplies bytes: two, or one; see [InputLayout]
 public record StoredMatrix(
     WeightFormat format,
     MemorySegment data,

@@ -42,7 +42,7 @@ public enum Precision {
           throw new InvalidInputException(
               text.equalsIgnoreCase("int8")
                   ? "precision int8 is for models that run where their file is, in blocks of few"
-                      + " bits (generate, chat, serve); use float32 or bfloat16"
+                      + " bits (generate, chat, serve, evaluate, ruler); use float32 or bfloat16"
                   : "unknown precision '" + text + "'; use float32 or bfloat16");
     };
   }

@@ -441,8 +441,7 @@ class InPlaceTest {
     Path numbers = ofType(model("qwen3.5", 2, 2), ElementType.BFLOAT16, null);
     var refused =
         assertThrows(
-            InvalidInputException.class,
-            () -> ModelDirectory.openInPlace(numbers, Precision.INT8));
+            InvalidInputException.class, () -> ModelDirectory.openInPlace(numbers, Precision.INT8));
     assertTrue(String.valueOf(refused.getMessage()).contains("--weights q8_0"), refused::toString);
     assertThrows(
         IllegalArgumentException.class,

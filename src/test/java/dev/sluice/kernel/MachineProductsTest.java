@@ -179,8 +179,7 @@ class MachineProductsTest {
       int row,
       int input,
       float actual) {
-    assertDefined(
-        StoredMatrix.Order.ROWS, 2, format, weights, columns, x, row, input, actual);
+    assertDefined(StoredMatrix.Order.ROWS, 2, format, weights, columns, x, row, input, actual);
   }
 
   @ParameterizedTest
