@@ -520,7 +520,11 @@ final class RulerCommand implements Callable<Integer> {
     var digest = Sha256.digest();
     Sha256.update(digest, loaded.source().weightsFingerprint());
     Sha256.update(digest, loaded.tokenizer().fingerprint());
-    Sha256.update(digest, options.precision() + " " + loaded.stopIds().stream().sorted().toList());
+    Sha256.update(
+        digest,
+        options.precision()
+            + ", weights as they are stored, "
+            + loaded.stopIds().stream().sorted().toList());
     return Sha256.hex(digest);
   }
 
