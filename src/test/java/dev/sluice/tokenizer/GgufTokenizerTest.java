@@ -74,7 +74,7 @@ class GgufTokenizerTest {
           before.metadata().text("tokenizer.chat_template"),
           after.metadata().text("tokenizer.chat_template"));
       assertEquals(GgufTokenizer.endings(before), GgufTokenizer.endings(after));
-      assertEquals(330, after.metadata().texts("tokenizer.ggml.tokens").size());
+      assertEquals(330, after.metadata().texts("tokenizer.ggml.tokens").count());
       long[] types = after.metadata().wholes("tokenizer.ggml.token_type");
       assertEquals(5, types[329]); // filled, since the model has a row for it
     }
@@ -123,7 +123,7 @@ class GgufTokenizerTest {
       assertEquals(true, file.metadata().flag("tokenizer.ggml.add_bos_token"));
       assertArrayEquals(
           new long[] {1, 1, 1, 3, 4, 5}, file.metadata().wholes("tokenizer.ggml.token_type"));
-      assertEquals(List.of("a b"), file.metadata().texts("tokenizer.ggml.merges"));
+      assertEquals(List.of("a b"), file.metadata().texts("tokenizer.ggml.merges").strings());
     }
   }
 
