@@ -9,6 +9,7 @@ import java.nio.ByteOrder;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Objects;
@@ -262,18 +263,26 @@ public final class GgufMetadata {
       return null;
     }
     long[] wholes = new long[elements.count];
-    if (elements.kind == Kind.I32) { // the types of all tokens, which a start waits for
-      int[] values = elements.file.asSlice(elements.at, 4L * wholes.length).toArray(INT);
-      for (int i = 0; i < wholes.length; i++) {
-        wholes[i] = values[i];
-      }
-      return wholes;
-    }
     for (int i = 0; i < wholes.length; i++) {
       wholes[i] =
           whole(key, elements.kind, elements.file, elements.at + (long) i * elements.kind.bytes);
     }
     return wholes;
+  }
+
+  /// The same in 32 bits, such as the types of all tokens, which a start waits for; a number that
+  /// does not fit is the nearest that does.
+  public int @Nullable [] ints(String key) {
+    var elements = elements(key);
+    if (elements == null) {
+      return null;
+    }
+    if (elements.kind == Kind.I32) {
+      return elements.file.asSlice(elements.at, 4L * elements.count).toArray(INT);
+    }
+    return Arrays.stream(Objects.requireNonNull(wholes(key)))
+        .mapToInt(value -> Math.clamp(value, Integer.MIN_VALUE, Integer.MAX_VALUE))
+        .toArray();
   }
 
   /// Numbers, whole or not, or null.

@@ -147,8 +147,10 @@ public final class GgufTokenizer {
   }
 
   private record Reading(Path path, GgufMetadata metadata) {
-    /// Bytes of JSON around a text of a list.
-    private static final int AROUND = 12;
+    // Bytes of JSON around a token, around a merge but for its space, and all others of both lists.
+    private static final int AROUND_TOKEN = "\"\":,".length();
+    private static final int AROUND_MERGE = "[\"\",\"\"],".length() - 1;
+    private static final int AROUND_ALL = "\"vocab\":{},\"merges\":[]}}".length();
 
     private InvalidInputException unusable(String why) {
       return new InvalidInputException(
@@ -171,7 +173,7 @@ public final class GgufTokenizer {
       if (tokens == null || merges == null) {
         throw unusable("it has no metadata key " + (tokens == null ? TOKENS : MERGES));
       }
-      long[] types = metadata.wholes(TYPES);
+      int[] types = metadata.ints(TYPES);
       if (types != null && types.length != tokens.count()) {
         throw unusable(
             "%s has %d values for %d tokens".formatted(TYPES, types.length, tokens.count()));
@@ -222,7 +224,7 @@ public final class GgufTokenizer {
 
     /// Writes the added tokens and gives them, and which of them have no text.
     private static Map<String, Boolean> addedTokens(
-        ObjectNode json, GgufTexts tokens, long @Nullable [] types) {
+        ObjectNode json, GgufTexts tokens, int @Nullable [] types) {
       Map<String, Boolean> all = new LinkedHashMap<>();
       var added = json.putArray("added_tokens");
       for (int id = 0; types != null && id < types.length; id++) {
@@ -283,7 +285,7 @@ public final class GgufTokenizer {
     }
 
     /// How many tokens there are without those at the end that only fill the model's rows.
-    private static int used(GgufTexts tokens, long @Nullable [] types) {
+    private static int used(GgufTexts tokens, int @Nullable [] types) {
       int used = tokens.count();
       while (types != null && used > 0 && types[used - 1] == UNUSED) {
         used--;
@@ -304,7 +306,7 @@ public final class GgufTokenizer {
 
     /// The file, whose last part, the model, ends with the vocabulary and the merges.
     private byte[] bytes(ObjectNode json, GgufTexts tokens, int used, GgufTexts merges) {
-      var bytes = new JsonBytes(textBytes(tokens) + textBytes(merges));
+      var bytes = new JsonBytes();
       char before = '{';
       for (var part : json.properties()) {
         if (!part.getKey().equals("model")) {
@@ -318,7 +320,8 @@ public final class GgufTokenizer {
         bytes.as(before).text(part.getKey()).as(':').value(part.getValue());
         before = ',';
       }
-      bytes.as(before).text("vocab").as(':').as('{');
+      bytes.as(before).reserve(listed(tokens, used, merges));
+      bytes.text("vocab").as(':').as('{');
       byte[] ofTokens = tokens.bytes();
       for (int id = 0; id < used; id++) {
         bytes.text(ofTokens, tokens.start(id), tokens.end(id)).as(':').number(id).as(',');
@@ -344,10 +347,19 @@ public final class GgufTokenizer {
       return bytes.closed(']').as('}').as('}').toByteArray();
     }
 
-    /// About what texts take, each with its number or its brackets.
-    private static long textBytes(GgufTexts texts) {
-      int count = texts.count();
-      return count == 0 ? 0 : texts.end(count - 1) + AROUND * (long) count;
+    /// What the vocabulary and the merges take, to the byte, so that there is one array of
+    /// megabytes and not several.
+    private static long listed(GgufTexts tokens, int used, GgufTexts merges) {
+      long size = JsonBytes.written(tokens.bytes(), 0, used == 0 ? 0 : tokens.end(used - 1));
+      long digits = used;
+      for (long more = 10; more < used; more *= 10) {
+        digits += used - more;
+      }
+      int count = merges.count();
+      size += JsonBytes.written(merges.bytes(), 0, count == 0 ? 0 : merges.end(count - 1));
+      int commas = Math.min(used, 1) + Math.min(count, 1); // which no last one has behind it
+      size += AROUND_TOKEN * (long) used + AROUND_MERGE * (long) count - commas;
+      return size + digits + AROUND_ALL;
     }
 
     private void requireUsualSize(JsonBytes bytes) {
@@ -404,14 +416,27 @@ public final class GgufTokenizer {
   private static final class JsonBytes {
     private static final byte[] DIGITS = "0123456789ABCDEF".getBytes(StandardCharsets.US_ASCII);
     private static final int LONGEST_ESCAPE = 6;
-    private static final int SPARE = 1 << 16;
 
-    private byte[] bytes;
+    private byte[] bytes = new byte[1 << 16];
     private int length;
 
-    /// @param expected about as many bytes
-    JsonBytes(long expected) {
-      bytes = new byte[(int) Math.min(expected + SPARE, TokenizerFile.LARGEST)];
+    /// What bytes of text take, without quotation marks.
+    static long written(byte[] utf8, int start, int end) {
+      long size = (long) end - start;
+      for (int i = start; i < end; i++) {
+        byte b = utf8[i];
+        if (b >= 0 && (b < ' ' || b == '"' || b == '\\')) {
+          size += escaped(b, new byte[LONGEST_ESCAPE], 0) - 1;
+        }
+      }
+      return size;
+    }
+
+    /// Makes room for exactly so many more, if that is not too much.
+    void reserve(long more) {
+      if (length + more <= TokenizerFile.LARGEST) {
+        bytes = Arrays.copyOf(bytes, (int) (length + more));
+      }
     }
 
     private void require(int more) {
@@ -467,7 +492,9 @@ public final class GgufTokenizer {
     }
 
     JsonBytes text(byte[] utf8, int start, int end) {
-      require(Math.addExact(Math.multiplyExact(end - start, LONGEST_ESCAPE), 2));
+      if (LONGEST_ESCAPE * (end - start + 2L) > bytes.length - length) {
+        require(Math.toIntExact(written(utf8, start, end) + 2));
+      }
       byte[] to = bytes;
       int at = length;
       to[at++] = '"';
@@ -508,7 +535,7 @@ public final class GgufTokenizer {
     }
 
     byte[] toByteArray() {
-      return Arrays.copyOf(bytes, length);
+      return length == bytes.length ? bytes : Arrays.copyOf(bytes, length);
     }
   }
 

@@ -407,10 +407,17 @@ class GgufFileTest {
     }
     all.add("x".repeat(1 << 19));
     all.add("y");
-    write(path, to -> to.texts("k.texts", all).text("k.behind", "z"));
+    write(
+        path,
+        to ->
+            to.texts("k.texts", all)
+                .wholes("k.wholes", new int[] {7, -1, 1 << 30})
+                .text("k.behind", "z"));
     try (var file = GgufFile.open(path)) {
       assertEquals(all, file.metadata().texts("k.texts").strings());
       assertEquals("z", file.metadata().text("k.behind"));
+      assertArrayEquals(new int[] {7, -1, 1 << 30}, file.metadata().ints("k.wholes"));
+      assertNull(file.metadata().ints("k.none"));
       file.forgetMetadata();
       assertEquals(all, file.metadata().texts("k.texts").strings());
     }
