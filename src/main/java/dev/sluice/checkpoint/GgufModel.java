@@ -74,6 +74,11 @@ public final class GgufModel implements AutoCloseable {
     }
   }
 
+  /// What an open file says that its model is.
+  public static ModelConfig config(GgufFile file) {
+    return GgufConfig.read(file);
+  }
+
   ModelConfig config() {
     return config;
   }

@@ -146,6 +146,7 @@ public final class ModelDirectory {
     try (var _ = Scope.withoutGradient()) {
       var reader = model.readerInPlace(drafts);
       var weights = reader.readInPlace(rounded, packed, listener);
+      model.file().forgetMetadata();
       var notes = new ArrayList<>(model.notes());
       return opened(
           reader,

@@ -4,8 +4,10 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.files.Failures;
 import dev.sluice.files.RegularFile;
+import dev.sluice.kernel.MachineMemory;
 import java.io.IOException;
 import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -37,6 +39,7 @@ public final class GgufFile implements AutoCloseable {
   private final List<Path> files;
   private final GgufMetadata metadata;
   private final SequencedMap<String, GgufTensor> tensors;
+  private final List<MemorySegment> headers;
   private final List<String> notes;
 
   private GgufFile(
@@ -45,12 +48,14 @@ public final class GgufFile implements AutoCloseable {
       List<Path> files,
       GgufMetadata metadata,
       SequencedMap<String, GgufTensor> tensors,
+      List<MemorySegment> headers,
       List<String> notes) {
     this.path = path;
     this.arena = arena;
     this.files = files;
     this.metadata = metadata;
     this.tensors = tensors;
+    this.headers = headers;
     this.notes = notes;
   }
 
@@ -73,6 +78,7 @@ public final class GgufFile implements AutoCloseable {
     List<Path> files = count == null || count <= 1 ? List.of(path) : parts(path, named, count);
     var first = named;
     SequencedMap<String, GgufTensor> tensors = new LinkedHashMap<>();
+    List<MemorySegment> headers = new ArrayList<>();
     List<String> notes = new ArrayList<>();
     for (int i = 0; i < files.size(); i++) {
       Path file = files.get(i);
@@ -81,6 +87,7 @@ public final class GgufFile implements AutoCloseable {
         requirePart(file, part, i, files.size(), named);
       }
       first = i == 0 ? part : first;
+      headers.add(part.header());
       part.tensors()
           .forEach(
               (name, tensor) -> {
@@ -102,7 +109,7 @@ public final class GgufFile implements AutoCloseable {
     first.metadata().pass(NUMBER);
     first.metadata().pass(COUNT);
     first.metadata().pass(TENSORS);
-    return new GgufFile(path, arena, files, first.metadata(), tensors, notes);
+    return new GgufFile(path, arena, files, first.metadata(), tensors, headers, notes);
   }
 
   private static GgufHeader.Parsed map(Path path, Arena arena) {
@@ -204,6 +211,12 @@ public final class GgufFile implements AutoCloseable {
   /// All tensors by their names, in the order of the files.
   public SequencedMap<String, GgufTensor> tensors() {
     return Collections.unmodifiableSequencedMap(tensors);
+  }
+
+  /// Lets the system take the pages back that the metadata stand in, as a vocabulary is megabytes;
+  /// what is asked for later is read again.
+  public void forgetMetadata() {
+    headers.forEach(MachineMemory::forget);
   }
 
   /// Unmaps the files; a segment of them that is still in use elsewhere fails from here on.

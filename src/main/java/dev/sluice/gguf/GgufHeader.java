@@ -74,8 +74,13 @@ final class GgufHeader {
 
   /// What a file holds.
   ///
+  /// @param header all before the tensors
   /// @param trailing bytes behind the last tensor
-  record Parsed(GgufMetadata metadata, SequencedMap<String, GgufTensor> tensors, long trailing) {}
+  record Parsed(
+      GgufMetadata metadata,
+      SequencedMap<String, GgufTensor> tensors,
+      MemorySegment header,
+      long trailing) {}
 
   private record Slot(String name, WeightFormat format, List<Long> shape, long offset, long bytes) {
     long end() {
@@ -115,10 +120,12 @@ final class GgufHeader {
     for (int i = 0; i < keyCount; i++) {
       String key = name("the name of metadata key %d of %d".formatted(i + 1, keyCount));
       var kind = kind("the metadata key " + quoted(key));
-      if (places.put(key, new Place(kind, file, at)) != null) {
+      if (places.containsKey(key)) {
         throw wrong("has the metadata key %s twice".formatted(quoted(key)), "fetch it again");
       }
+      long begin = at;
       skip(kind, "the metadata key " + quoted(key), 0);
+      places.put(key, new Place(kind, file, begin, at));
     }
     var metadata = new GgufMetadata(path, places);
     long alignment = alignment(metadata);
@@ -147,7 +154,8 @@ final class GgufHeader {
       }
     }
     long trailing = size - Math.ceilDiv(end, alignment) * alignment;
-    return new Parsed(metadata, tensors, Math.max(0, trailing));
+    var header = file.asSlice(0, Math.min(begin, size));
+    return new Parsed(metadata, tensors, header, Math.max(0, trailing));
   }
 
   private void requireMagic() {
@@ -288,14 +296,12 @@ final class GgufHeader {
 
   private void skipTexts(String what, long count) {
     var walk = new TextWalk(file, at);
-    for (long i = 0; i < count; i++) {
-      if (!walk.next()) {
-        at = walk.at();
-        skip(Kind.STRING, what, 0); // which says what is wrong
-        throw wrong("has a text of more than 2 GB at " + what, "fetch it again");
-      }
-    }
+    boolean areThere = walk.pass(count);
     at = walk.at();
+    if (!areThere) {
+      skip(Kind.STRING, what, 0); // which says what is wrong
+      throw wrong("has a text of more than 2 GB at " + what, "fetch it again");
+    }
   }
 
   private long alignment(GgufMetadata metadata) {

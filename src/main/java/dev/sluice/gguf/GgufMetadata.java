@@ -9,7 +9,7 @@ import java.nio.ByteOrder;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
-import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Objects;
@@ -64,8 +64,8 @@ public final class GgufMetadata {
     }
   }
 
-  /// Where a value begins.
-  record Place(Kind kind, MemorySegment file, long at) {}
+  /// Where a value begins and ends.
+  record Place(Kind kind, MemorySegment file, long at, long end) {}
 
   static final ValueLayout.OfInt INT =
       ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
@@ -78,11 +78,11 @@ public final class GgufMetadata {
   private static final ValueLayout.OfDouble DOUBLE =
       ValueLayout.JAVA_DOUBLE_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
-  /// What stands for bytes that are no UTF-8.
-  private static final char REPLACED = '\uFFFD';
-
   /// More than any vocabulary or list of merges has.
   private static final long LONGEST_LIST = 1L << 24;
+
+  /// Bytes of all texts of a list, so that they fit into an array.
+  private static final long LARGEST_LIST = 1L << 30;
 
   /// Bytes of a text, such as a chat template.
   private static final int LONGEST_TEXT = 16 << 20;
@@ -234,7 +234,8 @@ public final class GgufMetadata {
 
   /// @param kind of the elements
   /// @param at where the first one begins
-  private record Elements(Kind kind, int count, MemorySegment file, long at) {}
+  /// @param end where the last one ends
+  private record Elements(Kind kind, int count, MemorySegment file, long at, long end) {}
 
   private @Nullable Elements elements(String key) {
     var place = place(key);
@@ -251,7 +252,8 @@ public final class GgufMetadata {
               .formatted(path, key, count, LONGEST_LIST));
     }
     var kind = Kind.numbered(place.file.get(INT, place.at));
-    return new Elements(Objects.requireNonNull(kind), (int) count, place.file, place.at + 12);
+    return new Elements(
+        Objects.requireNonNull(kind), (int) count, place.file, place.at + 12, place.end);
   }
 
   /// Whole numbers, or null.
@@ -261,18 +263,26 @@ public final class GgufMetadata {
       return null;
     }
     long[] wholes = new long[elements.count];
-    if (elements.kind == Kind.I32) { // the types of all tokens, which a start waits for
-      int[] values = elements.file.asSlice(elements.at, 4L * wholes.length).toArray(INT);
-      for (int i = 0; i < wholes.length; i++) {
-        wholes[i] = values[i];
-      }
-      return wholes;
-    }
     for (int i = 0; i < wholes.length; i++) {
       wholes[i] =
           whole(key, elements.kind, elements.file, elements.at + (long) i * elements.kind.bytes);
     }
     return wholes;
+  }
+
+  /// The same in 32 bits, such as the types of all tokens, which a start waits for; a number that
+  /// does not fit is the nearest that does.
+  public int @Nullable [] ints(String key) {
+    var elements = elements(key);
+    if (elements == null) {
+      return null;
+    }
+    if (elements.kind == Kind.I32) {
+      return elements.file.asSlice(elements.at, 4L * elements.count).toArray(INT);
+    }
+    return Arrays.stream(Objects.requireNonNull(wholes(key)))
+        .mapToInt(value -> Math.clamp(value, Integer.MIN_VALUE, Integer.MAX_VALUE))
+        .toArray();
   }
 
   /// Numbers, whole or not, or null.
@@ -307,22 +317,38 @@ public final class GgufMetadata {
   }
 
   /// Texts, or null.
-  public @Nullable List<String> texts(String key) {
+  public @Nullable GgufTexts texts(String key) {
     var elements = elements(key);
     if (elements == null) {
       return null;
     }
-    List<String> texts = new ArrayList<>(elements.count);
-    var walk = new TextWalk(elements.file, elements.at);
-    for (int i = 0; i < elements.count; i++) {
-      long at = walk.at();
-      boolean isThere =
-          elements.kind == Kind.STRING && walk.next() && walk.length() <= LONGEST_TEXT;
-      String text = isThere ? walk.text() : "";
-      // As nearly all of a vocabulary is; another one is looked at more closely.
-      boolean isPlain = isThere && text.indexOf(REPLACED) < 0;
-      texts.add(isPlain ? text : text(key, elements.kind, elements.file, at));
+    if (elements.count > 0 && elements.kind != Kind.STRING) {
+      throw wrong(key, "a text", elements.kind);
+    }
+    long bytes = elements.end - elements.at;
+    if (bytes > LARGEST_LIST) {
+      throw new InvalidInputException(
+          "%s: the metadata key '%s' holds %d bytes of texts, more than the %d that a list may have; fetch the file again"
+              .formatted(path, key, bytes, LARGEST_LIST));
+    }
+    var list = elements.file.asSlice(elements.at, bytes).toArray(ValueLayout.JAVA_BYTE);
+    var texts = GgufTexts.of(list, elements.count);
+    if (!areUsual(texts)) {
+      long at = elements.at;
+      for (int i = 0; i < elements.count; i++) {
+        var _ = text(key, elements.kind, elements.file, at); // which says what is wrong
+        at += Long.BYTES + texts.end(i) - texts.start(i);
+      }
     }
     return texts;
+  }
+
+  private static boolean areUsual(GgufTexts texts) {
+    for (int i = 0; i < texts.count(); i++) {
+      if (texts.end(i) - texts.start(i) > LONGEST_TEXT) {
+        return false;
+      }
+    }
+    return texts.areUtf8();
   }
 }

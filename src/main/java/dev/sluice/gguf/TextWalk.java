@@ -2,7 +2,6 @@ package dev.sluice.gguf;
 
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
-import java.nio.charset.StandardCharsets;
 
 /// Goes along the texts of a list, each behind its length. A vocabulary and its merges are hundreds
 /// of thousands of them, and every model that is opened begins here: so they are read from copies
@@ -16,7 +15,6 @@ final class TextWalk {
   private final byte[] window;
   private long windowAt;
   private long at;
-  private int length;
 
   /// @param at where the first text's length stands
   TextWalk(MemorySegment file, long at) {
@@ -24,7 +22,7 @@ final class TextWalk {
     this.size = file.byteSize();
     this.at = at;
     this.window = new byte[(int) Math.min(WINDOW, size)];
-    copy(at);
+    copy();
   }
 
   /// Where the next text's length stands.
@@ -32,58 +30,43 @@ final class TextWalk {
     return at;
   }
 
-  /// Goes to the next text.
+  /// Goes past texts.
   ///
-  /// @return whether the file has all of it and it is no longer than an array can be; if not, this
-  ///   stays where it is
-  boolean next() {
-    if (size - at < Long.BYTES) {
-      return false;
+  /// @return whether the file has all of each and none is longer than an array can be; if not, this
+  ///   stays where the first one begins that is otherwise
+  boolean pass(long count) {
+    for (long i = 0; i < count; i++) {
+      long left = size - at - Long.BYTES;
+      if (left < 0) {
+        return false;
+      }
+      if (at - windowAt > window.length - Long.BYTES) {
+        copy();
+      }
+      int in = (int) (at - windowAt);
+      long bytes = lengthOf(window, in);
+      if (bytes < 0 || bytes > left) {
+        return false;
+      }
+      at += Long.BYTES + bytes;
     }
-    long bytes = lengthAt(within(at, Long.BYTES));
-    if (bytes < 0 || bytes > size - at - Long.BYTES || bytes > Integer.MAX_VALUE - Long.BYTES) {
-      return false;
-    }
-    length = (int) bytes;
-    at += Long.BYTES + bytes;
     return true;
   }
 
-  /// Bytes of the text that [#next] went past.
-  int length() {
-    return length;
-  }
-
-  /// The text that [#next] went past, of which bytes that are no UTF-8 are replaced.
-  String text() {
-    if (length > window.length) {
-      byte[] bytes = file.asSlice(at - length, length).toArray(ValueLayout.JAVA_BYTE);
-      return new String(bytes, StandardCharsets.UTF_8);
-    }
-    return new String(window, within(at - length, length), length, StandardCharsets.UTF_8);
-  }
-
-  /// Where bytes of the file stand in the window, no more of them than it holds.
-  private int within(long from, int bytes) {
-    if (from < windowAt || from + bytes > windowAt + window.length) {
-      copy(from);
-    }
-    return (int) (from - windowAt);
-  }
-
-  private void copy(long from) {
-    windowAt = Math.max(0, Math.min(from, size - window.length));
+  private void copy() {
+    windowAt = Math.max(0, Math.min(at, size - window.length));
     MemorySegment.copy(file, ValueLayout.JAVA_BYTE, windowAt, window, 0, window.length);
   }
 
-  private long lengthAt(int i) {
-    return (window[i] & 0xFFL)
-        | (window[i + 1] & 0xFFL) << 8
-        | (window[i + 2] & 0xFFL) << 16
-        | (window[i + 3] & 0xFFL) << 24
-        | (window[i + 4] & 0xFFL) << 32
-        | (window[i + 5] & 0xFFL) << 40
-        | (window[i + 6] & 0xFFL) << 48
-        | (window[i + 7] & 0xFFL) << 56;
+  /// The length that stands there, of eight bytes; negative where it is more than an array can
+  /// have.
+  static int lengthOf(byte[] from, int at) {
+    int beyond = from[at + 4] | from[at + 5] | from[at + 6] | from[at + 7];
+    int length =
+        (from[at] & 0xFF)
+            | (from[at + 1] & 0xFF) << 8
+            | (from[at + 2] & 0xFF) << 16
+            | from[at + 3] << 24;
+    return beyond != 0 || length > Integer.MAX_VALUE - Long.BYTES ? -1 : length;
   }
 }

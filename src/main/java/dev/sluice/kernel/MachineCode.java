@@ -9,7 +9,6 @@ import static dev.sluice.kernel.Assembler.RDX;
 import static dev.sluice.kernel.Assembler.RSI;
 
 import java.io.ByteArrayOutputStream;
-import java.lang.foreign.AddressLayout;
 import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
@@ -26,7 +25,6 @@ import org.jspecify.annotations.Nullable;
 /// the system refuses is not there: nothing here throws because of the machine.
 @SuppressWarnings("restricted")
 final class MachineCode {
-  private static final AddressLayout POINTER = ValueLayout.ADDRESS;
   private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT;
   private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG;
 
@@ -57,12 +55,36 @@ final class MachineCode {
 
   private MachineCode() {}
 
-  private static @Nullable MethodHandle function(String name, FunctionDescriptor descriptor) {
-    return LINKER
-        .defaultLookup()
-        .find(name)
-        .map(address -> LINKER.downcallHandle(address, descriptor))
-        .orElse(null);
+  /// Calls functions of the system, and the first code that is made here. All have one form, of six
+  /// registers of which each uses some, since Java makes classes for each form, which a start waits
+  /// for.
+  private static final class Registers {
+    private static final MethodHandle CALL =
+        LINKER.downcallHandle(FunctionDescriptor.of(LONG, LONG, LONG, LONG, LONG, LONG, LONG));
+
+    static long call(
+        MemorySegment function,
+        long first,
+        long second,
+        long third,
+        long fourth,
+        long fifth,
+        long sixth) {
+      try {
+        return (long) CALL.invokeExact(function, first, second, third, fourth, fifth, sixth);
+      } catch (Throwable e) {
+        throw unexpected(e);
+      }
+    }
+
+    /// The same with three, which gives an `int`.
+    static int call(MemorySegment function, long first, long second, long third) {
+      return (int) call(function, first, second, third, 0, 0, 0);
+    }
+  }
+
+  private static @Nullable MemorySegment function(String name) {
+    return ANONYMOUS == 0 ? null : LINKER.defaultLookup().find(name).orElse(null);
   }
 
   /// A handle that calls code whose address is its first argument. The thread counts as one that
@@ -97,25 +119,19 @@ final class MachineCode {
 
   /// Fresh memory that can be written, for good, or null if the system gives none.
   static @Nullable MemorySegment map(long bytes) {
-    var map = function("mmap", FunctionDescriptor.of(POINTER, POINTER, LONG, INT, INT, INT, LONG));
-    if (ANONYMOUS == 0 || map == null) {
+    var map = function("mmap");
+    if (map == null) {
       return null;
     }
-    try {
-      var memory =
-          (MemorySegment)
-              map.invokeExact(MemorySegment.NULL, bytes, READ_AND_WRITE, ANONYMOUS, -1, 0L);
-      return memory.address() == -1 ? null : memory.reinterpret(bytes);
-    } catch (Throwable e) {
-      throw new AssertionError(e);
-    }
+    long at = Registers.call(map, 0, bytes, READ_AND_WRITE, ANONYMOUS, -1, 0);
+    return at == -1 ? null : MemorySegment.ofAddress(at).reinterpret(bytes);
   }
 
   /// Fresh memory of whole pages that can be written, large ones where the system has them, until
   /// the arena closes; null if the system gives none. Java does not count it.
   static @Nullable MemorySegment map(long bytes, Arena arena) {
     var memory = map(bytes);
-    var unmap = function("munmap", FunctionDescriptor.of(INT, POINTER, LONG));
+    var unmap = function("munmap");
     if (memory == null || unmap == null) {
       return null;
     }
@@ -123,11 +139,7 @@ final class MachineCode {
     return memory.reinterpret(
         arena,
         all -> {
-          try {
-            int _ = (int) unmap.invokeExact(all, bytes);
-          } catch (Throwable e) {
-            throw new AssertionError(e);
-          }
+          int _ = Registers.call(unmap, all.address(), bytes, 0);
         });
   }
 
@@ -156,41 +168,32 @@ final class MachineCode {
   /// Whether the system keeps all pages of a mapped file in memory; it also says so where it tells
   /// nobody but the file's owner.
   private static boolean areKept(MemorySegment pages) {
-    var ask = function("mincore", FunctionDescriptor.of(INT, POINTER, LONG, POINTER));
-    if (ask == null || ANONYMOUS != PRIVATE_ANONYMOUS_LINUX) {
+    var ask = ANONYMOUS == PRIVATE_ANONYMOUS_LINUX ? function("mincore") : null;
+    if (ask == null) {
       return false;
     }
     try (var arena = Arena.ofConfined()) {
       var kept = arena.allocate(Math.ceilDiv(pages.byteSize(), PAGE));
-      if ((int) ask.invokeExact(pages, pages.byteSize(), kept) != 0) {
+      if (Registers.call(ask, pages.address(), pages.byteSize(), kept.address()) != 0) {
         return false;
       }
       var all = arena.allocate(kept.byteSize()).fill((byte) 1);
       return kept.mismatch(all) < 0;
-    } catch (Throwable e) {
-      throw unexpected(e);
     }
   }
 
   private static void advise(MemorySegment pages, int advice) {
-    var advise = function("madvise", FunctionDescriptor.of(INT, POINTER, LONG, INT));
-    if (advise != null && ANONYMOUS == PRIVATE_ANONYMOUS_LINUX) {
-      try {
-        int _ = (int) advise.invokeExact(pages, pages.byteSize(), advice); // it may refuse
-      } catch (Throwable e) {
-        throw new AssertionError(e);
-      }
+    var advise = ANONYMOUS == PRIVATE_ANONYMOUS_LINUX ? function("madvise") : null;
+    if (advise != null) {
+      int _ = Registers.call(advise, pages.address(), pages.byteSize(), advice); // it may refuse
     }
   }
 
   /// Whether the system lets whole pages be used so from now on.
   static boolean protect(MemorySegment pages, int access) {
-    var protect = function("mprotect", FunctionDescriptor.of(INT, POINTER, LONG, INT));
-    try {
-      return protect != null && (int) protect.invokeExact(pages, pages.byteSize(), access) == 0;
-    } catch (Throwable e) {
-      throw new AssertionError(e);
-    }
+    var protect = function("mprotect");
+    return protect != null
+        && Registers.call(protect, pages.address(), pages.byteSize(), access) == 0;
   }
 
   /// Puts code where it can be run and no longer be written, for good, or null if the system
@@ -257,25 +260,23 @@ final class MachineCode {
     if (identification == null || keptState == null) {
       return false;
     }
-    var call = shortCall(FunctionDescriptor.ofVoid(LONG, LONG, POINTER));
     try (var arena = Arena.ofConfined()) {
       var out = arena.allocate(16, 4);
-      call.invokeExact(identification, 0L, 0L, out);
+      long to = out.address();
+      int _ = Registers.call(identification, 0, 0, to);
       if (out.getAtIndex(INT, 0) < 7) {
         return false;
       }
-      call.invokeExact(identification, 1L, 0L, out);
+      int _ = Registers.call(identification, 1, 0, to);
       if ((out.getAtIndex(INT, 2) & XSAVE_IS_USED) == 0) {
         return false;
       }
-      call.invokeExact(identification, 7L, 0L, out);
+      int _ = Registers.call(identification, 7, 0, to);
       boolean wanted =
           (out.getAtIndex(INT, 1) & WANTED_B) == WANTED_B
               && (out.getAtIndex(INT, 2) & WANTED_C) == WANTED_C;
-      call.invokeExact(keptState, 0L, 0L, out);
+      int _ = Registers.call(keptState, 0, 0, to);
       return wanted && (out.getAtIndex(INT, 0) & KEPT) == KEPT;
-    } catch (Throwable e) {
-      throw new AssertionError(e);
     }
   }
 }

@@ -476,7 +476,10 @@ public final class MachineKernels extends DeferredKernels {
 
   @Override
   public void dequantize(StoredMatrix w, long from, long to, Floats out) {
-    if ((to - from) * w.columns() <= FEW) {
+    boolean isCopy = w.format() == WeightFormat.F32 && w.order() == StoredMatrix.Order.ROWS;
+    if (isCopy && w.isWhole() && !out.bfloat16()) {
+      MemorySegment.copy(w.data(), w.offset(from), out.memory(), 0, (to - from) * w.rowBytes());
+    } else if ((to - from) * w.columns() <= FEW) {
       DEFINITION.dequantize(w, from, to, out);
     } else {
       super.dequantize(w, from, to, out);

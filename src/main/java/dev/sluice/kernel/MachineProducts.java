@@ -55,11 +55,13 @@ public final class MachineProducts {
 
   private static final AddressLayout POINTER = ValueLayout.ADDRESS;
   private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG;
+
+  /// Of rows and of strips, which leave the last three out: Java makes classes for each form of
+  /// call, which a start waits for.
   private static final MethodHandle PRODUCT =
       MachineCode.shortCall(
           FunctionDescriptor.ofVoid(POINTER, POINTER, POINTER, LONG, LONG, LONG, LONG, LONG, LONG));
-  private static final MethodHandle STRIPS =
-      MachineCode.shortCall(FunctionDescriptor.ofVoid(POINTER, POINTER, POINTER, LONG, LONG, LONG));
+
   private static final MethodHandle ARRANGEMENT =
       MachineCode.shortCall(FunctionDescriptor.ofVoid(POINTER, POINTER, LONG, LONG, LONG));
 
@@ -332,14 +334,17 @@ public final class MachineProducts {
       return;
     }
     try {
-      STRIPS.invokeExact(
+      PRODUCT.invokeExact(
           code,
           matrix.asSlice(strip * stripBytes),
           x.memory,
           y.asSlice(strip * PackedStrips.ROWS * Float.BYTES),
           strips,
           stripBytes,
-          yStride * Float.BYTES);
+          yStride * Float.BYTES,
+          0L,
+          0L,
+          0L);
     } catch (Throwable e) {
       throw MachineCode.unexpected(e);
     }

@@ -34,6 +34,7 @@ public final class ModelFiles {
   private final Path checkpoint;
   private final Consumer<String> notes;
   private @Nullable Integer vocabulary; // once read
+  private @Nullable Set<Integer> endings; // of a GGUF file, once read
 
   /// @param checkpoint a directory with `config.json`, or a GGUF file
   /// @param notes hears sentences for whoever uses the model: what was not used, or decided between
@@ -72,6 +73,23 @@ public final class ModelFiles {
     if (known == null) {
       known = ModelConfig.read(checkpoint).decoder().vocabSize();
       vocabulary = known;
+    }
+    return known;
+  }
+
+  /// Reads of an open file what is asked for later, as opening it takes time.
+  private void readBeside(GgufFile file) {
+    vocabulary = GgufModel.config(file).decoder().vocabSize();
+    endings = GgufTokenizer.endings(file);
+  }
+
+  private Set<Integer> ggufEndings() {
+    var known = endings;
+    if (known == null) {
+      try (var file = GgufFile.open(checkpoint)) {
+        known = GgufTokenizer.endings(file);
+      }
+      endings = known;
     }
     return known;
   }
@@ -129,7 +147,9 @@ public final class ModelFiles {
                 .formatted(beside, checkpoint.getFileName()));
         return Tokenizers.load(beside.toString(), eosToken);
       }
-      return Tokenizers.load(checkpoint.toString(), eosToken);
+      try (var file = GgufFile.open(checkpoint)) {
+        return Tokenizers.load(file, eosToken, () -> readBeside(file));
+      }
     }
     if (Files.isRegularFile(checkpoint.resolve(TOKENIZER))) {
       return Tokenizers.load(checkpoint.toString(), eosToken);
@@ -148,11 +168,9 @@ public final class ModelFiles {
   public Set<Integer> stopIds(Tokenizer tokenizer) {
     int vocabulary = vocabulary();
     if (isGguf()) {
-      try (var file = GgufFile.open(checkpoint)) {
-        Set<Integer> ids = GgufTokenizer.endings(file);
-        ids.removeIf(id -> id >= vocabulary);
-        return ids.isEmpty() && tokenizer.knowsEndOfText() ? Set.of(tokenizer.endOfText()) : ids;
-      }
+      Set<Integer> ids = new LinkedHashSet<>(ggufEndings());
+      ids.removeIf(id -> id >= vocabulary);
+      return ids.isEmpty() && tokenizer.knowsEndOfText() ? Set.of(tokenizer.endOfText()) : ids;
     }
     for (String name : new String[] {SuggestedSampling.FILE, ModelConfig.FILE}) {
       Set<Integer> ids = endings(checkpoint.resolve(name), vocabulary);

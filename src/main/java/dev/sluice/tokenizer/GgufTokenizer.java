@@ -5,6 +5,7 @@ import dev.sluice.Printable;
 import dev.sluice.files.JsonFile;
 import dev.sluice.gguf.GgufFile;
 import dev.sluice.gguf.GgufMetadata;
+import dev.sluice.gguf.GgufTexts;
 import dev.sluice.gguf.GgufWriter;
 import dev.sluice.template.ChatTemplates;
 import java.nio.charset.StandardCharsets;
@@ -109,10 +110,8 @@ public final class GgufTokenizer {
   ///
   /// @param to takes the content of a `tokenizer.json` as soon as there is one, before all of it is
   ///   known to be sound
-  static TokenizerFile read(Path path, Consumer<byte[]> to) {
-    try (var file = GgufFile.open(path)) {
-      return new Reading(path, file.metadata()).read(to);
-    }
+  static TokenizerFile read(GgufFile file, Consumer<byte[]> to) {
+    return new Reading(file.path(), file.metadata()).read(to);
   }
 
   /// The chat template of a GGUF file, or null where it has none.
@@ -124,7 +123,7 @@ public final class GgufTokenizer {
     if (source == null) {
       return null;
     }
-    List<String> tokens = Objects.requireNonNullElse(metadata.texts(TOKENS), List.of());
+    var tokens = metadata.texts(TOKENS);
     Map<String, String> named = new HashMap<>();
     for (String role : List.of("bos", "eos")) {
       String token = new Reading(path, metadata).role(role, tokens);
@@ -148,6 +147,11 @@ public final class GgufTokenizer {
   }
 
   private record Reading(Path path, GgufMetadata metadata) {
+    // Bytes of JSON around a token, around a merge but for its space, and all others of both lists.
+    private static final int AROUND_TOKEN = "\"\":,".length();
+    private static final int AROUND_MERGE = "[\"\",\"\"],".length() - 1;
+    private static final int AROUND_ALL = "\"vocab\":{},\"merges\":[]}}".length();
+
     private InvalidInputException unusable(String why) {
       return new InvalidInputException(
           "%s holds no tokenizer that Sluice reads: %s; pass the model's tokenizer.json with --tokenizer"
@@ -164,15 +168,15 @@ public final class GgufTokenizer {
                     .formatted(MODEL, TokenizerFile.quoted(model), BYTE_LEVEL));
       }
       var pre = pre();
-      List<String> tokens = metadata.texts(TOKENS);
-      List<String> merges = metadata.texts(MERGES);
+      var tokens = metadata.texts(TOKENS);
+      var merges = metadata.texts(MERGES);
       if (tokens == null || merges == null) {
         throw unusable("it has no metadata key " + (tokens == null ? TOKENS : MERGES));
       }
-      long[] types = metadata.wholes(TYPES);
-      if (types != null && types.length != tokens.size()) {
+      int[] types = metadata.ints(TYPES);
+      if (types != null && types.length != tokens.count()) {
         throw unusable(
-            "%s has %d values for %d tokens".formatted(TYPES, types.length, tokens.size()));
+            "%s has %d values for %d tokens".formatted(TYPES, types.length, tokens.count()));
       }
       ObjectNode json = JSON.createObjectNode();
       json.put("version", "1.0");
@@ -190,10 +194,10 @@ public final class GgufTokenizer {
       postProcessor(json, tokens);
       byteLevel(json.putObject("decoder"));
       model(json.putObject("model"), pre);
-      List<String> used = used(tokens, types);
-      byte[] bytes = bytes(json, used, merges);
+      int used = used(tokens, types);
+      byte[] bytes = bytes(json, tokens, used, merges);
       to.accept(bytes);
-      return TokenizerFile.of(path, bytes, vocabulary(used), added, config(tokens));
+      return TokenizerFile.of(path, bytes, vocabulary(tokens, used), added, config(tokens));
     }
 
     private Pre pre() {
@@ -220,28 +224,29 @@ public final class GgufTokenizer {
 
     /// Writes the added tokens and gives them, and which of them have no text.
     private static Map<String, Boolean> addedTokens(
-        ObjectNode json, List<String> tokens, long @Nullable [] types) {
+        ObjectNode json, GgufTexts tokens, int @Nullable [] types) {
       Map<String, Boolean> all = new LinkedHashMap<>();
       var added = json.putArray("added_tokens");
-      for (int id = 0; types != null && id < tokens.size(); id++) {
+      for (int id = 0; types != null && id < types.length; id++) {
         if (types[id] == CONTROL || types[id] == USER_DEFINED) {
+          String token = tokens.text(id);
           added
               .addObject()
               .put("id", id)
-              .put("content", tokens.get(id))
+              .put("content", token)
               .put("single_word", false)
               .put("lstrip", false)
               .put("rstrip", false)
               .put("normalized", false)
               .put("special", types[id] == CONTROL);
-          all.merge(tokens.get(id), types[id] == CONTROL, Boolean::logicalOr);
+          all.merge(token, types[id] == CONTROL, Boolean::logicalOr);
         }
       }
       return all;
     }
 
     /// A text that is framed begins with a token where the file says so.
-    private void postProcessor(ObjectNode json, List<String> tokens) {
+    private void postProcessor(ObjectNode json, GgufTexts tokens) {
       Boolean begins = metadata.flag(ADD_BOS);
       String begin = Boolean.TRUE.equals(begins) ? role("bos", tokens) : null;
       if (begin == null) {
@@ -257,7 +262,7 @@ public final class GgufTokenizer {
       sequence(pair.addObject(), "A");
       sequence(pair.addObject(), "B");
       var tokensOf = template.putObject("special_tokens").putObject(begin);
-      tokensOf.put("id", begin).putArray("ids").add(tokens.indexOf(begin));
+      tokensOf.put("id", begin).putArray("ids").add(metadata.whole(id("bos")));
       tokensOf.putArray("tokens").add(begin);
     }
 
@@ -279,30 +284,28 @@ public final class GgufTokenizer {
       node.put("ignore_merges", pre.takesWhole);
     }
 
-    /// The tokens without those at the end that only fill the model's rows.
-    private static List<String> used(List<String> tokens, long @Nullable [] types) {
-      int used = tokens.size();
+    /// How many tokens there are without those at the end that only fill the model's rows.
+    private static int used(GgufTexts tokens, int @Nullable [] types) {
+      int used = tokens.count();
       while (types != null && used > 0 && types[used - 1] == UNUSED) {
         used--;
       }
-      return tokens.subList(0, used);
+      return used;
     }
 
-    private Map<String, Integer> vocabulary(List<String> tokens) {
-      Map<String, Integer> vocabulary = LinkedHashMap.newLinkedHashMap(tokens.size());
-      for (int id = 0; id < tokens.size(); id++) {
-        Integer before = vocabulary.put(tokens.get(id), id);
-        if (before != null) {
-          throw unusable(
-              "the tokens %d and %d are both %s"
-                  .formatted(before, id, TokenizerFile.quoted(tokens.get(id))));
-        }
+    private TokenIds vocabulary(GgufTexts tokens, int used) {
+      var vocabulary = new TokenIds(tokens, used);
+      int[] twice = vocabulary.twice();
+      if (twice != null) {
+        throw unusable(
+            "the tokens %d and %d are both %s"
+                .formatted(twice[0], twice[1], TokenizerFile.quoted(tokens.text(twice[0]))));
       }
       return vocabulary;
     }
 
     /// The file, whose last part, the model, ends with the vocabulary and the merges.
-    private byte[] bytes(ObjectNode json, List<String> tokens, List<String> merges) {
+    private byte[] bytes(ObjectNode json, GgufTexts tokens, int used, GgufTexts merges) {
       var bytes = new JsonBytes();
       char before = '{';
       for (var part : json.properties()) {
@@ -317,22 +320,46 @@ public final class GgufTokenizer {
         bytes.as(before).text(part.getKey()).as(':').value(part.getValue());
         before = ',';
       }
-      bytes.as(before).text("vocab").as(':').as('{');
-      for (int id = 0; id < tokens.size(); id++) {
-        bytes.text(tokens.get(id)).as(':').number(id).as(',');
+      bytes.as(before).reserve(listed(tokens, used, merges));
+      bytes.text("vocab").as(':').as('{');
+      byte[] ofTokens = tokens.bytes();
+      for (int id = 0; id < used; id++) {
+        bytes.text(ofTokens, tokens.start(id), tokens.end(id)).as(':').number(id).as(',');
         requireUsualSize(bytes);
       }
       bytes.closed('}').as(',').text("merges").as(':').as('[');
-      for (String merge : merges) {
-        int space = merge.indexOf(' ', 1);
-        if (space < 0 || space == merge.length() - 1) {
-          throw unusable("the merge %s is no two tokens".formatted(TokenizerFile.quoted(merge)));
+      byte[] ofMerges = merges.bytes();
+      for (int i = 0; i < merges.count(); i++) {
+        int start = merges.start(i);
+        int end = merges.end(i);
+        int space = start + 1;
+        while (space < end && ofMerges[space] != ' ') {
+          space++;
         }
-        bytes.as('[').text(merge.substring(0, space)).as(',').text(merge.substring(space + 1));
+        if (space >= end - 1) {
+          throw unusable(
+              "the merge %s is no two tokens".formatted(TokenizerFile.quoted(merges.text(i))));
+        }
+        bytes.as('[').text(ofMerges, start, space).as(',').text(ofMerges, space + 1, end);
         bytes.as(']').as(',');
         requireUsualSize(bytes);
       }
       return bytes.closed(']').as('}').as('}').toByteArray();
+    }
+
+    /// What the vocabulary and the merges take, to the byte, so that there is one array of
+    /// megabytes and not several.
+    private static long listed(GgufTexts tokens, int used, GgufTexts merges) {
+      long size = JsonBytes.written(tokens.bytes(), 0, used == 0 ? 0 : tokens.end(used - 1));
+      long digits = used;
+      for (long more = 10; more < used; more *= 10) {
+        digits += used - more;
+      }
+      int count = merges.count();
+      size += JsonBytes.written(merges.bytes(), 0, count == 0 ? 0 : merges.end(count - 1));
+      int commas = Math.min(used, 1) + Math.min(count, 1); // which no last one has behind it
+      size += AROUND_TOKEN * (long) used + AROUND_MERGE * (long) count - commas;
+      return size + digits + AROUND_ALL;
     }
 
     private void requireUsualSize(JsonBytes bytes) {
@@ -344,7 +371,7 @@ public final class GgufTokenizer {
     }
 
     /// What `tokenizer_config.json` would say.
-    private ObjectNode config(List<String> tokens) {
+    private ObjectNode config(GgufTexts tokens) {
       ObjectNode config = JSON.createObjectNode();
       boolean neverBegins = Boolean.FALSE.equals(metadata.flag(ADD_BOS));
       for (String role : List.of("eos", "bos", "padding", "unknown")) {
@@ -366,16 +393,21 @@ public final class GgufTokenizer {
       return config;
     }
 
-    private @Nullable String role(String role, List<String> tokens) {
-      Long id = metadata.whole(START + role + "_token_id");
+    private static String id(String role) {
+      return START + role + "_token_id";
+    }
+
+    /// @param tokens null where there are none
+    private @Nullable String role(String role, @Nullable GgufTexts tokens) {
+      Long id = metadata.whole(id(role));
       if (id == null) {
         return null;
       }
-      if (id < 0 || id >= tokens.size()) {
-        throw unusable(
-            "%s%s_token_id is %d and it has %d tokens".formatted(START, role, id, tokens.size()));
+      int count = tokens == null ? 0 : tokens.count();
+      if (tokens == null || id < 0 || id >= count) {
+        throw unusable("%s is %d and it has %d tokens".formatted(id(role), id, count));
       }
-      return tokens.get(id.intValue());
+      return tokens.text(id.intValue());
     }
   }
 
@@ -385,8 +417,27 @@ public final class GgufTokenizer {
     private static final byte[] DIGITS = "0123456789ABCDEF".getBytes(StandardCharsets.US_ASCII);
     private static final int LONGEST_ESCAPE = 6;
 
-    private byte[] bytes = new byte[1 << 20];
+    private byte[] bytes = new byte[1 << 16];
     private int length;
+
+    /// What bytes of text take, without quotation marks.
+    static long written(byte[] utf8, int start, int end) {
+      long size = (long) end - start;
+      for (int i = start; i < end; i++) {
+        byte b = utf8[i];
+        if (b >= 0 && (b < ' ' || b == '"' || b == '\\')) {
+          size += escaped(b, new byte[LONGEST_ESCAPE], 0) - 1;
+        }
+      }
+      return size;
+    }
+
+    /// Makes room for exactly so many more, if that is not too much.
+    void reserve(long more) {
+      if (length + more <= TokenizerFile.LARGEST) {
+        bytes = Arrays.copyOf(bytes, (int) (length + more));
+      }
+    }
 
     private void require(int more) {
       if (more > bytes.length - length) {
@@ -437,11 +488,18 @@ public final class GgufTokenizer {
 
     JsonBytes text(String text) {
       byte[] utf8 = text.getBytes(StandardCharsets.UTF_8);
-      require(Math.addExact(Math.multiplyExact(utf8.length, LONGEST_ESCAPE), 2));
+      return text(utf8, 0, utf8.length);
+    }
+
+    JsonBytes text(byte[] utf8, int start, int end) {
+      if (LONGEST_ESCAPE * (end - start + 2L) > bytes.length - length) {
+        require(Math.toIntExact(written(utf8, start, end) + 2));
+      }
       byte[] to = bytes;
       int at = length;
       to[at++] = '"';
-      for (byte b : utf8) {
+      for (int i = start; i < end; i++) {
+        byte b = utf8[i];
         if (b < 0 || (b >= ' ' && b != '"' && b != '\\')) {
           to[at++] = b;
         } else {
@@ -477,7 +535,7 @@ public final class GgufTokenizer {
     }
 
     byte[] toByteArray() {
-      return Arrays.copyOf(bytes, length);
+      return length == bytes.length ? bytes : Arrays.copyOf(bytes, length);
     }
   }
 

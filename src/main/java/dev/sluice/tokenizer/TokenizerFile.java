@@ -49,6 +49,8 @@ record TokenizerFile(
     @Nullable ObjectNode config) {
   static final String WAY_OUT = "fetch the model's tokenizer.json again, or use another";
 
+  private static final String NO_TOKENS = "it lists no tokens";
+
   static final long LARGEST = 256L << 20;
   private static final int SHOWN = 40;
   private static final int BYTES = 256;
@@ -67,22 +69,25 @@ record TokenizerFile(
     return RegularFile.read(path, LARGEST, WAY_OUT);
   }
 
-  /// Checks the content that was made of another file.
+  /// The content that was made of another file.
   ///
-  /// @param vocabulary that the content lists, which is taken over
-  /// @param added its added tokens, and which of them have no text
+  /// @param vocabulary that the content lists
+  /// @param added those of them that are added tokens, and which have no text
   static TokenizerFile of(
-      Path path,
-      byte[] bytes,
-      Map<String, Integer> vocabulary,
-      Map<String, Boolean> added,
-      ObjectNode config) {
-    var reading = new Reading(path, vocabulary);
-    reading.entries = vocabulary.size();
-    reading.hasModel = true;
-    reading.hasVocabulary = true;
-    added.forEach(reading::added);
-    return reading.checked(bytes, config);
+      Path path, byte[] bytes, TokenIds vocabulary, Map<String, Boolean> added, ObjectNode config) {
+    if (vocabulary.isEmpty()) {
+      throw unusable(path, NO_TOKENS);
+    }
+    Map<String, Boolean> written = new LinkedHashMap<>(added);
+    written.remove(""); // the library leaves out empty ones
+    return new TokenizerFile(
+        path,
+        bytes,
+        vocabulary,
+        Set.copyOf(written.keySet()),
+        special(written),
+        vocabulary.size(),
+        config);
   }
 
   /// Checks the content of a file.
@@ -96,7 +101,7 @@ record TokenizerFile(
       throw JsonFile.notJson(
           path.toString(), new String(bytes, StandardCharsets.UTF_8), e, WAY_OUT);
     }
-    return reading.checked(bytes, null);
+    return reading.checked(bytes);
   }
 
   /// Checks the content of a file, and gives it on.
@@ -193,6 +198,18 @@ record TokenizerFile(
           }
         });
     return all;
+  }
+
+  /// The added tokens that have no text.
+  private static Set<String> special(Map<String, Boolean> added) {
+    var special = new LinkedHashSet<String>();
+    added.forEach(
+        (token, is) -> {
+          if (is) {
+            special.add(token);
+          }
+        });
+    return special;
   }
 
   private static InvalidInputException unusable(Path path, String why) {
@@ -328,34 +345,23 @@ record TokenizerFile(
       }
     }
 
-    TokenizerFile checked(byte[] bytes, @Nullable ObjectNode config) {
+    TokenizerFile checked(byte[] bytes) {
       if (!hasModel || !hasVocabulary) {
         throw unusable(
             hasModel ? "its model has no vocab" : "it has no model (a tokenizer.json has)");
       }
       numberAdded();
       if (vocabulary.isEmpty()) {
-        throw unusable("it lists no tokens");
+        throw unusable(NO_TOKENS);
       }
       return new TokenizerFile(
           path,
           bytes,
           vocabulary,
           Set.copyOf(added.keySet()),
-          special(),
+          special(added),
           vocabularySize(vocabulary),
-          config);
-    }
-
-    private Set<String> special() {
-      var special = new LinkedHashSet<String>();
-      added.forEach(
-          (token, is) -> {
-            if (is) {
-              special.add(token);
-            }
-          });
-      return special;
+          null);
     }
 
     /// As the library numbers them, whatever ids the file gives added tokens: one that the

@@ -42,6 +42,25 @@ public final class Tokenizers {
     return at(spec, file -> EndToken.recorded(file, fingerprint));
   }
 
+  /// The tokenizer of a GGUF file that is open.
+  ///
+  /// @param endToken as for [#load(String, String)]
+  /// @param meanwhile is done while the library reads the vocabulary
+  public static Tokenizer load(GgufFile file, @Nullable String endToken, Runnable meanwhile) {
+    return load(file, read -> EndToken.of(read, endToken), meanwhile);
+  }
+
+  private static Tokenizer load(
+      GgufFile file, Function<TokenizerFile, EndToken> ending, Runnable meanwhile) {
+    return HuggingFaceTokenizer.load(
+        library -> GgufTokenizer.read(file, library),
+        read -> {
+          var end = ending.apply(read);
+          meanwhile.run();
+          return end;
+        });
+  }
+
   private static Tokenizer at(String spec, Function<TokenizerFile, EndToken> ending) {
     if (spec.equals(BYTES)) {
       return new ByteTokenizer();
@@ -57,7 +76,9 @@ public final class Tokenizers {
       throw notFound(spec);
     }
     if (path.toString().endsWith(GgufFile.SUFFIX)) {
-      return HuggingFaceTokenizer.load(library -> GgufTokenizer.read(path, library), ending);
+      try (var file = GgufFile.open(path)) {
+        return load(file, ending, () -> {});
+      }
     }
     byte[] file = TokenizerFile.bytes(path);
     return ByteTokenizer.is(file)

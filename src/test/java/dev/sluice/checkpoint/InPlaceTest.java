@@ -391,7 +391,7 @@ class InPlaceTest {
 
   // ---------------------------------------------------------------- numbers of 8 bits
 
-  private static final Path TRAINED = Path.of("samples/tiny-qwen3.gguf");
+  private static final Path TRAINED = Path.of("samples/tiny-qwen35.gguf");
 
   /// What is multiplied with blocks keeps a byte, in matrices of every kind that have them, and
   /// logits stay near those that they are without.

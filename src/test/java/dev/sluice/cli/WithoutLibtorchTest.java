@@ -41,10 +41,10 @@ class WithoutLibtorchTest {
     return code == 0 ? out : SluiceProcess.read(errors);
   }
 
-  /// A decoder in blocks, and a hybrid with gates: the text that a process with libtorch writes.
-  /// Its keys are moved to more room meanwhile.
+  /// A hybrid in blocks, and one in float32: the text that a process with libtorch writes. Its keys
+  /// are moved to more room meanwhile.
   @ParameterizedTest
-  @ValueSource(strings = {"samples/tiny-qwen3.gguf", "samples/tiny-chat"})
+  @ValueSource(strings = {"samples/tiny-qwen35.gguf", "samples/tiny-chat"})
   void aTextIsWritten(String model) throws Exception {
     Object[] arguments = {"generate", model, "--prompt", "The whale", "--max-tokens", 70};
     String expected = Cli.run(arguments).out();
@@ -56,7 +56,7 @@ class WithoutLibtorchTest {
   @Test
   void whatIsMissedIsSaid() throws Exception {
     String prompt = "Call me Ishmael. ".repeat(12);
-    String said = run(2, "generate", "samples/tiny-qwen3.gguf", "--prompt", prompt);
+    String said = run(2, "generate", "samples/tiny-qwen35.gguf", "--prompt", prompt);
     assertTrue(said.contains("sluice: oneDNN cannot be loaded"), said);
   }
 }

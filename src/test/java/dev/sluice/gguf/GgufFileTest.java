@@ -147,7 +147,7 @@ class GgufFileTest {
       assertEquals(0xFFFF_FFFFL, metadata.number("a.whole"));
       assertEquals(true, metadata.flag("a.flag"));
       assertEquals("ä\n日本", metadata.text("a.text"));
-      assertEquals(List.of("", "x y", "é"), metadata.texts("a.texts"));
+      assertEquals(List.of("", "x y", "é"), metadata.texts("a.texts").strings());
       assertArrayEquals(new long[] {-1, 2}, metadata.wholes("a.wholes"));
       assertEquals(List.of("a.numbers"), metadata.left("a."));
       assertArrayEquals(new double[] {0.1, 7}, metadata.numbers("a.numbers"));
@@ -393,6 +393,42 @@ class GgufFileTest {
             });
 
     assertTrue(outcome.refused() > 10 && outcome.read() > 10, outcome::toString);
+  }
+
+  /// Each text of a list has to be UTF-8 for itself, and lengths may be looked for beyond a part of
+  /// the file that is read at once.
+  @Test
+  void textsOfListsAreReadWhereTheyStand() throws IOException {
+    Path path = directory.resolve("texts.gguf");
+    List<String> all = new ArrayList<>();
+    for (int i = 0; i < 50; i++) {
+      all.add("é€𝄞".repeat(i * 37 % 5000));
+      all.add("");
+    }
+    all.add("x".repeat(1 << 19));
+    all.add("y");
+    write(
+        path,
+        to ->
+            to.texts("k.texts", all)
+                .wholes("k.wholes", new int[] {7, -1, 1 << 30})
+                .text("k.behind", "z"));
+    try (var file = GgufFile.open(path)) {
+      assertEquals(all, file.metadata().texts("k.texts").strings());
+      assertEquals("z", file.metadata().text("k.behind"));
+      assertArrayEquals(new int[] {7, -1, 1 << 30}, file.metadata().ints("k.wholes"));
+      assertNull(file.metadata().ints("k.none"));
+      file.forgetMetadata();
+      assertEquals(all, file.metadata().texts("k.texts").strings());
+    }
+    // the two bytes of é, which are UTF-8 one behind the other
+    byte[] halves =
+        Bytes.begin(3, 0, 1).text("k").u32(9).u32(8).u64(2).text("a").text("b").data(1, 0).done();
+    halves[halves.length - 10] = (byte) 0xC3;
+    halves[halves.length - 1] = (byte) 0xA9;
+    try (var file = GgufFile.open(file(halves))) {
+      assertRefused("'k' holds a text that is not UTF-8", () -> file.metadata().texts("k"));
+    }
   }
 
   // ---------------------------------------------------------------- parts

@@ -509,13 +509,18 @@ class MachineKernelsTest {
     }
   }
 
-  /// Few rows come by the definition, many by the others.
+  /// Few rows come by the definition, many by the others, and float32 as it is.
   @Test
   void fewAndManyStoredRowsAreTheSame() {
     var random = new SplittableRandom(13);
     int columns = 512;
     for (var format :
-        List.of(WeightFormat.BF16, WeightFormat.F16, WeightFormat.Q8_0, WeightFormat.Q4_0)) {
+        List.of(
+            WeightFormat.F32,
+            WeightFormat.BF16,
+            WeightFormat.F16,
+            WeightFormat.Q8_0,
+            WeightFormat.Q4_0)) {
       long rowBytes = format.bytes(columns);
       try (var arena = Arena.ofConfined()) {
         var data = arena.allocate(64 * rowBytes);

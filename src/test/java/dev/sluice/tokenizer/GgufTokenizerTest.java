@@ -2,6 +2,7 @@ package dev.sluice.tokenizer;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -10,8 +11,10 @@ import dev.sluice.TestData;
 import dev.sluice.gguf.GgufFile;
 import dev.sluice.gguf.GgufWriter;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.OptionalInt;
 import java.util.Set;
@@ -53,6 +56,37 @@ class GgufTokenizerTest {
     assertEquals(320, tokenizer.vocabularySize());
   }
 
+  /// All that JSON writes in another way, to the byte as a writer of JSON has it.
+  @Test
+  void tokensAreWrittenAsJsonHasThem() throws IOException {
+    List<String> tokens =
+        new ArrayList<>(List.of("a", "\"", "\\", "\n\t\r\b\f", "\0\u001f", "é𝄞\u007f"));
+    for (int i = 0; i < 1100; i++) {
+      tokens.add("w" + i);
+    }
+    for (var merges : List.of(List.<String>of(), List.of("a \"", "\\ \n\u0001", "é  x"))) {
+      Path path =
+          write(
+              to ->
+                  to.text("tokenizer.ggml.model", "gpt2")
+                      .text("tokenizer.ggml.pre", "qwen2")
+                      .texts("tokenizer.ggml.tokens", tokens)
+                      .texts("tokenizer.ggml.merges", merges));
+      byte[] bytes;
+      try (var file = GgufFile.open(path)) {
+        List<byte[]> given = new ArrayList<>();
+        bytes = GgufTokenizer.read(file, given::add).bytes();
+        assertSame(bytes, given.getFirst());
+      }
+      var json = JsonMapper.shared().readTree(bytes);
+      assertEquals(new String(bytes, StandardCharsets.UTF_8), json.toString());
+      List<String> read = new ArrayList<>();
+      json.path("model").path("vocab").propertyNames().forEach(read::add);
+      assertEquals(tokens, read);
+      assertEquals(merges.size(), json.path("model").path("merges").size());
+    }
+  }
+
   /// Into a folder and from there into another file: all that it says stays.
   @Test
   void aTokenizerWrittenIsTheTokenizerRead() throws IOException {
@@ -74,7 +108,7 @@ class GgufTokenizerTest {
           before.metadata().text("tokenizer.chat_template"),
           after.metadata().text("tokenizer.chat_template"));
       assertEquals(GgufTokenizer.endings(before), GgufTokenizer.endings(after));
-      assertEquals(330, after.metadata().texts("tokenizer.ggml.tokens").size());
+      assertEquals(330, after.metadata().texts("tokenizer.ggml.tokens").count());
       long[] types = after.metadata().wholes("tokenizer.ggml.token_type");
       assertEquals(5, types[329]); // filled, since the model has a row for it
     }
@@ -123,7 +157,7 @@ class GgufTokenizerTest {
       assertEquals(true, file.metadata().flag("tokenizer.ggml.add_bos_token"));
       assertArrayEquals(
           new long[] {1, 1, 1, 3, 4, 5}, file.metadata().wholes("tokenizer.ggml.token_type"));
-      assertEquals(List.of("a b"), file.metadata().texts("tokenizer.ggml.merges"));
+      assertEquals(List.of("a b"), file.metadata().texts("tokenizer.ggml.merges").strings());
     }
   }
 
