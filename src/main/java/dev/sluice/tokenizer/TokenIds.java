@@ -8,7 +8,7 @@ import java.util.Arrays;
 import java.util.Iterator;
 import java.util.Map;
 import java.util.Set;
-import java.util.random.RandomGenerator;
+import java.util.SplittableRandom;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 
@@ -25,7 +25,7 @@ final class TokenIds extends AbstractMap<String, Integer> {
   private final int[] places;
 
   /// Which nobody who makes a file knows, so that nobody puts all tokens into one place.
-  private final long seed = RandomGenerator.getDefault().nextLong();
+  private final long seed = new SplittableRandom().nextLong();
 
   private int @Nullable [] twice;
 
