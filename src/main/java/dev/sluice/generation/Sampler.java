@@ -79,27 +79,23 @@ public record Sampler(double temperature, int topK, double topP, double minP, lo
       return likeliest;
     }
     double largest = logits[likeliest];
-    int[] ids;
-    double sum = 0; // relative to the likeliest token, as all weights here
-    if (topK == 0 && topP < 1) {
-      double[] weights = new double[logits.length];
-      for (int id = 0; id < weights.length; id++) {
-        weights[id] = weight(logits[id], largest);
-        sum += weights[id];
-      }
-      ids = likely(logits, weights, sum);
-    } else {
-      ids = candidates(logits, largest);
+    if (topK == 0 && topP == 1 && minP == 0) {
+      return choose(logits, largest, likeliest, random);
     }
+    double all = topK == 0 && topP < 1 ? sum(logits, largest) : Double.NaN;
+    int[] ids =
+        topK > 0
+            ? likeliest(logits, Math.min(topK, logits.length))
+            : topP < 1 ? likeliest(logits, largest, topP * all) : atLeast(logits, largest, minP);
     double[] upTo = new double[ids.length]; // cumulative
-    double last = 0;
+    double sum = 0;
     for (int i = 0; i < ids.length; i++) {
-      last += weight(logits[ids[i]], largest);
-      upTo[i] = last;
+      sum += weight(logits[ids[i]], largest);
+      upTo[i] = sum;
     }
     int kept = ids.length;
     if (topP < 1) {
-      double wanted = topP * (topK == 0 ? sum : last);
+      double wanted = topP * (topK == 0 ? all : sum);
       kept = 1;
       while (kept < ids.length && upTo[kept - 1] < wanted) {
         kept++;
@@ -125,6 +121,32 @@ public record Sampler(double temperature, int topK, double topP, double minP, lo
       }
     }
     return likeliest; // the product was rounded up to the total
+  }
+
+  /// One of all tokens.
+  private int choose(float[] logits, double largest, int likeliest, RandomGenerator random) {
+    double wanted = random.nextDouble() * sum(logits, largest);
+    double upTo = 0;
+    for (int id = 0; id < logits.length; id++) {
+      upTo += weight(logits[id], largest);
+      if (upTo > wanted) {
+        return id;
+      }
+    }
+    return likeliest; // as above
+  }
+
+  /// What a token weighs beside the likeliest.
+  private double weight(float logit, double largest) {
+    return Exponential.ofNegative((largest - logit) / temperature);
+  }
+
+  private double sum(float[] logits, double largest) {
+    double sum = 0;
+    for (float logit : logits) {
+      sum += weight(logit, largest);
+    }
+    return sum;
   }
 
   /// The likeliest token, or an error when the logits cannot be ranked.
@@ -156,26 +178,8 @@ public record Sampler(double temperature, int topK, double topP, double minP, lo
             + " tokens is allowed: every logit is -Infinity; exclude fewer tokens");
   }
 
-  private double weight(float logit, double largest) {
-    return Math.exp((logit - largest) / temperature);
-  }
-
-  /// The ids that top-k leaves, the likeliest first; without it all ids in their own order, or
-  /// those that min-p will leave and perhaps more.
-  private int[] candidates(float[] logits, double largest) {
-    if (topK == 0) {
-      int[] ids = new int[logits.length];
-      double least = // and what rounding may take away
-          minP > 0 ? largest + temperature * (Math.log(minP) - 1e-6) : Double.NEGATIVE_INFINITY;
-      int count = 0;
-      for (int id = 0; id < ids.length; id++) {
-        if (logits[id] >= least) {
-          ids[count++] = id;
-        }
-      }
-      return Arrays.copyOf(ids, count);
-    }
-    int k = Math.min(topK, logits.length);
+  /// The ids of the k largest logits, the largest first.
+  private static int[] likeliest(float[] logits, int k) {
     if (k > FEW) {
       long[] ranked = new long[logits.length];
       Arrays.setAll(ranked, id -> rank(logits[id], id));
@@ -199,23 +203,44 @@ public record Sampler(double temperature, int topK, double topP, double minP, lo
     return ids(first, k);
   }
 
-  /// Ids, the likeliest first, that have together at least the share top-p of all weights.
-  private int[] likely(float[] logits, double[] weights, double sum) {
+  /// Ids, the likeliest first, that together weigh as much or more, or all.
+  private int[] likeliest(float[] logits, double largest, double wanted) {
     for (double least = STEP; ; least *= STEP) {
-      var ranked = new long[weights.length];
-      int count = 0;
-      double has = 0;
-      for (int id = 0; id < weights.length; id++) {
-        if (weights[id] >= least || least < Double.MIN_NORMAL) {
-          ranked[count++] = rank(logits[id], id);
-          has += weights[id];
-        }
+      int[] ids = least < Double.MIN_NORMAL ? all(logits) : atLeast(logits, largest, least);
+      double weight = 0;
+      for (int id : ids) {
+        weight += weight(logits[id], largest);
       }
-      if (has >= topP * sum || count == weights.length) {
-        Arrays.sort(ranked, 0, count);
-        return ids(ranked, count);
+      if (weight >= wanted || ids.length == logits.length) {
+        long[] ranked = new long[ids.length];
+        Arrays.setAll(ranked, i -> rank(logits[ids[i]], ids[i]));
+        Arrays.sort(ranked);
+        return ids(ranked, ids.length);
       }
     }
+  }
+
+  /// The ids, in order, of tokens that weigh as much or more, and perhaps of some that weigh hardly
+  /// less.
+  private int[] atLeast(float[] logits, double largest, double least) {
+    double lowest = largest + temperature * (Math.log(least) - 1e-6);
+    int count = 0;
+    for (float logit : logits) {
+      count += logit >= lowest ? 1 : 0;
+    }
+    int[] ids = new int[count];
+    for (int id = 0, at = 0; at < count; id++) {
+      if (logits[id] >= lowest) {
+        ids[at++] = id;
+      }
+    }
+    return ids;
+  }
+
+  private static int[] all(float[] logits) {
+    int[] ids = new int[logits.length];
+    Arrays.setAll(ids, id -> id);
+    return ids;
   }
 
   /// Smaller for larger logits, and among equal ones for smaller ids.

@@ -161,6 +161,22 @@ class SamplerTest {
   }
 
   @Test
+  void exponentialsAreThoseOfTheDefinition() {
+    var random = new SplittableRandom(9);
+    for (int i = 0; i < 100_000; i++) {
+      double x = random.nextDouble() * Math.pow(10, random.nextInt(-20, 3));
+      double expected = Math.exp(-x);
+      double tolerance = 1e-13 * expected + Double.MIN_NORMAL;
+      assertEquals(expected, Exponential.ofNegative(x), tolerance, () -> "of " + x);
+    }
+    assertEquals(1, Exponential.ofNegative(0));
+    assertEquals(1, Exponential.ofNegative(-0.0));
+    assertEquals(0, Exponential.ofNegative(745));
+    assertEquals(0, Exponential.ofNegative(Double.POSITIVE_INFINITY));
+    assertTrue(Exponential.ofNegative(Math.nextDown(745)) < Double.MIN_NORMAL);
+  }
+
+  @Test
   void tinyTemperatureDoesNotOverflow() {
     assertEquals(1, new Sampler(1e-300, 0, 1, 0).choose(new float[] {-3e38f, 3e38f}, random()));
   }
