@@ -1,9 +1,12 @@
 package dev.sluice.generation;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.generation.Generation.Ending;
+import dev.sluice.kernel.Threads;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
+import java.util.OptionalInt;
 import java.util.Set;
 import java.util.random.RandomGenerator;
 import org.jspecify.annotations.Nullable;
@@ -12,7 +15,7 @@ import org.jspecify.annotations.Nullable;
 /// before. Random numbers, penalties and restriction are its own, so that it does not depend on
 /// which other texts are written beside it.
 ///
-/// For one thread.
+/// For one thread at a time.
 public final class Continuation {
   private final Choice choice;
   private final int mostTokens;
@@ -22,6 +25,7 @@ public final class Continuation {
   private final List<Integer> tokens = new ArrayList<>();
   private final boolean[] seen;
   private final int[] counts;
+  private OptionalInt drawn = OptionalInt.empty();
   private @Nullable Ending ending;
 
   /// @param number of several texts that continue the same prompt, from 0
@@ -47,12 +51,43 @@ public final class Continuation {
     }
   }
 
+  /// Draws the tokens that [#choose] will take, with the same logits, of several texts side by
+  /// side: each goes through the whole vocabulary. Not those of a restriction, which texts may
+  /// share, and not where it would fail.
+  ///
+  /// @param logits a row for each text, and perhaps more
+  public static void draw(List<Continuation> texts, float[][] logits) {
+    Threads.split(
+        texts.size(),
+        1,
+        (from, to) -> {
+          for (int i = (int) from; i < to; i++) {
+            texts.get(i).draw(logits[i]);
+          }
+        });
+  }
+
+  private void draw(float[] logits) {
+    if (restriction.equals(Restriction.NONE)) {
+      try {
+        drawn = OptionalInt.of(drawn(logits));
+      } catch (InvalidInputException _) { // of which nothing was drawn, and which choose will say
+        drawn = OptionalInt.empty();
+      }
+    }
+  }
+
+  private int drawn(float[] logits) {
+    return choice.sampler().choose(adjusted(logits), random);
+  }
+
   /// Chooses the next token.
   ///
   /// @param logits after the text as it is, which stay as they are
   /// @return whether it is part of the text, as [#last]; else it was one that ends the text
   public boolean choose(float[] logits) {
-    int token = choice.sampler().choose(adjusted(logits), random);
+    int token = drawn.isPresent() ? drawn.getAsInt() : drawn(logits);
+    drawn = OptionalInt.empty();
     restriction.chosen(token);
     if (stopIds.contains(token)) {
       ending = Ending.STOP_TOKEN;

@@ -172,6 +172,7 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
         }
         int[] last = open.stream().mapToInt(each -> each.continuation.last()).toArray();
         step(last, state.past(open.stream().map(each -> each.slot).toList()), Probe.NONE, next);
+        Continuation.draw(open.stream().map(each -> each.continuation).toList(), next);
         for (int i = 0; i < last.length; i++) {
           choose(open.get(i), next[i], listener);
         }

@@ -523,6 +523,7 @@ public final class Engine implements AutoCloseable {
           logits = generator.rows(last.length);
         }
         generator.step(last, past, probe == null ? Probe.NONE : probe, logits);
+        Continuation.draw(pass.stream().map(text -> text.continuation).toList(), logits);
       } catch (RuntimeException | OutOfMemoryError e) {
         pass.stream().map(text -> text.group).distinct().forEach(group -> fail(state, group, e));
         continue;

@@ -145,7 +145,7 @@ class DifferentLayersTest {
   /// precisions.
   @Test
   void everyParameterIsTrained() {
-    for (var precision : Precision.values()) {
+    for (var precision : List.of(Precision.FLOAT32, Precision.BFLOAT16)) {
       try (var _ = Scope.open();
           var decoder = decoder(precision)) {
         decoder.loss(ids().narrow(1, 0, 20), ids().narrow(1, 1, 20)).backward();

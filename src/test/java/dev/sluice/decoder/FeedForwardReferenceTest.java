@@ -259,7 +259,7 @@ class FeedForwardReferenceTest {
     // the router sees what goes in, so that both choose the same experts
     var x = formula(new long[] {2, 5, D}, 51).to(ElementType.BFLOAT16);
     var found = new ArrayList<float[]>();
-    for (var precision : Precision.values()) {
+    for (var precision : List.of(Precision.FLOAT32, Precision.BFLOAT16)) {
       var input = x.to(ElementType.FLOAT32).detach().requireGradient(true);
       var y = layer(config, precision, weights).forward(input, null, Probe.NONE);
       assertEquals(precision.elementType(), y.type());

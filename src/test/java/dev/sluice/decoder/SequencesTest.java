@@ -216,7 +216,8 @@ class SequencesTest {
     return Arrays.stream(Model.values())
         .flatMap(
             model ->
-                Arrays.stream(Precision.values()).map(precision -> Arguments.of(model, precision)));
+                Stream.of(Precision.FLOAT32, Precision.BFLOAT16)
+                    .map(precision -> Arguments.of(model, precision)));
   }
 
   @ParameterizedTest
@@ -359,7 +360,7 @@ class SequencesTest {
   }
 
   @ParameterizedTest
-  @EnumSource(Precision.class)
+  @EnumSource(names = {"FLOAT32", "BFLOAT16"})
   void prefixesAreShared(Precision precision) {
     for (var model : List.of(Model.GATED, Model.SINKS)) {
       try (var decoder = model.decoder(precision);

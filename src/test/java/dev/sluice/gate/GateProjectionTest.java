@@ -428,7 +428,7 @@ class GateProjectionTest {
   /// What a probe sees is what an unwatched pass computes, in either precision.
   @Test
   void watchingDoesNotChangeTheResult() {
-    for (var precision : Precision.values()) {
+    for (var precision : List.of(Precision.FLOAT32, Precision.BFLOAT16)) {
       for (var yType : List.of(ElementType.FLOAT32, ElementType.BFLOAT16)) {
         for (Gate gate : gates()) {
           var c = random(gate);

@@ -88,7 +88,7 @@ class DistilledLossTest {
     "1,3,2,9,FROM_THIS", "2,7,5,17,FROM_THIS", "2,65,7,63,FROM_THIS", "1,70,3,70001,FROM_THIS"
   })
   void valueAndGradients(int batch, int tokens, int width, int vocabulary, Direction direction) {
-    for (var precision : Precision.values()) {
+    for (var precision : List.of(Precision.FLOAT32, Precision.BFLOAT16)) {
       var type = precision.elementType();
       var given =
           List.of(

@@ -121,7 +121,7 @@ class NextTokenLossTest {
   @ParameterizedTest
   @CsvSource({"1,1,1,1", "1,7,5,17", "2,65,7,63", "3,43,16,65", "1,200,65,257", "1,70,3,131101"})
   void valueAndGradients(int batch, int tokens, int width, int vocabulary) {
-    for (var precision : Precision.values()) {
+    for (var precision : List.of(Precision.FLOAT32, Precision.BFLOAT16)) {
       var type = precision.elementType();
       var given =
           List.of(
@@ -146,7 +146,7 @@ class NextTokenLossTest {
   @ParameterizedTest
   @CsvSource({"1,1,1,2", "1,7,5,17", "2,65,7,63", "1,200,65,257"})
   void zLossValueAndGradients(int batch, int tokens, int width, int vocabulary) {
-    for (var precision : Precision.values()) {
+    for (var precision : List.of(Precision.FLOAT32, Precision.BFLOAT16)) {
       var type = precision.elementType();
       var given =
           List.of(
@@ -239,7 +239,7 @@ class NextTokenLossTest {
   }
 
   @ParameterizedTest
-  @EnumSource
+  @EnumSource(names = {"FLOAT32", "BFLOAT16"})
   void onlyOneGradientIsWanted(Precision precision) {
     var type = precision.elementType();
     var given = List.of(hidden(type, 2, 65, 7), rounded(random, 63, 7), targets(63, 2, 65));
@@ -247,7 +247,7 @@ class NextTokenLossTest {
   }
 
   @ParameterizedTest
-  @EnumSource
+  @EnumSource(names = {"FLOAT32", "BFLOAT16"})
   void transposedHiddenStatesAndTargets(Precision precision) {
     var type = precision.elementType();
     var given = List.of(hidden(type, 65, 2, 7), rounded(random, 63, 7), targets(63, 65, 2));

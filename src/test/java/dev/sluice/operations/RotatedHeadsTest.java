@@ -101,7 +101,7 @@ class RotatedHeadsTest {
   void valuesAndGradients(int batch, int tokens, int heads, int width) {
     long[] shape = {batch, tokens, heads, width};
     var rotation = rotation(tokens, width);
-    for (var precision : Precision.values()) {
+    for (var precision : List.of(Precision.FLOAT32, Precision.BFLOAT16)) {
       var type = precision.elementType();
       for (boolean normed : new boolean[] {false, true}) {
         var inputs = inputs(type, normed, shape);
@@ -121,7 +121,7 @@ class RotatedHeadsTest {
   void withoutARotation(int batch, int tokens, int heads, int width) {
     long[] shape = {batch, tokens, heads, width};
     Operation definition = given -> List.of(given.getFirst().rmsNorm(given.getLast(), EPSILON));
-    for (var precision : Precision.values()) {
+    for (var precision : List.of(Precision.FLOAT32, Precision.BFLOAT16)) {
       var type = precision.elementType();
       var inputs = inputs(type, true, shape);
       var upstreams = upstream(type, shape);
@@ -135,7 +135,7 @@ class RotatedHeadsTest {
   }
 
   @ParameterizedTest
-  @EnumSource
+  @EnumSource(names = {"FLOAT32", "BFLOAT16"})
   void transposedTensors(Precision precision) {
     var type = precision.elementType();
     var rotation = rotation(43, 32);
@@ -155,7 +155,7 @@ class RotatedHeadsTest {
   }
 
   @ParameterizedTest
-  @EnumSource
+  @EnumSource(names = {"FLOAT32", "BFLOAT16"})
   void onlyOneGradientIsWanted(Precision precision) {
     var type = precision.elementType();
     Differentiated.assertEachGradientAlone(
