@@ -71,7 +71,8 @@ import picocli.CommandLine.Spec;
       "  ./sluice evaluate runs/NAME --every-checkpoint --task lambada=lambada.jsonl.gz",
       "  ./sluice evaluate MODEL --task arc-easy=test.jsonl --examples arc-easy=train.jsonl"
           + " --num-examples 5",
-      "  ./sluice evaluate runs/PLAIN runs/GATED --task text=book.txt --eviction-window 64"
+      "  ./sluice evaluate runs/PLAIN runs/GATED --task text=book.txt --eviction-window 64",
+      "  ./sluice evaluate MODEL --task text=book.txt --weights q4_0 --precision int8"
     })
 final class EvaluateCommand implements Callable<Integer> {
   private static final String PAGE = "report.html";
@@ -123,6 +124,9 @@ final class EvaluateCommand implements Callable<Integer> {
           "The most sequences that go through a model at a time; scores do not depend on it."
               + " Default: ${DEFAULT-VALUE}.")
   private int batchSize = 32;
+
+  @Option(names = "--weights", paramLabel = "FORMAT", description = ModelOptions.WEIGHTS)
+  private @Nullable String weights;
 
   @Option(
       names = "--truncate",
@@ -349,7 +353,7 @@ final class EvaluateCommand implements Callable<Integer> {
     var source = named.source();
     List<TaskResult> results = new ArrayList<>();
     List<EvaluationResult.Eviction> evictions = new ArrayList<>();
-    try (var loaded = options.loadInPlace(source.checkpoint(), null, null)) {
+    try (var loaded = options.loadInPlace(source.checkpoint(), weights, null)) {
       boolean documents =
           source
               .trainedOnSequences()
@@ -468,7 +472,7 @@ final class EvaluateCommand implements Callable<Integer> {
     var digest = Sha256.digest();
     Sha256.update(digest, data.fingerprint());
     Sha256.update(digest, loaded.tokenizer().fingerprint());
-    Sha256.update(digest, options.precision() + ", weights as they are stored");
+    Sha256.update(digest, options.precision() + " " + weights + ", in place");
     Sha256.update(digest, loaded.decoder().device().toString());
     Sha256.update(digest, longest + " " + start + " " + truncate + " " + loaded.stopIds());
     Sha256.update(digest, loaded.source().weightsFingerprint());
@@ -499,6 +503,7 @@ final class EvaluateCommand implements Callable<Integer> {
     config.put("context", context == null ? "as trained" : context);
     config.put("start_token", startToken);
     config.put("precision", options.precision());
+    config.put("weights", weights == null ? "as stored" : weights);
     var digest = Sha256.digest();
     data.forEach(each -> Sha256.update(digest, each.fingerprint()));
     return new RunManifest(

@@ -162,6 +162,9 @@ final class RulerCommand implements Callable<Integer> {
               + " checkpoint or several models.")
   private @Nullable Path output;
 
+  @Option(names = "--weights", paramLabel = "FORMAT", description = ModelOptions.WEIGHTS)
+  private @Nullable String weights;
+
   @Option(names = "--json", paramLabel = "FILE", description = "Also writes all numbers there.")
   private @Nullable Path json;
 
@@ -253,7 +256,7 @@ final class RulerCommand implements Callable<Integer> {
       Answers answers,
       List<String> made)
       throws IOException {
-    try (var loaded = options.loadInPlace(models.get(model), null, null)) {
+    try (var loaded = options.loadInPlace(models.get(model), weights, null)) {
       var rule =
           source.trainedOnSequences().map(BatchSettings::windowRule).orElse(WindowRule.STREAM);
       requireTokenizer(loaded);
@@ -523,7 +526,9 @@ final class RulerCommand implements Callable<Integer> {
     Sha256.update(
         digest,
         options.precision()
-            + ", weights as they are stored, "
+            + " "
+            + weights
+            + ", in place, "
             + loaded.stopIds().stream().sorted().toList());
     return Sha256.hex(digest);
   }
@@ -549,6 +554,7 @@ final class RulerCommand implements Callable<Integer> {
     config.put("prompts", prompts == null ? "made by Sluice" : prompts.toString());
     config.put("made_of", made);
     config.put("precision", options.precision());
+    config.put("weights", weights == null ? "as stored" : weights);
     return new RunManifest(
         Version.commit(),
         spec.commandLine().getParseResult().originalArgs(),

@@ -4,9 +4,11 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.sluice.kernel.MachineProducts;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -190,6 +192,33 @@ class EvaluateTest {
     assertTrue(answer.err().contains("lost their start (the first is row 1)"), answer.err());
     assertEquals(
         1, json(output.resolve("evaluate.json")).at("/models/0/tasks/0/cut_rows/0").asInt());
+  }
+
+  /// What fewer bits of weights and inputs cost is measured with the model that runs so; answers of
+  /// one are not taken for another's.
+  @Test
+  void modelsInFewBits() throws IOException {
+    Path output = directory.resolve("few-bits");
+    double asStored = bitsPerByte(output);
+    double rounded = bitsPerByte(output, "--weights", "q4_0");
+    assertNotEquals(asStored, rounded);
+    assertEquals(asStored, rounded, 0.1);
+    if (MachineProducts.here() != null) {
+      double int8 = bitsPerByte(output, "--precision", "int8");
+      assertNotEquals(asStored, int8);
+      assertEquals(asStored, int8, 0.01);
+    }
+    assertEquals(asStored, bitsPerByte(output));
+  }
+
+  private double bitsPerByte(Path output, Object... more) throws IOException {
+    List<Object> command = new ArrayList<>(List.of("evaluate", "samples/tiny-qwen35.gguf"));
+    command.addAll(List.of("--task", "text=" + text, "--output", output));
+    command.addAll(List.of(more));
+    Cli.run(command.toArray()).succeeded();
+    return json(output.resolve("evaluate.json"))
+        .at("/models/0/tasks/0/metrics/bits_per_byte/value")
+        .asDouble(-1);
   }
 
   @Test

@@ -116,9 +116,13 @@ class EngineTest {
     return texts;
   }
 
+  private static boolean isHolding(Engine engine) {
+    return engine.usedSlots() > 0 || engine.usedBytes() > 0 || engine.waiting() > 0;
+  }
+
   /// Waits until nothing is held any more.
   private static void expectEmpty(Engine engine) throws InterruptedException {
-    for (int i = 0; i < 2000 && (engine.usedSlots() > 0 || engine.waiting() > 0); i++) {
+    for (int i = 0; i < 2000 && isHolding(engine); i++) { // which are given back one by one
       Thread.sleep(5);
     }
     assertEquals(0, engine.usedSlots());
