@@ -111,16 +111,15 @@ public final class MachineProducts {
     return HERE;
   }
 
-  /// Whether weights of this format are multiplied. The first time for a format takes milliseconds.
-  public boolean takes(WeightFormat format) {
-    return takes(format, Order.ROWS);
+  /// Whether this matrix is multiplied as it stands. The first time for matrices of its kind takes
+  /// milliseconds.
+  public boolean takes(StoredMatrix matrix) {
+    return takes(matrix.format(), matrix.order(), matrix.digits());
   }
 
-  /// Whether weights of this format are multiplied in this order. The first time takes
-  /// milliseconds.
-  public boolean takes(WeightFormat format, Order order) {
-    return InputLayout.isKnown(format)
-        && functions(new Kind(format, order, StoredMatrix.DIGITS)) != null;
+  /// Whether weights of this format are multiplied in this order.
+  boolean takes(WeightFormat format, Order order, int digits) {
+    return InputLayout.isKnown(format) && functions(new Kind(format, order, digits)) != null;
   }
 
   /// Whether what weights of this format are multiplied with becomes whole numbers, of one byte or

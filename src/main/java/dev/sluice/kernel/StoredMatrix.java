@@ -101,7 +101,7 @@ public record StoredMatrix(
         && order == Order.ROWS
         && PackedStrips.fit(format, rows, columns)
         && together % PackedStrips.ROWS == 0
-        && machine.takes(format, Order.STRIPS);
+        && machine.takes(format, Order.STRIPS, digits);
   }
 
   /// The same matrix in strips.

@@ -126,7 +126,7 @@ final class DirectProduct {
   /// Those of another matrix where they are the same.
   private @Nullable Arranged arranged(
       StoredMatrix matrix, int most, LongFunction<MemorySegment> memory) {
-    if (machine == null || !machine.takes(matrix.format())) {
+    if (machine == null || !machine.takes(matrix)) {
       return null;
     }
     for (var other : arranged) {

@@ -70,9 +70,7 @@ final class StoredProduct {
       return true;
     }
     var machine = MachineProducts.here();
-    if (type != ElementType.FLOAT32
-        || machine == null
-        || !machine.takes(weight.format(), weight.order())) {
+    if (type != ElementType.FLOAT32 || machine == null || !machine.takes(weight)) {
       return false;
     }
     return isInBlocks(weight)

@@ -185,7 +185,7 @@ class MachineProductsTest {
   @ParameterizedTest
   @MethodSource("formats")
   void productsAreThoseOfTheDefinition(WeightFormat format) {
-    assertTrue(products.takes(format));
+    assertTrue(products.takes(format, StoredMatrix.Order.ROWS, 2));
     var random = new SplittableRandom(1);
     var order = StoredMatrix.Order.ROWS;
     for (int columns : new int[] {1, 31, 33, 63, 65, 32, 64, 96, 128, 160, 256, 768, 1056}) {
@@ -315,7 +315,7 @@ class MachineProductsTest {
       value = WeightFormat.class,
       names = {"Q8_0", "Q4_0", "Q4_K", "Q6_K"})
   void stripsHaveTheProductsOfTheirRows(WeightFormat format) {
-    assertTrue(products.takes(format, StoredMatrix.Order.STRIPS));
+    assertTrue(products.takes(format, StoredMatrix.Order.STRIPS, 2));
     var random = new SplittableRandom(11);
     DoubleUnaryOperator[] sizes = {
       number -> number, number -> number * Math.pow(10, random.nextInt(-6, 7)), _ -> 1e-42
@@ -626,8 +626,9 @@ class MachineProductsTest {
   @ParameterizedTest
   @EnumSource(WeightFormat.class)
   void formatsWithoutKernelsAreNamed(WeightFormat format) {
-    assertEquals(formats().anyMatch(format::equals), products.takes(format));
-    if (!products.takes(format)) {
+    assertEquals(
+        formats().anyMatch(format::equals), products.takes(format, StoredMatrix.Order.ROWS, 2));
+    if (!products.takes(format, StoredMatrix.Order.ROWS, 2)) {
       assertThrows(
           IllegalArgumentException.class, () -> MachineProducts.arrangedBytes(format, 256, 1));
     }
