@@ -124,13 +124,11 @@ final class GenerateCommand implements Callable<Integer> {
               + " Default: 0.")
   private int logprobs;
 
-  @Option(names = "--weights", paramLabel = "FORMAT", description = ModelOptions.WEIGHTS)
-  private @Nullable String weights;
-
   @Option(names = "--speculate", paramLabel = "KIND", description = ModelOptions.SPECULATE)
   private @Nullable String speculate;
 
   @Mixin private ModelOptions options = new ModelOptions();
+  @Mixin private InPlaceOptions inPlace = new InPlaceOptions();
 
   @Spec private CommandSpec spec = CommandSpec.create();
 
@@ -162,7 +160,7 @@ final class GenerateCommand implements Callable<Integer> {
     if (json != null) {
       WholeFile.requireReplaceable(json);
     }
-    try (var loaded = options.loadInPlace(model, weights, speculate)) {
+    try (var loaded = options.loadInPlace(model, inPlace, speculate)) {
       continueText(loaded, choice);
     }
     return 0;

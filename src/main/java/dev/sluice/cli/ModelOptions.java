@@ -8,6 +8,7 @@ import dev.sluice.decoder.MultiTokenPrediction;
 import dev.sluice.generation.Generator;
 import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Device;
+import dev.sluice.tensor.ElementType;
 import dev.sluice.tokenizer.Tokenizer;
 import java.nio.file.Path;
 import java.util.Set;
@@ -22,12 +23,6 @@ final class ModelOptions {
   /// Tokens of a prompt that go through the model together: few enough that progress shows and
   /// Ctrl-C is heard.
   static final int PIECE = 512;
-
-  /// What the option of that name says.
-  static final String WEIGHTS =
-      "Round matrices as they are read: q8_0, q6_k, q4_k, q4_0, bf16 or f16; those of fewer bits"
-          + " stay, and so do routers, convolutions, norms and gates of one number a head. Default:"
-          + " as the file has them.";
 
   /// What the option of that name says.
   static final String SPECULATE =
@@ -100,44 +95,61 @@ final class ModelOptions {
   /// Opens the model of a checkpoint or run directory to run it: on the CPU its weights stay where
   /// the file is mapped.
   ///
-  /// @param weights the format that matrices are rounded to; null leaves them
   /// @param speculate what drafts tokens; null for nothing
-  Loaded loadInPlace(Path named, @Nullable String weights, @Nullable String speculate) {
+  Loaded loadInPlace(Path named, InPlaceOptions inPlace, @Nullable String speculate) {
     if (speculate != null && !speculate.equals(MTP)) {
       throw new InvalidInputException(
           "--speculate %s is unknown; %s is the one there is"
               .formatted(Printable.brief(speculate, 40), MTP));
     }
-    return load(
-        named,
-        speculate != null,
-        Precision.parseRunning(precision),
-        (source, precisionOf, deviceOf) -> {
-          if (deviceOf.kind() == Device.Kind.CPU) {
-            return ModelDirectory.openInPlace(
-                source.checkpoint(),
-                precisionOf,
-                weights,
-                speculate != null,
-                new ConversionProgress());
-          }
-          if (speculate != null) {
-            throw new InvalidInputException(
-                "--speculate %s is for models on the CPU, not on %s; leave it out, or add --device cpu"
-                    .formatted(speculate, deviceOf));
-          }
-          if (weights != null) {
-            throw new InvalidInputException(
-                "--weights %s is for models on the CPU, not on %s; leave it out, or add --device cpu"
-                    .formatted(weights, deviceOf));
-          }
-          if (precisionOf == Precision.INT8) {
-            throw new InvalidInputException(
-                "--precision int8 is for models on the CPU, not on %s; use float32 or bfloat16, or add --device cpu"
-                    .formatted(deviceOf));
-          }
-          return source.open(precisionOf, deviceOf);
-        });
+    String weights = inPlace.weights();
+    var keyValueType = inPlace.keyValueType();
+    var loaded =
+        load(
+            named,
+            speculate != null,
+            Precision.parseRunning(precision),
+            (source, precisionOf, deviceOf) -> {
+              if (deviceOf.kind() == Device.Kind.CPU) {
+                return ModelDirectory.openInPlace(
+                    source.checkpoint(),
+                    precisionOf,
+                    weights,
+                    speculate != null,
+                    new ConversionProgress());
+              }
+              if (speculate != null) {
+                throw new InvalidInputException(
+                    "--speculate %s is for models on the CPU, not on %s; leave it out, or add --device cpu"
+                        .formatted(speculate, deviceOf));
+              }
+              if (weights != null) {
+                throw new InvalidInputException(
+                    "--weights %s is for models on the CPU, not on %s; leave it out, or add --device cpu"
+                        .formatted(weights, deviceOf));
+              }
+              if (precisionOf == Precision.INT8) {
+                throw new InvalidInputException(
+                    "--precision int8 is for models on the CPU, not on %s; use float32 or bfloat16, or add --device cpu"
+                        .formatted(deviceOf));
+              }
+              if (keyValueType != ElementType.FLOAT32) {
+                throw new InvalidInputException(
+                    "--kv-cache bfloat16 is for models on the CPU, not on %s; leave it out, or add --device cpu"
+                        .formatted(deviceOf));
+              }
+              return source.open(precisionOf, deviceOf);
+            });
+    var decoder = loaded.decoder();
+    if (keyValueType != ElementType.FLOAT32
+        && decoder.config().layers().stream().allMatch(layer -> layer.attention().isEmpty())) {
+      loaded.close();
+      throw new InvalidInputException(
+          "--kv-cache bfloat16 would change nothing: %s has no attention layers; leave it out"
+              .formatted(named));
+    }
+    decoder.keepKeysAndValuesIn(keyValueType);
+    return loaded;
   }
 
   private interface Opening {

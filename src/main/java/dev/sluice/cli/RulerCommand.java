@@ -162,13 +162,11 @@ final class RulerCommand implements Callable<Integer> {
               + " checkpoint or several models.")
   private @Nullable Path output;
 
-  @Option(names = "--weights", paramLabel = "FORMAT", description = ModelOptions.WEIGHTS)
-  private @Nullable String weights;
-
   @Option(names = "--json", paramLabel = "FILE", description = "Also writes all numbers there.")
   private @Nullable Path json;
 
   @Mixin private ModelOptions options = new ModelOptions();
+  @Mixin private InPlaceOptions inPlace = new InPlaceOptions();
 
   @Spec private CommandSpec spec;
 
@@ -256,7 +254,7 @@ final class RulerCommand implements Callable<Integer> {
       Answers answers,
       List<String> made)
       throws IOException {
-    try (var loaded = options.loadInPlace(models.get(model), weights, null)) {
+    try (var loaded = options.loadInPlace(models.get(model), inPlace, null)) {
       var rule =
           source.trainedOnSequences().map(BatchSettings::windowRule).orElse(WindowRule.STREAM);
       requireTokenizer(loaded);
@@ -527,7 +525,7 @@ final class RulerCommand implements Callable<Integer> {
         digest,
         options.precision()
             + " "
-            + weights
+            + inPlace.describe()
             + ", in place, "
             + loaded.stopIds().stream().sorted().toList());
     return Sha256.hex(digest);
@@ -554,7 +552,8 @@ final class RulerCommand implements Callable<Integer> {
     config.put("prompts", prompts == null ? "made by Sluice" : prompts.toString());
     config.put("made_of", made);
     config.put("precision", options.precision());
-    config.put("weights", weights == null ? "as stored" : weights);
+    config.put("weights", inPlace.weights() == null ? "as stored" : inPlace.weights());
+    config.put("kv_cache", inPlace.keyValueType().toString());
     return new RunManifest(
         Version.commit(),
         spec.commandLine().getParseResult().originalArgs(),

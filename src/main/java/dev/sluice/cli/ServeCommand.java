@@ -188,10 +188,8 @@ final class ServeCommand implements Callable<Integer> {
 
   @Mixin private SamplingOptions sampling = new SamplingOptions();
 
-  @Option(names = "--weights", paramLabel = "FORMAT", description = ModelOptions.WEIGHTS)
-  private @Nullable String weights;
-
   @Mixin private ModelOptions options = new ModelOptions();
+  @Mixin private InPlaceOptions inPlace = new InPlaceOptions();
 
   ServeCommand() {}
 
@@ -244,7 +242,7 @@ final class ServeCommand implements Callable<Integer> {
   private int serve(
       InetSocketAddress address, @Nullable String key, Reuse kind, long stateBytes, long cacheBytes)
       throws IOException {
-    try (var loaded = options.loadInPlace(model, weights, null)) {
+    try (var loaded = options.loadInPlace(model, inPlace, null)) {
       var generator = loaded.generator();
       int most = Math.min(generator.room(0), loaded.decoder().config().context());
       if (context != null && (context < 2 || context > most)) {
@@ -253,7 +251,7 @@ final class ServeCommand implements Callable<Integer> {
       }
       var limits =
           new EngineLimits(slots, context != null ? context : most, stateBytes, queue, piece);
-      String of = Served.cacheModel(loaded.source(), options, generator, weights);
+      String of = Served.cacheModel(loaded.source(), options, generator, inPlace);
       try (var cache =
           cacheBytes == 0 ? null : Served.cache(generator, of, cacheFile, true, cacheBytes)) {
         var engine = new Engine(generator, limits, cache, kind);

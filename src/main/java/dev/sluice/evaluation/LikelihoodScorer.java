@@ -108,7 +108,7 @@ public final class LikelihoodScorer {
     int longest = requests.stream().mapToInt(each -> each.inputs().length).max().orElse(0);
     int capacity = 2 * longest + 2; // filled up
     int slots = Math.multiplyExact(tree.depth() + 2, batchSize + 1);
-    try (var state = new SequenceState(slots, capacity);
+    try (var state = decoder.newState(slots, capacity);
         var _ = Scope.withoutGradient()) {
       new Pass(requests, wanted, listener, state).runAll(tree.roots());
     }

@@ -27,7 +27,7 @@ final class Drafts implements AutoCloseable {
   /// @param capacity the most tokens that the model reads
   Drafts(MultiTokenPrediction head, int capacity) {
     this.head = head;
-    this.state = new SequenceState(1, capacity);
+    this.state = head.model().newState(1, capacity);
     this.past = state.past(state.take());
   }
 

@@ -7,7 +7,6 @@ import dev.sluice.generation.Generation.Ending;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
 import dev.sluice.state.PrefixCache;
-import dev.sluice.state.SequenceState;
 import dev.sluice.state.Slot;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
@@ -128,7 +127,7 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
     }
     // The last token is chosen but never fed.
     int capacity = ids.length + maxNewTokens - 1;
-    try (var state = new SequenceState(sequences, capacity);
+    try (var state = decoder.newState(sequences, capacity);
         var drafts = head == null ? null : new Drafts(head, capacity)) {
       var reading = new PromptReading(decoder, prompt, state, piece);
       reading.expect(capacity);
@@ -230,7 +229,7 @@ public record Generator(Decoder decoder, int piece, @Nullable MultiTokenPredicti
   /// @throws InvalidInputException in one sentence if the file is not what was written for this
   ///   model; the caller goes on with a new cache
   public PrefixCache loadPrefixes(Path file, String model, long budgetBytes) {
-    try (var state = new SequenceState(1, 1);
+    try (var state = decoder.newState(1, 1);
         var _ = Scope.withoutGradient()) {
       var slot = state.take();
       hidden(new int[1], state.past(slot)); // what it leaves shows what this model's layers keep

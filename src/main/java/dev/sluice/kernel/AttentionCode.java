@@ -11,6 +11,7 @@ import static dev.sluice.kernel.Assembler.RDX;
 import static dev.sluice.kernel.Assembler.RSI;
 import static dev.sluice.kernel.Assembler.RSP;
 
+import dev.sluice.kernel.Assembler.Shift;
 import dev.sluice.kernel.Assembler.Store;
 import dev.sluice.kernel.Assembler.Vector;
 import java.nio.ByteBuffer;
@@ -71,13 +72,27 @@ final class AttentionCode {
   private static final int POLYNOMIAL = CONSTANTS + 4;
   private static final int ONE = CONSTANTS + 10;
 
+  /// Numbers of a key or a value that were bfloat16.
+  private static final int WIDENED = CONSTANTS + 11;
+
+  private static final int BITS_BELOW = 16;
+
   private final Assembler code = new Assembler();
   private final int vectors;
+  private final boolean bfloat16;
   private final int rowBytes;
 
-  private AttentionCode(int vectors) {
+  /// Bytes of sixteen numbers of a key or a value, and of all of them.
+  private final int keptVector;
+
+  private final int keptRow;
+
+  private AttentionCode(int vectors, boolean bfloat16) {
     this.vectors = vectors;
+    this.bfloat16 = bfloat16;
     this.rowBytes = VECTOR * vectors;
+    this.keptVector = bfloat16 ? VECTOR / 2 : VECTOR;
+    this.keptRow = keptVector * vectors;
   }
 
   /// A function `(query, keys, values, blocks, rest, state, scale)`, which takes `16 · blocks +
@@ -86,8 +101,9 @@ final class AttentionCode {
   /// `e^(score − largest)`.
   ///
   /// @param vectors of 16 numbers of a query, a key and a value
-  static byte[] of(int vectors) {
-    return new AttentionCode(vectors).function();
+  /// @param bfloat16 whether keys and values are; all else is float32
+  static byte[] of(int vectors, boolean bfloat16) {
+    return new AttentionCode(vectors, bfloat16).function();
   }
 
   private byte[] function() {
@@ -104,8 +120,8 @@ final class AttentionCode {
     scoresOfBlock();
     weigh();
     sumValues(KEYS);
-    code.increase(RSI, KEYS * rowBytes);
-    code.increase(RDX, KEYS * rowBytes);
+    code.increase(RSI, KEYS * keptRow);
+    code.increase(RDX, KEYS * keptRow);
     code.increase(RCX, -1);
     code.jumpBackIfNotZero(nextBlock);
     code.arrive(noBlocks);
@@ -137,11 +153,9 @@ final class AttentionCode {
     for (int vector = 0; vector < vectors; vector++) {
       code.load(Vector.VMOVUPS, QUERY, RDI, VECTOR * vector);
       for (int key = 0; key < KEYS; key++) {
-        int at = key * rowBytes + VECTOR * vector;
-        code.load(Vector.VFMADD231PS, key, QUERY, RSI, at);
+        addProduct(key, QUERY, RSI, key * keptRow + keptVector * vector);
         // In the order of memory, and not in that of the use.
-        int line = VECTOR * (vector * KEYS + key);
-        code.prefetchT0(RSI, line + AHEAD * KEYS * rowBytes);
+        prefetch(RSI, keptVector * (vector * KEYS + key));
       }
     }
     for (int pair = 0; pair < 8; pair++) {
@@ -156,6 +170,24 @@ final class AttentionCode {
         code.op(Vector.VSHUFI64X2, SECOND, 2 * pair, 2 * pair + 1, ODD_LANES);
         code.op(Vector.VADDPS, pair, FIRST, SECOND);
       }
+    }
+  }
+
+  /// Adds sixteen numbers of a key or a value, times a factor.
+  private void addProduct(int sum, int factor, int base, int at) {
+    if (bfloat16) {
+      code.load(Vector.VPMOVZXWD, WIDENED, base, at);
+      code.shift(Shift.VPSLLD, WIDENED, WIDENED, BITS_BELOW);
+      code.op(Vector.VFMADD231PS, sum, factor, WIDENED);
+    } else {
+      code.load(Vector.VFMADD231PS, sum, factor, base, at);
+    }
+  }
+
+  /// Asks for what is as far ahead, once for each 64 bytes.
+  private void prefetch(int base, int at) {
+    if (at % VECTOR == 0) {
+      code.prefetchT0(base, at + AHEAD * KEYS * keptRow);
     }
   }
 
@@ -176,12 +208,12 @@ final class AttentionCode {
     code.zero(0);
     for (int vector = 0; vector < vectors; vector++) {
       code.load(Vector.VMOVUPS, QUERY, RDI, VECTOR * vector);
-      code.load(Vector.VFMADD231PS, 0, QUERY, RSI, VECTOR * vector);
+      addProduct(0, QUERY, RSI, keptVector * vector);
     }
     acrossLanes(Vector.VADDPS, 0);
     code.store(Store.VMOVSS, R11, 0, 0);
     code.increase(R11, Float.BYTES);
-    code.increase(RSI, rowBytes);
+    code.increase(RSI, keptRow);
     code.increase(RAX, -1);
     code.jumpBackIfNotZero(nextKey);
     code.load(Vector.VMOVUPS, 0, RSP, 0);
@@ -260,16 +292,16 @@ final class AttentionCode {
       for (int key = 0; key < keys; key++) {
         code.load(Vector.VBROADCASTSS, weight, R11, Float.BYTES * key);
         for (int i = 0; i < count; i++) {
-          int at = key * rowBytes + VECTOR * (first + i);
-          code.load(Vector.VFMADD231PS, i, weight, keys == 1 ? RSI : RDX, at);
+          int at = key * keptRow + keptVector * (first + i);
+          addProduct(i, weight, keys == 1 ? RSI : RDX, at);
           if (keys > 1) {
-            code.prefetchT0(RDX, at + AHEAD * KEYS * rowBytes);
+            prefetch(RDX, at);
           }
         }
       }
       if (keys == 1) {
         code.increase(R11, Float.BYTES);
-        code.increase(RSI, rowBytes);
+        code.increase(RSI, keptRow);
         code.increase(RAX, -1);
         code.jumpBackIfNotZero(nextKey);
       }

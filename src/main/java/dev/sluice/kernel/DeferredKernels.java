@@ -150,8 +150,8 @@ abstract class DeferredKernels implements Kernels {
   @Override
   public void oneTokenAttention(
       MemorySegment queries,
-      MemorySegment keys,
-      MemorySegment values,
+      Floats keys,
+      Floats values,
       int count,
       int group,
       int width,

@@ -159,18 +159,18 @@ public interface Kernels {
 
   /// Attention of one token's queries that share a key and value head, over all keys: with `s[g, j]
   /// = scale · Σ_c queries[g, c] · keys[j, c]` and `logSumExp[g] = ln Σ_j e^s[g, j]` it is `y[g, c]
-  /// = Σ_j e^(s[g, j] − logSumExp[g]) · values[j, c]`; all float32.
+  /// = Σ_j e^(s[g, j] − logSumExp[g]) · values[j, c]`.
   ///
-  /// @param queries `[group, width]`
+  /// @param queries float32 `[group, width]`
   /// @param keys `[count, width]`
-  /// @param values `[count, width]`
+  /// @param values `[count, width]`, of the keys' type
   /// @param count how many keys, at least one
-  /// @param y `[group, width]`
-  /// @param logSumExp `[group]`
+  /// @param y float32 `[group, width]`
+  /// @param logSumExp float32 `[group]`
   void oneTokenAttention(
       MemorySegment queries,
-      MemorySegment keys,
-      MemorySegment values,
+      Floats keys,
+      Floats values,
       int count,
       int group,
       int width,

@@ -34,31 +34,36 @@ public final class MachineAttention {
 
   private static final boolean IS_POSSIBLE = MachineCode.hasVectors512();
 
-  /// By vectors of a head; empty where the system refused.
-  private static final Map<Integer, Optional<MachineAttention>> BY_VECTORS =
-      new ConcurrentHashMap<>();
+  private record Form(int width, boolean bfloat16) {}
+
+  /// Empty where the system refused.
+  private static final Map<Form, Optional<MachineAttention>> BY_FORM = new ConcurrentHashMap<>();
 
   private final int width;
+  private final boolean bfloat16;
   private final MemorySegment function;
 
-  private MachineAttention(int width, MemorySegment function) {
-    this.width = width;
+  private MachineAttention(Form form, MemorySegment function) {
+    this.width = form.width;
+    this.bfloat16 = form.bfloat16;
     this.function = function;
   }
 
   /// Attention of heads of so many numbers, a multiple of 16 up to 256; null for another number,
   /// where the processor has no AVX-512, or where the system does not let code run that was made
   /// here.
-  public static @Nullable MachineAttention of(int width) {
+  ///
+  /// @param bfloat16 whether keys and values are, or else float32
+  public static @Nullable MachineAttention of(int width, boolean bfloat16) {
     if (!IS_POSSIBLE || width < VECTOR || width % VECTOR != 0 || width > MOST_VECTORS * VECTOR) {
       return null;
     }
-    return BY_VECTORS
+    return BY_FORM
         .computeIfAbsent(
-            width / VECTOR,
-            vectors ->
-                Optional.ofNullable(MachineCode.install(AttentionCode.of(vectors)))
-                    .map(function -> new MachineAttention(width, function)))
+            new Form(width, bfloat16),
+            form ->
+                Optional.ofNullable(MachineCode.install(AttentionCode.of(width / VECTOR, bfloat16)))
+                    .map(function -> new MachineAttention(form, function)))
         .orElse(null);
   }
 
@@ -70,16 +75,16 @@ public final class MachineAttention {
   /// Attends over the keys and values of one head.
   ///
   /// @param queries float32 `[group, width]`, those that share the head
-  /// @param keys float32 `[count, width]`
-  /// @param values float32 `[count, width]`
+  /// @param keys `[count, width]`, of the type that this was made for
+  /// @param values likewise
   /// @param count of keys, at least one
   /// @param state [#stateNumbers] to work in
   /// @param y `[group, width]`, to be written
   /// @param logSumExp `[group]`, to be written
   public void attend(
       MemorySegment queries,
-      MemorySegment keys,
-      MemorySegment values,
+      Floats keys,
+      Floats values,
       int count,
       int group,
       double scale,
@@ -89,11 +94,15 @@ public final class MachineAttention {
     if (count < 1) {
       throw new IllegalArgumentException("attention over %d keys".formatted(count));
     }
+    if (keys.bfloat16() != bfloat16 || values.bfloat16() != bfloat16) {
+      throw new IllegalArgumentException("keys and values are of another type");
+    }
     long rowBytes = (long) width * Float.BYTES;
+    long keptBytes = (long) width * (bfloat16 ? Short.BYTES : Float.BYTES);
     long stateBytes = stateNumbers(1) * Float.BYTES;
     queries.asSlice(0, group * rowBytes);
-    keys.asSlice(0, count * rowBytes);
-    values.asSlice(0, count * rowBytes);
+    var ownKeys = keys.memory().asSlice(0, count * keptBytes);
+    var ownValues = values.memory().asSlice(0, count * keptBytes);
     for (int g = 0; g < group; g++) {
       var own = state.asSlice(g * stateBytes, stateBytes).fill((byte) 0);
       for (int i = 0; i < VECTOR; i++) {
@@ -108,8 +117,8 @@ public final class MachineAttention {
           ATTEND.invokeExact(
               function,
               queries.asSlice(g * rowBytes),
-              keys.asSlice(from * rowBytes),
-              values.asSlice(from * rowBytes),
+              ownKeys.asSlice(from * keptBytes),
+              ownValues.asSlice(from * keptBytes),
               run / VECTOR,
               run % VECTOR,
               state.asSlice(g * stateBytes),

@@ -299,8 +299,8 @@ public final class ScalarKernels implements Kernels {
   @Override
   public void oneTokenAttention(
       MemorySegment queries,
-      MemorySegment keys,
-      MemorySegment values,
+      Floats keys,
+      Floats values,
       int count,
       int group,
       int width,
@@ -313,7 +313,7 @@ public final class ScalarKernels implements Kernels {
       for (int j = 0; j < count; j++) {
         double score = 0;
         for (int c = 0; c < width; c++) {
-          score += (double) get(queries, (long) g * width + c) * get(keys, (long) j * width + c);
+          score += (double) get(queries, (long) g * width + c) * keys.get((long) j * width + c);
         }
         scores[j] = scale * score;
         largest = Math.max(largest, scores[j]);
@@ -326,7 +326,7 @@ public final class ScalarKernels implements Kernels {
       for (int c = 0; c < width; c++) {
         double mean = 0;
         for (int j = 0; j < count; j++) {
-          mean += scores[j] * get(values, (long) j * width + c);
+          mean += scores[j] * values.get((long) j * width + c);
         }
         set(y, (long) g * width + c, (float) (mean / sum));
       }

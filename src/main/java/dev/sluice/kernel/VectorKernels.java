@@ -731,8 +731,8 @@ public final class VectorKernels implements Kernels {
   @Override
   public void oneTokenAttention(
       MemorySegment queries,
-      MemorySegment keys,
-      MemorySegment values,
+      Floats keys,
+      Floats values,
       int count,
       int group,
       int width,

@@ -67,8 +67,8 @@ final class VectorSoftmax {
 
   static void oneToken(
       MemorySegment queries,
-      MemorySegment keys,
-      MemorySegment values,
+      Floats keys,
+      Floats values,
       int count,
       int group,
       int width,
@@ -77,18 +77,18 @@ final class VectorSoftmax {
       MemorySegment logSumExp) {
     int padded = padded(width);
     float[] query = array(group * padded);
-    var rows = padded == width ? MemorySegment.NULL : MemorySegment.ofArray(array(KEYS * padded));
+    boolean whole = padded == width && !keys.bfloat16(); // vectors are read where they lie
+    var rows = whole ? MemorySegment.NULL : MemorySegment.ofArray(array(KEYS * padded));
     float[] weights = array(group * KEYS);
     float[] sums = array(group * padded);
     float[] total = array(group);
     float[] largest = array(group);
     float[] lanes = array(LANES);
-    readRows(queries, 0, group, width, query);
+    readRows(Floats.float32(queries), 0, group, width, query);
     Arrays.fill(largest, Float.NEGATIVE_INFINITY);
-    boolean whole = padded == width; // vectors are read where they lie
     for (int from = 0; from < count; from += KEYS) {
       int block = Math.min(KEYS, count - from);
-      var blockKeys = whole ? keys : brought(keys, from, block, width, rows);
+      var blockKeys = whole ? keys.memory() : brought(keys, from, block, width, rows);
       long first = whole ? (long) from * width : 0;
       for (int g = 0; g < group; g++) {
         float[] scores = array(KEYS);
@@ -101,7 +101,7 @@ final class VectorSoftmax {
         scaleBy(sums, g * padded, padded, factor);
         System.arraycopy(scores, 0, weights, g * KEYS, KEYS);
       }
-      var blockValues = whole ? values : brought(values, from, block, width, rows);
+      var blockValues = whole ? values.memory() : brought(values, from, block, width, rows);
       for (int g = 0; g < group; g++) {
         addWeighted(blockValues, first, weights, g * KEYS, block, padded, sums, g * padded);
       }
@@ -116,8 +116,7 @@ final class VectorSoftmax {
   }
 
   /// Brings rows into an array, each padded with zeros to whole vectors.
-  private static void readRows(MemorySegment from, int first, int count, int width, float[] to) {
-    var numbers = Floats.float32(from);
+  private static void readRows(Floats numbers, int first, int count, int width, float[] to) {
     int padded = padded(width);
     if (padded == width) {
       read(numbers, (long) first * width, to, count * width);
@@ -132,7 +131,7 @@ final class VectorSoftmax {
 
   /// The same into memory on the heap.
   private static MemorySegment brought(
-      MemorySegment from, int first, int count, int width, MemorySegment rows) {
+      Floats from, int first, int count, int width, MemorySegment rows) {
     float[] numbers = array(count * padded(width));
     readRows(from, first, count, width, numbers);
     return rows.copyFrom(MemorySegment.ofArray(numbers));

@@ -188,7 +188,7 @@ final class CausalAttention {
     var sums = logSumExp.memory();
     long bytes = (long) group * width * Float.BYTES;
     double scale = 1 / Math.sqrt((double) width);
-    var machine = MachineAttention.of(width);
+    var machine = MachineAttention.of(width, kSMH.getFirst().type() == ElementType.BFLOAT16);
     Threads.share(
         query.size(0) * tokens * heads,
         Math.max(1, ONE_TOKEN_GRAIN / (most * width * group)),
@@ -222,24 +222,19 @@ final class CausalAttention {
 
   /// Keys or values of one row, of which each head's vectors stand one after the other, as in a
   /// cache; else a copy.
-  private record Adjacent(MemorySegment memory, long count, long headBytes, long vectorBytes) {
+  private record Adjacent(Floats numbers, long count, long headNumbers, long vectorNumbers) {
     static Adjacent of(Tensor tensorBSMH) {
       boolean isSo = tensorBSMH.size(1) == 1 || tensorBSMH.stride(1) == tensorBSMH.size(3);
       var all =
           isSo && tensorBSMH.stride(3) == 1
               ? tensorBSMH
               : tensorBSMH.transpose(1, 2).contiguous().transpose(1, 2);
-      return new Adjacent(
-          all.spanned().memory(),
-          all.size(1),
-          all.stride(2) * Float.BYTES,
-          all.size(3) * Float.BYTES);
+      return new Adjacent(all.spanned(), all.size(1), all.stride(2), all.size(3));
     }
 
     /// @param hidden vectors that are left out at the beginning
-    MemorySegment head(long head, long hidden) {
-      return memory.asSlice(
-          head * headBytes + hidden * vectorBytes, (count - hidden) * vectorBytes);
+    Floats head(long head, long hidden) {
+      return numbers.from(head * headNumbers + hidden * vectorNumbers);
     }
   }
 

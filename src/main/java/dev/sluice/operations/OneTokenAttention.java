@@ -7,7 +7,6 @@ import dev.sluice.kernel.Rotations;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Scratch;
 import dev.sluice.tensor.Tensor;
-import java.lang.foreign.MemorySegment;
 import org.jspecify.annotations.Nullable;
 
 /// What an attention layer does between its products with one token of each of B sequences, as a
@@ -33,7 +32,6 @@ public final class OneTokenAttention {
   record Norms(Floats query, Floats key) {}
 
   private final Shape shape;
-  private final @Nullable MachineAttention machine;
   private final Floats queries;
   private final Floats keys;
   private final Floats values;
@@ -51,8 +49,7 @@ public final class OneTokenAttention {
   /// @param values likewise
   /// @param count how many of each there are
   /// @param position the number of the sequence's rotation
-  private record Before(
-      MemorySegment keys, MemorySegment values, long room, int count, int position) {}
+  private record Before(Floats keys, Floats values, long room, int count, int position) {}
 
   private final Before[] before;
   private Rotations rotations = Rotations.NONE;
@@ -75,7 +72,6 @@ public final class OneTokenAttention {
       @Nullable Norms norms,
       RmsNorm norm) {
     this.shape = shape;
-    this.machine = MachineAttention.of(shape.width);
     this.queries = queries;
     this.keys = keys;
     this.values = values;
@@ -105,15 +101,15 @@ public final class OneTokenAttention {
 
   /// Says what the steps will find of a sequence before its next token.
   ///
-  /// @param keys `[1, M, room, H]`, float32, with those of as many tokens and room for one more,
-  ///   which is written
+  /// @param keys `[1, M, room, H]`, float32 or bfloat16, with those of as many tokens and room for
+  ///   one more, which is written
   /// @param values likewise
   /// @param count how many tokens those are
   public void begin(int sequence, Tensor keys, Tensor values, int count) {
     before[sequence] =
         new Before(
-            keys.memory(),
-            values.memory(),
+            keys.numbers(),
+            values.numbers(),
             keys.size(2),
             count,
             rotations.positions() == 1 ? 0 : sequence);
@@ -131,26 +127,27 @@ public final class OneTokenAttention {
     int group = shape.group();
     int width = shape.width;
     long bytes = (long) width * Float.BYTES;
-    long start = head * own.room * bytes;
-    long newest = start + own.count * bytes;
+    long newest = (head * own.room + own.count) * width;
     long keyAt = (long) sequence * shape.keyValueHeads + head;
-    var newKey = Floats.float32(own.keys.asSlice(newest, bytes));
+    var newKey = Scratch.numbers("key", width, false);
     var turns = own.position == 0 ? rotations : rotations.from(own.position);
     turn(keys.from(keyAt * width), norms == null ? null : norms.key, turns, newKey, 1);
-    MemorySegment.copy(values.memory(), keyAt * bytes, own.values, newest, bytes);
+    keep(newKey, own.keys.from(newest));
+    keep(values.from(keyAt * width), own.values.from(newest));
     long first = (long) sequence * shape.heads + (long) head * group;
     var queriesTo = turned.from(first * width);
     var queryNorm = norms == null ? null : norms.query;
     turn(queries.from(first * width), queryNorm, turns, queriesTo, group);
 
     int seen = shape.window == 0 ? own.count + 1 : Math.min(own.count + 1, shape.window);
-    long from = newest - (seen - 1) * bytes;
+    long from = newest - (seen - 1L) * width;
     var ownQueries = turned.memory().asSlice(first * bytes, group * bytes);
-    var ownKeys = own.keys.asSlice(from, seen * bytes);
-    var ownValues = own.values.asSlice(from, seen * bytes);
+    var ownKeys = own.keys.from(from);
+    var ownValues = own.values.from(from);
     var y = attended.memory().asSlice(first * bytes, group * bytes);
     var sums = Scratch.numbers("log-sum-exp", group, false).memory();
     double scale = 1 / Math.sqrt((double) width);
+    var machine = MachineAttention.of(width, ownKeys.bfloat16());
     if (machine != null) {
       var state = Scratch.numbers("state", machine.stateNumbers(group), false).memory();
       machine.attend(ownQueries, ownKeys, ownValues, seen, group, scale, state, y, sums);
@@ -170,6 +167,17 @@ public final class OneTokenAttention {
       int sharing = Math.toIntExact(width / scores); // numbers of a score
       Kernels.FASTEST.sigmoidGate(
           attended, gateLogits, gated, sharing, first * scores, (first + group) * scores);
+    }
+  }
+
+  /// Stores a key or a value, rounded where the numbers that are kept are bfloat16.
+  private void keep(Floats vector, Floats to) {
+    if (!to.bfloat16()) {
+      Kernels.FASTEST.copy(vector, to, 0, shape.width);
+      return;
+    }
+    for (int i = 0; i < shape.width; i++) {
+      to.set(i, vector.get(i));
     }
   }
 

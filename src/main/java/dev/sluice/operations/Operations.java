@@ -172,8 +172,8 @@ public interface Operations {
   /// of them are computed in the queries' type.
   ///
   /// @param qBTNH float32 or bfloat16
-  /// @param kSMH of each row `[1, S, M, H]`, a view whose vectors are contiguous; float32, or of
-  ///   the queries' type
+  /// @param kSMH of each row `[1, S, M, H]`, a view whose vectors are contiguous; float32 or
+  ///   bfloat16, all of one type
   /// @param vSMH likewise
   Tensor cachedAttention(
       Tensor qBTNH,

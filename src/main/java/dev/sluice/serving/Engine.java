@@ -144,7 +144,7 @@ public final class Engine implements AutoCloseable {
     this.cache = cache;
     this.reuse = reuse;
     this.vocabulary = generator.decoder().config().vocabSize();
-    try (var state = new SequenceState(1, 2)) {
+    try (var state = generator.decoder().newState(1, 2)) {
       var slot = state.take();
       long first = bytesAfterAToken(state, slot);
       long second = bytesAfterAToken(state, slot);
@@ -370,7 +370,7 @@ public final class Engine implements AutoCloseable {
   // ---------------------------------------------------------------- the engine's thread
 
   private void run() {
-    try (var state = new SequenceState(limits.slots(), limits.context())) {
+    try (var state = generator.decoder().newState(limits.slots(), limits.context())) {
       while (true) {
         begin(state);
         drop(state);

@@ -7,6 +7,7 @@ import dev.sluice.decoder.Decoder;
 import dev.sluice.generation.Generator;
 import dev.sluice.operations.Precision;
 import dev.sluice.provenance.RunManifest;
+import dev.sluice.tensor.ElementType;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import org.jspecify.annotations.Nullable;
@@ -24,6 +25,7 @@ public final class ModelOpening {
   private final Path checkpoint;
   private Precision precision = Precision.FLOAT32;
   private @Nullable String weights;
+  private ElementType keyValueType = ElementType.FLOAT32;
   private @Nullable String tokenizer;
   private @Nullable Path template;
   private @Nullable Integer context;
@@ -47,6 +49,12 @@ public final class ModelOpening {
   /// they stay as the file has them.
   public ModelOpening weights(String format) {
     weights = format;
+    return this;
+  }
+
+  /// In which type keys and values are kept, float32 or bfloat16; usually float32.
+  public ModelOpening keysAndValues(ElementType type) {
+    keyValueType = type;
     return this;
   }
 
@@ -127,6 +135,7 @@ public final class ModelOpening {
     var decoder = opened.decoder();
     try {
       notes.addAll(opened.notes());
+      decoder.keepKeysAndValuesIn(keyValueType);
       return new TextModel(decoder, known, limits(decoder), cacheBytes, usualTokens, notes);
     } catch (RuntimeException | Error e) {
       decoder.close();

@@ -29,7 +29,7 @@ final class LayerStates implements AutoCloseable {
     }
   }
 
-  /// Keys and values, `[1, M, room, H]`, float32.
+  /// Keys and values, `[1, M, room, H]`.
   private final Map<Key, Tensor> growing = new LinkedHashMap<>();
 
   private final Map<Key, Tensor> recurrent = new LinkedHashMap<>();
@@ -67,12 +67,13 @@ final class LayerStates implements AutoCloseable {
   /// Stores what the next tokens of a slot add, and gives all, as a view.
   ///
   /// @param added `[1, M, T, H]`
-  Tensor append(Slot slot, int layer, String name, Tensor added, int capacity) {
+  /// @param type in which it is kept
+  Tensor append(Slot slot, int layer, String name, Tensor added, ElementType type, int capacity) {
     int count = Math.toIntExact(added.size(2));
     if (added.size(0) != 1) {
       expect(slot, new Key(layer, name), false, false, added);
     }
-    var all = room(slot, layer, name, added, added.size(1), added.size(3), count, capacity);
+    var all = room(slot, layer, name, added, type, added.size(1), added.size(3), count, capacity);
     try (var _ = Scope.withoutGradient()) { // else every step would hang its graph on the state
       all.put(slot.length(), added);
     }
@@ -91,6 +92,7 @@ final class LayerStates implements AutoCloseable {
       int layer,
       String name,
       Tensor like,
+      ElementType type,
       long heads,
       long width,
       int count,
@@ -102,18 +104,14 @@ final class LayerStates implements AutoCloseable {
           "%s has no room for %d more; a slot holds %d".formatted(slot, count, capacity));
     }
     var all = growing.get(key);
-    boolean fits = all != null && all.size(1) == heads && all.size(3) == width;
+    boolean fits =
+        all != null && all.type() == type && all.size(1) == heads && all.size(3) == width;
     expect(slot, key, all == null, fits, like);
     if (all == null || all.size(2) < tokens) {
       try (var _ = Scope.withoutGradient()) {
         var larger =
             Tensor.uninitialized(
-                like,
-                ElementType.FLOAT32,
-                1,
-                heads,
-                room(Math.max(tokens, slot.expected), capacity),
-                width);
+                like, type, 1, heads, room(Math.max(tokens, slot.expected), capacity), width);
         if (all != null) {
           larger.narrow(2, 0, slot.length()).copyFrom(all.narrow(2, 0, slot.length()));
           all.close();

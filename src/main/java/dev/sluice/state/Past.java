@@ -105,7 +105,8 @@ public final class Past {
 
   private Tensor room(int layer, String name, int row, Tensor like, long heads, long width) {
     var slot = requireUnderWay(slots.get(row));
-    return slot.states.room(slot, layer, name, like, heads, width, 1, state.capacity());
+    return slot.states.room(
+        slot, layer, name, like, state.keyValueType(), heads, width, 1, state.capacity());
   }
 
   /// The recurrent state of a layer of that name, of each row: `[1, …]`, zeros before the first
@@ -152,7 +153,7 @@ public final class Past {
 
   private Tensor append(int layer, String name, int row, Tensor added) {
     var slot = requireUnderWay(slots.get(row));
-    return slot.states.append(slot, layer, name, added, state.capacity());
+    return slot.states.append(slot, layer, name, added, state.keyValueType(), state.capacity());
   }
 
   private Slot requireUnderWay(Slot slot) {

@@ -1,5 +1,6 @@
 package dev.sluice.state;
 
+import dev.sluice.tensor.ElementType;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
@@ -29,18 +30,34 @@ import org.jspecify.annotations.Nullable;
 /// changes nothing.
 public final class SequenceState implements AutoCloseable {
   private final int capacity;
+  private final ElementType keyValueType;
   private final @Nullable Slot[] slots;
   private boolean closed;
 
+  /// Keeps keys and values in float32.
+  ///
   /// @param slots the most sequences at a time
   /// @param capacity the most tokens of each
   public SequenceState(int slots, int capacity) {
+    this(slots, capacity, ElementType.FLOAT32);
+  }
+
+  /// @param slots the most sequences at a time
+  /// @param capacity the most tokens of each
+  /// @param keyValueType in which keys and values are kept, float32 or bfloat16; recurrent states
+  ///   are float32 always
+  public SequenceState(int slots, int capacity, ElementType keyValueType) {
     if (slots < 1 || capacity < 0) {
       throw new IllegalArgumentException(
           "a state needs at least one slot and no negative capacity, not %d slots of %d tokens"
               .formatted(slots, capacity));
     }
+    if (keyValueType != ElementType.FLOAT32 && keyValueType != ElementType.BFLOAT16) {
+      throw new IllegalArgumentException(
+          "keys and values are kept in float32 or bfloat16, not in " + keyValueType);
+    }
     this.capacity = capacity;
+    this.keyValueType = keyValueType;
     this.slots = new @Nullable Slot[slots];
   }
 
@@ -52,6 +69,11 @@ public final class SequenceState implements AutoCloseable {
   /// The most tokens of a sequence.
   public int capacity() {
     return capacity;
+  }
+
+  /// The element type of keys and values that are kept.
+  public ElementType keyValueType() {
+    return keyValueType;
   }
 
   /// How many more sequences can be taken.

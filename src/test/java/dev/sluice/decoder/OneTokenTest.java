@@ -24,6 +24,7 @@ import dev.sluice.probe.Probe;
 import dev.sluice.state.SequenceState;
 import dev.sluice.state.Slot;
 import dev.sluice.tensor.Device;
+import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.RmsNorm;
@@ -47,6 +48,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// A token in steps against the pass that everything else takes, which somebody who watches takes
 /// too: bit for bit.
@@ -255,11 +257,44 @@ class OneTokenTest {
     }
   }
 
+  /// And they are others than with keys and values in float32, but not by much.
+  @ParameterizedTest
+  @ValueSource(strings = {"attention", "window", "gptOss", "hybrid"})
+  void keysAndValuesInBfloat16(String name) {
+    var config =
+        switch (name) {
+          case "attention" -> config(c -> c.with(List.of(Gate.SDPA_ELEMENTWISE)));
+          case "window" -> config(c -> c.with(c.positions().withWindow(5)));
+          case "gptOss" -> gptOss(SoftmaxSink.LEARNED, new Glu.ClampedInputs(7, 1.702));
+          default -> hybrid(new DeltaHeads(2, 4, 32, 16), 4);
+        };
+    long[] text = new Random(1).longs(90, 0, VOCABULARY).toArray();
+    try (var decoder = stored(config, WeightFormat.BF16);
+        var _ = Scope.withoutGradient()) {
+      assertTrue(decoder.isWrittenDown(), name);
+      List<float[]> exact = tokens(decoder, text, Probe.NONE);
+      decoder.keepKeysAndValuesIn(ElementType.BFLOAT16);
+      List<float[]> expected = tokens(decoder, text, SOMEBODY);
+      List<float[]> found = tokens(decoder, text, Probe.NONE);
+      double different = 0;
+      double all = 0;
+      for (int i = 0; i < expected.size(); i++) {
+        assertArrayEquals(expected.get(i), found.get(i), "token " + i);
+        for (int j = 0; j < HIDDEN; j++) {
+          different += Math.pow((double) exact.get(i)[j] - found.get(i)[j], 2);
+          all += Math.pow(exact.get(i)[j], 2);
+        }
+      }
+      double difference = Math.sqrt(different / all);
+      assertTrue(difference > 1e-5 && difference < 0.02, "bfloat16 costs " + difference);
+    }
+  }
+
   /// The hidden states of all tokens after a prompt, and of two that the others' past is taken up
   /// by.
   private static List<float[]> tokens(Decoder decoder, long[] text, Probe probe) {
     List<float[]> hidden = new ArrayList<>();
-    try (var state = new SequenceState(1, text.length)) {
+    try (var state = decoder.newState(1, text.length)) {
       var past = state.past(state.take());
       int prompt = 3;
       decoder.hiddenStates(Tensor.of(Arrays.copyOf(text, prompt), 1, prompt), past, probe);

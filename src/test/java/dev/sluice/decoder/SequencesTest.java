@@ -18,6 +18,7 @@ import dev.sluice.probe.Probe;
 import dev.sluice.state.SequenceState;
 import dev.sluice.state.Slot;
 import dev.sluice.tensor.Device;
+import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Scope;
@@ -264,6 +265,44 @@ class SequencesTest {
         }
         text.assertClose(0, reading.logits(), "pieces of " + Arrays.toString(split));
         state.release(reading.slot);
+      }
+    }
+  }
+
+  /// A text in pieces with keys and values in bfloat16 is near the text without rounding, as far as
+  /// that precision goes; a snapshot of it continues bit for bit; and who watches sees the same.
+  @ParameterizedTest
+  @MethodSource("cases")
+  void keysAndValuesInBfloat16(Model model, Precision precision) {
+    try (var decoder = model.decoder(precision)) {
+      var text = Text.of(model, decoder, 1);
+      decoder.keepKeysAndValuesIn(ElementType.BFLOAT16);
+      try (var state = decoder.newState(2, TOKENS)) {
+        for (int[] split : new int[][] {{1}, {7}, {65}, {5, 1, 70, 2}}) {
+          var reading = new Reading(text, state.take());
+          for (int i = 0; reading.slot.length() < TOKENS - 3; i++) {
+            int left = TOKENS - 3 - reading.slot.length();
+            read(decoder, state, Math.min(left, split[i % split.length]), reading);
+          }
+          Reading again;
+          try (var snapshot = state.snapshot(reading.slot)) {
+            again = new Reading(text, state.restore(snapshot));
+          }
+          for (int tokens : new int[] {1, 2}) {
+            read(decoder, state, tokens, reading);
+            read(decoder, state, tokens, again);
+          }
+          int width = TinyDecoders.VOCABULARY;
+          float[] logits = reading.logits();
+          assertArrayEquals(
+              Arrays.copyOfRange(logits, (TOKENS - 3) * width, logits.length), again.logits());
+          double difference = Text.difference(text.whole, logits);
+          assertTrue(
+              difference > 1e-5 && difference < Math.max(0.02, text.tolerance),
+              "%s in pieces of %s: %s".formatted(model, Arrays.toString(split), difference));
+          state.release(reading.slot);
+          state.release(again.slot);
+        }
       }
     }
   }

@@ -635,7 +635,7 @@ class KernelsTest {
 
   @Test
   void thoseUnderTestAreChosen() {
-    boolean machineCode = MachineAttention.of(16) != null;
+    boolean machineCode = MachineAttention.of(16, false) != null;
     assertEquals(
         machineCode ? MachineKernels.class : VectorKernels.class, Kernels.FASTEST.getClass());
     assertEquals(VectorKernels.class, VectorModule.kernels().getClass());

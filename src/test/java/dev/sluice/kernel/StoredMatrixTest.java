@@ -156,6 +156,14 @@ class StoredMatrixTest {
         () -> new StoredMatrix(WeightFormat.F32, data, 4, 6, 2, 60));
   }
 
+  private static Floats kept(float[] numbers, boolean bfloat16) {
+    var kept = new Floats(Arena.ofAuto().allocate(numbers.length * 4L, 4), bfloat16);
+    for (int i = 0; i < numbers.length; i++) {
+      kept.set(i, numbers[i]);
+    }
+    return kept;
+  }
+
   @Test
   void oneTokensAttentionIsTheDefinitions() {
     for (int[] sizes :
@@ -164,19 +172,23 @@ class StoredMatrixTest {
       int group = sizes[1];
       int width = sizes[2];
       var q = memory(gaussian(group * width, 2));
-      var k = memory(gaussian(count * width, 2));
-      var v = memory(gaussian(count * width, 1));
-      float[][] results = new float[4][];
-      int at = 0;
-      for (var kernels : new Kernels[] {DEFINITION, KernelNumbers.VECTOR}) {
-        var y = Arena.ofAuto().allocate((long) group * width * 4, 4);
-        var sums = Arena.ofAuto().allocate(group * 4L, 4);
-        kernels.oneTokenAttention(q, k, v, count, group, width, 0.3, y, sums);
-        results[at++] = y.toArray(ValueLayout.JAVA_FLOAT);
-        results[at++] = sums.toArray(ValueLayout.JAVA_FLOAT);
+      float[] keys = gaussian(count * width, 2);
+      float[] values = gaussian(count * width, 1);
+      for (boolean bfloat16 : new boolean[] {false, true}) {
+        var k = kept(keys, bfloat16);
+        var v = kept(values, bfloat16);
+        float[][] results = new float[4][];
+        int at = 0;
+        for (var kernels : new Kernels[] {DEFINITION, KernelNumbers.VECTOR}) {
+          var y = Arena.ofAuto().allocate((long) group * width * 4, 4);
+          var sums = Arena.ofAuto().allocate(group * 4L, 4);
+          kernels.oneTokenAttention(q, k, v, count, group, width, 0.3, y, sums);
+          results[at++] = y.toArray(ValueLayout.JAVA_FLOAT);
+          results[at++] = sums.toArray(ValueLayout.JAVA_FLOAT);
+        }
+        assertArrayEquals(results[0], results[2], 2e-5f, count + " keys");
+        assertArrayEquals(results[1], results[3], 2e-5f, count + " keys");
       }
-      assertArrayEquals(results[0], results[2], 2e-5f, count + " keys");
-      assertArrayEquals(results[1], results[3], 2e-5f, count + " keys");
     }
   }
 

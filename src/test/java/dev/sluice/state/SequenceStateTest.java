@@ -267,6 +267,10 @@ class SequenceStateTest {
   void wrongUsesAreRefused() {
     refuses(IllegalArgumentException.class, "0 slots", () -> new SequenceState(0, 5));
     refuses(IllegalArgumentException.class, "-1 tokens", () -> new SequenceState(1, -1));
+    refuses(
+        IllegalArgumentException.class,
+        "not in FLOAT16",
+        () -> new SequenceState(1, 5, ElementType.FLOAT16));
     try (var state = new SequenceState(2, 10);
         var other = new SequenceState(3, 10)) {
       var slot = state.take();
@@ -282,6 +286,20 @@ class SequenceStateTest {
       state.release(slot);
       state.take();
       refuses("released", () -> past.begin(1, 1));
+    }
+  }
+
+  @Test
+  void keysAndValuesOfAnotherTypeAreNotTakenUp() {
+    try (var exact = new SequenceState(1, 10);
+        var rounded = new SequenceState(1, 10, ElementType.BFLOAT16)) {
+      var slot = exact.take();
+      pass(exact.past(slot), 0, 2);
+      try (var snapshot = exact.snapshot(slot)) {
+        var past = rounded.past(rounded.restore(snapshot));
+        past.begin(1, 1);
+        refuses("keys of layer 0", () -> past.keys(0, 0, tokens(2, 1)));
+      }
     }
   }
 
