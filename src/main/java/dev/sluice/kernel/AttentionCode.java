@@ -2,9 +2,14 @@ package dev.sluice.kernel;
 
 import static dev.sluice.kernel.Assembler.R10;
 import static dev.sluice.kernel.Assembler.R11;
+import static dev.sluice.kernel.Assembler.R12;
+import static dev.sluice.kernel.Assembler.R13;
+import static dev.sluice.kernel.Assembler.R14;
 import static dev.sluice.kernel.Assembler.R8;
 import static dev.sluice.kernel.Assembler.R9;
 import static dev.sluice.kernel.Assembler.RAX;
+import static dev.sluice.kernel.Assembler.RBP;
+import static dev.sluice.kernel.Assembler.RBX;
 import static dev.sluice.kernel.Assembler.RCX;
 import static dev.sluice.kernel.Assembler.RDI;
 import static dev.sluice.kernel.Assembler.RDX;
@@ -17,9 +22,11 @@ import dev.sluice.kernel.Assembler.Vector;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 
-/// Writes the machine code of one query's attention over a run of keys and values.
+/// Writes the machine code of the attention of queries that share keys and values, over a run of
+/// them.
 ///
-/// Sixteen keys are worked on at a time. The products of each are added up in a register of its
+/// Sixteen keys and their values are worked on at a time, by one query after the other, while they
+/// are in the core's first cache. The products of each are added up in a register of its
 /// own, and the sixteen registers are then summed together, which takes a quarter of the operations
 /// of sixteen sums. The last keys, fewer than sixteen, are summed one by one, by the same additions
 /// in the same order.
@@ -95,10 +102,10 @@ final class AttentionCode {
     this.keptRow = keptVector * vectors;
   }
 
-  /// A function `(query, keys, values, blocks, rest, state, scale)`, which takes `16 · blocks +
-  /// rest` keys and values up into a state: the sum of the weighted values, then a vector with the
-  /// largest score in each number, then one whose numbers add up to the sum of the weights
-  /// `e^(score − largest)`.
+  /// A function `(queries, keys, values, blocks, rest, states, group, scale)`, which takes `16 ·
+  /// blocks + rest` keys and values up into the state of each of the group's queries: the sum of the
+  /// weighted values, then a vector with the largest score in each number, then one whose numbers
+  /// add up to the sum of the weights `e^(score − largest)`.
   ///
   /// @param vectors of 16 numbers of a query, a key and a value
   /// @param bfloat16 whether keys and values are; all else is float32
@@ -107,6 +114,13 @@ final class AttentionCode {
   }
 
   private byte[] function() {
+    int[] kept = {RBX, RBP, R12, R13, R14};
+    for (int register : kept) {
+      code.push(register);
+    }
+    code.mov(RBX, RDI);
+    code.mov(RBP, R9);
+    code.mov(R13, RSP, (kept.length + 1) * Long.BYTES);
     code.op(Vector.VBROADCASTSS, SCALE, 0);
     code.pointToConstants(R10);
     for (int i = 0; i < NUMBERS.length; i++) {
@@ -117,9 +131,18 @@ final class AttentionCode {
     int noBlocks = code.jumpIfZero();
     code.lea(R11, RSP, 0);
     int nextBlock = code.here();
-    scoresOfBlock();
-    weigh();
-    sumValues(KEYS);
+    block(true);
+    code.mov(R14, R13);
+    code.increase(R14, -1);
+    int noOthers = code.jumpIfZero();
+    int nextOther = code.here();
+    nextQuery();
+    block(false);
+    code.increase(R14, -1);
+    code.jumpBackIfNotZero(nextOther);
+    code.mov(RDI, RBX);
+    code.mov(R9, RBP);
+    code.arrive(noOthers);
     code.increase(RSI, KEYS * keptRow);
     code.increase(RDX, KEYS * keptRow);
     code.increase(RCX, -1);
@@ -127,14 +150,35 @@ final class AttentionCode {
     code.arrive(noBlocks);
     code.test(R8);
     int noRest = code.jumpIfZero();
+    code.mov(R12, RSI);
+    int nextOfRest = code.here();
+    code.mov(RSI, R12);
     scoresOfRest();
     weigh();
-    sumValues(1);
+    sumValues(1, false);
+    nextQuery();
+    code.increase(R13, -1);
+    code.jumpBackIfNotZero(nextOfRest);
     code.arrive(noRest);
     code.increase(RSP, VECTOR);
+    for (int i = kept.length - 1; i >= 0; i--) {
+      code.pop(kept[i]);
+    }
     code.vzeroupper();
     code.ret();
     return code.assemble(0);
+  }
+
+  private void nextQuery() {
+    code.increase(RDI, rowBytes);
+    code.increase(R9, rowBytes + 2 * VECTOR);
+  }
+
+  /// @param first whether it is the first query's, which brings what follows into the cache
+  private void block(boolean first) {
+    scoresOfBlock(first);
+    weigh();
+    sumValues(KEYS, first);
   }
 
   private int constant(float value) {
@@ -146,7 +190,7 @@ final class AttentionCode {
   }
 
   /// Register 0 ← the scores of sixteen keys, without the scale.
-  private void scoresOfBlock() {
+  private void scoresOfBlock(boolean ahead) {
     for (int key = 0; key < KEYS; key++) {
       code.zero(key);
     }
@@ -155,7 +199,7 @@ final class AttentionCode {
       for (int key = 0; key < KEYS; key++) {
         addProduct(key, QUERY, RSI, key * keptRow + keptVector * vector);
         // In the order of memory, and not in that of the use.
-        prefetch(RSI, keptVector * (vector * KEYS + key));
+        prefetch(ahead, RSI, keptVector * (vector * KEYS + key));
       }
     }
     for (int pair = 0; pair < 8; pair++) {
@@ -185,8 +229,8 @@ final class AttentionCode {
   }
 
   /// Asks for what is as far ahead, once for each 64 bytes.
-  private void prefetch(int base, int at) {
-    if (at % VECTOR == 0) {
+  private void prefetch(boolean ahead, int base, int at) {
+    if (ahead && at % VECTOR == 0) {
       code.prefetchT0(base, at + AHEAD * KEYS * keptRow);
     }
   }
@@ -273,7 +317,8 @@ final class AttentionCode {
   /// Adds values, times the weights that are stored, to those before, times register 3.
   ///
   /// @param keys of a block; 1 to go through those that are left one by one
-  private void sumValues(int keys) {
+  /// @param ahead whether those of a later block are asked for
+  private void sumValues(int keys, boolean ahead) {
     int factor = QUERY;
     int weight = FIRST;
     code.op(Vector.VMULPS, factor, 3, ONE);
@@ -294,9 +339,7 @@ final class AttentionCode {
         for (int i = 0; i < count; i++) {
           int at = key * keptRow + keptVector * (first + i);
           addProduct(i, weight, keys == 1 ? RSI : RDX, at);
-          if (keys > 1) {
-            prefetch(RDX, at);
-          }
+          prefetch(ahead, RDX, at);
         }
       }
       if (keys == 1) {

@@ -21,8 +21,8 @@ public final class MachineAttention {
   /// The widest head, in vectors.
   private static final int MOST_VECTORS = 16;
 
-  /// Keys and values of a call, in bytes: a twentieth of a millisecond, since nobody can stop a
-  /// thread in it, and few enough to be in a core's second cache for the next query.
+  /// Keys and values of a call, in bytes, once for each query: a twentieth of a millisecond, since
+  /// nobody can stop a thread in it.
   private static final long CALL = 1 << 18;
 
   private static final AddressLayout POINTER = ValueLayout.ADDRESS;
@@ -30,7 +30,7 @@ public final class MachineAttention {
   private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG;
   private static final MethodHandle ATTEND =
       MachineCode.shortCall(
-          FunctionDescriptor.ofVoid(POINTER, POINTER, POINTER, LONG, LONG, POINTER, FLOAT));
+          FunctionDescriptor.ofVoid(POINTER, POINTER, POINTER, LONG, LONG, POINTER, LONG, FLOAT));
 
   private static final boolean IS_POSSIBLE = MachineCode.hasVectors512();
 
@@ -109,23 +109,22 @@ public final class MachineAttention {
         own.setAtIndex(FLOAT, width + i, Float.NEGATIVE_INFINITY);
       }
     }
-    long atOnce = Math.max(VECTOR, CALL / rowBytes / 2 / VECTOR * VECTOR);
+    long atOnce = Math.max(VECTOR, CALL / rowBytes / 2 / group / VECTOR * VECTOR);
     for (long from = 0; from < count; from += atOnce) {
       long run = Math.min(atOnce, count - from);
-      for (int g = 0; g < group; g++) {
-        try {
-          ATTEND.invokeExact(
-              function,
-              queries.asSlice(g * rowBytes),
-              ownKeys.asSlice(from * keptBytes),
-              ownValues.asSlice(from * keptBytes),
-              run / VECTOR,
-              run % VECTOR,
-              state.asSlice(g * stateBytes),
-              (float) scale);
-        } catch (Throwable e) {
-          throw MachineCode.unexpected(e);
-        }
+      try {
+        ATTEND.invokeExact(
+            function,
+            queries,
+            ownKeys.asSlice(from * keptBytes),
+            ownValues.asSlice(from * keptBytes),
+            run / VECTOR,
+            run % VECTOR,
+            state,
+            (long) group,
+            (float) scale);
+      } catch (Throwable e) {
+        throw MachineCode.unexpected(e);
       }
     }
     for (int g = 0; g < group; g++) {
