@@ -30,7 +30,7 @@ public final class MachineAttention {
   private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG;
   private static final MethodHandle ATTEND =
       MachineCode.shortCall(
-          FunctionDescriptor.ofVoid(POINTER, POINTER, POINTER, LONG, LONG, POINTER, LONG, FLOAT));
+          FunctionDescriptor.ofVoid(POINTER, POINTER, POINTER, LONG, LONG, POINTER, LONG, LONG, FLOAT));
 
   private static final boolean IS_POSSIBLE = MachineCode.hasVectors512();
 
@@ -121,7 +121,8 @@ public final class MachineAttention {
             run / VECTOR,
             run % VECTOR,
             state,
-            (long) group,
+            group / 2L,
+            group % 2L,
             (float) scale);
       } catch (Throwable e) {
         throw MachineCode.unexpected(e);
