@@ -128,11 +128,14 @@ final class ChatCommand implements Callable<Integer> {
 
   @Mixin private JsonOptions jsonOptions = new JsonOptions();
 
+  @Option(names = "--weights", paramLabel = "FORMAT", description = ModelOptions.WEIGHTS)
+  private @Nullable String weights;
+
   @Option(names = "--speculate", paramLabel = "KIND", description = ModelOptions.SPECULATE)
   private @Nullable String speculate;
 
   @Mixin private ModelOptions options = new ModelOptions();
-  @Mixin private InPlaceOptions inPlace = new InPlaceOptions();
+  @Mixin private KeyValueCacheOption kvCache = new KeyValueCacheOption();
 
   /// Where what is printed stands, so that thoughts and answers are apart.
   private AnswerReader.@Nullable Part printed;
@@ -187,7 +190,7 @@ final class ChatCommand implements Callable<Integer> {
                       ? ""
                       : ", which were held with " + Printable.brief(held.model(), 200)));
     }
-    try (var loaded = options.loadInPlace(model, inPlace, speculate);
+    try (var loaded = options.loadInPlace(model, weights, kvCache.type(), speculate);
         var lines = ChatLines.open(() -> stop.set(true))) {
       var source = loaded.source();
       var templates = Served.templates(source, template);
@@ -204,7 +207,7 @@ final class ChatCommand implements Callable<Integer> {
       try (var cache =
           Served.cache(
               generator,
-              Served.cacheModel(source, options, generator, inPlace),
+              Served.cacheModel(source, options, generator, weights, kvCache),
               cached,
               saveCache,
               Served.cacheBytes())) {

@@ -19,6 +19,7 @@ import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Progress;
 import dev.sluice.report.RemainingTime;
 import dev.sluice.report.TextTable;
+import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.training.BatchSettings;
 import dev.sluice.training.RunConfig;
@@ -125,6 +126,9 @@ final class EvaluateCommand implements Callable<Integer> {
               + " Default: ${DEFAULT-VALUE}.")
   private int batchSize = 32;
 
+  @Option(names = "--weights", paramLabel = "FORMAT", description = ModelOptions.WEIGHTS)
+  private @Nullable String weights;
+
   @Option(
       names = "--truncate",
       paramLabel = "left",
@@ -176,7 +180,6 @@ final class EvaluateCommand implements Callable<Integer> {
   private @Nullable Path json;
 
   @Mixin private ModelOptions options = new ModelOptions();
-  @Mixin private InPlaceOptions inPlace = new InPlaceOptions();
 
   @Spec private CommandSpec spec;
 
@@ -351,7 +354,8 @@ final class EvaluateCommand implements Callable<Integer> {
     var source = named.source();
     List<TaskResult> results = new ArrayList<>();
     List<EvaluationResult.Eviction> evictions = new ArrayList<>();
-    try (var loaded = options.loadInPlace(source.checkpoint(), inPlace, null)) {
+    try (var loaded =
+        options.loadInPlace(source.checkpoint(), weights, ElementType.FLOAT32, null)) {
       boolean documents =
           source
               .trainedOnSequences()
@@ -470,7 +474,7 @@ final class EvaluateCommand implements Callable<Integer> {
     var digest = Sha256.digest();
     Sha256.update(digest, data.fingerprint());
     Sha256.update(digest, loaded.tokenizer().fingerprint());
-    Sha256.update(digest, options.precision() + " " + inPlace.describe() + ", in place");
+    Sha256.update(digest, options.precision() + " " + weights + ", in place");
     Sha256.update(digest, loaded.decoder().device().toString());
     Sha256.update(digest, longest + " " + start + " " + truncate + " " + loaded.stopIds());
     Sha256.update(digest, loaded.source().weightsFingerprint());
@@ -501,8 +505,7 @@ final class EvaluateCommand implements Callable<Integer> {
     config.put("context", context == null ? "as trained" : context);
     config.put("start_token", startToken);
     config.put("precision", options.precision());
-    config.put("weights", inPlace.weights() == null ? "as stored" : inPlace.weights());
-    config.put("kv_cache", inPlace.keyValueType().toString());
+    config.put("weights", weights == null ? "as stored" : weights);
     var digest = Sha256.digest();
     data.forEach(each -> Sha256.update(digest, each.fingerprint()));
     return new RunManifest(

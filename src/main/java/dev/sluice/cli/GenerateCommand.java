@@ -124,11 +124,14 @@ final class GenerateCommand implements Callable<Integer> {
               + " Default: 0.")
   private int logprobs;
 
+  @Option(names = "--weights", paramLabel = "FORMAT", description = ModelOptions.WEIGHTS)
+  private @Nullable String weights;
+
   @Option(names = "--speculate", paramLabel = "KIND", description = ModelOptions.SPECULATE)
   private @Nullable String speculate;
 
   @Mixin private ModelOptions options = new ModelOptions();
-  @Mixin private InPlaceOptions inPlace = new InPlaceOptions();
+  @Mixin private KeyValueCacheOption kvCache = new KeyValueCacheOption();
 
   @Spec private CommandSpec spec = CommandSpec.create();
 
@@ -160,7 +163,7 @@ final class GenerateCommand implements Callable<Integer> {
     if (json != null) {
       WholeFile.requireReplaceable(json);
     }
-    try (var loaded = options.loadInPlace(model, inPlace, speculate)) {
+    try (var loaded = options.loadInPlace(model, weights, kvCache.type(), speculate)) {
       continueText(loaded, choice);
     }
     return 0;
@@ -367,6 +370,7 @@ final class GenerateCommand implements Callable<Integer> {
     config.put("checkpoint", loaded.source().checkpoint().toString());
     config.put("tokenizer", loaded.tokenizer().describe());
     config.put("precision", options.precision());
+    config.put("kv_cache", kvCache.type().toString());
     config.put("device", loaded.decoder().device().toString());
     return new RunManifest(
         Version.commit(),

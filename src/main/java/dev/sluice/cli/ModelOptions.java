@@ -25,6 +25,12 @@ final class ModelOptions {
   static final int PIECE = 512;
 
   /// What the option of that name says.
+  static final String WEIGHTS =
+      "Round matrices as they are read: q8_0, q6_k, q4_k, q4_0, bf16 or f16; those of fewer bits"
+          + " stay, and so do routers, convolutions, norms and gates of one number a head. Default:"
+          + " as the file has them.";
+
+  /// What the option of that name says.
   static final String SPECULATE =
       "mtp: the model's own head for a further token (Qwen3-Next, Qwen3.5) drafts one, and the"
           + " model reads the next two at once. The text is the same; it is written faster where"
@@ -95,15 +101,16 @@ final class ModelOptions {
   /// Opens the model of a checkpoint or run directory to run it: on the CPU its weights stay where
   /// the file is mapped.
   ///
+  /// @param weights the format that matrices are rounded to; null leaves them
+  /// @param keyValueType in which keys and values are kept
   /// @param speculate what drafts tokens; null for nothing
-  Loaded loadInPlace(Path named, InPlaceOptions inPlace, @Nullable String speculate) {
+  Loaded loadInPlace(
+      Path named, @Nullable String weights, ElementType keyValueType, @Nullable String speculate) {
     if (speculate != null && !speculate.equals(MTP)) {
       throw new InvalidInputException(
           "--speculate %s is unknown; %s is the one there is"
               .formatted(Printable.brief(speculate, 40), MTP));
     }
-    String weights = inPlace.weights();
-    var keyValueType = inPlace.keyValueType();
     var loaded =
         load(
             named,
@@ -133,23 +140,15 @@ final class ModelOptions {
                     "--precision int8 is for models on the CPU, not on %s; use float32 or bfloat16, or add --device cpu"
                         .formatted(deviceOf));
               }
-              if (keyValueType != ElementType.FLOAT32) {
-                throw new InvalidInputException(
-                    "--kv-cache bfloat16 is for models on the CPU, not on %s; leave it out, or add --device cpu"
-                        .formatted(deviceOf));
-              }
               return source.open(precisionOf, deviceOf);
             });
-    var decoder = loaded.decoder();
-    if (keyValueType != ElementType.FLOAT32
-        && decoder.config().layers().stream().allMatch(layer -> layer.attention().isEmpty())) {
+    try {
+      loaded.decoder().keepKeysAndValuesIn(keyValueType);
+      return loaded;
+    } catch (InvalidInputException e) {
       loaded.close();
-      throw new InvalidInputException(
-          "--kv-cache bfloat16 would change nothing: %s has no attention layers; leave it out"
-              .formatted(named));
+      throw e;
     }
-    decoder.keepKeysAndValuesIn(keyValueType);
-    return loaded;
   }
 
   private interface Opening {

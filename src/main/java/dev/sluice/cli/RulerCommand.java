@@ -162,11 +162,14 @@ final class RulerCommand implements Callable<Integer> {
               + " checkpoint or several models.")
   private @Nullable Path output;
 
+  @Option(names = "--weights", paramLabel = "FORMAT", description = ModelOptions.WEIGHTS)
+  private @Nullable String weights;
+
   @Option(names = "--json", paramLabel = "FILE", description = "Also writes all numbers there.")
   private @Nullable Path json;
 
   @Mixin private ModelOptions options = new ModelOptions();
-  @Mixin private InPlaceOptions inPlace = new InPlaceOptions();
+  @Mixin private KeyValueCacheOption kvCache = new KeyValueCacheOption();
 
   @Spec private CommandSpec spec;
 
@@ -254,7 +257,7 @@ final class RulerCommand implements Callable<Integer> {
       Answers answers,
       List<String> made)
       throws IOException {
-    try (var loaded = options.loadInPlace(models.get(model), inPlace, null)) {
+    try (var loaded = options.loadInPlace(models.get(model), weights, kvCache.type(), null)) {
       var rule =
           source.trainedOnSequences().map(BatchSettings::windowRule).orElse(WindowRule.STREAM);
       requireTokenizer(loaded);
@@ -525,7 +528,9 @@ final class RulerCommand implements Callable<Integer> {
         digest,
         options.precision()
             + " "
-            + inPlace.describe()
+            + weights
+            + " "
+            + kvCache.type()
             + ", in place, "
             + loaded.stopIds().stream().sorted().toList());
     return Sha256.hex(digest);
@@ -552,8 +557,8 @@ final class RulerCommand implements Callable<Integer> {
     config.put("prompts", prompts == null ? "made by Sluice" : prompts.toString());
     config.put("made_of", made);
     config.put("precision", options.precision());
-    config.put("weights", inPlace.weights() == null ? "as stored" : inPlace.weights());
-    config.put("kv_cache", inPlace.keyValueType().toString());
+    config.put("weights", weights == null ? "as stored" : weights);
+    config.put("kv_cache", kvCache.type().toString());
     return new RunManifest(
         Version.commit(),
         spec.commandLine().getParseResult().originalArgs(),

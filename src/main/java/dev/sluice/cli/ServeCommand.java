@@ -188,8 +188,11 @@ final class ServeCommand implements Callable<Integer> {
 
   @Mixin private SamplingOptions sampling = new SamplingOptions();
 
+  @Option(names = "--weights", paramLabel = "FORMAT", description = ModelOptions.WEIGHTS)
+  private @Nullable String weights;
+
   @Mixin private ModelOptions options = new ModelOptions();
-  @Mixin private InPlaceOptions inPlace = new InPlaceOptions();
+  @Mixin private KeyValueCacheOption kvCache = new KeyValueCacheOption();
 
   ServeCommand() {}
 
@@ -242,7 +245,7 @@ final class ServeCommand implements Callable<Integer> {
   private int serve(
       InetSocketAddress address, @Nullable String key, Reuse kind, long stateBytes, long cacheBytes)
       throws IOException {
-    try (var loaded = options.loadInPlace(model, inPlace, null)) {
+    try (var loaded = options.loadInPlace(model, weights, kvCache.type(), null)) {
       var generator = loaded.generator();
       int most = Math.min(generator.room(0), loaded.decoder().config().context());
       if (context != null && (context < 2 || context > most)) {
@@ -251,7 +254,7 @@ final class ServeCommand implements Callable<Integer> {
       }
       var limits =
           new EngineLimits(slots, context != null ? context : most, stateBytes, queue, piece);
-      String of = Served.cacheModel(loaded.source(), options, generator, inPlace);
+      String of = Served.cacheModel(loaded.source(), options, generator, weights, kvCache);
       try (var cache =
           cacheBytes == 0 ? null : Served.cache(generator, of, cacheFile, true, cacheBytes)) {
         var engine = new Engine(generator, limits, cache, kind);

@@ -1,5 +1,6 @@
 package dev.sluice.decoder;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.attention.RotaryEmbedding;
 import dev.sluice.operations.DistilledLoss;
 import dev.sluice.operations.DocumentStarts;
@@ -268,7 +269,21 @@ public final class Decoder implements AutoCloseable {
   /// not rounded yet.
   ///
   /// @param type float32 or bfloat16
+  /// @throws InvalidInputException for bfloat16 where that would change nothing, and on other
+  ///   devices than the CPU
   public void keepKeysAndValuesIn(ElementType type) {
+    if (type != ElementType.FLOAT32 && !device.equals(Device.CPU)) {
+      throw new InvalidInputException(
+          "keys and values are kept in bfloat16 on the CPU alone, and this model is on %s; keep them"
+                  .formatted(device)
+              + " in float32, or run it on the CPU");
+    }
+    if (type != ElementType.FLOAT32
+        && config.layers().stream().allMatch(layer -> layer.attention().isEmpty())) {
+      throw new InvalidInputException(
+          "no layer of this model keeps keys and values, so there are none to keep in bfloat16;"
+              + " keep them in float32");
+    }
     this.keyValueType = type;
   }
 

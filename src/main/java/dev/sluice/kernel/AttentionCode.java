@@ -285,8 +285,8 @@ final class AttentionCode {
     }
   }
 
-  /// Register `first + pair` ← the sums of neighbours in the registers `2 · pair` and `2 · pair + 1`
-  /// after the first.
+  /// Register `first + pair` ← the sums of neighbours in the registers `2 · pair` and `2 · pair +
+  /// 1` after the first.
   private void addPair(Vector lower, Vector upper, int first, int pair) {
     int one = first + 2 * pair;
     code.op(lower, FIRST, one, one + 1);

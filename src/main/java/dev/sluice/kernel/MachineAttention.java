@@ -30,7 +30,8 @@ public final class MachineAttention {
   private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG;
   private static final MethodHandle ATTEND =
       MachineCode.shortCall(
-          FunctionDescriptor.ofVoid(POINTER, POINTER, POINTER, LONG, LONG, POINTER, LONG, LONG, FLOAT));
+          FunctionDescriptor.ofVoid(
+              POINTER, POINTER, POINTER, LONG, LONG, POINTER, LONG, LONG, FLOAT));
 
   private static final boolean IS_POSSIBLE = MachineCode.hasVectors512();
 

@@ -150,6 +150,12 @@ class ChatTest {
     assertTrue(first.err().contains(", 0 of them not read again"), first::toString);
     var second = chatHere("so\n", "--save-cache").succeeded();
     assertFalse(second.err().contains(", 0 of them not read again"), second::toString);
+    // What was kept in another type is not taken up.
+    var rounded = chatHere("and\n", "--save-cache", "--kv-cache", "bfloat16").succeeded();
+    assertTrue(rounded.err().contains(", 0 of them not read again"), rounded::toString);
+    assertTrue(rounded.err().contains("Conversations are read anew"), rounded::toString);
+    var again = chatHere("on\n", "--save-cache", "--kv-cache", "bfloat16").succeeded();
+    assertFalse(again.err().contains(", 0 of them not read again"), again::toString);
     Path cache = session.resolve("read.cache");
     byte[] bytes = Files.readAllBytes(cache);
     bytes[bytes.length / 2] ^= 1;

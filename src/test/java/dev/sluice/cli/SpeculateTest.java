@@ -1,6 +1,7 @@
 package dev.sluice.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.ByteArrayInputStream;
@@ -49,6 +50,37 @@ class SpeculateTest {
     assertEquals(
         plain.out(),
         run(with(arguments, "--speculate", "mtp", "--weights", "f16")).succeeded().out());
+  }
+
+  /// Rounded keys give other numbers, the same with drafts as without.
+  @Test
+  void keysAndValuesInBfloat16(@TempDir Path directory) throws IOException {
+    Path json = directory.resolve("texts.json");
+    var arguments =
+        new Object[] {
+          "generate",
+          MODEL,
+          "--prompt",
+          "Call",
+          "--max-tokens",
+          30,
+          "--device",
+          "cpu",
+          "--json",
+          json
+        };
+    List<String> logprobs = new ArrayList<>();
+    for (Object[] each :
+        List.of(
+            arguments,
+            with(arguments, "--kv-cache", "bfloat16"),
+            with(arguments, "--kv-cache", "bf16", "--speculate", "mtp"))) {
+      run(each).succeeded();
+      logprobs.add(new JsonMapper().readTree(json).findValues("logprob").toString());
+    }
+    assertTrue(logprobs.getFirst().length() > 100, logprobs::toString);
+    assertNotEquals(logprobs.getFirst(), logprobs.get(1));
+    assertEquals(logprobs.get(1), logprobs.getLast());
   }
 
   @Test

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.sluice.InvalidInputException;
 import dev.sluice.attention.AttentionConfig;
 import dev.sluice.attention.AttentionVariant;
 import dev.sluice.attention.Biases;
@@ -287,6 +288,20 @@ class OneTokenTest {
       }
       double difference = Math.sqrt(different / all);
       assertTrue(difference > 1e-5 && difference < 0.02, "bfloat16 costs " + difference);
+    }
+  }
+
+  @Test
+  void whereNoneAreKept() {
+    var hybrid = hybrid(new DeltaHeads(2, 4, 32, 16), 4);
+    var delta = hybrid.layers().getFirst();
+    var config =
+        new DecoderConfig(
+            VOCABULARY, HIDDEN, List.of(delta, delta), 96, hybrid.norm(), true, 0.3, 1);
+    try (var decoder = stored(config, WeightFormat.BF16)) {
+      decoder.keepKeysAndValuesIn(ElementType.FLOAT32);
+      assertThrows(
+          InvalidInputException.class, () -> decoder.keepKeysAndValuesIn(ElementType.BFLOAT16));
     }
   }
 
