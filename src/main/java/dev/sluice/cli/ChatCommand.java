@@ -190,8 +190,9 @@ final class ChatCommand implements Callable<Integer> {
                       ? ""
                       : ", which were held with " + Printable.brief(held.model(), 200)));
     }
-    try (var loaded = options.loadInPlace(model, weights, kvCache.type(), speculate);
+    try (var loaded = options.loadInPlace(model, weights, speculate);
         var lines = ChatLines.open(() -> stop.set(true))) {
+      kvCache.apply(loaded.decoder());
       var source = loaded.source();
       var templates = Served.templates(source, template);
       if (templates == null) {
@@ -207,7 +208,7 @@ final class ChatCommand implements Callable<Integer> {
       try (var cache =
           Served.cache(
               generator,
-              Served.cacheModel(source, options, generator, weights, kvCache),
+              Served.cacheModel(source, options, generator, weights),
               cached,
               saveCache,
               Served.cacheBytes())) {

@@ -19,7 +19,6 @@ import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Progress;
 import dev.sluice.report.RemainingTime;
 import dev.sluice.report.TextTable;
-import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.training.BatchSettings;
 import dev.sluice.training.RunConfig;
@@ -354,8 +353,7 @@ final class EvaluateCommand implements Callable<Integer> {
     var source = named.source();
     List<TaskResult> results = new ArrayList<>();
     List<EvaluationResult.Eviction> evictions = new ArrayList<>();
-    try (var loaded =
-        options.loadInPlace(source.checkpoint(), weights, ElementType.FLOAT32, null)) {
+    try (var loaded = options.loadInPlace(source.checkpoint(), weights, null)) {
       boolean documents =
           source
               .trainedOnSequences()

@@ -8,7 +8,6 @@ import dev.sluice.decoder.MultiTokenPrediction;
 import dev.sluice.generation.Generator;
 import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Device;
-import dev.sluice.tensor.ElementType;
 import dev.sluice.tokenizer.Tokenizer;
 import java.nio.file.Path;
 import java.util.Set;
@@ -102,53 +101,43 @@ final class ModelOptions {
   /// the file is mapped.
   ///
   /// @param weights the format that matrices are rounded to; null leaves them
-  /// @param keyValueType in which keys and values are kept
   /// @param speculate what drafts tokens; null for nothing
-  Loaded loadInPlace(
-      Path named, @Nullable String weights, ElementType keyValueType, @Nullable String speculate) {
+  Loaded loadInPlace(Path named, @Nullable String weights, @Nullable String speculate) {
     if (speculate != null && !speculate.equals(MTP)) {
       throw new InvalidInputException(
           "--speculate %s is unknown; %s is the one there is"
               .formatted(Printable.brief(speculate, 40), MTP));
     }
-    var loaded =
-        load(
-            named,
-            speculate != null,
-            Precision.parseRunning(precision),
-            (source, precisionOf, deviceOf) -> {
-              if (deviceOf.kind() == Device.Kind.CPU) {
-                return ModelDirectory.openInPlace(
-                    source.checkpoint(),
-                    precisionOf,
-                    weights,
-                    speculate != null,
-                    new ConversionProgress());
-              }
-              if (speculate != null) {
-                throw new InvalidInputException(
-                    "--speculate %s is for models on the CPU, not on %s; leave it out, or add --device cpu"
-                        .formatted(speculate, deviceOf));
-              }
-              if (weights != null) {
-                throw new InvalidInputException(
-                    "--weights %s is for models on the CPU, not on %s; leave it out, or add --device cpu"
-                        .formatted(weights, deviceOf));
-              }
-              if (precisionOf == Precision.INT8) {
-                throw new InvalidInputException(
-                    "--precision int8 is for models on the CPU, not on %s; use float32 or bfloat16, or add --device cpu"
-                        .formatted(deviceOf));
-              }
-              return source.open(precisionOf, deviceOf);
-            });
-    try {
-      loaded.decoder().keepKeysAndValuesIn(keyValueType);
-      return loaded;
-    } catch (InvalidInputException e) {
-      loaded.close();
-      throw e;
-    }
+    return load(
+        named,
+        speculate != null,
+        Precision.parseRunning(precision),
+        (source, precisionOf, deviceOf) -> {
+          if (deviceOf.kind() == Device.Kind.CPU) {
+            return ModelDirectory.openInPlace(
+                source.checkpoint(),
+                precisionOf,
+                weights,
+                speculate != null,
+                new ConversionProgress());
+          }
+          if (speculate != null) {
+            throw new InvalidInputException(
+                "--speculate %s is for models on the CPU, not on %s; leave it out, or add --device cpu"
+                    .formatted(speculate, deviceOf));
+          }
+          if (weights != null) {
+            throw new InvalidInputException(
+                "--weights %s is for models on the CPU, not on %s; leave it out, or add --device cpu"
+                    .formatted(weights, deviceOf));
+          }
+          if (precisionOf == Precision.INT8) {
+            throw new InvalidInputException(
+                "--precision int8 is for models on the CPU, not on %s; use float32 or bfloat16, or add --device cpu"
+                    .formatted(deviceOf));
+          }
+          return source.open(precisionOf, deviceOf);
+        });
   }
 
   private interface Opening {

@@ -257,7 +257,8 @@ final class RulerCommand implements Callable<Integer> {
       Answers answers,
       List<String> made)
       throws IOException {
-    try (var loaded = options.loadInPlace(models.get(model), weights, kvCache.type(), null)) {
+    try (var loaded = options.loadInPlace(models.get(model), weights, null)) {
+      kvCache.apply(loaded.decoder());
       var rule =
           source.trainedOnSequences().map(BatchSettings::windowRule).orElse(WindowRule.STREAM);
       requireTokenizer(loaded);
@@ -530,7 +531,7 @@ final class RulerCommand implements Callable<Integer> {
             + " "
             + weights
             + " "
-            + kvCache.type()
+            + loaded.decoder().keyValueType()
             + ", in place, "
             + loaded.stopIds().stream().sorted().toList());
     return Sha256.hex(digest);
@@ -558,7 +559,6 @@ final class RulerCommand implements Callable<Integer> {
     config.put("made_of", made);
     config.put("precision", options.precision());
     config.put("weights", weights == null ? "as stored" : weights);
-    config.put("kv_cache", kvCache.type().toString());
     return new RunManifest(
         Version.commit(),
         spec.commandLine().getParseResult().originalArgs(),

@@ -245,7 +245,8 @@ final class ServeCommand implements Callable<Integer> {
   private int serve(
       InetSocketAddress address, @Nullable String key, Reuse kind, long stateBytes, long cacheBytes)
       throws IOException {
-    try (var loaded = options.loadInPlace(model, weights, kvCache.type(), null)) {
+    try (var loaded = options.loadInPlace(model, weights, null)) {
+      kvCache.apply(loaded.decoder());
       var generator = loaded.generator();
       int most = Math.min(generator.room(0), loaded.decoder().config().context());
       if (context != null && (context < 2 || context > most)) {
@@ -254,7 +255,7 @@ final class ServeCommand implements Callable<Integer> {
       }
       var limits =
           new EngineLimits(slots, context != null ? context : most, stateBytes, queue, piece);
-      String of = Served.cacheModel(loaded.source(), options, generator, weights, kvCache);
+      String of = Served.cacheModel(loaded.source(), options, generator, weights);
       try (var cache =
           cacheBytes == 0 ? null : Served.cache(generator, of, cacheFile, true, cacheBytes)) {
         var engine = new Engine(generator, limits, cache, kind);

@@ -42,18 +42,14 @@ final class Served {
   /// All that the bits of what is kept of a text depend on: the model, and the program and the
   /// processor that read the text.
   static String cacheModel(
-      ModelSource source,
-      ModelOptions options,
-      Generator generator,
-      @Nullable String weights,
-      KeyValueCacheOption kvCache)
+      ModelSource source, ModelOptions options, Generator generator, @Nullable String weights)
       throws IOException {
     return "%s %s %s %s, sluice %s, libtorch %s, %s %s %s"
         .formatted(
             source.weightsFingerprint(),
             options.precision(),
             generator.decoder().device(),
-            weights + " " + kvCache.type(),
+            weights + " " + generator.decoder().keyValueType(),
             Version.commit(),
             Libtorch.version(),
             RunManifest.Machine.current().cpu(),

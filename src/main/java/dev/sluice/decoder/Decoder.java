@@ -45,7 +45,7 @@ public final class Decoder implements AutoCloseable {
   private final List<DecoderBlock> blocks = new ArrayList<>();
   private final GatedNorm finalNorm;
   private Recompute recompute = Recompute.NONE;
-  private ElementType keyValueType = ElementType.FLOAT32;
+  private ElementType keyValueType;
 
   /// The steps of one token of each of so many sequences, as they were asked for; empty where not
   /// all that the model has is written down.
@@ -61,6 +61,7 @@ public final class Decoder implements AutoCloseable {
     this.precision = precision;
     this.device = device;
     this.parameters = parameters;
+    this.keyValueType = device.equals(Device.CPU) ? precision.elementType() : ElementType.FLOAT32;
     config.parameters().forEach(this::requireDeclared);
     this.finalNorm = new GatedNorm(config.norm(), precision, parameters, "model.norm.");
     Map<Object, RotaryEmbedding> embeddings = new HashMap<>();
@@ -263,14 +264,14 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
-  /// Says in which type keys and values of texts are kept that begin from now on; usually float32.
-  /// In bfloat16 they take half the memory, and a long text is written up to twice as fast; each is
-  /// rounded to 8 significant bits when it is kept. A pass that begins a text attends over what is
-  /// not rounded yet.
+  /// Says in which type keys and values of texts are kept that begin from now on; usually in that
+  /// in which they are computed ([Precision#elementType]), so that none is rounded. In bfloat16
+  /// they take half the memory, and a long text is written faster; a pass that begins a text
+  /// attends over what is not rounded yet.
   ///
   /// @param type float32 or bfloat16
-  /// @throws InvalidInputException for bfloat16 where that would change nothing, and on other
-  ///   devices than the CPU
+  /// @throws InvalidInputException for bfloat16 where there are none, or on another device than the
+  ///   CPU
   public void keepKeysAndValuesIn(ElementType type) {
     if (type != ElementType.FLOAT32 && !device.equals(Device.CPU)) {
       throw new InvalidInputException(
@@ -285,6 +286,11 @@ public final class Decoder implements AutoCloseable {
               + " keep them in float32");
     }
     this.keyValueType = type;
+  }
+
+  /// In which type keys and values of texts are kept that begin now.
+  public ElementType keyValueType() {
+    return keyValueType;
   }
 
   /// What this model's layers keep of several texts at a time.

@@ -21,6 +21,7 @@ import dev.sluice.operations.Precision;
 import dev.sluice.serving.Ticket.Event;
 import dev.sluice.state.PrefixCache;
 import dev.sluice.state.PrefixCache.Reuse;
+import dev.sluice.tensor.ElementType;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -186,6 +187,33 @@ class EngineTest {
       assertEquals(5 + 2 * PIECE, changed.cached);
       assertEquals(alone(greedy(second, 6)), changed.texts);
     }
+  }
+
+  /// A model that computes them in bfloat16 loses nothing by keeping them so, in half the memory.
+  @Test
+  void keysAndValuesAreKeptAsTheyAreComputed() throws Exception {
+    assertEquals(ElementType.BFLOAT16, decoder.keyValueType());
+    var requests = List.of(greedy(tokens(60, 1), 6), greedy(tokens(9, 2), 8));
+    List<Long> bytes = new ArrayList<>();
+    List<Map<Integer, List<TokenLogprob>>> texts = new ArrayList<>();
+    for (var type : List.of(ElementType.FLOAT32, ElementType.BFLOAT16)) {
+      decoder.keepKeysAndValuesIn(type);
+      try (var cache = new PrefixCache("tiny", MUCH);
+          var engine = engine(4, 20, cache)) {
+        for (int i = 0; i < 2; i++) {
+          var tickets = requests.stream().map(engine::submit).toList();
+          for (int j = 0; j < tickets.size(); j++) {
+            var outcome = outcome(tickets.get(j));
+            assertEquals(i == 0 ? 0 : requests.get(j).ids().length - 1, outcome.cached);
+            texts.add(outcome.texts);
+          }
+        }
+        expectEmpty(engine);
+        bytes.add(engine.cachedBytes());
+      }
+    }
+    assertEquals(texts.subList(0, 4), texts.subList(4, 8));
+    assertTrue(bytes.getLast() < 0.7 * bytes.getFirst(), bytes::toString); // and states
   }
 
   /// Holds the engine up at its first token.

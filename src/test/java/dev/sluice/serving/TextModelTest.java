@@ -19,6 +19,7 @@ import dev.sluice.operations.Precision;
 import dev.sluice.probe.Probe;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.tensor.Device;
+import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import java.io.IOException;
@@ -295,6 +296,7 @@ class TextModelTest {
     assertRefused("the context must be", () -> TextModel.at(TINY).context(100_000).open());
     assertRefused("slots must be", () -> TextModel.at(TINY).slots(0, 1).open());
     assertRefused("q9_9", () -> TextModel.at(TINY).weights("q9_9").open());
+    TextModel.at(TINY).keysAndValues(ElementType.BFLOAT16).open().close();
     Path plain = copy(directory.resolve("plain"));
     Files.delete(plain.resolve("chat_template.jinja"));
     try (var without = TextModel.open(plain)) {
