@@ -9,6 +9,7 @@ import static dev.sluice.kernel.Lanes.padded;
 import static dev.sluice.kernel.Lanes.read;
 import static dev.sluice.kernel.Lanes.write;
 
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
@@ -75,10 +76,28 @@ final class VectorSoftmax {
       double scale,
       MemorySegment y,
       MemorySegment logSumExp) {
+    // Loops over memory on the heap took four times as long.
+    try (var arena = Arena.ofConfined()) {
+      var rows = arena.allocate((long) KEYS * padded(width) * Float.BYTES, 64);
+      oneToken(queries, keys, values, count, group, width, scale, rows, y, logSumExp);
+    }
+  }
+
+  private static void oneToken(
+      MemorySegment queries,
+      Floats keys,
+      Floats values,
+      int count,
+      int group,
+      int width,
+      double scale,
+      MemorySegment rows,
+      MemorySegment y,
+      MemorySegment logSumExp) {
     int padded = padded(width);
     float[] query = array(group * padded);
     boolean whole = padded == width && !keys.bfloat16(); // vectors are read where they lie
-    var rows = whole ? MemorySegment.NULL : MemorySegment.ofArray(array(KEYS * padded));
+    float[] block = array(whole ? 0 : KEYS * padded);
     float[] weights = array(group * KEYS);
     float[] sums = array(group * padded);
     float[] total = array(group);
@@ -87,13 +106,13 @@ final class VectorSoftmax {
     readRows(Floats.float32(queries), 0, group, width, query);
     Arrays.fill(largest, Float.NEGATIVE_INFINITY);
     for (int from = 0; from < count; from += KEYS) {
-      int block = Math.min(KEYS, count - from);
-      var blockKeys = whole ? keys.memory() : brought(keys, from, block, width, rows);
+      int some = Math.min(KEYS, count - from);
+      var blockKeys = whole ? keys.memory() : brought(keys, from, some, width, block, rows);
       long first = whole ? (long) from * width : 0;
       for (int g = 0; g < group; g++) {
         float[] scores = array(KEYS);
         Arrays.fill(scores, Float.NEGATIVE_INFINITY);
-        scores(query, g * padded, blockKeys, first, block, padded, scores, lanes);
+        scores(query, g * padded, blockKeys, first, some, padded, scores, lanes);
         float most = Math.max(largest[g], max(scores, KEYS, lanes) * (float) scale);
         float factor = (float) Math.exp(largest[g] - most);
         total[g] = factor * total[g] + exponentials(scores, KEYS, (float) scale, most, lanes);
@@ -101,9 +120,9 @@ final class VectorSoftmax {
         scaleBy(sums, g * padded, padded, factor);
         System.arraycopy(scores, 0, weights, g * KEYS, KEYS);
       }
-      var blockValues = whole ? values.memory() : brought(values, from, block, width, rows);
+      var blockValues = whole ? values.memory() : brought(values, from, some, width, block, rows);
       for (int g = 0; g < group; g++) {
-        addWeighted(blockValues, first, weights, g * KEYS, block, padded, sums, g * padded);
+        addWeighted(blockValues, first, weights, g * KEYS, some, padded, sums, g * padded);
       }
     }
     for (int g = 0; g < group; g++) {
@@ -129,12 +148,12 @@ final class VectorSoftmax {
     }
   }
 
-  /// The same into memory on the heap.
+  /// The same into memory, by way of an array.
   private static MemorySegment brought(
-      Floats from, int first, int count, int width, MemorySegment rows) {
-    float[] numbers = array(count * padded(width));
-    readRows(from, first, count, width, numbers);
-    return rows.copyFrom(MemorySegment.ofArray(numbers));
+      Floats from, int first, int count, int width, float[] block, MemorySegment rows) {
+    readRows(from, first, count, width, block);
+    MemorySegment.copy(block, 0, rows, FLOAT, 0, count * padded(width));
+    return rows;
   }
 
   private static void scores(
