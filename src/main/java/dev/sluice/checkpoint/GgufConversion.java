@@ -4,6 +4,7 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
+import dev.sluice.decoder.MultiTokenPrediction;
 import dev.sluice.files.Trees;
 import dev.sluice.files.WholeDirectory;
 import dev.sluice.files.WholeFile;
@@ -84,7 +85,15 @@ public final class GgufConversion {
   private final WeightFormat format;
   private final Conversion.Listener listener;
   private final ModelConfig config;
+
+  /// The source's, with the head that drafts tokens where it has one.
   private final ParameterReader reader;
+
+  private final boolean drafts;
+
+  /// The model's, with the head's block.
+  private final ModelConfig stored;
+
   private final GgufArchitecture architecture;
   private final Map<String, Whole> wholes = new LinkedHashMap<>();
   private final Map<WeightFormat, Double> errors = new TreeMap<>();
@@ -98,12 +107,16 @@ public final class GgufConversion {
       boolean comparesLogits,
       Conversion.Listener listener,
       ModelConfig config,
-      ParameterReader reader) {
+      ParameterReader reader,
+      boolean drafts) {
     this.source = source;
     this.format = format;
     this.listener = listener;
     this.reader = reader;
     this.config = config.with(reader.decoder());
+    this.drafts = drafts;
+    this.stored =
+        drafts ? config.with(MultiTokenPrediction.withBlock(reader.decoder())) : this.config;
     this.architecture = GgufDescription.architecture(this.config);
     long bytes = parameters().stream().mapToLong(GgufConversion::bytes).sum();
     this.total = (comparesLogits ? 4 : 2) * bytes; // written, compared; two models
@@ -130,9 +143,11 @@ public final class GgufConversion {
     if (gguf != null) {
       try (var model = GgufModel.open(gguf);
           var _ = Scope.withoutGradient()) {
+        boolean drafts = model.hasKnownHead();
+        var reader = model.reader(drafts);
         var conversion =
             new GgufConversion(
-                gguf, format, comparesLogits, listener, model.config(), model.reader());
+                gguf, format, comparesLogits, listener, model.config(), reader, drafts);
         conversion.notes.addAll(model.notes());
         return conversion.convert(target, comparesLogits);
       }
@@ -140,8 +155,11 @@ public final class GgufConversion {
     var config = ModelConfig.read(source);
     try (var files = SafetensorsDirectory.open(source);
         var _ = Scope.withoutGradient()) {
-      var reader = new WeightReader(source, config, StoredWeights.of(files, config));
-      var conversion = new GgufConversion(source, format, comparesLogits, listener, config, reader);
+      boolean drafts = StoredWeights.hasKnownHead(files, config);
+      var reader =
+          new WeightReader(source, config, StoredWeights.of(files, config, drafts), drafts);
+      var conversion =
+          new GgufConversion(source, format, comparesLogits, listener, config, reader, drafts);
       conversion.notes.addAll(files.notes());
       return conversion.convert(target, comparesLogits);
     }
@@ -169,7 +187,10 @@ public final class GgufConversion {
     String name = String.valueOf(source.toAbsolutePath().normalize().getFileName());
     GgufDescription.general(architecture, name, fileType(), writer);
     notes.addAll(config.notes());
-    notes.addAll(GgufDescription.write(architecture, config.decoder(), writer));
+    notes.addAll(GgufDescription.write(architecture, config.decoder(), drafts, writer));
+    if (drafts) {
+      notes.add("the head that drafts tokens (MTP) is written too");
+    }
     plan();
     notes.addAll(writeTokenizer(writer));
     Path partial = WholeFile.partial(target.toAbsolutePath().normalize());
@@ -228,7 +249,12 @@ public final class GgufConversion {
     }
     Path folder = Files.createTempDirectory("sluice-tokenizer");
     try {
-      Tokenizers.load(source.toString()).write(folder);
+      try {
+        Tokenizers.load(source.toString()).write(folder);
+      } catch (InvalidInputException e) {
+        GgufTokenizer.writeNone(writer);
+        return List.of("no tokenizer is written: " + e.getMessage());
+      }
       return GgufTokenizer.write(folder, rows, writer);
     } finally {
       Trees.remove(folder);
@@ -239,7 +265,7 @@ public final class GgufConversion {
 
   private List<Parameter> parameters() {
     List<Parameter> parameters = new ArrayList<>();
-    reader.decoder().parameters().forEach((name, spec) -> parameters.add(Parameter.of(name, spec)));
+    reader.parameters().forEach((name, spec) -> parameters.add(Parameter.of(name, spec)));
     return parameters;
   }
 
@@ -251,7 +277,7 @@ public final class GgufConversion {
   private void plan() {
     Map<String, List<Part>> parts = new LinkedHashMap<>();
     for (var parameter : parameters()) {
-      var places = GgufPlace.of(architecture, config, parameter);
+      var places = GgufPlace.of(architecture, stored, parameter);
       if (places.isEmpty()) {
         throw new InvalidInputException(
             "GGUF's architecture %s has no place for %s, which llama.cpp does not compute; write the model as a directory"
@@ -272,19 +298,19 @@ public final class GgufConversion {
                 "%d numbers are there for %s of %s"
                     .formatted(elements, name, Arrays.toString(place.shape())));
           }
-          var stored = format(name, place.shape());
+          var kept = format(name, place.shape());
           if (isMatrix(name, place.shape())
-              && stored != RoundedMatrices.wanted(format, givesLogits(name))) {
-            others.merge(stored, 1, Integer::sum);
+              && kept != RoundedMatrices.wanted(format, givesLogits(name))) {
+            others.merge(kept, 1, Integer::sum);
           }
           List<Long> shape = Arrays.stream(place.shape()).boxed().toList();
-          wholes.put(name, new Whole(new Planned(name, stored, shape), of));
+          wholes.put(name, new Whole(new Planned(name, kept, shape), of));
         });
     others.forEach(
-        (stored, count) ->
+        (kept, count) ->
             notes.add(
                 "%d tensors are stored as %s, since their rows are no whole blocks of %s"
-                    .formatted(count, stored.word(), format.word())));
+                    .formatted(count, kept.word(), format.word())));
   }
 
   /// Whether llama.cpp lets a tensor be of few bits: norms, decays, biases and sinks have one
@@ -362,7 +388,7 @@ public final class GgufConversion {
                   shortened(written.config().decoder(), config.decoder()),
                   shortened(config.decoder(), written.config().decoder())));
     }
-    var again = written.reader();
+    var again = written.reader(drafts);
     for (var whole : wholes.values()) {
       for (var part : whole.parts) {
         try (var _ = Scope.open()) {
@@ -420,7 +446,7 @@ public final class GgufConversion {
 
   private Double[] compareLogits(GgufModel written) {
     float[] ours = logits(reader);
-    float[] theirs = logits(written.reader());
+    float[] theirs = logits(written.reader(drafts));
     double largest = 0;
     double squares = 0;
     for (int i = 0; i < ours.length; i++) {
@@ -433,7 +459,7 @@ public final class GgufConversion {
   private float[] logits(ParameterReader from) {
     try (var _ = Scope.open()) {
       parameters().forEach(parameter -> advance("computing logits", parameter));
-      var parameters = new Parameters(from.decoder().parameters(), from.read(Device.CPU));
+      var parameters = new Parameters(from.parameters(), from.read(Device.CPU));
       try (var decoder = new Decoder(from.decoder(), Precision.FLOAT32, Device.CPU, parameters)) {
         return Conversion.logits(decoder);
       }

@@ -26,11 +26,17 @@ final class GgufDescription {
 
   private final GgufArchitecture architecture;
   private final DecoderConfig decoder;
+
+  /// Blocks after the model's, which predict further tokens.
+  private final int ahead;
+
   private final GgufWriter to;
 
-  private GgufDescription(GgufArchitecture architecture, DecoderConfig decoder, GgufWriter to) {
+  private GgufDescription(
+      GgufArchitecture architecture, DecoderConfig decoder, int ahead, GgufWriter to) {
     this.architecture = architecture;
     this.decoder = decoder;
+    this.ahead = ahead;
     this.to = to;
   }
 
@@ -67,10 +73,12 @@ final class GgufDescription {
 
   /// Writes all that the model is.
   ///
+  /// @param drafts whether the block of a head that drafts tokens follows the model's
   /// @return what llama.cpp does otherwise, in sentences
   /// @throws InvalidInputException if it would take the file for another model
-  static List<String> write(GgufArchitecture architecture, DecoderConfig decoder, GgufWriter to) {
-    var description = new GgufDescription(architecture, decoder, to);
+  static List<String> write(
+      GgufArchitecture architecture, DecoderConfig decoder, boolean drafts, GgufWriter to) {
+    var description = new GgufDescription(architecture, decoder, drafts ? 1 : 0, to);
     description.requireComputed();
     description.write();
     return description.doubts();
@@ -188,7 +196,10 @@ final class GgufDescription {
 
   private void write() {
     whole("vocab_size", decoder.vocabSize());
-    whole("block_count", decoder.layers().size());
+    whole("block_count", decoder.layers().size() + ahead);
+    if (ahead > 0) {
+      whole("nextn_predict_layers", ahead);
+    }
     whole("context_length", decoder.maxPositionEmbeddings());
     whole("embedding_length", decoder.hiddenSize());
     ConfigWriter.dense(decoder)
@@ -351,7 +362,7 @@ final class GgufDescription {
       }
     }
     boolean[] recurrent = flags(layer -> layer.attention().isPresent() ? 0 : 1);
-    to.flags(key("attention.recurrent_layers"), recurrent);
+    to.flags(key("attention.recurrent_layers"), Arrays.copyOf(recurrent, recurrent.length + ahead));
     int interval = 1;
     while (interval <= recurrent.length && recurrent[interval - 1]) {
       interval++;

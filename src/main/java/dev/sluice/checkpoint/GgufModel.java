@@ -1,12 +1,16 @@
 package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.checkpoint.Family.Parameter;
+import dev.sluice.decoder.MultiTokenPrediction;
 import dev.sluice.files.Trees;
 import dev.sluice.gguf.GgufFile;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /// A model as a GGUF file: its metadata as the configuration of its family, and its tensors as the
@@ -92,7 +96,36 @@ public final class GgufModel implements AutoCloseable {
   }
 
   GgufWeights reader() {
-    return new GgufWeights(file, architecture, config, false);
+    return reader(false);
+  }
+
+  /// @param drafts whether it reads the head that drafts tokens too, which is there
+  GgufWeights reader(boolean drafts) {
+    return new GgufWeights(file, architecture, config, drafts);
+  }
+
+  /// Whether the file has a head that drafts tokens, of a model whose head is computed here.
+  private boolean hasHead() {
+    return architecture.isHybrid()
+        && file.tensors().containsKey(GgufPlace.projection(config.decoder()));
+  }
+
+  /// Whether the file has such a head, and nothing else of it than is computed here.
+  boolean hasKnownHead() {
+    if (!hasHead()) {
+      return false;
+    }
+    var model = config.decoder();
+    var whole = config.with(MultiTokenPrediction.withBlock(model));
+    Set<String> known = new HashSet<>();
+    MultiTokenPrediction.parameters(model)
+        .forEach(
+            (name, spec) ->
+                GgufPlace.of(architecture, whole, Parameter.of(name, spec))
+                    .forEach(place -> known.add(place.place().tensor())));
+    String block = "blk." + model.layers().size() + ".";
+    return file.tensors().keySet().stream()
+        .allMatch(name -> !name.startsWith(block) || known.contains(name));
   }
 
   /// One of the model as it runs where the file lies: value heads of Gated DeltaNet stay in the
@@ -109,8 +142,7 @@ public final class GgufModel implements AutoCloseable {
   }
 
   private void requireHead() {
-    if (!architecture.isHybrid()
-        || !file.tensors().containsKey(GgufPlace.projection(config.decoder()))) {
+    if (!hasHead()) {
       throw new InvalidInputException(
           "%s holds no tensor '%s' of a model that Sluice can speculate with; leave out --speculate, or fetch a file that has it"
               .formatted(file.path(), GgufPlace.projection(config.decoder())));

@@ -117,11 +117,27 @@ final class StoredWeights {
     return new StoredWeights(directory, entries, notes);
   }
 
+  /// Whether there is a head that drafts tokens, and nothing else of it than is computed here.
+  static boolean hasKnownHead(SafetensorsDirectory files, ModelConfig model) {
+    var names = unwrapped(files.path(), files.entries()).keySet();
+    if (!hasHead(names, model)) {
+      return false;
+    }
+    var wanted = MultiTokenPrediction.parameters(model.decoder()).keySet();
+    return names.stream()
+        .filter(name -> name.startsWith(DRAFTS) && !name.startsWith(DRAFTS_BLOCK))
+        .allMatch(wanted::contains);
+  }
+
+  private static boolean hasHead(Set<String> names, ModelConfig model) {
+    return model.family().skipped().contains(DRAFTS) && names.contains(DRAFTS + "fc.weight");
+  }
+
   /// Takes the head that drafts tokens out of the others; its block becomes the layer after the
   /// model's.
   private static Map<String, Entry> takeHead(
       SequencedMap<String, Entry> entries, ModelConfig model, Path directory) {
-    if (!model.family().skipped().contains(DRAFTS) || !entries.containsKey(DRAFTS + "fc.weight")) {
+    if (!hasHead(entries.keySet(), model)) {
       throw new InvalidInputException(
           "the weights in %s hold no '%sfc.weight' of a model that Sluice can speculate with; leave out --speculate, or fetch a checkpoint that has it"
               .formatted(directory, DRAFTS));

@@ -549,19 +549,24 @@ public final class GgufTokenizer {
   public static List<String> write(Path folder, int rows, GgufWriter to) {
     Path path = folder.resolve(TokenizerFolder.TOKENIZER);
     if (!Files.exists(path)) {
-      to.text(MODEL, "none");
+      writeNone(to);
       return List.of(
           "%s holds no %s, so the file holds no tokenizer; it takes and gives ids"
               .formatted(folder, TokenizerFolder.TOKENIZER));
     }
     byte[] bytes = TokenizerFile.bytes(path);
     if (ByteTokenizer.is(bytes)) {
-      to.text(MODEL, "none");
+      writeNone(to);
       return List.of(
           "the model's tokens are bytes, for which GGUF has no tokenizer; the file takes and gives"
               + " ids");
     }
     return write(TokenizerFile.of(path, bytes), rows, to);
+  }
+
+  /// Says that a file has no tokenizer.
+  public static void writeNone(GgufWriter to) {
+    to.text(MODEL, "none");
   }
 
   private static List<String> write(TokenizerFile file, int rows, GgufWriter to) {

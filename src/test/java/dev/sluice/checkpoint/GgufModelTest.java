@@ -11,6 +11,7 @@ import dev.sluice.InvalidInputException;
 import dev.sluice.TestData;
 import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.decoder.Decoder;
+import dev.sluice.decoder.MultiTokenPrediction;
 import dev.sluice.fuzz.Fuzz;
 import dev.sluice.gguf.GgufFile;
 import dev.sluice.gguf.GgufWriter;
@@ -51,6 +52,8 @@ class GgufModelTest {
   /// Qwen3.5 with two value heads to a key head, its matrices in Q8_0, written by the Python
   /// package `gguf` 0.19.0; beside it what `transformers` 5.18 computes from the same numbers, and
   /// ids of the library of its tokenizer.
+  private static final Path DRAFTS = Path.of("src/test/resources/mtp");
+
   private static final Path MINI = TestData.GOLDEN.resolve("gguf/qwen35-mini.gguf");
 
   /// What llama.cpp v0.5.0's own conversion (`convert_hf_to_gguf.py`) writes of a layer of the same
@@ -503,7 +506,7 @@ class GgufModelTest {
       var writer = new GgufWriter();
       var model = ModelConfig.read(source).decoder();
       GgufDescription.general(GgufArchitecture.QWEN3_NEXT, "fused", 0, writer);
-      GgufDescription.write(GgufArchitecture.QWEN3_NEXT, model, writer);
+      GgufDescription.write(GgufArchitecture.QWEN3_NEXT, model, false, writer);
       writer.write(
           fused,
           numbers.keySet().stream()
@@ -714,6 +717,61 @@ class GgufModelTest {
       assertTrue(notes.contains("metadata that are not used: 'qwen35.brightness'"), notes);
       assertTrue(notes.contains("'elsewhere.key'"), notes);
       assertTrue(notes.contains("1 tensors that predict further tokens"), notes);
+    }
+  }
+
+  /// The head that drafts tokens goes along, from a directory and from a file, under the names that
+  /// llama.cpp has for it.
+  @ParameterizedTest
+  @ValueSource(strings = {"checkpoint", "model.gguf"})
+  void theHeadThatDraftsIsWritten(String name) throws IOException {
+    Path source = DRAFTS.resolve(name);
+    Path target = directory.resolve("drafts.gguf");
+    var result =
+        GgufConversion.toFile(source, target, WeightFormat.F32, true, Conversion.Listener.NOBODY);
+    assertTrue(result.notes().toString().contains("head that drafts"), result.notes().toString());
+    assertFalse(result.notes().toString().contains("not read"), result.notes().toString());
+    assertArrayEquals(drafted(source), drafted(target), 1e-4f);
+    try (var file = GgufFile.open(target);
+        var reference = GgufFile.open(DRAFTS.resolve("model.gguf"))) {
+      assertEquals(reference.tensors().keySet(), file.tensors().keySet());
+      for (String key : List.of("qwen35.block_count", "qwen35.nextn_predict_layers")) {
+        assertEquals(reference.metadata().whole(key), file.metadata().whole(key), key);
+      }
+    }
+  }
+
+  private static float[] drafted(Path path) {
+    try (var _ = Scope.withoutGradient();
+        var decoder =
+            ModelDirectory.openInPlace(
+                    path, Precision.FLOAT32, null, true, Conversion.Listener.NOBODY)
+                .decoder()) {
+      var hidden =
+          decoder.hiddenStates(Tensor.of(new long[] {3, 17, 0, 22}, 1, 4), null, Probe.NONE);
+      var following = Tensor.of(new long[] {17, 0, 22, 9}, 1, 4);
+      return new MultiTokenPrediction(decoder).hiddenStates(hidden, following, null).floats();
+    }
+  }
+
+  /// A head with more than is computed here stays out, and is told.
+  @Test
+  void anotherHeadIsNotTheHead() throws IOException {
+    Path path =
+        changed(
+            (to, tensors) -> {
+              to.whole("qwen35.block_count", 3).whole("qwen35.nextn_predict_layers", 1);
+              for (String name : List.of("eh_proj", "embed_tokens")) {
+                tensors.add(
+                    new GgufWriter.Planned(
+                        "blk.2.nextn." + name + ".weight", WeightFormat.F32, List.of(32L, 64L)));
+              }
+            },
+            Set.of("qwen35.block_count"));
+    try (var model = GgufModel.open(path);
+        var known = GgufModel.open(DRAFTS.resolve("model.gguf"))) {
+      assertFalse(model.hasKnownHead());
+      assertTrue(known.hasKnownHead());
     }
   }
 

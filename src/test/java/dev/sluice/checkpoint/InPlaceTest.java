@@ -145,7 +145,7 @@ class InPlaceTest {
       }
       var writer = new GgufWriter();
       GgufDescription.general(GgufArchitecture.QWEN3_NEXT, "packed", 0, writer);
-      GgufDescription.write(GgufArchitecture.QWEN3_NEXT, decoder, writer);
+      GgufDescription.write(GgufArchitecture.QWEN3_NEXT, decoder, false, writer);
       writer.write(
           target,
           List.copyOf(planned.values()),
