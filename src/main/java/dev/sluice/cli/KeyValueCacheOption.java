@@ -5,7 +5,6 @@ import dev.sluice.Printable;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.tensor.ElementType;
 import java.util.Locale;
-import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
 
 /// In which type the keys and values of texts are kept, for commands that write texts.
@@ -15,15 +14,12 @@ final class KeyValueCacheOption {
       paramLabel = "TYPE",
       description =
           "In which type keys and values are kept: float32, or bfloat16, which takes half the"
-              + " memory; long texts are written up to twice as fast then. Default: that of"
-              + " --precision in which they are computed.")
-  private @Nullable String type;
+              + " memory; long texts are written up to twice as fast then. Default:"
+              + " ${DEFAULT-VALUE}.")
+  private String type = "float32";
 
   /// Lets a model keep them so.
   void apply(Decoder decoder) {
-    if (type == null) {
-      return;
-    }
     decoder.keepKeysAndValuesIn(
         switch (type.toLowerCase(Locale.ROOT)) {
           case "float32", "fp32" -> ElementType.FLOAT32;

@@ -45,7 +45,7 @@ public final class Decoder implements AutoCloseable {
   private final List<DecoderBlock> blocks = new ArrayList<>();
   private final GatedNorm finalNorm;
   private Recompute recompute = Recompute.NONE;
-  private ElementType keyValueType;
+  private ElementType keyValueType = ElementType.FLOAT32;
 
   /// The steps of one token of each of so many sequences, as they were asked for; empty where not
   /// all that the model has is written down.
@@ -61,7 +61,6 @@ public final class Decoder implements AutoCloseable {
     this.precision = precision;
     this.device = device;
     this.parameters = parameters;
-    this.keyValueType = device.equals(Device.CPU) ? precision.elementType() : ElementType.FLOAT32;
     config.parameters().forEach(this::requireDeclared);
     this.finalNorm = new GatedNorm(config.norm(), precision, parameters, "model.norm.");
     Map<Object, RotaryEmbedding> embeddings = new HashMap<>();
@@ -264,10 +263,9 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
-  /// Says in which type keys and values of texts are kept that begin from now on; usually in that
-  /// in which they are computed ([Precision#elementType]), so that none is rounded. In bfloat16
-  /// they take half the memory, and a long text is written faster; a pass that begins a text
-  /// attends over what is not rounded yet.
+  /// Says in which type keys and values of texts are kept that begin from now on; usually float32.
+  /// In bfloat16 they take half the memory, and a long text is written faster; a pass that begins a
+  /// text attends over what is not rounded yet.
   ///
   /// @param type float32 or bfloat16
   /// @throws InvalidInputException for bfloat16 where there are none, or on another device than the
