@@ -247,14 +247,15 @@ public final class GgufConversion {
     if (Files.isDirectory(source)) {
       return GgufTokenizer.write(source, rows, writer);
     }
+    try (var file = GgufFile.open(source)) {
+      if (!GgufTokenizer.isIn(file)) {
+        GgufTokenizer.writeNone(writer);
+        return List.of("%s holds no tokenizer, so none is written".formatted(source));
+      }
+    }
     Path folder = Files.createTempDirectory("sluice-tokenizer");
     try {
-      try {
-        Tokenizers.load(source.toString()).write(folder);
-      } catch (InvalidInputException e) {
-        GgufTokenizer.writeNone(writer);
-        return List.of("no tokenizer is written: " + e.getMessage());
-      }
+      Tokenizers.load(source.toString()).write(folder);
       return GgufTokenizer.write(folder, rows, writer);
     } finally {
       Trees.remove(folder);

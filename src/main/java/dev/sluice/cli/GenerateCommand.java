@@ -371,7 +371,7 @@ final class GenerateCommand implements Callable<Integer> {
     config.put("checkpoint", loaded.source().checkpoint().toString());
     config.put("tokenizer", loaded.tokenizer().describe());
     config.put("precision", options.precision());
-    config.put("kv_cache", loaded.decoder().keyValueType().toString());
+    config.put("kv_cache", kvCache.type().toString());
     config.put("device", loaded.decoder().device().toString());
     return new RunManifest(
         Version.commit(),

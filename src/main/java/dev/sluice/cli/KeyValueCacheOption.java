@@ -18,16 +18,19 @@ final class KeyValueCacheOption {
               + " ${DEFAULT-VALUE}.")
   private String type = "float32";
 
+  ElementType type() {
+    return switch (type.toLowerCase(Locale.ROOT)) {
+      case "float32", "fp32" -> ElementType.FLOAT32;
+      case "bfloat16", "bf16" -> ElementType.BFLOAT16;
+      default ->
+          throw new InvalidInputException(
+              "--kv-cache '%s' is unknown; use float32 or bfloat16"
+                  .formatted(Printable.brief(type, 40)));
+    };
+  }
+
   /// Lets a model keep them so.
   void apply(Decoder decoder) {
-    decoder.keepKeysAndValuesIn(
-        switch (type.toLowerCase(Locale.ROOT)) {
-          case "float32", "fp32" -> ElementType.FLOAT32;
-          case "bfloat16", "bf16" -> ElementType.BFLOAT16;
-          default ->
-              throw new InvalidInputException(
-                  "--kv-cache %s is unknown; use float32 or bfloat16"
-                      .formatted(Printable.brief(type, 40)));
-        });
+    decoder.keepKeysAndValuesIn(type());
   }
 }

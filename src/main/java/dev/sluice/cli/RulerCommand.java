@@ -559,6 +559,7 @@ final class RulerCommand implements Callable<Integer> {
     config.put("made_of", made);
     config.put("precision", options.precision());
     config.put("weights", weights == null ? "as stored" : weights);
+    config.put("kv_cache", kvCache.type().toString());
     return new RunManifest(
         Version.commit(),
         spec.commandLine().getParseResult().originalArgs(),

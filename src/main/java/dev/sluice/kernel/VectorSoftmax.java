@@ -76,61 +76,48 @@ final class VectorSoftmax {
       double scale,
       MemorySegment y,
       MemorySegment logSumExp) {
-    // Loops over memory on the heap took four times as long.
-    try (var arena = Arena.ofConfined()) {
-      var rows = arena.allocate((long) KEYS * padded(width) * Float.BYTES, 64);
-      oneToken(queries, keys, values, count, group, width, scale, rows, y, logSumExp);
-    }
-  }
-
-  private static void oneToken(
-      MemorySegment queries,
-      Floats keys,
-      Floats values,
-      int count,
-      int group,
-      int width,
-      double scale,
-      MemorySegment rows,
-      MemorySegment y,
-      MemorySegment logSumExp) {
     int padded = padded(width);
-    float[] query = array(group * padded);
     boolean whole = padded == width && !keys.bfloat16(); // vectors are read where they lie
-    float[] block = array(whole ? 0 : KEYS * padded);
-    float[] weights = array(group * KEYS);
-    float[] sums = array(group * padded);
-    float[] total = array(group);
-    float[] largest = array(group);
-    float[] lanes = array(LANES);
-    readRows(Floats.float32(queries), 0, group, width, query);
-    Arrays.fill(largest, Float.NEGATIVE_INFINITY);
-    for (int from = 0; from < count; from += KEYS) {
-      int some = Math.min(KEYS, count - from);
-      var blockKeys = whole ? keys.memory() : brought(keys, from, some, width, block, rows);
-      long first = whole ? (long) from * width : 0;
+    try (var arena = Arena.ofConfined()) {
+      // Loops over memory on the heap took four times as long.
+      var rows =
+          whole ? MemorySegment.NULL : arena.allocate((long) KEYS * padded * Float.BYTES, 64);
+      float[] query = array(group * padded);
+      float[] block = array(whole ? 0 : KEYS * padded);
+      float[] weights = array(group * KEYS);
+      float[] sums = array(group * padded);
+      float[] total = array(group);
+      float[] largest = array(group);
+      float[] lanes = array(LANES);
+      readRows(Floats.float32(queries), 0, group, width, query);
+      Arrays.fill(largest, Float.NEGATIVE_INFINITY);
+      for (int from = 0; from < count; from += KEYS) {
+        int some = Math.min(KEYS, count - from);
+        var blockKeys = whole ? keys.memory() : brought(keys, from, some, width, block, rows);
+        long first = whole ? (long) from * width : 0;
+        for (int g = 0; g < group; g++) {
+          float[] scores = array(KEYS);
+          Arrays.fill(scores, Float.NEGATIVE_INFINITY);
+          scores(query, g * padded, blockKeys, first, some, padded, scores, lanes);
+          float most = Math.max(largest[g], max(scores, KEYS, lanes) * (float) scale);
+          float factor = (float) Math.exp(largest[g] - most);
+          total[g] = factor * total[g] + exponentials(scores, KEYS, (float) scale, most, lanes);
+          largest[g] = most;
+          scaleBy(sums, g * padded, padded, factor);
+          System.arraycopy(scores, 0, weights, g * KEYS, KEYS);
+        }
+        var blockValues = whole ? values.memory() : brought(values, from, some, width, block, rows);
+        for (int g = 0; g < group; g++) {
+          addWeighted(blockValues, first, weights, g * KEYS, some, padded, sums, g * padded);
+        }
+      }
       for (int g = 0; g < group; g++) {
-        float[] scores = array(KEYS);
-        Arrays.fill(scores, Float.NEGATIVE_INFINITY);
-        scores(query, g * padded, blockKeys, first, some, padded, scores, lanes);
-        float most = Math.max(largest[g], max(scores, KEYS, lanes) * (float) scale);
-        float factor = (float) Math.exp(largest[g] - most);
-        total[g] = factor * total[g] + exponentials(scores, KEYS, (float) scale, most, lanes);
-        largest[g] = most;
-        scaleBy(sums, g * padded, padded, factor);
-        System.arraycopy(scores, 0, weights, g * KEYS, KEYS);
+        for (int c = 0; c < width; c++) {
+          float mean = sums[g * padded + c] / total[g];
+          y.set(FLOAT, ((long) g * width + c) * 4, mean);
+        }
+        logSumExp.set(FLOAT, g * 4L, (float) (largest[g] + Math.log(total[g])));
       }
-      var blockValues = whole ? values.memory() : brought(values, from, some, width, block, rows);
-      for (int g = 0; g < group; g++) {
-        addWeighted(blockValues, first, weights, g * KEYS, some, padded, sums, g * padded);
-      }
-    }
-    for (int g = 0; g < group; g++) {
-      for (int c = 0; c < width; c++) {
-        float mean = sums[g * padded + c] / total[g];
-        y.set(FLOAT, ((long) g * width + c) * 4, mean);
-      }
-      logSumExp.set(FLOAT, g * 4L, (float) (largest[g] + Math.log(total[g])));
     }
   }
 

@@ -30,6 +30,10 @@ import tools.jackson.databind.node.ObjectNode;
 /// BPE whose way of cutting texts is one of those that are known here. Ids are the same in both.
 public final class GgufTokenizer {
   private static final String START = "tokenizer.ggml.";
+
+  /// In the place of a kind, where there is no tokenizer.
+  private static final String NONE = "none";
+
   private static final String MODEL = START + "model";
   private static final String PRE = START + "pre";
   private static final String TOKENS = START + "tokens";
@@ -566,7 +570,12 @@ public final class GgufTokenizer {
 
   /// Says that a file has no tokenizer.
   public static void writeNone(GgufWriter to) {
-    to.text(MODEL, "none");
+    to.text(MODEL, NONE);
+  }
+
+  /// Whether a file says that it has a tokenizer, whatever it is.
+  public static boolean isIn(GgufFile file) {
+    return file.metadata().has(MODEL) && !NONE.equals(file.metadata().text(MODEL));
   }
 
   private static List<String> write(TokenizerFile file, int rows, GgufWriter to) {

@@ -298,7 +298,8 @@ class BadInputTest {
     assertContains(Cli.run("generate", run, "--precision", "float8").refusal(), "float8");
     assertContains(Cli.run("generate", run, "--precision", "int8").refusal(), "int8");
     assertContains(Cli.run("inspect", run, "--precision", "int8").refusal(), "generate");
-    assertContains(Cli.run("generate", run, "--kv-cache", "q8_0").refusal(), "--kv-cache q8_0");
+    assertContains(
+        Cli.run("generate", run, "--kv-cache", "q8_0").refusal(), "--kv-cache 'q8_0' is unknown");
     assertContains(trainRefusal("--precision", "int8"), "use float32 or bfloat16");
     assertContains(Cli.run("inspect", run, "--windows", 0).refusal(), "--windows");
     assertContains(Cli.run("inspect", run, "--tokens", 1).refusal(), "--tokens");
