@@ -3,6 +3,8 @@ package dev.sluice.kernel;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Objects;
 import java.util.SplittableRandom;
 import java.util.concurrent.TimeUnit;
@@ -36,10 +38,13 @@ import org.openjdk.jmh.annotations.Warmup;
 public class MachineProductsBenchmark {
   private static final int BYTES = 1 << 28;
 
+  /// Inputs that are multiplied with rows at once.
+  private static final int EIGHT = 8;
+
   @Param({"F32", "BF16", "F16", "Q8_0", "Q4_0", "Q4_K", "Q6_K", "MXFP4", "I4_64", "I4_128", "E4M3"})
   private WeightFormat format;
 
-  @Param({"1", "4", "8"})
+  @Param({"1", "4", "8", "16"})
   private int inputs;
 
   @Param({"1024", "3072"})
@@ -55,7 +60,7 @@ public class MachineProductsBenchmark {
   private long rows;
   private MemorySegment weights;
   private float[][] x;
-  private MachineProducts.Inputs arranged;
+  private final List<MachineProducts.Inputs> arranged = new ArrayList<>();
   private @Nullable StoredMatrix strips;
   private MachineProducts.@Nullable Inputs inStrips;
   private MemorySegment y;
@@ -97,13 +102,20 @@ public class MachineProductsBenchmark {
     }
     var memory = arena.allocate(MachineProducts.arrangedBytes(format, columns, inputs), 64);
     var order = StoredMatrix.Order.ROWS;
-    arranged = products.arrange(format, order, digits, given, columns, columns, inputs, memory);
+    for (int first = 0; first < inputs; first += EIGHT) {
+      int count = Math.min(EIGHT, inputs - first);
+      var some = given.asSlice((long) first * columns * Float.BYTES);
+      var its = memory.asSlice(MachineProducts.arrangedBytes(format, columns, first));
+      arranged.add(products.arrange(format, order, digits, some, columns, columns, count, its));
+    }
     var matrix = new StoredMatrix(format, weights, rows / 16 * 16, columns).withDigits(digits);
     if (matrix.isToBePacked()) {
       strips = matrix.packed(arena.allocate(matrix.bytes(), 64));
-      var its = arena.allocate(memory.byteSize(), 64);
-      inStrips =
-          products.arrange(format, strips.order(), digits, given, columns, columns, inputs, its);
+      if (products.atOnce(strips, inputs) == inputs) {
+        var its = arena.allocate(memory.byteSize(), 64);
+        inStrips =
+            products.arrange(format, strips.order(), digits, given, columns, columns, inputs, its);
+      }
     }
     y = arena.allocate(rows * inputs * Float.BYTES);
   }
@@ -125,19 +137,22 @@ public class MachineProductsBenchmark {
     Threads.split(
         rows,
         64,
-        (from, to) ->
+        (from, to) -> {
+          for (int i = 0; i < arranged.size(); i++) {
             products.multiply(
                 format,
                 weights,
                 from * rowBytes,
                 rowBytes,
                 to - from,
-                arranged,
-                y.asSlice(from * Float.BYTES),
-                rows));
+                arranged.get(i),
+                y.asSlice((EIGHT * i * rows + from) * Float.BYTES),
+                rows);
+          }
+        });
   }
 
-  /// Fails for formats that have no strips.
+  /// Fails for formats that have no strips, and with sixteen inputs where there are no tiles.
   @Benchmark
   @OperationsPerInvocation(BYTES)
   public void machineCodeInStrips() {

@@ -426,6 +426,53 @@ final class Assembler {
     put(0x0F, 0x01, 0xD0);
   }
 
+  /// The prefix VEX of an instruction on tiles, and its opcode: another prefix as [#evex] numbers
+  /// them, and a register beside those of the last byte.
+  private void tile(int prefix, int first, int base, int opcode) {
+    put(0xC4, 0xC2 | not(base, 3) << 5, (~first & 15) << 3 | prefix, opcode);
+  }
+
+  /// `LDTILECFG`, from 64 bytes.
+  void loadTileShapes(int base, int distance) {
+    tile(0, 0, base, 0x49);
+    address(0, base, distance);
+  }
+
+  /// `TILELOADD`: rows that begin as many bytes apart as the index says.
+  void loadTile(int to, int base, int index, int distance) {
+    tileMemory(3, to, base, index, distance);
+  }
+
+  /// `TILESTORED`.
+  void storeTile(int base, int index, int distance, int from) {
+    tileMemory(2, from, base, index, distance);
+  }
+
+  private void tileMemory(int prefix, int tile, int base, int index, int distance) {
+    put(0xC4, 0x82 | not(index, 3) << 6 | not(base, 3) << 5, 0x78 | prefix, 0x4B);
+    put(0x80 | tile << 3 | 4, (index & 7) << 3 | (base & 7));
+    put32(distance);
+  }
+
+  /// `TILEZERO`.
+  void zeroTile(int to) {
+    tile(3, 0, 0, 0x49);
+    put(0xC0 | to << 3);
+  }
+
+  /// `TDPBSUD`: adds the products of signed bytes of a row of the second tile and unsigned ones of
+  /// the third, whose rows have four of each column.
+  void multiplyTiles(int to, int signed, int unsigned) {
+    tile(2, unsigned, 0, 0x5E);
+    put(0xC0 | to << 3 | signed);
+  }
+
+  /// `TILERELEASE`.
+  void releaseTiles() {
+    tile(0, 0, 0, 0x49);
+    put(0xC0);
+  }
+
   void vzeroupper() {
     put(0xC5, 0xF8, 0x77);
   }

@@ -25,9 +25,9 @@ package dev.sluice.kernel;
 /// @param vectors of a step; 0 for plain weights
 /// @param digits the bytes of an integer that an input becomes
 /// @param zero the logarithm to base 2 of what was added to the weights, or [#MINIMUM]
-/// @param totals whether each sum is that of its whole part, four times the same, as weights in
-///   strips take it
-record InputLayout(int columns, int steps, int vectors, int digits, int zero, boolean totals) {
+/// @param byParts whether all bytes of a part stand together, and each sum is that of its whole
+///   part, four times the same, as weights in strips take it
+record InputLayout(int columns, int steps, int vectors, int digits, int zero, boolean byParts) {
   private InputLayout(int columns, int steps, int vectors, int zero) {
     this(columns, steps, vectors, 2, zero, false);
   }
@@ -98,6 +98,14 @@ record InputLayout(int columns, int steps, int vectors, int digits, int zero, bo
     return 64 * (digit * vectors + vector);
   }
 
+  /// Where 16 bytes of a part begin in a step.
+  ///
+  /// @param digit 0 for the highest
+  int digit(int digit, int vector, int lane) {
+    int place = byParts ? vectors * lane + vector : 4 * vector + lane;
+    return digit(digit, 0) + 16 * place;
+  }
+
   /// Where the scales begin in a step.
   int scales() {
     return 64 * digits * vectors;
@@ -106,6 +114,14 @@ record InputLayout(int columns, int steps, int vectors, int digits, int zero, bo
   /// Where the sums begin in a step.
   int sums() {
     return scales() + 64;
+  }
+
+  int scales(int lane) {
+    return scales() + 16 * lane;
+  }
+
+  int sums(int lane) {
+    return sums() + 16 * lane;
   }
 
   /// The column of the group from which 16 stand in a lane.

@@ -48,6 +48,19 @@ final class MachineCode {
   private static final int WANTED_C = 1 << 11;
   private static final int XSAVE_IS_USED = 1 << 27;
 
+  /// AMX tiles and their products of bytes, in EDX of leaf 7, and what the system must keep for
+  /// them.
+  private static final int WANTED_D = 1 << 24 | 1 << 25;
+
+  private static final int KEPT_TILES = 3 << 17;
+
+  /// `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)` of Linux: a process has to ask for
+  /// tiles.
+  private static final long ARCH_PRCTL = 158;
+
+  private static final long REQUEST_STATE = 0x1023;
+  private static final long TILE_DATA = 18;
+
   private static final Linker LINKER = Linker.nativeLinker();
 
   /// The flags for memory of no file, or 0 where this class does not know the machine.
@@ -252,31 +265,54 @@ final class MachineCode {
     return code.assemble(0);
   }
 
+  /// What a processor says of itself, with what its system has turned on.
+  private record Features(int seventhB, int seventhC, int seventhD, int kept) {
+    private static final Features NONE = new Features(0, 0, 0, 0);
+    static final Features HERE = read();
+
+    private static Features read() {
+      var identification = install(identification());
+      var keptState = install(keptState());
+      if (identification == null || keptState == null) {
+        return NONE;
+      }
+      try (var arena = Arena.ofConfined()) {
+        var out = arena.allocate(16, 4);
+        long to = out.address();
+        int _ = Registers.call(identification, 0, 0, to);
+        if (out.getAtIndex(INT, 0) < 7) {
+          return NONE;
+        }
+        int _ = Registers.call(identification, 1, 0, to);
+        if ((out.getAtIndex(INT, 2) & XSAVE_IS_USED) == 0) {
+          return NONE;
+        }
+        int _ = Registers.call(identification, 7, 0, to);
+        int b = out.getAtIndex(INT, 1);
+        int c = out.getAtIndex(INT, 2);
+        int d = out.getAtIndex(INT, 3);
+        int _ = Registers.call(keptState, 0, 0, to);
+        return new Features(b, c, d, out.getAtIndex(INT, 0));
+      }
+    }
+  }
+
   /// Whether processor and system have AVX-512 with dot products of bytes (VNNI), and code made
   /// here may run.
   static boolean hasVectors512() {
-    var identification = install(identification());
-    var keptState = install(keptState());
-    if (identification == null || keptState == null) {
-      return false;
-    }
-    try (var arena = Arena.ofConfined()) {
-      var out = arena.allocate(16, 4);
-      long to = out.address();
-      int _ = Registers.call(identification, 0, 0, to);
-      if (out.getAtIndex(INT, 0) < 7) {
-        return false;
-      }
-      int _ = Registers.call(identification, 1, 0, to);
-      if ((out.getAtIndex(INT, 2) & XSAVE_IS_USED) == 0) {
-        return false;
-      }
-      int _ = Registers.call(identification, 7, 0, to);
-      boolean wanted =
-          (out.getAtIndex(INT, 1) & WANTED_B) == WANTED_B
-              && (out.getAtIndex(INT, 2) & WANTED_C) == WANTED_C;
-      int _ = Registers.call(keptState, 0, 0, to);
-      return wanted && (out.getAtIndex(INT, 0) & KEPT) == KEPT;
-    }
+    return (Features.HERE.seventhB & WANTED_B) == WANTED_B
+        && (Features.HERE.seventhC & WANTED_C) == WANTED_C
+        && (Features.HERE.kept & KEPT) == KEPT;
+  }
+
+  /// Whether processor and system have tiles (AMX) with products of bytes. They are asked for here,
+  /// for all threads.
+  static boolean hasTiles() {
+    var call = ANONYMOUS == PRIVATE_ANONYMOUS_LINUX ? function("syscall") : null;
+    return call != null
+        && hasVectors512()
+        && (Features.HERE.seventhD & WANTED_D) == WANTED_D
+        && (Features.HERE.kept & KEPT_TILES) == KEPT_TILES
+        && Registers.call(call, ARCH_PRCTL, REQUEST_STATE, TILE_DATA) == 0;
   }
 }

@@ -8,14 +8,15 @@ import java.lang.foreign.ValueLayout;
 import java.lang.invoke.MethodHandle;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
 import org.jspecify.annotations.Nullable;
 
-/// Products of stored weights with one to eight vectors, as fast as memory is read: `y[i, r] = Σ_c
-/// W[r, c] · x[i, c]`. The kernels are machine code that [ProductCode] writes, for what the Vector
-/// API cannot say: to ask for memory ahead of its use, and to multiply bytes. See
+/// Products of stored weights with a few vectors, as fast as memory is read: `y[i, r] = Σ_c W[r, c]
+/// · x[i, c]`. The kernels are machine code that [ProductCode] writes, for what the Vector API
+/// cannot say: to ask for memory ahead of its use, and to multiply bytes. See
 /// `docs/decisions/0021-decoding-in-machine-code.md`.
 ///
 /// The numbers x are rounded to 16 bits, or to 8, where weights are whole numbers in blocks, and
@@ -34,8 +35,8 @@ import org.jspecify.annotations.Nullable;
 /// All memory is outside the heap, and no alignment is needed; arranged vectors are read fastest at
 /// a multiple of 64 bytes. Nothing outside of what is checked here is read or written.
 public final class MachineProducts {
-  /// So many vectors at once, at most.
-  public static final int MOST_INPUTS = 8;
+  /// So many vectors at once, at most, but for what [#atOnce] says.
+  static final int MOST_INPUTS = 8;
 
   /// How far ahead of their use weights are asked for, in bytes: from a cache, where they are
   /// because they were asked for earlier.
@@ -48,6 +49,12 @@ public final class MachineProducts {
   /// So many vectors are worth two strips at once: the weights of both are decoded one after the
   /// other, during which nothing is multiplied.
   private static final int PAIRED_STRIPS = 4;
+
+  /// Vectors from which tiles are faster, for weights that go into them as they stand and for
+  /// others.
+  private static final int TILED_AS_THEY_STAND = 6;
+
+  private static final int TILED = 9;
 
   /// Weights of a call, in bytes, for one vector: a tenth of a millisecond, since nobody can stop a
   /// thread in it.
@@ -103,6 +110,12 @@ public final class MachineProducts {
   /// Empty where the system refused.
   private final Map<Kind, Optional<Functions>> functions = new ConcurrentHashMap<>();
 
+  /// Whether the processor has tiles, on which weights in strips are multiplied with many vectors.
+  private final boolean hasTiles = MachineCode.hasTiles();
+
+  /// Those on tiles, from the fewest vectors on. Empty where the system refused.
+  private final Map<Kind, Optional<List<MemorySegment>>> tiles = new ConcurrentHashMap<>();
+
   private MachineProducts() {}
 
   /// The products, or null where the processor has no AVX-512 with dot products of bytes, or the
@@ -132,6 +145,43 @@ public final class MachineProducts {
     var found = functions.get(kind); // without a lock: threads ask for each piece of a product
     return (found == null ? functions.computeIfAbsent(kind, MachineProducts::install) : found)
         .orElse(null);
+  }
+
+  /// Vectors from which tiles are faster than [PackedCode].
+  private static int tiledFrom(WeightFormat format) {
+    return TileCode.takesAsTheyStand(format) ? TILED_AS_THEY_STAND : TILED;
+  }
+
+  /// The function for so many vectors, or null where there is none or another is faster.
+  private @Nullable MemorySegment tiled(Kind kind, int inputs) {
+    int first = tiledFrom(kind.format);
+    if (!hasTiles || kind.order != Order.STRIPS || inputs < first) {
+      return null;
+    }
+    var found = tiles.get(kind);
+    return (found == null ? tiles.computeIfAbsent(kind, MachineProducts::installTiles) : found)
+        .map(functions -> functions.get(inputs - first))
+        .orElse(null);
+  }
+
+  private static Optional<List<MemorySegment>> installTiles(Kind kind) {
+    var codes = new ArrayList<byte[]>();
+    for (int inputs = tiledFrom(kind.format); inputs <= TileCode.MOST_INPUTS; inputs++) {
+      codes.add(TileCode.product(kind.format, kind.digits, inputs));
+    }
+    return Optional.ofNullable(MachineCode.install(codes));
+  }
+
+  /// Of so many vectors, how many at most are multiplied at once with a matrix that is taken.
+  public int atOnce(StoredMatrix matrix, int inputs) {
+    return Math.min(inputs, most(matrix.format(), matrix.order(), matrix.digits(), inputs));
+  }
+
+  private int most(WeightFormat format, Order order, int digits, int inputs) {
+    var kind = new Kind(format, order, digits);
+    return inputs <= MOST_INPUTS || tiled(kind, TileCode.MOST_INPUTS) == null
+        ? MOST_INPUTS
+        : TileCode.MOST_INPUTS;
   }
 
   private static Optional<Functions> install(Kind kind) {
@@ -211,7 +261,7 @@ public final class MachineProducts {
       long columns,
       int inputs,
       MemorySegment memory) {
-    if (inputs < 1 || inputs > MOST_INPUTS) {
+    if (inputs < 1 || inputs > most(format, order, digits, inputs)) {
       throw new IllegalArgumentException("%d vectors at once".formatted(inputs));
     }
     var function = required(format, order, digits, columns).arrangement();
@@ -304,8 +354,13 @@ public final class MachineProducts {
     var to = floats(writable(y), yStride, rows, x.count);
     long atOnce = Math.max(2, CALL / (stripBytes * (1 + x.count / 2)) & ~1L);
     long all = rows / PackedStrips.ROWS;
+    var onTiles = tiled(new Kind(strips.format(), strips.order(), x.layout.digits()), x.count);
     for (long strip = 0; strip < all; strip += atOnce) {
       long count = Math.min(atOnce, all - strip);
+      if (onTiles != null) {
+        callStrips(onTiles, matrix, strip, count, stripBytes, x, to, yStride);
+        continue;
+      }
       long paired = x.count < PAIRED_STRIPS ? 0 : count & ~1L;
       callStrips(functions.pairs()[x.count - 1], matrix, strip, paired, stripBytes, x, to, yStride);
       callStrips(

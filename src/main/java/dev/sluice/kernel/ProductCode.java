@@ -735,16 +735,24 @@ final class ProductCode {
       }
       // Σ k of each four bytes, by the operation that multiplies them.
       int ones = inRegister(bytes(_ -> 1), 1);
+      int second = layout.byParts() && layout.vectors() == 2 ? 2 : 0;
       code.zero(0);
+      code.zero(second);
       for (int digit = 0; digit < layout.digits(); digit++) {
-        if (digit > 0) {
-          code.shift(Shift.VPSLLD, 0, 0, 8);
+        for (int sum = 0; digit > 0 && sum <= second; sum += 2) {
+          code.shift(Shift.VPSLLD, sum, sum, 8);
         }
         for (int vector = 0; vector < layout.vectors(); vector++) {
-          code.load(Vector.VPDPBUSD, 0, ones, R11, at + layout.digit(digit, vector));
+          int sum = vector == 0 ? 0 : second;
+          code.load(Vector.VPDPBUSD, sum, ones, R11, at + layout.digit(digit, vector));
         }
       }
-      for (int swap : layout.totals() ? new int[] {SWAP_HALVES, SWAP_NEIGHBOURS} : new int[0]) {
+      if (second > 0) { // of a part, two lanes, which stand side by side
+        code.op(Vector.VSHUFI64X2, 1, 0, second, ODD_LANES);
+        code.op(Vector.VSHUFI64X2, 0, 0, second, EVEN_LANES);
+        code.op(Vector.VPADDD, 0, 0, 1);
+      }
+      for (int swap : layout.byParts() ? new int[] {SWAP_HALVES, SWAP_NEIGHBOURS} : new int[0]) {
         code.op(Vector.VPERMILPS, 1, 0, 0, swap);
         code.op(Vector.VPADDD, 0, 0, 1);
       }
@@ -787,7 +795,7 @@ final class ProductCode {
     code.op(Vector.VMAXPS, scale, inRegister(floats(Float.MIN_NORMAL), other), scale);
     code.zero(other);
     code.op(Vector.VFMADD231PS, scale, magnitude, other); // 0 · ∞ is NaN
-    code.store(Store.VMOVUPS_16, R11, at + layout.scales() + 16 * lane, scale);
+    code.store(Store.VMOVUPS_16, R11, at + layout.scales(lane), scale);
     code.op(Vector.VDIVPS, scale, inRegister(floats(1), other), scale);
     // The digits of k + 128 or k + 128 · (256 + 1) are 0 to 255; 128 less, they are signed.
     int digits = numbers(_ -> layout.unsigned());
@@ -797,7 +805,7 @@ final class ProductCode {
       constant(Vector.VPADDD, vector, vector, digits);
       constant(Vector.VPXORD, vector, vector, digits);
       for (int digit = layout.digits() - 1; digit >= 0; digit--) {
-        code.store(Store.VPMOVDB, R11, at + layout.digit(digit, vector) + 16 * lane, vector);
+        code.store(Store.VPMOVDB, R11, at + layout.digit(digit, vector, lane), vector);
         code.shift(Shift.VPSRLD, vector, vector, 8);
       }
     }

@@ -20,12 +20,12 @@ import org.jspecify.annotations.Nullable;
 ///
 /// What a vector gives depends on itself and its weights, and on nothing else.
 final class DirectProduct {
-  /// Vectors that share the decoding of a weight.
-  static final int GROUP = MachineProducts.MOST_INPUTS;
-
   /// Weights of a piece for one vector, and for more half of it: some ten microseconds, in which
   /// memory is read in one stretch. They stay in a core's cache for further groups of vectors.
   private static final long PIECE = 1 << 18;
+
+  /// Vectors of a group that no machine code takes.
+  private static final int USUAL = 8;
 
   /// Rows of which all threads' pieces are multiples.
   private static final long ALIGNED = 16;
@@ -45,6 +45,9 @@ final class DirectProduct {
 
   private final List<Arranged> arranged = new ArrayList<>();
 
+  /// Vectors of a group, at most: the largest number that shares the decoding of a weight.
+  private final int group;
+
   /// Of each of an expert's matrices; null where it takes vectors as they are.
   private final @Nullable Arranged[] ofMatrix;
 
@@ -60,14 +63,15 @@ final class DirectProduct {
 
   /// Vectors in the order that some of the matrices ask for.
   ///
+  /// @param most vectors that are multiplied at once
   /// @param memory of all vectors
-  private record Arranged(StoredMatrix of, MemorySegment memory) {}
+  private record Arranged(StoredMatrix of, int most, MemorySegment memory) {}
 
   /// Vectors of one expert.
   ///
-  /// @param arranged as each of [#arranged] has them, once they are
+  /// @param arranged as each of [#arranged] has them, once they are, as many together as it takes
   private record Group(
-      int expert, int first, int count, MachineProducts.@Nullable Inputs[] arranged) {}
+      int expert, int first, int count, MachineProducts.@Nullable Inputs[][] arranged) {}
 
   /// Of vectors that all have the same weights.
   DirectProduct(
@@ -101,6 +105,7 @@ final class DirectProduct {
       starts[i + 1] = starts[i] + Math.ceilDiv(first.get(i).rows(), ALIGNED) * ALIGNED;
       ofMatrix[i] = arranged(first.get(i), most, memory);
     }
+    this.group = arranged.stream().mapToInt(Arranged::most).max().orElse(USUAL);
     this.active = new int[Math.min(experts.size(), most)];
     this.firstGroup = new int[active.length + 1];
   }
@@ -135,7 +140,7 @@ final class DirectProduct {
       }
     }
     long bytes = MachineProducts.arrangedBytes(matrix.format(), columns, most);
-    arranged.add(new Arranged(matrix, memory.apply(bytes)));
+    arranged.add(new Arranged(matrix, machine.atOnce(matrix, most), memory.apply(bytes)));
     return arranged.getLast();
   }
 
@@ -160,9 +165,13 @@ final class DirectProduct {
       }
       active[activeExperts] = expert;
       firstGroup[activeExperts++] = groups.size();
-      for (int first = (int) begins[expert]; first < end; first += GROUP) {
-        int count = (int) Math.min(GROUP, end - first);
-        groups.add(new Group(expert, first, count, new MachineProducts.Inputs[arranged.size()]));
+      for (int first = (int) begins[expert]; first < end; first += group) {
+        int count = (int) Math.min(group, end - first);
+        var none = new MachineProducts.Inputs[arranged.size()][];
+        for (int i = 0; i < none.length; i++) {
+          none[i] = new MachineProducts.Inputs[Math.ceilDiv(count, arranged.get(i).most)];
+        }
+        groups.add(new Group(expert, first, count, none));
       }
     }
     firstGroup[activeExperts] = groups.size();
@@ -175,23 +184,28 @@ final class DirectProduct {
       long bytes = MachineProducts.arrangedBytes(each.of.format(), columns, 1);
       for (int number = (int) from; number < to; number++) {
         var group = groups.get(number);
-        group.arranged[i] =
-            Objects.requireNonNull(machine)
-                .arrange(
-                    each.of.format(),
-                    each.of.order(),
-                    each.of.digits(),
-                    vectors(group),
-                    columns,
-                    columns,
-                    group.count,
-                    each.memory.asSlice(group.first * bytes));
+        var its = group.arranged[i];
+        for (int part = 0; part < its.length; part++) {
+          int first = group.first + part * each.most;
+          its[part] =
+              Objects.requireNonNull(machine)
+                  .arrange(
+                      each.of.format(),
+                      each.of.order(),
+                      each.of.digits(),
+                      x.asSlice(first * columns * Float.BYTES),
+                      columns,
+                      columns,
+                      Math.min(each.most, group.first + group.count - first),
+                      each.memory.asSlice(first * bytes));
+        }
       }
     }
   }
 
-  private MemorySegment vectors(Group group) {
-    return x.asSlice(group.first * columns * Float.BYTES);
+  /// Groups for which a thread is worth its start when they are arranged.
+  long arrangingGrain() {
+    return Math.ceilDiv(StoredProduct.GRAIN, group * columns);
   }
 
   /// Groups of the vectors at hand.
@@ -260,14 +274,25 @@ final class DirectProduct {
         continue;
       }
       for (var group : groups.subList(firstGroup[number], firstGroup[number + 1])) {
-        var y = ys.get(i).asSlice(group.first * matrix.rows() * Float.BYTES);
         var its = ofMatrix[i];
+        long rowBytes = matrix.rows() * Float.BYTES;
         if (its == null) {
-          Kernels.FASTEST.storedProduct(
-              matrix, vectors(group), group.count, y, matrix.rows(), from, to);
-        } else {
-          var vectors = Objects.requireNonNull(group.arranged[arranged.indexOf(its)]);
-          inMachineCode(Objects.requireNonNull(machine), matrix, vectors, y, from, to);
+          var vectors = x.asSlice(group.first * columns * Float.BYTES);
+          var y = ys.get(i).asSlice(group.first * rowBytes);
+          Kernels.FASTEST.storedProduct(matrix, vectors, group.count, y, matrix.rows(), from, to);
+          continue;
+        }
+        int at = group.first;
+        for (var vectors : group.arranged[arranged.indexOf(its)]) {
+          var y = ys.get(i).asSlice(at * rowBytes);
+          inMachineCode(
+              Objects.requireNonNull(machine),
+              matrix,
+              Objects.requireNonNull(vectors),
+              y,
+              from,
+              to);
+          at += its.most;
         }
       }
     }

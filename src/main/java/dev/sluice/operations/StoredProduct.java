@@ -130,8 +130,7 @@ final class StoredProduct {
         new DirectProduct(
             weights, x.memory(), inputs, ys.stream().map(Tensor::memory).toList(), scratch());
     product.begin(inputs);
-    Threads.split(
-        product.groups(), Math.ceilDiv(GRAIN, DirectProduct.GROUP * x.size(-1)), product::arrange);
+    Threads.split(product.groups(), product.arrangingGrain(), product::arrange);
     Threads.share(product.rows(), product.grain(), product.piece(), product::multiply);
   }
 

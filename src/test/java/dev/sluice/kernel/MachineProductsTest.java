@@ -325,7 +325,7 @@ class MachineProductsTest {
       for (var size : sizes) {
         int rows = 48;
         var weights = weights(format, (long) rows * columns, random);
-        var x = inputs(columns * MOST, random, size);
+        var x = inputs(columns * TileCode.MOST_INPUTS, random, size);
         try (var arena = Arena.ofConfined()) {
           var stored = strips(new StoredMatrix(format, weights, rows, columns), arena);
           for (int digits = 1; digits <= 2; digits++) {
@@ -341,12 +341,13 @@ class MachineProductsTest {
     var format = strips.format();
     int rows = (int) strips.rows();
     int columns = (int) strips.columns();
-    float[] all = multiplyStrips(strips, x, MOST, rows, rows);
+    int most = products.atOnce(strips, TileCode.MOST_INPUTS);
+    float[] all = multiplyStrips(strips, x, most, rows, rows);
     for (int i = 0; i < all.length; i++) {
       assertDefined(
           strips.order(), strips.digits(), format, weights, columns, x, i % rows, i / rows, all[i]);
     }
-    for (int n = 1; n <= MOST; n++) {
+    for (int n = 1; n <= most; n++) {
       float[] expected = Arrays.copyOf(all, n * rows);
       for (int cut : new int[] {16, 32, rows}) { // strips alone, in twos, and both
         float[] some = multiplyStrips(strips, x, n, cut, rows);
