@@ -10,6 +10,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
 import org.jspecify.annotations.Nullable;
@@ -78,12 +79,19 @@ public final class MachineProducts {
   /// Vectors in the order in which weights are multiplied with them.
   public static final class Inputs {
     private final InputLayout layout;
+    private final MemorySegment arrangement; // the function
     private final long columns;
     private final int count;
     private final MemorySegment memory;
 
-    private Inputs(InputLayout layout, long columns, int count, MemorySegment memory) {
+    private Inputs(
+        InputLayout layout,
+        MemorySegment arrangement,
+        long columns,
+        int count,
+        MemorySegment memory) {
       this.layout = layout;
+      this.arrangement = arrangement;
       this.columns = columns;
       this.count = count;
       this.memory = memory;
@@ -261,29 +269,54 @@ public final class MachineProducts {
       long columns,
       int inputs,
       MemorySegment memory) {
+    var room = room(format, order, digits, columns, inputs, memory);
+    var read = floats(x, xStride, columns, inputs);
+    for (int i = 0; i < inputs; i++) {
+      arrange(read.asSlice(i * xStride * Float.BYTES), room, i);
+    }
+    return room;
+  }
+
+  /// Room for vectors, into which [#arrange(MemorySegment, Inputs, int)] brings each.
+  ///
+  /// @param memory [#arrangedBytes], which belong to the result from then on
+  public Inputs room(
+      WeightFormat format,
+      Order order,
+      int digits,
+      long columns,
+      int inputs,
+      MemorySegment memory) {
     if (inputs < 1 || inputs > most(format, order, digits, inputs)) {
       throw new IllegalArgumentException("%d vectors at once".formatted(inputs));
     }
-    var function = required(format, order, digits, columns).arrangement();
-    var layout = InputLayout.of(format, order, digits);
-    var read = floats(x, xStride, columns, inputs);
-    var written = writable(memory).asSlice(0, arrangedBytes(format, columns, inputs));
-    long groups = columns / layout.columns();
-    long tailBytes = columns % layout.columns() * Float.BYTES;
+    return new Inputs(
+        InputLayout.of(format, order, digits),
+        required(format, order, digits, columns).arrangement(),
+        columns,
+        inputs,
+        writable(memory).asSlice(0, arrangedBytes(format, columns, inputs)));
+  }
+
+  /// Arranges one vector.
+  ///
+  /// @param x float32 `[columns]`
+  /// @param to where it is one of several
+  /// @param number of it there
+  public void arrange(MemorySegment x, Inputs to, int number) {
+    int group = to.layout.columns();
+    long bytes = to.layout.bytes();
     try {
-      for (int i = 0; i < inputs; i++) {
-        ARRANGEMENT.invokeExact(
-            function,
-            read.asSlice(i * xStride * Float.BYTES),
-            written.asSlice((long) i * layout.bytes()),
-            groups,
-            tailBytes,
-            (long) inputs * layout.bytes());
-      }
+      ARRANGEMENT.invokeExact(
+          to.arrangement,
+          x.asSlice(0, to.columns * Float.BYTES),
+          to.memory.asSlice(Objects.checkIndex(number, to.count) * bytes),
+          to.columns / group,
+          to.columns % group * Float.BYTES,
+          to.count * bytes);
     } catch (Throwable e) {
       throw MachineCode.unexpected(e);
     }
-    return new Inputs(layout, columns, inputs, written);
   }
 
   /// `y[i · yStride + r] = Σ_c W[r, c] · x[i, c]`.

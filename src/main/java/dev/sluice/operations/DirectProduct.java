@@ -64,14 +64,14 @@ final class DirectProduct {
   /// Vectors in the order that some of the matrices ask for.
   ///
   /// @param most vectors that are multiplied at once
+  /// @param bytes of one
   /// @param memory of all vectors
-  private record Arranged(StoredMatrix of, int most, MemorySegment memory) {}
+  private record Arranged(StoredMatrix of, int most, long bytes, MemorySegment memory) {}
 
   /// Vectors of one expert.
   ///
-  /// @param arranged as each of [#arranged] has them, once they are, as many together as it takes
-  private record Group(
-      int expert, int first, int count, MachineProducts.@Nullable Inputs[][] arranged) {}
+  /// @param arranged as each of [#arranged] has them, as many together as it takes
+  private record Group(int expert, int first, int count, MachineProducts.Inputs[][] arranged) {}
 
   /// Of vectors that all have the same weights.
   DirectProduct(
@@ -139,8 +139,9 @@ final class DirectProduct {
         return other;
       }
     }
-    long bytes = MachineProducts.arrangedBytes(matrix.format(), columns, most);
-    arranged.add(new Arranged(matrix, machine.atOnce(matrix, most), memory.apply(bytes)));
+    long bytes = MachineProducts.arrangedBytes(matrix.format(), columns, 1);
+    arranged.add(
+        new Arranged(matrix, machine.atOnce(matrix, most), bytes, memory.apply(bytes * most)));
     return arranged.getLast();
   }
 
@@ -167,45 +168,65 @@ final class DirectProduct {
       firstGroup[activeExperts++] = groups.size();
       for (int first = (int) begins[expert]; first < end; first += group) {
         int count = (int) Math.min(group, end - first);
-        var none = new MachineProducts.Inputs[arranged.size()][];
-        for (int i = 0; i < none.length; i++) {
-          none[i] = new MachineProducts.Inputs[Math.ceilDiv(count, arranged.get(i).most)];
-        }
-        groups.add(new Group(expert, first, count, none));
+        groups.add(new Group(expert, first, count, rooms(first, count)));
       }
     }
     firstGroup[activeExperts] = groups.size();
   }
 
-  /// Takes up what the vectors of some groups are now.
-  void arrange(long from, long to) {
-    for (int i = 0; i < arranged.size(); i++) {
+  /// Room for the vectors of a group, as each of [#arranged] takes them.
+  private MachineProducts.Inputs[][] rooms(int first, int count) {
+    var rooms = new MachineProducts.Inputs[arranged.size()][];
+    for (int i = 0; i < rooms.length; i++) {
       var each = arranged.get(i);
-      long bytes = MachineProducts.arrangedBytes(each.of.format(), columns, 1);
-      for (int number = (int) from; number < to; number++) {
-        var group = groups.get(number);
-        var its = group.arranged[i];
-        for (int part = 0; part < its.length; part++) {
-          int first = group.first + part * each.most;
-          its[part] =
-              Objects.requireNonNull(machine)
-                  .arrange(
-                      each.of.format(),
-                      each.of.order(),
-                      each.of.digits(),
-                      x.asSlice(first * columns * Float.BYTES),
-                      columns,
-                      columns,
-                      Math.min(each.most, group.first + group.count - first),
-                      each.memory.asSlice(first * bytes));
-        }
+      rooms[i] = new MachineProducts.Inputs[Math.ceilDiv(count, each.most)];
+      for (int part = 0; part < rooms[i].length; part++) {
+        int before = part * each.most;
+        rooms[i][part] =
+            Objects.requireNonNull(machine)
+                .room(
+                    each.of.format(),
+                    each.of.order(),
+                    each.of.digits(),
+                    columns,
+                    Math.min(each.most, count - before),
+                    each.memory.asSlice((first + before) * each.bytes));
+      }
+    }
+    return rooms;
+  }
+
+  /// Takes up what the vectors of some groups are now.
+  void arrangeGroups(long from, long to) {
+    for (var each : groups.subList((int) from, (int) to)) {
+      arrange(each, 0, each.count);
+    }
+  }
+
+  /// Takes up what some vectors are now, where all have the same weights.
+  void arrange(long from, long to) {
+    for (int at = (int) from; at < to; ) {
+      var its = groups.get(at / group);
+      int first = at - its.first;
+      int end = (int) Math.min(its.count, to - its.first);
+      arrange(its, first, end);
+      at = its.first + end;
+    }
+  }
+
+  private void arrange(Group group, int first, int end) {
+    for (int i = 0; i < arranged.size(); i++) {
+      int most = arranged.get(i).most;
+      for (int at = first; at < end; at++) {
+        var vector = x.asSlice((group.first + at) * columns * Float.BYTES);
+        Objects.requireNonNull(machine).arrange(vector, group.arranged[i][at / most], at % most);
       }
     }
   }
 
-  /// Groups for which a thread is worth its start when they are arranged.
-  long arrangingGrain() {
-    return Math.ceilDiv(StoredProduct.GRAIN, group * columns);
+  /// The vectors at hand, with those that are left out.
+  int vectors() {
+    return inputs;
   }
 
   /// Groups of the vectors at hand.

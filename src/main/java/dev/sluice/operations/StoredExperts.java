@@ -156,7 +156,7 @@ public final class StoredExperts {
             1,
             (from, to) -> {
               each.run(inner.first(from), inner.end(to - 1));
-              inner.arrange(from, to);
+              inner.arrangeGroups(from, to);
             }));
     stages.add(new Stage(inner::rows, inner.grain(), inner.piece(most), inner::multiply));
     stages.add(new Stage(down::groups, 1, 1, this::between));
@@ -232,7 +232,7 @@ public final class StoredExperts {
           activation.from(first),
           down.end(group) * width - first);
     }
-    down.arrange(from, to);
+    down.arrangeGroups(from, to);
   }
 
   private void addBiases(long from, long to) {

@@ -130,7 +130,7 @@ final class StoredProduct {
         new DirectProduct(
             weights, x.memory(), inputs, ys.stream().map(Tensor::memory).toList(), scratch());
     product.begin(inputs);
-    Threads.split(product.groups(), product.arrangingGrain(), product::arrange);
+    Threads.split(product.vectors(), Math.ceilDiv(GRAIN, x.size(-1)), product::arrange);
     Threads.share(product.rows(), product.grain(), product.piece(), product::multiply);
   }
 

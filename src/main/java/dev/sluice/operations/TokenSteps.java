@@ -214,7 +214,7 @@ public final class TokenSteps {
     var ys = results.stream().map(Floats::memory).toList();
     var product = new DirectProduct(weights, x.memory(), sequences, ys, this::memory);
     product.begin(sequences);
-    shared(product.groups(), 1, product::arrange);
+    shared(product.vectors(), 1, product::arrange);
     return product;
   }
 

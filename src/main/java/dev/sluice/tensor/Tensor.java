@@ -437,10 +437,19 @@ public final class Tensor implements AutoCloseable {
     try (var _ = Scope.withoutGradient()) {
       Traffic.readBack(elements());
       var memory = to(ElementType.FLOAT32).toCpu().contiguous().memory();
-      for (int i = 0; i < count; i++) {
-        MemorySegment.copy(
-            memory, ValueLayout.JAVA_FLOAT, (long) i * width * Float.BYTES, rows[i], 0, width);
-      }
+      Threads.split(
+          (long) count * width,
+          COPY_GRAIN,
+          (from, to) -> {
+            for (long at = from; at < to; ) {
+              int row = (int) (at / width);
+              int column = (int) (at % width);
+              int some = (int) Math.min(width - column, to - at);
+              MemorySegment.copy(
+                  memory, ValueLayout.JAVA_FLOAT, at * Float.BYTES, rows[row], column, some);
+              at += some;
+            }
+          });
     }
   }
 
