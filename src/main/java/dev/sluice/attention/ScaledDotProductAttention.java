@@ -92,7 +92,7 @@ final class ScaledDotProductAttention {
         var ownQueries = Past.row(qBTNH, row);
         shares.add(FirstTokenShare.after(ownQueries, keys.transpose(1, 2), sinksN, window));
       }
-      boolean whole = before[row] == 0 && !Operations.isOneByOne(qBTNH, queries);
+      boolean whole = before[row] == 0 && !Operations.attendsOneByOne(qBTNH, queries);
       kSMH.add(whole ? ownKeys : lastSeen(keys.transpose(1, 2), queries, window));
       vSMH.add(whole ? ownValues : lastSeen(values.transpose(1, 2), queries, window));
     }

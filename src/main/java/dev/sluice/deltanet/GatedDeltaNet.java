@@ -165,7 +165,7 @@ public final class GatedDeltaNet {
     boolean recorded =
         FusedOp.recording(
             List.of(mixed, logits.aBTN(), logits.bBTN()), List.of(logits.logA(), logits.bias()));
-    boolean few = Operations.isOneByOne(mixed, 0);
+    boolean few = Operations.recursOneByOne(mixed, heads);
     if (past != null && memories != null && few && !recorded && !watched) {
       var beforeLast = past.beforeLast(layer, MEMORY);
       return operations.deltaSteps(mixed, logits, memories, beforeLast, heads);

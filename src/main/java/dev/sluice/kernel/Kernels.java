@@ -334,6 +334,12 @@ public interface Kernels {
       int rows,
       int width);
 
+  /// Whether [#deltaStep] with these widths is machine code, and faster by token than what many
+  /// tokens take together.
+  default boolean isDeltaStepMachineCode(int keyWidth, int valueWidth) {
+    return false;
+  }
+
   /// One token of the gated delta rule of one head: with `u = stateᵀ key`, `w = stateᵀ query` and
   /// `d = rate · (value − decay · u)`: `out = decay · w + (query · key) d`, and `state ← decay ·
   /// state + key dᵀ`.

@@ -95,33 +95,56 @@ public final class MachineAttention {
     if (count < 1) {
       throw new IllegalArgumentException("attention over %d keys".formatted(count));
     }
-    if (keys.bfloat16() != bfloat16 || values.bfloat16() != bfloat16) {
-      throw new IllegalArgumentException("keys and values are of another type");
-    }
-    long rowBytes = (long) width * Float.BYTES;
-    long keptBytes = (long) width * (bfloat16 ? Short.BYTES : Float.BYTES);
+    requireType(keys, values);
+    begin(group, state);
+    take(queries, keys, values, count, group, scale, state);
+    end(group, state, y, logSumExp);
+  }
+
+  /// Begins with what queries have seen: nothing.
+  ///
+  /// @param state [#stateNumbers] of so many queries, each of which has an equal part
+  public void begin(int group, MemorySegment state) {
     long stateBytes = stateNumbers(1) * Float.BYTES;
-    queries.asSlice(0, group * rowBytes);
-    var ownKeys = keys.memory().asSlice(0, count * keptBytes);
-    var ownValues = values.memory().asSlice(0, count * keptBytes);
     for (int g = 0; g < group; g++) {
       var own = state.asSlice(g * stateBytes, stateBytes).fill((byte) 0);
       for (int i = 0; i < VECTOR; i++) {
         own.setAtIndex(FLOAT, width + i, Float.NEGATIVE_INFINITY);
       }
     }
+  }
+
+  /// Lets queries see keys, after those that they have seen. The bits of a result do not depend on
+  /// how keys are cut, where all pieces but the last are multiples of 16.
+  ///
+  /// @param count of keys; nothing happens where there is none
+  public void take(
+      MemorySegment queries,
+      Floats keys,
+      Floats values,
+      int count,
+      int group,
+      double scale,
+      MemorySegment state) {
+    requireType(keys, values);
+    long rowBytes = (long) width * Float.BYTES;
+    long keptBytes = (long) width * (bfloat16 ? Short.BYTES : Float.BYTES);
+    var own = queries.asSlice(0, group * rowBytes);
+    var ownKeys = keys.memory().asSlice(0, count * keptBytes);
+    var ownValues = values.memory().asSlice(0, count * keptBytes);
+    var ownState = state.asSlice(0, stateNumbers(group) * Float.BYTES);
     long atOnce = Math.max(VECTOR, CALL / rowBytes / 2 / group / VECTOR * VECTOR);
     for (long from = 0; from < count; from += atOnce) {
       long run = Math.min(atOnce, count - from);
       try {
         ATTEND.invokeExact(
             function,
-            queries,
+            own,
             ownKeys.asSlice(from * keptBytes),
             ownValues.asSlice(from * keptBytes),
             run / VECTOR,
             run % VECTOR,
-            state,
+            ownState,
             group / 2L,
             group % 2L,
             (float) scale);
@@ -129,6 +152,20 @@ public final class MachineAttention {
         throw MachineCode.unexpected(e);
       }
     }
+  }
+
+  private void requireType(Floats keys, Floats values) {
+    if (keys.bfloat16() != bfloat16 || values.bfloat16() != bfloat16) {
+      throw new IllegalArgumentException("keys and values are of another type");
+    }
+  }
+
+  /// The results of what queries have seen, at least one key.
+  ///
+  /// @param y `[group, width]`, to be written
+  /// @param logSumExp `[group]`, to be written
+  public void end(int group, MemorySegment state, MemorySegment y, MemorySegment logSumExp) {
+    long stateBytes = stateNumbers(1) * Float.BYTES;
     for (int g = 0; g < group; g++) {
       var own = state.asSlice(g * stateBytes, stateBytes);
       float total = 0;

@@ -276,6 +276,11 @@ public final class MachineKernels extends DeferredKernels {
   // ---------------------------------------------------------------- Gated DeltaNet
 
   @Override
+  public boolean isDeltaStepMachineCode(int keyWidth, int valueWidth) {
+    return isOfVectors(keyWidth) && isOfVectors(valueWidth) && keyWidth <= CALL / VECTOR;
+  }
+
+  @Override
   public void deltaStep(
       MemorySegment key,
       MemorySegment query,
@@ -286,9 +291,7 @@ public final class MachineKernels extends DeferredKernels {
       Floats out,
       int keyWidth,
       int valueWidth) {
-    if (!isOfVectors(keyWidth)
-        || !isOfVectors(valueWidth)
-        || keyWidth > CALL / VECTOR
+    if (!isDeltaStepMachineCode(keyWidth, valueWidth)
         || !key.isNative()
         || !query.isNative()
         || !isTaken(value)

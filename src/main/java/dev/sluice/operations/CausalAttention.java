@@ -4,7 +4,6 @@ import dev.sluice.kernel.CausalTile;
 import dev.sluice.kernel.Floats;
 import dev.sluice.kernel.HeadRows;
 import dev.sluice.kernel.Kernels;
-import dev.sluice.kernel.MachineAttention;
 import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.FusedOp;
@@ -104,9 +103,6 @@ final class CausalAttention {
     this.block = Math.clamp(Integer.highestOneBit(ROWS / group), 16, 128);
   }
 
-  /// Multiplications of one token's attention below which a second thread costs more than it saves.
-  private static final long ONE_TOKEN_GRAIN = 1 << 15;
-
   /// Attends over whole sequences, with sinks, a gate and a mask of documents where they are given.
   static Tensor apply(
       Tensor qBTNH,
@@ -142,7 +138,10 @@ final class CausalAttention {
       return Operations.COMPOSED.cachedAttention(qBTNH, kSMH, vSMH, sinksN, gateLogits, window);
     }
     var oneByOne =
-        kSMH.stream().map(row -> Operations.isOneByOne(qBTNH, row.size(1))).distinct().toList();
+        kSMH.stream()
+            .map(row -> Operations.attendsOneByOne(qBTNH, row.size(1)))
+            .distinct()
+            .toList();
     if (oneByOne.size() > 1) { // what a row gets does not depend on the others
       var rows = new ArrayList<Tensor>();
       for (int row = 0; row < kSMH.size(); row++) {
@@ -163,79 +162,10 @@ final class CausalAttention {
     }
     var attended =
         isOneByOne
-            ? ofFewTokens(qBTNH.to(ElementType.FLOAT32), kSMH, vSMH, window)
+            ? TokenByToken.attend(qBTNH.to(ElementType.FLOAT32), kSMH, vSMH, window)
             : cachedInTiles(qBTNH, kSMH, vSMH, null, window);
     var yBTNH = sinksN == null ? attended.yBTNH() : drained(attended, sinksN);
     return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
-  }
-
-  /// The tokens of each row one after the other, each as it would be alone.
-  private static Attended ofFewTokens(
-      Tensor qBTNH, List<Tensor> kSMH, List<Tensor> vSMH, int window) {
-    long tokens = qBTNH.size(1);
-    long heads = kSMH.getFirst().size(2);
-    int width = Math.toIntExact(qBTNH.size(3));
-    int group = Math.toIntExact(qBTNH.size(2) / heads);
-    var query = qBTNH.contiguous();
-    var ofKeys = kSMH.stream().map(Adjacent::of).toList();
-    var ofValues = vSMH.stream().map(Adjacent::of).toList();
-    long most = kSMH.stream().mapToLong(row -> row.size(1)).max().orElseThrow();
-    var y = Tensor.uninitialized(query, ElementType.FLOAT32, query.shape());
-    var logSumExp =
-        Tensor.uninitialized(query, ElementType.FLOAT32, query.size(0), heads, tokens, group);
-    var queries = query.memory();
-    var ys = y.memory();
-    var sums = logSumExp.memory();
-    long bytes = (long) group * width * Float.BYTES;
-    double scale = 1 / Math.sqrt((double) width);
-    var machine = MachineAttention.of(width, kSMH.getFirst().type() == ElementType.BFLOAT16);
-    Threads.share(
-        query.size(0) * tokens * heads,
-        Math.max(1, ONE_TOKEN_GRAIN / (most * width * group)),
-        1,
-        (from, to) -> {
-          for (long i = from; i < to; i++) {
-            var own = queries.asSlice(i * bytes, bytes);
-            long head = i % heads;
-            long token = i / heads % tokens;
-            int row = (int) (i / heads / tokens);
-            int keys = Math.toIntExact(ofKeys.get(row).count - (tokens - 1 - token)); // till here
-            int hidden = window == 0 ? 0 : Math.max(0, keys - window);
-            var k = ofKeys.get(row).head(head, hidden);
-            var v = ofValues.get(row).head(head, hidden);
-            var ownY = ys.asSlice(i * bytes, bytes);
-            var ownSums =
-                sums.asSlice(
-                    ((row * heads + head) * tokens + token) * group * Float.BYTES,
-                    (long) group * Float.BYTES);
-            if (machine != null) {
-              var state = Scratch.numbers("state", machine.stateNumbers(group), false);
-              machine.attend(own, k, v, keys - hidden, group, scale, state.memory(), ownY, ownSums);
-            } else {
-              Kernels.FASTEST.oneTokenAttention(
-                  own, k, v, keys - hidden, group, width, scale, ownY, ownSums);
-            }
-          }
-        });
-    return new Attended(y, logSumExp);
-  }
-
-  /// Keys or values of one row, of which each head's vectors stand one after the other, as in a
-  /// cache; else a copy.
-  private record Adjacent(Floats numbers, long count, long headNumbers, long vectorNumbers) {
-    static Adjacent of(Tensor tensorBSMH) {
-      boolean isSo = tensorBSMH.size(1) == 1 || tensorBSMH.stride(1) == tensorBSMH.size(3);
-      var all =
-          isSo && tensorBSMH.stride(3) == 1
-              ? tensorBSMH
-              : tensorBSMH.transpose(1, 2).contiguous().transpose(1, 2);
-      return new Adjacent(all.spanned(), all.size(1), all.stride(2), all.size(3));
-    }
-
-    /// @param hidden vectors that are left out at the beginning
-    Floats head(long head, long hidden) {
-      return numbers.from(head * headNumbers + hidden * vectorNumbers);
-    }
   }
 
   /// What the sinks leave of attention without them: y · σ(LSE − s), since exp(LSE) / (exp(LSE) +

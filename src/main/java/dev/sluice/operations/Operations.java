@@ -1,6 +1,8 @@
 package dev.sluice.operations;
 
 import dev.sluice.cuda.KernelFamily;
+import dev.sluice.kernel.Kernels;
+import dev.sluice.kernel.MachineAttention;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Tensor;
@@ -34,18 +36,42 @@ public interface Operations {
 
   int SHORT_KEYS = 64;
 
-  /// Whether [#cachedAttention] and layers of Gated DeltaNet give each token of a row the bits that
-  /// it has when it comes alone.
+  /// The same where attention is machine code, which is as fast as products up to here, and at
+  /// once.
+  int SHORT_IN_MACHINE_CODE = 2048;
+
+  int SHORT_KEYS_IN_MACHINE_CODE = 4096;
+
+  /// Whether [#cachedAttention] gives each token of a row the bits that it has when it comes alone.
   ///
-  /// @param pass `[B, T, …]`, the queries or channels of the tokens
-  /// @param keys of the row; 0 where there are none
-  static boolean isOneByOne(Tensor pass, long keys) {
-    long tokens = pass.size(1);
+  /// @param qBTNH queries of the tokens
+  /// @param keys of the row
+  static boolean attendsOneByOne(Tensor qBTNH, long keys) {
+    long tokens = qBTNH.size(1);
+    if (tokens <= FEW) {
+      return true;
+    }
+    if (qBTNH.type() != ElementType.FLOAT32 || !qBTNH.isOnCpu()) {
+      return false;
+    }
+    return (tokens <= SHORT && keys <= SHORT_KEYS)
+        || (tokens <= SHORT_IN_MACHINE_CODE
+            && keys <= SHORT_KEYS_IN_MACHINE_CODE
+            && MachineAttention.of(Math.toIntExact(qBTNH.size(3)), false) != null);
+  }
+
+  /// Whether layers of Gated DeltaNet give each token of a row the bits that it has when it comes
+  /// alone: with few tokens, and with any number where a step of the recurrence is machine code,
+  /// which is faster than the products of the chunked form.
+  ///
+  /// @param channelsBTC of the tokens
+  static boolean recursOneByOne(Tensor channelsBTC, DeltaHeads heads) {
+    long tokens = channelsBTC.size(1);
     return tokens <= FEW
-        || (tokens <= SHORT
-            && keys <= SHORT_KEYS
-            && pass.type() == ElementType.FLOAT32
-            && pass.isOnCpu());
+        || (channelsBTC.type() == ElementType.FLOAT32
+            && channelsBTC.isOnCpu()
+            && (tokens <= SHORT
+                || Kernels.FASTEST.isDeltaStepMachineCode(heads.keyWidth(), heads.valueWidth())));
   }
 
   /// The definitions, made of libtorch's operations, on any device.
@@ -168,8 +194,8 @@ public interface Operations {
 
   /// [#attention] of the last T of S tokens over all of them; S may be another one for each row,
   /// and what a row gets does not depend on the others. On the CPU and without gradients, of few
-  /// tokens, see [#isOneByOne], each has the bits that it has when it comes alone, in float32; more
-  /// of them are computed in the queries' type.
+  /// tokens, see [#attendsOneByOne], each has the bits that it has when it comes alone, in float32;
+  /// more of them are computed in the queries' type.
   ///
   /// @param qBTNH float32 or bfloat16
   /// @param kSMH of each row `[1, S, M, H]`, a view whose vectors are contiguous; float32 or

@@ -4,8 +4,10 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assertions.fail;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.sluice.gate.Granularity;
+import dev.sluice.kernel.MachineAttention;
 import dev.sluice.kernel.Threads;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
@@ -120,11 +122,17 @@ class CachedAttentionTest {
       return y;
     }
 
-    /// Chunk by chunk; the lengths begin anew when they are used up.
     Tensor chunks(List<Integer> lengths, Probe probe) {
+      return chunks(lengths, probe, ElementType.FLOAT32);
+    }
+
+    /// Chunk by chunk; the lengths begin anew when they are used up.
+    ///
+    /// @param kept the type of keys and values
+    Tensor chunks(List<Integer> lengths, Probe probe, ElementType kept) {
       var parts = new ArrayList<Tensor>();
       int batch = Math.toIntExact(qBTNH.size(0));
-      try (var state = new SequenceState(batch, tokens() + 13)) {
+      try (var state = new SequenceState(batch, tokens() + 13, kept)) {
         var past = state.past(Stream.generate(state::take).limit(batch).toList());
         for (int from = 0; from < tokens(); ) {
           int to = Math.min(tokens(), from + lengths.get(parts.size() % lengths.size()));
@@ -171,6 +179,7 @@ class CachedAttentionTest {
     "2,6,2,150,6,FLOAT32,HEADWISE,true",
     "1,8,1,140,10,FLOAT32,ELEMENTWISE,false",
     "3,4,4,132,1,FLOAT32,,true",
+    "2,6,2,150,32,FLOAT32,ELEMENTWISE,true",
     "2,3,1,150,18,BFLOAT16,,false",
     "1,4,2,140,16,BFLOAT16,HEADWISE,false",
     "2,6,2,133,10,BFLOAT16,ELEMENTWISE,true"
@@ -196,11 +205,39 @@ class CachedAttentionTest {
     }
   }
 
+  /// Where one token's attention is machine code, a token of a long pass has the bits that it has
+  /// alone, with keys and values as they are kept, wherever passes are cut.
+  @ParameterizedTest(name = "N{0} M{1} H{2} {3} window {4} sinks {5}")
+  @CsvSource({
+    "4,4,16,FLOAT32,0,false",
+    "6,2,32,FLOAT32,0,true",
+    "6,2,32,FLOAT32,41,true",
+    "6,2,32,FLOAT32,150,false",
+    "40,1,16,FLOAT32,0,false",
+    "6,2,48,BFLOAT16,0,false",
+    "5,1,32,BFLOAT16,64,true"
+  })
+  void aTokenOfALongPassHasTheBitsThatItHasAlone(
+      int heads, int keyValueHeads, int headSize, ElementType kept, int window, boolean sinks) {
+    assumeTrue(MachineAttention.of(headSize, false) != null, "the machine runs no code made here");
+    try (var _ = Scope.withoutGradient()) {
+      var sequence =
+          Sequence.random(2, heads, keyValueHeads, 150, headSize, ElementType.FLOAT32, null, sinks)
+              .within(window);
+      float[] alone = sequence.chunks(List.of(1), Probe.NONE, kept).floats();
+      for (var lengths : List.of(List.of(150), List.of(37, 16, 97), List.of(3), List.of(64, 65))) {
+        float[] together = sequence.chunks(lengths, Probe.NONE, kept).floats();
+        assertEquals(-1, Arrays.mismatch(alone, together), lengths::toString);
+      }
+    }
+  }
+
   /// Longer than a tile is wide, so that blocks of queries reach over the ends of tiles.
   @ParameterizedTest(name = "B{0} N{1} M{2} T{3} H{4} {5}")
   @CsvSource({
     "1,2,1,1300,4,FLOAT32,false",
     "2,6,2,1100,6,FLOAT32,true",
+    "1,5,1,2300,16,FLOAT32,true",
     "1,8,1,1050,10,BFLOAT16,false"
   })
   void chunksOfLongSequences(
@@ -224,6 +261,7 @@ class CachedAttentionTest {
   @CsvSource({
     "2,6,2,150,6,FLOAT32,,false",
     "1,8,1,140,10,FLOAT32,ELEMENTWISE,true",
+    "2,6,2,150,16,FLOAT32,,true",
     "2,3,1,133,16,BFLOAT16,HEADWISE,false"
   })
   void chunksWithinAWindow(
