@@ -5,6 +5,7 @@ import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.lang.invoke.MethodHandle;
+import java.util.Arrays;
 import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
@@ -44,10 +45,16 @@ public final class MachineAttention {
   private final boolean bfloat16;
   private final MemorySegment function;
 
+  /// What a query that has seen nothing has: sums of values, the largest score, and sums of
+  /// weights.
+  private final float[] nothing;
+
   private MachineAttention(Form form, MemorySegment function) {
     this.width = form.width;
     this.bfloat16 = form.bfloat16;
     this.function = function;
+    this.nothing = new float[width + 2 * VECTOR];
+    Arrays.fill(nothing, width, width + VECTOR, Float.NEGATIVE_INFINITY);
   }
 
   /// Attention of heads of so many numbers, a multiple of 16 up to 256; null for another number,
@@ -105,12 +112,9 @@ public final class MachineAttention {
   ///
   /// @param state [#stateNumbers] of so many queries, each of which has an equal part
   public void begin(int group, MemorySegment state) {
-    long stateBytes = stateNumbers(1) * Float.BYTES;
     for (int g = 0; g < group; g++) {
-      var own = state.asSlice(g * stateBytes, stateBytes).fill((byte) 0);
-      for (int i = 0; i < VECTOR; i++) {
-        own.setAtIndex(FLOAT, width + i, Float.NEGATIVE_INFINITY);
-      }
+      MemorySegment.copy(
+          nothing, 0, state, FLOAT, g * stateNumbers(1) * Float.BYTES, nothing.length);
     }
   }
 
@@ -165,17 +169,19 @@ public final class MachineAttention {
   /// @param y `[group, width]`, to be written
   /// @param logSumExp `[group]`, to be written
   public void end(int group, MemorySegment state, MemorySegment y, MemorySegment logSumExp) {
-    long stateBytes = stateNumbers(1) * Float.BYTES;
+    float[] own = new float[nothing.length]; // whose loops need no compiler to be fast
     for (int g = 0; g < group; g++) {
-      var own = state.asSlice(g * stateBytes, stateBytes);
+      MemorySegment.copy(state, FLOAT, g * stateNumbers(1) * Float.BYTES, own, 0, own.length);
+      float largest = own[width];
       float total = 0;
       for (int i = 0; i < VECTOR; i++) {
-        total += own.getAtIndex(FLOAT, width + VECTOR + i);
+        total += own[width + VECTOR + i];
       }
       for (int c = 0; c < width; c++) {
-        y.setAtIndex(FLOAT, (long) g * width + c, own.getAtIndex(FLOAT, c) / total);
+        own[c] /= total;
       }
-      logSumExp.setAtIndex(FLOAT, g, (float) (own.getAtIndex(FLOAT, width) + Math.log(total)));
+      MemorySegment.copy(own, 0, y, FLOAT, (long) g * width * Float.BYTES, width);
+      logSumExp.setAtIndex(FLOAT, g, (float) (largest + Math.log(total)));
     }
   }
 }

@@ -16,8 +16,9 @@ import java.util.concurrent.ConcurrentHashMap;
 import org.jspecify.annotations.Nullable;
 
 /// Products of stored weights with a few vectors, as fast as memory is read: `y[i, r] = Σ_c W[r, c]
-/// · x[i, c]`. The kernels are machine code that [ProductCode] writes, for what the Vector API
-/// cannot say: to ask for memory ahead of its use, and to multiply bytes. See
+/// · x[i, c]`. The kernels are machine code, for what the Vector API cannot say: to ask for memory
+/// ahead of its use, and to multiply bytes. [ProductCode] writes it, for weights in strips
+/// [PackedCode], and for many vectors on a processor with tiles [TileCode]. See
 /// `docs/decisions/0021-decoding-in-machine-code.md`.
 ///
 /// The numbers x are rounded to 16 bits, or to 8, where weights are whole numbers in blocks, and
