@@ -6,9 +6,11 @@ import dev.sluice.operations.FirstTokenShare;
 import dev.sluice.operations.Operations;
 import dev.sluice.probe.Probe;
 import dev.sluice.state.Past;
+import dev.sluice.tensor.FusedOp;
 import dev.sluice.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// `softmax(q kᵀ / √H + causal mask) v`, gated where a gate is given: over whole sequences, or over
@@ -66,8 +68,8 @@ final class ScaledDotProductAttention {
   }
 
   /// Attends over the tokens of each row and those before. A row before which nothing stands is a
-  /// whole sequence, whose keys are there as they are; but few tokens have the bits that each has
-  /// after others.
+  /// whole sequence, whose keys are there as they are, and with their gradients; but where tokens
+  /// go one by one without gradients, each has the bits that it has after others.
   private static Tensor attendCached(
       Tensor qBTNH,
       Tensor kBTMH,
@@ -80,6 +82,7 @@ final class ScaledDotProductAttention {
       Probe probe) {
     long queries = qBTNH.size(1);
     int[] before = past.lengths();
+    boolean recorded = FusedOp.recording(List.of(qBTNH, kBTMH, vBTMH), List.of());
     var kSMH = new ArrayList<Tensor>();
     var vSMH = new ArrayList<Tensor>();
     var shares = new ArrayList<Tensor>();
@@ -92,7 +95,8 @@ final class ScaledDotProductAttention {
         var ownQueries = Past.row(qBTNH, row);
         shares.add(FirstTokenShare.after(ownQueries, keys.transpose(1, 2), sinksN, window));
       }
-      boolean whole = before[row] == 0 && !Operations.attendsOneByOne(qBTNH, queries);
+      boolean isOneByOne = !recorded && Operations.attendsOneByOne(qBTNH, queries);
+      boolean whole = before[row] == 0 && !isOneByOne;
       kSMH.add(whole ? ownKeys : lastSeen(keys.transpose(1, 2), queries, window));
       vSMH.add(whole ? ownValues : lastSeen(values.transpose(1, 2), queries, window));
     }

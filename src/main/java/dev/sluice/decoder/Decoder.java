@@ -265,7 +265,8 @@ public final class Decoder implements AutoCloseable {
 
   /// Says in which type keys and values of texts are kept that begin from now on; usually float32.
   /// In bfloat16 they take half the memory, and a long text is written faster; a pass that begins a
-  /// text attends over what is not rounded yet.
+  /// text attends over what is not rounded yet, where it is too long for
+  /// [Operations#attendsOneByOne].
   ///
   /// @param type float32 or bfloat16
   /// @throws InvalidInputException for bfloat16 where there are none, or on another device than the

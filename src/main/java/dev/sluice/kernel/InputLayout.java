@@ -20,13 +20,15 @@ package dev.sluice.kernel;
 /// bytes of the lanes: the integers `−zero · Σ k` where a number `zero` was added to the weights to
 /// make them unsigned, or the float32 numbers `scale · Σ k` where weights have a minimum.
 ///
+/// For weights in strips the 16 or 32 bytes of a part stand beside each other in a digit's vectors,
+/// and each sum is that of its whole part, four times the same.
+///
 /// @param columns of a group
 /// @param steps of a group
 /// @param vectors of a step; 0 for plain weights
 /// @param digits the bytes of an integer that an input becomes
 /// @param zero the logarithm to base 2 of what was added to the weights, or [#MINIMUM]
-/// @param byParts whether all bytes of a part stand together, and each sum is that of its whole
-///   part, four times the same, as weights in strips take it
+/// @param byParts whether it is for weights in strips
 record InputLayout(int columns, int steps, int vectors, int digits, int zero, boolean byParts) {
   private InputLayout(int columns, int steps, int vectors, int zero) {
     this(columns, steps, vectors, 2, zero, false);

@@ -12,7 +12,8 @@ import java.util.concurrent.ConcurrentHashMap;
 import org.jspecify.annotations.Nullable;
 
 /// One token's attention over a cache, as fast as keys and values are read: the machine code of
-/// [AttentionCode]. The definition is [ScalarKernels#oneTokenAttention].
+/// [AttentionCode]. The definition is [ScalarKernels#oneTokenAttention]. Queries of several tokens
+/// may [#take] the keys together that all of them see.
 ///
 /// The bits of a query's result depend on the query, on the keys and on the values, and on nothing
 /// else.

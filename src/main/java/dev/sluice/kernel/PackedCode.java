@@ -28,7 +28,6 @@ import dev.sluice.kernel.Assembler.Vector;
 ///
 /// Whatever the number of inputs, an element of the result is computed by the same operations in
 /// the same order, so it has the same bits.
-
 final class PackedCode extends StripCode {
   /// Digits of inputs whose products are made in turn: a product of bytes waits four cycles for the
   /// one before of the same sum, while two others may begin in each cycle. With two strips that is

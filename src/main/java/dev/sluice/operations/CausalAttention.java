@@ -119,8 +119,9 @@ final class CausalAttention {
     return gateLogits == null ? yBTNH : SigmoidGate.apply(yBTNH, gateLogits);
   }
 
-  /// Attends over what is kept of each row: few tokens one after the other, by a kernel of its own;
-  /// more of them in tiles, of all rows at once; by the definition where gradients are recorded.
+  /// Attends over what is kept of each row: token by token where [Operations#attendsOneByOne], by a
+  /// kernel of its own; else in tiles, of all rows at once; by the definition where gradients are
+  /// recorded.
   static Tensor applyCached(
       Tensor qBTNH,
       List<Tensor> kSMH,

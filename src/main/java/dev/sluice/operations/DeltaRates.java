@@ -1,5 +1,6 @@
 package dev.sluice.operations;
 
+import dev.sluice.kernel.Threads;
 import dev.sluice.tensor.Tensor;
 
 /// How fast each value head forgets and learns at each token.
@@ -8,6 +9,9 @@ import dev.sluice.tensor.Tensor;
 ///   multiplied by
 /// @param ratesBTN β, from 0 to 1
 public record DeltaRates(Tensor decaysBTN, Tensor ratesBTN) {
+  /// Numbers for which a thread is worth its start.
+  private static final long GRAIN = 1 << 8;
+
   /// What they are made of.
   ///
   /// @param aBTN logits of the decay
@@ -30,10 +34,15 @@ public record DeltaRates(Tensor decaysBTN, Tensor ratesBTN) {
       float[] a = aBTN.floats();
       float[] b = bBTN.floats();
       int count = heads.factors.length;
-      for (int i = 0; i < a.length; i++) {
-        a[i] = heads.decay(i % count, a[i]);
-        b[i] = OfHeads.rate(b[i]);
-      }
+      Threads.split(
+          a.length,
+          GRAIN,
+          (from, to) -> {
+            for (int i = (int) from; i < to; i++) {
+              a[i] = heads.decay(i % count, a[i]);
+              b[i] = OfHeads.rate(b[i]);
+            }
+          });
       return new DeltaRates(Tensor.of(a, aBTN.shape()), Tensor.of(b, bBTN.shape()));
     }
   }

@@ -845,7 +845,7 @@ public final class DeltaRule {
     }
   }
 
-  /// Few tokens after others, of each row, one after the other; without gradients.
+  /// Tokens after others, of each row, one after the other; without gradients.
   ///
   /// @param states of each row, `[1, N, K, V]`, changed in place
   /// @param beforeLast take what they are before the last token, or null
@@ -883,8 +883,8 @@ public final class DeltaRule {
     return batch.size(0) == 1 ? batch : batch.narrow(0, row, 1);
   }
 
-  /// Few tokens after others, of each sequence, one after the other; without gradients. A head's
-  /// state is changed in place, and from its second token on it is in the core's cache.
+  /// Tokens after others, of each sequence, one after the other; without gradients. A head's state
+  /// is changed in place, and from its second token on it is in the core's cache.
   ///
   /// @param decaysBTN g ≤ 0, float32; a positive one is refused
   /// @param ratesBTN β, float32

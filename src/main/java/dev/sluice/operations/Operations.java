@@ -193,9 +193,9 @@ public interface Operations {
       @Nullable DocumentStarts documents);
 
   /// [#attention] of the last T of S tokens over all of them; S may be another one for each row,
-  /// and what a row gets does not depend on the others. On the CPU and without gradients, of few
-  /// tokens, see [#attendsOneByOne], each has the bits that it has when it comes alone, in float32;
-  /// more of them are computed in the queries' type.
+  /// and what a row gets does not depend on the others. On the CPU and without gradients, tokens
+  /// that [#attendsOneByOne] names have the bits that each has when it comes alone, in float32;
+  /// others are computed in the queries' type.
   ///
   /// @param qBTNH float32 or bfloat16
   /// @param kSMH of each row `[1, S, M, H]`, a view whose vectors are contiguous; float32 or
@@ -234,8 +234,8 @@ public interface Operations {
   DeltaRule.Result deltaRule(
       Tensor mixedBTC, Tensor decaysBTN, Tensor ratesBTN, @Nullable Tensor state, DeltaHeads heads);
 
-  /// Few tokens after others, one after the other, without gradients: each has the bits that it has
-  /// when it comes alone.
+  /// Tokens after others, one after the other, without gradients, see [#recursOneByOne]: each has
+  /// the bits that it has when it comes alone.
   ///
   /// @param mixedBTC as in [#deltaRule]
   /// @param logits of decays and rates

@@ -81,7 +81,8 @@ final class TokenByToken {
     var its = new TokenByToken(query, ofKeys, ofValues, heads, window, results);
     var machine = MachineAttention.of(its.width, kSMH.getFirst().type() == ElementType.BFLOAT16);
     long most = kSMH.stream().mapToLong(row -> row.size(1)).max().orElseThrow();
-    int together = machine == null ? 1 : Math.max(1, TOGETHER / its.group);
+    long ofOneThread = Math.max(1, rows * heads * tokens / Threads.count());
+    int together = machine == null ? 1 : (int) Math.clamp(TOGETHER / its.group, 1, ofOneThread);
     long blocks = Math.ceilDiv(tokens, together);
     Threads.share(
         rows * blocks * heads,

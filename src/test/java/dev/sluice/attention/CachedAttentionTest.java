@@ -294,6 +294,26 @@ class CachedAttentionTest {
     }
   }
 
+  /// The pass that begins a text has the gradients of its keys and values, whatever its length.
+  @ParameterizedTest
+  @ValueSource(ints = {2, 20, 90})
+  void gradientsOfKeysOfAFirstPass(int tokens) {
+    try (var _ = Scope.open()) {
+      var sequence = Sequence.random(1, 4, 2, tokens, 16, ElementType.FLOAT32, null, false);
+      var upstream = gaussian(new Random(6), 1, tokens, 4, 16);
+      for (var leaf : List.of(sequence.kBTMH, sequence.vBTMH)) {
+        leaf.requireGradient(true);
+        sequence.whole().backward(upstream);
+        float[] expected = leaf.gradient().floats();
+        leaf.clearGradient();
+        sequence.chunks(List.of(tokens), Probe.NONE).backward(upstream);
+        assertArrayEquals(expected, leaf.gradient().floats(), 2e-5f);
+        leaf.clearGradient();
+        leaf.requireGradient(false);
+      }
+    }
+  }
+
   /// A query's gradient is its own row's, whatever stands in the cache.
   @Test
   void gradientsOfTheQueriesOfAChunk() {

@@ -153,6 +153,28 @@ class StoredProductTest {
     }
   }
 
+  /// Weights of which some take sixteen vectors at once where there are tiles, and others eight.
+  @Test
+  void rowsOfWeightsInSeveralOrdersHaveTheBitsThatTheyHaveAlone() {
+    try (var _ = Scope.withoutGradient()) {
+      var x = Tensor.of(gaussian(13 * COLUMNS), 13, COLUMNS);
+      var weights = new ArrayList<StoredMatrix>();
+      for (var format :
+          List.of(WeightFormat.Q4_0, WeightFormat.Q5_K, WeightFormat.Q4_K, WeightFormat.F32)) {
+        var matrix = matrix(format, 48);
+        weights.add(matrix.isToBePacked() ? matrix.packed(matrix.data()) : matrix);
+      }
+      var together = multiplied(x, weights);
+      for (int row = 0; row < 13; row++) {
+        var alone = multiplied(x.narrow(0, row, 1), weights);
+        for (int i = 0; i < weights.size(); i++) {
+          float[] expected = alone.get(i).floats();
+          assertArrayEquals(expected, together.get(i).narrow(0, row, 1).floats(), "row " + row);
+        }
+      }
+    }
+  }
+
   /// Weights in strips stay what they are beside others of the same input.
   @Test
   void weightsDoNotDependOnTheirCompany() {
