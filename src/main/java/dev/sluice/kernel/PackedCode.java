@@ -64,27 +64,7 @@ final class PackedCode extends StripCode {
 
   private byte[] oneStrip() {
     loadConstants();
-    int nextStrip = code.here();
-    code.mov(RAX, RSI);
-    code.mov(R11, R8);
-    for (int i = 0; i < inputs; i++) {
-      code.zero(i);
-    }
-    int nextGroup = code.here();
-    group();
-    code.increase(RDI, groupBytes);
-    code.increase(RAX, inputs * layout.bytes());
-    code.increase(R11, -groupBytes);
-    code.jumpBackIfNotZero(nextGroup);
-
-    code.mov(RAX, RDX);
-    for (int input = 0; input < inputs; input++) {
-      code.store(Store.VMOVUPS, RAX, 0, input);
-      code.add(RAX, R9);
-    }
-    code.increase(RDX, LINE);
-    code.increase(RCX, -1);
-    code.jumpBackIfNotZero(nextStrip);
+    stripByStrip();
     code.vzeroupper();
     code.ret();
     return code.assemble(0);

@@ -1,9 +1,16 @@
 package dev.sluice.kernel;
 
 import static dev.sluice.kernel.Assembler.R10;
+import static dev.sluice.kernel.Assembler.R11;
 import static dev.sluice.kernel.Assembler.R12;
+import static dev.sluice.kernel.Assembler.R8;
+import static dev.sluice.kernel.Assembler.R9;
+import static dev.sluice.kernel.Assembler.RAX;
 import static dev.sluice.kernel.Assembler.RBX;
+import static dev.sluice.kernel.Assembler.RCX;
 import static dev.sluice.kernel.Assembler.RDI;
+import static dev.sluice.kernel.Assembler.RDX;
+import static dev.sluice.kernel.Assembler.RSI;
 import static dev.sluice.kernel.Assembler.RSP;
 
 import dev.sluice.kernel.Assembler.Shift;
@@ -92,6 +99,33 @@ abstract class StripCode {
     code.load(Vector.VMOVUPS, nibbles, R10, constant(0x0F0F_0F0F));
     int bits = format == WeightFormat.Q6_K ? 0x3030_3030 : 0x30;
     code.load(Vector.VMOVUPS, upper, R10, constant(bits));
+  }
+
+  /// The products of all strips, one strip at a time, where the sum of input i is vector register
+  /// i: RDI points to the weights, RSI to the inputs and RDX to the results; RCX strips are R8
+  /// bytes each, and results of an input R9 bytes behind those of the one before.
+  final void stripByStrip() {
+    int nextStrip = code.here();
+    code.mov(RAX, RSI);
+    code.mov(R11, R8);
+    for (int i = 0; i < inputs; i++) {
+      code.zero(i);
+    }
+    int nextGroup = code.here();
+    group();
+    code.increase(RDI, groupBytes);
+    code.increase(RAX, inputs * layout.bytes());
+    code.increase(R11, -groupBytes);
+    code.jumpBackIfNotZero(nextGroup);
+
+    code.mov(RAX, RDX);
+    for (int input = 0; input < inputs; input++) {
+      code.store(Store.VMOVUPS, RAX, 0, input);
+      code.add(RAX, R9);
+    }
+    code.increase(RDX, LINE);
+    code.increase(RCX, -1);
+    code.jumpBackIfNotZero(nextStrip);
   }
 
   /// A group of columns, from where the weights' register points to.

@@ -1,17 +1,11 @@
 package dev.sluice.kernel;
 
 import static dev.sluice.kernel.Assembler.R10;
-import static dev.sluice.kernel.Assembler.R11;
 import static dev.sluice.kernel.Assembler.R12;
-import static dev.sluice.kernel.Assembler.R8;
-import static dev.sluice.kernel.Assembler.R9;
 import static dev.sluice.kernel.Assembler.RAX;
 import static dev.sluice.kernel.Assembler.RBP;
 import static dev.sluice.kernel.Assembler.RBX;
-import static dev.sluice.kernel.Assembler.RCX;
 import static dev.sluice.kernel.Assembler.RDI;
-import static dev.sluice.kernel.Assembler.RDX;
-import static dev.sluice.kernel.Assembler.RSI;
 import static dev.sluice.kernel.Assembler.RSP;
 
 import dev.sluice.kernel.Assembler.Shift;
@@ -84,27 +78,7 @@ final class TileCode extends StripCode {
     code.loadTileShapes(R10, code.constant(shapes()));
     code.set(RBX, LINE);
     code.set(R12, layout.bytes());
-    int nextStrip = code.here();
-    code.mov(RAX, RSI);
-    code.mov(R11, R8);
-    for (int i = 0; i < inputs; i++) {
-      code.zero(i);
-    }
-    int nextGroup = code.here();
-    group();
-    code.increase(RDI, groupBytes);
-    code.increase(RAX, inputs * layout.bytes());
-    code.increase(R11, -groupBytes);
-    code.jumpBackIfNotZero(nextGroup);
-
-    code.mov(RAX, RDX);
-    for (int input = 0; input < inputs; input++) {
-      code.store(Store.VMOVUPS, RAX, 0, input);
-      code.add(RAX, R9);
-    }
-    code.increase(RDX, LINE);
-    code.increase(RCX, -1);
-    code.jumpBackIfNotZero(nextStrip);
+    stripByStrip();
     code.releaseTiles();
     code.mov(RSP, RBP);
     for (int i = kept.length - 1; i >= 0; i--) {
