@@ -10,8 +10,11 @@ import java.nio.file.Path;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.api.parallel.Execution;
+import org.junit.jupiter.api.parallel.ExecutionMode;
 
 /// The page in a real browser, where one is installed.
+@Execution(ExecutionMode.CONCURRENT)
 class BrowserTest {
   private static final String LOSS =
       "document.querySelector('[data-part=\"figure Training loss\"]')";
