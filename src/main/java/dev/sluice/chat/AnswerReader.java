@@ -17,7 +17,7 @@ import org.jspecify.annotations.Nullable;
 public final class AnswerReader {
   private static final String BEGIN = "<think>";
   private static final String END = "</think>";
-  private static final String CHANNEL = "<|channel|>";
+  static final String CHANNEL = "<|channel|>";
   private static final String START = "<|start|>";
   private static final String MESSAGE = "<|message|>";
   private static final String THOUGHTS = "analysis";

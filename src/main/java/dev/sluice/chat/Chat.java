@@ -5,6 +5,7 @@ import dev.sluice.generation.Choice;
 import dev.sluice.generation.Generation.Ending;
 import dev.sluice.generation.Generator;
 import dev.sluice.generation.Prompt;
+import dev.sluice.generation.Restriction;
 import dev.sluice.generation.TextStream;
 import dev.sluice.state.PrefixCache;
 import dev.sluice.state.PrefixCache.Reuse;
@@ -126,6 +127,7 @@ public final class Chat {
   /// part of the conversation then; where this fails, or is stopped before the first token, it is
   /// as before.
   ///
+  /// @param choice whose restriction is of the answer alone: it begins behind the model's thoughts
   /// @param mostTokens of the answer, thoughts included
   /// @param stop whether to end the answer after the present token
   /// @param listener hears what the model says
@@ -179,7 +181,7 @@ public final class Chat {
         generator
             .generate(
                 new Prompt(prompt.ids(), prompt.turnStarts(), cache, Reuse.LONGEST),
-                choice,
+                choice.restricted(restriction(choice, prompt)),
                 Math.min(room, mostTokens),
                 stopIds,
                 1,
@@ -220,5 +222,12 @@ public final class Chat {
         generation.accepted(),
         (at - began) / 1e9,
         (now - at) / 1e9);
+  }
+
+  private Restriction restriction(Choice choice, ChatFormat.Prompt prompt) {
+    Restriction answer = choice.restrictions().apply(0);
+    return answer.equals(Restriction.NONE)
+        ? answer
+        : AfterThoughts.around(() -> answer, format, prompt).get();
   }
 }

@@ -2,6 +2,7 @@ package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
+import dev.sluice.chat.AfterThoughts;
 import dev.sluice.chat.AnswerReader;
 import dev.sluice.chat.Chat;
 import dev.sluice.chat.ChatFormat;
@@ -9,6 +10,8 @@ import dev.sluice.chat.ConversationFile;
 import dev.sluice.chat.Message;
 import dev.sluice.files.DirectoryLock;
 import dev.sluice.generation.Choice;
+import dev.sluice.generation.JsonRestriction;
+import dev.sluice.generation.Restriction;
 import dev.sluice.report.Numbers;
 import dev.sluice.serving.SuggestedSampling;
 import dev.sluice.state.PrefixCache;
@@ -19,8 +22,10 @@ import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.OptionalInt;
 import java.util.concurrent.Callable;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -146,6 +151,9 @@ final class ChatCommand implements Callable<Integer> {
   /// Whether a message was refused.
   private boolean refused;
 
+  /// Of each answer.
+  private Supplier<Restriction> restrictions = () -> Restriction.NONE;
+
   private final AtomicBoolean stop = new AtomicBoolean();
 
   @Override
@@ -200,6 +208,10 @@ final class ChatCommand implements Callable<Integer> {
             "%s has no chat template, so it was not trained on conversations; give one with --chat-template, or use ./sluice generate"
                 .formatted(source.checkpoint()));
       }
+      var format = new ChatFormat(templates, loaded.tokenizer());
+      if (jsonOptions.areGiven()) {
+        AfterThoughts.requireAnswersAlone(format);
+      }
       var generator = loaded.generator();
       var stopIds = Served.turnEnds(loaded, templates);
       if (stopIds.isEmpty()) {
@@ -212,21 +224,14 @@ final class ChatCommand implements Callable<Integer> {
               cached,
               saveCache,
               Served.cacheBytes())) {
-        var chat =
-            new Chat(
-                generator,
-                new ChatFormat(templates, loaded.tokenizer()),
-                stopIds,
-                cache,
-                variables(templates),
-                before);
+        var chat = new Chat(generator, format, stopIds, cache, variables(templates), before);
         if (system != null) {
           chat.system(system);
         }
         var suggested = SuggestedSampling.ofChat(source.checkpoint());
         var drawn = sampling.over(suggested);
-        var restrictions = jsonOptions.restrictions(loaded, stopIds);
-        var choice = new Choice(drawn.sampler(), drawn.adjustments(), _ -> restrictions.get());
+        var choice = new Choice(drawn.sampler(), drawn.adjustments());
+        restrictions = jsonOptions.restrictions(loaded, stopIds, OptionalInt.empty());
         Console.note(
             "%s, context %d tokens; %s%s. /help says what a line can say."
                 .formatted(
@@ -339,11 +344,12 @@ final class ChatCommand implements Callable<Integer> {
   private void ask(Chat chat, String message, Choice choice, long answers) {
     stop.set(false);
     printed = null;
+    var restriction = restrictions.get();
     try {
       var answer =
           chat.ask(
               message,
-              choice.reseeded(choice.sampler().seed() + answers),
+              choice.reseeded(choice.sampler().seed() + answers).restricted(restriction),
               maxTokens,
               stop::get,
               new Chat.Listener() {
@@ -359,6 +365,9 @@ final class ChatCommand implements Callable<Integer> {
                   print(part, piece);
                 }
               });
+      if (printed == AnswerReader.Part.THINKING) {
+        Console.aside("\n");
+      }
       Console.print("");
       Console.note(
           "%s%d tokens, %s tokens/s%s; %d of prompt, %d of them not read again, in %s s."
@@ -384,6 +393,12 @@ final class ChatCommand implements Callable<Integer> {
             answer.message().thinking().isEmpty()
                 ? "The model answered nothing."
                 : "The model only thought, and answered nothing.");
+      }
+      if (answer.hasBegun()
+          && restriction instanceof JsonRestriction value
+          && !value.isComplete()) {
+        Console.note(
+            "The JSON is not complete, since the answer ended before; --max-tokens gives it more.");
       }
     } catch (InvalidInputException e) {
       if (printed != null) {

@@ -1,6 +1,7 @@
 package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
 import dev.sluice.corpus.WindowRule;
 import dev.sluice.files.JsonFile;
 import dev.sluice.files.WholeFile;
@@ -27,6 +28,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.OptionalInt;
 import java.util.concurrent.Callable;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
@@ -62,6 +64,9 @@ import tools.jackson.databind.SerializationFeature;
       "  ./sluice generate path/to/qwen3 --prompt \"A whale as JSON:\" --json-schema whale.json"
     })
 final class GenerateCommand implements Callable<Integer> {
+  /// Characters of what a user wrote that a sentence shows.
+  private static final int SHOWN = 40;
+
   private static final int USUAL_TOKENS = 200;
   private static final int MOST_SEQUENCES = 256;
   private static final int MOST_LOGPROBS = 20;
@@ -99,6 +104,13 @@ final class GenerateCommand implements Callable<Integer> {
   private List<String> stops = List.of();
 
   @Mixin private JsonOptions jsonOptions = new JsonOptions();
+
+  @Option(
+      names = "--json-after",
+      paramLabel = "TOKEN",
+      description =
+          "Let the JSON begin after this token, such as </think>; any tokens may come before it.")
+  private @Nullable String jsonAfter;
 
   @Option(
       names = "--sequences",
@@ -160,6 +172,11 @@ final class GenerateCommand implements Callable<Integer> {
           "--logprobs %d is for --json, which is not given; add --json FILE".formatted(logprobs));
     }
     jsonOptions.read();
+    if (jsonAfter != null && !jsonOptions.areGiven()) {
+      throw new InvalidInputException(
+          "--json-after %s is for --json-schema or --json-object, and none is given; add one"
+              .formatted(Printable.brief(jsonAfter, SHOWN)));
+    }
     if (json != null) {
       WholeFile.requireReplaceable(json);
     }
@@ -232,7 +249,7 @@ final class GenerateCommand implements Callable<Integer> {
     var generator = loaded.generator();
     int room = generator.room(ids.length);
     int most = maxTokens != null ? maxTokens : Math.clamp(room, 1, USUAL_TOKENS);
-    var restrictions = jsonOptions.restrictions(loaded, loaded.stopIds());
+    var restrictions = jsonOptions.restrictions(loaded, loaded.stopIds(), jsonBegins(tokenizer));
     var texts =
         IntStream.range(0, sequences)
             .mapToObj(_ -> new Text(tokenizer, restrictions.get()))
@@ -312,6 +329,19 @@ final class GenerateCommand implements Callable<Integer> {
     if (json != null) {
       write(json, loaded, ids, texts, generated, clock, startedAt);
     }
+  }
+
+  private OptionalInt jsonBegins(Tokenizer tokenizer) {
+    if (jsonAfter == null) {
+      return OptionalInt.empty();
+    }
+    int[] ids = tokenizer.encode(jsonAfter);
+    if (ids.length != 1) {
+      throw new InvalidInputException(
+          "--json-after %s is %d tokens of this model and must be one; name a token of its vocabulary"
+              .formatted(Printable.brief(jsonAfter, SHOWN), ids.length));
+    }
+    return OptionalInt.of(ids[0]);
   }
 
   private String ending(List<Generation> generated, List<Text> texts) {

@@ -1,7 +1,6 @@
 package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
-import dev.sluice.Printable;
 import dev.sluice.generation.JsonRestriction;
 import dev.sluice.generation.Restriction;
 import dev.sluice.schema.JsonSchema;
@@ -16,8 +15,6 @@ import picocli.CommandLine.Option;
 
 /// Whether a text is to be JSON, and of which kind.
 final class JsonOptions {
-  private static final int SHOWN = 40;
-
   @Option(
       names = "--json-schema",
       paramLabel = "FILE",
@@ -28,13 +25,6 @@ final class JsonOptions {
 
   @Option(names = "--json-object", description = "Write a JSON object, whatever its properties.")
   private boolean object;
-
-  @Option(
-      names = "--json-after",
-      paramLabel = "TOKEN",
-      description =
-          "Let the JSON begin after this token, such as </think>; any tokens may come before it.")
-  private @Nullable String after;
 
   private @Nullable JsonSchema wanted;
 
@@ -50,11 +40,6 @@ final class JsonOptions {
           "--json-schema and --json-object are given, and only one of them can be followed; leave"
               + " one out");
     }
-    if (after != null && !areGiven()) {
-      throw new InvalidInputException(
-          "--json-after %s is for --json-schema or --json-object, and none is given; add one"
-              .formatted(Printable.brief(after, SHOWN)));
-    }
     if (schema != null) {
       wanted = JsonSchema.read(schema);
       wanted.notes().forEach(note -> Console.note(schema + " at " + note));
@@ -66,26 +51,14 @@ final class JsonOptions {
   /// What restricts each text, a new one each time.
   ///
   /// @param stopIds tokens that end a text
-  Supplier<Restriction> restrictions(ModelOptions.Loaded loaded, Set<Integer> stopIds) {
+  /// @param after the token after which the JSON begins; empty where a text begins with it
+  Supplier<Restriction> restrictions(
+      ModelOptions.Loaded loaded, Set<Integer> stopIds, OptionalInt after) {
     if (wanted == null) {
       return () -> Restriction.NONE;
     }
     var vocabulary = new Vocabulary(loaded.tokenizer().tokenBytes(), stopIds);
     var mask = new TokenMask(wanted, vocabulary);
-    OptionalInt begins = begins(loaded);
-    return () -> new JsonRestriction(mask, begins);
-  }
-
-  private OptionalInt begins(ModelOptions.Loaded loaded) {
-    if (after == null) {
-      return OptionalInt.empty();
-    }
-    int[] ids = loaded.tokenizer().encode(after);
-    if (ids.length != 1) {
-      throw new InvalidInputException(
-          "--json-after %s is %d tokens of this model and must be one; name a token of its vocabulary"
-              .formatted(Printable.brief(after, SHOWN), ids.length));
-    }
-    return OptionalInt.of(ids[0]);
+    return () -> new JsonRestriction(mask, after);
   }
 }

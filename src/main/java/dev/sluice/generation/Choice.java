@@ -23,4 +23,9 @@ public record Choice(
   public Choice reseeded(long seed) {
     return new Choice(sampler.reseeded(seed), adjustments, restrictions);
   }
+
+  /// The same with a restriction of the one text that there is.
+  public Choice restricted(Restriction restriction) {
+    return new Choice(sampler, adjustments, _ -> restriction);
+  }
 }

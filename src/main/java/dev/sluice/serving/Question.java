@@ -3,7 +3,6 @@ package dev.sluice.serving;
 import dev.sluice.InvalidInputException;
 import dev.sluice.chat.AfterThoughts;
 import dev.sluice.chat.ChatFormat;
-import dev.sluice.chat.ChatFormat.Thoughts;
 import dev.sluice.chat.Message;
 import dev.sluice.generation.JsonRestriction;
 import dev.sluice.generation.Restriction;
@@ -139,25 +138,9 @@ public record Question(
     if (!isRestricted()) {
       return () -> Restriction.NONE;
     }
-    if (model.templatesMention("<|channel|>")) {
-      throw new InvalidInputException(
-          "neither JSON nor a call can be asked of this model, whose answers stand in channels");
-    }
+    AfterThoughts.requireAnswersAlone(model.format());
     Supplier<Restriction> answer = json == null ? ForcedCall.of(forced, model) : json(json, model);
-    var begin = model.thoughts();
-    var end = model.thoughtsEnd();
-    boolean thinks = prompt.thoughts() == Thoughts.OPEN;
-    if (thinks && end.isEmpty()) {
-      throw new InvalidInputException(
-          "neither JSON nor a call can be asked of this model while it thinks, since %s is not one of its tokens; turn thinking off"
-              .formatted(ChatFormat.THOUGHTS_END));
-    }
-    boolean mayThink =
-        prompt.thoughts() == Thoughts.NOT_BEGUN && model.templatesMention(ChatFormat.THOUGHTS_END);
-    if (end.isEmpty() || begin.isEmpty() || !(thinks || mayThink)) {
-      return answer;
-    }
-    return () -> new AfterThoughts(answer.get(), thinks, begin.getAsInt(), end.getAsInt());
+    return AfterThoughts.around(answer, model.format(), prompt);
   }
 
   /// JSON, or a call of one of the tools.

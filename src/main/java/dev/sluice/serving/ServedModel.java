@@ -10,7 +10,6 @@ import dev.sluice.tokenizer.Tokenizer;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.Map;
-import java.util.OptionalInt;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.Function;
@@ -38,8 +37,6 @@ public final class ServedModel {
   private final Choice suggested;
   private final Map<Integer, String> controls = new HashMap<>();
   private final Map<Integer, String> texts = new ConcurrentHashMap<>(); // as many as tokens
-  private final int thoughts;
-  private final int thoughtsEnd;
   private @Nullable Vocabulary vocabulary;
   private byte @Nullable [][] bytes;
 
@@ -78,8 +75,6 @@ public final class ServedModel {
     this.turnEnds = Set.copyOf(turnEnds);
     this.suggested = suggested;
     tokenizer.controlTokens().forEach((text, id) -> controls.put(id, text));
-    this.thoughts = single(ChatFormat.THOUGHTS);
-    this.thoughtsEnd = single(ChatFormat.THOUGHTS_END);
   }
 
   private int single(String text) {
@@ -173,16 +168,6 @@ public final class ServedModel {
           String control = controls.get(token);
           return control != null ? control : tokenizer.decode(new int[] {token});
         });
-  }
-
-  /// The token that begins thoughts, where it is one.
-  public OptionalInt thoughts() {
-    return thoughts == NO_TOKEN ? OptionalInt.empty() : OptionalInt.of(thoughts);
-  }
-
-  /// The token that ends thoughts, where it is one.
-  public OptionalInt thoughtsEnd() {
-    return thoughtsEnd == NO_TOKEN ? OptionalInt.empty() : OptionalInt.of(thoughtsEnd);
   }
 
   /// The bytes of each token, by id; see [Tokenizer#tokenBytes].

@@ -143,6 +143,66 @@ class ChatTest {
     assertTrue(both.contains("only one of them"), both);
   }
 
+  /// JSON begins behind thoughts, whoever begins and ends them, and never within.
+  @Test
+  void jsonBeginsBehindThoughts() throws Exception {
+    Path tokenizer = folder.resolve("thinking.json");
+    String entry =
+        ",{\"id\":%d,\"content\":\"%s\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
+            + "\"normalized\":false,\"special\":false}]";
+    String file =
+        Files.readString(Path.of("src/test/resources/dev/sluice/tokenizer/tokenizer.json"));
+    int end = file.indexOf(']', file.indexOf("\"added_tokens\""));
+    String added = entry.formatted(385, "<think>");
+    added = added.substring(0, added.length() - 1) + entry.formatted(386, "</think>");
+    Files.writeString(tokenizer, file.substring(0, end) + added + file.substring(end + 1));
+    Path thinker = folder.resolve("thinker");
+    Path text = Cli.text(folder.resolve("thinking.txt"));
+    Cli.run(
+            Cli.tiny(
+                text, thinker, "--tokenizer", tokenizer, "--context", 128, "--sample-tokens", 0))
+        .succeeded();
+    Path thinking =
+        Files.writeString(
+            folder.resolve("thinking.jinja"),
+            TEMPLATE
+                + "{% if enable_thinking is defined %}<think>\n"
+                + "{% if not enable_thinking %}\n</think>\n\n{% endif %}{% endif %}");
+    Path schema = Files.writeString(folder.resolve("twelve.json"), "{\"const\": 12}");
+    // Of all tokens the model is made to like the end of thoughts best, and then their beginning.
+    Object[] arguments = {
+      "chat",
+      thinker,
+      "--chat-template",
+      thinking,
+      "--json-schema",
+      schema,
+      "--temperature",
+      0,
+      "--logit-bias",
+      "386=90",
+      "--logit-bias",
+      "385=80",
+      "--max-tokens",
+      8
+    };
+    System.setIn(
+        new ByteArrayInputStream(
+            "begun by the model\n/thinking on\nopen\n/thinking off\nended\n"
+                .getBytes(StandardCharsets.UTF_8)));
+    var talk = Cli.run(arguments).succeeded();
+    assertEquals(
+        List.of("12", "12", "12"),
+        talk.out().lines().map(String::strip).filter(line -> !line.isEmpty()).toList(),
+        talk::toString);
+    assertFalse(talk.err().contains("not complete"), talk::toString);
+
+    System.setIn(new ByteArrayInputStream("short\n".getBytes(StandardCharsets.UTF_8)));
+    arguments[arguments.length - 1] = 2;
+    var cut = Cli.run(arguments).succeeded();
+    assertTrue(cut.err().contains("The JSON is not complete"), cut::toString);
+  }
+
   /// A model takes up again where it was, also after a restart, and says so.
   @Test
   void whatWasReadIsNotReadAgain() throws Exception {
