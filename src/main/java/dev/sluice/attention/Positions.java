@@ -34,7 +34,12 @@ public record Positions(Optional<Rotary> rotary, int window) {
   ///
   /// @param tokens of the sequence, at least 1
   public double meanKeys(long tokens) {
-    double most = window == 0 ? tokens : Math.min(window, tokens);
+    double most = seen(tokens);
     return most - most * most / (2.0 * tokens);
+  }
+
+  /// How many keys a query sees behind so many tokens, its own included.
+  public long seen(long tokens) {
+    return window == 0 ? tokens : Math.min(window, tokens);
   }
 }

@@ -300,7 +300,7 @@ final class GenerateCommand implements Callable<Integer> {
     }
     String ofLimit =
         sequences == 1 && speculate == null && clock.tokens >= LEAST_FOR_SHARE
-            ? WeightReading.of(loaded.decoder())
+            ? WeightReading.of(loaded.decoder(), ids.length + clock.tokens / 2)
                 .map(reading -> reading.words(clock.tokensPerSecond()))
                 .orElse("")
             : "";

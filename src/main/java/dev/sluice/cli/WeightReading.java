@@ -8,14 +8,15 @@ import dev.sluice.tensor.Weight;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Objects;
 import java.util.Optional;
 
-/// What limits the tokens a second of one sequence: each token reads the weights once.
+/// What limits the tokens a second of one sequence: each token reads the weights that it goes
+/// through, and what the layers keep of the tokens before.
 ///
-/// @param bytes of weights that a token reads
-/// @param bytesPerSecond at which this machine reads them
-record WeightReading(long bytes, double bytesPerSecond) {
+/// @param weights bytes of weights that a token reads, the mean where it goes through some experts
+/// @param state bytes of keys, values and recurrent states that it moves, the mean of all tokens
+/// @param bytesPerSecond at which this machine reads weights
+record WeightReading(long weights, long state, double bytesPerSecond) {
   private static final double SECONDS = 0.3;
 
   /// Bytes below which weights stay in a core's cache, where another limit holds.
@@ -26,30 +27,33 @@ record WeightReading(long bytes, double bytesPerSecond) {
   private static final long ENOUGH = 512 << 20;
 
   /// Measures it on the weights themselves; empty for a model whose matrices are not where they are
-  /// read, or of which a token reads a part.
-  static Optional<WeightReading> of(Decoder decoder) {
-    List<StoredMatrix> matrices =
-        decoder.parameters().weights().values().stream()
-            .filter(weight -> !isTableAlone(decoder, weight))
-            .map(Weight::stored)
-            .filter(Objects::nonNull)
-            .toList();
-    long bytes = matrices.stream().mapToLong(StoredMatrix::bytes).sum();
+  /// read.
+  ///
+  /// @param tokens of the sequence, in the mean
+  static Optional<WeightReading> of(Decoder decoder, long tokens) {
+    var config = decoder.config();
     List<MemorySegment> parts = new ArrayList<>();
     long measured = 0;
-    for (var matrix : matrices) {
+    double bytes = 0;
+    for (var weight : decoder.parameters().weights().values()) {
+      StoredMatrix matrix = weight.stored();
+      if (matrix == null || isTableAlone(decoder, weight)) {
+        continue;
+      }
+      bytes += matrix.bytes() * config.sharePerToken(weight.name());
       if (matrix.isWhole() && measured < ENOUGH) {
         long taken = Math.min(matrix.bytes(), ENOUGH - measured);
         parts.add(matrix.data().asSlice(0, taken));
         measured += taken;
       }
     }
-    boolean readsAll =
-        decoder.config().layers().stream()
-            .allMatch(layer -> layer.feedForward().experts().count() == 0);
-    return measured < LEAST || !readsAll
+    return measured < LEAST
         ? Optional.empty()
-        : Optional.of(new WeightReading(bytes, ReadBandwidth.bytesPerSecond(parts, SECONDS)));
+        : Optional.of(
+            new WeightReading(
+                Math.round(bytes),
+                config.bytesMoved(tokens, Math.toIntExact(decoder.keyValueType().bytes())),
+                ReadBandwidth.bytesPerSecond(parts, SECONDS)));
   }
 
   /// Of the table of tokens a token reads one row, where it does not give the logits too.
@@ -61,14 +65,14 @@ record WeightReading(long bytes, double bytesPerSecond) {
   /// Which share of the limit a rate is. Where it is more, memory was slower when it was measured
   /// than it can be.
   String words(double tokensPerSecond) {
-    if (tokensPerSecond * bytes > bytesPerSecond) {
-      return ", which reads %s of weights a token; memory gave %s/s afterwards, as others used it, too"
-          .formatted(Numbers.bytes(bytes), Numbers.bytes((long) bytesPerSecond));
+    String moved =
+        "%s of weights and %s of state".formatted(Numbers.bytes(weights), Numbers.bytes(state));
+    double share = tokensPerSecond * (weights + state) / bytesPerSecond;
+    if (share > 1) {
+      return ", which reads %s a token; memory gave %s/s afterwards, as others used it, too"
+          .formatted(moved, Numbers.bytes((long) bytesPerSecond));
     }
-    return ", %s of what reading %s of weights a token at %s/s allows"
-        .formatted(
-            Numbers.percent(tokensPerSecond * bytes / bytesPerSecond, 0),
-            Numbers.bytes(bytes),
-            Numbers.bytes((long) bytesPerSecond));
+    return ", %s of what reading %s a token at %s/s allows"
+        .formatted(Numbers.percent(share, 0), moved, Numbers.bytes((long) bytesPerSecond));
   }
 }

@@ -18,6 +18,7 @@ import java.util.Optional;
 import java.util.function.ToIntFunction;
 import java.util.function.ToLongFunction;
 import java.util.function.UnaryOperator;
+import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 
@@ -47,6 +48,9 @@ public record DecoderConfig(
 
   /// Of a layer, without its experts'.
   private static final int TENSORS_OF_A_LAYER = 16;
+
+  private static final Pattern EXPERT =
+      Pattern.compile("model\\.layers\\.(\\d+)\\.mlp\\.experts\\.");
 
   public DecoderConfig {
     requirePositive("vocab_size", vocabSize);
@@ -487,6 +491,24 @@ public record DecoderConfig(
   /// @param tokens of the sequence
   public long stateElements(long tokens) {
     return layers.stream().mapToLong(layer -> layer.mixer().stateElements(tokens)).sum();
+  }
+
+  /// Which share of a parameter a token goes through: all, but for those of experts, of which it is
+  /// sent to some.
+  public double sharePerToken(String parameter) {
+    var expert = EXPERT.matcher(parameter);
+    if (!expert.lookingAt()) {
+      return 1;
+    }
+    var feedForward = layers.get(Integer.parseInt(expert.group(1))).feedForward();
+    return (double) feedForward.partsPerToken() / feedForward.parts();
+  }
+
+  /// Bytes of what the layers keep of a sequence that a token moves, see [MixerConfig#bytesMoved].
+  public long bytesMoved(long tokens, int keyValueBytes) {
+    return layers.stream()
+        .mapToLong(layer -> layer.mixer().bytesMoved(tokens, keyValueBytes))
+        .sum();
   }
 
   /// Refuses ids outside the vocabulary: the lookup itself would fail without a word, or kill the

@@ -69,4 +69,17 @@ public sealed interface MixerConfig {
       }
     };
   }
+
+  /// Bytes of what the mixer keeps of a sequence that a token moves: keys and values are read, a
+  /// state is read and written.
+  ///
+  /// @param tokens of the sequence, with this one
+  /// @param keyValueBytes of a number of keys and values
+  default long bytesMoved(long tokens, int keyValueBytes) {
+    return switch (this) {
+      case SoftmaxAttention(var config) ->
+          stateElements(config.positions().seen(tokens)) * keyValueBytes;
+      case DeltaNet _ -> stateElements(tokens) * Float.BYTES * 2;
+    };
+  }
 }

@@ -62,6 +62,25 @@ class DecodersTest {
     assertEquals(2 * 28 * 8 * 128 * 7L, Decoders.PAPER_DENSE_28.stateElements(7));
   }
 
+  /// A token reads keys and values, and what a state is it reads and writes.
+  @Test
+  void aTokenMovesStatesTwice() {
+    var next = Decoders.named("qwen3-next-80b");
+    long fixed = 36 * (32 * 128 * 128 + 3 * 8192L);
+    assertEquals(fixed * 4 * 2 + 12 * 2 * 2 * 256 * 1000L * 2, next.bytesMoved(1000, 2));
+  }
+
+  @Test
+  void sharesOfParametersAddUpToTheActiveOnes() {
+    var mixture = Decoders.named("qwen3.5-35b");
+    double active = 0;
+    for (var each : mixture.parameters().entrySet()) {
+      active += each.getValue().elements() * mixture.sharePerToken(each.getKey());
+    }
+    assertEquals(mixture.activeParameterCount(), active, 1);
+    assertEquals(1, mixture.sharePerToken("model.layers.3.mlp.shared_expert.up_proj.weight"));
+  }
+
   @Test
   void theFortyEightLayerModelHasTheSizeOfItsShape() {
     // by hand: embedding, then per layer q, k, v, o, two head norms, three feed-forward matrices,
