@@ -82,6 +82,16 @@ public sealed interface RopeScaling {
       }
     }
 
+    /// 0.1 ln s + 1, which is taken where nothing is said; 1 where s is no stretch.
+    public static double usualAttentionFactor(double factor) {
+      return factor <= 1 ? 1 : 0.1 * Math.log(factor) + 1;
+    }
+
+    /// The same with another attention factor.
+    public Yarn withAttentionFactor(double changed) {
+      return new Yarn(factor, originalMaxPositionEmbeddings, betaFast, betaSlow, changed, truncate);
+    }
+
     public Yarn(double factor, int originalMaxPositionEmbeddings) {
       this(factor, originalMaxPositionEmbeddings, 32, 1, null, true);
     }
@@ -224,7 +234,7 @@ public sealed interface RopeScaling {
       case None(), Linear _, Dynamic _, Llama3 _ -> 1;
       case Yarn yarn -> {
         var given = yarn.attentionFactor();
-        yield given != null ? given : yarn.factor() <= 1 ? 1 : 0.1 * Math.log(yarn.factor()) + 1;
+        yield given != null ? given : Yarn.usualAttentionFactor(yarn.factor());
       }
     };
   }

@@ -278,16 +278,17 @@ public final class Conversion {
     return place;
   }
 
-  /// What a conversion to the same place left that was killed, or is under way.
-  private void noteLeftovers(Path place, Path own) {
-    for (Path child : Trees.children(Objects.requireNonNull(place.getParent()))) {
-      if (!child.equals(own)
-          && WholeFile.isPartial(child)
-          && String.valueOf(child.getFileName()).startsWith("." + place.getFileName() + ".")) {
-        notes.add(
-            child + " is of another conversion to this place; remove it unless one is under way");
-      }
-    }
+  /// What conversions to the same place left that were killed, or are under way.
+  ///
+  /// @param own the caller's, which counts not; null where it has none yet
+  static List<String> noteLeftovers(Path place, @Nullable Path own) throws IOException {
+    return WholeFile.leftBeside(place).stream()
+        .filter(child -> !child.equals(own))
+        .map(
+            child ->
+                child
+                    + " is of another conversion to this place; remove it unless one is under way")
+        .toList();
   }
 
   // ---------------------------------------------------------------- what
@@ -471,7 +472,7 @@ public final class Conversion {
   // ---------------------------------------------------------------- writing
 
   private Result fill(Path directory, Path place) throws IOException {
-    noteLeftovers(place, place.resolveSibling(directory.getFileName()));
+    notes.addAll(noteLeftovers(place, place.resolveSibling(directory.getFileName())));
     var shards = shards();
     write(directory, shards);
     target.write(directory, types(to()).getFirst(), json());

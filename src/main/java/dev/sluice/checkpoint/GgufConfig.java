@@ -2,6 +2,7 @@ package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
+import dev.sluice.attention.RopeScaling;
 import dev.sluice.gguf.GgufFile;
 import dev.sluice.gguf.GgufMetadata;
 import dev.sluice.gguf.GgufTensor;
@@ -9,6 +10,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.OptionalDouble;
 import java.util.TreeSet;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
@@ -24,6 +26,9 @@ final class GgufConfig {
   /// What every file says that has no effect on the model.
   private static final List<String> PASSED =
       List.of("general.", "tokenizer.", "quantize.", "split.");
+
+  /// How far two numbers of float32 that mean the same may be apart, as a share.
+  private static final double NEAR = 1e-5;
 
   /// Of llama.cpp's `llama_expert_gating_func_type`.
   private static final long SIGMOID = 2;
@@ -307,43 +312,38 @@ final class GgufConfig {
     rope.put("rope_theta", kind.isEmpty() ? base : number("rope.freq_base" + kind, base));
     Integer turned = size("rope.dimension_count" + kind);
     double given = turned == null ? share : (double) turned / headDim();
-    if (given != 1) {
-      boolean isWhole =
-          architecture == GgufArchitecture.QWEN3
-              || architecture == GgufArchitecture.QWEN3_MOE
-              || architecture == GgufArchitecture.GPT_OSS
-              || architecture == GgufArchitecture.AFMOE;
-      if (isWhole) {
-        throw wrong(
-            "rope.dimension_count" + kind,
-            turned == null ? "absent" : turned,
-            "the whole head of %d turns in such a model".formatted(headDim()));
-      }
+    boolean isWhole =
+        architecture == GgufArchitecture.QWEN3
+            || architecture == GgufArchitecture.QWEN3_MOE
+            || architecture == GgufArchitecture.GPT_OSS
+            || architecture == GgufArchitecture.AFMOE;
+    if (!isWhole) {
       rope.put("partial_rotary_factor", given);
+    } else if (given != 1) {
+      throw wrong(
+          "rope.dimension_count" + kind,
+          turned == null ? "absent" : turned,
+          "the whole head of %d turns in such a model".formatted(headDim()));
     }
-    String type = metadata.text(key("rope.scaling.type"));
-    if (!isScaled || type == null || type.equals("none")) {
-      if (isScaled && type == null && metadata.has(key("rope.scaling.factor"))) {
-        throw missing("rope.scaling.type");
-      }
-      rope.put("rope_type", "default");
-      return;
+    String type = isScaled ? scalingType() : "none";
+    double times = number("rope.scaling.attn_factor", 1);
+    if (isScaled && times != 1 && !type.equals("yarn")) {
+      throw wrong("rope.scaling.attn_factor", times, "only 1 is computed without YaRN");
     }
     switch (type) {
+      case "none" -> rope.put("rope_type", "default");
       case "linear" -> {
         rope.put("rope_type", "linear");
-        rope.put("factor", scaling("factor"));
+        rope.put("factor", scalingFactor());
       }
       case "yarn" -> {
+        double factor = scalingFactor();
         rope.put("rope_type", "yarn");
-        rope.put("factor", scaling("factor"));
+        rope.put("factor", factor);
         rope.put("original_max_position_embeddings", need("rope.scaling.original_context_length"));
         rope.put("beta_fast", number("rope.scaling.yarn_beta_fast", 32));
         rope.put("beta_slow", number("rope.scaling.yarn_beta_slow", 1));
-        Double factor = metadata.number(key("rope.scaling.yarn_attn_factor"));
-        if (factor != null) {
-          rope.put("attention_factor", factor);
-        }
+        attentionFactor(factor, times).ifPresent(own -> rope.put("attention_factor", own));
         if (number("rope.scaling.yarn_ext_factor", 1) != 1) {
           throw wrong(
               "rope.scaling.yarn_ext_factor",
@@ -359,12 +359,63 @@ final class GgufConfig {
     }
   }
 
-  private double scaling(String key) {
-    Double value = metadata.number(key("rope.scaling." + key));
-    if (value == null) {
-      throw missing("rope.scaling." + key);
+  /// Where no type is given and a factor is, llama.cpp takes it for linear (`llama-model.cpp`).
+  private String scalingType() {
+    String type = metadata.text(key("rope.scaling.type"));
+    if (type != null) {
+      return type;
     }
-    return value;
+    double factor = factorOrOne();
+    if (factor == 1) {
+      return "none";
+    }
+    notes.add(
+        "rope.scaling.type is not given, and taken as llama.cpp does: linear, by %s"
+            .formatted(factor));
+    return "linear";
+  }
+
+  /// What YaRN multiplies cosines and sines with. llama.cpp takes 0.1 ln s + 1, times what
+  /// `attn_factor` says (`llama-context.cpp`); its converter puts a checkpoint's own number into
+  /// `yarn_attn_factor`, of which it then takes no notice.
+  ///
+  /// @param factor s
+  /// @param times `attn_factor`
+  /// @return empty for 0.1 ln s + 1
+  private OptionalDouble attentionFactor(double factor, double times) {
+    double usual = RopeScaling.Yarn.usualAttentionFactor(factor);
+    Double own = metadata.number(key("rope.scaling.yarn_attn_factor"));
+    if (own == null) {
+      return times == 1 ? OptionalDouble.empty() : OptionalDouble.of(usual * times);
+    }
+    boolean agree = Math.abs(own - usual * times) <= NEAR * own;
+    if (times != 1 && !agree) {
+      throw wrong(
+          "rope.scaling.yarn_attn_factor",
+          own,
+          "rope.scaling.attn_factor %s says %s".formatted(times, usual * times));
+    }
+    if (!agree) {
+      notes.add(
+          "rope.scaling.yarn_attn_factor %s is taken, as the checkpoint's own; llama.cpp reads it not and takes %s"
+              .formatted(own, usual));
+    }
+    return OptionalDouble.of(own);
+  }
+
+  /// An older key for the factor is read as llama.cpp does.
+  private double factorOrOne() {
+    Double factor = metadata.number(key("rope.scaling.factor"));
+    Double older = metadata.number(key("rope.scale_linear"));
+    Double given = factor != null ? factor : older;
+    return given == null || given == 0 ? 1 : given;
+  }
+
+  private double scalingFactor() {
+    if (!metadata.has(key("rope.scaling.factor")) && !metadata.has(key("rope.scale_linear"))) {
+      throw missing("rope.scaling.factor");
+    }
+    return factorOrOne();
   }
 
   // ---------------------------------------------------------------- layers
@@ -476,7 +527,7 @@ final class GgufConfig {
       }
     }
     layerTypes(recurrent, ConfigReader.LINEAR);
-    rotary(0.25);
+    rotary(1);
     metadata.pass(key("rope.dimension_sections")); // of text all are the same
     if (Boolean.FALSE.equals(metadata.flag(key("ssm.v_head_reordered")))) {
       throw wrong("ssm.v_head_reordered", false, "only files with reordered heads are read");

@@ -167,7 +167,7 @@ public final class GgufConversion {
 
   /// Refuses a target that is there, or that no file of such a name can be.
   public static void requirePlace(Path target) {
-    if (!String.valueOf(target.getFileName()).endsWith(GgufFile.SUFFIX)) {
+    if (!GgufFile.isNamed(target)) {
       throw new InvalidInputException(
           "%s does not end with %s; name a file that does".formatted(target, GgufFile.SUFFIX));
     }
@@ -193,7 +193,9 @@ public final class GgufConversion {
     }
     plan();
     notes.addAll(writeTokenizer(writer));
-    Path partial = WholeFile.partial(target.toAbsolutePath().normalize());
+    Path place = target.toAbsolutePath().normalize();
+    notes.addAll(Conversion.noteLeftovers(place, null));
+    Path partial = WholeFile.partial(place);
     try {
       writer.write(partial, wholes.values().stream().map(Whole::planned).toList(), this::write);
       reader.judgeTheRest();

@@ -2,6 +2,7 @@ package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.attention.AttentionConfig;
+import dev.sluice.attention.Positions;
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.attention.Rotary;
 import dev.sluice.decoder.DecoderConfig;
@@ -151,7 +152,7 @@ final class GgufDescription {
     var feedForward = layer.feedForward();
     var experts = feedForward.experts();
     return new LayerConfig(
-        layer.mixer(),
+        computed(layer.mixer()),
         new FeedForwardConfig(
             feedForward.hiddenSize(),
             feedForward.intermediateSize(),
@@ -160,6 +161,21 @@ final class GgufDescription {
             new Experts(
                 experts.count(), experts.perToken(), experts.router(), experts.shared(), 0, 0)),
         layer.residual());
+  }
+
+  /// With numbers as the file's float32 holds them.
+  private static MixerConfig computed(MixerConfig mixer) {
+    if (mixer instanceof MixerConfig.SoftmaxAttention(var attention)
+        && attention.positions().rotary().orElse(null)
+            instanceof Rotary(double theta, RopeScaling.Yarn yarn, double share)
+        && yarn.attentionFactor() != null) {
+      var rounded = yarn.withAttentionFactor(yarn.attentionFactor().floatValue());
+      return new MixerConfig.SoftmaxAttention(
+          attention.with(
+              new Positions(
+                  Optional.of(new Rotary(theta, rounded, share)), attention.positions().window())));
+    }
+    return mixer;
   }
 
   // ---------------------------------------------------------------- keys
@@ -313,7 +329,11 @@ final class GgufDescription {
         number("rope.scaling.yarn_beta_slow", yarn.betaSlow());
         Double factor = yarn.attentionFactor();
         if (factor != null) {
+          // The checkpoint's own number, and what llama.cpp has to take to come to it.
           number("rope.scaling.yarn_attn_factor", factor);
+          number(
+              "rope.scaling.attn_factor",
+              factor / RopeScaling.Yarn.usualAttentionFactor(yarn.factor()));
         }
       }
       default ->

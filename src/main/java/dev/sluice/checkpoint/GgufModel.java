@@ -63,7 +63,7 @@ public final class GgufModel implements AutoCloseable {
   }
 
   private static boolean isGguf(Path file) {
-    return String.valueOf(file.getFileName()).endsWith(GgufFile.SUFFIX);
+    return GgufFile.isNamed(file);
   }
 
   /// Opens a file; the model's numbers stay where they lie.

@@ -18,6 +18,7 @@ import java.util.Arrays;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
 import java.util.regex.Pattern;
 import java.util.stream.LongStream;
@@ -213,6 +214,8 @@ final class GgufWeights implements ParameterReader {
   @Override
   public void judgeTheRest() {
     int layers = config.decoder().layers().size();
+    long blocks =
+        Objects.requireNonNull(file.metadata().whole(architecture.word() + ".block_count"));
     List<String> unknown = new ArrayList<>();
     int ahead = 0;
     for (var tensor : file.tensors().values()) {
@@ -220,7 +223,8 @@ final class GgufWeights implements ParameterReader {
         continue;
       }
       var matcher = BLOCK.matcher(tensor.name());
-      if (matcher.matches() && Integer.parseInt(matcher.group(1)) >= layers) {
+      int block = matcher.matches() ? Integer.parseInt(matcher.group(1)) : 0;
+      if (block >= layers && block < blocks) {
         ahead++;
       } else if (!tensor.name().equals(FREQUENCIES) || !isAllOnes(tensor)) {
         unknown.add(tensor.name());

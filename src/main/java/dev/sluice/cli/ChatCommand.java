@@ -229,6 +229,7 @@ final class ChatCommand implements Callable<Integer> {
           chat.system(system);
         }
         var suggested = SuggestedSampling.ofChat(source.checkpoint());
+        suggested.notes().forEach(note -> Console.note(note + "."));
         var drawn = sampling.over(suggested);
         var choice = new Choice(drawn.sampler(), drawn.adjustments());
         restrictions = jsonOptions.restrictions(loaded, stopIds, OptionalInt.empty());

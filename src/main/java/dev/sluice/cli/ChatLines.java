@@ -57,7 +57,8 @@ final class ChatLines implements AutoCloseable {
     while (!message.stripTrailing().endsWith(SEVERAL)) {
       String more = line("… ");
       if (more == null) {
-        return message; // the end of the input ends the message too
+        Console.note("The last message begins with \"\"\" and does not end; it is taken as it is.");
+        return message;
       }
       message += "\n" + more;
     }

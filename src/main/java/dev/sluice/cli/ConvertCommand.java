@@ -126,7 +126,7 @@ final class ConvertCommand implements Callable<Integer> {
     Path named = Objects.requireNonNull(source);
     Path place = Objects.requireNonNull(target);
     Path checkpoint = ModelSource.at(named).checkpoint();
-    boolean toGguf = String.valueOf(place.getFileName()).endsWith(GgufFile.SUFFIX);
+    boolean toGguf = GgufFile.isNamed(place);
     boolean fromGguf = !Files.isDirectory(checkpoint);
     if (toGguf || fromGguf) {
       requireNone("--packing", packing, "the packing is that of the file");

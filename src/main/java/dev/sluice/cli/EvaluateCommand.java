@@ -244,7 +244,7 @@ final class EvaluateCommand implements Callable<Integer> {
               .formatted(LONGEST_WINDOW, evictionWindow));
     }
     if (json != null) {
-      WholeFile.requireReplaceable(json);
+      WholeFile.requirePlace(json);
     }
   }
 

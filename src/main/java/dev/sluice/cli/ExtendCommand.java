@@ -174,7 +174,7 @@ final class ExtendCommand implements Callable<Integer> {
   public Integer call() throws IOException {
     threads.apply();
     if (json != null) {
-      WholeFile.requireReplaceable(json);
+      WholeFile.requirePlace(json);
     }
     var given = SettingFlags.given(spec.commandLine().getParseResult());
     boolean trains = resume != null || given.containsKey("steps");

@@ -16,6 +16,7 @@ import dev.sluice.generation.TextStream;
 import dev.sluice.generation.TokenLogprob;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.report.Numbers;
+import dev.sluice.serving.ModelFiles;
 import dev.sluice.serving.SuggestedSampling;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tokenizer.Tokenizer;
@@ -28,6 +29,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Optional;
 import java.util.OptionalInt;
 import java.util.concurrent.Callable;
 import java.util.stream.IntStream;
@@ -64,6 +66,9 @@ import tools.jackson.databind.SerializationFeature;
       "  ./sluice generate path/to/qwen3 --prompt \"A whale as JSON:\" --json-schema whale.json"
     })
 final class GenerateCommand implements Callable<Integer> {
+  /// What the virtual machine reads for bytes that are no UTF-8.
+  private static final char REPLACEMENT = '\uFFFD';
+
   /// Characters of what a user wrote that a sentence shows.
   private static final int SHOWN = 40;
 
@@ -178,7 +183,7 @@ final class GenerateCommand implements Callable<Integer> {
               .formatted(Printable.brief(jsonAfter, SHOWN)));
     }
     if (json != null) {
-      WholeFile.requireReplaceable(json);
+      WholeFile.requirePlace(json);
     }
     try (var loaded = options.loadInPlace(model, weights, speculate)) {
       kvCache.apply(loaded.decoder());
@@ -231,18 +236,18 @@ final class GenerateCommand implements Callable<Integer> {
 
   private void continueText(ModelOptions.Loaded loaded, Choice choice) throws IOException {
     var tokenizer = loaded.tokenizer();
-    var rule =
-        loaded
-            .source()
-            .trainedOnSequences()
-            .map(BatchSettings::windowRule)
-            .orElse(WindowRule.STREAM);
-    if (rule == WindowRule.DOCUMENTS) {
+    var rule = loaded.source().trainedOnSequences().map(BatchSettings::windowRule);
+    if (rule.equals(Optional.of(WindowRule.DOCUMENTS))) {
       Console.note(
           "The model was trained on sequences that begin with a start token, and so does the"
               + " prompt.");
     }
-    int[] ids = rule.prompt(prompt, tokenizer);
+    int[] ids = ModelFiles.prompt(rule, prompt, tokenizer);
+    if (prompt.indexOf(REPLACEMENT) >= 0) {
+      Console.note(
+          "The prompt holds U+FFFD, which stands for bytes that are no UTF-8, and is read as that"
+              + " character.");
+    }
     if (loaded.stopIds().isEmpty()) {
       Console.note("No file says which token ends a text, so only --max-tokens ends it.");
     }

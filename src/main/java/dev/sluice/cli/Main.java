@@ -109,6 +109,7 @@ public final class Main implements Runnable {
     commandLine.setExpandAtFiles(false); // a prompt may begin with @
     commandLine.registerConverter(Double.class, Main::finite);
     commandLine.registerConverter(double.class, Main::finite);
+    commandLine.registerConverter(SamplingOptions.Bias.class, SamplingOptions.Bias::parse);
     commandLine.registerConverter(Path.class, Main::path);
     try {
       CudaKernels.use(System.getenv());
@@ -121,7 +122,7 @@ public final class Main implements Runnable {
     }
   }
 
-  private static double finite(String text) {
+  static double finite(String text) {
     double number = Double.parseDouble(text); // what it throws picocli explains
     if (!Double.isFinite(number)) {
       throw new TypeConversionException("'%s' is not a finite number".formatted(text));

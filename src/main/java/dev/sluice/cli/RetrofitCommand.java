@@ -168,7 +168,7 @@ final class RetrofitCommand implements Callable<Integer> {
   public Integer call() throws IOException {
     threads.apply();
     if (json != null) {
-      WholeFile.requireReplaceable(json);
+      WholeFile.requirePlace(json);
     }
     var wanted = packing == null ? null : GatePacking.parse(packing);
     var config = settings();

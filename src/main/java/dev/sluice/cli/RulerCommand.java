@@ -444,7 +444,7 @@ final class RulerCommand implements Callable<Integer> {
           "--samples must be from 1 to %d, not %d".formatted(MOST_SAMPLES, samples));
     }
     if (json != null) {
-      WholeFile.requireReplaceable(json);
+      WholeFile.requirePlace(json);
     }
     if (models.stream().distinct().count() < models.size()) {
       throw new InvalidInputException("a model is named twice; name each once");

@@ -6,6 +6,7 @@ import dev.sluice.generation.Sampler;
 import dev.sluice.serving.SuggestedSampling;
 import java.util.Locale;
 import java.util.Map;
+import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Option;
 
@@ -67,10 +68,20 @@ final class SamplingOptions {
       description =
           "Add a number to the logit of a token, -Infinity to exclude it; may be given several"
               + " times.")
-  private Map<Integer, Double> logitBias = Map.of();
+  private Map<Integer, Bias> logitBias = Map.of();
 
   @Option(names = "--seed", paramLabel = "N", description = "Of the sampling. Default: 1.")
   private long seed = 1;
+
+  /// What is added to a logit.
+  record Bias(double added) {
+    private static final double NONE_OF_IT = Double.NEGATIVE_INFINITY;
+
+    /// @throws NumberFormatException if it is no number
+    static Bias parse(String text) {
+      return new Bias(text.equals(String.valueOf(NONE_OF_IT)) ? NONE_OF_IT : Main.finite(text));
+    }
+  }
 
   /// For people.
   static String words(Choice choice) {
@@ -103,7 +114,8 @@ final class SamplingOptions {
                 repetitionPenalty != null ? repetitionPenalty : suggested.repetition(),
                 presencePenalty,
                 frequencyPenalty,
-                logitBias));
+                logitBias.entrySet().stream()
+                    .collect(Collectors.toMap(Map.Entry::getKey, bias -> bias.getValue().added))));
     if (chosen == 0 && (topK != null || topP != null || minP != null)) {
       Console.note("--top-k, --top-p and --min-p change nothing without --temperature above 0.");
     }

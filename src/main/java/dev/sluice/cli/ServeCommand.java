@@ -2,7 +2,6 @@ package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
-import dev.sluice.corpus.WindowRule;
 import dev.sluice.files.DirectoryLock;
 import dev.sluice.openai.ApiServer;
 import dev.sluice.provenance.RunManifest;
@@ -317,7 +316,7 @@ final class ServeCommand implements Callable<Integer> {
     var source = loaded.source();
     var templates = Served.templates(source, template);
     var tokenizer = loaded.tokenizer();
-    var rule = source.trainedOnSequences().map(BatchSettings::windowRule).orElse(WindowRule.STREAM);
+    var rule = source.trainedOnSequences().map(BatchSettings::windowRule);
     if (templates == null) {
       Console.note(
           "%s has no chat template, so it continues plain texts alone; --chat-template gives it one."
@@ -330,6 +329,7 @@ final class ServeCommand implements Callable<Integer> {
         templates == null
             ? SuggestedSampling.GREEDY
             : SuggestedSampling.ofChat(source.checkpoint());
+    suggested.notes().forEach(note -> Console.note(note + "."));
     var choice = sampling.over(suggested);
     Console.note(
         "Where a request does not say: %s, %d tokens."

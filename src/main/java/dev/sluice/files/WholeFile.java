@@ -13,6 +13,8 @@ import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
 import java.security.SecureRandom;
 import java.util.HexFormat;
+import java.util.List;
+import java.util.Objects;
 import java.util.regex.Pattern;
 
 /// Files that are there whole or not at all: written beside under a name that nobody can foresee,
@@ -20,6 +22,7 @@ import java.util.regex.Pattern;
 /// refused, since a file in its place would take it away from all who use it.
 public final class WholeFile {
   private static final SecureRandom RANDOM = new SecureRandom();
+  private static final Pattern DOTS = Pattern.compile("^\\.+");
   private static final Pattern PARTIAL = Pattern.compile("\\..+\\.[0-9a-f]{16}\\.partial");
 
   private WholeFile() {}
@@ -88,6 +91,17 @@ public final class WholeFile {
     }
   }
 
+  /// Refuses a place of which it is plain before all work that nothing can be written there.
+  public static void requirePlace(Path target) {
+    requireReplaceable(target);
+    Path folder = target.toAbsolutePath().getParent();
+    if (folder != null && !Files.isDirectory(folder)) {
+      throw new InvalidInputException(
+          "%s cannot be written, as there is no directory %s; make it, or name another file"
+              .formatted(target, folder));
+    }
+  }
+
   /// The name beside `target` under which it can be written; nothing has it yet.
   public static Path partial(Path target) {
     byte[] random = new byte[8];
@@ -99,6 +113,20 @@ public final class WholeFile {
   /// Opens a file for writing that must not be there yet.
   public static FileChannel create(Path file) throws IOException {
     return FileChannel.open(file, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE);
+  }
+
+  /// What writers of a file, or of a directory, left beside it that were killed, or write still.
+  public static List<Path> leftBeside(Path target) throws IOException {
+    String name = target.getFileName() + ".";
+    try (var children = Files.list(Objects.requireNonNull(target.toAbsolutePath().getParent()))) {
+      return children
+          .filter(WholeFile::isPartial)
+          .filter(
+              child ->
+                  DOTS.matcher(child.getFileName().toString()).replaceFirst("").startsWith(name))
+          .sorted()
+          .toList();
+    }
   }
 
   /// Whether a name is one that [#partial] gives: what a writer left that was killed.

@@ -18,29 +18,40 @@ public record LogitAdjustments(
   /// Leaves logits as they are.
   public static final LogitAdjustments NONE = new LogitAdjustments(1, 0, 0, Map.of());
 
+  /// What is added to a logit, or taken from it, has at most this size: it decides by far, and a
+  /// logit stays a number.
+  private static final double LARGEST = 10_000;
+
+  private static final double LARGEST_FACTOR = 1000;
+
   public LogitAdjustments {
-    if (!(repetition > 0) || Double.isInfinite(repetition)) {
+    if (!(repetition >= 1 / LARGEST_FACTOR) || repetition > LARGEST_FACTOR) {
       throw new InvalidInputException(
-          "the repetition penalty must be a positive number, not %s; 1 is none"
-              .formatted(repetition));
+          "the repetition penalty must be from %s to %.0f, not %s; 1 is none"
+              .formatted(1 / LARGEST_FACTOR, LARGEST_FACTOR, repetition));
     }
-    requireFinite("presence", presence);
-    requireFinite("frequency", frequency);
+    requireSmall("presence", presence);
+    requireSmall("frequency", frequency);
     bias.forEach(
         (id, added) -> {
-          if (Double.isNaN(added) || added == Double.POSITIVE_INFINITY) {
+          if (added != Double.NEGATIVE_INFINITY && !isSmall(added)) {
             throw new InvalidInputException(
-                "the logit bias of token %d must be a number or -Infinity, not %s"
-                    .formatted(id, added));
+                "the logit bias of token %d must be from -%.0f to %.0f, or -Infinity, not %s"
+                    .formatted(id, LARGEST, LARGEST, added));
           }
         });
     bias = Map.copyOf(bias);
   }
 
-  private static void requireFinite(String name, double penalty) {
-    if (!Double.isFinite(penalty)) {
+  private static boolean isSmall(double added) {
+    return Math.abs(added) <= LARGEST;
+  }
+
+  private static void requireSmall(String name, double penalty) {
+    if (!isSmall(penalty)) {
       throw new InvalidInputException(
-          "the %s penalty must be a number, not %s; 0 is none".formatted(name, penalty));
+          "the %s penalty must be from -%.0f to %.0f, not %s; 0 is none"
+              .formatted(name, LARGEST, LARGEST, penalty));
     }
   }
 

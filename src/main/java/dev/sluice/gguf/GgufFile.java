@@ -16,6 +16,7 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.SequencedMap;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -41,6 +42,11 @@ public final class GgufFile implements AutoCloseable {
   private final SequencedMap<String, GgufTensor> tensors;
   private final List<MemorySegment> headers;
   private final List<String> notes;
+
+  /// Whether a file is named so, in letters of either case.
+  public static boolean isNamed(Path path) {
+    return String.valueOf(path.getFileName()).toLowerCase(Locale.ROOT).endsWith(SUFFIX);
+  }
 
   private GgufFile(
       Path path,

@@ -16,12 +16,15 @@ import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.HashSet;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.function.Consumer;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 
@@ -111,10 +114,24 @@ public final class ModelFiles {
     return beside.map(RunManifest::config).orElse(Map.of());
   }
 
-  /// How the sequences began that the model was trained on, and so do texts that it continues.
-  public WindowRule windowRule() {
-    Object windows = trainedWith().get("windows");
-    return windows == null ? WindowRule.STREAM : WindowRule.parse(windows.toString());
+  /// How the sequences began that the model was trained on; empty where nobody says.
+  public Optional<WindowRule> windowRule() {
+    return Optional.ofNullable(trainedWith().get("windows"))
+        .map(windows -> WindowRule.parse(windows.toString()));
+  }
+
+  /// The ids of a text that a model is to continue: as the sequences began that it was trained on
+  /// where that is known, else as its tokenizer's own template begins texts, unless this one begins
+  /// so by itself.
+  public static int[] prompt(Optional<WindowRule> rule, String text, Tokenizer tokenizer) {
+    int[] before = rule.isPresent() ? new int[0] : tokenizer.beforeTexts();
+    if (before.length == 0) {
+      return rule.orElse(WindowRule.STREAM).prompt(text, tokenizer);
+    }
+    int[] ids = tokenizer.encode(text);
+    return ids.length > 0 && ids[0] == before[0]
+        ? ids
+        : IntStream.concat(Arrays.stream(before), Arrays.stream(ids)).toArray();
   }
 
   /// The tokenizer: the one that the user gave, else the checkpoint's, else bytes where they fit.
@@ -247,7 +264,7 @@ public final class ModelFiles {
       String version,
       Tokenizer tokenizer,
       @Nullable ChatTemplates templates,
-      WindowRule rule,
+      Optional<WindowRule> rule,
       Set<Integer> stopIds,
       Choice choice) {
     return new ServedModel(
@@ -255,7 +272,7 @@ public final class ModelFiles {
         version,
         tokenizer,
         templates == null ? null : new ChatFormat(templates, tokenizer),
-        text -> rule.prompt(text, tokenizer),
+        text -> prompt(rule, text, tokenizer),
         stopIds,
         templates == null ? stopIds : turnEnds(stopIds, tokenizer, templates),
         choice);

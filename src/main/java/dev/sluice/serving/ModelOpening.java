@@ -117,6 +117,7 @@ public final class ModelOpening {
     var templates = files.chatTemplates(template);
     var suggested =
         templates == null ? SuggestedSampling.GREEDY : SuggestedSampling.ofChat(files.checkpoint());
+    notes.addAll(suggested.notes());
     var known =
         files.served(
             files.name(),

@@ -23,6 +23,19 @@ public interface Tokenizer {
     return encode(text);
   }
 
+  /// The ids that the tokenizer's own template puts before every text, such as a start token; none
+  /// where it puts nothing there.
+  default int[] beforeTexts() {
+    int[] plain = encode("a");
+    int[] framed = encodeFramed("a");
+    for (int before = 0; before + plain.length <= framed.length; before++) {
+      if (Arrays.equals(plain, Arrays.copyOfRange(framed, before, before + plain.length))) {
+        return Arrays.copyOf(framed, before);
+      }
+    }
+    return new int[0];
+  }
+
   /// The tokens that steer a model and have no text, by what spells them out, such as `<|im_end|>`.
   default Map<String, Integer> controlTokens() {
     return Map.of();

@@ -75,7 +75,7 @@ public final class Tokenizers {
     if (spec.isBlank() || !Files.isRegularFile(path)) {
       throw notFound(spec);
     }
-    if (path.toString().endsWith(GgufFile.SUFFIX)) {
+    if (GgufFile.isNamed(path)) {
       try (var file = GgufFile.open(path)) {
         return load(file, ending, () -> {});
       }

@@ -9,6 +9,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.TestData;
+import dev.sluice.attention.RopeScaling;
+import dev.sluice.attention.Rotary;
 import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.MultiTokenPrediction;
@@ -167,8 +169,11 @@ class GgufModelTest {
   @CsvSource({
     "qwen3, '', ''",
     "qwen3-yarn, '', ''",
+    "qwen3-yarn, rope_parameters, '{\"factor\": 4.0, \"original_max_position_embeddings\": 64,"
+        + " \"rope_theta\": 10000.0, \"rope_type\": \"yarn\", \"attention_factor\": 1.1217511}'",
     "qwen3-next, '', ''",
     "qwen3.5, '', ''",
+    "qwen3.5, partial_rotary_factor, 1.0",
     "qwen3.5-moe, '', ''",
     "afmoe, layer_types, '[\"sliding_attention\", \"sliding_attention\", \"sliding_attention\","
         + " \"full_attention\", \"sliding_attention\"]'",
@@ -409,6 +414,26 @@ class GgufModelTest {
       assertArrayEquals(logits(before, 1, 2, 3), logits(after, 1, 2, 3));
     }
     assertThrows(InvalidInputException.class, () -> GgufConversion.toDirectory(MINI, target));
+  }
+
+  /// A conversion that was killed cleans up nothing, and the next one says what it left.
+  @Test
+  void whatAKilledConversionLeftIsTold() throws IOException {
+    String left = "..again.gguf.0123456789abcdef.partial.0123456789abcdef.partial";
+    Files.createFile(directory.resolve(left));
+    Files.createFile(directory.resolve(".other.gguf.0123456789abcdef.partial"));
+    var result =
+        GgufConversion.toFile(
+            MINI,
+            directory.resolve("again.gguf"),
+            WeightFormat.F32,
+            false,
+            Conversion.Listener.NOBODY);
+    assertTrue(
+        result.notes().stream()
+            .anyMatch(note -> note.startsWith(directory.resolve(left) + " is of another")),
+        () -> result.notes().toString());
+    assertFalse(result.notes().toString().contains(".other"), () -> result.notes().toString());
   }
 
   @Test
@@ -698,6 +723,75 @@ class GgufModelTest {
                     each.name().equals("blk.0.ssm_a")
                         ? new GgufWriter.Planned(each.name(), WeightFormat.F16, each.shape())
                         : each));
+  }
+
+  private Rotary rotary(BiConsumer<GgufWriter, List<GgufWriter.Planned>> change, String... without)
+      throws IOException {
+    try (var _ = Scope.open();
+        var decoder = open(changed(change, Set.of(without))).decoder()) {
+      return decoder.config().layers().stream()
+          .flatMap(layer -> layer.attention().stream())
+          .findFirst()
+          .orElseThrow()
+          .positions()
+          .rotary()
+          .orElseThrow();
+    }
+  }
+
+  /// Nothing said is what llama.cpp takes then, and all of a head turns where its width is named.
+  @Test
+  void rotationsAreThoseOfLlamaCpp() throws IOException {
+    String share = "qwen35.rope.dimension_count";
+    assertEquals(1, rotary((_, _) -> {}, share).share());
+    assertEquals(1, rotary((to, _) -> to.whole(share, headDim()), share).share());
+    assertEquals(0.5, rotary((to, _) -> to.whole(share, headDim() / 2), share).share());
+
+    String scaling = "qwen35.rope.scaling.";
+    assertEquals(
+        new RopeScaling.Linear(4),
+        rotary((to, _) -> to.number("qwen35.rope.scale_linear", 4)).scaling());
+    refuses(
+        "'qwen35.rope.scaling.attn_factor' is 1.5 and only 1 is computed without YaRN",
+        (to, _) -> to.number(scaling + "attn_factor", 1.5));
+    double usual = 0.1 * Math.log(4) + 1;
+    assertEquals(1.5 * usual, attentionFactor("attn_factor", 1.5), 1e-6);
+    assertEquals(1.5, attentionFactor("yarn_attn_factor", 1.5), 1e-6);
+    refuses(
+        "'qwen35.rope.scaling.yarn_attn_factor' is 1.5",
+        (to, _) -> {
+          yarn(to);
+          to.number(scaling + "attn_factor", 2).number(scaling + "yarn_attn_factor", 1.5);
+        });
+  }
+
+  private static int headDim() {
+    try (var file = GgufFile.open(MINI)) {
+      return Math.toIntExact(
+          Objects.requireNonNull(file.metadata().whole("qwen35.attention.key_length")));
+    }
+  }
+
+  private static void yarn(GgufWriter to) {
+    to.text("qwen35.rope.scaling.type", "yarn").number("qwen35.rope.scaling.factor", 4);
+    to.whole("qwen35.rope.scaling.original_context_length", 64);
+  }
+
+  private double attentionFactor(String key, double value) throws IOException {
+    var scaling =
+        rotary(
+                (to, _) -> {
+                  yarn(to);
+                  to.number("qwen35.rope.scaling." + key, value);
+                })
+            .scaling();
+    return Objects.requireNonNull(((RopeScaling.Yarn) scaling).attentionFactor());
+  }
+
+  /// Blocks behind the model's own are no drafts where nobody says that they are.
+  @Test
+  void aModelWithMoreBlocksThanItSaysIsRefused() throws IOException {
+    refuses("holds 'blk.1.", (to, _) -> to.whole("qwen35.block_count", 1), "qwen35.block_count");
   }
 
   @Test

@@ -26,6 +26,10 @@ class ChatTest {
       {%- if add_generation_prompt %}assistant: {% endif %}\
       """;
 
+  private static final int THOUGHTS = 385;
+  private static final int THOUGHTS_END = 386;
+  private static final int TURN = 387;
+
   @TempDir static Path folder;
   @TempDir Path session;
 
@@ -39,17 +43,25 @@ class ChatTest {
     run = folder.resolve("run");
     template = Files.writeString(folder.resolve("chat.jinja"), TEMPLATE);
     Path text = Cli.text(folder.resolve("log.txt"));
-    Cli.run(
-            Cli.tiny(
-                text,
-                run,
-                "--tokenizer",
-                "src/test/resources/dev/sluice/tokenizer/tokenizer.json",
-                "--context",
-                128,
-                "--sample-tokens",
-                0))
+    Cli.run(Cli.tiny(text, run, "--tokenizer", tokenizer(), "--context", 128, "--sample-tokens", 0))
         .succeeded();
+  }
+
+  /// The small tokenizer of other tests with the tokens that a template has.
+  private static Path tokenizer() throws Exception {
+    String file =
+        Files.readString(Path.of("src/test/resources/dev/sluice/tokenizer/tokenizer.json"));
+    int end = file.indexOf(']', file.indexOf("\"added_tokens\""));
+    String entry =
+        ",{\"id\":%d,\"content\":\"%s\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
+            + "\"normalized\":false,\"special\":%b}";
+    return Files.writeString(
+        folder.resolve("tokenizer.json"),
+        file.substring(0, end)
+            + entry.formatted(THOUGHTS, "<think>", false)
+            + entry.formatted(THOUGHTS_END, "</think>", false)
+            + entry.formatted(TURN, "<|turn|>", true)
+            + file.substring(end));
   }
 
   @AfterEach
@@ -146,22 +158,6 @@ class ChatTest {
   /// JSON begins behind thoughts, whoever begins and ends them, and never within.
   @Test
   void jsonBeginsBehindThoughts() throws Exception {
-    Path tokenizer = folder.resolve("thinking.json");
-    String entry =
-        ",{\"id\":%d,\"content\":\"%s\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
-            + "\"normalized\":false,\"special\":false}]";
-    String file =
-        Files.readString(Path.of("src/test/resources/dev/sluice/tokenizer/tokenizer.json"));
-    int end = file.indexOf(']', file.indexOf("\"added_tokens\""));
-    String added = entry.formatted(385, "<think>");
-    added = added.substring(0, added.length() - 1) + entry.formatted(386, "</think>");
-    Files.writeString(tokenizer, file.substring(0, end) + added + file.substring(end + 1));
-    Path thinker = folder.resolve("thinker");
-    Path text = Cli.text(folder.resolve("thinking.txt"));
-    Cli.run(
-            Cli.tiny(
-                text, thinker, "--tokenizer", tokenizer, "--context", 128, "--sample-tokens", 0))
-        .succeeded();
     Path thinking =
         Files.writeString(
             folder.resolve("thinking.jinja"),
@@ -172,7 +168,7 @@ class ChatTest {
     // Of all tokens the model is made to like the end of thoughts best, and then their beginning.
     Object[] arguments = {
       "chat",
-      thinker,
+      run,
       "--chat-template",
       thinking,
       "--json-schema",
@@ -180,9 +176,9 @@ class ChatTest {
       "--temperature",
       0,
       "--logit-bias",
-      "386=90",
+      THOUGHTS_END + "=90",
       "--logit-bias",
-      "385=80",
+      THOUGHTS + "=80",
       "--max-tokens",
       8
     };
@@ -201,6 +197,18 @@ class ChatTest {
     arguments[arguments.length - 1] = 2;
     var cut = Cli.run(arguments).succeeded();
     assertTrue(cut.err().contains("The JSON is not complete"), cut::toString);
+  }
+
+  /// A control token that a model writes within its answer is not text.
+  @Test
+  void controlTokensAreNotText() {
+    var talk = chatHere("one\n", "--logit-bias", TURN + "=90").succeeded();
+    assertTrue(talk.err().contains("3 tokens"), talk::toString);
+    assertEquals("", talk.out().strip(), talk::toString);
+    assertFalse(talk.err().contains("turn|"), talk::toString);
+    var text =
+        Cli.run("generate", run, "--prompt", "a", "--max-tokens", 3, "--logit-bias", TURN + "=90");
+    assertEquals("a\n", text.succeeded().out());
   }
 
   /// A model takes up again where it was, also after a restart, and says so.
@@ -258,7 +266,8 @@ class ChatTest {
     Files.writeString(
         file,
         "{\"do_sample\": true, \"temperature\": 0.6, \"top_k\": 20, \"top_p\": 0.95,"
-            + " \"repetition_penalty\": 1.05}");
+            + " \"repetition_penalty\": 1.05, \"eos_token_id\": 384,"
+            + " \"suppress_tokens\": [7], \"bad_words_ids\": null}");
     System.setIn(new ByteArrayInputStream(new byte[0]));
     var said = Cli.run("chat", model, "--min-p", 0.1).succeeded();
     assertTrue(
@@ -266,6 +275,9 @@ class ChatTest {
             .contains(
                 "temperature 0.6, top-k 20, top-p 0.95, min-p 0.1, repetition penalty 1.05 (where"
                     + " nothing was said, as generation_config.json says)"),
+        said::toString);
+    assertTrue(
+        said.err().contains(file + " also says suppress_tokens, which is not followed"),
         said::toString);
     for (String bad :
         List.of(

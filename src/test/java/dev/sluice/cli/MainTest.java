@@ -8,14 +8,21 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.checkpoint.CheckpointDirectory;
+import dev.sluice.checkpoint.ModelDirectory;
 import dev.sluice.files.JsonFile;
+import dev.sluice.operations.Precision;
+import dev.sluice.probe.Probe;
+import dev.sluice.tensor.Device;
 import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.training.RunConfig;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.Comparator;
 import java.util.Map;
 import java.util.Set;
 import org.junit.jupiter.api.BeforeAll;
@@ -223,6 +230,82 @@ class MainTest {
     Files.writeString(schema, "{\"not\": {}}");
     refused = Cli.run("generate", run, "--json-schema", schema).refusal();
     assertTrue(refused.contains("schema.json cannot be followed at #"), refused);
+  }
+
+  /// Of all that decides which token comes, log-probabilities know nothing.
+  @Test
+  void generateSaysHowLikelyTokensAre() throws IOException {
+    Path texts = directory.resolve("likely.json");
+    Object[] arguments = {
+      "generate",
+      run,
+      "--prompt",
+      "Line",
+      "--max-tokens",
+      12,
+      "--temperature",
+      0.8,
+      "--top-k",
+      60,
+      "--top-p",
+      0.98,
+      "--min-p",
+      0.001,
+      "--repetition-penalty",
+      1.1,
+      "--presence-penalty",
+      0.5,
+      "--logit-bias",
+      "101=-Infinity",
+      "--logit-bias",
+      "33=40",
+      "--stop",
+      "!!!",
+      "--seed",
+      5,
+      "--sequences",
+      2,
+      "--logprobs",
+      3,
+      "--json",
+      texts
+    };
+    var answer = Cli.run(arguments).succeeded();
+    var held = JsonFile.mapper().build().readTree(Files.readString(texts)).get("texts");
+    assertEquals(2, held.size());
+    try (var _ = Scope.withoutGradient();
+        var decoder =
+            ModelDirectory.load(
+                run.resolve("checkpoints/step-00000004"), Precision.FLOAT32, Device.CPU, false)) {
+      for (var text : held) {
+        // The stop string of three tokens is made likely, and is no part of the text.
+        assertEquals("caller", text.get("ending").asString(), answer::toString);
+        assertFalse(text.get("text").asString().contains("!"), answer::toString);
+        long[] ids = new long[4 + text.get("tokens").size()];
+        byte[] prompt = "Line".getBytes(StandardCharsets.UTF_8);
+        for (int i = 0; i < ids.length; i++) {
+          ids[i] = i < 4 ? prompt[i] : text.get("tokens").get(i - 4).get("id").asInt();
+        }
+        var hidden = decoder.hiddenStates(Tensor.of(ids, 1, ids.length), null, Probe.NONE);
+        for (int i = 4; i < ids.length; i++) {
+          var said = text.get("tokens").get(i - 4);
+          assertNotEquals(101, ids[i]);
+          float[] logits = decoder.logits(hidden.narrow(1, i - 1, 1)).floats();
+          double sum = 0;
+          for (float logit : logits) {
+            sum += Math.exp(logit);
+          }
+          assertEquals(logits[(int) ids[i]] - Math.log(sum), said.get("logprob").asDouble(), 1e-4);
+          Integer[] order = new Integer[logits.length];
+          Arrays.setAll(order, id -> id);
+          Arrays.sort(order, Comparator.comparingDouble(id -> -logits[id]));
+          for (int j = 0; j < 3; j++) {
+            var likely = said.get("likeliest").get(j);
+            assertEquals(logits[order[j]] - Math.log(sum), likely.get("logprob").asDouble(), 1e-4);
+          }
+        }
+      }
+    }
   }
 
   @Test

@@ -53,6 +53,17 @@ final class SluiceProcess {
     return launch(path, errors, environment, limits, option, arguments);
   }
 
+  /// A command at a terminal of its own, to which goes what is written to the process; what the
+  /// terminal shows is in the file.
+  static Process startAtTerminal(Path shown, Object... arguments) throws IOException {
+    String path = prepare();
+    var command = command(path, "", "-XX:SharedArchiveFile=" + archive, arguments);
+    command.set(2, "exec script -qfec \"$(printf '%q ' \"$@\")\" /dev/null");
+    var builder = new ProcessBuilder(command).redirectOutput(shown.toFile());
+    builder.environment().put("TERM", "xterm");
+    return builder.start();
+  }
+
   private static Process launch(
       String path,
       Path errors,
@@ -61,6 +72,16 @@ final class SluiceProcess {
       String option,
       Object... arguments)
       throws IOException {
+    var builder =
+        new ProcessBuilder(command(path, limits, option, arguments))
+            .redirectError(errors.toFile())
+            .redirectOutput(ProcessBuilder.Redirect.DISCARD);
+    builder.environment().putAll(environment);
+    return builder.start();
+  }
+
+  private static List<String> command(
+      String path, String limits, String option, Object... arguments) {
     List<String> command =
         new ArrayList<>(
             List.of("bash", "-c", limits + "exec env --default-signal=INT \"$@\"", "bash"));
@@ -70,12 +91,7 @@ final class SluiceProcess {
     for (Object argument : arguments) {
       command.add(String.valueOf(argument));
     }
-    var builder =
-        new ProcessBuilder(command)
-            .redirectError(errors.toFile())
-            .redirectOutput(ProcessBuilder.Redirect.DISCARD);
-    builder.environment().putAll(environment);
-    return builder.start();
+    return command;
   }
 
   /// Makes the archive by a short run, once for all tests; gives the class path, in which the

@@ -6,12 +6,15 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.corpus.WindowRule;
 import dev.sluice.evaluation.RequestEncoder.StartToken;
+import dev.sluice.serving.ModelFiles;
 import dev.sluice.tokenizer.Tokenizer;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Optional;
 import java.util.OptionalInt;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
@@ -134,6 +137,19 @@ class RequestEncoderTest {
     assertRequest(begun.pair("", "^ab", ""), 0, new int[] {BEGIN, 'a'}, 'a', 'b');
     assertTrue(refused("", "").contains("empty continuation"));
     assertTrue(refused(" ", "b").contains("white space alone"));
+  }
+
+  /// What a model of others continues begins as its tokenizer's template begins texts.
+  @Test
+  void aPromptBeginsAsTextsDo() {
+    var both = new Pairs(true, true);
+    var foreign = Optional.<WindowRule>empty();
+    assertArrayEquals(new int[] {BEGIN, 'a'}, ModelFiles.prompt(foreign, "a", both));
+    assertArrayEquals(new int[] {BEGIN, 'a'}, ModelFiles.prompt(foreign, "^a", both));
+    assertArrayEquals(new int[] {BEGIN}, ModelFiles.prompt(foreign, "", both));
+    assertArrayEquals(
+        new int[] {'a'}, ModelFiles.prompt(Optional.of(WindowRule.STREAM), "a", both));
+    assertArrayEquals(new int[] {'a'}, ModelFiles.prompt(foreign, "a", new Pairs(false, true)));
   }
 
   @Test

@@ -405,6 +405,7 @@ class ApiServerTest {
     String[][] wrong = {
       {"{", "null"},
       {"[]", "null"},
+      {"{\"messages\":[{\"role\":\"user\",\"content\":\"\\ud800 x\"}]}", "null"},
       {"{}", "messages"},
       {"{\"messages\":[]}", "messages"},
       {"{\"messages\":[1]}", "messages[0]"},

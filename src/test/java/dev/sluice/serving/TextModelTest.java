@@ -30,6 +30,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Executors;
@@ -325,7 +326,7 @@ class TextModelTest {
             Instant.EPOCH)
         .write(run.resolve(RunManifest.FILE_NAME));
     var files = ModelFiles.at(checkpoint, _ -> {});
-    assertEquals(WindowRule.DOCUMENTS, files.windowRule());
+    assertEquals(Optional.of(WindowRule.DOCUMENTS), files.windowRule());
     assertEquals("step-00000001", files.name());
   }
 }
