@@ -54,6 +54,10 @@ public final class GgufTokenizer {
 
   /// How a text is cut before merges are looked for.
   ///
+  /// llama.cpp has expressions of its own. They cut some texts in other places than the published
+  /// file of `afmoe` (Thai, neighbouring scripts, numbers that are no decimal digits, several
+  /// spaces before a number) and of `laguna` (`\r\n`); the models know the published file's pieces.
+  ///
   /// @param words that `tokenizer.ggml.pre` has for it, the first of which is written
   /// @param cuts the parts of `pre_tokenizer` one after the other, as the published
   ///   `tokenizer.json` has them, but for the last, which makes characters of bytes
