@@ -54,57 +54,126 @@ public final class GgufTokenizer {
 
   /// How a text is cut before merges are looked for.
   ///
+  /// llama.cpp has expressions of its own. They cut some texts in other places than the published
+  /// file of `afmoe` (Thai, neighbouring scripts, numbers that are no decimal digits, several
+  /// spaces before a number) and of `laguna` (`\r\n`); the models know the published file's pieces.
+  ///
   /// @param words that `tokenizer.ggml.pre` has for it, the first of which is written
-  /// @param pattern as `tokenizer.json` has it
+  /// @param cuts the parts of `pre_tokenizer` one after the other, as the published
+  ///   `tokenizer.json` has them, but for the last, which makes characters of bytes
   /// @param composes whether the text is brought to the form NFC first
   /// @param takesWhole whether a piece that is a token is never cut
-  private record Pre(List<String> words, String pattern, boolean composes, boolean takesWhole) {}
+  private record Pre(
+      List<String> words, List<ObjectNode> cuts, boolean composes, boolean takesWhole) {
+    String word() {
+      return words.getFirst();
+    }
+  }
+
+  private static final String ISOLATED = "Isolated";
 
   private static final String CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
 
   private static final String SPACES = "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
+  private static final String QWEN2 =
+      CONTRACTIONS
+          + "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+          + SPACES;
+
+  /// Words, and punctuation with the letters behind it. The line breaks within are characters and
+  /// no escapes in the files.
+  private static final String DEEPSEEK_V3 =
+      "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+"
+          + "|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*"
+          + "|\\s*[\r\n]+|\\s+(?!\\S)|\\s+";
+
   private static final List<Pre> KNOWN =
       List.of(
-          new Pre(
-              List.of("qwen2"),
-              CONTRACTIONS
-                  + "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-                  + SPACES,
-              true,
-              false),
+          new Pre(List.of("qwen2"), List.of(split(QWEN2, ISOLATED)), true, false),
           new Pre(
               List.of("qwen35"),
-              CONTRACTIONS
-                  + "|[^\\r"
-                  + "\\n"
-                  + "\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r"
-                  + "\\n"
-                  + "]*|"
-                  + SPACES,
+              List.of(
+                  split(
+                      CONTRACTIONS
+                          + "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}"
+                          + "| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|"
+                          + SPACES,
+                      ISOLATED)),
               true,
               false),
           new Pre(
               List.of("gpt-4o"),
-              "[^\\r"
-                  + "\\n"
-                  + "\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
-                  + CONTRACTIONS
-                  + "?|[^\\r"
-                  + "\\n"
-                  + "\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*"
-                  + CONTRACTIONS
-                  + "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|"
-                  + SPACES,
+              List.of(
+                  split(
+                      "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*"
+                          + "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
+                          + CONTRACTIONS
+                          + "?|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+"
+                          + "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*"
+                          + CONTRACTIONS
+                          + "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|"
+                          + SPACES,
+                      ISOLATED)),
               false,
               true),
           new Pre(
               List.of("llama-bpe", "llama3", "llama-v3"),
-              CONTRACTIONS
-                  + "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-                  + SPACES,
+              List.of(
+                  split(
+                      CONTRACTIONS
+                          + "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
+                          + "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+                          + SPACES,
+                      ISOLATED)),
               false,
-              true));
+              true),
+          new Pre(
+              List.of("deepseek-v3"),
+              List.of(
+                  split("\\p{N}{1,3}", ISOLATED),
+                  split("[一-龥\u3040-ゟ゠-ヿ]+", ISOLATED),
+                  split(DEEPSEEK_V3, ISOLATED)),
+              false,
+              false),
+          new Pre(
+              List.of("afmoe"),
+              List.of(
+                  digitRuns(),
+                  // Digits in groups of three from the right: from the right in groups of 510, of
+                  // these the one or two digits at the left, and threes from the left.
+                  split(
+                      "\\p{Nd}{1,510}(?=(?>\\p{Nd}{510})*(?:\\P{Nd}|$))|\\G\\p{Nd}{510}", ISOLATED),
+                  split("\\A\\p{Nd}{1,2}(?=\\p{Nd}{3}+\\z)", ISOLATED),
+                  split("\\A\\p{Nd}{3}|\\G\\p{Nd}{3}", ISOLATED),
+                  // Scripts that are written without spaces.
+                  split(
+                      "(?:[\\u4E00-\\u9FFF\\u3040-\\u309F\\u30A0-\\u30FF\\u3400-\\u4DBF"
+                          + "\\uf900-\\uFAFF\\uFF65-\\uFF9F\\u2F00-\\u2FDF]+|[\\u0E00-\\u0E7F]+"
+                          + "|[\\u0E80-\\u0EFF]+|[\\u1780-\\u17FF]+"
+                          + "|[\\u1000-\\u109F\\uAA60-\\uAA7F\\uA9E0-\\uA9FF]+"
+                          + "|[\\uAC00-\\uD7AF\\u1100-\\u11FF]+)",
+                      ISOLATED),
+                  split(DEEPSEEK_V3, ISOLATED)),
+              false,
+              false),
+          new Pre(
+              List.of("laguna"),
+              List.of(
+                  // Line breaks begin a piece.
+                  split("(?:\\r?\\n)+(?!\\r?\\n)", "MergedWithNext"), split(QWEN2, ISOLATED)),
+              false,
+              false));
+
+  private static ObjectNode split(String pattern, String behavior) {
+    ObjectNode split = JSON.createObjectNode().put("type", "Split");
+    split.putObject("pattern").put("Regex", pattern);
+    return split.put("behavior", behavior).put("invert", false);
+  }
+
+  private static ObjectNode digitRuns() {
+    return JSON.createObjectNode().put("type", "Digits").put("individual_digits", false);
+  }
 
   private GgufTokenizer() {}
 
@@ -191,9 +260,7 @@ public final class GgufTokenizer {
         json.putNull("normalizer");
       }
       var parts = json.putObject("pre_tokenizer").put("type", "Sequence").putArray("pretokenizers");
-      var split = parts.addObject().put("type", "Split");
-      split.putObject("pattern").put("Regex", pre.pattern);
-      split.put("behavior", "Isolated").put("invert", false);
+      pre.cuts.forEach(parts::add);
       byteLevel(parts.addObject());
       postProcessor(json, tokens);
       byteLevel(json.putObject("decoder"));
@@ -599,7 +666,7 @@ public final class GgufTokenizer {
     for (int id = 0; id < rows; id++) {
       tokens[id] = tokens[id] == null ? "[PAD" + id + "]" : tokens[id];
     }
-    to.text(MODEL, BYTE_LEVEL).text(PRE, pre.words.getFirst());
+    to.text(MODEL, BYTE_LEVEL).text(PRE, pre.word());
     to.texts(TOKENS, List.of(tokens)).wholes(TYPES, types).texts(MERGES, merges(file, json));
     roles(file, json, pre.words.contains("llama-bpe"), to);
     return List.of();
@@ -618,22 +685,27 @@ public final class GgufTokenizer {
         || model.path("byte_fallback").asBoolean(false)) {
       throw unknown(file, "it is no byte-level BPE");
     }
-    Set<String> patterns = new LinkedHashSet<>();
-    boolean isByteLevel = false;
-    JsonNode cutting = json.path("pre_tokenizer");
-    for (JsonNode part :
-        cutting.has("pretokenizers") ? cutting.path("pretokenizers") : List.of(cutting)) {
-      isByteLevel |= part.path("type").asString("").equals("ByteLevel");
-      if (part.path("type").asString("").equals("Split")) {
-        patterns.add(part.path("pattern").path("Regex").asString(""));
-      }
+    List<JsonNode> cuts = parts(json.path("pre_tokenizer"), "pretokenizers");
+    boolean isByteLevel = !cuts.isEmpty() && isBytesAlone(cuts.removeLast());
+    if (cuts.size() == 1) {
+      cuts.set(0, isolated(cuts.getFirst()));
     }
-    boolean composes = json.path("normalizer").path("type").asString("").equals("NFC");
+    boolean composes = composes(file, json.path("normalizer"));
+    boolean takesWhole = model.path("ignore_merges").asBoolean(false);
     for (var pre : KNOWN) {
-      if (isByteLevel
-          && patterns.equals(Set.of(pre.pattern))
-          && pre.composes == composes
-          && pre.takesWhole == model.path("ignore_merges").asBoolean(false)) {
+      if (isByteLevel && pre.cuts.equals(cuts)) {
+        if (pre.composes != composes) {
+          throw unknown(
+              file,
+              "it cuts texts as %s does, which takes them %s, and it takes them %s"
+                  .formatted(pre.word(), form(pre.composes), form(composes)));
+        }
+        if (pre.takesWhole != takesWhole) {
+          throw unknown(
+              file,
+              "it cuts texts as %s does, whose ignore_merges is %s, and its own is %s"
+                  .formatted(pre.word(), pre.takesWhole, takesWhole));
+        }
         return pre;
       }
     }
@@ -641,8 +713,54 @@ public final class GgufTokenizer {
         file,
         "how it cuts texts, %s, is none of those that have a name here: %s"
             .formatted(
-                Printable.brief(patterns, 100),
-                String.join(", ", KNOWN.stream().map(pre -> pre.words.getFirst()).toList())));
+                Printable.brief(json.path("pre_tokenizer"), 200),
+                String.join(", ", KNOWN.stream().map(Pre::word).toList())));
+  }
+
+  private static String form(boolean composes) {
+    return composes ? "in the form NFC" : "as they are";
+  }
+
+  /// What a sequence consists of, or the one thing that stands in its place.
+  private static List<JsonNode> parts(JsonNode whole, String name) {
+    List<JsonNode> parts = new ArrayList<>();
+    if (whole.path(name).isArray()) {
+      whole.path(name).forEach(parts::add);
+    } else if (whole.isObject()) {
+      parts.add(whole);
+    }
+    return parts;
+  }
+
+  /// Whether a part makes characters of bytes and does nothing else.
+  private static boolean isBytesAlone(JsonNode part) {
+    return part.path("type").asString("").equals("ByteLevel")
+        && !part.path("add_prefix_space").asBoolean(true)
+        && !part.path("use_regex").asBoolean(true);
+  }
+
+  /// A split that takes out what lies between its matches, of which a pattern that matches every
+  /// character leaves nothing, as one that keeps both.
+  private static JsonNode isolated(JsonNode split) {
+    boolean keepsMatches =
+        split.path("behavior").asString("").equals("Removed")
+            && split.path("invert").asBoolean(false);
+    return keepsMatches ? split(split.path("pattern").path("Regex").asString(""), ISOLATED) : split;
+  }
+
+  private static boolean composes(TokenizerFile file, JsonNode normalizer) {
+    boolean composes = false;
+    for (JsonNode part : parts(normalizer, "normalizers")) {
+      String type = part.path("type").asString("");
+      if (!type.equals("NFC")) {
+        throw unknown(
+            file,
+            "it changes texts by %s, and only NFC is known here"
+                .formatted(TokenizerFile.quoted(type)));
+      }
+      composes = true;
+    }
+    return composes;
   }
 
   private static List<String> merges(TokenizerFile file, JsonNode json) {
@@ -679,7 +797,8 @@ public final class GgufTokenizer {
       }
     }
     boolean frames =
-        json.path("post_processor").path("type").asString("").equals("TemplateProcessing");
+        parts(json.path("post_processor"), "processors").stream()
+            .anyMatch(part -> part.path("type").asString("").equals("TemplateProcessing"));
     boolean begins = TokenizerFile.content(config.path("bos_token")) != null;
     if (frames || !begins || isLlama) {
       to.flag(ADD_BOS, frames); // where it is false, no token begins a text

@@ -24,6 +24,7 @@ import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
+import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -45,6 +46,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
@@ -893,6 +895,34 @@ class GgufModelTest {
             });
     assertTrue(message.contains(words), message);
     assertFalse(Files.exists(target));
+  }
+
+  /// What llama.cpp v0.5.0's own conversion finds for the published tokenizer of an architecture's
+  /// models (`conversion/base.py`, `get_vocab_base_pre`).
+  private static String splitter(GgufArchitecture architecture) {
+    return switch (architecture) {
+      case QWEN3, QWEN3_MOE, QWEN3_NEXT -> "qwen2";
+      case QWEN35, QWEN35_MOE -> "qwen35";
+      case AFMOE -> "afmoe";
+      case GPT_OSS -> "gpt-4o";
+      case LAGUNA -> "laguna";
+      case STEP35 -> "deepseek-v3";
+    };
+  }
+
+  @ParameterizedTest
+  @EnumSource(GgufArchitecture.class)
+  void aFileOfEveryArchitectureBringsItsTokenizer(GgufArchitecture architecture)
+      throws IOException {
+    Path path = directory.resolve("tokens.gguf");
+    new GgufWriter()
+        .text("general.architecture", architecture.word())
+        .text("tokenizer.ggml.model", "gpt2")
+        .text("tokenizer.ggml.pre", splitter(architecture))
+        .texts("tokenizer.ggml.tokens", List.of("a", "b", "ab", "1"))
+        .texts("tokenizer.ggml.merges", List.of("a b"))
+        .write(path, List.of(), (_, _) -> {});
+    assertArrayEquals(new int[] {2, 3, 0, 2}, Tokenizers.load(path.toString()).encode("ab1aab"));
   }
 
   @Test

@@ -1,5 +1,6 @@
 package dev.sluice.cli;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
@@ -12,8 +13,10 @@ import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.files.Trees;
 import dev.sluice.gate.Gate;
+import dev.sluice.gguf.GgufFile;
 import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Device;
+import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -27,6 +30,9 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.node.ObjectNode;
 
 class ConvertTest {
   @TempDir Path directory;
@@ -214,6 +220,36 @@ class ConvertTest {
     assertTrue(
         noted.succeeded().err().contains("tokenizer.json is used, and not the tokenizer within"),
         noted::toString);
+  }
+
+  /// The tokenizer of a directory is that of the file, or a sentence says what it cannot be.
+  @Test
+  void aDirectorysSplitterIsTheFiles() throws IOException {
+    Path mini = Path.of("src/test/resources/golden/gguf/qwen35-mini.gguf");
+    Path folder = directory.resolve("folder");
+    Cli.run("convert", mini, folder).succeeded();
+    Path tokenizer = folder.resolve("tokenizer.json");
+    var json = (ObjectNode) JsonMapper.shared().readTree(tokenizer.toFile());
+    var splitters = JsonMapper.shared().readTree(mini.resolveSibling("splitters.json").toFile());
+    json.putNull("normalizer").set("pre_tokenizer", splitters.get("pre_tokenizers").get("afmoe"));
+    Files.writeString(tokenizer, json.toString());
+    Path file = directory.resolve("file.gguf");
+    Cli.run("convert", folder, file).succeeded();
+    try (var written = GgufFile.open(file)) {
+      assertEquals("afmoe", written.metadata().text("tokenizer.ggml.pre"));
+    }
+    var before = Tokenizers.load(tokenizer.toString());
+    var after = Tokenizers.load(file.toString());
+    for (JsonNode each : splitters.get("texts")) {
+      String text = each.get("text").asString();
+      assertArrayEquals(before.encode(text), after.encode(text), text);
+    }
+
+    json.putObject("pre_tokenizer").put("type", "Metaspace");
+    Files.writeString(tokenizer, json.toString());
+    String sentence = Cli.run("convert", folder, directory.resolve("other.gguf")).refusal();
+    assertTrue(
+        sentence.contains("Metaspace") && sentence.contains("qwen2, qwen35, gpt-4o"), sentence);
   }
 
   private static String generate(Path model, String... how) {
