@@ -30,9 +30,6 @@ final class GgufWeights implements ParameterReader {
 
   private static final Pattern BLOCK = Pattern.compile("blk\\.(\\d{1,9})\\..*");
 
-  /// Factors of rotary frequencies; where all are one, nothing is stretched.
-  private static final String FREQUENCIES = "rope_freqs.weight";
-
   private final GgufFile file;
   private final GgufArchitecture architecture;
   private final DecoderConfig decoder;
@@ -222,7 +219,8 @@ final class GgufWeights implements ParameterReader {
       var matcher = BLOCK.matcher(tensor.name());
       if (matcher.matches() && Integer.parseInt(matcher.group(1)) >= layers) {
         ahead++;
-      } else if (!tensor.name().equals(FREQUENCIES) || !isAllOnes(tensor)) {
+      } else if (!tensor.name().equals(GgufPlace.ROTARY_FACTORS)
+          || !(architecture.hasRotaryFactors() || isAllOnes(tensor))) {
         unknown.add(tensor.name());
       }
     }
@@ -238,6 +236,7 @@ final class GgufWeights implements ParameterReader {
     }
   }
 
+  /// Whether factors stretch nothing.
   private static boolean isAllOnes(GgufTensor tensor) {
     float[] factors = new float[Math.toIntExact(Math.min(tensor.elements(), 1 << 16))];
     if (tensor.format() != WeightFormat.F32 || factors.length < tensor.elements()) {
