@@ -1,6 +1,8 @@
 package dev.sluice.attention;
 
 import dev.sluice.InvalidInputException;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.OptionalInt;
 import org.jspecify.annotations.Nullable;
 
@@ -134,6 +136,29 @@ public sealed interface RopeScaling {
     }
   }
 
+  /// Every frequency is divided by a factor of its own, as in LongRoPE (arXiv 2402.13753) with the
+  /// same factors for texts of all lengths.
+  ///
+  /// @param factors one for each pair of elements that turns
+  record Factors(List<Double> factors) implements RopeScaling {
+    public Factors {
+      factors = List.copyOf(factors);
+      for (double each : factors) {
+        if (!(each > 0) || !Float.isFinite((float) each)) {
+          throw new InvalidInputException(
+              "factors of rotary frequencies must be positive numbers that float32 has, not "
+                  + each);
+        }
+      }
+    }
+
+    /// The largest.
+    @Override
+    public double factor() {
+      return factors.stream().mapToDouble(Double::doubleValue).max().orElse(1);
+    }
+  }
+
   /// One frequency per pair of the `rotaryDimensions`, in radians per position, in float32 as the
   /// reference has them.
   ///
@@ -148,7 +173,21 @@ public sealed interface RopeScaling {
       case Linear linear -> divided(inverse, (float) linear.factor());
       case Yarn yarn -> stretch(yarn, inverse, theta, rotaryDimensions);
       case Llama3 llama -> stretch(llama, inverse);
+      case Factors(var factors) -> divided(inverse, factors);
     };
+  }
+
+  /// The same as factors by which each frequency is divided, in float32, where it is of a type that
+  /// divides them; anything else stays.
+  default RopeScaling asFactors(double theta, int rotaryDimensions) {
+    if (!(this instanceof Llama3 llama)) {
+      return this;
+    }
+    List<Double> factors = new ArrayList<>();
+    for (float frequency : inverseFrequencies(theta, rotaryDimensions)) {
+      factors.add((double) (float) (1 / share(llama, frequency)));
+    }
+    return factors.stream().allMatch(each -> each == 1) ? new None() : new Factors(factors);
   }
 
   /// Whether frequencies depend on the length of the sequence.
@@ -174,6 +213,7 @@ public sealed interface RopeScaling {
       case Dynamic _ -> "dynamic scaling" + by;
       case Yarn _ -> "YaRN" + by;
       case Llama3 _ -> "Llama 3's scaling" + by;
+      case Factors _ -> "factors of each frequency, the largest " + shown(factor());
     };
   }
 
@@ -186,7 +226,7 @@ public sealed interface RopeScaling {
   /// The context that is stretched, where this says it.
   default OptionalInt original() {
     return switch (this) {
-      case None(), Linear _ -> OptionalInt.empty();
+      case None(), Linear _, Factors _ -> OptionalInt.empty();
       case Dynamic dynamic -> OptionalInt.of(dynamic.maxPositionEmbeddings());
       case Yarn yarn -> OptionalInt.of(yarn.originalMaxPositionEmbeddings());
       case Llama3 llama -> OptionalInt.of(llama.originalMaxPositionEmbeddings());
@@ -228,10 +268,23 @@ public sealed interface RopeScaling {
     return divided;
   }
 
+  private static float[] divided(float[] inverse, List<Double> factors) {
+    if (factors.size() != inverse.length) {
+      throw new InvalidInputException(
+          "%d factors of rotary frequencies are given for %d pairs of elements that turn; give one for each"
+              .formatted(factors.size(), inverse.length));
+    }
+    float[] divided = new float[inverse.length];
+    for (int i = 0; i < inverse.length; i++) {
+      divided[i] = inverse[i] / factors.get(i).floatValue();
+    }
+    return divided;
+  }
+
   /// What cosines and sines are multiplied by; scores scale by its square.
   default double scale() {
     return switch (this) {
-      case None(), Linear _, Dynamic _, Llama3 _ -> 1;
+      case None(), Linear _, Dynamic _, Llama3 _, Factors _ -> 1;
       case Yarn yarn -> {
         var given = yarn.attentionFactor();
         yield given != null ? given : Yarn.usualAttentionFactor(yarn.factor());
@@ -263,14 +316,19 @@ public sealed interface RopeScaling {
   private static float[] stretch(Llama3 llama, float[] inverse) {
     float[] stretched = new float[inverse.length];
     for (int i = 0; i < inverse.length; i++) {
-      double turns = llama.originalMaxPositionEmbeddings() * inverse[i] / (2 * Math.PI);
-      double kept =
-          (turns - llama.lowFrequencyFactor())
-              / (llama.highFrequencyFactor() - llama.lowFrequencyFactor());
-      double share = Math.clamp(kept, 0.0, 1.0);
-      stretched[i] = (float) (inverse[i] * (share + (1 - share) / llama.factor()));
+      stretched[i] = (float) (inverse[i] * share(llama, inverse[i]));
     }
     return stretched;
+  }
+
+  /// What is left of a frequency.
+  private static double share(Llama3 llama, float frequency) {
+    double turns = llama.originalMaxPositionEmbeddings() * frequency / (2 * Math.PI);
+    double kept =
+        (turns - llama.lowFrequencyFactor())
+            / (llama.highFrequencyFactor() - llama.lowFrequencyFactor());
+    double share = Math.clamp(kept, 0.0, 1.0);
+    return share + (1 - share) / llama.factor();
   }
 
   /// The dimension whose frequency makes `rotations` turns within the trained context.

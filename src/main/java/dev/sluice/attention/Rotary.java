@@ -39,6 +39,11 @@ public record Rotary(double theta, RopeScaling scaling, double share) {
     return (int) (headDim * share);
   }
 
+  /// The same rotation with [RopeScaling#asFactors].
+  public Rotary asFactors(int headDim) {
+    return new Rotary(theta, scaling.asFactors(theta, dimensions(headDim)), share);
+  }
+
   /// The frequencies of a head, one for each pair of elements that turns, in radians a position.
   ///
   /// @param tokens of the sequence so far, see [RopeScaling#dependsOnLength]

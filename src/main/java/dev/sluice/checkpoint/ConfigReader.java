@@ -74,7 +74,13 @@ final class ConfigReader {
           Stream.concat(
                   YARN.stream(),
                   Stream.of(
-                      "rope_type", "type", "rope_theta", "low_freq_factor", "high_freq_factor"))
+                      "rope_type",
+                      "type",
+                      "rope_theta",
+                      "low_freq_factor",
+                      "high_freq_factor",
+                      "short_factor",
+                      "long_factor"))
               .toList());
 
   /// More than any model has; a configuration that asks for more is refused by its count.
@@ -355,9 +361,10 @@ final class ConfigReader {
           case "linear" -> new RopeScaling.Linear(factor(object));
           case "dynamic" -> new RopeScaling.Dynamic(factor(object), around.longest);
           case "llama3" -> llama3(object);
+          case "longrope" -> longRope(object);
           default ->
               throw new InvalidInputException(
-                  "rope type %s is not known; only default, linear, dynamic, yarn and llama3 are"
+                  "rope type %s is not known; only default, linear, dynamic, yarn, llama3 and longrope are"
                       .formatted(Listing.quoted(kind)));
         };
     for (String key : object.left().keySet()) {
@@ -396,6 +403,33 @@ final class ConfigReader {
         Objects.requireNonNull(rope.integer("original_max_position_embeddings")),
         orElse(rope.number("low_freq_factor"), 0),
         orElse(rope.number("high_freq_factor"), 0));
+  }
+
+  /// LongRoPE whose texts all have the same factors; its context has no effect then.
+  private static RopeScaling longRope(ConfigKeys rope) {
+    var _ = rope.integer("original_max_position_embeddings");
+    JsonNode factors = rope.value("long_factor");
+    if (factors == null || !factors.equals(rope.value("short_factor"))) {
+      throw new InvalidInputException(
+          "%s and %s must be the same list of numbers; Sluice does not compute others for short texts"
+              .formatted(rope.named("long_factor"), rope.named("short_factor")));
+    }
+    Double scale = rope.number("attention_factor");
+    if (scale == null || scale != 1) {
+      throw new InvalidInputException(
+          "%s is %s, which Sluice does not compute for rope type longrope; only 1 is"
+              .formatted(rope.named("attention_factor"), scale == null ? "not given" : scale));
+    }
+    List<Double> numbers = new ArrayList<>();
+    for (JsonNode each : factors) {
+      if (!each.isNumber()) {
+        throw new InvalidInputException(
+            "%s must be a list of numbers, not %s"
+                .formatted(rope.named("long_factor"), Printable.brief(factors, 60)));
+      }
+      numbers.add(each.numberValue().doubleValue());
+    }
+    return new RopeScaling.Factors(numbers);
   }
 
   private static RopeScaling yarn(

@@ -8,6 +8,7 @@ import dev.sluice.decoder.FeedForwardConfig;
 import dev.sluice.decoder.LayerConfig;
 import dev.sluice.decoder.MixerConfig;
 import dev.sluice.decoder.Router.Weighting;
+import java.util.List;
 import java.util.Optional;
 import tools.jackson.databind.node.ObjectNode;
 
@@ -71,6 +72,7 @@ final class ConfigWriter {
           factor(json.putObject("rope_scaling"), "dynamic", dynamic.factor());
       case RopeScaling.Yarn yarn -> yarn(json.putObject("rope_scaling"), yarn);
       case RopeScaling.Llama3 llama -> llama3(json.putObject("rope_scaling"), llama);
+      case RopeScaling.Factors factors -> longRope(json.putObject("rope_scaling"), factors);
     }
   }
 
@@ -106,6 +108,7 @@ final class ConfigWriter {
       case RopeScaling.Dynamic dynamic -> factor(rope, "dynamic", dynamic.factor());
       case RopeScaling.Yarn yarn -> yarn(rope, yarn);
       case RopeScaling.Llama3 llama -> llama3(rope, llama);
+      case RopeScaling.Factors factors -> longRope(rope, factors);
     }
   }
 
@@ -120,6 +123,16 @@ final class ConfigWriter {
     rope.put("original_max_position_embeddings", llama.originalMaxPositionEmbeddings());
     rope.put("low_freq_factor", llama.lowFrequencyFactor());
     rope.put("high_freq_factor", llama.highFrequencyFactor());
+  }
+
+  /// The factors of short texts are those of long ones, and scores are not scaled.
+  static void longRope(ObjectNode rope, RopeScaling.Factors factors) {
+    rope.put("rope_type", "longrope");
+    for (String key : List.of("short_factor", "long_factor")) {
+      var list = rope.putArray(key);
+      factors.factors().forEach(list::add);
+    }
+    rope.put("attention_factor", 1.0);
   }
 
   private static void yarn(ObjectNode rope, RopeScaling.Yarn yarn) {

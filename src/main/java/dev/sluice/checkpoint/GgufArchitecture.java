@@ -69,6 +69,12 @@ enum GgufArchitecture {
     };
   }
 
+  /// Whether layers without a window divide their rotary frequencies by factors that a file has as
+  /// a tensor (`step35.cpp`).
+  boolean hasRotaryFactors() {
+    return this == STEP35;
+  }
+
   /// What the norm before the feed-forward layer is called.
   String feedForwardNorm() {
     return switch (this) {

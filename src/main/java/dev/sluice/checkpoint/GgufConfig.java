@@ -6,6 +6,7 @@ import dev.sluice.attention.RopeScaling;
 import dev.sluice.gguf.GgufFile;
 import dev.sluice.gguf.GgufMetadata;
 import dev.sluice.gguf.GgufTensor;
+import dev.sluice.kernel.WeightFormat;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -658,8 +659,47 @@ final class GgufConfig {
     fill(rope.putObject(ConfigReader.FULL), "", 1, true);
     // llama.cpp halves what the key says (`step35.cpp`)
     var full = rope.withObject("/" + ConfigReader.FULL);
-    full.put("partial_rotary_factor", full.path("partial_rotary_factor").asDouble(1) / 2);
+    double share = full.path("partial_rotary_factor").asDouble(1) / 2;
+    full.put("partial_rotary_factor", share);
+    rotaryFactors(full, (int) (headDim() * share) / 2);
     fill(rope.putObject(ConfigReader.SLIDING), "_swa", 1, false);
+  }
+
+  /// Factors of the frequencies of layers without a window.
+  ///
+  /// @param pairs how many elements of their heads turn, in pairs
+  private void rotaryFactors(ObjectNode full, int pairs) {
+    var tensor = file.tensors().get(GgufPlace.ROTARY_FACTORS);
+    if (tensor == null) {
+      return;
+    }
+    if (tensor.format() != WeightFormat.F32 || tensor.elements() < pairs) {
+      throw new InvalidInputException(
+          "the tensor %s in %s has %d numbers of the format %s where at least %d of f32 are needed; fetch the file again or convert the model anew"
+              .formatted(
+                  Listing.quoted(tensor.name()),
+                  path,
+                  tensor.elements(),
+                  tensor.format().word(),
+                  pairs));
+    }
+    float[] factors = new float[pairs];
+    tensor.format().dequantize(tensor.data(), 0, pairs, factors, 0);
+    List<Double> all = new ArrayList<>();
+    for (float factor : factors) {
+      all.add((double) factor);
+    }
+    if (all.stream().allMatch(each -> each == 1)) {
+      return;
+    }
+    String type = full.path("rope_type").asString();
+    if (!type.equals("default")) {
+      throw wrong(
+          "rope.scaling.type",
+          type,
+          "the factors of %s are not computed with it".formatted(GgufPlace.ROTARY_FACTORS));
+    }
+    ConfigWriter.longRope(full, new RopeScaling.Factors(all));
   }
 
   private void clamps(String key, String name) {

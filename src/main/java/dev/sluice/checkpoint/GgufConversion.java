@@ -22,6 +22,7 @@ import dev.sluice.tokenizer.GgufTokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
 import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
@@ -98,6 +99,7 @@ public final class GgufConversion {
   private final Map<String, Whole> wholes = new LinkedHashMap<>();
   private final Map<WeightFormat, Double> errors = new TreeMap<>();
   private final List<String> notes = new ArrayList<>();
+  private float[] rotaryFactors = {};
   private final long total;
   private long done;
 
@@ -291,6 +293,16 @@ public final class GgufConversion {
           .computeIfAbsent(place.place().tensor(), _ -> new ArrayList<>())
           .add(new Part(parameter, place));
     }
+    float[] factors = GgufDescription.rotaryFactors(architecture, config.decoder());
+    if (factors != null) {
+      rotaryFactors = factors;
+      wholes.put(
+          GgufPlace.ROTARY_FACTORS,
+          new Whole(
+              new Planned(
+                  GgufPlace.ROTARY_FACTORS, WeightFormat.F32, List.of((long) factors.length)),
+              List.of()));
+    }
     Map<WeightFormat, Integer> others = new TreeMap<>();
     parts.forEach(
         (name, of) -> {
@@ -352,6 +364,10 @@ public final class GgufConversion {
   // ---------------------------------------------------------------- writing
 
   private void write(Planned planned, GgufWriter.Data out) throws IOException {
+    if (planned.name().equals(GgufPlace.ROTARY_FACTORS)) {
+      out.write(MemorySegment.ofArray(rotaryFactors));
+      return;
+    }
     var whole = Objects.requireNonNull(wholes.get(planned.name()));
     try (var _ = Scope.open();
         var arena = Arena.ofShared()) {

@@ -19,6 +19,7 @@ import java.util.List;
 import java.util.Optional;
 import java.util.function.ToDoubleFunction;
 import java.util.function.ToIntFunction;
+import org.jspecify.annotations.Nullable;
 
 /// Writes what a model is as the metadata of a GGUF file: the way back of [GgufConfig].
 final class GgufDescription {
@@ -135,17 +136,28 @@ final class GgufDescription {
     return doubts;
   }
 
-  /// A model without what only its training asks for, and no file says.
+  /// A model without what only its training asks for, and no file says, and with the factors of
+  /// rotary frequencies that a file has.
   static DecoderConfig computed(DecoderConfig decoder) {
     return new DecoderConfig(
         decoder.vocabSize(),
         decoder.hiddenSize(),
-        decoder.layers().stream().map(GgufDescription::computed).toList(),
+        decoder.mapAttention(GgufDescription::computed).layers().stream()
+            .map(GgufDescription::computed)
+            .toList(),
         decoder.maxPositionEmbeddings(),
         decoder.norm(),
         decoder.tieWordEmbeddings(),
         1,
         decoder.embeddingMultiplier());
+  }
+
+  private static AttentionConfig computed(AttentionConfig attention) {
+    var positions = attention.positions();
+    return attention.with(
+        new Positions(
+            positions.rotary().map(rotary -> rotary.asFactors(attention.headDim())),
+            positions.window()));
   }
 
   private static LayerConfig computed(LayerConfig layer) {
@@ -321,6 +333,9 @@ final class GgufDescription {
     whole("rope.dimension_count" + kind, Math.round(headDim * rotary.share()));
     switch (rotary.scaling()) {
       case RopeScaling.None() -> {}
+      // a tensor has them
+      case RopeScaling.Llama3 _, RopeScaling.Factors _
+          when kind.isEmpty() && architecture.hasRotaryFactors() -> {}
       case RopeScaling.Linear(double factor) when kind.isEmpty() -> scaling("linear", factor);
       case RopeScaling.Yarn yarn when kind.isEmpty() -> {
         scaling("yarn", yarn.factor());
@@ -341,6 +356,32 @@ final class GgufDescription {
               "the model turns by %s, which GGUF's architecture %s does not say; give it other positions first"
                   .formatted(rotary.words(), architecture.word()));
     }
+  }
+
+  /// The factors of the frequencies of layers without a window, with ones for those pairs of
+  /// elements that only turn in layers with one; null where nothing is to be divided.
+  static float @Nullable [] rotaryFactors(GgufArchitecture architecture, DecoderConfig decoder) {
+    if (!architecture.hasRotaryFactors()) {
+      return null;
+    }
+    int most = 0;
+    List<Double> given = List.of();
+    for (var layer : decoder.layers()) {
+      var attention = attention(layer);
+      var rotary = attention.positions().rotary().orElseThrow().asFactors(attention.headDim());
+      most = Math.max(most, rotary.inverseFrequencies(attention.headDim(), 1).length);
+      if (rotary.scaling() instanceof RopeScaling.Factors(var factors)) {
+        given = factors;
+      }
+    }
+    if (given.isEmpty()) {
+      return null;
+    }
+    float[] factors = new float[most];
+    for (int i = 0; i < most; i++) {
+      factors[i] = i < given.size() ? given.get(i).floatValue() : 1;
+    }
+    return factors;
   }
 
   private void scaling(String type, double factor) {

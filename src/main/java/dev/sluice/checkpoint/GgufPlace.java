@@ -35,6 +35,10 @@ record GgufPlace(Placement place, Values values) {
       Pattern.compile(
           "mlp\\.experts\\.(?<expert>\\d+)\\.(?<part>gate|up|down)_proj\\.(?<kind>weight|bias)");
 
+  /// Factors by which rotary frequencies are divided, of which a layer takes the first ones; no
+  /// parameter.
+  static final String ROTARY_FACTORS = "rope_freqs.weight";
+
   private static final String LINEAR = "linear_attn.";
 
   private static final String FINAL_NORM = "output_norm.weight";

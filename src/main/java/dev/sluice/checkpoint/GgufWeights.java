@@ -31,9 +31,6 @@ final class GgufWeights implements ParameterReader {
 
   private static final Pattern BLOCK = Pattern.compile("blk\\.(\\d{1,9})\\..*");
 
-  /// Factors of rotary frequencies; where all are one, nothing is stretched.
-  private static final String FREQUENCIES = "rope_freqs.weight";
-
   private final GgufFile file;
   private final GgufArchitecture architecture;
   private final DecoderConfig decoder;
@@ -226,7 +223,8 @@ final class GgufWeights implements ParameterReader {
       int block = matcher.matches() ? Integer.parseInt(matcher.group(1)) : 0;
       if (block >= layers && block < blocks) {
         ahead++;
-      } else if (!tensor.name().equals(FREQUENCIES) || !isAllOnes(tensor)) {
+      } else if (!tensor.name().equals(GgufPlace.ROTARY_FACTORS)
+          || !(architecture.hasRotaryFactors() || isAllOnes(tensor))) {
         unknown.add(tensor.name());
       }
     }
@@ -242,6 +240,7 @@ final class GgufWeights implements ParameterReader {
     }
   }
 
+  /// Whether factors stretch nothing.
   private static boolean isAllOnes(GgufTensor tensor) {
     float[] factors = new float[Math.toIntExact(Math.min(tensor.elements(), 1 << 16))];
     if (tensor.format() != WeightFormat.F32 || factors.length < tensor.elements()) {

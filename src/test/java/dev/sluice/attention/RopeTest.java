@@ -13,6 +13,7 @@ import dev.sluice.tensor.Tensor;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.List;
 import java.util.SplittableRandom;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -91,6 +92,19 @@ class RopeTest {
     assertEquals(expected.length, actual.length);
     for (int i = 0; i < expected.length; i++) {
       assertEquals(expected[i], actual[i], 1e-6 * expected[i], "frequency " + i);
+    }
+  }
+
+  @Test
+  void factorsDivideFrequencies() {
+    var llama = new RopeScaling.Llama3(8, 8192, 1, 4);
+    var factors = llama.asFactors(5e5, 16);
+    assertClose(llama.inverseFrequencies(5e5, 16, 1), factors.inverseFrequencies(5e5, 16, 1));
+    assertEquals(8, factors.factor());
+    assertEquals(new RopeScaling.None(), new RopeScaling.Llama3(1, 64, 1, 4).asFactors(5e5, 16));
+    assertThrows(InvalidInputException.class, () -> factors.inverseFrequencies(5e5, 8, 1));
+    for (double bad : new double[] {0, -1, Double.NaN, 1e300}) {
+      assertThrows(InvalidInputException.class, () -> new RopeScaling.Factors(List.of(1.0, bad)));
     }
   }
 

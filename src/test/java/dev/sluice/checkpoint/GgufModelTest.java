@@ -71,6 +71,12 @@ class GgufModelTest {
                   "attn_k attn_k_norm attn_norm attn_output attn_q attn_q_norm attn_v ffn_down"
                       + " ffn_gate ffn_norm ffn_up")),
           Map.entry(
+              "../checkpoints/mixture-of-transformers-5",
+              List.of(
+                  "blk.1",
+                  "attn_k attn_k_norm attn_norm attn_output attn_q attn_q_norm attn_v ffn_down_exps"
+                      + " ffn_gate_exps ffn_gate_inp ffn_norm ffn_up_exps")),
+          Map.entry(
               "qwen3-next",
               List.of(
                   "blk.0",
@@ -145,23 +151,45 @@ class GgufModelTest {
   void aFileOfTheReferenceGivesItsLogits() {
     JsonNode golden =
         JsonMapper.shared().readTree(MINI.resolveSibling("qwen35-mini.json").toFile());
-    long[] ids = new long[golden.get("ids").size()];
+    // logits of up to 20; transformers sums in another order
+    requireLogits(MINI, golden.get("ids"), golden.get("logits"), 2e-4);
+  }
+
+  /// Models with random weights that llama.cpp's own converter wrote (`reference.py` beside them),
+  /// which wrote no tokenizer, and what `transformers` computes.
+  @ParameterizedTest
+  @ValueSource(
+      strings = {"qwen3moe", "qwen3next", "qwen35moe", "afmoe", "gpt-oss", "laguna", "step35"})
+  void aFileOfLlamaCppsConverterGivesTheModelsLogits(String word) {
+    JsonNode golden =
+        JsonMapper.shared().readTree(MINI.resolveSibling("written-by-llama.cpp.json").toFile());
+    Path file = MINI.resolveSibling(word + ".gguf");
+    requireLogits(file, golden.get("ids"), golden.get("logits").get(word), 1e-5);
+  }
+
+  private static void requireLogits(Path file, JsonNode tokens, JsonNode wanted, double allowed) {
+    long[] ids = new long[tokens.size()];
     for (int i = 0; i < ids.length; i++) {
-      ids[i] = golden.get("ids").get(i).asLong();
+      ids[i] = tokens.get(i).asLong();
     }
     try (var _ = Scope.open()) {
-      var model = open(MINI);
+      var model = open(file);
       assertEquals(List.of(), model.notes());
       float[] logits = logits(model.decoder(), ids);
       int rows = logits.length / ids.length;
-      for (var row : golden.get("logits").properties()) {
+      assertEquals(3, wanted.size());
+      for (var row : wanted.properties()) {
         int place = Integer.parseInt(row.getKey());
+        assertEquals(rows, row.getValue().size());
         for (int i = 0; i < rows; i++) {
-          // logits of up to 20; transformers sums in another order
           assertEquals(
-              row.getValue().get(i).floatValue(), logits[place * rows + i], 2e-4, "place " + place);
+              row.getValue().get(i).floatValue(),
+              logits[place * rows + i],
+              allowed,
+              "place " + place);
         }
       }
+      assertRunsInPlace(file, model.decoder(), ids);
     }
   }
 
@@ -182,7 +210,8 @@ class GgufModelTest {
     "gpt-oss, '', ''",
     "laguna, '', ''",
     "laguna-element, moe_router_logit_softcapping, 0",
-    "step3.7, '', ''"
+    "step3.7, '', ''",
+    "../checkpoints/mixture-of-transformers-5, '', ''"
   })
   void aModelWrittenIsTheModelRead(String name, String key, String value) throws IOException {
     Path source = checkpoint(name, key, value);
@@ -205,9 +234,43 @@ class GgufModelTest {
                       after.decoder().parameters().get(parameter).floats(),
                       3e-7f,
                       parameter));
-      long[] ids = LongStream.range(0, 20).map(i -> (7 * i * i + 5) % 90).toArray();
+      int known = Math.min(90, before.config().vocabSize());
+      long[] ids = LongStream.range(0, 20).map(i -> (7 * i * i + 5) % known).toArray();
       assertArrayEquals(logits(before, ids), logits(after.decoder(), ids), 2e-5f);
       assertRunsInPlace(target, after.decoder(), ids);
+    }
+  }
+
+  /// As `conversion/step3.py` of llama.cpp computes them: kept, mixed and divided by 4, and ones
+  /// for the pairs that turn only in layers with a window.
+  @Test
+  void factorsOfRotaryFrequenciesAreWritten() throws IOException {
+    JsonNode config =
+        JsonMapper.shared()
+            .readTree(TestData.GOLDEN.resolve("step3.7").resolve(ModelConfig.FILE).toFile());
+    var text = (ObjectNode) config.get("text_config");
+    text.withObject("/rope_parameters/full_attention")
+        .put("rope_type", "llama3")
+        .put("rope_theta", 1e4)
+        .put("factor", 4)
+        .put("original_max_position_embeddings", 1024)
+        .put("low_freq_factor", 1)
+        .put("high_freq_factor", 8);
+    Path source = checkpoint("step3.7", "text_config", text.toString());
+    long[] ids = LongStream.range(0, 20).map(i -> (7 * i * i + 5) % 90).toArray();
+    Path target = written(source, WeightFormat.F32);
+    Path again = written(target, WeightFormat.Q8_0);
+    float[] factors = {1, 1, 3.1498756f, 4, 1, 1, 1, 1};
+    for (Path each : List.of(target, again)) {
+      try (var file = GgufFile.open(each)) {
+        assertArrayEquals(factors, numbers(file).get("rope_freqs.weight"), each.toString());
+      }
+    }
+    try (var _ = Scope.open()) {
+      float[] expected = logits(open(source).decoder(), ids);
+      assertArrayEquals(expected, logits(open(target).decoder(), ids), 2e-5f);
+      float[] other = logits(open(checkpoint("step3.7", "", "")).decoder(), ids);
+      assertFalse(Arrays.equals(expected, other));
     }
   }
 

@@ -333,7 +333,10 @@ class ModelConfigTest {
           layer_types = ["full_attention"]          | layer_types names 1 layers where num_hidden_layers is 2
           layer_types = "full_attention"            | layer_types must be a list of words
           use_sliding_window = true; layer_types = -; sliding_window = 0; max_window_layers = 1 | sliding_window must be positive, not 0
-          rope_scaling = {"rope_type": "longrope", "factor": 2} | rope type 'longrope' is not known
+          rope_scaling = {"rope_type": "su", "factor": 2} | rope type 'su' is not known
+          rope_scaling = {"rope_type": "longrope", "short_factor": [1], "long_factor": [2]} | rope_scaling.long_factor and rope_scaling.short_factor must be the same list of numbers
+          rope_scaling = {"rope_type": "longrope", "short_factor": [1], "long_factor": [1]} | rope_scaling.attention_factor is not given
+          rope_scaling = {"rope_type": "longrope", "short_factor": [1, "x"], "long_factor": [1, "x"], "attention_factor": 1} | rope_scaling.long_factor must be a list of numbers
           rope_scaling = {"rope_type": "default", "facter": 2} | rope_scaling.facter is not known (near factor)
           rope_scaling = {"mrope_section": [1, 2]}  | rope_scaling.mrope_section is not known
           rope_parameters = {"full_attention": {"rope_theta": 1}} | rope_parameters.full_attention is not known
@@ -460,6 +463,21 @@ class ModelConfigTest {
             "layer_types = [\"attention\", \"full_attention\"]",
             "hidden_act = \"swish\"")) {
       assertEquals(List.of(), notes(qwen3(changes)), changes);
+    }
+  }
+
+  @Test
+  void factorsOfRotaryFrequenciesAreReadAndWritten() throws IOException {
+    var config =
+        read(
+            qwen3(
+                "rope_scaling = {\"rope_type\": \"longrope\", \"short_factor\": [1, 2.5],"
+                    + " \"long_factor\": [1, 2.5], \"attention_factor\": 1}; rope_theta = 50000"));
+    var expected = new RopeScaling.Factors(List.of(1.0, 2.5));
+    ModelConfig.of(config.decoder()).write(directory, null);
+    for (var each : List.of(config, ModelConfig.read(directory))) {
+      assertEquals(
+          expected, each.decoder().attention().positions().rotary().orElseThrow().scaling());
     }
   }
 
