@@ -503,6 +503,9 @@ public final class GgufConversion {
               ModelDirectory.write(directory, opened);
               try {
                 Tokenizers.load(gguf.toString()).write(directory);
+                try (var file = GgufFile.open(gguf)) {
+                  GgufTokenizer.writeEnds(file, opened.decoder().config().vocabSize(), directory);
+                }
               } catch (InvalidInputException e) {
                 notes.add("no tokenizer is written: " + e.getMessage());
               }

@@ -21,7 +21,7 @@ record EndToken(int id, String text, String missing) {
   static final List<String> BY_TEXT = List.of("tokenizer_config.json", "special_tokens_map.json");
 
   /// The files that name it by its id.
-  private static final List<String> BY_ID = List.of("generation_config.json", "config.json");
+  static final List<String> BY_ID = List.of("generation_config.json", "config.json");
 
   private static final List<String> USUAL =
       List.of("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>");

@@ -8,6 +8,7 @@ import dev.sluice.gguf.GgufMetadata;
 import dev.sluice.gguf.GgufTexts;
 import dev.sluice.gguf.GgufWriter;
 import dev.sluice.template.ChatTemplates;
+import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -40,6 +41,9 @@ public final class GgufTokenizer {
   private static final String TYPES = START + "token_type";
   private static final String MERGES = START + "merges";
   private static final String TEMPLATE = "tokenizer.chat_template";
+  /// What tokens are called that end a text, a turn or a message.
+  private static final List<String> ENDS = List.of("eos", "eot", "eom");
+
   private static final String ADD_BOS = START + "add_bos_token";
   private static final String BYTE_LEVEL = "gpt2";
   private static final String CONFIG = EndToken.BY_TEXT.getFirst();
@@ -210,13 +214,27 @@ public final class GgufTokenizer {
   /// The tokens that end a turn or a text, by their ids, as a GGUF file says.
   public static Set<Integer> endings(GgufFile file) {
     Set<Integer> ids = new LinkedHashSet<>();
-    for (String role : List.of("eos", "eot", "eom")) {
+    for (String role : ENDS) {
       Long id = file.metadata().whole(START + role + "_token_id");
       if (id != null && id <= Integer.MAX_VALUE) {
         ids.add(id.intValue());
       }
     }
     return ids;
+  }
+
+  /// Says in a directory's `generation_config.json` which tokens end a text, where a file has
+  /// several: a tokenizer's own files name one.
+  ///
+  /// @param rows of the model's vocabulary, beyond which no token is written
+  public static void writeEnds(GgufFile file, int rows, Path directory) throws IOException {
+    Set<Integer> ends = new LinkedHashSet<>(endings(file));
+    ends.removeIf(id -> id >= rows);
+    if (ends.size() > 1) {
+      ObjectNode config = JSON.createObjectNode();
+      ends.forEach(config.putArray("eos_token_id")::add);
+      Files.writeString(directory.resolve(TokenizerFolder.GENERATION), config + "\n");
+    }
   }
 
   private record Reading(Path path, GgufMetadata metadata) {
@@ -669,7 +687,41 @@ public final class GgufTokenizer {
     to.text(MODEL, BYTE_LEVEL).text(PRE, pre.word());
     to.texts(TOKENS, List.of(tokens)).wholes(TYPES, types).texts(MERGES, merges(file, json));
     roles(file, json, pre.words.contains("llama-bpe"), to);
-    return List.of();
+    return ends(file, to);
+  }
+
+  /// The tokens that end a text: the tokenizer's own, and what `generation_config.json` or else
+  /// `config.json` has besides, for which GGUF has names of its own.
+  ///
+  /// @return what no name is left for, in sentences for the user
+  private static List<String> ends(TokenizerFile file, GgufWriter to) {
+    Set<Integer> ends = new LinkedHashSet<>();
+    var own = EndToken.of(file, null);
+    if (own.isKnown()) {
+      ends.add(own.id());
+    }
+    for (String name : EndToken.BY_ID) {
+      JsonNode listed = file.beside(name).path("eos_token_id");
+      for (JsonNode id : listed.isArray() ? listed : List.of(listed)) {
+        if (id.isInt()) {
+          ends.add(id.intValue());
+        }
+      }
+      if (!listed.isMissingNode() && !listed.isNull()) {
+        break;
+      }
+    }
+    List<Integer> left = new ArrayList<>(ends);
+    for (String role : ENDS) {
+      if (!left.isEmpty()) {
+        to.whole(START + role + "_token_id", left.removeFirst());
+      }
+    }
+    return left.isEmpty()
+        ? List.of()
+        : List.of(
+            "a GGUF file names %d tokens that end a text, so %s end none in it"
+                .formatted(ENDS.size(), left));
   }
 
   private static InvalidInputException unknown(TokenizerFile file, String why) {
@@ -785,10 +837,6 @@ public final class GgufTokenizer {
     roles.put("pad_token", "padding");
     roles.put("unk_token", "unknown");
     ObjectNode config = file.beside(CONFIG);
-    var end = EndToken.of(file, null);
-    if (end.isKnown()) {
-      to.whole(START + "eos_token_id", end.id());
-    }
     for (String key : List.of("bos_token", "pad_token", "unk_token")) {
       String token = TokenizerFile.content(config.path(key));
       Integer id = token == null ? null : file.idOfToken().get(token);

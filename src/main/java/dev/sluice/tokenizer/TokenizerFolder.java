@@ -26,7 +26,7 @@ record TokenizerFolder(Map<String, byte[]> files) {
   static final String TOKENIZER = "tokenizer.json";
 
   private static final String CONFIG = "tokenizer_config.json";
-  private static final String GENERATION = "generation_config.json";
+  static final String GENERATION = "generation_config.json";
   private static final String TEMPLATE = "chat_template.jinja";
 
   /// Names no model's own class, which would build another tokenizer from the vocabulary.

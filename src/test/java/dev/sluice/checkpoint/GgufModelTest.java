@@ -24,6 +24,7 @@ import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Scope;
 import dev.sluice.tensor.Tensor;
 import dev.sluice.tensor.Weight;
+import dev.sluice.tokenizer.GgufTokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
@@ -479,6 +480,31 @@ class GgufModelTest {
       assertArrayEquals(logits(before, 1, 2, 3), logits(after, 1, 2, 3));
     }
     assertThrows(InvalidInputException.class, () -> GgufConversion.toDirectory(MINI, target));
+  }
+
+  /// All tokens that end a text do so on the other side, too.
+  @Test
+  void endTokensAreKept() throws IOException {
+    Path folder = directory.resolve("several");
+    GgufConversion.toDirectory(MINI, folder);
+    Path said = folder.resolve("generation_config.json");
+    int own;
+    try (var file = GgufFile.open(MINI)) {
+      own = GgufTokenizer.endings(file).iterator().next();
+    }
+    Files.writeString(said, "{\"eos_token_id\": [%d, 5, 7, 9]}".formatted(own));
+    Path file = directory.resolve("several.gguf");
+    var result =
+        GgufConversion.toFile(folder, file, WeightFormat.F32, false, Conversion.Listener.NOBODY);
+    try (var written = GgufFile.open(file)) {
+      assertEquals(Set.of(own, 5, 7), GgufTokenizer.endings(written));
+    }
+    assertTrue(result.notes().toString().contains("so [9] end none in it"), result::toString);
+    Path back = directory.resolve("back");
+    GgufConversion.toDirectory(file, back);
+    assertEquals(
+        "{\"eos_token_id\":[%d,5,7]}\n".formatted(own),
+        Files.readString(back.resolve("generation_config.json")));
   }
 
   /// A conversion that was killed cleans up nothing, and the next one says what it left.
