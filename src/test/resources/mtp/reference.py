@@ -1,6 +1,6 @@
 """Writes what MultiTokenPredictionTest compares with: a small random Qwen3.5 with a head for a further token, as a
 Hugging Face directory (checkpoint/) and as a GGUF file (model.gguf), and reference.json, what the head makes of twelve
-tokens. The model is transformers' (5.18), which has no such head; the head is written out here by its formulas; both are
+tokens. The model is transformers' (5.18), which has no such head; the head is written out in head.py by its formulas; both are
 computed in float64. The seed is one with which float32 is near. Names and numbers of the GGUF file are those of llama.cpp's conversion: the head is block 2 of two layers, norms are
 stored as 1 + w, value heads key head by key head. Needs torch, transformers, safetensors, gguf.
 Run: python reference.py
@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import Qwen3_5ForCausalLM
 from transformers.models.qwen3_5.configuration_qwen3_5 import Qwen3_5TextConfig
+
+from head import Head, attention_shapes, draw_head, draw_model
 
 D, HEADS, KV, H, F, V, LAYERS = 32, 2, 1, 16, 40, 256, 2
 KEY_HEADS, VALUE_HEADS, WIDTH, CONV, EPS, THETA = 1, 2, 8, 4, 1e-6, 1e4
@@ -32,84 +34,11 @@ config = Qwen3_5TextConfig(
 model = Qwen3_5ForCausalLM(config).float().eval()
 
 
-def drawn(shape, scale):
-    return torch.randn(shape) * scale
-
-
-weights = {}
-with torch.no_grad():
-    for name, weight in model.state_dict().items():
-        if name.endswith("A_log"):
-            weight.copy_(torch.rand(weight.shape).mul(4).add(0.5).log())
-        elif name.endswith("norm.weight") and weight.dim() == 1:
-            weight.add_(drawn(weight.shape, 0.2))
-        elif weight.dim() > 1:
-            weight.copy_(drawn(weight.shape, 0.3))
-        weights[name] = weight.clone().contiguous()
-
-head = {"mtp.fc.weight": drawn((D, 2 * D), 0.25)}
-for name in ("pre_fc_norm_embedding", "pre_fc_norm_hidden", "norm", "layers.0.input_layernorm",
-             "layers.0.post_attention_layernorm"):
-    head[f"mtp.{name}.weight"] = drawn((D,), 0.3)
-for name, shape in {"self_attn.q_proj": (2 * HEADS * H, D), "self_attn.k_proj": (KV * H, D), "self_attn.v_proj": (KV * H, D),
-                    "self_attn.o_proj": (D, HEADS * H), "mlp.gate_proj": (F, D), "mlp.up_proj": (F, D),
-                    "mlp.down_proj": (D, F)}.items():
-    head[f"mtp.layers.0.{name}.weight"] = drawn(shape, 0.3)
-for name in ("q_norm", "k_norm"):
-    head[f"mtp.layers.0.self_attn.{name}.weight"] = drawn((H,), 0.3)
-weights |= head
-
-
-def w(name):
-    return weights[name].double()
-
-
-def norm(x, name):
-    return x * (x.square().mean(-1, keepdim=True) + EPS).rsqrt() * (1 + w(name))
-
-
-def turned(x, position):
-    """The first numbers of each head, half against half."""
-    half = ROTARY // 2
-    angle = position * THETA ** (-torch.arange(half).double() * 2 / ROTARY)
-    a, b = x[..., :half], x[..., half:ROTARY]
-    return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin(), x[..., ROTARY:]], -1)
-
-
-def drafted(hidden, following):
-    """What the head makes of hidden states [T, D] and the tokens that follow them."""
-    z = torch.cat([norm(w("model.embed_tokens.weight")[following], "mtp.pre_fc_norm_embedding.weight"),
-                   norm(hidden, "mtp.pre_fc_norm_hidden.weight")], -1) @ w("mtp.fc.weight").T
-    block = "mtp.layers.0."
-    x = norm(z, block + "input_layernorm.weight")
-    both = (x @ w(block + "self_attn.q_proj.weight").T).reshape(len(x), HEADS, 2, H)
-    q = norm(both[:, :, 0], block + "self_attn.q_norm.weight")
-    k = norm((x @ w(block + "self_attn.k_proj.weight").T).reshape(len(x), KV, H), block + "self_attn.k_norm.weight")
-    v = (x @ w(block + "self_attn.v_proj.weight").T).reshape(len(x), KV, H)
-    rows = []
-    for t in range(len(x)):
-        heads = []
-        for j in range(HEADS):
-            at = j * KV // HEADS
-            query = turned(q[t, j], t)
-            scores = torch.stack([query @ turned(k[s, at], s) / H ** 0.5 for s in range(t + 1)]).softmax(0)
-            heads.append((scores[:, None] * v[: t + 1, at]).sum(0) * both[t, j, 1].sigmoid())
-        rows.append(torch.cat(heads))
-    y = z + torch.stack(rows) @ w(block + "self_attn.o_proj.weight").T
-    x = norm(y, block + "post_attention_layernorm.weight")
-    inner = torch.nn.functional.silu(x @ w(block + "mlp.gate_proj.weight").T) * (x @ w(block + "mlp.up_proj.weight").T)
-    return norm(y + inner @ w(block + "mlp.down_proj.weight").T, "mtp.norm.weight")
-
-
-def numbers(tensor):
-    return [float("%.9g" % number) for number in tensor.flatten().tolist()]
-
-
-ids = [67, 97, 108, 108, 32, 109, 101, 32, 73, 115, 104, 46]
-with torch.no_grad():
-    hidden = model.double().model(torch.tensor([ids])).last_hidden_state[0][:-1]
-    ahead = drafted(hidden, torch.tensor(ids[1:]))
-    logits = ahead @ w("lm_head.weight").T
+weights = draw_model(model)
+shapes = attention_shapes(D, HEADS, KV, H) | {"mlp.gate_proj": (F, D), "mlp.up_proj": (F, D), "mlp.down_proj": (D, F)}
+weights |= draw_head(D, H, shapes)
+head = Head(weights, HEADS, KV, H, ROTARY, EPS, THETA)
+answers = head.answers(model, [67, 97, 108, 108, 32, 109, 101, 32, 73, 115, 104, 46], head.unit)
 here = os.path.dirname(os.path.abspath(__file__))
 os.makedirs(f"{here}/checkpoint", exist_ok=True)
 save_file({name: weight.contiguous() for name, weight in weights.items()}, f"{here}/checkpoint/model.safetensors",
@@ -123,7 +52,7 @@ with open(f"{here}/checkpoint/config.json", "w") as file:
     json.dump({"architectures": ["Qwen3_5ForCausalLM"]} | {key: said[key] for key in keep}, file, indent=1)
     file.write("\n")
 with open(f"{here}/reference.json", "w") as file:
-    json.dump({"ids": ids, "hidden": numbers(hidden), "ahead": numbers(ahead), "logits": numbers(logits[-1])}, file)
+    json.dump(answers, file)
     file.write("\n")
 
 # ---------------------------------------------------------------- the same as llama.cpp's conversion has it

@@ -31,6 +31,22 @@ import tools.jackson.databind.JsonNode;
 /// @param blockColumns likewise
 /// @param isShifted whether stored zeros of `gptq` are one too small
 record Quantization(String method, int bits, long blockRows, long blockColumns, boolean isShifted) {
+  /// What the tensors of a quantized matrix are called where a plain one is `weight`.
+  private static final Set<String> PARTS =
+      Set.of(
+          "weight_scale_inv",
+          "weight_scale",
+          "weight_packed",
+          "weight_zero_point",
+          "weight_g_idx",
+          "weight_shape",
+          "qweight",
+          "qzeros",
+          "scales",
+          "g_idx",
+          "input_scale",
+          "activation_scale");
+
   private static final List<String> KNOWN =
       List.of("fp8", "compressed-tensors", "awq", "gptq", "mxfp4");
 
@@ -158,6 +174,12 @@ record Quantization(String method, int bits, long blockRows, long blockColumns, 
   }
 
   // ---------------------------------------------------------------- which matrices
+
+  /// The name of the matrix that a tensor is a part of, or else the tensor's own.
+  static String matrixOf(String name) {
+    int last = name.lastIndexOf('.') + 1;
+    return PARTS.contains(name.substring(last)) ? name.substring(0, last) + "weight" : name;
+  }
 
   /// Takes the parts of quantized matrices out of the tensors of a checkpoint.
   ///

@@ -126,11 +126,13 @@ final class StoredWeights {
     var wanted = MultiTokenPrediction.parameters(model.decoder()).keySet();
     return names.stream()
         .filter(name -> name.startsWith(DRAFTS) && !name.startsWith(DRAFTS_BLOCK))
+        .map(Quantization::matrixOf)
         .allMatch(wanted::contains);
   }
 
   private static boolean hasHead(Set<String> names, ModelConfig model) {
-    return model.family().skipped().contains(DRAFTS) && names.contains(DRAFTS + "fc.weight");
+    return model.family().skipped().contains(DRAFTS)
+        && names.stream().map(Quantization::matrixOf).anyMatch((DRAFTS + "fc.weight")::equals);
   }
 
   /// Takes the head that drafts tokens out of the others; its block becomes the layer after the
@@ -148,7 +150,7 @@ final class StoredWeights {
     for (String name : List.copyOf(entries.keySet())) {
       if (name.startsWith(DRAFTS_BLOCK)) {
         head.put(block + name.substring(DRAFTS_BLOCK.length()), entries.remove(name));
-      } else if (wanted.contains(name)) {
+      } else if (wanted.contains(Quantization.matrixOf(name))) {
         head.put(name, entries.remove(name));
       } else if (name.startsWith(DRAFTS) && !name.startsWith(DRAFTS + "layers.")) {
         throw new InvalidInputException(

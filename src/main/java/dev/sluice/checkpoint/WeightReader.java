@@ -16,8 +16,10 @@ import dev.sluice.tensor.Tensor;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.TreeMap;
 import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
@@ -45,8 +47,8 @@ final class WeightReader implements ParameterReader {
 
   private final Map<String, Integer> expanded = new TreeMap<>();
 
-  /// How many parameters were read as float32 numbers of quantized matrices.
-  private int restored;
+  /// The parameters that are float32 numbers of quantized matrices.
+  private final Set<String> restored = new HashSet<>();
 
   WeightReader(Path directory, ModelConfig config, StoredWeights stored) {
     this(directory, config, stored, false);
@@ -109,6 +111,7 @@ final class WeightReader implements ParameterReader {
       expanded.merge(kept.why(), 1, Integer::sum);
     } else {
       stored.kept(matrix);
+      restored.remove(parameter.name()); // its numbers were looked at alone
       keptAs.merge(kept.matrix().format(), 1, Integer::sum);
     }
     return kept.matrix();
@@ -200,7 +203,7 @@ final class WeightReader implements ParameterReader {
     place.read(entry, tensor);
     requireFinite(entry, tensor);
     if (stored.isQuantized(place.tensor())) {
-      restored++;
+      restored.add(parameter.name());
     }
     if (place.isWhole(tensor.elements()) && entry.data().isMapped()) {
       entry.data().unload(); // what was copied need not stay in memory twice
@@ -276,7 +279,7 @@ final class WeightReader implements ParameterReader {
                   .map(each -> "%d as %s".formatted(each.getValue(), each.getKey().word()))
                   .collect(Collectors.joining(", ")));
     }
-    int others = restored - expanded.values().stream().mapToInt(Integer::intValue).sum();
+    int others = restored.size() - expanded.values().stream().mapToInt(Integer::intValue).sum();
     if (others > 0) {
       notes.add("%d quantized matrices are read as float32 numbers".formatted(others));
     }

@@ -48,6 +48,7 @@ import java.util.stream.LongStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
@@ -504,6 +505,194 @@ class QuantizedMatrixTest {
         assertArrayEquals(wanted, found, weight.name());
       }
     }
+  }
+
+  // ---------------------------------------------------------------- mixtures and hybrids
+
+  /// A published mixture: what its small one is made of, and how its names begin.
+  private enum Mixture {
+    QWEN3_MOE("qwen3", "model.", false),
+    QWEN3_NEXT("qwen3-next", "model.", true),
+    /// The text part of a model that sees.
+    QWEN3_5_MOE("qwen3.5-moe", "model.language_model.", true);
+
+    final String golden;
+    final String base;
+
+    /// Whether it has layers of Gated DeltaNet, a shared expert, and a head that drafts tokens.
+    final boolean isHybrid;
+
+    Mixture(String golden, String base, boolean isHybrid) {
+      this.golden = golden;
+      this.base = base;
+      this.isHybrid = isHybrid;
+    }
+
+    /// Experts are 192 wide, so that of matrices in blocks of 128 rows the second half begins
+    /// within a block.
+    ObjectNode config() {
+      var config = TinyCheckpoints.config(golden);
+      config.put("hidden_size", 128).put("num_attention_heads", 4).put("head_dim", 32);
+      config.put("initializer_range", 0.1).put("num_hidden_layers", 2);
+      config.put("num_experts", 3).put("num_experts_per_tok", 2).put("moe_intermediate_size", 192);
+      if (!isHybrid) {
+        config.put("model_type", "qwen3_moe").remove("layer_types");
+        config.putArray("architectures").add("Qwen3MoeForCausalLM");
+        return config;
+      }
+      config.put("shared_expert_intermediate_size", 64).put("linear_num_value_heads", 8);
+      config.put("linear_key_head_dim", 16).put("linear_value_head_dim", 16);
+      config.putArray("layer_types").add("linear_attention").add("full_attention");
+      if (this == QWEN3_NEXT) {
+        return config;
+      }
+      var whole = JsonMapper.shared().createObjectNode().put("model_type", "qwen3_5_moe");
+      whole.putArray("architectures").add("Qwen3_5MoeForConditionalGeneration");
+      return whole.set("text_config", config);
+    }
+  }
+
+  /// What is never quantized.
+  private static final String UNQUANTIZED =
+      "embed_tokens|lm_head|norm|mlp\\.(shared_expert_)?gate\\.|conv1d|A_log|dt_bias";
+
+  /// Mostly left too: Gated DeltaNet, and how the head that drafts begins.
+  private static final String MOSTLY_LEFT = "linear_attn|mtp\\.fc";
+
+  private static boolean isQuantized(String name, boolean all) {
+    return !name.matches(".*(" + UNQUANTIZED + ").*")
+        && (all || !name.matches(".*(" + MOSTLY_LEFT + ").*"));
+  }
+
+  /// The experts of a layer together, of E4M3 with a scale for each block of each expert, and their
+  /// numbers.
+  private Part experts8(String name, long[] shape, List<Part> parts) {
+    var stored = bytes(name, "F8_E4M3", 1, shape);
+    withoutNan(stored.bytes);
+    int down = (int) Math.ceilDiv(shape[1], 128);
+    int across = (int) Math.ceilDiv(shape[2], 128);
+    var scales = scales(name + "_scale_inv", "F32", 0.001, shape[0], down, across);
+    parts.addAll(List.of(stored, scales));
+    var scale = ByteBuffer.wrap(scales.bytes).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer();
+    var numbers = ByteBuffer.allocate(4 * stored.bytes.length).order(ByteOrder.LITTLE_ENDIAN);
+    int at = 0;
+    for (int expert = 0; expert < shape[0]; expert++) {
+      for (int row = 0; row < shape[1]; row++) {
+        for (int i = 0; i < shape[2]; i++) {
+          float factor = scale.get((expert * down + row / 128) * across + i / 128);
+          numbers.putFloat(Floats.ofE4m3(stored.bytes[at++]) * factor);
+        }
+      }
+    }
+    return new Part(name, "F32", numbers.array(), stored.shape);
+  }
+
+  /// Writes a mixture as a publisher does, and the same with float32 numbers in their place.
+  private void write(
+      Mixture mixture, Written as, boolean all, boolean together, Path few, Path plain)
+      throws IOException {
+    var config = mixture.config();
+    Files.writeString(plain.resolve(ModelConfig.FILE), config.toString());
+    config.set("quantization_config", JsonMapper.shared().readTree(as.config));
+    Files.writeString(few.resolve(ModelConfig.FILE), config.toString());
+    List<Part> parts = new ArrayList<>();
+    List<Part> numbers = new ArrayList<>();
+    try (var _ = Scope.open()) {
+      TinyCheckpoints.weights(ModelConfig.read(plain), together, mixture.isHybrid)
+          .forEach(
+              (own, tensor) -> {
+                String name = own.replaceFirst("^model\\.", mixture.base);
+                long[] shape = tensor.shape();
+                List<Long> dimensions = LongStream.of(shape).boxed().toList();
+                if (isQuantized(name, all) && shape.length == 3) {
+                  numbers.add(experts8(name, shape, parts));
+                } else if (isQuantized(name, all)) {
+                  var stored = parts(as, name, shape[0], shape[1]);
+                  parts.addAll(stored);
+                  byte[] restored =
+                      matrix(as, stored).restored().data().toArray(ValueLayout.JAVA_BYTE);
+                  numbers.add(new Part(name, "F32", restored, dimensions));
+                } else {
+                  byte[] bytes = tensor.memory().toArray(ValueLayout.JAVA_BYTE);
+                  parts.add(new Part(name, "F32", bytes, dimensions));
+                  numbers.add(parts.getLast());
+                }
+              });
+    }
+    write(few.resolve("model.safetensors"), parts);
+    write(plain.resolve("model.safetensors"), numbers);
+  }
+
+  /// Each weight of a published mixture, its head that drafts included, has the format and the
+  /// numbers that belong there; what is told is what happened.
+  @ParameterizedTest
+  @CsvSource({
+    "QWEN3_MOE, FP8_IN_BLOCKS, false, false",
+    "QWEN3_MOE, AWQ_64, false, false",
+    "QWEN3_MOE, GPTQ, false, false",
+    "QWEN3_MOE, PACKED, false, false",
+    "QWEN3_NEXT, FP8_IN_BLOCKS, true, false",
+    "QWEN3_NEXT, AWQ_64, false, false",
+    "QWEN3_NEXT, GPTQ, true, false",
+    "QWEN3_NEXT, PACKED, false, false",
+    "QWEN3_5_MOE, FP8_IN_BLOCKS, false, true",
+    "QWEN3_5_MOE, AWQ_64, true, false",
+    "QWEN3_5_MOE, GPTQ, false, false",
+    "QWEN3_5_MOE, PACKED, true, false"
+  })
+  void mixturesAreThoseOfTheirNumbers(Mixture mixture, Written as, boolean all, boolean together)
+      throws IOException {
+    Path few = Files.createTempDirectory(directory, "few");
+    Path plain = Files.createTempDirectory(directory, "plain");
+    write(mixture, as, all, together, few, plain);
+    long[] ids = LongStream.range(0, 20).map(i -> (7 * i * i + 5) % 90).toArray();
+    boolean drafts = mixture.isHybrid;
+    try (var _ = Scope.open();
+        var expected = inPlace(plain, drafts).decoder();
+        var numbers = ModelDirectory.load(plain, Precision.FLOAT32, Device.CPU, false);
+        var expanded = ModelDirectory.load(few, Precision.FLOAT32, Device.CPU, false)) {
+      var opened = inPlace(few, drafts);
+      try (var decoder = opened.decoder()) {
+        float[] logits = logits(numbers, ids);
+        assertArrayEquals(logits, logits(expanded, ids));
+        double size = 0;
+        for (float logit : logits) {
+          size = Math.max(size, Math.abs(logit));
+        }
+        assertArrayEquals(logits, logits(decoder, ids), (float) (3e-4 * size));
+
+        int quantized = 0;
+        for (var weight : decoder.parameters().weights().values()) {
+          boolean isQuantized = isQuantized(weight.name(), all);
+          quantized += isQuantized ? 1 : 0;
+          var stored = weight.stored();
+          assertEquals(
+              isQuantized ? as.format : WeightFormat.F32,
+              stored == null ? WeightFormat.F32 : stored.format(),
+              weight.name());
+          assertArrayEquals(
+              expected.parameters().weight(weight.name()).leaf().floats(),
+              weight.leaf().floats(),
+              weight.name());
+        }
+        assertEquals(
+            expected.parameters().weights().keySet(), decoder.parameters().weights().keySet());
+        var told =
+            opened.notes().stream()
+                .filter(note -> note.contains("quantized matrices") || note.contains("not read"))
+                .toList();
+        assertEquals(
+            List.of(
+                "quantized matrices stay in as many bits as they have: %d as %s"
+                    .formatted(quantized, as.format.word())),
+            told);
+      }
+    }
+  }
+
+  private static ModelDirectory.Opened inPlace(Path model, boolean drafts) {
+    return ModelDirectory.openInPlace(
+        model, Precision.FLOAT32, null, drafts, Conversion.Listener.NOBODY);
   }
 
   /// What is rounded as it is read comes from the float32 numbers, as ever.

@@ -23,12 +23,13 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
 
 /// The head that drafts, against `src/test/resources/mtp`: `reference.py` there says how it was
-/// made.
+/// made, and `mixtures.py` how those with experts were.
 class MultiTokenPredictionTest {
   private static final Path MTP = Path.of("src/test/resources/mtp");
 
@@ -56,9 +57,14 @@ class MultiTokenPredictionTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"checkpoint", "model.gguf"})
-  void headIsThatOfTheReference(String model) {
-    var reference = new JsonMapper().readTree(MTP.resolve("reference.json"));
+  @CsvSource({
+    "checkpoint, reference.json",
+    "model.gguf, reference.json",
+    "qwen3-next, qwen3-next/reference.json",
+    "qwen3.5-moe, qwen3.5-moe/reference.json"
+  })
+  void headIsThatOfTheReference(String model, String answers) {
+    var reference = new JsonMapper().readTree(MTP.resolve(answers));
     long[] ids = reference.get("ids").valueStream().mapToLong(JsonNode::longValue).toArray();
     try (var decoder = open(MTP.resolve(model)).decoder();
         var state = new SequenceState(1, ids.length);
@@ -95,7 +101,7 @@ class MultiTokenPredictionTest {
 
   /// Who does not ask for it gets the model alone, and is told.
   @ParameterizedTest
-  @ValueSource(strings = {"checkpoint", "model.gguf"})
+  @ValueSource(strings = {"checkpoint", "model.gguf", "qwen3-next", "qwen3.5-moe"})
   void headIsPassedOverUnlessWanted(String model) {
     var opened = ModelDirectory.openInPlace(MTP.resolve(model), Precision.FLOAT32);
     try (var decoder = opened.decoder()) {

@@ -4,12 +4,14 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
-import dev.sluice.TestData;
 import dev.sluice.attention.AttentionConfig;
 import dev.sluice.attention.RopeScaling;
 import dev.sluice.attention.Rotary;
+import dev.sluice.checkpoint.Conversion;
 import dev.sluice.checkpoint.ModelDirectory;
+import dev.sluice.checkpoint.TinyCheckpoints;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Experts;
@@ -19,6 +21,7 @@ import dev.sluice.decoder.MixerConfig;
 import dev.sluice.decoder.ResidualVariant;
 import dev.sluice.deltanet.GatedDeltaNetConfig;
 import dev.sluice.gate.Gate;
+import dev.sluice.kernel.MachineProducts;
 import dev.sluice.operations.DeltaHeads;
 import dev.sluice.operations.Precision;
 import dev.sluice.probe.Probe;
@@ -26,6 +29,7 @@ import dev.sluice.state.PrefixCache;
 import dev.sluice.state.PrefixCache.Reuse;
 import dev.sluice.state.SequenceState;
 import dev.sluice.tensor.Device;
+import dev.sluice.tensor.ElementType;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.tensor.RmsNorm;
 import dev.sluice.tensor.Scope;
@@ -38,11 +42,13 @@ import java.util.List;
 import java.util.Objects;
 import java.util.Set;
 import java.util.SplittableRandom;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /// Answers to prompts with a cache against those without.
@@ -50,6 +56,9 @@ class PromptTest {
   private static final int HIDDEN = 32;
   private static final int VOCABULARY = 50;
   private static final int[] NO_TURNS = {};
+
+  /// How many tokens a hit leaves to be read: the fewest, and around a chunk of the delta rule.
+  private static final int[] REMAINDERS = {1, 2, 63, 64, 65};
 
   private enum Model {
     PLAIN,
@@ -162,7 +171,7 @@ class PromptTest {
           var shared = new PrefixCache("", 1 << 24)) {
         var generator = new Generator(decoder, 64);
         with(generator, shared, Reuse.LONGEST, Arrays.copyOf(ids, 130), 40);
-        for (int remainder : new int[] {1, 2, 63, 64, 65}) {
+        for (int remainder : REMAINDERS) {
           String what = precision + " with " + remainder + " left";
           int turn = ids.length - remainder;
           var miss = without(generator, ids, turn);
@@ -198,20 +207,54 @@ class PromptTest {
     }
   }
 
-  /// Weights as their file has them, multiplied by few rows and by many.
-  @Test
-  void storedWeightsToo() {
-    var directory = TestData.GOLDEN.resolve("qwen3.5");
-    try (var decoder = ModelDirectory.openInPlace(directory, Precision.BFLOAT16).decoder()) {
-      var generator = new Generator(decoder);
-      int[] ids = tokens(90, 3);
-      for (int remainder : new int[] {2, 64}) {
+  /// The same with weights that stay in blocks, inputs of a byte, keys and values of 16 bits, and a
+  /// cache that was saved and loaded: of few rows and many, products, attention and the delta rule
+  /// take other ways there than with weights of float32.
+  @ParameterizedTest
+  @CsvSource({
+    "qwen3.5, q8_0, FLOAT32, FLOAT32",
+    "qwen3.5, q4_0, FLOAT32, BFLOAT16",
+    "qwen3.5, q4_k, INT8, FLOAT32",
+    "qwen3.5, , BFLOAT16, BFLOAT16",
+    "qwen3.5-moe, q8_0, INT8, BFLOAT16",
+    "qwen3.5-moe, q4_0, FLOAT32, FLOAT32",
+    "qwen3.5-moe, q4_k, FLOAT32, BFLOAT16"
+  })
+  void storedWeightsToo(
+      String model,
+      @Nullable String weights,
+      Precision precision,
+      ElementType keysAndValues,
+      @TempDir Path directory)
+      throws IOException {
+    assumeTrue(
+        precision != Precision.INT8 || MachineProducts.here() != null, "needs AVX-512 with VNNI");
+    TinyCheckpoints.write(directory, TinyCheckpoints.wholeBlocks(model), true, false);
+    int[] ids = tokens(140, 3);
+    try (var decoder =
+        ModelDirectory.openInPlace(directory, precision, weights, false, Conversion.Listener.NOBODY)
+            .decoder()) {
+      decoder.keepKeysAndValuesIn(keysAndValues);
+      var generator = new Generator(decoder, 64);
+      for (int remainder : REMAINDERS) {
+        Path saved = directory.resolve("saved" + remainder);
+        String what = remainder + " left";
+        int turn = ids.length - remainder;
+        var miss = without(generator, ids, turn);
         try (var cache = new PrefixCache("", 1 << 24)) {
-          int turn = ids.length - remainder;
-          with(generator, cache, Reuse.EXACT, otherwise(ids, turn), turn, turn + 1);
+          with(generator, cache, Reuse.LONGEST, otherwise(ids, turn), turn);
+          cache.save(saved);
           var hit = with(generator, cache, Reuse.EXACT, ids, turn);
-          assertEquals(turn, hit.generation.cachedTokens());
-          without(generator, ids, turn).expect(hit, remainder + " left");
+          assertEquals(turn, hit.generation.cachedTokens(), what);
+          miss.expect(hit, what);
+          var again = with(generator, cache, Reuse.LONGEST, ids, turn);
+          assertEquals(ids.length - 1, again.generation.cachedTokens(), what);
+          miss.expect(again, what + ", again");
+        }
+        try (var loaded = generator.loadPrefixes(saved, "", 1 << 24)) {
+          var hit = with(generator, loaded, Reuse.EXACT, ids, turn);
+          assertEquals(turn, hit.generation.cachedTokens(), what);
+          miss.expect(hit, what + ", saved and loaded");
         }
       }
     }

@@ -13,6 +13,7 @@ import dev.sluice.attention.RopeScaling;
 import dev.sluice.attention.Rotary;
 import dev.sluice.checkpoint.Conversion;
 import dev.sluice.checkpoint.ModelDirectory;
+import dev.sluice.checkpoint.TinyCheckpoints;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Experts;
@@ -24,6 +25,7 @@ import dev.sluice.decoder.ResidualVariant;
 import dev.sluice.deltanet.GatedDeltaNetConfig;
 import dev.sluice.gate.Gate;
 import dev.sluice.kernel.MachineProducts;
+import dev.sluice.kernel.WeightFormat;
 import dev.sluice.operations.DeltaHeads;
 import dev.sluice.operations.Precision;
 import dev.sluice.probe.Probe;
@@ -48,11 +50,13 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
 import java.util.SplittableRandom;
 import java.util.function.Consumer;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -60,12 +64,14 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
 import tools.jackson.databind.json.JsonMapper;
 
 /// Texts with drafts against texts without: each token, each logit and each number that is kept,
 /// bit for bit.
 class SpeculationTest {
-  private static final Path CHECKPOINT = Path.of("src/test/resources/mtp/checkpoint");
+  private static final Path MTP = Path.of("src/test/resources/mtp");
+  private static final Path CHECKPOINT = MTP.resolve("checkpoint");
   private static final int[] PROMPT = {3, 17, 0, 22, 9, 9, 4, 13, 1};
 
   /// Tokens that may come, so few that a random head is right now and then.
@@ -82,9 +88,13 @@ class SpeculationTest {
   }
 
   private static Decoder open(Path directory, Precision precision) {
-    boolean int8 = precision == Precision.INT8;
-    assumeTrue(!int8 || MachineProducts.here() != null, "needs AVX-512 with VNNI");
-    String weights = int8 ? "q8_0" : null; // the numbers of this model are in no blocks
+    // the numbers of this model are in no blocks
+    return open(directory, precision, precision == Precision.INT8 ? "q8_0" : null);
+  }
+
+  private static Decoder open(Path directory, Precision precision, @Nullable String weights) {
+    assumeTrue(
+        precision != Precision.INT8 || MachineProducts.here() != null, "needs AVX-512 with VNNI");
     return ModelDirectory.openInPlace(
             directory, precision, weights, true, Conversion.Listener.NOBODY)
         .decoder();
@@ -260,13 +270,39 @@ class SpeculationTest {
   @ParameterizedTest
   @EnumSource(Precision.class)
   void textsAreTheSame(Precision precision) {
-    try (var decoder = open(CHECKPOINT, precision)) {
+    assertTextsAreTheSame(open(CHECKPOINT, precision), 0, 1.2);
+  }
+
+  /// Heads with experts, each by itself and all in one tensor.
+  @ParameterizedTest
+  @ValueSource(strings = {"qwen3-next", "qwen3.5-moe"})
+  void textsOfMixturesAreTheSame(String model) {
+    assertTextsAreTheSame(open(MTP.resolve(model), Precision.FLOAT32), 0, 1.2);
+  }
+
+  /// The same with weights of four bits, whose products have kernels of their own.
+  @ParameterizedTest
+  @CsvSource({"qwen3-next, false, FLOAT32", "qwen3.5-moe, true, INT8"})
+  void textsOfMixturesInBlocksAreTheSame(
+      String model, boolean together, Precision precision, @TempDir Path directory)
+      throws IOException {
+    TinyCheckpoints.write(directory, TinyCheckpoints.wholeBlocks(model), together, true);
+    var decoder = open(directory, precision, "q4_k");
+    for (String name : List.of("mtp.fc", "model.layers.2.mlp.experts.3.down_proj")) {
+      var stored = decoder.parameters().weight(name + ".weight").stored();
+      assertEquals(WeightFormat.Q4_K, Objects.requireNonNull(stored).format(), name);
+    }
+    assertTextsAreTheSame(decoder, 1.2);
+  }
+
+  private static void assertTextsAreTheSame(Decoder opened, double... temperatures) {
+    try (var decoder = opened) {
       var plain = new Generator(decoder, 4);
       var drafting = new Generator(decoder, 4, new MultiTokenPrediction(decoder));
       int drafted = 0;
       int accepted = 0;
       for (var adjustments : List.of(LogitAdjustments.NONE, fewTokens(decoder))) {
-        for (double temperature : new double[] {0, 1.2}) {
+        for (double temperature : temperatures) {
           var choice = new Choice(new Sampler(temperature, 0, 0.95, 3), adjustments);
           for (int most : new int[] {1, 2, 3, 25}) {
             var expected = text(plain, Prompt.of(PROMPT), choice, most, Set.of(), 99);
