@@ -12,6 +12,7 @@ import java.lang.foreign.ValueLayout;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.DoubleAdder;
 import java.util.stream.Collectors;
 
@@ -59,20 +60,22 @@ final class RoundedMatrices implements AutoCloseable {
   static boolean round(WeightFormat format, MemorySegment numbers, MemorySegment blocks) {
     float[] all = numbers.toArray(ValueLayout.JAVA_FLOAT_UNALIGNED);
     int block = format.blockLength();
+    var areFinite = new AtomicBoolean(true);
     Threads.split(
         all.length / block,
         Math.max(1, 4096 / block),
-        (begin, end) ->
-            format.quantize(
-                all,
-                (int) begin * block,
-                (int) (end - begin) * block,
-                blocks,
-                format.bytes(begin * block)));
+        (begin, end) -> {
+          int count = (int) (end - begin) * block;
+          long offset = format.bytes(begin * block);
+          format.quantize(all, (int) begin * block, count, blocks, offset);
+          if (block > 1 && !format.hasFiniteScales(blocks, offset, count)) {
+            areFinite.set(false);
+          }
+        });
     return switch (format) {
       case F16 -> FiniteNumbers.firstOther(blocks, ElementType.FLOAT16) < 0;
       case BF16 -> FiniteNumbers.firstOther(blocks, ElementType.BFLOAT16) < 0;
-      default -> format.hasFiniteScales(blocks, 0, all.length);
+      default -> areFinite.get();
     };
   }
 

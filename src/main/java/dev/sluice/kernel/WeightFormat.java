@@ -183,7 +183,7 @@ public enum WeightFormat {
   }
 
   /// Whether the scales of half precision are finite in whole blocks of a format that is made; they
-  /// are not where a number was too large for it.
+  /// are not where a number was too large for it. A number of `F16` is its own scale.
   ///
   /// @param offset of the first block, in bytes
   /// @param elements a multiple of the block's length
