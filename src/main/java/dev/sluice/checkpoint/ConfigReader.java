@@ -736,7 +736,7 @@ final class ConfigReader {
         if (!key.equals("quantization_config")) {
           throw refused(key, value);
         }
-        notes.add(Quantization.of(value).words());
+        notes.addAll(Quantization.of(value).notes());
       }
       if (isDropout(key)) {
         if (!value.isNumber() || value.numberValue().doubleValue() != 0) {

@@ -11,19 +11,16 @@ import dev.sluice.files.WholeFile;
 import dev.sluice.gguf.GgufFile;
 import dev.sluice.gguf.GgufWriter;
 import dev.sluice.gguf.GgufWriter.Planned;
-import dev.sluice.kernel.Threads;
 import dev.sluice.kernel.WeightFormat;
 import dev.sluice.operations.Precision;
 import dev.sluice.tensor.Device;
 import dev.sluice.tensor.Parameters;
 import dev.sluice.tensor.Scope;
-import dev.sluice.tensor.Tensor;
 import dev.sluice.tokenizer.GgufTokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
@@ -36,7 +33,6 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.TreeMap;
 import java.util.concurrent.CancellationException;
-import java.util.concurrent.atomic.DoubleAdder;
 import org.jspecify.annotations.Nullable;
 
 /// Writes a model as a GGUF file that llama.cpp reads, and a GGUF file as a model directory. One
@@ -46,10 +42,6 @@ import org.jspecify.annotations.Nullable;
 public final class GgufConversion {
   /// Numbers that are made into blocks at a time.
   private static final int PIECE = 1 << 16;
-
-  /// A tensor that was read back and differs by more of its own size is another tensor: rounding to
-  /// four bits moves numbers by a tenth.
-  private static final double ANOTHER = 0.5;
 
   /// What came of it.
   ///
@@ -387,10 +379,26 @@ public final class GgufConversion {
         int count = (int) Math.min(PIECE, numbers.elements() - at);
         var piece = numbers.memory().asSlice(at * Float.BYTES, (long) count * Float.BYTES);
         long bytes = planned.format().bytes(count);
-        RoundedMatrices.round(planned.format(), piece, blocks.asSlice(0, bytes));
+        if (!RoundedMatrices.round(planned.format(), piece, blocks.asSlice(0, bytes))) {
+          throw tooLarge(whole);
+        }
         out.write(blocks.asSlice(0, bytes));
       }
     }
+  }
+
+  /// Names the parameter with the largest number of those that a tensor is made of.
+  private InvalidInputException tooLarge(Whole whole) {
+    var named = whole.parts.getFirst().parameter;
+    var numbers = reader.read(named).memory();
+    for (var part : whole.parts) {
+      var others = reader.read(part.parameter).memory();
+      if (Math.abs(RoundedMatrices.largest(others)) > Math.abs(RoundedMatrices.largest(numbers))) {
+        named = part.parameter;
+        numbers = others;
+      }
+    }
+    return RoundedMatrices.tooLarge(named.name(), whole.planned.format(), numbers);
   }
 
   // ---------------------------------------------------------------- comparing
@@ -401,7 +409,7 @@ public final class GgufConversion {
     if (!GgufDescription.computed(written.config().decoder())
         .equals(GgufDescription.computed(config.decoder()))) {
       throw new InvalidInputException(
-          "GGUF's architecture %s does not say all that the model is: it would read as %s where it is %s"
+          "GGUF's architecture %s does not say all that the model is: it would read as %s where it is %s; keep it as a directory"
               .formatted(
                   architecture.word(),
                   shortened(written.config().decoder(), config.decoder()),
@@ -412,10 +420,15 @@ public final class GgufConversion {
       for (var part : whole.parts) {
         try (var _ = Scope.open()) {
           advance("comparing", part.parameter);
-          boolean shifted = part.place.values() != GgufPlace.Values.SAME;
-          double error =
-              error(reader.read(part.parameter), again.read(part.parameter), shifted ? 1 : 0);
-          if (!(error < ANOTHER)) {
+          // numbers near zero may be stored as ones near one
+          double beside = part.place.values() == GgufPlace.Values.SAME ? 0 : 1;
+          var wanted = reader.read(part.parameter).memory();
+          double error = RoundedMatrices.error(wanted, again.read(part.parameter).memory(), beside);
+          if (!(error < RoundedMatrices.ANOTHER)) {
+            var format = whole.planned.format();
+            if (RoundedMatrices.areTiny(format, wanted)) {
+              throw RoundedMatrices.tooSmall(part.parameter.name(), format, error);
+            }
             throw new IllegalStateException(
                 "%s was not written as it was read: %s of its size"
                     .formatted(part.parameter.name(), error));
@@ -437,30 +450,6 @@ public final class GgufConversion {
     }
     int begin = Math.max(0, text.lastIndexOf('[', at) - 30);
     return "'…" + text.substring(begin, Math.min(text.length(), at + 60)) + "…'";
-  }
-
-  /// @param beside what is added to each number's square, where numbers near zero are stored as
-  ///   ones near one
-  private static double error(Tensor wanted, Tensor found, double beside) {
-    var squares = new DoubleAdder();
-    var errors = new DoubleAdder();
-    Threads.split(
-        wanted.elements(),
-        PIECE,
-        (from, end) -> {
-          var layout = ValueLayout.JAVA_FLOAT;
-          double ofNumbers = 0;
-          double ofErrors = 0;
-          for (long i = from; i < end; i++) {
-            double number = wanted.memory().getAtIndex(layout, i);
-            double difference = number - found.memory().getAtIndex(layout, i);
-            ofNumbers += number * number + beside;
-            ofErrors += difference * difference;
-          }
-          squares.add(ofNumbers);
-          errors.add(ofErrors);
-        });
-    return errors.sum() == 0 ? 0 : Math.sqrt(errors.sum() / squares.sum());
   }
 
   private Double[] compareLogits(GgufModel written) {

@@ -115,7 +115,7 @@ interface ParameterReader {
       var has = format == null ? WeightFormat.F32 : format;
       if (rounded.takes(has, givesLogits, spec.shape()[1])) {
         try (var _ = Scope.open()) {
-          return packed.inPrecision(rounded.round(read(parameter), givesLogits));
+          return packed.inPrecision(rounded.round(name, read(parameter), givesLogits));
         }
       }
     }

@@ -1,17 +1,19 @@
 package dev.sluice.checkpoint;
 
 import dev.sluice.InvalidInputException;
-import dev.sluice.Printable;
 import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.files.JsonFile;
 import dev.sluice.tensor.ElementType;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Collection;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.SequencedMap;
 import java.util.Set;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 
@@ -30,25 +32,73 @@ import tools.jackson.databind.JsonNode;
 /// @param blockRows of a block with a scale of its own; 0 where a row or all of a matrix has one
 /// @param blockColumns likewise
 /// @param isShifted whether stored zeros of `gptq` are one too small
-record Quantization(String method, int bits, long blockRows, long blockColumns, boolean isShifted) {
+/// @param said what the tensors say too
+/// @param told what is to be told of the configuration besides, in sentences
+record Quantization(
+    String method,
+    int bits,
+    long blockRows,
+    long blockColumns,
+    boolean isShifted,
+    Said said,
+    List<String> told) {
+  /// What scales of activations, and of keys and values in a cache, are called.
+  private static final Set<String> OF_ACTIVATIONS =
+      Set.of("input_scale", "activation_scale", "output_scale", "k_scale", "v_scale");
+
   /// What the tensors of a quantized matrix are called where a plain one is `weight`.
   private static final Set<String> PARTS =
-      Set.of(
-          "weight_scale_inv",
-          "weight_scale",
-          "weight_packed",
-          "weight_zero_point",
-          "weight_g_idx",
-          "weight_shape",
-          "qweight",
-          "qzeros",
-          "scales",
-          "g_idx",
-          "input_scale",
-          "activation_scale");
+      Stream.concat(
+              OF_ACTIVATIONS.stream(),
+              Stream.of(
+                  "weight_scale_inv",
+                  "weight_scale",
+                  "weight_packed",
+                  "weight_zero_point",
+                  "weight_g_idx",
+                  "weight_shape",
+                  "qweight",
+                  "qzeros",
+                  "scales",
+                  "g_idx"))
+          .collect(Collectors.toUnmodifiableSet());
 
-  private static final List<String> KNOWN =
-      List.of("fp8", "compressed-tensors", "awq", "gptq", "mxfp4");
+  /// What the configuration says that the tensors say too, in which they must agree.
+  ///
+  /// @param groupSize inputs that share a scale, or [#WHOLE_ROW]; 0 where that is not said
+  /// @param isSymmetric whether all zero points are the middle; null where that is not said
+  /// @param isOrdered whether a list says which group an input belongs to
+  record Said(int groupSize, @Nullable Boolean isSymmetric, boolean isOrdered) {
+    static final int WHOLE_ROW = -1;
+
+    static final Said NOTHING = new Said(0, null, false);
+  }
+
+  Quantization(
+      String method, int bits, long blockRows, long blockColumns, boolean isShifted, Said said) {
+    this(method, bits, blockRows, blockColumns, isShifted, said, List.of());
+  }
+
+  Quantization {
+    told = List.copyOf(told);
+  }
+
+  /// The same, whatever the configuration says besides of what the tensors say.
+  Quantization with(Said other) {
+    return new Quantization(method, bits, blockRows, blockColumns, isShifted, other, told);
+  }
+
+  /// The same with what else is to be told of the configuration, in sentences.
+  Quantization with(List<String> sentences) {
+    return new Quantization(
+        method,
+        bits,
+        blockRows,
+        blockColumns,
+        isShifted,
+        said,
+        sentences.stream().distinct().toList());
+  }
 
   // ---------------------------------------------------------------- what the configuration says
 
@@ -72,100 +122,7 @@ record Quantization(String method, int bits, long blockRows, long blockColumns, 
   ///
   /// @throws InvalidInputException if it is not known here
   static Quantization of(JsonNode value) {
-    String method = value.path("quant_method").asString("");
-    return switch (method) {
-      case "fp8" -> fp8(value);
-      case "compressed-tensors" -> compressed(value);
-      case "awq" -> {
-        require(value, "bits", Set.of("4"));
-        require(value, "version", Set.of("gemm", ""));
-        yield new Quantization(method, 4, 0, 0, false);
-      }
-      case "gptq" -> {
-        require(value, "bits", Set.of("4", "8"));
-        require(value, "checkpoint_format", Set.of("gptq", "gptq_v2", ""));
-        boolean second = value.path("checkpoint_format").asString("").equals("gptq_v2");
-        yield new Quantization(method, value.path("bits").asInt(), 0, 0, !second);
-      }
-      case "mxfp4" -> new Quantization(method, 4, 0, 0, false);
-      default ->
-          throw new InvalidInputException(
-              "quantization_config %s says that the weights are quantized in a way that Sluice does not read; it reads the quant_method %s; take another form of the model, or the model before that"
-                  .formatted(Printable.brief(value, 100), String.join(", ", KNOWN)));
-    };
-  }
-
-  private static Quantization fp8(JsonNode value) {
-    require(value, "fmt", Set.of("e4m3", ""));
-    JsonNode sides = value.path("weight_block_size");
-    return sides.isMissingNode()
-        ? new Quantization("fp8", 8, 128, 128, false)
-        : blocks("fp8", 8, "weight_block_size", sides);
-  }
-
-  /// Scales for blocks of two sides; null for none, then all of a matrix or each row has one.
-  private static Quantization blocks(String method, int bits, String key, JsonNode sides) {
-    if (sides.isMissingNode() || sides.isNull()) {
-      return new Quantization(method, bits, 0, 0, false);
-    }
-    boolean fits = sides.size() == 2;
-    for (JsonNode side : sides) {
-      fits &= side.isInt() && side.asInt() > 0;
-    }
-    if (!sides.isArray() || !fits) {
-      throw wrong(key, sides, "must be two positive numbers");
-    }
-    return new Quantization(method, bits, sides.get(0).asInt(), sides.get(1).asInt(), false);
-  }
-
-  private static Quantization compressed(JsonNode value) {
-    require(value, "format", Set.of("float-quantized", "pack-quantized", "mixed-precision"));
-    String sparsity = value.path("sparsity_config").path("format").asString("dense");
-    if (!sparsity.equals("dense")) {
-      throw wrong("sparsity_config", value.path("sparsity_config"), "only dense weights are read");
-    }
-    Quantization found = null;
-    for (JsonNode each : value.path("config_groups")) {
-      JsonNode weights = each.path("weights");
-      int bits = weights.path("num_bits").asInt(0);
-      boolean isFloat = weights.path("type").asString("").equals("float");
-      if (bits != (isFloat ? 8 : 4)) {
-        throw wrong(
-            "config_groups", weights, "only floats of 8 bits and whole numbers of 4 are read");
-      }
-      var group =
-          blocks("compressed-tensors", bits, "block_structure", weights.path("block_structure"));
-      if (found != null && !found.equals(group)) {
-        throw wrong(
-            "config_groups", value.path("config_groups"), "groups that differ are not read");
-      }
-      found = group;
-    }
-    if (found == null) {
-      throw wrong("config_groups", value.path("config_groups"), "must say how weights are stored");
-    }
-    return found;
-  }
-
-  private static void require(JsonNode value, String key, Set<String> known) {
-    JsonNode found = value.path(key);
-    String word = found.isNull() ? "" : found.asString("");
-    if (!known.contains(word)) {
-      throw wrong(
-          key,
-          found,
-          "only %s is read"
-              .formatted(
-                  String.join(
-                      " and ", known.stream().filter(each -> !each.isEmpty()).sorted().toList())));
-    }
-  }
-
-  private static InvalidInputException wrong(String key, JsonNode found, String must) {
-    return new InvalidInputException(
-        "quantization_config has %s %s, and %s; take another form of the model"
-            .formatted(
-                key, found.isMissingNode() ? "not given" : Printable.brief(found, 80), must));
+    return QuantizationConfig.read(value);
   }
 
   /// Whether tensors of F8_E4M3 mean something with it.
@@ -189,7 +146,7 @@ record Quantization(String method, int bits, long blockRows, long blockColumns, 
     SequencedMap<String, QuantizedMatrix> matrices = new LinkedHashMap<>();
     List<String> ofActivations = new ArrayList<>();
     for (String name : List.copyOf(entries.keySet())) {
-      if (name.endsWith(".input_scale") || name.endsWith(".activation_scale")) {
+      if (OF_ACTIVATIONS.contains(name.substring(name.lastIndexOf('.') + 1))) {
         entries.remove(name);
         ofActivations.add(name);
       }
@@ -197,11 +154,11 @@ record Quantization(String method, int bits, long blockRows, long blockColumns, 
     for (String name : List.copyOf(entries.keySet())) {
       var matrix =
           switch (method) {
-            case "fp8" -> scaledBy("_scale_inv", name, entries);
+            case "fp8" -> scaledBy(scaleSuffix(), name, entries);
             case "compressed-tensors" ->
                 name.endsWith(".weight_packed")
                     ? packed(name, entries, directory)
-                    : scaledBy("_scale", name, entries);
+                    : scaledBy(scaleSuffix(), name, entries);
             case "awq", "gptq" -> words(name, entries, directory);
             default -> blocks(name, entries, directory);
           };
@@ -213,6 +170,7 @@ record Quantization(String method, int bits, long blockRows, long blockColumns, 
         }
       }
     }
+    requireScales(entries.values(), directory);
     if (!ofActivations.isEmpty()) {
       notes.add(
           "the weights in %s hold %s, scales of activations, which Sluice does not round"
@@ -241,6 +199,27 @@ record Quantization(String method, int bits, long blockRows, long blockColumns, 
         : matrix(name, List.of(name, name + suffix), entries, entry.shape(), this);
   }
 
+  /// What a name of numbers of F8_E4M3 and that of their scales differ in.
+  private String scaleSuffix() {
+    return method.equals("fp8") ? "_scale_inv" : "_scale";
+  }
+
+  /// Refuses numbers of F8_E4M3 that are left without their scales: they are entries of bytes,
+  /// which no parameter is.
+  private void requireScales(Collection<Entry> left, Path directory) {
+    for (var entry : left) {
+      if (takesFloat8() && entry.type() == ElementType.UINT8 && entry.shape().size() >= 2) {
+        throw new InvalidInputException(
+            "the weights in %s hold %s in F8_E4M3 but no %s, the scale that the method %s has for it; fetch the checkpoint again"
+                .formatted(
+                    directory,
+                    Listing.quoted(entry.name()),
+                    Listing.quoted(entry.name() + scaleSuffix()),
+                    method));
+      }
+    }
+  }
+
   private InvalidInputException misfit(Path directory, String name, String why) {
     return new InvalidInputException(
         "the tensors of %s in %s do not fit one another as %s stores them: %s; fetch the checkpoint again"
@@ -248,13 +227,80 @@ record Quantization(String method, int bits, long blockRows, long blockColumns, 
   }
 
   private Entry need(SequencedMap<String, Entry> entries, String name, Path directory) {
+    return need(entries, name, directory, "of the method " + method);
+  }
+
+  /// @param why what the configuration has that calls for it
+  private static Entry need(
+      SequencedMap<String, Entry> entries, String name, Path directory, String why) {
     Entry entry = entries.get(name);
     if (entry == null) {
       throw new InvalidInputException(
-          "the weights in %s hold no %s, which quantization_config of the method %s calls for; fetch the checkpoint again"
-              .formatted(directory, Listing.quoted(name), method));
+          "the weights in %s hold no %s, which quantization_config %s calls for; fetch the checkpoint again"
+              .formatted(directory, Listing.quoted(name), why));
     }
     return entry;
+  }
+
+  /// Refuses scales of groups of another size than the configuration has.
+  private void requireGroups(Entry scales, long groups, long inputs, Path directory) {
+    int size = said.groupSize;
+    long wanted = size == Said.WHOLE_ROW || size == 0 ? 1 : Math.ceilDiv(inputs, (long) size);
+    if (size != 0 && groups != wanted) {
+      throw new InvalidInputException(
+          "%s in %s has the shape %s, which gives groups of %d inputs, where quantization_config says %s; fetch the checkpoint again"
+              .formatted(
+                  Listing.quoted(scales.name()),
+                  directory,
+                  scales.shape(),
+                  inputs / groups,
+                  size == Said.WHOLE_ROW ? "one scale for each row" : "group_size " + size));
+    }
+  }
+
+  /// Refuses zero points where there are to be none, and their absence where there are to be some.
+  private void requireZeros(SequencedMap<String, Entry> entries, String name, Path directory) {
+    if (Boolean.FALSE.equals(said.isSymmetric)) {
+      need(entries, name, directory, "with symmetric false");
+    } else if (Boolean.TRUE.equals(said.isSymmetric) && entries.containsKey(name)) {
+      throw new InvalidInputException(
+          "the weights in %s hold %s, where quantization_config says symmetric true, without zero points; fetch the checkpoint again"
+              .formatted(directory, Listing.quoted(name)));
+    }
+  }
+
+  private void requireOrder(SequencedMap<String, Entry> entries, String name, Path directory) {
+    if (said.isOrdered) {
+      need(
+          entries, name, directory, method.equals("gptq") ? "with desc_act true" : "with actorder");
+    }
+  }
+
+  /// Refuses a stored shape that is another than that of the packed words.
+  private static void requireShape(@Nullable Entry stored, List<Long> shape, Path directory) {
+    if (stored == null) {
+      return;
+    }
+    boolean isLong = stored.type() == ElementType.INT64;
+    boolean fits =
+        (isLong || stored.type() == ElementType.INT32)
+            && stored.shape().equals(List.of((long) shape.size()));
+    List<Long> found = new ArrayList<>();
+    for (int i = 0; fits && i < shape.size(); i++) {
+      found.add(
+          isLong
+              ? stored.data().get(QuantizedMatrix.LONG, i * (long) Long.BYTES)
+              : stored.data().get(QuantizedMatrix.INT, i * (long) Integer.BYTES));
+    }
+    if (!found.equals(shape)) {
+      throw new InvalidInputException(
+          "%s in %s says %s where the packed words are of a matrix of %s; fetch the checkpoint again"
+              .formatted(
+                  Listing.quoted(stored.name()),
+                  directory,
+                  fits ? found : "nothing in two whole numbers",
+                  shape));
+    }
   }
 
   private QuantizedMatrix packed(String name, SequencedMap<String, Entry> entries, Path directory) {
@@ -266,11 +312,16 @@ record Quantization(String method, int bits, long blockRows, long blockColumns, 
             && words.shape().size() == 2
             && scale.shape().size() == 2
             && scale.shape().get(0).equals(words.shape().get(0))
+            && scale.shape().get(1) > 0
             && words.shape().get(1) * 8 % scale.shape().get(1) == 0;
     if (!fits) {
       throw misfit(directory, base, words.shape() + " words and " + scale.shape() + " scales");
     }
     var shape = List.of(words.shape().get(0), words.shape().get(1) * 8);
+    requireShape(entries.get(base + "_shape"), shape, directory);
+    requireGroups(scale, scale.shape().get(1), shape.get(1), directory);
+    requireZeros(entries, base + "_zero_point", directory);
+    requireOrder(entries, base + "_g_idx", directory);
     return matrix(
         base,
         List.of(name, base + "_scale", base + "_zero_point", base + "_g_idx", base + "_shape"),
@@ -311,6 +362,8 @@ record Quantization(String method, int bits, long blockRows, long blockColumns, 
           "%s words, %s scales and %s zeros"
               .formatted(words.shape(), scales.shape(), zeros.shape()));
     }
+    requireGroups(scales, scales.shape().get(0), inputs, directory);
+    requireOrder(entries, base + "g_idx", directory);
     return matrix(
         base + "weight",
         List.of(name, base + "scales", base + "qzeros", base + "g_idx"),
@@ -340,8 +393,11 @@ record Quantization(String method, int bits, long blockRows, long blockColumns, 
     return matrix(base, List.of(name, base + "_scales"), entries, shape, this);
   }
 
-  /// What is to be told of it.
-  String words() {
-    return "the weights are quantized as %s stores them (%d bits)".formatted(method, bits);
+  /// What is to be told of it, in sentences.
+  List<String> notes() {
+    List<String> notes = new ArrayList<>();
+    notes.add("the weights are quantized as %s stores them (%d bits)".formatted(method, bits));
+    notes.addAll(told);
+    return notes;
   }
 }

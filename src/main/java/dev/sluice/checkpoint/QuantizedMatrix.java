@@ -14,6 +14,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
 /// A matrix that [Quantization] found in several tensors of a file. [#restored] gives its numbers
@@ -25,9 +26,9 @@ import org.jspecify.annotations.Nullable;
 /// @param shape of the matrix, `[…, out, in]`, or `[…, in, out]` where it is turned
 record QuantizedMatrix(
     String name, List<@Nullable Entry> parts, List<Long> shape, Quantization by) {
-  private static final ValueLayout.OfInt INT =
+  static final ValueLayout.OfInt INT =
       ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
-  private static final ValueLayout.OfLong LONG =
+  static final ValueLayout.OfLong LONG =
       ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
   private static final ValueLayout.OfShort HALF =
       ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
@@ -218,6 +219,24 @@ record QuantizedMatrix(
         (row, group) -> scales[(int) (group * results + row)]);
   }
 
+  /// Refuses zero points of `gptq` other than the middle where the configuration says that all are
+  /// that: who believes it computes other numbers than who reads them.
+  private void requireMiddle(Entry zeros, int middle) {
+    int bits = by.bits();
+    int mask = (1 << bits) - 1;
+    long words = zeros.data().byteSize() / Integer.BYTES;
+    for (long i = 0; Boolean.TRUE.equals(by.said().isSymmetric()) && i < words; i++) {
+      int word = zeros.data().get(INT, i * Integer.BYTES);
+      for (int shift = 0; shift < 32; shift += bits) {
+        if ((word >>> shift & mask) != middle) {
+          throw new InvalidInputException(
+              "%s holds a zero point of %d where quantization_config says sym true, which is %d; fetch the checkpoint again, or correct sym or checkpoint_format"
+                  .formatted(Listing.quoted(zeros.name()), word >>> shift & mask, middle));
+        }
+      }
+    }
+  }
+
   private Integers gptq() {
     var words = part(0).data();
     float[] scales = numbers(part(1));
@@ -229,6 +248,7 @@ record QuantizedMatrix(
     int perWord = 32 / bits;
     int mask = (1 << bits) - 1;
     int more = by.isShifted() ? 1 : 0;
+    requireMiddle(part(2), (1 << (bits - 1)) - more);
     return new Integers(
         bits,
         results,
@@ -246,6 +266,20 @@ record QuantizedMatrix(
         (row, group) -> scales[(int) (group * results + row)]);
   }
 
+  /// The dimensions before the last two, which count matrices, with others behind them.
+  private List<Long> leading(List<Long> last) {
+    return Stream.concat(shape.subList(0, shape.size() - 2).stream(), last.stream()).toList();
+  }
+
+  /// Whether scales are of that many in each matrix; a last dimension of one may be left out.
+  private boolean fits(List<Long> found, List<Long> each) {
+    var wanted = leading(each);
+    return found.equals(wanted)
+        || (found.size() == wanted.size() + 1
+            && found.getLast() == 1
+            && found.subList(0, wanted.size()).equals(wanted));
+  }
+
   private Scaled scaled() {
     Entry entry = part(0);
     Entry scale = part(1);
@@ -258,14 +292,16 @@ record QuantizedMatrix(
     long blockColumns = byBlock ? by.blockColumns() : columns;
     long down = Math.ceilDiv(rows, blockRows);
     long across = Math.ceilDiv(columns, blockColumns);
-    if (scales.length != 1 && scales.length != (byBlock ? all / rows * down * across : all)) {
+    if (scales.length != 1
+        && !fits(scale.shape(), byBlock ? List.of(down, across) : List.of(rows))) {
       throw new InvalidInputException(
-          "%s has the shape %s, which is no scale for all of %s nor for each %s; fetch the checkpoint again"
+          "%s has the shape %s, which is no scale for all of %s nor for each %s, where %s belongs; fetch the checkpoint again"
               .formatted(
                   Listing.quoted(scale.name()),
                   scale.shape(),
                   shape,
-                  byBlock ? "block of %d by %d".formatted(blockRows, blockColumns) : "row"));
+                  byBlock ? "block of %d by %d".formatted(blockRows, blockColumns) : "row",
+                  byBlock ? leading(List.of(down, across)) : leading(List.of(rows, 1L))));
     }
     if (entry.type() != ElementType.UINT8) {
       throw new InvalidInputException(

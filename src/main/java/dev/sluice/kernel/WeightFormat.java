@@ -168,6 +168,48 @@ public enum WeightFormat {
     return Math.multiplyExact(elements / blockLength, (long) blockBytes);
   }
 
+  /// By how much a number of a format that is made may be moved where a scale of half precision is
+  /// moved by one; zero where there is no such scale.
+  public int largestLevel() {
+    return switch (this) {
+      case F32, BF16 -> 0;
+      case F16 -> 1;
+      case Q8_0 -> 127;
+      case Q4_0 -> 8;
+      case Q4_K -> 63 * 15 + 63;
+      case Q6_K -> 128 * 32;
+      default -> throw new IllegalArgumentException("weights are read as " + this + ", not made");
+    };
+  }
+
+  /// Whether the scales of half precision are finite in whole blocks of a format that is made; they
+  /// are not where a number was too large for it. A number of `F16` is its own scale.
+  ///
+  /// @param offset of the first block, in bytes
+  /// @param elements a multiple of the block's length
+  public boolean hasFiniteScales(MemorySegment blocks, long offset, long elements) {
+    long end = offset + bytes(elements);
+    for (int at : scales()) {
+      for (long i = offset + at; i < end; i += blockBytes) {
+        if ((blocks.get(WeightBlocks.SHORT, i) & 0x7C00) == 0x7C00) {
+          return false;
+        }
+      }
+    }
+    return true;
+  }
+
+  /// Where the scales of half precision are in a block, in bytes.
+  private int[] scales() {
+    return switch (this) {
+      case F32, BF16 -> new int[0];
+      case F16, Q8_0, Q4_0 -> new int[] {0};
+      case Q4_K -> new int[] {0, 2};
+      case Q6_K -> new int[] {208};
+      default -> throw new IllegalArgumentException("weights are read as " + this + ", not made");
+    };
+  }
+
   /// Gives the numbers of whole blocks.
   ///
   /// @param from holds the blocks

@@ -41,6 +41,7 @@ public final class GgufTokenizer {
   private static final String TYPES = START + "token_type";
   private static final String MERGES = START + "merges";
   private static final String TEMPLATE = "tokenizer.chat_template";
+
   /// What tokens are called that end a text, a turn or a message.
   private static final List<String> ENDS = List.of("eos", "eot", "eom");
 

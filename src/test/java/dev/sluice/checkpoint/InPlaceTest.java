@@ -3,6 +3,7 @@ package dev.sluice.checkpoint;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
@@ -14,6 +15,7 @@ import dev.sluice.checkpoint.SafetensorsFile.Entry;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.MixerConfig;
+import dev.sluice.fuzz.Fuzz;
 import dev.sluice.gguf.GgufFile;
 import dev.sluice.gguf.GgufWriter;
 import dev.sluice.kernel.MachineProducts;
@@ -30,6 +32,8 @@ import dev.sluice.tensor.Tensor;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -42,6 +46,7 @@ import java.util.function.Predicate;
 import java.util.stream.LongStream;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -387,6 +392,67 @@ class InPlaceTest {
       // sums have another order, and inputs of products 16 bits
       assertClose(logits(together, ids), logits(apart, ids), 1e-3);
     }
+  }
+
+  /// A copy in which the numbers of one matrix are multiplied.
+  private Path times(Path source, String name, float factor) throws IOException {
+    Path target = Files.createDirectory(directory.resolve("times-" + factor));
+    Files.copy(source.resolve(ModelConfig.FILE), target.resolve(ModelConfig.FILE));
+    try (var files = SafetensorsDirectory.open(source)) {
+      List<Entry> entries = new ArrayList<>();
+      for (var entry : files.entries()) {
+        byte[] bytes = entry.data().toArray(ValueLayout.JAVA_BYTE);
+        var numbers = ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN);
+        for (int i = 0; entry.name().equals(name) && i < bytes.length; i += Float.BYTES) {
+          numbers.putFloat(i, numbers.getFloat(i) * factor);
+        }
+        entries.add(
+            new Entry(entry.name(), entry.type(), entry.shape(), MemorySegment.ofArray(bytes)));
+      }
+      SafetensorsWriter.write(
+          target.resolve(SafetensorsDirectory.SINGLE), Map.of("format", "pt"), entries);
+    }
+    return target;
+  }
+
+  private static void assertRefused(String words, Executable reading) {
+    String message =
+        String.valueOf(assertThrows(InvalidInputException.class, reading).getMessage());
+    assertNull(Fuzz.wrong(message));
+    assertTrue(message.contains(words), message);
+  }
+
+  /// Scales of half precision hold neither: the numbers would be zero or infinite.
+  @Test
+  void numbersThatAFormatDoesNotHoldAreRefused() throws IOException {
+    String name = "model.layers.0.mlp.up_proj.weight";
+    Path source = model("qwen3.5", 2, 2);
+    Path small = times(source, name, 0x1p-26f);
+    Path large = times(source, name, 0x1p28f);
+    for (var format :
+        List.of(
+            WeightFormat.F16,
+            WeightFormat.Q8_0,
+            WeightFormat.Q4_0,
+            WeightFormat.Q4_K,
+            WeightFormat.Q6_K)) {
+      String word = format.word();
+      String tooSmall =
+          "the numbers of the tensor '%s' are too small for %s: rounded to it they are off by 100 %% of their size; choose bf16 or f32"
+              .formatted(name, word);
+      assertRefused(tooSmall, () -> rounded(small, word).close());
+      assertRefused(tooSmall, () -> gguf(small, format));
+      if (format != WeightFormat.Q6_K) { // whose numbers reach further
+        String tooLarge = "which is too large for %s; choose bf16 or f32".formatted(word);
+        for (String words : List.of("the tensor '%s' holds ".formatted(name), tooLarge)) {
+          assertRefused(words, () -> rounded(large, word).close());
+          assertRefused(words, () -> gguf(large, format));
+        }
+      }
+    }
+    rounded(small, "bf16").close();
+    rounded(large, "bf16").close();
+    assertTrue(Files.exists(gguf(small, WeightFormat.BF16)));
   }
 
   // ---------------------------------------------------------------- numbers of 8 bits

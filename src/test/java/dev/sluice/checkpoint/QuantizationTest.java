@@ -29,6 +29,7 @@ import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.SequencedMap;
+import java.util.stream.LongStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -150,14 +151,31 @@ class QuantizationTest {
                     16L,
                     4L),
                 floats("x.weight_scale", scales, 16L, 2L),
-                entry("x.weight_shape", ElementType.INT64, new byte[16], 2L))));
+                shape(16, 32))));
+  }
+
+  private static Entry shape(long... sides) {
+    var bytes = ByteBuffer.allocate(8 * sides.length).order(ByteOrder.LITTLE_ENDIAN);
+    LongStream.of(sides).forEach(bytes::putLong);
+    return entry("x.weight_shape", ElementType.INT64, bytes.array(), (long) sides.length);
   }
 
   private static Quantization packed() {
+    return packed("");
+  }
+
+  /// @param more keys of the weights
+  private static Quantization packed(String more) {
     return quantization(
-        "{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\","
-            + " \"config_groups\": {\"group_0\": {\"weights\": {\"num_bits\": 4, \"type\":"
-            + " \"int\"}}}}");
+        compressed("pack-quantized", "\"num_bits\": 4, \"type\": \"int\"" + more, ""));
+  }
+
+  /// @param weights keys of the weights of the group
+  /// @param more keys beside the group
+  private static String compressed(String format, String weights, String more) {
+    return ("{\"quant_method\": \"compressed-tensors\", \"format\": \"%s\", \"config_groups\":"
+            + " {\"group_0\": {\"weights\": {%s}}}%s}")
+        .formatted(format, weights, more);
   }
 
   /// Groups in another order than the inputs, zeros as they are, and zeros of compressed-tensors,
@@ -462,9 +480,155 @@ class QuantizationTest {
         "{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\","
             + " \"config_groups\": {\"g\": {\"weights\": {\"num_bits\": 2}}}}|only floats of 8"
             + " bits",
+        "{\"quant_method\": \"fp8\", \"activation_scheme\": \"none\"}|activation_scheme \"none\"",
+        "{\"quant_method\": \"awq\", \"bits\": 4, \"zero_point\": false}|zero_point false, and only"
+            + " true is read",
+        "{\"quant_method\": \"awq\", \"bits\": 4, \"group_size\": 0}|group_size 0, and must be",
+        "{\"quant_method\": \"gptq\", \"bits\": 4, \"is_marlin_format\": true}|is_marlin_format"
+            + " true",
+        "{\"quant_method\": \"gptq\", \"bits\": 4, \"pack_dtype\": \"int64\"}|pack_dtype \"int64\"",
+        "{\"quant_method\": \"gptq\", \"bits\": 4, \"format\": \"gptq_v2\", \"checkpoint_format\":"
+            + " \"gptq\"}|format \"gptq_v2\", and checkpoint_format is gptq",
+        "{\"quant_method\": \"gptq\", \"bits\": 4, \"dynamic\": {\"+:x\": {\"bits\": 8}}}|one form"
+            + " for all matrices",
       })
   void whatIsNotKnownIsRefused(String config, String words) {
     assertRefused(words, () -> quantization(config));
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "\"strategy\": \"tensor_group\"|the strategy of weights in a config_group \"tensor_group\"",
+        "\"symmetric\": 1|symmetric of weights in a config_group 1",
+        "\"actorder\": \"other\"|actorder of weights in a config_group \"other\"",
+        "\"dynamic\": true|dynamic of weights in a config_group true",
+        "\"block_structure\": [2, 2]|only floats of 8 bits are read in blocks",
+        "\"group_size\": 0|group_size 0, and must be a positive whole number",
+      })
+  void whatIsNotKnownOfAGroupIsRefused(String weights, String words) {
+    assertRefused(words, () -> packed(", " + weights));
+  }
+
+  @Test
+  void rotationsBesideTheWeightsAreRefused() {
+    String floats = "\"num_bits\": 8, \"type\": \"float\"";
+    for (String none : List.of("null", "{}", "{\"config_groups\": {}}")) {
+      quantization(compressed("float-quantized", floats, ", \"transform_config\": " + none));
+    }
+    assertRefused(
+        "transform_config {\"config_groups\":{\"u\":",
+        () ->
+            quantization(
+                compressed(
+                    "float-quantized",
+                    floats,
+                    ", \"transform_config\": {\"config_groups\": {\"u\": {\"type\":"
+                        + " \"hadamard\"}}}")));
+    assertRefused(
+        "block_structure not given, and strategy is block",
+        () ->
+            quantization(compressed("float-quantized", floats + ", \"strategy\": \"block\"", "")));
+  }
+
+  @Test
+  void whatOthersComputeAndUnknownKeysAreTold() {
+    assertEquals(
+        List.of(
+            "the weights are quantized as compressed-tensors stores them (4 bits)",
+            "kv_cache_scheme asks for keys and values of few bits; Sluice does not round them for"
+                + " it",
+            "quantization_config has 'wieghts', 'rotation', which Sluice does not know and does not"
+                + " use"),
+        quantization(
+                compressed(
+                    "pack-quantized",
+                    "\"num_bits\": 4, \"type\": \"int\", \"observer\": \"mse\", \"wieghts\": 1",
+                    ", \"kv_cache_scheme\": {\"num_bits\": 8}, \"ignore\": [\"re:.*gate\"],"
+                        + " \"rotation\": true"))
+            .notes());
+    assertTrue(
+        quantization(FP8)
+            .notes()
+            .contains(
+                "activation_scheme asks for activations of few bits; Sluice does not round them"));
+  }
+
+  /// What the configuration says that the tensors say too.
+  @Test
+  void tensorsAndConfigurationMustAgree() {
+    var words = entry("x.weight_packed", ElementType.INT32, new byte[32], 2L, 4L);
+    var scales = floats("x.weight_scale", new float[2], 2L, 1L);
+    var zeros = entry("x.weight_zero_point", ElementType.INT32, new byte[4], 1L, 1L);
+    String agrees = ", \"group_size\": 32, \"symmetric\": true, \"strategy\": \"group\"";
+    restored(packed(agrees), words, scales, shape(2, 32));
+    restored(packed(", \"symmetric\": false, \"strategy\": \"channel\""), words, scales, zeros);
+    assertRefused(
+        "hold no 'x.weight_zero_point', which quantization_config with symmetric false calls for",
+        () -> restored(packed(", \"symmetric\": false"), words, scales));
+    assertRefused(
+        "hold 'x.weight_zero_point', where quantization_config says symmetric true",
+        () -> restored(packed(agrees), words, scales, zeros));
+    assertRefused(
+        "says [7, 7] where the packed words are of a matrix of [2, 32]",
+        () -> restored(packed(), words, scales, shape(7, 7)));
+    assertRefused(
+        "says nothing in two whole numbers where",
+        () -> restored(packed(), words, scales, shape(2, 32, 1)));
+    assertRefused(
+        "'x.weight_scale' in %s has the shape [2, 1], which gives groups of 32 inputs, where quantization_config says group_size 16"
+            .formatted(directory),
+        () -> restored(packed(", \"group_size\": 16"), words, scales));
+    assertRefused(
+        "[2, 4] words and [2, 0] scales",
+        () -> restored(packed(), words, floats("x.weight_scale", new float[0], 2L, 0L)));
+    assertRefused(
+        "says one scale for each row",
+        () ->
+            restored(
+                packed(", \"group_size\": -1"),
+                words,
+                floats("x.weight_scale", new float[4], 2L, 2L)));
+    assertRefused(
+        "hold no 'x.weight_g_idx', which quantization_config with actorder calls for",
+        () -> restored(packed(", \"actorder\": \"group\""), words, scales));
+  }
+
+  @Test
+  void tensorsOfGptqAndItsConfigurationMustAgree() {
+    var words = entry("x.qweight", ElementType.INT32, new byte[32], 1L, 8L);
+    var zeros = entry("x.qzeros", ElementType.INT32, new byte[] {0x77, 0x77, 0x77, 0x77}, 1L, 1L);
+    var scales = floats("x.scales", new float[8], 1L, 8L);
+    String gptq = "{\"quant_method\": \"gptq\", \"bits\": 4, \"sym\": true, ";
+    restored(
+        quantization(gptq + "\"desc_act\": false, \"group_size\": 128}"), words, zeros, scales);
+    assertRefused(
+        "'x.qzeros' holds a zero point of 7 where quantization_config says sym true, which is 8",
+        () ->
+            restored(
+                quantization(gptq + "\"checkpoint_format\": \"gptq_v2\"}"), words, zeros, scales));
+    assertRefused(
+        "hold no 'x.g_idx', which quantization_config with desc_act true calls for",
+        () -> restored(quantization(gptq + "\"desc_act\": true}"), words, zeros, scales));
+    assertRefused(
+        "which gives groups of 8 inputs, where quantization_config says group_size 4",
+        () -> restored(quantization(gptq + "\"group_size\": 4}"), words, zeros, scales));
+  }
+
+  @Test
+  void aMissingScaleIsNamed() {
+    var numbers = entry("x.weight", ElementType.UINT8, new byte[4], 2L, 2L);
+    assertRefused(
+        "hold 'x.weight' in F8_E4M3 but no 'x.weight_scale_inv', the scale that the method fp8 has",
+        () -> restored(quantization(FP8), numbers));
+    assertRefused(
+        "hold 'x.weight' in F8_E4M3 but no 'x.weight_scale', the scale",
+        () ->
+            restored(
+                quantization(
+                    compressed("float-quantized", "\"num_bits\": 8, \"type\": \"float\"", "")),
+                numbers));
   }
 
   @Test
@@ -488,6 +652,14 @@ class QuantizationTest {
                 fp8,
                 entry("x.weight", ElementType.UINT8, new byte[4], 2L, 2L),
                 floats("x.weight_scale_inv", new float[2], 2L)));
+    assertRefused(
+        "has the shape [2, 3], which is no scale for all of [96, 64] nor for each block of 32 by"
+            + " 32, where [3, 2] belongs",
+        () ->
+            restored(
+                fp8,
+                entry("x.weight", ElementType.UINT8, new byte[96 * 64], 96L, 64L),
+                floats("x.weight_scale_inv", new float[6], 2L, 3L)));
     assertRefused(
         "has the type F32 beside a scale",
         () ->

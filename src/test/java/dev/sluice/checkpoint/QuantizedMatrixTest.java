@@ -187,7 +187,7 @@ class QuantizedMatrixTest {
                         0.03,
                         rows,
                         groups),
-                    bytes(name + "_shape", "I64", 8, 2)));
+                    shape(name + "_shape", rows, inputs)));
         if (as == Written.PACKED_WITH_ZEROS) {
           all.add(bytes(name + "_zero_point", "I32", 4, rows / 8, groups));
         }
@@ -207,6 +207,12 @@ class QuantizedMatrixTest {
       }
       case MXFP4 -> throw new IllegalArgumentException("experts alone");
     };
+  }
+
+  private Part shape(String name, long rows, long inputs) {
+    var part = bytes(name, "I64", 8, 2);
+    ByteBuffer.wrap(part.bytes).order(ByteOrder.LITTLE_ENDIAN).putLong(rows).putLong(inputs);
+    return part;
   }
 
   private static Part inOrder(String name, int inputs, int group) {
