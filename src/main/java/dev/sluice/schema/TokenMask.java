@@ -147,13 +147,27 @@ public final class TokenMask {
     if (frame instanceof Frame.InName name && automaton.isOpen(name)) {
       return inName(automaton, name); // is different for every name, so it is not kept
     }
-    long[] known = kept.get(frame);
+    Frame like = frame instanceof Frame.InText text ? farFromBounds(text) : frame;
+    long[] known = kept.get(like);
     if (known == null) {
-      known =
-          frame instanceof Frame.InText text ? inText(automaton, text) : walked(automaton, frame);
-      kept.put(frame, known);
+      known = like instanceof Frame.InText text ? inText(automaton, text) : walked(automaton, like);
+      kept.put(like, known);
     }
     return known;
+  }
+
+  /// One frame for all in which a string of bounded length may end and no token is too long for it:
+  /// each would be walked anew, and all have the same tokens.
+  private Frame farFromBounds(Frame.InText text) {
+    var shape = (Shape.Text) schema.shape(text.shape());
+    if (shape.automaton() != null || !shape.isLimited()) {
+      return text;
+    }
+    long most = vocabulary.mostCharacters();
+    boolean are = (long) shape.longest() - shape.shortest() >= most;
+    return are && text.state() >= shape.shortest() && shape.longest() - (long) text.state() >= most
+        ? new Frame.InText(text.shape(), text.lexer(), shape.shortest(), text.below())
+        : text;
   }
 
   private long[] walked(ByteAutomaton automaton, Frame frame) {

@@ -244,6 +244,11 @@ public final class Vocabulary {
     }
   }
 
+  /// The most characters of a string that a token begins.
+  int mostCharacters() {
+    return mostCharacters;
+  }
+
   /// The tokens of a set that begin at most so many characters of a string.
   long[] upTo(long[] tokens, int lexer, int most) {
     if (most >= mostCharacters) {

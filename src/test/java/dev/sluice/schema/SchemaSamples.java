@@ -95,6 +95,9 @@ final class SchemaSamples {
               "{'type': 'array', 'items': {'type': 'string', 'minLength': 2, 'maxLength': 4}}",
               "['ab', 'é🐋鯨', '\\n\\n\\n\\n', 'abcd']"),
           List.of(
+              "{'type': 'array', 'items': {'type': 'string', 'minLength': 2, 'maxLength': 40}}",
+              "['ab', 'abcdefghijklmnopqrstuvwxyz', 'abcdefghijklmnopqrstuvwxyz01234567890abc']"),
+          List.of(
               "{'type': 'array', 'items': {'type': 'string', 'pattern': '[0-9]', 'minLength': 3,"
                   + " 'maxLength': 5}}",
               "['a1b', '12345', '\\n\\n3']"),
