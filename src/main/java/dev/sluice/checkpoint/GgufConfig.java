@@ -600,7 +600,7 @@ final class GgufConfig {
     IntStream.range(0, layers).forEach(layer -> forms.add(layer < dense ? "dense" : "sparse"));
     windows(4, true);
     gating(heads[0]);
-    byKind(0.5);
+    byKind();
   }
 
   private void gating(int heads) {
@@ -609,12 +609,20 @@ final class GgufConfig {
     json.put("gating", rows == heads ? "per-head" : "per-element");
   }
 
-  private void byKind(double shareOfFull) {
+  private void byKind() {
     var rope = json.putObject("rope_parameters");
-    fill(rope.putObject(ConfigReader.FULL), "", shareOfFull, true);
+    fill(rope.putObject(ConfigReader.FULL), "", 1, true);
     if (json.has("sliding_window")) {
-      fill(rope.putObject(ConfigReader.SLIDING), "_swa", 1, false);
+      windowed(rope);
     }
+  }
+
+  /// Layers with a window, of whose heads as much turns as the file says of the others where it
+  /// says nothing of theirs (`llama-model.cpp`).
+  private void windowed(ObjectNode rope) {
+    Integer turned = size("rope.dimension_count");
+    double share = turned == null ? 1 : (double) turned / headDim();
+    fill(rope.putObject(ConfigReader.SLIDING), "_swa", share, false);
   }
 
   private void step35() {
@@ -661,8 +669,12 @@ final class GgufConfig {
     var full = rope.withObject("/" + ConfigReader.FULL);
     double share = full.path("partial_rotary_factor").asDouble(1) / 2;
     full.put("partial_rotary_factor", share);
+    String stretch = full.path("rope_type").asString("");
+    if (!stretch.equals("default")) { // llama.cpp stretches layers with a window too
+      throw wrong("rope.scaling.type", stretch, "layers with a window are not stretched here");
+    }
     rotaryFactors(full, (int) (headDim() * share) / 2);
-    fill(rope.putObject(ConfigReader.SLIDING), "_swa", 1, false);
+    windowed(rope);
   }
 
   /// Factors of the frequencies of layers without a window.

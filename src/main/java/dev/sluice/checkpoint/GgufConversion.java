@@ -5,6 +5,7 @@ import dev.sluice.checkpoint.Family.Parameter;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.MultiTokenPrediction;
+import dev.sluice.files.JsonFile;
 import dev.sluice.files.Trees;
 import dev.sluice.files.WholeDirectory;
 import dev.sluice.files.WholeFile;
@@ -33,6 +34,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.TreeMap;
 import java.util.concurrent.CancellationException;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
 /// Writes a model as a GGUF file that llama.cpp reads, and a GGUF file as a model directory. One
@@ -187,6 +189,9 @@ public final class GgufConversion {
     }
     plan();
     notes.addAll(writeTokenizer(writer));
+    if (suggestsSampling()) {
+      notes.add("what generation_config.json suggests for sampling is not written");
+    }
     Path place = target.toAbsolutePath().normalize();
     notes.addAll(Conversion.noteLeftovers(place, null));
     Path partial = WholeFile.partial(place);
@@ -207,6 +212,16 @@ public final class GgufConversion {
     } finally {
       Files.deleteIfExists(partial);
     }
+  }
+
+  private boolean suggestsSampling() {
+    Path said = source.resolve("generation_config.json");
+    if (!Files.isRegularFile(said)) {
+      return false;
+    }
+    var config = JsonFile.object(said, JsonFile.SMALL, "correct it or remove it");
+    return Stream.of("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+        .anyMatch(config::has);
   }
 
   private Result result(Double[] logits) {
@@ -492,11 +507,14 @@ public final class GgufConversion {
               ModelDirectory.write(directory, opened);
               try {
                 Tokenizers.load(gguf.toString()).write(directory);
-                try (var file = GgufFile.open(gguf)) {
-                  GgufTokenizer.writeEnds(file, opened.decoder().config().vocabSize(), directory);
-                }
               } catch (InvalidInputException e) {
                 notes.add("no tokenizer is written: " + e.getMessage());
+              }
+              try (var file = GgufFile.open(gguf)) {
+                GgufTokenizer.writeEnds(file, opened.decoder().config().vocabSize(), directory);
+                if (!file.metadata().left("general.sampling.").isEmpty()) {
+                  notes.add("what the file suggests for sampling is not written");
+                }
               }
             });
       }

@@ -336,8 +336,8 @@ final class GgufDescription {
       // a tensor has them
       case RopeScaling.Llama3 _, RopeScaling.Factors _
           when kind.isEmpty() && architecture.hasRotaryFactors() -> {}
-      case RopeScaling.Linear(double factor) when kind.isEmpty() -> scaling("linear", factor);
-      case RopeScaling.Yarn yarn when kind.isEmpty() -> {
+      case RopeScaling.Linear(double factor) when isStretched(kind) -> scaling("linear", factor);
+      case RopeScaling.Yarn yarn when isStretched(kind) -> {
         scaling("yarn", yarn.factor());
         whole("rope.scaling.original_context_length", yarn.originalMaxPositionEmbeddings());
         number("rope.scaling.yarn_beta_fast", yarn.betaFast());
@@ -382,6 +382,12 @@ final class GgufDescription {
       factors[i] = i < given.size() ? given.get(i).floatValue() : 1;
     }
     return factors;
+  }
+
+  /// Whether a file can say that layers of this kind are stretched: of step35, llama.cpp stretches
+  /// those with a window then, too.
+  private boolean isStretched(String kind) {
+    return kind.isEmpty() && architecture != GgufArchitecture.STEP35;
   }
 
   private void scaling(String type, double factor) {

@@ -134,7 +134,7 @@ final class QuantizationConfig {
   // ---------------------------------------------------------------- methods
 
   private Quantization fp8() {
-    require("fmt", Set.of("e4m3", ""));
+    require("fmt", Set.of("e4m3", "float8_e4m3fn", ""));
     require("activation_scheme", Set.of("dynamic", "static", ""));
     tellActivations(at("activation_scheme"), "activation_scheme");
     JsonNode sides = at("weight_block_size");

@@ -281,7 +281,7 @@ final class BenchTrainCommand implements Callable<Integer> {
           "--json %s cannot be written; name a file in a directory that exists and is writable"
               .formatted(file));
     }
-    WholeFile.requirePlace(file);
+    WholeFile.requireReplaceable(file);
   }
 
   private List<Arm> arms(Shape sizes) {

@@ -10,6 +10,7 @@ import dev.sluice.chat.ConversationFile;
 import dev.sluice.chat.Message;
 import dev.sluice.files.DirectoryLock;
 import dev.sluice.generation.Choice;
+import dev.sluice.generation.Generation.Ending;
 import dev.sluice.generation.JsonRestriction;
 import dev.sluice.generation.Restriction;
 import dev.sluice.report.Numbers;
@@ -399,7 +400,8 @@ final class ChatCommand implements Callable<Integer> {
           && restriction instanceof JsonRestriction value
           && !value.isComplete()) {
         Console.note(
-            "The JSON is not complete, since the answer ended before; --max-tokens gives it more.");
+            "The JSON is not complete, since the answer ended before%s."
+                .formatted(answer.ending() == Ending.LENGTH ? "; --max-tokens gives it more" : ""));
       }
     } catch (InvalidInputException e) {
       if (printed != null) {

@@ -115,9 +115,10 @@ public final class WholeFile {
     return FileChannel.open(file, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE);
   }
 
-  /// What writers of a file, or of a directory, left beside it that were killed, or write still.
+  /// What writers of a file, or of a directory, left beside it that were killed, or write still: a
+  /// writer may write a partial file by a partial one of its own, whose name begins with two dots.
   public static List<Path> leftBeside(Path target) throws IOException {
-    String name = target.getFileName() + ".";
+    String name = DOTS.matcher(target.getFileName() + ".").replaceFirst("");
     try (var children = Files.list(Objects.requireNonNull(target.toAbsolutePath().getParent()))) {
       return children
           .filter(WholeFile::isPartial)

@@ -34,10 +34,10 @@ public record LogitAdjustments(
     requireSmall("frequency", frequency);
     bias.forEach(
         (id, added) -> {
-          if (added != Double.NEGATIVE_INFINITY && !isSmall(added)) {
+          if (!(added <= LARGEST)) { // a very negative one excludes the token, as −∞ does
             throw new InvalidInputException(
-                "the logit bias of token %d must be from -%.0f to %.0f, or -Infinity, not %s"
-                    .formatted(id, LARGEST, LARGEST, added));
+                "the logit bias of token %d must be a number up to %.0f, or -Infinity, not %s"
+                    .formatted(id, LARGEST, added));
           }
         });
     bias = Map.copyOf(bias);

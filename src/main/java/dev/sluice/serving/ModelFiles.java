@@ -114,10 +114,14 @@ public final class ModelFiles {
     return beside.map(RunManifest::config).orElse(Map.of());
   }
 
-  /// How the sequences began that the model was trained on; empty where nobody says.
+  /// How the sequences began that the model was trained on; empty where it was not Sluice that
+  /// trained it.
   public Optional<WindowRule> windowRule() {
-    return Optional.ofNullable(trainedWith().get("windows"))
-        .map(windows -> WindowRule.parse(windows.toString()));
+    var settings = trainedWith();
+    Object windows = settings.get("windows");
+    return windows == null && !settings.containsKey("sequence_length")
+        ? Optional.empty()
+        : Optional.of(windows == null ? WindowRule.STREAM : WindowRule.parse(windows.toString()));
   }
 
   /// The ids of a text that a model is to continue: as the sequences began that it was trained on

@@ -138,7 +138,7 @@ public record Question(
     if (!isRestricted()) {
       return () -> Restriction.NONE;
     }
-    AfterThoughts.requireAnswersAlone(model.format());
+    AfterThoughts.requireAnswersAlone(model.format()); // before what a call's form would say
     Supplier<Restriction> answer = json == null ? ForcedCall.of(forced, model) : json(json, model);
     return AfterThoughts.around(answer, model.format(), prompt);
   }

@@ -3,6 +3,7 @@ package dev.sluice.tokenizer;
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.files.JsonFile;
+import dev.sluice.files.WholeFile;
 import dev.sluice.gguf.GgufFile;
 import dev.sluice.gguf.GgufMetadata;
 import dev.sluice.gguf.GgufTexts;
@@ -234,7 +235,7 @@ public final class GgufTokenizer {
     if (ends.size() > 1) {
       ObjectNode config = JSON.createObjectNode();
       ends.forEach(config.putArray("eos_token_id")::add);
-      Files.writeString(directory.resolve(TokenizerFolder.GENERATION), config + "\n");
+      WholeFile.write(directory.resolve(TokenizerFolder.GENERATION), config + "\n");
     }
   }
 
@@ -688,14 +689,14 @@ public final class GgufTokenizer {
     to.text(MODEL, BYTE_LEVEL).text(PRE, pre.word());
     to.texts(TOKENS, List.of(tokens)).wholes(TYPES, types).texts(MERGES, merges(file, json));
     roles(file, json, pre.words.contains("llama-bpe"), to);
-    return ends(file, to);
+    return ends(file, rows, to);
   }
 
   /// The tokens that end a text: the tokenizer's own, and what `generation_config.json` or else
   /// `config.json` has besides, for which GGUF has names of its own.
   ///
   /// @return what no name is left for, in sentences for the user
-  private static List<String> ends(TokenizerFile file, GgufWriter to) {
+  private static List<String> ends(TokenizerFile file, int rows, GgufWriter to) {
     Set<Integer> ends = new LinkedHashSet<>();
     var own = EndToken.of(file, null);
     if (own.isKnown()) {
@@ -704,7 +705,7 @@ public final class GgufTokenizer {
     for (String name : EndToken.BY_ID) {
       JsonNode listed = file.beside(name).path("eos_token_id");
       for (JsonNode id : listed.isArray() ? listed : List.of(listed)) {
-        if (id.isInt()) {
+        if (id.isInt() && id.intValue() >= 0 && id.intValue() < rows) {
           ends.add(id.intValue());
         }
       }
@@ -847,7 +848,10 @@ public final class GgufTokenizer {
     }
     boolean frames =
         parts(json.path("post_processor"), "processors").stream()
-            .anyMatch(part -> part.path("type").asString("").equals("TemplateProcessing"));
+            .anyMatch(
+                part ->
+                    part.path("type").asString("").equals("TemplateProcessing")
+                        && part.path("single").path(0).has("SpecialToken"));
     boolean begins = TokenizerFile.content(config.path("bos_token")) != null;
     if (frames || !begins || isLlama) {
       to.flag(ADD_BOS, frames); // where it is false, no token begins a text

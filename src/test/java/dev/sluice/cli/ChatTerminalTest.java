@@ -25,6 +25,9 @@ class ChatTerminalTest {
 
   @TempDir Path directory;
 
+  private final long deadline =
+      System.nanoTime() + TimeUnit.SECONDS.toNanos(2L * SluiceProcess.SECONDS);
+
   @Test
   void controlCStopsTheAnswerAndNotTheProgram() throws Exception {
     assumeTrue(Files.isExecutable(Path.of("/usr/bin/script")), "there is no script");
@@ -72,14 +75,15 @@ class ChatTerminalTest {
     assertFalse(SluiceProcess.read(shown).contains("Exception"), () -> SluiceProcess.read(shown));
   }
 
-  private static void await(Process process, Path shown, String text) throws Exception {
+  private void await(Process process, Path shown, String text) throws Exception {
     while (!SluiceProcess.read(shown).contains(text)) {
       pause(process, shown);
     }
   }
 
-  private static void pause(Process process, Path shown) throws IOException, InterruptedException {
+  private void pause(Process process, Path shown) throws IOException, InterruptedException {
     assertTrue(process.isAlive(), () -> SluiceProcess.read(shown));
+    assertTrue(System.nanoTime() < deadline, () -> SluiceProcess.read(shown));
     Thread.sleep(20);
   }
 }

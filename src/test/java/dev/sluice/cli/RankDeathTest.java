@@ -25,7 +25,7 @@ import org.junit.jupiter.api.parallel.ExecutionMode;
 @EnabledOnOs(OS.LINUX)
 @Execution(ExecutionMode.CONCURRENT)
 class RankDeathTest {
-  private static final int TIMEOUT_SECONDS = 4;
+  private static final int TIMEOUT_SECONDS = 8;
   private static final int STEPS = 80;
 
   @TempDir Path directory;
@@ -90,6 +90,7 @@ class RankDeathTest {
   /// story, because starting ranks takes seconds: a job is ended in all four ways, goes on after
   /// each, and in the end is what it would have been undisturbed.
   @Test
+  @Execution(ExecutionMode.SAME_THREAD)
   void aRankThatIsGoneEndsTheJobWhichThenGoesOn() throws Exception {
     Path run = directory.resolve("run");
     for (String signal : List.of("KILL", "STOP")) {
@@ -137,6 +138,7 @@ class RankDeathTest {
 
   /// Who fails says why, and the other says so too.
   @Test
+  @Execution(ExecutionMode.SAME_THREAD)
   void theCauseOfOneIsTheLastLineOfAll() throws Exception {
     Path run = directory.resolve("run");
     // rank 0 alone writes: its directory is in the way
@@ -153,6 +155,7 @@ class RankDeathTest {
   }
 
   @Test
+  @Execution(ExecutionMode.SAME_THREAD)
   void theLauncherTrainsAndItsErrorsAreSentences() throws Exception {
     Path run = directory.resolve("run");
     var launcher =
@@ -180,6 +183,7 @@ class RankDeathTest {
 
   /// Ctrl-C of a terminal, or a scheduler's SIGTERM, reaches the launcher; the ranks save.
   @Test
+  @Execution(ExecutionMode.SAME_THREAD)
   void theLauncherStopsItsRanks() throws Exception {
     Path run = directory.resolve("run");
     var launcher =

@@ -19,8 +19,10 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Assertions;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.parallel.Isolated;
 
 /// A toy operation, y = a · b with a backward pass written by hand, against libtorch's own.
+@Isolated("measures what the whole process takes")
 class FusedOpTest {
   private final SplittableRandom random = new SplittableRandom(7);
   private Scope scope;
