@@ -2,6 +2,7 @@ package dev.sluice.tokenizer;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -27,6 +28,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.node.ArrayNode;
 import tools.jackson.databind.node.ObjectNode;
 
 class GgufTokenizerTest {
@@ -271,6 +273,14 @@ class GgufTokenizerTest {
     Files.writeString(file, json.toString());
     Path again = write(to -> assertEquals(List.of(), GgufTokenizer.write(directory, 6, to)));
     assertArrayEquals(new int[] {3, 2}, Tokenizers.load(again.toString()).encodeFramed("ab"));
+
+    // What only ends texts begins none.
+    ((ArrayNode) template.get("single")).remove(0);
+    Files.writeString(file, json.toString());
+    Path ends = write(to -> assertEquals(List.of(), GgufTokenizer.write(directory, 6, to)));
+    try (var written = GgufFile.open(ends)) {
+      assertNotEquals(Boolean.TRUE, written.metadata().flag("tokenizer.ggml.add_bos_token"));
+    }
   }
 
   private void refuses(String words, Consumer<GgufWriter> metadata) throws IOException {
