@@ -695,8 +695,9 @@ public final class GgufTokenizer {
   /// The tokens that end a text: the tokenizer's own, and what `generation_config.json` or else
   /// `config.json` has besides, for which GGUF has names of its own.
   ///
-  /// @return what no name is left for, in sentences for the user
+  /// @return what is not written, in sentences for the user
   private static List<String> ends(TokenizerFile file, int rows, GgufWriter to) {
+    List<String> notes = new ArrayList<>();
     Set<Integer> ends = new LinkedHashSet<>();
     var own = EndToken.of(file, null);
     if (own.isKnown()) {
@@ -707,6 +708,10 @@ public final class GgufTokenizer {
       for (JsonNode id : listed.isArray() ? listed : List.of(listed)) {
         if (id.isInt() && id.intValue() >= 0 && id.intValue() < rows) {
           ends.add(id.intValue());
+        } else if (!id.isMissingNode() && !id.isNull()) {
+          notes.add(
+              "%s has the eos_token_id %s, which is none of the model's tokens and is not written"
+                  .formatted(name, Printable.brief(id, 60)));
         }
       }
       if (!listed.isMissingNode() && !listed.isNull()) {
@@ -719,11 +724,12 @@ public final class GgufTokenizer {
         to.whole(START + role + "_token_id", left.removeFirst());
       }
     }
-    return left.isEmpty()
-        ? List.of()
-        : List.of(
-            "a GGUF file names %d tokens that end a text, so %s end none in it"
-                .formatted(ENDS.size(), left));
+    if (!left.isEmpty()) {
+      notes.add(
+          "a GGUF file names %d tokens that end a text, so %s end none in it"
+              .formatted(ENDS.size(), left));
+    }
+    return notes;
   }
 
   private static InvalidInputException unknown(TokenizerFile file, String why) {

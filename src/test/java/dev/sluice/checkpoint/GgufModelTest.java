@@ -492,7 +492,7 @@ class GgufModelTest {
     try (var file = GgufFile.open(MINI)) {
       own = GgufTokenizer.endings(file).iterator().next();
     }
-    Files.writeString(said, "{\"eos_token_id\": [%d, 5, 7, 9]}".formatted(own));
+    Files.writeString(said, "{\"eos_token_id\": [%d, 5, -1, 7, 9]}".formatted(own));
     Path file = directory.resolve("several.gguf");
     var result =
         GgufConversion.toFile(folder, file, WeightFormat.F32, false, Conversion.Listener.NOBODY);
@@ -500,6 +500,9 @@ class GgufModelTest {
       assertEquals(Set.of(own, 5, 7), GgufTokenizer.endings(written));
     }
     assertTrue(result.notes().toString().contains("so [9] end none in it"), result::toString);
+    assertTrue(
+        result.notes().toString().contains("has the eos_token_id -1, which is none of"),
+        result::toString);
     Path back = directory.resolve("back");
     GgufConversion.toDirectory(file, back);
     assertEquals(
