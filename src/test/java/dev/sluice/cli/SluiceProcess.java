@@ -54,13 +54,17 @@ final class SluiceProcess {
   }
 
   /// A command at a terminal of its own, to which goes what is written to the process; what the
-  /// terminal shows is in the file.
+  /// terminal shows is in the file. `script` has the command begun by the user's shell, which must
+  /// make way for it: one that waits there, as dash does before a trailing blank, is ended by the
+  /// Ctrl-C that the command handles.
   static Process startAtTerminal(Path shown, Object... arguments) throws IOException {
     String path = prepare();
     var command = command(path, "", "-XX:SharedArchiveFile=" + archive, arguments);
-    command.set(2, "exec script -qfec \"$(printf '%q ' \"$@\")\" /dev/null");
+    command.set(2, "exec script -qfec \"exec $(printf '%q ' \"$@\")\" /dev/null");
     var builder = new ProcessBuilder(command).redirectOutput(shown.toFile());
-    builder.environment().put("TERM", "xterm");
+    builder
+        .environment()
+        .putAll(Map.of("TERM", "xterm", "SHELL", "/bin/bash")); // whose quotes %q gives
     return builder.start();
   }
 
