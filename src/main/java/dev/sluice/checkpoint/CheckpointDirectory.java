@@ -243,7 +243,7 @@ public final class CheckpointDirectory {
   }
 
   private static boolean leadsOut(Path directory, String name) {
-    return name.indexOf('\0') >= 0
+    return !Trees.isPossible(name)
         || !directory.resolve(name).normalize().startsWith(directory.normalize());
   }
 

@@ -3,6 +3,7 @@ package dev.sluice.checkpoint;
 import dev.sluice.InvalidInputException;
 import dev.sluice.Printable;
 import dev.sluice.files.JsonFile;
+import dev.sluice.files.Trees;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
@@ -149,8 +150,8 @@ public final class SafetensorsDirectory implements AutoCloseable {
     Path file = directory.resolve(name);
     if (Files.notExists(file)) { // or a link that leads nowhere, as in a cache that was cut
       throw new InvalidInputException(
-          "%s is missing though %s lists it; fetch that shard"
-              .formatted(directory.resolve(Printable.brief(name, 80)), INDEX));
+          "%s/%s is missing though %s lists it; fetch that shard"
+              .formatted(directory, Printable.brief(name, 80), INDEX));
     }
     return SafetensorsFile.open(file, takesFloat8);
   }
@@ -186,7 +187,8 @@ public final class SafetensorsDirectory implements AutoCloseable {
         && name.length() <= LONGEST_FILE_NAME
         && !name.equals(".")
         && !name.equals("..")
-        && name.chars().noneMatch(c -> c == '/' || c == '\\' || c == 0);
+        && name.chars().noneMatch(c -> c == '/' || c == '\\')
+        && Trees.isPossible(name);
   }
 
   /// Writes the index of shards, as `save_pretrained` does.

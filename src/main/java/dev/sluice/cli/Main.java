@@ -139,7 +139,11 @@ public final class Main implements Runnable {
       throw new TypeConversionException(
           "'%s' names no file or directory; . is the present one".formatted(text));
     }
-    return Path.of(text);
+    try {
+      return Path.of(text);
+    } catch (InvalidPathException e) {
+      throw new TypeConversionException(notAName(e));
+    }
   }
 
   /// Adds the commands, and what only some of them need. Where one is named, it alone is: every
@@ -199,9 +203,7 @@ public final class Main implements Runnable {
   static String oneSentence(Throwable e) {
     return switch (e) {
       case InvalidInputException _ -> sentence(e.getMessage());
-      case InvalidPathException path ->
-          "'%s' is not the name of a file (%s); name another."
-              .formatted(Printable.brief(path.getInput(), 200), path.getReason());
+      case InvalidPathException path -> sentence(notAName(path));
       case UncheckedIOException _, IOException _ -> sentence(Failures.words(e));
       case Throwable failure when NativeCall.ranOutOfDeviceMemory(failure) ->
           sentence(
@@ -217,6 +219,16 @@ public final class Main implements Runnable {
                   + NativeCall.words(failure));
       default -> "This is a fault in Sluice, not in your input: " + e;
     };
+  }
+
+  private static String notAName(InvalidPathException e) {
+    return "'%s' is not the name of a file (%s); name another%s"
+        .formatted(
+            Printable.brief(e.getInput(), 200),
+            e.getReason(),
+            e.getInput().chars().allMatch(c -> c < 128)
+                ? ""
+                : ", or begin with LC_ALL=C.UTF-8, since the locale has no such characters");
   }
 
   private static boolean isFault(Throwable e) {

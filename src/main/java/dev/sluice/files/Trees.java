@@ -5,6 +5,7 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.FileVisitResult;
 import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.SimpleFileVisitor;
@@ -26,6 +27,17 @@ public final class Trees {
   /// Whether it is a regular file and no link to one.
   public static boolean isFile(Path path) {
     return Files.isRegularFile(path, LinkOption.NOFOLLOW_LINKS);
+  }
+
+  /// Whether a file can be named so here: never with a NUL, and beyond ASCII only where the
+  /// system's locale says how names are encoded.
+  public static boolean isPossible(String name) {
+    try {
+      var _ = Path.of(name);
+      return true;
+    } catch (InvalidPathException _) {
+      return false;
+    }
   }
 
   /// What stands in a directory, sorted; nothing where there is none.
