@@ -23,6 +23,7 @@ import dev.sluice.ruler.RulerTask;
 import dev.sluice.ruler.Sample;
 import dev.sluice.ruler.Scored;
 import dev.sluice.ruler.TaskScore;
+import dev.sluice.serving.ModelFiles;
 import dev.sluice.tensor.Libtorch;
 import dev.sluice.training.BatchSettings;
 import java.io.IOException;
@@ -31,11 +32,13 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.concurrent.Callable;
@@ -259,8 +262,6 @@ final class RulerCommand implements Callable<Integer> {
       throws IOException {
     try (var loaded = options.loadInPlace(models.get(model), weights, null)) {
       kvCache.apply(loaded.decoder());
-      var rule =
-          source.trainedOnSequences().map(BatchSettings::windowRule).orElse(WindowRule.STREAM);
       requireTokenizer(loaded);
       source
           .trainedOnSequences()
@@ -272,7 +273,7 @@ final class RulerCommand implements Callable<Integer> {
                       "%s was trained on sequences of %d tokens, so that longer ones ask for positions it never saw."
                           .formatted(source.name(), trained)));
       String identity = identity(loaded);
-      var prompter = read == null ? prompter(whose, loaded, rule) : null;
+      var prompter = read == null ? prompter(whose, loaded) : null;
       var all = read == null ? available(prompter, chosen) : tasksOf(read);
       if (prompter != null && made.isEmpty()) {
         made.addAll(prompter.sources());
@@ -295,7 +296,7 @@ final class RulerCommand implements Callable<Integer> {
             if (Interruption.requested()) {
               return scores;
             }
-            scored.add(Scored.of(whose, sample, answer(loaded, rule, identity, sample, answers)));
+            scored.add(Scored.of(whose, sample, answer(loaded, identity, sample, answers)));
             progress(task, length);
           }
           if (read == null) { // what does not fit is done, too
@@ -321,10 +322,9 @@ final class RulerCommand implements Callable<Integer> {
     return read.stream().map(Sample::task).distinct().sorted().toList();
   }
 
-  private RulerPrompts prompter(RulerMode whose, ModelOptions.Loaded loaded, WindowRule rule) {
+  private RulerPrompts prompter(RulerMode whose, ModelOptions.Loaded loaded) {
     var documents = haystack == null ? Documents.mobyDick() : Documents.at(haystack, "text");
-    return new RulerPrompts(
-        whose, text -> rule.prompt(text, loaded.tokenizer()).length, documents, questions, seed);
+    return new RulerPrompts(whose, text -> prompt(loaded, text).length, documents, questions, seed);
   }
 
   private List<RulerTask> available(@Nullable RulerPrompts prompter, List<RulerTask> chosen) {
@@ -347,14 +347,22 @@ final class RulerCommand implements Callable<Integer> {
     return all;
   }
 
+  private static int[] prompt(ModelOptions.Loaded loaded, String text) {
+    return ModelFiles.prompt(rule(loaded), text, loaded.tokenizer());
+  }
+
+  private static Optional<WindowRule> rule(ModelOptions.Loaded loaded) {
+    return loaded.source().trainedOnSequences().map(BatchSettings::windowRule);
+  }
+
   private static Answers.Answer answer(
-      ModelOptions.Loaded loaded, WindowRule rule, String identity, Sample sample, Answers answers)
+      ModelOptions.Loaded loaded, String identity, Sample sample, Answers answers)
       throws IOException {
     var known = answers.find(identity, sample);
     if (known.isPresent()) {
       return known.get();
     }
-    int[] ids = rule.prompt(sample.prompt(), loaded.tokenizer());
+    int[] ids = prompt(loaded, sample.prompt());
     int limit = loaded.decoder().config().context();
     if ((long) ids.length + sample.task().newTokens() > limit) {
       throw new InvalidInputException(
@@ -533,7 +541,9 @@ final class RulerCommand implements Callable<Integer> {
             + " "
             + loaded.decoder().keyValueType()
             + ", in place, "
-            + loaded.stopIds().stream().sorted().toList());
+            + loaded.stopIds().stream().sorted().toList()
+            + ", "
+            + Arrays.toString(ModelFiles.prompt(rule(loaded), "", loaded.tokenizer())));
     return Sha256.hex(digest);
   }
 

@@ -94,6 +94,45 @@ class RulerTest {
     assertTrue(answer.out().contains("vt"), answer.out());
   }
 
+  /// As generate does, and as lm-evaluation-harness has the tokenizer do.
+  @Test
+  void promptsOfForeignModelsBeginWithTheirStartToken() throws IOException {
+    Path own = output.resolve("own");
+    Cli.run(
+            Cli.tiny(
+                Cli.text(output.resolve("text.txt")),
+                own,
+                "--tokenizer",
+                "src/test/resources/dev/sluice/tokenizer/tokenizer.json",
+                "--context",
+                512,
+                "--steps",
+                1))
+        .succeeded();
+    Path checkpoint = own.resolve("checkpoints/step-00000001");
+    Path foreign = Files.createDirectory(output.resolve("foreign")); // nothing says who trained it
+    for (var file : List.of("config.json", "model.safetensors", "tokenizer.json")) {
+      Files.copy(checkpoint.resolve(file), foreign.resolve(file));
+    }
+    Path prompts = output.resolve("512.jsonl");
+    Files.writeString(
+        prompts,
+        """
+        {"task": "vt", "index": 0, "input": "VAR A = 1", "outputs": ["A"], "length": 50, \
+        "length_w_model_temp": 50, "answer_prefix": " A:"}
+        """);
+    assertEquals(promptTokens(prompts, own) + 1, promptTokens(prompts, foreign));
+  }
+
+  private int promptTokens(Path prompts, Path checkpoint) throws IOException {
+    Path answers = output.resolve("of-" + checkpoint.getFileName());
+    Cli.run("ruler", checkpoint, "--prompts", prompts, "--device", "cpu", "--output", answers)
+        .succeeded();
+    return JsonFile.object(answers.resolve("answers.jsonl"), JsonFile.SMALL, "")
+        .path("prompt_tokens")
+        .asInt();
+  }
+
   @Test
   void whatCannotBeAnsweredIsRefused() throws IOException {
     for (var wrong :
