@@ -1,6 +1,7 @@
 package dev.sluice.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -32,6 +33,16 @@ class LauncherTest {
     assertEquals("C.utf8", said(Map.of("LC_ALL", "C.utf8")));
   }
 
+  @Test
+  void whatIsBuiltWithLibrariesThatAreGoneIsBuiltAgain() throws Exception {
+    prepare();
+    Files.writeString(directory.resolve("target/class-path"), "pom.xml:none.jar");
+    program("jdk/bin/mvn", "echo pom.xml >target/class-path");
+    var said = said(Map.of("PATH", directory.resolve("jdk/bin") + ":/usr/bin:/bin"));
+    assertTrue(said.startsWith("Building Sluice with "), said);
+    assertTrue(said.endsWith("C.UTF-8"), said);
+  }
+
   private void prepare() throws IOException {
     Files.createDirectories(directory.resolve("src/main"));
     Files.createDirectories(directory.resolve("target"));
@@ -40,8 +51,9 @@ class LauncherTest {
     Files.copy(Path.of("pom.xml"), directory.resolve("pom.xml"));
     Files.writeString(directory.resolve("jdk/release"), "JAVA_VERSION=\"25\"\n");
     program("jdk/bin/javac", "");
+    program("jdk/bin/jar", "");
     program("jdk/bin/java", "echo \"${LC_ALL:-}\"");
-    Files.writeString(directory.resolve("target/class-path"), "none");
+    Files.writeString(directory.resolve("target/class-path"), "pom.xml");
     Path built = Files.createFile(directory.resolve("target/sluice.built"));
     Files.setLastModifiedTime(built, FileTime.from(Instant.now().plusSeconds(60)));
   }
@@ -51,12 +63,14 @@ class LauncherTest {
     Files.setPosixFilePermissions(file, PosixFilePermissions.fromString("rwx------"));
   }
 
-  private String said(Map<String, String> locale) throws IOException, InterruptedException {
+  private String said(Map<String, String> environment) throws IOException, InterruptedException {
     var builder =
         new ProcessBuilder("bash", directory.resolve("sluice").toString(), "plan")
+            .directory(directory.toFile())
             .redirectErrorStream(true);
     builder.environment().keySet().removeIf(name -> name.startsWith("LC_") || name.equals("LANG"));
-    builder.environment().putAll(locale);
+    builder.environment().remove("HOME"); // as for a service of the system
+    builder.environment().putAll(environment);
     builder.environment().put("JAVA_HOME", directory.resolve("jdk").toString());
     var process = builder.start();
     var said = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
