@@ -19,6 +19,7 @@ import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
+import java.util.Locale;
 import java.util.Optional;
 import java.util.OptionalLong;
 import java.util.SequencedMap;
@@ -60,7 +61,7 @@ public final class CheckpointDirectory {
     if (step < 0) {
       throw new IllegalArgumentException("step " + step + " is negative");
     }
-    return "step-%08d".formatted(step);
+    return String.format(Locale.ROOT, "step-%08d", step);
   }
 
   /// The step in a checkpoint's name; empty if it is no checkpoint's name.

@@ -525,7 +525,7 @@ public final class Conversion {
       String name =
           shards.size() == 1
               ? SafetensorsDirectory.SINGLE
-              : "model-%05d-of-%05d.safetensors".formatted(i + 1, shards.size());
+              : String.format(Locale.ROOT, "model-%05d-of-%05d.safetensors", i + 1, shards.size());
       shards.get(i).forEach(tensor -> shardOf.put(tensor.name(), name));
       SafetensorsWriter.write(
           directory.resolve(name), Map.of("format", "pt"), shards.get(i), this::write);

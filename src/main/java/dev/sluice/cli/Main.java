@@ -14,6 +14,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Locale;
 import java.util.Set;
 import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
@@ -88,6 +89,7 @@ public final class Main implements Runnable {
 
   /// Runs the command and exits with its code.
   public static void main(String[] args) {
+    Locale.setDefault(Locale.ROOT); // names, numbers and files are the same everywhere
     var out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
     var err = new PrintStream(System.err, true, StandardCharsets.UTF_8);
     int code = run(out, err, args);

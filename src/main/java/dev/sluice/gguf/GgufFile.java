@@ -146,7 +146,8 @@ public final class GgufFile implements AutoCloseable {
     List<Path> parts = new ArrayList<>();
     for (int i = 1; i <= count; i++) {
       Path file =
-          path.resolveSibling("%s-%05d-of-%05d.gguf".formatted(matcher.group("stem"), i, count));
+          path.resolveSibling(
+              String.format(Locale.ROOT, "%s-%05d-of-%05d.gguf", matcher.group("stem"), i, count));
       if (Files.notExists(file)) {
         throw new InvalidInputException(
             "%s is missing, part %d of a model in %d files; fetch it too"

@@ -69,7 +69,7 @@ public final class PlainGates {
         if (factor != 1) {
           trained
               .parameters()
-              .get("model.layers.%d.self_attn.o_proj.weight".formatted(layer))
+              .get("model.layers." + layer + ".self_attn.o_proj.weight")
               .scaleInPlace(factor);
         }
       }

@@ -248,13 +248,14 @@ final class Numbers {
       return shortest.setScale(Math.max(1, shortest.scale())).toPlainString();
     }
     String digits = shortest.unscaledValue().abs().toString();
-    return "%s%s%se%s%02d"
-        .formatted(
-            value < 0 ? "-" : "",
-            digits.substring(0, 1),
-            digits.length() > 1 ? "." + digits.substring(1) : "",
-            exponent < 0 ? "-" : "+",
-            Math.abs(exponent));
+    return String.format(
+        Locale.ROOT,
+        "%s%s%se%s%02d",
+        value < 0 ? "-" : "",
+        digits.substring(0, 1),
+        digits.length() > 1 ? "." + digits.substring(1) : "",
+        exponent < 0 ? "-" : "+",
+        Math.abs(exponent));
   }
 
   /// As Python's `int(text, base)`, or null.

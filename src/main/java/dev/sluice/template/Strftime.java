@@ -40,15 +40,15 @@ final class Strftime {
       case 'C' -> two(now.getYear() / 100);
       case 'm' -> two(now.getMonthValue());
       case 'd' -> two(now.getDayOfMonth());
-      case 'e' -> "%2d".formatted(now.getDayOfMonth());
-      case 'j' -> "%03d".formatted(now.getDayOfYear());
+      case 'e' -> String.format(Locale.ROOT, "%2d", now.getDayOfMonth());
+      case 'j' -> String.format(Locale.ROOT, "%03d", now.getDayOfYear());
       case 'H' -> two(now.getHour());
-      case 'k' -> "%2d".formatted(now.getHour());
+      case 'k' -> String.format(Locale.ROOT, "%2d", now.getHour());
       case 'I' -> two(hour);
-      case 'l' -> "%2d".formatted(hour);
+      case 'l' -> String.format(Locale.ROOT, "%2d", hour);
       case 'M' -> two(now.getMinute());
       case 'S' -> two(now.getSecond());
-      case 'f' -> "%06d".formatted(now.getNano() / 1000);
+      case 'f' -> String.format(Locale.ROOT, "%06d", now.getNano() / 1000);
       case 'p' -> now.getHour() < 12 ? "AM" : "PM";
       case 'P' -> now.getHour() < 12 ? "am" : "pm";
       case 'u' -> String.valueOf(weekday);
@@ -82,6 +82,6 @@ final class Strftime {
   }
 
   private static String two(int number) {
-    return "%02d".formatted(number);
+    return String.format(Locale.ROOT, "%02d", number);
   }
 }

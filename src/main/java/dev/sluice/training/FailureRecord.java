@@ -9,6 +9,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.PropertyNamingStrategies;
@@ -49,7 +50,7 @@ final class FailureRecord {
 
   /// Where the record of a step is.
   static Path place(Path run, long step) {
-    return run.resolve(DIRECTORY).resolve("step-%08d".formatted(step));
+    return run.resolve(DIRECTORY).resolve(String.format(Locale.ROOT, "step-%08d", step));
   }
 
   /// Writes the record, over an earlier one of the same step; gives its directory.

@@ -94,7 +94,7 @@ public final class WatchServer implements AutoCloseable {
 
   /// Where the page is.
   public URI address() {
-    return URI.create("http://127.0.0.1:%d/".formatted(server.getAddress().getPort()));
+    return URI.create("http://127.0.0.1:" + server.getAddress().getPort() + "/");
   }
 
   /// Answers a request on a thread of its own, which is interrupted, and its connection closed with

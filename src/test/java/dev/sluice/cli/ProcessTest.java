@@ -10,6 +10,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.EnabledOnOs;
@@ -158,5 +159,21 @@ class ProcessTest {
     try (Stream<Path> files = Files.list(folder)) {
       return files.map(file -> file.getFileName().toString()).toList();
     }
+  }
+
+  /// In a locale whose digits are others, names and numbers of files are what they are everywhere.
+  @Test
+  void aRunDoesNotDependOnTheLocale() throws Exception {
+    Path data = Cli.text(directory.resolve("text.txt"));
+    Path run = directory.resolve("persian");
+    Path errors = directory.resolve("persian.txt");
+    var environment = Map.of("JAVA_TOOL_OPTIONS", "-Duser.language=fa -Duser.country=IR");
+    var process = SluiceProcess.start(errors, environment, "", Cli.tiny(data, run));
+    assertEquals(0, SluiceProcess.end(process), () -> SluiceProcess.read(errors));
+    CheckpointDirectory.verify(run.resolve("checkpoints/step-00000004"));
+    assertTrue(
+        Files.readString(run.resolve("report.html"))
+            .chars()
+            .noneMatch(c -> c >= 0x6F0 && c <= 0x6F9));
   }
 }
