@@ -268,22 +268,23 @@ final class ChatCommand implements Callable<Integer> {
       throws IOException {
     long answers = chat.messages().size(); // so that a session that goes on draws other numbers
     for (String line = lines.next(); line != null; line = lines.next()) {
-      String message = line.strip();
-      if (message.isEmpty()) {
+      String message = line;
+      String command = line.strip();
+      if (command.isEmpty()) {
         continue;
       }
-      if (message.equals("/exit")) {
+      if (command.equals("/exit")) {
         return;
       }
-      if (message.startsWith("/") && !message.startsWith("//")) {
-        String again = command(message, chat);
+      if (command.startsWith("/") && !command.startsWith("//")) {
+        String again = command(command, chat);
         if (again == null) {
           save(chat, file);
           continue;
         }
         message = again;
-      } else if (message.startsWith("//")) {
-        message = message.substring(1);
+      } else if (command.startsWith("//")) {
+        message = command.substring(1);
       }
       ask(chat, message, choice, answers++);
       save(chat, file);

@@ -60,6 +60,10 @@ final class ApiException extends RuntimeException {
     return new ApiException(413, "invalid_request_error", null, "request_too_large", 0, message);
   }
 
+  static ApiException unsupported(String message) {
+    return new ApiException(415, "invalid_request_error", null, "unsupported", 0, message);
+  }
+
   static ApiException busy(int retrySeconds, String message) {
     return new ApiException(429, "rate_limit_error", null, "too_busy", retrySeconds, message);
   }

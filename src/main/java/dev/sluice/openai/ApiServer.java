@@ -148,7 +148,7 @@ public final class ApiServer implements AutoCloseable {
     var address = server.getAddress();
     String host = address.getAddress().getHostAddress();
     return URI.create(
-        "http://%s:%d/".formatted(host.contains(":") ? "[" + host + "]" : host, address.getPort()));
+        "http://" + (host.contains(":") ? "[" + host + "]" : host) + ":" + address.getPort() + "/");
   }
 
   /// Whether no other machine can reach it.
@@ -199,6 +199,7 @@ public final class ApiServer implements AutoCloseable {
       } finally {
         exchange.releaseBody();
       }
+      exchange.drain();
     } catch (InterruptedException _) {
       throw new InterruptedIOException("the client takes too long");
     }
@@ -418,8 +419,13 @@ public final class ApiServer implements AutoCloseable {
     fields.text("model");
     String content = fields.text("content");
     String text = content == null ? fields.requiredText("prompt") : content;
+    // llama.cpp's clients ask for the content alone, and vLLM's for what a prompt becomes
+    boolean begins = fields.flag("add_special", fields.flag("add_special_tokens", content == null));
     fields.requireAllKnown();
-    int[] ids = Fields.at("content", () -> model.tokenizer().encode(text));
+    int[] ids =
+        Fields.at(
+            content == null ? "prompt" : "content",
+            () -> begins ? model.encode(text) : model.tokenizer().encode(text));
     ObjectNode answer = Json.MAPPER.createObjectNode();
     ArrayNode tokens = answer.putArray("tokens");
     for (int id : ids) {

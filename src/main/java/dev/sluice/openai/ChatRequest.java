@@ -334,7 +334,9 @@ record ChatRequest(
         var schema = described.requiredObject("schema");
         described.requireAllKnown();
         format.requireAllKnown();
-        yield Fields.at(schema.place(), () -> model.mask(schema.place(), schema.members()));
+        var mask = Fields.at(schema.place(), () -> model.mask(schema.place(), schema.members()));
+        mask.notes().forEach(note -> described.tell(schema.place() + " " + note));
+        yield mask;
       }
       default -> throw Fields.wrong(format.place("type"), type, "text, json_object or json_schema");
     };

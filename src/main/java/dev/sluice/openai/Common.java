@@ -111,7 +111,8 @@ record Common(
     long seed = fields.whole("seed", suggested.seed() + number, Long.MIN_VALUE, Long.MAX_VALUE);
     double temperature = fields.number("temperature", suggested.temperature());
     int topK = (int) fields.whole("top_k", suggested.topK(), -1, Integer.MAX_VALUE);
-    double topP = fields.number("top_p", suggested.topP());
+    double given = fields.number("top_p", suggested.topP());
+    double topP = given == 0 ? Double.MIN_NORMAL : given; // clients mean the likeliest token by it
     double minP = fields.number("min_p", suggested.minP());
     var sampler = new Sampler(1, Math.max(0, topK), 1, 0, seed); // -1 is all for many clients
     var ofTemperature =
@@ -122,8 +123,8 @@ record Common(
   }
 
   private static int mostTokens(Fields fields) {
-    long newer = fields.whole("max_completion_tokens", 0, 1, Integer.MAX_VALUE);
-    long older = fields.whole("max_tokens", 0, 1, Integer.MAX_VALUE);
+    long newer = mostTokens(fields, "max_completion_tokens");
+    long older = mostTokens(fields, "max_tokens");
     if (newer > 0 && older > 0 && newer != older) {
       throw ApiException.invalid(
           "max_tokens",
@@ -131,6 +132,15 @@ record Common(
               .formatted(older, newer));
     }
     return (int) Math.max(newer, older);
+  }
+
+  /// -1 is for many clients as many as there is room for.
+  private static long mostTokens(Fields fields, String name) {
+    long most = fields.whole(name, 0, -1, Integer.MAX_VALUE);
+    if (most == 0 && fields.has(name)) {
+      throw Fields.wrong(name, most, "at least 1, or -1 for as many as there is room for");
+    }
+    return most < 0 ? Integer.MAX_VALUE : most;
   }
 
   private static LogitAdjustments adjustments(Fields fields, ServedModel model) {
@@ -162,8 +172,31 @@ record Common(
                     added == -LARGEST_BIAS ? Double.NEGATIVE_INFINITY : added);
               });
     }
+    requirePenalty("repetition_penalty", repetition, 0, 0);
+    requirePenalty("presence_penalty", 1, presence, 0);
+    requirePenalty("frequency_penalty", 1, 0, frequency);
     return Fields.at(
-        "repetition_penalty", () -> new LogitAdjustments(repetition, presence, frequency, bias));
+        "logit_bias", () -> new LogitAdjustments(repetition, presence, frequency, bias));
+  }
+
+  private static void requirePenalty(
+      String name, double repetition, double presence, double frequency) {
+    var _ = Fields.at(name, () -> new LogitAdjustments(repetition, presence, frequency, Map.of()));
+  }
+
+  /// The same with random numbers of a seed that is so much larger.
+  Common reseeded(long more) {
+    return new Common(
+        sampler.reseeded(sampler.seed() + more),
+        adjustments,
+        mostTokens,
+        sequences,
+        stops,
+        stream,
+        usage,
+        reusesPrefixes,
+        ignoresEnds,
+        watches);
   }
 
   private static List<String> stops(Fields fields) {

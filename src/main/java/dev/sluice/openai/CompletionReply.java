@@ -3,13 +3,17 @@ package dev.sluice.openai;
 import dev.sluice.generation.TokenLogprob;
 import dev.sluice.serving.AnswerText;
 import dev.sluice.serving.ServedModel;
+import java.util.HexFormat;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
+import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.node.ArrayNode;
 import tools.jackson.databind.node.ObjectNode;
 
 /// The answer of `/v1/completions`.
 final class CompletionReply extends Reply {
+  private static final char REPLACEMENT = '\uFFFD';
+
   private final CompletionRequest request;
 
   CompletionReply(
@@ -68,13 +72,30 @@ final class CompletionReply extends Reply {
     ArrayNode own = logprobs.putArray("token_logprobs");
     ArrayNode likeliest = logprobs.putArray("top_logprobs");
     for (var token : tokens) {
-      texts.add(model().text(token.token()));
+      texts.add(name(token.token()));
       own.add(finite(token.logprob()));
       ObjectNode all = likeliest.addObject();
-      token
-          .likeliest()
-          .forEach(each -> all.put(model().text(each.token()), finite(each.logprob())));
+      all.set(name(token.token()), finite(token)); // some tokens have one text: its own counts
+      token.likeliest().forEach(each -> all.putIfAbsent(name(each.token()), finite(each)));
     }
     return logprobs;
+  }
+
+  private static JsonNode finite(TokenLogprob token) {
+    return JSON.numberNode(finite(token.logprob()));
+  }
+
+  /// A token's text. Those that are parts of characters would all have one, so they are told by
+  /// their bytes, as OpenAI tells them: `bytes:\xe2\x80`.
+  private String name(int token) {
+    String text = model().text(token);
+    if (text.indexOf(REPLACEMENT) < 0) {
+      return text;
+    }
+    var name = new StringBuilder("bytes:");
+    for (byte each : model().bytes()[token]) {
+      name.append("\\x").append(HexFormat.of().toHexDigits(each));
+    }
+    return name.toString();
   }
 }

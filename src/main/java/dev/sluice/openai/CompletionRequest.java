@@ -16,6 +16,9 @@ record CompletionRequest(Common common, List<Prompt> prompts, boolean echo) {
   private static final int MOST_TOKENS = 1 << 20;
   private static final int MOST_LOGPROBS = 20;
 
+  /// Between the seeds of prompts where the request has none: no other request's lies there.
+  private static final long NEXT_PROMPT = 1L << 32;
+
   /// @param shown its text
   record Prompt(String shown, TextRequest text) {}
 
@@ -48,15 +51,16 @@ record CompletionRequest(Common common, List<Prompt> prompts, boolean echo) {
       prompts.add(
           new Prompt(
               shown,
-              common.text(
-                  engine,
-                  place,
-                  ids,
-                  new int[0],
-                  _ -> Restriction.NONE,
-                  model.stopIds(),
-                  usual,
-                  logprobs)));
+              (fields.has("seed") ? common : common.reseeded(i * NEXT_PROMPT))
+                  .text(
+                      engine,
+                      place,
+                      ids,
+                      new int[0],
+                      _ -> Restriction.NONE,
+                      model.stopIds(),
+                      usual,
+                      logprobs)));
     }
     return new CompletionRequest(common, prompts, echo);
   }

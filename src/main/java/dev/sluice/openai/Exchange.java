@@ -19,7 +19,14 @@ import tools.jackson.databind.node.ObjectNode;
 /// One request and its answer, with limits of size and of the time that a client may take.
 final class Exchange {
   private static final int BLOCK = 1 << 14;
+  private static final int LONGEST_ENCODING = 40;
   private static final int LONGEST_HEADER = 500;
+  private static final int BYTE_ORDER_MARK = 0xFEFF;
+
+  /// Of a body that nobody wanted: a client that sends before it listens hears the answer then.
+  private static final long MOST_DRAINED = 64L << 20;
+
+  private static final Duration DRAIN_TIME = Duration.ofSeconds(5);
 
   private final HttpExchange http;
   private final Guard.Watch watch;
@@ -69,10 +76,17 @@ final class Exchange {
 
   /// The body as JSON.
   JsonNode json() throws IOException {
+    String encoding = header("Content-Encoding");
+    if (hasHeader("Content-Encoding") && !"identity".equalsIgnoreCase(encoding)) {
+      throw ApiException.unsupported(
+          "a body of Content-Encoding %s is not read; send it as it is"
+              .formatted(Printable.brief(String.valueOf(encoding), LONGEST_ENCODING)));
+    }
     byte[] body = body();
     try {
-      return Json.parsed(
-          null, StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(body)).toString());
+      String text = StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(body)).toString();
+      boolean isMarked = !text.isEmpty() && text.charAt(0) == BYTE_ORDER_MARK;
+      return Json.parsed(null, isMarked ? text.substring(1) : text);
     } catch (CharacterCodingException _) {
       throw ApiException.invalid(null, "the body is not UTF-8 text");
     }
@@ -148,8 +162,22 @@ final class Exchange {
     } else {
       http.sendResponseHeaders(status, body.length);
       http.getResponseBody().write(body);
+      http.getResponseBody().flush();
     }
     watch.end();
+  }
+
+  /// Throws away what is left of the request, of which there is something where it was refused: the
+  /// JDK's server would read some of it before it closes, for as long as the client likes. What
+  /// follows has this time, too.
+  void drain() throws IOException {
+    watch.begin(DRAIN_TIME.compareTo(limits.requestTime()) < 0 ? DRAIN_TIME : limits.requestTime());
+    InputStream in = http.getRequestBody();
+    byte[] block = new byte[BLOCK];
+    long left = MOST_DRAINED;
+    for (int read = in.read(block); read >= 0 && left > 0; read = in.read(block)) {
+      left -= read;
+    }
   }
 
   /// The answer to a request that is refused.

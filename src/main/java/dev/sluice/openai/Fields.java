@@ -183,6 +183,11 @@ final class Fields {
     }
   }
 
+  /// Says with the answer what else of the request is not followed.
+  void tell(String what) {
+    ignored.add(what);
+  }
+
   /// The fields that were given and mean nothing here.
   Set<String> ignored() {
     return ignored;

@@ -155,8 +155,8 @@ final class SchemaReader {
     var schema = new JsonSchema(shapes, root, notes);
     if (!schema.fits(root, 0)) {
       throw new InvalidInputException(
-          "%s allows no value that nests at most %d arrays and objects; look for a property that must be there and cannot, for a reference without an end, or for bounds that exclude each other"
-              .formatted(name, JsonSchema.LEVELS));
+          "%s allows no value that nests at most %d arrays and objects; look for a property that must be there and cannot, for a reference without an end, for bounds that exclude each other, or for numbers of more than %d digits"
+              .formatted(name, JsonSchema.LEVELS, Shape.Numeric.WHOLE_DIGITS));
     }
     return schema;
   }

@@ -50,6 +50,11 @@ public final class TokenMask {
     };
   }
 
+  /// What was decided as the schema was read; see [JsonSchema#notes].
+  public List<String> notes() {
+    return schema.notes();
+  }
+
   /// Before the first token.
   public JsonState start() {
     return JsonState.start(schema);

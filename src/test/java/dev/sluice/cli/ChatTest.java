@@ -103,6 +103,8 @@ class ChatTest {
     assertEquals("so\nit \"\"\" was", held().get(3).content());
     assertEquals("/help", held().get(5).content());
     assertFalse(second.err().contains("/undo"), second::toString);
+    chatHere("  indented \n").succeeded();
+    assertEquals("  indented ", held().get(7).content());
   }
 
   @Test

@@ -25,6 +25,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.time.LocalDateTime;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -241,6 +242,33 @@ class ApiServerTest {
     assertEquals("stop", ending(stopped));
   }
 
+  /// Whoever gives a prompt several times wants several texts; with a seed they are the same.
+  @Test
+  void equalPromptsAreDrawnForApart() throws Exception {
+    String body = "{\"prompt\":[\"a\",\"a\",\"a\"],\"max_tokens\":12,\"temperature\":2,\"n\":2";
+    assertEquals(6, texts(test.ask(server, COMPLETIONS, with(body))).size());
+    assertEquals(2, texts(test.ask(server, COMPLETIONS, with(body, "\"seed\":3"))).size());
+  }
+
+  private static Set<String> texts(JsonNode answer) {
+    var texts = new HashSet<String>();
+    answer.path("choices").forEach(choice -> texts.add(choice.path("text").asString()));
+    return texts;
+  }
+
+  @Test
+  void whatClientsMeanByLimitsIsUnderstood() throws Exception {
+    String begun = "{\"prompt\":\"a\",\"temperature\":5,\"max_tokens\":20";
+    var greedy = test.ask(server, COMPLETIONS, begun.replace("5", "0") + "}");
+    var likeliest = test.ask(server, COMPLETIONS, with(begun, "\"top_p\":0"));
+    assertEquals(greedy.at("/choices/0/text"), likeliest.at("/choices/0/text"));
+    var other = test.engine(1, 2, 64, null);
+    try (var small = test.server(test.endlessModel(), other, null, TestServer.limits())) {
+      var most = test.ask(small, COMPLETIONS, "{\"prompt\":\"a\",\"max_tokens\":-1}");
+      assertEquals(64, most.at("/usage/total_tokens").asInt());
+    }
+  }
+
   @Test
   void tokensHaveLogProbabilities() throws Exception {
     String body = with(WHALE, "\"logprobs\":true", "\"top_logprobs\":2", "\"max_tokens\":3");
@@ -261,6 +289,24 @@ class ApiServerTest {
         test.ask(server, COMPLETIONS, "{\"prompt\":\"a\",\"logprobs\":1,\"max_tokens\":2}")
             .at("/choices/0/logprobs");
     assertEquals(2, plain.path("token_logprobs").size());
+    assertEquals(
+        List.of(2, 1), List.of(plain.path("tokens").size(), plain.at("/top_logprobs/0").size()));
+    // Parts of characters have a name each, and so the number of their own.
+    var parts =
+        test.ask(
+                server,
+                COMPLETIONS,
+                "{\"prompt\":\"a\",\"logprobs\":20,\"max_tokens\":40,\"temperature\":9,\"seed\":5}")
+            .at("/choices/0/logprobs");
+    boolean isPart = false;
+    for (int i = 0; i < parts.path("tokens").size(); i++) {
+      var likeliest = parts.path("top_logprobs").path(i);
+      String name = parts.path("tokens").path(i).asString();
+      assertFalse(likeliest.has("\uFFFD"), likeliest::toString);
+      assertEquals(parts.path("token_logprobs").path(i), likeliest.path(name), name);
+      isPart |= name.matches("bytes:(\\\\x[0-9a-f]{2})+");
+    }
+    assertTrue(isPart, parts::toString);
     // A token that may not come.
     int first = test.tokenizer.encode(content.get(0).path("token").asString())[0];
     var banned =
@@ -418,9 +464,12 @@ class ApiServerTest {
         "messages[0].content[0].type"
       },
       {with(WHALE, "\"temperature\":-1"), "temperature"},
+      {with(WHALE, "\"max_completion_tokens\":-2"), "max_completion_tokens"},
+      {with(WHALE, "\"frequency_penalty\":-1e300"), "frequency_penalty"},
+      {with(WHALE, "\"repetition_penalty\":-1"), "repetition_penalty"},
       {with(WHALE, "\"temperature\":\"hot\""), "temperature"},
       {with(WHALE, "\"temperature\":1e999"), "temperature"},
-      {with(WHALE, "\"top_p\":0"), "top_p"},
+      {with(WHALE, "\"top_p\":-0.1"), "top_p"},
       {with(WHALE, "\"min_p\":2"), "min_p"},
       {with(WHALE, "\"top_k\":1.5"), "top_k"},
       {with(WHALE, "\"n\":0"), "n"},
@@ -469,6 +518,43 @@ class ApiServerTest {
     var nested = error(test.post(server, CHAT, "{\"messages\":" + deep + "}"), 400);
     assertTrue(nested.path("message").asString().contains("nested"), nested::toString);
     error(test.post(server, CHAT, "\"" + "a".repeat(200_000) + "\""), 413);
+  }
+
+  /// A client that sends all before it listens hears what is wrong all the same.
+  @Test
+  void whatIsWrongWithABodyIsHeard() throws Exception {
+    error(test.post(server, CHAT, "\"" + "a".repeat(20_000_000) + "\""), 413);
+    try (var socket = new Socket("127.0.0.1", server.address().getPort())) {
+      socket.setSoTimeout(60_000);
+      var out = socket.getOutputStream();
+      out.write(
+          "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000000\r\n\r\n"
+              .formatted(CHAT)
+              .getBytes(StandardCharsets.US_ASCII));
+      out.write(new byte[20_000_000]);
+      var head = new String(socket.getInputStream().readNBytes(12), StandardCharsets.US_ASCII);
+      assertEquals("HTTP/1.1 413", head);
+    }
+    error(test.post(server, CHAT, with(WHALE), "Content-Encoding", "gzip"), 415);
+    assertEquals(200, test.post(server, CHAT, "\uFEFF" + with(WHALE)).statusCode());
+  }
+
+  /// What a schema cannot make sure of is told with the answer.
+  @Test
+  void whatASchemaDoesNotEnforceIsSaid() throws Exception {
+    var answer =
+        test.post(
+            server,
+            CHAT,
+            with(
+                WHALE,
+                "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\","
+                    + "\"schema\":{\"type\":\"string\",\"format\":\"date\",\"maxLength\":4}}}"));
+    String ignored = answer.headers().firstValue("Sluice-Ignored").orElse("");
+    assertTrue(
+        ignored.startsWith("response_format.json_schema.schema ")
+            && ignored.contains("format \"date\" is not enforced"),
+        ignored);
   }
 
   /// What means nothing here is said to.
@@ -668,6 +754,14 @@ class ApiServerTest {
       raw(
           strict,
           "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"content");
+      // Refused before its body is read, of which the rest never comes.
+      for (String host : List.of("localhost", "elsewhere")) {
+        var refused =
+            raw(
+                strict,
+                "POST /none HTTP/1.1\r\nHost: %s\r\nContent-Length: 100\r\n\r\n".formatted(host));
+        assertTrue(refused.startsWith("HTTP/1.1 40"), refused);
+      }
       assertEquals(200, test.get(strict, "/health").statusCode());
     }
   }
