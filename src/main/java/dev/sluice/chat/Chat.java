@@ -118,6 +118,12 @@ public final class Chat {
     return null;
   }
 
+  /// Makes the conversation what it was, as [#messages] gave it.
+  public void restore(List<Message> before) {
+    messages.clear();
+    messages.addAll(before);
+  }
+
   /// Sets a variable of the template.
   public void variable(String name, @Nullable Object value) {
     variables.put(name, value);

@@ -277,16 +277,18 @@ final class ChatCommand implements Callable<Integer> {
         return;
       }
       if (command.startsWith("/") && !command.startsWith("//")) {
+        var before = chat.messages();
         String again = command(command, chat);
-        if (again == null) {
-          save(chat, file);
-          continue;
+        if (again != null && !ask(chat, again, choice, answers++)) {
+          chat.restore(before);
+          Console.note("The answer of before stays.");
         }
-        message = again;
+        save(chat, file);
+        continue;
       } else if (command.startsWith("//")) {
         message = command.substring(1);
       }
-      ask(chat, message, choice, answers++);
+      var _ = ask(chat, message, choice, answers++);
       save(chat, file);
     }
   }
@@ -344,7 +346,9 @@ final class ChatCommand implements Callable<Integer> {
   }
 
   /// What is wrong with one message does not end the conversation.
-  private void ask(Chat chat, String message, Choice choice, long answers) {
+  ///
+  /// @return whether there is an answer, or the beginning of one
+  private boolean ask(Chat chat, String message, Choice choice, long answers) {
     stop.set(false);
     printed = null;
     var restriction = restrictions.get();
@@ -404,12 +408,14 @@ final class ChatCommand implements Callable<Integer> {
             "The JSON is not complete, since the answer ended before%s."
                 .formatted(answer.ending() == Ending.LENGTH ? "; --max-tokens gives it more" : ""));
       }
+      return answer.hasBegun();
     } catch (InvalidInputException e) {
       if (printed != null) {
         Console.print("");
       }
       Console.error(Main.sentence(e.getMessage()));
       refused = true;
+      return false;
     }
   }
 

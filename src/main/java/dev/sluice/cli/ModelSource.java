@@ -164,11 +164,8 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
   }
 
   private static void update(MessageDigest digest, Path file) throws IOException {
-    Sha256.update(
-        digest,
-        "%s %d %d"
-            .formatted(
-                file.getFileName(), Files.size(file), Files.getLastModifiedTime(file).toMillis()));
+    Sha256.update(digest, file.getFileName() + " " + Files.getLastModifiedTime(file).toMillis());
+    Sha256.updateSampled(digest, file);
   }
 
   /// The fingerprint of the text that the checkpoint was trained on, or null where it does not say.

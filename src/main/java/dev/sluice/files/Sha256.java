@@ -3,6 +3,7 @@ package dev.sluice.files;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -12,6 +13,9 @@ import java.util.HexFormat;
 
 /// SHA-256 of texts and files.
 public final class Sha256 {
+  private static final int SAMPLES = 64;
+  private static final int SAMPLE = 1 << 12;
+
   private Sha256() {}
 
   public static MessageDigest digest() {
@@ -33,6 +37,24 @@ public final class Sha256 {
   public static void update(MessageDigest digest, Path file) throws IOException {
     digest.update(ByteBuffer.allocate(Long.BYTES).putLong(Files.size(file)).flip());
     updateContent(digest, file);
+  }
+
+  /// Adds a file's size and samples of its content, its beginning and its end among them: what is
+  /// too large to be read whole, and has other bytes all over where it is another file of one name,
+  /// size and time.
+  public static void updateSampled(MessageDigest digest, Path file) throws IOException {
+    try (var channel = FileChannel.open(file)) {
+      long size = channel.size();
+      digest.update(ByteBuffer.allocate(Long.BYTES).putLong(size).flip());
+      long last = Math.max(0, size - SAMPLE);
+      var sample = ByteBuffer.allocate(SAMPLE);
+      for (int i = 0; i < SAMPLES; i++) {
+        long at = last / (SAMPLES - 1) * i + (i == SAMPLES - 1 ? last % (SAMPLES - 1) : 0);
+        sample.clear();
+        while (sample.hasRemaining() && channel.read(sample, at + sample.position()) > 0) {}
+        digest.update(sample.flip());
+      }
+    }
   }
 
   /// Adds a file's content.

@@ -254,6 +254,15 @@ class ChatTest {
             .toList());
   }
 
+  @Test
+  void anAnswerThatCannotComeAgainStays() {
+    chatHere("one\n").succeeded();
+    var answered = held();
+    var talk = chatHere("/system " + "whale ".repeat(100) + "\n/again\n/system\n");
+    assertTrue(talk.err().contains("The answer of before stays."), talk::toString);
+    assertEquals(answered, held());
+  }
+
   /// What the model's makers suggest is taken and said, or refused.
   @Test
   void answersAreDrawnAsTheModelsFilesSay() throws Exception {
