@@ -332,6 +332,7 @@ public final class ApiServer implements AutoCloseable {
     if (!engine.isOpen()) {
       throw ApiException.unavailable("the server takes no more requests");
     }
+    model.requireUnchanged();
     exchange.answer(200, Json.MAPPER.createObjectNode().put("status", "ok"));
   }
 
@@ -366,6 +367,7 @@ public final class ApiServer implements AutoCloseable {
   private void chat(Exchange exchange) throws IOException, InterruptedException {
     long number = numbers.incrementAndGet();
     var fields = fields(exchange);
+    model.requireUnchanged();
     var request = ChatRequest.read(fields, model, engine, number, limits.usualTokens());
     exchange.note(fields.ignored());
     exchange.releaseBody();
@@ -381,6 +383,7 @@ public final class ApiServer implements AutoCloseable {
   private void respond(Exchange exchange) throws IOException, InterruptedException {
     long number = numbers.incrementAndGet();
     var fields = fields(exchange);
+    model.requireUnchanged();
     var request = ResponsesRequest.read(fields, model, engine, number, limits.usualTokens());
     exchange.note(fields.ignored());
     exchange.releaseBody();
@@ -395,6 +398,7 @@ public final class ApiServer implements AutoCloseable {
   private void complete(Exchange exchange) throws IOException, InterruptedException {
     long number = numbers.incrementAndGet();
     var fields = fields(exchange);
+    model.requireUnchanged();
     var request = CompletionRequest.read(fields, model, engine, number, limits.usualTokens());
     exchange.note(fields.ignored());
     exchange.releaseBody();

@@ -279,6 +279,7 @@ public final class ModelFiles {
         text -> prompt(rule, text, tokenizer),
         stopIds,
         templates == null ? stopIds : turnEnds(stopIds, tokenizer, templates),
-        choice);
+        choice,
+        FilesInPlace.of(checkpoint));
   }
 }

@@ -35,6 +35,7 @@ public final class ServedModel {
   private final Set<Integer> stopIds;
   private final Set<Integer> turnEnds;
   private final Choice suggested;
+  private final FilesInPlace files;
   private final Map<Integer, String> controls = new HashMap<>();
   private final Map<Integer, String> texts = new ConcurrentHashMap<>(); // as many as tokens
   private @Nullable Vocabulary vocabulary;
@@ -57,6 +58,7 @@ public final class ServedModel {
   /// @param stopIds tokens that end a plain text
   /// @param turnEnds tokens that end an answer
   /// @param suggested how tokens are chosen where a request says nothing
+  /// @param files that it is read from as it runs
   public ServedModel(
       String name,
       String version,
@@ -65,7 +67,8 @@ public final class ServedModel {
       Function<String, int[]> encoding,
       Set<Integer> stopIds,
       Set<Integer> turnEnds,
-      Choice suggested) {
+      Choice suggested,
+      FilesInPlace files) {
     this.name = name;
     this.version = version;
     this.tokenizer = tokenizer;
@@ -74,6 +77,7 @@ public final class ServedModel {
     this.stopIds = Set.copyOf(stopIds);
     this.turnEnds = Set.copyOf(turnEnds);
     this.suggested = suggested;
+    this.files = files;
     tokenizer.controlTokens().forEach((text, id) -> controls.put(id, text));
   }
 
@@ -106,6 +110,13 @@ public final class ServedModel {
           "the model has no chat template, so it cannot answer messages; have it continue a text");
     }
     return format;
+  }
+
+  /// Refuses to go on where the model is not the one any more that was opened.
+  ///
+  /// @throws RefusedException if a file of weights was written over
+  public void requireUnchanged() {
+    files.requireUnchanged();
   }
 
   /// Refuses tools that the model would not hear of.

@@ -180,6 +180,7 @@ public final class TextModel implements AutoCloseable {
           "the prompt has %d tokens, and there is room for %d with at least one more"
               .formatted(ids.length, ids.length + room));
     }
+    known.requireUnchanged();
     return new Writing(
         engine.submit(
             new TextRequest(

@@ -13,8 +13,11 @@ import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpRequest.BodyPublishers;
 import java.net.http.HttpResponse.BodyHandlers;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.Test;
@@ -110,6 +113,15 @@ class ServeTest {
       assertTrue(read.at("/usage/completion_tokens").asInt() > 0, said);
       String second = Cli.run("serve", model, "--prefix-cache", kept).refusal();
       assertTrue(second.contains("in use by serve --prefix-cache " + kept), second);
+      // What is written over the weights is another model, whose answers nobody has asked for.
+      Path weights = model.resolve("model.safetensors");
+      try (var file = FileChannel.open(weights, StandardOpenOption.WRITE)) {
+        file.write(ByteBuffer.allocate(1), file.size() - 1);
+        file.write(ByteBuffer.wrap(new byte[] {1}), file.size() - 2);
+      }
+      var refused = client.send(request.build(), BodyHandlers.ofString());
+      assertEquals(503, refused.statusCode(), refused::body);
+      assertTrue(refused.body().contains("model.safetensors was written over"), refused::body);
       new ProcessBuilder(List.of("kill", "-INT", String.valueOf(process.pid()))).start().waitFor();
     } finally {
       assertEquals(130, SluiceProcess.end(process), () -> SluiceProcess.read(errors));

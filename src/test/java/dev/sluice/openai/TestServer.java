@@ -10,6 +10,7 @@ import dev.sluice.generation.Sampler;
 import dev.sluice.operations.Precision;
 import dev.sluice.serving.Engine;
 import dev.sluice.serving.EngineLimits;
+import dev.sluice.serving.FilesInPlace;
 import dev.sluice.serving.ServedModel;
 import dev.sluice.serving.TinyModel;
 import dev.sluice.state.PrefixCache;
@@ -87,7 +88,8 @@ final class TestServer implements AutoCloseable {
         tokenizer::encode,
         stopIds,
         turnEnds,
-        new Choice(Sampler.GREEDY));
+        new Choice(Sampler.GREEDY),
+        FilesInPlace.NONE);
   }
 
   Engine engine(int slots, int waiting, @Nullable PrefixCache cache) {
