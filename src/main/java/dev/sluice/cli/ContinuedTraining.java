@@ -21,7 +21,14 @@ import java.util.Set;
 record ContinuedTraining(String command, List<String> arguments) {
   /// What a model that Sluice trained goes on with where nobody says otherwise.
   private static final List<String> INHERITED =
-      List.of("data", "text_field", "windows", "document_mask", "sequence_length", "batch_size");
+      List.of(
+          "data",
+          "text_field",
+          "held_out_share", // another one would measure on what was learned
+          "windows",
+          "document_mask",
+          "sequence_length",
+          "batch_size");
 
   /// The text of a model that Sluice trained and how it was cut; empty where nobody knows.
   ///

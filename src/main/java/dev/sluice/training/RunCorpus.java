@@ -58,6 +58,19 @@ public final class RunCorpus {
       Path directory,
       boolean fixed,
       Consumer<String> notes) {
+    var corpus = prepared(config, tokenizer, directory, fixed, notes);
+    if (config.start().isGiven()) {
+      StartCheckpoint.of(config).heldOutNote(corpus.summary()).ifPresent(notes);
+    }
+    return corpus;
+  }
+
+  private static Corpus prepared(
+      RunConfig config,
+      Tokenizer tokenizer,
+      Path directory,
+      boolean fixed,
+      Consumer<String> notes) {
     boolean bundled = isBundled(config);
     if (fixed && Files.exists(directory.resolve("corpus.json"))) {
       var corpus = Corpus.open(directory);

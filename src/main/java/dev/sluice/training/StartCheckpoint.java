@@ -7,6 +7,7 @@ import dev.sluice.attention.Rotary;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.checkpoint.ModelDirectory;
+import dev.sluice.corpus.CorpusSummary;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.LayerConfig;
@@ -34,6 +35,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.Set;
 import java.util.function.ToIntFunction;
 import java.util.stream.Stream;
@@ -382,6 +384,20 @@ public final class StartCheckpoint {
     } catch (IOException e) {
       throw unreadable(own, e);
     }
+  }
+
+  // ---------------------------------------------------------------- text
+
+  /// That the checkpoint's training held out another share of the same text, if it did.
+  Optional<String> heldOutNote(CorpusSummary now) {
+    return RunManifest.beside(directory)
+        .filter(trained -> trained.dataFingerprint().equals(now.dataFingerprint()))
+        .map(trained -> trained.config().get("held_out_share"))
+        .filter(share -> share instanceof Double before && before != now.heldOutShare())
+        .map(
+            share ->
+                "The model of %s was trained on this text with held_out_share %s, and now it is %s: text that is held out now may be what the model has learned, so what is measured on it looks better than it is; use %s."
+                    .formatted(directory, share, now.heldOutShare(), share));
   }
 
   // ---------------------------------------------------------------- weights

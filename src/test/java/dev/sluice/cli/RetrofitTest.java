@@ -20,6 +20,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -153,6 +154,55 @@ class RetrofitTest {
     assertTrue(
         lastLine(retrofit(directory.resolve("x"), "--frozen-steps", -1, "--control"))
             .contains("the control is the model itself"));
+  }
+
+  /// What a model learned is not held out by what goes on with it, or that is told.
+  @Test
+  void whatIsHeldOutIsWhatTheModelHasNotSeen() throws IOException {
+    Path few = directory.resolve("few");
+    Cli.run(Cli.tiny(text, few, "--gate", "none", "--held-out-share", 0.02, "--sample-tokens", 0))
+        .succeeded();
+    Path output = directory.resolve("few-gated");
+    Object[] retrofit = {"retrofit", few, "--steps", 1, "--device", "cpu", "--output"};
+    var same = Cli.run(with(retrofit, output)).succeeded();
+    assertTrue(same.err().contains("held_out_share=0.02"), same::err);
+    assertFalse(same.err().contains("may be what the model has learned"), same::err);
+    assertArrayEquals(
+        Files.readAllBytes(few.resolve("corpus/held-out.tokens")),
+        Files.readAllBytes(output.resolve("corpus/held-out.tokens")));
+
+    String told = "with held_out_share 0.02, and now it is 0.1";
+    Path other = directory.resolve("few-other");
+    var more = Cli.run(with(retrofit, other, "--held-out-share", 0.1)).succeeded();
+    assertTrue(more.err().contains(told), more::err);
+    Path started = directory.resolve("few-started");
+    var train =
+        Cli.run(
+                "train",
+                "--start",
+                few,
+                "--gate",
+                "model",
+                "--data",
+                text,
+                "--steps",
+                1,
+                "--sequence-length",
+                64,
+                "--batch-size",
+                2,
+                "--device",
+                "cpu",
+                "--sample-tokens",
+                0,
+                "--output",
+                started)
+            .succeeded();
+    assertTrue(train.err().contains(told), train::err);
+  }
+
+  private static Object[] with(Object[] arguments, Object... more) {
+    return Stream.concat(Stream.of(arguments), Stream.of(more)).toArray();
   }
 
   @Test
