@@ -5,6 +5,7 @@ import dev.sluice.corpus.Corpus;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.training.RunConfig;
+import dev.sluice.training.RunCorpus;
 import dev.sluice.training.TrainingRun;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -46,6 +47,15 @@ record ContinuedTraining(String command, List<String> arguments) {
               }
             });
     return inherited;
+  }
+
+  /// Refuses another text under the name that was taken over. One of which another field is read is
+  /// the user's choice.
+  static void requireSameText(RunConfig config, Map<String, String> inherited) {
+    if (inherited.containsKey("data") && inherited.containsKey("text_field")) {
+      RunManifest.beside(Path.of(config.start().start()))
+          .ifPresent(trained -> RunCorpus.requireTextOf(trained, config));
+    }
   }
 
   /// Says what was taken over.

@@ -270,7 +270,9 @@ final class ExtendCommand implements Callable<Integer> {
     }
     var begun = defaults().with(null, Map.of("start", model)).pinned();
     inherited = ContinuedTraining.inherited(Path.of(begun.start().start()), given.keySet());
-    return requirePositions(begun.with(null, inherited).with(null, given));
+    var config = begun.with(null, inherited).with(null, given).pinnedWithData();
+    ContinuedTraining.requireSameText(config, inherited);
+    return requirePositions(config);
   }
 
   private static RunConfig requirePositions(RunConfig config) {

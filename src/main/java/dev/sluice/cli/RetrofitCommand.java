@@ -237,7 +237,9 @@ final class RetrofitCommand implements Callable<Integer> {
     var begun = defaults().with(null, Map.of("start", model)).pinned();
     var inherited = ContinuedTraining.inherited(Path.of(begun.start().start()), given.keySet());
     ContinuedTraining.tell(inherited);
-    return begun.with(null, inherited).with(null, given);
+    var config = begun.with(null, inherited).with(null, given).pinnedWithData();
+    ContinuedTraining.requireSameText(config, inherited);
+    return config;
   }
 
   /// The same training of the model as it is.

@@ -133,6 +133,11 @@ public record RunConfig(
         : this;
   }
 
+  /// The same with its text found from anywhere too: a model that is trained on it goes on with it.
+  public RunConfig pinnedWithData() {
+    return pinned().with(null, Map.of("data", text.pinnedData()));
+  }
+
   /// What settings do beside what their names say: nothing is changed without a word.
   public List<String> notes() {
     List<String> notes = new ArrayList<>(optimization.notes());

@@ -6,6 +6,7 @@ import dev.sluice.corpus.BigramBackcopy;
 import dev.sluice.corpus.Corpus;
 import dev.sluice.corpus.Documents;
 import dev.sluice.files.Failures;
+import dev.sluice.provenance.RunManifest;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
@@ -99,6 +100,19 @@ public final class RunCorpus {
           "%s; choose another --output".formatted(Failures.words(e)), e);
     }
     return corpus;
+  }
+
+  /// Refuses another text than a training had, whose name for it is taken over.
+  public static void requireTextOf(RunManifest trained, RunConfig config) {
+    boolean bundled = isBundled(config);
+    if (bundled && config.text().data().equals(BigramBackcopy.NAME)) {
+      return; // made to the length of the sequences, and the same task
+    }
+    if (!documents(config, bundled).fingerprint().equals(trained.dataFingerprint())) {
+      throw new InvalidInputException(
+          "%s is not the text that the model was trained on: it changed, or is another of that name; restore it, or name the text that is meant as data"
+              .formatted(config.text().data()));
+    }
   }
 
   /// Refuses sequences that are too long for a text which is made to their length.

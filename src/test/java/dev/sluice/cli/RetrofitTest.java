@@ -17,6 +17,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -199,6 +200,36 @@ class RetrofitTest {
                 started)
             .succeeded();
     assertTrue(train.err().contains(told), train::err);
+  }
+
+  /// From another directory, or where another text has the name.
+  @Test
+  void anotherTextOfTheNameIsRefused() throws IOException {
+    Path here = Path.of("").toAbsolutePath();
+    Path own = Cli.text(directory.resolve("own.txt"));
+    Path run = directory.resolve("relative");
+    Cli.run(Cli.tiny(here.relativize(own), run, "--gate", "none", "--sample-tokens", 0))
+        .succeeded();
+    assertEquals(
+        own.toString(), RunConfig.from(run.resolve(RunConfig.FILE), Map.of()).text().data());
+
+    Files.writeString(own, Files.readString(own).replace("wind", "rain"));
+    for (String command : new String[] {"retrofit", "extend"}) {
+      Path output = directory.resolve("other-" + command);
+      Object[] begun = {command, run, "--output", output, "--rope-theta", "1e6"};
+      Object[] arguments = command.equals("retrofit") ? Arrays.copyOf(begun, 4) : begun;
+      var refused = Cli.run(arguments);
+      assertTrue(
+          lastLine(refused).contains("own.txt is not the text that the model was trained on"),
+          refused::err);
+      assertFalse(Files.exists(output));
+    }
+    Cli.run(
+            with(
+                new Object[] {"retrofit", run, "--steps", 1, "--device", "cpu", "--data", own},
+                "--output",
+                directory.resolve("meant")))
+        .succeeded();
   }
 
   private static Object[] with(Object[] arguments, Object... more) {
