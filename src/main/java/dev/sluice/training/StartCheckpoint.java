@@ -156,8 +156,6 @@ public final class StartCheckpoint {
     requireNoContradiction();
     var positioned = positioned(config.batch().sequenceLength());
     requireLength(positioned);
-    requireLayers("first_token_layers", config.start().layersOfFirstToken(), true);
-    requireLayers("activation_layers", config.start().layersOfActivations(), false);
     boolean same = config.variation().gate().equals(OWN);
     var changed = same ? positioned : positioned.with(gates());
     if (config.start().isAlwaysFrozen() && added(changed).isEmpty()) {
@@ -274,22 +272,6 @@ public final class StartCheckpoint {
       throw new InvalidInputException(
           "sequence_length %d is more than the context of start %s, %d tokens; use at most that, or extend it with rope_theta, rope_scaling or context"
               .formatted(length, directory, positioned.context()));
-    }
-  }
-
-  private void requireLayers(String setting, Set<Integer> named, boolean withAttention) {
-    for (int layer : named) {
-      if (layer >= parent.layers().size()
-          || (withAttention && parent.layers().get(layer).attention().isEmpty())) {
-        throw new InvalidInputException(
-            "%s names layer %d, and start %s has %d layers%s; name others"
-                .formatted(
-                    setting,
-                    layer,
-                    directory,
-                    parent.layers().size(),
-                    withAttention ? ", not all of them with attention" : ""));
-      }
     }
   }
 

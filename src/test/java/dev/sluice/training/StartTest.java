@@ -264,6 +264,33 @@ class StartTest {
     assertTrue(refused.getMessage().contains(says), refused::getMessage);
   }
 
+  /// Of a model with new weights too.
+  @ParameterizedTest
+  @CsvSource({
+    "first_token_layers,7,model,'names layer 7, and the model has 2'",
+    "first_token_layers,'0,7',model,'names layer 7, and the model has 2'",
+    "activation_layers,99,model,'names layer 99, and the model has 2'",
+    "first_token_layers,1,'attention,gdn','names layer 1, which has no attention'",
+    "first_token_layers,all,gdn,no layer of the model has attention"
+  })
+  void aPenaltyOnLayersThatAreNotThere(String setting, String value, String pattern, String says) {
+    var config =
+        Runs.config(
+            "gate",
+            "none",
+            "first_token_penalty",
+            1,
+            "activation_penalty",
+            1,
+            "layers_pattern",
+            pattern,
+            setting,
+            value);
+    var refused =
+        assertThrows(InvalidInputException.class, () -> Trainable.require(config, BYTES, 1));
+    assertTrue(refused.getMessage().contains(says), refused::getMessage);
+  }
+
   @Test
   void needsAStart() {
     for (String setting :
