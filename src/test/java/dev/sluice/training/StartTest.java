@@ -291,6 +291,19 @@ class StartTest {
     assertTrue(refused.getMessage().contains(says), refused::getMessage);
   }
 
+  /// What the model is said to take is what it was trained with, whatever its training began with.
+  @Test
+  void aContextShorterThanTheSequences() {
+    for (var config : List.of(Runs.config("context", 8), config("gate", "model", "context", 8))) {
+      var refused =
+          assertThrows(InvalidInputException.class, () -> Trainable.require(config, BYTES, 1));
+      assertTrue(
+          refused.getMessage().contains("context 8 is less than the sequences of 32 tokens"),
+          refused::getMessage);
+    }
+    Trainable.require(Runs.config("context", 32), BYTES, 1);
+  }
+
   @Test
   void needsAStart() {
     for (String setting :
