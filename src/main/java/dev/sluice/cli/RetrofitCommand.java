@@ -242,7 +242,8 @@ final class RetrofitCommand implements Callable<Integer> {
     return config;
   }
 
-  /// The same training of the model as it is.
+  /// The same training of the model as it is, which also stands still while what the gated one had
+  /// is frozen: both move it for as many steps, on the same batches.
   private static RunConfig control(RunConfig config) {
     if (config.start().isAlwaysFrozen()) {
       throw new InvalidInputException(
@@ -260,7 +261,6 @@ final class RetrofitCommand implements Callable<Integer> {
         Map.of(
             "gate", "model",
             "gate_anneal_steps", "0",
-            "frozen_steps", "0",
             "new_learning_rate", "0",
             "new_weight_decay", "0"));
   }

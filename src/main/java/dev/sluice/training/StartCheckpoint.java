@@ -305,8 +305,13 @@ public final class StartCheckpoint {
                       ? "which begins as if it were not there"
                       : "which changes the model's answers from the start"));
     }
+    int frozen = config.start().frozenSteps();
     if (config.start().isAlwaysFrozen()) {
       notes.add("All that the checkpoint holds stays as it is.");
+    } else if (frozen > 0 && added(decoder()).isEmpty()) {
+      notes.add(
+          "With gate %s the model has no new parameters, so nothing moves in the first %d steps (frozen_steps)."
+              .formatted(config.variation().gate(), frozen));
     }
     return notes;
   }

@@ -202,6 +202,24 @@ class RetrofitTest {
     assertTrue(train.err().contains(told), train::err);
   }
 
+  /// The control's weights stand still for as many steps as those of the gated model.
+  @Test
+  void theControlMovesForAsManySteps() throws IOException {
+    Path output = directory.resolve("frozen-control");
+    retrofit(output, "--frozen-steps", 2, "--control", "--save-every", 2, "--keep-checkpoints", 9)
+        .succeeded();
+    var before = weights(CheckpointDirectory.latest(parent.resolve("checkpoints")).orElseThrow());
+    for (String run : new String[] {"", "control"}) {
+      Path checkpoints = output.resolve(run).resolve("checkpoints");
+      var frozen = weights(checkpoints.resolve("step-00000002"));
+      var moved = weights(checkpoints.resolve("step-00000003"));
+      before.forEach((name, numbers) -> assertArrayEquals(numbers, frozen.get(name), run + name));
+      assertFalse(
+          Arrays.equals(
+              frozen.get("model.embed_tokens.weight"), moved.get("model.embed_tokens.weight")));
+    }
+  }
+
   /// From another directory, or where another text has the name.
   @Test
   void anotherTextOfTheNameIsRefused() throws IOException {

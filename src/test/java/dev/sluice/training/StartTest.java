@@ -173,6 +173,36 @@ class StartTest {
     }
   }
 
+  /// Without new parameters nothing moves in the frozen steps: so a control moves a model for as
+  /// many steps as it moves beside gates. It is told.
+  @Test
+  void frozenWithoutGates() throws IOException {
+    var config = config("gate", "model", "frozen_steps", 2, "parent_kl", 0.5);
+    Path run = directory.resolve("run");
+    var heard = new Runs.Heard();
+    new TrainingRun(config, run, origin(), heard, () -> false).start(corpus, BYTES);
+    assertTrue(
+        heard.noted.contains(
+            "With gate model the model has no new parameters, so nothing moves in the first 2 steps"
+                + " (frozen_steps)."),
+        heard.noted::toString);
+    Path start = CheckpointDirectory.latest(parent.resolve("checkpoints")).orElseThrow();
+    try (var before = load(start);
+        var frozen = load(run.resolve("checkpoints/step-00000002"));
+        var moved = load(run.resolve("checkpoints/step-00000003"))) {
+      for (var named : before.parameters().all().entrySet()) {
+        float[] numbers = named.getValue().floats();
+        assertArrayEquals(numbers, frozen.parameters().get(named.getKey()).floats());
+        assertFalse(
+            Arrays.equals(numbers, moved.parameters().get(named.getKey()).floats()),
+            named.getKey());
+      }
+    }
+    Path part = Runs.after(run, 1, directory.resolve("part"));
+    new TrainingRun(config, part, origin(), heard, () -> false).resume(corpus, BYTES);
+    assertEquals(Runs.result(run), Runs.result(part));
+  }
+
   @Test
   void whatIsAlwaysFrozenHasNoState() throws IOException {
     Path run = run(everything("frozen_steps", -1), "run");
