@@ -10,6 +10,7 @@ import dev.sluice.training.TrainingRun;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -19,7 +20,8 @@ import java.util.Set;
 ///
 /// @param command the one that goes on with it
 /// @param arguments that it was called with
-record ContinuedTraining(String command, List<String> arguments) {
+/// @param again those of them that no file keeps, which going on takes anew
+record ContinuedTraining(String command, List<String> arguments, List<String> again) {
   /// What a model that Sluice trained goes on with where nobody says otherwise.
   private static final List<String> INHERITED =
       List.of(
@@ -114,12 +116,20 @@ record ContinuedTraining(String command, List<String> arguments) {
     return run.resume(corpus, tokenizer);
   }
 
+  /// The command that goes on.
+  String goOn(Path place) {
+    List<String> words =
+        new ArrayList<>(List.of("./sluice", command, "--resume", place.toString()));
+    words.addAll(again);
+    return String.join(" ", words);
+  }
+
   /// The exit code of a training that did not come to its end, which is told.
   int ended(TrainingRun.Outcome outcome, RunConfig config, Path place) {
     if (outcome.ending() == TrainingRun.Ending.STOPPED) {
       Console.note(
-          "Stopped after step %d of %d; everything is saved. Go on with: ./sluice %s --resume %s"
-              .formatted(outcome.steps(), config.optimization().steps(), command, place));
+          "Stopped after step %d of %d; everything is saved. Go on with: %s"
+              .formatted(outcome.steps(), config.optimization().steps(), goOn(place)));
       return 130;
     }
     Console.error(

@@ -179,7 +179,8 @@ final class ExtendCommand implements Callable<Integer> {
     var given = SettingFlags.given(spec.commandLine().getParseResult());
     boolean trains = resume != null || given.containsKey("steps");
     var training =
-        new ContinuedTraining("extend", spec.commandLine().getParseResult().originalArgs());
+        new ContinuedTraining(
+            "extend", spec.commandLine().getParseResult().originalArgs(), again());
     var config = settings(training, given, trains);
     Path place = resume != null ? resume : output != null ? output : freshDirectory();
     if (resume == null) {
@@ -233,7 +234,7 @@ final class ExtendCommand implements Callable<Integer> {
       } catch (CancellationException _) {
         Console.note(
             trains
-                ? "Stopped after the training; go on with: ./sluice extend --resume " + place
+                ? "Stopped after the training; go on with: " + training.goOn(place)
                 : "Stopped; remove " + place + " and give the command again.");
         return 130;
       }
@@ -273,6 +274,18 @@ final class ExtendCommand implements Callable<Integer> {
     var config = begun.with(null, inherited).with(null, given).pinnedWithData();
     ContinuedTraining.requireSameText(config, inherited);
     return requirePositions(config);
+  }
+
+  /// Options that no setting keeps.
+  private List<String> again() {
+    List<String> again = new ArrayList<>();
+    if (measuredLength != null) {
+      again.addAll(List.of("--measured-length", String.valueOf(measuredLength)));
+    }
+    if (json != null) {
+      again.addAll(List.of("--json", json.toString()));
+    }
+    return again;
   }
 
   private static RunConfig requirePositions(RunConfig config) {

@@ -35,6 +35,7 @@ import java.nio.file.Path;
 import java.time.LocalDateTime;
 import java.time.ZoneId;
 import java.time.format.DateTimeFormatter;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
@@ -211,7 +212,7 @@ final class RetrofitCommand implements Callable<Integer> {
         report(result, place);
         convert(result, place, wanted);
       } catch (CancellationException _) {
-        Console.note("Stopped while measuring; go on with: ./sluice retrofit --resume " + place);
+        Console.note("Stopped while measuring; go on with: " + training().goOn(place));
         return 130;
       }
     }
@@ -316,7 +317,17 @@ final class RetrofitCommand implements Callable<Integer> {
   }
 
   private ContinuedTraining training() {
-    return new ContinuedTraining("retrofit", arguments());
+    List<String> again = new ArrayList<>();
+    if (control) {
+      again.add("--control");
+    }
+    if (packing != null) {
+      again.addAll(List.of("--packing", packing));
+    }
+    if (json != null) {
+      again.addAll(List.of("--json", json.toString()));
+    }
+    return new ContinuedTraining("retrofit", arguments(), again);
   }
 
   // ---------------------------------------------------------------- afterwards
