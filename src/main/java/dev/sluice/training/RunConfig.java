@@ -156,9 +156,7 @@ public record RunConfig(
   public List<String> notes() {
     List<String> notes = new ArrayList<>(optimization.notes());
     notes.addAll(start.notes());
-    if (start.isGiven()) {
-      notes.addAll(StartCheckpoint.of(this).notes());
-    }
+    notes.addAll(start.isGiven() ? StartCheckpoint.of(this).notes() : shape.notes());
     return List.copyOf(notes);
   }
 }

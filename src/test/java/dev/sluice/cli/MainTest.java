@@ -148,6 +148,31 @@ class MainTest {
     assertFalse(damaged.err().contains(".."), damaged::toString);
   }
 
+  /// What is measured on less than was asked for, and a plan's setting that does nothing.
+  @Test
+  void whatIsNotDoneIsTold() throws IOException {
+    var few =
+        Cli.run(
+                Cli.tiny(
+                    data,
+                    directory.resolve("few-windows"),
+                    "--steps",
+                    2,
+                    "--held-out-windows",
+                    100_000))
+            .succeeded();
+    assertTrue(
+        few.err()
+            .matches("(?s).*The held-out text has only \\d+ windows of 64 tokens, not 100000.*"),
+        few::err);
+    assertFalse(
+        Cli.run(Cli.tiny(data, directory.resolve("two-windows"), "--steps", 2))
+            .err()
+            .contains("has only"));
+    var plan = Cli.run("plan", "--model", "tiny", "--experts-per-token", 99).succeeded();
+    assertTrue(plan.err().contains("experts_per_token 99 does nothing"), plan::err);
+  }
+
   /// What has no checksum is compared with what says the same.
   @Test
   void verifyComparesWhatHasNoChecksum() throws IOException {
