@@ -193,6 +193,7 @@ final class ExtendCommand implements Callable<Integer> {
     if (trains) {
       Trainable.require(config, tokenizer, 1);
     }
+    ExtendReport.shortened(start.context(), extended.context()).ifPresent(Console::note);
     try (var _ = RunDirectory.own(place, commandLine())) {
       ContinuedTraining.tell(inherited);
       Interruption.watch();
@@ -225,6 +226,7 @@ final class ExtendCommand implements Callable<Integer> {
         report(
             new ExtendResult(
                 start.trainedContext(),
+                start.context(),
                 extended.context(),
                 steps,
                 models,

@@ -142,6 +142,18 @@ public final class StartCheckpoint {
             .orElse(declared);
   }
 
+  /// The context that the checkpoint's model has, in tokens: what its frequencies are stretched to,
+  /// else what it was trained with.
+  public int context() {
+    boolean isStretched =
+        parent
+            .firstAttention()
+            .flatMap(attention -> attention.positions().rotary())
+            .filter(rotary -> !rotary.scaling().equals(new RopeScaling.None()))
+            .isPresent();
+    return isStretched ? parent.context() : trainedContext();
+  }
+
   /// The model with the positions that the settings ask for, for sequences of at least so many
   /// tokens.
   public DecoderConfig positioned(int tokens) {
