@@ -10,6 +10,7 @@ import dev.sluice.provenance.RunManifest;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.function.Consumer;
@@ -96,8 +97,8 @@ public final class RunCorpus {
     try {
       tokenizer.write(directory);
     } catch (IOException e) {
-      throw new InvalidInputException(
-          "%s; choose another --output".formatted(Failures.words(e)), e);
+      throw new UncheckedIOException(
+          new IOException("%s; choose another --output".formatted(Failures.words(e)), e));
     }
     return corpus;
   }

@@ -115,6 +115,20 @@ class ProcessTest {
         () -> SluiceProcess.read(errors));
   }
 
+  /// A disk that is full is no fault of the input.
+  @Test
+  void aCorpusThatCannotBeWrittenIsTheMachinesFault() throws Exception {
+    Path data = Cli.text(directory.resolve("full.txt"));
+    Path run = directory.resolve("full");
+    Path errors = directory.resolve("full-errors.txt");
+    var process = SluiceProcess.start(errors, "ulimit -f 8; ", Cli.tiny(data, run));
+    assertEquals(Main.FAILED, SluiceProcess.end(process), () -> SluiceProcess.read(errors));
+    assertEquals(
+        "sluice: The prepared corpus cannot be written to %s (%s cannot be written (File too large)); make room there, or choose another folder."
+            .formatted(run.resolve("corpus"), run.resolve("corpus/train.tokens")),
+        SluiceProcess.read(errors).lines().toList().getLast());
+  }
+
   /// What a scheduler sends before it takes the machine away.
   @Test
   void terminatedRunSavesAndSaysHowToGoOn() throws Exception {
