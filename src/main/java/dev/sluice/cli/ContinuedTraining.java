@@ -5,10 +5,12 @@ import dev.sluice.corpus.Corpus;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.training.RunConfig;
+import dev.sluice.training.RunCorpus;
 import dev.sluice.training.TrainingRun;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -18,10 +20,18 @@ import java.util.Set;
 ///
 /// @param command the one that goes on with it
 /// @param arguments that it was called with
-record ContinuedTraining(String command, List<String> arguments) {
+/// @param again those of them that no file keeps, which going on takes anew
+record ContinuedTraining(String command, List<String> arguments, List<String> again) {
   /// What a model that Sluice trained goes on with where nobody says otherwise.
   private static final List<String> INHERITED =
-      List.of("data", "text_field", "windows", "document_mask", "sequence_length", "batch_size");
+      List.of(
+          "data",
+          "text_field",
+          "held_out_share", // another one would measure on what was learned
+          "windows",
+          "document_mask",
+          "sequence_length",
+          "batch_size");
 
   /// The text of a model that Sluice trained and how it was cut; empty where nobody knows.
   ///
@@ -39,6 +49,15 @@ record ContinuedTraining(String command, List<String> arguments) {
               }
             });
     return inherited;
+  }
+
+  /// Refuses another text under the name that was taken over. One of which another field is read is
+  /// the user's choice.
+  static void requireSameText(RunConfig config, Map<String, String> inherited) {
+    if (inherited.containsKey("data") && inherited.containsKey("text_field")) {
+      RunManifest.beside(Path.of(config.start().start()))
+          .ifPresent(trained -> RunCorpus.requireTextOf(trained, config));
+    }
   }
 
   /// Says what was taken over.
@@ -97,12 +116,20 @@ record ContinuedTraining(String command, List<String> arguments) {
     return run.resume(corpus, tokenizer);
   }
 
+  /// The command that goes on.
+  String goOn(Path place) {
+    List<String> words =
+        new ArrayList<>(List.of("./sluice", command, "--resume", place.toString()));
+    words.addAll(again);
+    return String.join(" ", words);
+  }
+
   /// The exit code of a training that did not come to its end, which is told.
   int ended(TrainingRun.Outcome outcome, RunConfig config, Path place) {
     if (outcome.ending() == TrainingRun.Ending.STOPPED) {
       Console.note(
-          "Stopped after step %d of %d; everything is saved. Go on with: ./sluice %s --resume %s"
-              .formatted(outcome.steps(), config.optimization().steps(), command, place));
+          "Stopped after step %d of %d; everything is saved. Go on with: %s"
+              .formatted(outcome.steps(), config.optimization().steps(), goOn(place)));
       return 130;
     }
     Console.error(

@@ -179,7 +179,8 @@ final class ExtendCommand implements Callable<Integer> {
     var given = SettingFlags.given(spec.commandLine().getParseResult());
     boolean trains = resume != null || given.containsKey("steps");
     var training =
-        new ContinuedTraining("extend", spec.commandLine().getParseResult().originalArgs());
+        new ContinuedTraining(
+            "extend", spec.commandLine().getParseResult().originalArgs(), again());
     var config = settings(training, given, trains);
     Path place = resume != null ? resume : output != null ? output : freshDirectory();
     if (resume == null) {
@@ -192,6 +193,7 @@ final class ExtendCommand implements Callable<Integer> {
     if (trains) {
       Trainable.require(config, tokenizer, 1);
     }
+    ExtendReport.shortened(start.context(), extended.context()).ifPresent(Console::note);
     try (var _ = RunDirectory.own(place, commandLine())) {
       ContinuedTraining.tell(inherited);
       Interruption.watch();
@@ -224,6 +226,7 @@ final class ExtendCommand implements Callable<Integer> {
         report(
             new ExtendResult(
                 start.trainedContext(),
+                start.context(),
                 extended.context(),
                 steps,
                 models,
@@ -233,7 +236,7 @@ final class ExtendCommand implements Callable<Integer> {
       } catch (CancellationException _) {
         Console.note(
             trains
-                ? "Stopped after the training; go on with: ./sluice extend --resume " + place
+                ? "Stopped after the training; go on with: " + training.goOn(place)
                 : "Stopped; remove " + place + " and give the command again.");
         return 130;
       }
@@ -270,7 +273,21 @@ final class ExtendCommand implements Callable<Integer> {
     }
     var begun = defaults().with(null, Map.of("start", model)).pinned();
     inherited = ContinuedTraining.inherited(Path.of(begun.start().start()), given.keySet());
-    return requirePositions(begun.with(null, inherited).with(null, given));
+    var config = begun.with(null, inherited).with(null, given).pinnedWithData();
+    ContinuedTraining.requireSameText(config, inherited);
+    return requirePositions(config);
+  }
+
+  /// Options that no setting keeps.
+  private List<String> again() {
+    List<String> again = new ArrayList<>();
+    if (measuredLength != null) {
+      again.addAll(List.of("--measured-length", String.valueOf(measuredLength)));
+    }
+    if (json != null) {
+      again.addAll(List.of("--json", json.toString()));
+    }
+    return again;
   }
 
   private static RunConfig requirePositions(RunConfig config) {

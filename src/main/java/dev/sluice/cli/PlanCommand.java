@@ -160,6 +160,7 @@ final class PlanCommand implements Callable<Integer> {
             ? base.shape().vocabSize()
             : Decoders.named(base.shape().model()).vocabSize();
     var variants = variants(base, vocabulary);
+    base.shape().notes().forEach(Console::note);
     if (gpus != null) {
       var cluster =
           new Cluster(

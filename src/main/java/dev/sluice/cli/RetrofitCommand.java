@@ -35,6 +35,7 @@ import java.nio.file.Path;
 import java.time.LocalDateTime;
 import java.time.ZoneId;
 import java.time.format.DateTimeFormatter;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
@@ -211,7 +212,7 @@ final class RetrofitCommand implements Callable<Integer> {
         report(result, place);
         convert(result, place, wanted);
       } catch (CancellationException _) {
-        Console.note("Stopped while measuring; go on with: ./sluice retrofit --resume " + place);
+        Console.note("Stopped while measuring; go on with: " + training().goOn(place));
         return 130;
       }
     }
@@ -237,10 +238,13 @@ final class RetrofitCommand implements Callable<Integer> {
     var begun = defaults().with(null, Map.of("start", model)).pinned();
     var inherited = ContinuedTraining.inherited(Path.of(begun.start().start()), given.keySet());
     ContinuedTraining.tell(inherited);
-    return begun.with(null, inherited).with(null, given);
+    var config = begun.with(null, inherited).with(null, given).pinnedWithData();
+    ContinuedTraining.requireSameText(config, inherited);
+    return config;
   }
 
-  /// The same training of the model as it is.
+  /// The same training of the model as it is, which also stands still while what the gated one had
+  /// is frozen: both move it for as many steps, on the same batches.
   private static RunConfig control(RunConfig config) {
     if (config.start().isAlwaysFrozen()) {
       throw new InvalidInputException(
@@ -258,7 +262,6 @@ final class RetrofitCommand implements Callable<Integer> {
         Map.of(
             "gate", "model",
             "gate_anneal_steps", "0",
-            "frozen_steps", "0",
             "new_learning_rate", "0",
             "new_weight_decay", "0"));
   }
@@ -314,7 +317,17 @@ final class RetrofitCommand implements Callable<Integer> {
   }
 
   private ContinuedTraining training() {
-    return new ContinuedTraining("retrofit", arguments());
+    List<String> again = new ArrayList<>();
+    if (control) {
+      again.add("--control");
+    }
+    if (packing != null) {
+      again.addAll(List.of("--packing", packing));
+    }
+    if (json != null) {
+      again.addAll(List.of("--json", json.toString()));
+    }
+    return new ContinuedTraining("retrofit", arguments(), again);
   }
 
   // ---------------------------------------------------------------- afterwards

@@ -132,7 +132,7 @@ final class TrainCommand implements Callable<Integer> {
         throw new InvalidInputException(
             "--checkpoint %s goes with --resume; name the run too".formatted(checkpoint));
       }
-      return RunConfig.from(file, given).pinned();
+      return RunConfig.from(file, given).pinnedWithData();
     }
     if (!Files.isRegularFile(resume.resolve(RunConfig.FILE))) {
       throw new InvalidInputException(

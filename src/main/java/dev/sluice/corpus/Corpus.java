@@ -8,6 +8,7 @@ import dev.sluice.files.Trees;
 import dev.sluice.files.WholeFile;
 import dev.sluice.tokenizer.Tokenizer;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Map;
@@ -61,6 +62,7 @@ public record Corpus(Path directory, CorpusSummary summary, TokenShard train, To
   ///
   /// @param heldOutShare share of the text to hold out, from 0 to below 1
   /// @param notes hears, in sentences, what the user should know
+  /// @throws UncheckedIOException if the folder cannot be written
   public static Corpus prepare(
       Documents documents,
       Tokenizer tokenizer,
@@ -195,10 +197,11 @@ public record Corpus(Path directory, CorpusSummary summary, TokenShard train, To
         WholeFile.write(directory.resolve(SUMMARY), out -> out.write(json));
       }
     } catch (IOException e) {
-      throw new InvalidInputException(
-          "The prepared corpus cannot be written to %s (%s); make room there, or choose another folder."
-              .formatted(directory, Failures.words(e)),
-          e);
+      throw new UncheckedIOException( // the machine's fault, not the texts'
+          new IOException(
+              "The prepared corpus cannot be written to %s (%s); make room there, or choose another folder."
+                  .formatted(directory, Failures.words(e)),
+              e));
     }
     return open(directory);
   }

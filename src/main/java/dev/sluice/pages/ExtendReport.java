@@ -17,6 +17,15 @@ public record ExtendReport(ExtendResult result) {
   /// Points of a line.
   private static final int POINTS = 64;
 
+  /// That a model's context became shorter, if it did.
+  public static Optional<String> shortened(int before, int context) {
+    return context >= before
+        ? Optional.empty()
+        : Optional.of(
+            "The model had a context of %d tokens, and has %d now: a factor of rope_scaling counts from what it was trained with, not from what it has."
+                .formatted(before, context));
+  }
+
   /// What the numbers say.
   public List<String> sentences() {
     List<String> sentences = new ArrayList<>();
@@ -29,6 +38,7 @@ public record ExtendReport(ExtendResult result) {
                 result.steps() == 0
                     ? "; no weight changed"
                     : ", after %d steps of training".formatted(result.steps())));
+    shortened(result.before(), result.context()).ifPresent(sentences::add);
     if (result.models().isEmpty()) {
       sentences.add(
           "No text was given (--data), so nothing was measured: whether the model is any good"

@@ -16,12 +16,19 @@ import tools.jackson.databind.json.JsonMapper;
 /// What `sluice extend` did and measured.
 ///
 /// @param trained the context that the model was trained with, in tokens
+/// @param before the context that it had
 /// @param context the new one
 /// @param steps of training after the change; 0 for none
 /// @param models on the same held-out windows; empty where no text was given
 /// @param written the model's directory
 public record ExtendResult(
-    int trained, int context, int steps, List<Model> models, Path written, RunManifest manifest) {
+    int trained,
+    int before,
+    int context,
+    int steps,
+    List<Model> models,
+    Path written,
+    RunManifest manifest) {
   /// One of the models.
   ///
   /// @param positions how it knows them, in words
@@ -56,6 +63,7 @@ public record ExtendResult(
   public void write(Path file) throws IOException {
     Map<String, Object> json = new LinkedHashMap<>();
     json.put("trained_context", trained);
+    json.put("context_before", before);
     json.put("context", context);
     json.put("steps", steps);
     Map<String, Object> all = new LinkedHashMap<>();

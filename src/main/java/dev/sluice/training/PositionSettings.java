@@ -107,6 +107,11 @@ public record PositionSettings(
       return trained;
     }
     if (context > 0) {
+      if (context < sequenceLength) {
+        throw new InvalidInputException(
+            "context %d is less than the sequences of %d tokens that the model is trained with; make context larger or sequence_length smaller"
+                .formatted(context, sequenceLength));
+      }
       return context;
     }
     boolean isStretchedAlready = ropeScaling.equals(OWN) && !scaling.equals(new RopeScaling.None());

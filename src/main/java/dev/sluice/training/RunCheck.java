@@ -1,6 +1,7 @@
 package dev.sluice.training;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.Printable;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.corpus.Corpus;
 import dev.sluice.files.DirectoryLock;
@@ -14,6 +15,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.function.Consumer;
 import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
@@ -79,23 +81,22 @@ public final class RunCheck {
   }
 
   private void run(Path run) throws IOException {
-    part(
-        run.resolve(RunConfig.FILE),
-        () -> {
-          var _ = RunConfig.from(run.resolve(RunConfig.FILE), Map.of());
-        });
+    part(run.resolve(RunConfig.FILE), () -> requireRecorded(run));
     part(
         run.resolve(RunManifest.FILE_NAME),
         () -> {
           var _ = RunManifest.read(run.resolve(RunManifest.FILE_NAME));
         });
+    Path checkpoints = run.resolve("checkpoints");
+    var newest = CheckpointDirectory.latest(checkpoints);
     for (String name : List.of(MetricsWriter.METRICS, MetricsWriter.TIMINGS, TrainingRun.EVENTS)) {
       Path file = run.resolve(name);
-      if (Files.exists(file)) {
+      if (newest.isPresent() && !name.equals(TrainingRun.EVENTS)) {
+        part(file, () -> requireStepsUntil(newest.get(), file));
+      } else if (Files.exists(file)) {
         part(file, () -> RunMetrics.lines(file, (_, _) -> {}));
       }
     }
-    Path checkpoints = run.resolve("checkpoints");
     if (!Files.isDirectory(checkpoints)) {
       return;
     }
@@ -108,6 +109,44 @@ public final class RunCheck {
           parts.add(new Part(child, 0, note(child), null));
         }
       }
+    }
+  }
+
+  /// `config.toml` has no checksum, but the manifest says the same.
+  private static void requireRecorded(Path run) {
+    Path file = run.resolve(RunConfig.FILE);
+    var settings = RunConfig.from(file, Map.of()).settings();
+    var manifest = RunManifest.beside(run);
+    if (manifest.isEmpty()) {
+      return; // told of that itself
+    }
+    var recorded = RunConfig.of(manifest.get()).settings();
+    List<String> differences = new ArrayList<>();
+    settings.forEach(
+        (name, now) -> {
+          var before = Objects.requireNonNull(recorded.get(name));
+          if (!now.equals(before)) {
+            differences.add(
+                "%s %s, not %s"
+                    .formatted(name, Printable.brief(now, 60), Printable.brief(before, 60)));
+          }
+        });
+    if (!differences.isEmpty()) {
+      throw new InvalidInputException(
+          "%s is not what %s records (%s); restore it, or go on with it: ./sluice train --resume %s"
+              .formatted(file, RunManifest.FILE_NAME, String.join("; ", differences), run));
+    }
+  }
+
+  /// Steps are on the disk before a checkpoint of them is.
+  private static void requireStepsUntil(Path checkpoint, Path record) {
+    long saved = CheckpointDirectory.step(checkpoint).orElse(0);
+    long[] last = {0};
+    RunMetrics.lines(record, (_, line) -> last[0] = line.path("step").longValue());
+    if (last[0] < saved) {
+      throw new InvalidInputException(
+          "%s ends with step %d, and %s is of step %d: steps are missing; restore the file from a copy"
+              .formatted(record, last[0], checkpoint.getFileName(), saved));
     }
   }
 
@@ -130,6 +169,9 @@ public final class RunCheck {
   }
 
   private static long bytes(Path path) throws IOException {
+    if (Files.notExists(path)) {
+      return 0;
+    }
     try (Stream<Path> files = Files.walk(path)) {
       long bytes = 0;
       for (Path file : files.filter(Files::isRegularFile).toList()) {

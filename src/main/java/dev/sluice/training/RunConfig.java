@@ -5,6 +5,7 @@ import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.files.TomlFile;
 import dev.sluice.files.WholeFile;
 import dev.sluice.gate.Gate;
+import dev.sluice.provenance.RunManifest;
 import dev.sluice.settings.Setting;
 import dev.sluice.settings.Setting.Heading;
 import dev.sluice.settings.Settings;
@@ -12,6 +13,7 @@ import dev.sluice.tokenizer.Tokenizer;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
@@ -71,6 +73,18 @@ public record RunConfig(
   /// @param file where they were read, for error messages; null where there was none
   public RunConfig with(ObjectNode read, @Nullable Path file, Map<String, String> flags) {
     return SETTINGS.with(this, read, file, flags);
+  }
+
+  /// The configuration that a run's manifest records, by what this version knows of it.
+  static RunConfig of(RunManifest manifest) {
+    Map<String, String> known = new LinkedHashMap<>();
+    for (var setting : declared()) {
+      var value = manifest.config().get(setting.name());
+      if (value != null) {
+        known.put(setting.name(), value.toString());
+      }
+    }
+    return from(null, known);
   }
 
   /// Every setting by its name in files, in order.
@@ -133,13 +147,16 @@ public record RunConfig(
         : this;
   }
 
+  /// The same with its text found from anywhere too: a model that is trained on it goes on with it.
+  public RunConfig pinnedWithData() {
+    return pinned().with(null, Map.of("data", text.pinnedData()));
+  }
+
   /// What settings do beside what their names say: nothing is changed without a word.
   public List<String> notes() {
     List<String> notes = new ArrayList<>(optimization.notes());
     notes.addAll(start.notes());
-    if (start.isGiven()) {
-      notes.addAll(StartCheckpoint.of(this).notes());
-    }
+    notes.addAll(start.isGiven() ? StartCheckpoint.of(this).notes() : shape.notes());
     return List.copyOf(notes);
   }
 }

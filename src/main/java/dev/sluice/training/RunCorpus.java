@@ -6,9 +6,11 @@ import dev.sluice.corpus.BigramBackcopy;
 import dev.sluice.corpus.Corpus;
 import dev.sluice.corpus.Documents;
 import dev.sluice.files.Failures;
+import dev.sluice.provenance.RunManifest;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.tokenizer.Tokenizers;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.function.Consumer;
@@ -58,6 +60,19 @@ public final class RunCorpus {
       Path directory,
       boolean fixed,
       Consumer<String> notes) {
+    var corpus = prepared(config, tokenizer, directory, fixed, notes);
+    if (config.start().isGiven()) {
+      StartCheckpoint.of(config).heldOutNote(corpus.summary()).ifPresent(notes);
+    }
+    return corpus;
+  }
+
+  private static Corpus prepared(
+      RunConfig config,
+      Tokenizer tokenizer,
+      Path directory,
+      boolean fixed,
+      Consumer<String> notes) {
     boolean bundled = isBundled(config);
     if (fixed && Files.exists(directory.resolve("corpus.json"))) {
       var corpus = Corpus.open(directory);
@@ -82,10 +97,23 @@ public final class RunCorpus {
     try {
       tokenizer.write(directory);
     } catch (IOException e) {
-      throw new InvalidInputException(
-          "%s; choose another --output".formatted(Failures.words(e)), e);
+      throw new UncheckedIOException(
+          new IOException("%s; choose another --output".formatted(Failures.words(e)), e));
     }
     return corpus;
+  }
+
+  /// Refuses another text than a training had, whose name for it is taken over.
+  public static void requireTextOf(RunManifest trained, RunConfig config) {
+    boolean bundled = isBundled(config);
+    if (bundled && config.text().data().equals(BigramBackcopy.NAME)) {
+      return; // made to the length of the sequences, and the same task
+    }
+    if (!documents(config, bundled).fingerprint().equals(trained.dataFingerprint())) {
+      throw new InvalidInputException(
+          "%s is not the text that the model was trained on: it changed, or is another of that name; restore it, or name the text that is meant as data"
+              .formatted(config.text().data()));
+    }
   }
 
   /// Refuses sequences that are too long for a text which is made to their length.

@@ -59,6 +59,17 @@ record RunInputs(
                 100.0 * tokens / corpus.train().length()));
   }
 
+  /// That there are fewer held-out windows than are to be measured on, if so.
+  Optional<String> fewerWindows(RunConfig config) {
+    int there = heldOut.windows().size();
+    return there >= config.evaluation().heldOutWindows()
+        ? Optional.empty()
+        : Optional.of(
+            "The held-out text has only %d windows of %d tokens, not %d."
+                .formatted(
+                    there, config.batch().sequenceLength(), config.evaluation().heldOutWindows()));
+  }
+
   /// So many batches from one on.
   List<long[]> microBatches(long first, int count) {
     return IntStream.range(0, count).mapToObj(i -> batches.batch(first + i)).toList();

@@ -16,6 +16,7 @@ import dev.sluice.deltanet.GatedDeltaNetConfig;
 import dev.sluice.operations.DeltaHeads;
 import dev.sluice.settings.Setting;
 import dev.sluice.tokenizer.Tokenizer;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.IntStream;
 
@@ -121,6 +122,9 @@ public record ShapeSettings(
         double routerZ,
     @Setting(initial = "true", help = "Use the embedding as the output matrix.")
         boolean tieWordEmbeddings) {
+  /// What [#expertBalance] and [#routerZ] are where nobody says otherwise.
+  private static final double USUAL_BALANCE = 1e-3;
+
   /// What Gated DeltaNet's convolution sees in the Qwen3.5 family.
   private static final int CONVOLUTION = 4;
 
@@ -261,6 +265,27 @@ public record ShapeSettings(
                 own.shared(),
                 expertBalance,
                 own.router().score() == Router.Score.SIGMOID ? 0 : routerZ));
+  }
+
+  /// What these do not do, though they are given.
+  public List<String> notes() {
+    boolean mixture =
+        experts == 0
+            ? Decoders.named(model).layers().stream().anyMatch(ShapeSettings::isMixture)
+            : experts > 1;
+    List<String> idle = new ArrayList<>();
+    if (!mixture && expertsPerToken > 0) {
+      idle.add("experts_per_token " + expertsPerToken);
+    }
+    if (!mixture && expertBalance != USUAL_BALANCE) {
+      idle.add("expert_balance " + expertBalance);
+    }
+    if (!mixture && routerZ != USUAL_BALANCE) {
+      idle.add("router_z " + routerZ);
+    }
+    return idle.stream()
+        .map(setting -> setting + " does nothing: the model has no experts; experts gives it some.")
+        .toList();
   }
 
   private static boolean isMixture(LayerConfig layer) {

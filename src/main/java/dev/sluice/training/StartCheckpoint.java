@@ -7,6 +7,7 @@ import dev.sluice.attention.Rotary;
 import dev.sluice.checkpoint.CheckpointDirectory;
 import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.checkpoint.ModelDirectory;
+import dev.sluice.corpus.CorpusSummary;
 import dev.sluice.decoder.Decoder;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.LayerConfig;
@@ -34,6 +35,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.Set;
 import java.util.function.ToIntFunction;
 import java.util.stream.Stream;
@@ -140,6 +142,18 @@ public final class StartCheckpoint {
             .orElse(declared);
   }
 
+  /// The context that the checkpoint's model has, in tokens: what its frequencies are stretched to,
+  /// else what it was trained with.
+  public int context() {
+    boolean isStretched =
+        parent
+            .firstAttention()
+            .flatMap(attention -> attention.positions().rotary())
+            .filter(rotary -> !rotary.scaling().equals(new RopeScaling.None()))
+            .isPresent();
+    return isStretched ? parent.context() : trainedContext();
+  }
+
   /// The model with the positions that the settings ask for, for sequences of at least so many
   /// tokens.
   public DecoderConfig positioned(int tokens) {
@@ -154,8 +168,6 @@ public final class StartCheckpoint {
     requireNoContradiction();
     var positioned = positioned(config.batch().sequenceLength());
     requireLength(positioned);
-    requireLayers("first_token_layers", config.start().layersOfFirstToken(), true);
-    requireLayers("activation_layers", config.start().layersOfActivations(), false);
     boolean same = config.variation().gate().equals(OWN);
     var changed = same ? positioned : positioned.with(gates());
     if (config.start().isAlwaysFrozen() && added(changed).isEmpty()) {
@@ -275,22 +287,6 @@ public final class StartCheckpoint {
     }
   }
 
-  private void requireLayers(String setting, Set<Integer> named, boolean withAttention) {
-    for (int layer : named) {
-      if (layer >= parent.layers().size()
-          || (withAttention && parent.layers().get(layer).attention().isEmpty())) {
-        throw new InvalidInputException(
-            "%s names layer %d, and start %s has %d layers%s; name others"
-                .formatted(
-                    setting,
-                    layer,
-                    directory,
-                    parent.layers().size(),
-                    withAttention ? ", not all of them with attention" : ""));
-      }
-    }
-  }
-
   /// What the model is, in sentences.
   List<String> notes() {
     var attention = parent.firstAttention().orElseThrow();
@@ -321,8 +317,13 @@ public final class StartCheckpoint {
                       ? "which begins as if it were not there"
                       : "which changes the model's answers from the start"));
     }
+    int frozen = config.start().frozenSteps();
     if (config.start().isAlwaysFrozen()) {
       notes.add("All that the checkpoint holds stays as it is.");
+    } else if (frozen > 0 && added(decoder()).isEmpty()) {
+      notes.add(
+          "With gate %s the model has no new parameters, so nothing moves in the first %d steps (frozen_steps)."
+              .formatted(config.variation().gate(), frozen));
     }
     return notes;
   }
@@ -382,6 +383,20 @@ public final class StartCheckpoint {
     } catch (IOException e) {
       throw unreadable(own, e);
     }
+  }
+
+  // ---------------------------------------------------------------- text
+
+  /// That the checkpoint's training held out another share of the same text, if it did.
+  Optional<String> heldOutNote(CorpusSummary now) {
+    return RunManifest.beside(directory)
+        .filter(trained -> trained.dataFingerprint().equals(now.dataFingerprint()))
+        .map(trained -> trained.config().get("held_out_share"))
+        .filter(share -> share instanceof Double before && before != now.heldOutShare())
+        .map(
+            share ->
+                "The model of %s was trained on this text with held_out_share %s, and now it is %s: text that is held out now may be what the model has learned, so what is measured on it looks better than it is; use %s."
+                    .formatted(directory, share, now.heldOutShare(), share));
   }
 
   // ---------------------------------------------------------------- weights

@@ -2,6 +2,9 @@ package dev.sluice.training;
 
 import dev.sluice.settings.Setting;
 import dev.sluice.settings.Settings;
+import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
+import java.nio.file.Path;
 
 /// The text that is learned, and how it becomes tokens.
 public record TextSettings(
@@ -34,5 +37,16 @@ public record TextSettings(
 
   public TextSettings {
     Settings.require(!data.isBlank(), "data", data, "name a file or folder");
+  }
+
+  /// The text as it is found from anywhere: a file or folder by its whole path, another by its
+  /// name.
+  String pinnedData() {
+    try {
+      Path path = Path.of(data);
+      return Files.exists(path) ? path.toAbsolutePath().normalize().toString() : data;
+    } catch (InvalidPathException _) { // told where it is opened
+      return data;
+    }
   }
 }

@@ -5,9 +5,11 @@ import dev.sluice.decoder.ActivationMemory;
 import dev.sluice.decoder.DecoderConfig;
 import dev.sluice.decoder.Recompute;
 import dev.sluice.provenance.RunManifest;
+import dev.sluice.settings.Settings;
 import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.Tokenizer;
 import java.util.Locale;
+import java.util.Set;
 import java.util.function.Predicate;
 
 /// Whether a run can be trained here, which is asked before anything is written.
@@ -26,6 +28,7 @@ public final class Trainable {
       StartCheckpoint.of(config).requireTokenizer(tokenizer);
     }
     config.start().require(config.optimization().steps());
+    requirePenalised(config.start(), shape);
     requireRecomputed(config, shape);
     var _ = config.optimization().scheduleOf();
     var _ = config.optimization().optimizerSettings();
@@ -42,6 +45,36 @@ public final class Trainable {
       throw new InvalidInputException(
           "sample_prompt and sample_tokens come to %d tokens, more than the model's context of %d; ask for fewer"
               .formatted(sample, longest));
+    }
+  }
+
+  /// A penalty on a layer that is not there would be none.
+  private static void requirePenalised(StartSettings start, DecoderConfig shape) {
+    boolean hasAttention = shape.layers().stream().anyMatch(layer -> layer.attention().isPresent());
+    Settings.require(
+        start.firstTokenPenalty() == 0 || hasAttention,
+        "first_token_penalty",
+        start.firstTokenPenalty(),
+        "no layer of the model has attention: leave it out");
+    requireLayers("first_token_layers", start.layersOfFirstToken(), shape, true);
+    requireLayers("activation_layers", start.layersOfActivations(), shape, false);
+  }
+
+  private static void requireLayers(
+      String setting, Set<Integer> named, DecoderConfig shape, boolean withAttention) {
+    var layers = shape.layers();
+    for (int layer : named) {
+      boolean there = layer < layers.size();
+      if (!there || (withAttention && layers.get(layer).attention().isEmpty())) {
+        throw new InvalidInputException(
+            "%s names layer %d, %s; name others"
+                .formatted(
+                    setting,
+                    layer,
+                    there
+                        ? "which has no attention"
+                        : "and the model has %d, from 0 on".formatted(layers.size())));
+      }
     }
   }
 

@@ -81,6 +81,7 @@ final class TrainingAttempt {
     listener.prepared(inputs.corpus(), decoder, number);
     listener.shared(trainer.exchange());
     inputs.unread().ifPresent(listener::noted);
+    inputs.fewerWindows(config).ifPresent(listener::noted);
     writeEvents();
     Ending ending;
     try (var recorder = first ? RunRecorder.open(directory, number, again) : RunRecorder.none();

@@ -209,11 +209,13 @@ public class TrainingRun {
     }
   }
 
-  /// Lets `config.toml` and the manifest say what runs from now on, and tells what another number
-  /// of steps does to the learning rate.
+  /// Lets `config.toml` and the manifest say what runs from now on, whether a flag or an edited
+  /// file says so, and tells what another number of steps does to the learning rate.
   private void takeUpSettings(@Nullable Path from, Corpus corpus) throws IOException {
-    var before = RunConfig.from(directory.resolve(RunConfig.FILE), Map.of());
-    if (before.equals(config)) {
+    var written = RunConfig.from(directory.resolve(RunConfig.FILE), Map.of());
+    Path manifest = directory.resolve(RunManifest.FILE_NAME);
+    var before = Files.exists(manifest) ? RunConfig.of(RunManifest.read(manifest)) : written;
+    if (before.equals(config) && written.equals(config)) {
       return;
     }
     if (from != null && before.optimization().steps() != config.optimization().steps()) {
@@ -227,7 +229,7 @@ public class TrainingRun {
                   config.optimization().learningRateAt(done + 1),
                   done + 1));
     }
-    manifest(corpus).write(directory.resolve(RunManifest.FILE_NAME));
+    manifest(corpus).write(manifest);
     config.write(directory);
   }
 

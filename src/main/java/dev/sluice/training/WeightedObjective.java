@@ -195,10 +195,11 @@ final class WeightedObjective implements Objective {
     }
   }
 
-  /// Those that were there have none while they are frozen.
+  /// Those that were there have none while they are frozen; where there are no others, a backward
+  /// pass needs them, and the optimizer alone holds them still.
   @Override
   public boolean choose(Decoder decoder, int updates) {
-    int now = settings.isFrozen(updates) ? 1 : 0;
+    int now = settings.isFrozen(updates) && !added.isEmpty() ? 1 : 0;
     if (now == frozen) {
       return false;
     }

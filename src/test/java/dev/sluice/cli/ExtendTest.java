@@ -158,6 +158,24 @@ class ExtendTest {
         Files.readAllBytes(output.resolve("model/manifest.json")));
   }
 
+  /// A factor stretches what the model was trained with, whatever it was stretched to before.
+  @Test
+  void aContextThatBecomesShorterIsTold() throws IOException {
+    Path four = directory.resolve("four");
+    var longer = Cli.run("extend", model, "--rope-scaling", "yarn*4", "--output", four).succeeded();
+    assertFalse(longer.err().contains("had a context"), longer::err);
+    Path two = directory.resolve("two");
+    var shorter =
+        Cli.run("extend", four.resolve("model"), "--rope-scaling", "yarn*2", "--output", two)
+            .succeeded();
+    String told = "The model had a context of 256 tokens, and has 128 now";
+    assertTrue(shorter.err().contains(told), shorter::err);
+    assertTrue(shorter.out().replaceAll("\\s+", " ").contains(told), shorter::out);
+    var json = JsonFile.object(two.resolve("extend.json"), JsonFile.LARGE, "");
+    assertEquals(256, json.path("context_before").asInt());
+    assertEquals(128, json.path("context").asInt());
+  }
+
   /// Another program's manifest says nothing.
   @Test
   void aForeignModelWithoutATextIsNotMeasured() throws IOException {

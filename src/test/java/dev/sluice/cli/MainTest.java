@@ -23,6 +23,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.Comparator;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import org.junit.jupiter.api.BeforeAll;
@@ -145,6 +146,61 @@ class MainTest {
     assertTrue(damaged.err().contains(weights + " is damaged"), damaged::toString);
     assertTrue(damaged.err().contains("train.tokens does not match"), damaged::toString);
     assertFalse(damaged.err().contains(".."), damaged::toString);
+  }
+
+  /// What is measured on less than was asked for, and a plan's setting that does nothing.
+  @Test
+  void whatIsNotDoneIsTold() throws IOException {
+    var few =
+        Cli.run(
+                Cli.tiny(
+                    data,
+                    directory.resolve("few-windows"),
+                    "--steps",
+                    2,
+                    "--held-out-windows",
+                    100_000))
+            .succeeded();
+    assertTrue(
+        few.err()
+            .matches("(?s).*The held-out text has only \\d+ windows of 64 tokens, not 100000.*"),
+        few::err);
+    assertFalse(
+        Cli.run(Cli.tiny(data, directory.resolve("two-windows"), "--steps", 2))
+            .err()
+            .contains("has only"));
+    var plan = Cli.run("plan", "--model", "tiny", "--experts-per-token", 99).succeeded();
+    assertTrue(plan.err().contains("experts_per_token 99 does nothing"), plan::err);
+  }
+
+  /// What has no checksum is compared with what says the same.
+  @Test
+  void verifyComparesWhatHasNoChecksum() throws IOException {
+    Path copy = Cli.copy(run, directory.resolve("edited"));
+    for (String name : List.of("metrics.jsonl", "timings.jsonl")) {
+      Path record = copy.resolve(name);
+      String lines = Files.readString(record);
+      for (String broken :
+          List.of("{\"step\":1,\"lo", "", lines.substring(0, lines.indexOf('\n')))) {
+        Files.writeString(record, broken);
+        assertTrue(verified(copy).contains(name + " ends with step "), broken);
+      }
+      Files.delete(record);
+      assertTrue(verified(copy).contains(name), name);
+      Files.writeString(record, lines);
+    }
+    Path config = copy.resolve("config.toml");
+    Files.writeString(config, Files.readString(config).replace("seed = 1", "seed = 2"));
+    assertTrue(
+        verified(copy).contains("config.toml is not what manifest.json records (seed 2, not 1)"));
+  }
+
+  /// The one sentence of damage.
+  private static String verified(Path run) {
+    var answer = Cli.run("verify", run);
+    assertEquals(Main.FAILED, answer.code(), answer::toString);
+    assertTrue(answer.out().contains("1 of 7 parts are damaged."), answer::toString);
+    return answer.err().lines().filter(line -> line.startsWith("sluice: ")).toList().getLast();
   }
 
   @Test

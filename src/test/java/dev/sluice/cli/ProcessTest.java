@@ -81,6 +81,55 @@ class ProcessTest {
         Files.readAllBytes(run.resolve("metrics.jsonl")));
   }
 
+  /// The command that is told goes on with all that was asked for.
+  @Test
+  void anInterruptedRetrofitTellsItsWholeCommand() throws Exception {
+    Path run = directory.resolve("plain");
+    Cli.run(Cli.tiny(Cli.text(directory.resolve("plain.txt")), run, "--gate", "none")).succeeded();
+    Path output = directory.resolve("gated");
+    Path errors = directory.resolve("gated-errors.txt");
+    Object[] retrofit = {
+      "retrofit",
+      run,
+      "--output",
+      output,
+      "--steps",
+      10_000,
+      "--held-out-windows",
+      2,
+      "--evaluate-every",
+      10_000,
+      "--save-every",
+      10_000,
+      "--device",
+      "cpu",
+      "--control",
+      "--packing",
+      "query_head"
+    };
+    var process = SluiceProcess.start(errors, "", retrofit);
+    signalAfterAStep("INT", process, output, errors);
+    assertEquals(130, SluiceProcess.end(process), () -> SluiceProcess.read(errors));
+    assertTrue(
+        SluiceProcess.read(errors)
+            .contains("./sluice retrofit --resume " + output + " --control --packing query_head\n"),
+        () -> SluiceProcess.read(errors));
+  }
+
+  /// A disk that is full is no fault of the input.
+  @Test
+  void aCorpusThatCannotBeWrittenIsTheMachinesFault() throws Exception {
+    Path data = Cli.text(directory.resolve("full.txt"));
+    Path run = directory.resolve("full");
+    Path errors = directory.resolve("full-errors.txt");
+    var process = SluiceProcess.start(errors, "ulimit -f 8; ", Cli.tiny(data, run));
+    assertEquals(Main.FAILED, SluiceProcess.end(process), () -> SluiceProcess.read(errors));
+    assertEquals(
+        "sluice: The prepared corpus cannot be written to %s (%s cannot be written (File too large)); make room there, or choose another folder."
+            .formatted(run.resolve("corpus"), run.resolve("corpus/train.tokens")),
+        SluiceProcess.read(errors).lines().toList().getLast());
+  }
+
   /// What a scheduler sends before it takes the machine away.
   @Test
   void terminatedRunSavesAndSaysHowToGoOn() throws Exception {

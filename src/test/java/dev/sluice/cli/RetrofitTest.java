@@ -17,9 +17,11 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -153,6 +155,103 @@ class RetrofitTest {
     assertTrue(
         lastLine(retrofit(directory.resolve("x"), "--frozen-steps", -1, "--control"))
             .contains("the control is the model itself"));
+  }
+
+  /// What a model learned is not held out by what goes on with it, or that is told.
+  @Test
+  void whatIsHeldOutIsWhatTheModelHasNotSeen() throws IOException {
+    Path few = directory.resolve("few");
+    Cli.run(Cli.tiny(text, few, "--gate", "none", "--held-out-share", 0.02, "--sample-tokens", 0))
+        .succeeded();
+    Path output = directory.resolve("few-gated");
+    Object[] retrofit = {"retrofit", few, "--steps", 1, "--device", "cpu", "--output"};
+    var same = Cli.run(with(retrofit, output)).succeeded();
+    assertTrue(same.err().contains("held_out_share=0.02"), same::err);
+    assertFalse(same.err().contains("may be what the model has learned"), same::err);
+    assertArrayEquals(
+        Files.readAllBytes(few.resolve("corpus/held-out.tokens")),
+        Files.readAllBytes(output.resolve("corpus/held-out.tokens")));
+
+    String told = "with held_out_share 0.02, and now it is 0.1";
+    Path other = directory.resolve("few-other");
+    var more = Cli.run(with(retrofit, other, "--held-out-share", 0.1)).succeeded();
+    assertTrue(more.err().contains(told), more::err);
+    Path started = directory.resolve("few-started");
+    var train =
+        Cli.run(
+                "train",
+                "--start",
+                few,
+                "--gate",
+                "model",
+                "--data",
+                text,
+                "--steps",
+                1,
+                "--sequence-length",
+                64,
+                "--batch-size",
+                2,
+                "--device",
+                "cpu",
+                "--sample-tokens",
+                0,
+                "--output",
+                started)
+            .succeeded();
+    assertTrue(train.err().contains(told), train::err);
+  }
+
+  /// The control's weights stand still for as many steps as those of the gated model.
+  @Test
+  void theControlMovesForAsManySteps() throws IOException {
+    Path output = directory.resolve("frozen-control");
+    retrofit(output, "--frozen-steps", 2, "--control", "--save-every", 2, "--keep-checkpoints", 9)
+        .succeeded();
+    var before = weights(CheckpointDirectory.latest(parent.resolve("checkpoints")).orElseThrow());
+    for (String run : new String[] {"", "control"}) {
+      Path checkpoints = output.resolve(run).resolve("checkpoints");
+      var frozen = weights(checkpoints.resolve("step-00000002"));
+      var moved = weights(checkpoints.resolve("step-00000003"));
+      before.forEach((name, numbers) -> assertArrayEquals(numbers, frozen.get(name), run + name));
+      assertFalse(
+          Arrays.equals(
+              frozen.get("model.embed_tokens.weight"), moved.get("model.embed_tokens.weight")));
+    }
+  }
+
+  /// From another directory, or where another text has the name.
+  @Test
+  void anotherTextOfTheNameIsRefused() throws IOException {
+    Path here = Path.of("").toAbsolutePath();
+    Path own = Cli.text(directory.resolve("own.txt"));
+    Path run = directory.resolve("relative");
+    Cli.run(Cli.tiny(here.relativize(own), run, "--gate", "none", "--sample-tokens", 0))
+        .succeeded();
+    assertEquals(
+        own.toString(), RunConfig.from(run.resolve(RunConfig.FILE), Map.of()).text().data());
+
+    Files.writeString(own, Files.readString(own).replace("wind", "rain"));
+    for (String command : new String[] {"retrofit", "extend"}) {
+      Path output = directory.resolve("other-" + command);
+      Object[] begun = {command, run, "--output", output, "--rope-theta", "1e6"};
+      Object[] arguments = command.equals("retrofit") ? Arrays.copyOf(begun, 4) : begun;
+      var refused = Cli.run(arguments);
+      assertTrue(
+          lastLine(refused).contains("own.txt is not the text that the model was trained on"),
+          refused::err);
+      assertFalse(Files.exists(output));
+    }
+    Cli.run(
+            with(
+                new Object[] {"retrofit", run, "--steps", 1, "--device", "cpu", "--data", own},
+                "--output",
+                directory.resolve("meant")))
+        .succeeded();
+  }
+
+  private static Object[] with(Object[] arguments, Object... more) {
+    return Stream.concat(Stream.of(arguments), Stream.of(more)).toArray();
   }
 
   @Test

@@ -648,8 +648,8 @@ class CorpusTest {
       try {
         Corpus.prepare(documents, BYTES, 0.1, Path.of(args[0]), System.out::println);
         System.out.println("prepared");
-      } catch (InvalidInputException e) {
-        System.out.println(e.getMessage());
+      } catch (UncheckedIOException e) { // no fault of the input
+        System.out.println(e.getCause().getMessage());
       }
     }
   }

@@ -54,6 +54,20 @@ class RunConfigTest {
             .contains("'x'"));
   }
 
+  @Test
+  void whatDoesNothingForADenseModelIsTold() {
+    for (String setting : List.of("experts_per_token 2", "expert_balance 5.0", "router_z 0.5")) {
+      String[] words = setting.split(" ", -1);
+      String told = setting + " does nothing: the model has no experts; experts gives it some.";
+      var given = Map.of(words[0], words[1]);
+      assertEquals(List.of(told), RunConfig.from(null, given).notes());
+      for (var mixture : List.of(Map.of("experts", "4"), Map.of("model", "paper-moe-15b"))) {
+        assertEquals(List.of(), RunConfig.from(null, given).with(null, mixture).notes());
+      }
+    }
+    assertEquals(List.of(), RunConfig.DEFAULTS.notes());
+  }
+
   /// Neither 0 nor infinity takes the place of what was meant, whoever says it.
   @Test
   void numbersBeyondWhatCanBeComputedAreRefused() throws Exception {

@@ -1,5 +1,6 @@
 package dev.sluice.training;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
@@ -340,6 +341,27 @@ class RunDirectoryTest {
     var longest = config.with(null, Map.of("steps", "10"));
     assertEquals(10, resume(longest).steps());
     assertTrue(heard.changed.contains("steps 8 10"), heard.changed::toString);
+  }
+
+  /// As a user does who edits `config.toml` and goes on: the file is what is asked for already, and
+  /// the manifest says what the run was begun with.
+  @Test
+  void anEditedConfigurationIsWhatTheManifestSays() throws IOException {
+    var edited = config.with(null, Map.of("steps", "6", "learning_rate", "0.002", "seed", "7"));
+    edited.write(run);
+    heard.noted.clear();
+    assertEquals(6, resume(edited).steps());
+    assertTrue(
+        heard.noted.stream().anyMatch(note -> note.startsWith("The schedule is that of 6 steps")),
+        heard.noted::toString);
+    for (Path of : List.of(run, checkpoint(6))) {
+      var manifest = RunManifest.read(of.resolve(RunManifest.FILE_NAME));
+      assertEquals(edited, RunConfig.of(manifest), of.toString());
+      assertEquals(7L, manifest.seeds().get("seed"));
+    }
+    byte[] before = Files.readAllBytes(run.resolve(RunManifest.FILE_NAME));
+    assertEquals(6, resume(edited).steps());
+    assertArrayEquals(before, Files.readAllBytes(run.resolve(RunManifest.FILE_NAME)));
   }
 
   @Test

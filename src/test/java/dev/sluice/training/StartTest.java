@@ -173,6 +173,36 @@ class StartTest {
     }
   }
 
+  /// Without new parameters nothing moves in the frozen steps: so a control moves a model for as
+  /// many steps as it moves beside gates. It is told.
+  @Test
+  void frozenWithoutGates() throws IOException {
+    var config = config("gate", "model", "frozen_steps", 2, "parent_kl", 0.5);
+    Path run = directory.resolve("run");
+    var heard = new Runs.Heard();
+    new TrainingRun(config, run, origin(), heard, () -> false).start(corpus, BYTES);
+    assertTrue(
+        heard.noted.contains(
+            "With gate model the model has no new parameters, so nothing moves in the first 2 steps"
+                + " (frozen_steps)."),
+        heard.noted::toString);
+    Path start = CheckpointDirectory.latest(parent.resolve("checkpoints")).orElseThrow();
+    try (var before = load(start);
+        var frozen = load(run.resolve("checkpoints/step-00000002"));
+        var moved = load(run.resolve("checkpoints/step-00000003"))) {
+      for (var named : before.parameters().all().entrySet()) {
+        float[] numbers = named.getValue().floats();
+        assertArrayEquals(numbers, frozen.parameters().get(named.getKey()).floats());
+        assertFalse(
+            Arrays.equals(numbers, moved.parameters().get(named.getKey()).floats()),
+            named.getKey());
+      }
+    }
+    Path part = Runs.after(run, 1, directory.resolve("part"));
+    new TrainingRun(config, part, origin(), heard, () -> false).resume(corpus, BYTES);
+    assertEquals(Runs.result(run), Runs.result(part));
+  }
+
   @Test
   void whatIsAlwaysFrozenHasNoState() throws IOException {
     Path run = run(everything("frozen_steps", -1), "run");
@@ -262,6 +292,46 @@ class StartTest {
             InvalidInputException.class,
             () -> Trainable.require(config("gate", "sdpa-headwise", setting, value), BYTES, 1));
     assertTrue(refused.getMessage().contains(says), refused::getMessage);
+  }
+
+  /// Of a model with new weights too.
+  @ParameterizedTest
+  @CsvSource({
+    "first_token_layers,7,model,'names layer 7, and the model has 2'",
+    "first_token_layers,'0,7',model,'names layer 7, and the model has 2'",
+    "activation_layers,99,model,'names layer 99, and the model has 2'",
+    "first_token_layers,1,'attention,gdn','names layer 1, which has no attention'",
+    "first_token_layers,all,gdn,no layer of the model has attention"
+  })
+  void aPenaltyOnLayersThatAreNotThere(String setting, String value, String pattern, String says) {
+    var config =
+        Runs.config(
+            "gate",
+            "none",
+            "first_token_penalty",
+            1,
+            "activation_penalty",
+            1,
+            "layers_pattern",
+            pattern,
+            setting,
+            value);
+    var refused =
+        assertThrows(InvalidInputException.class, () -> Trainable.require(config, BYTES, 1));
+    assertTrue(refused.getMessage().contains(says), refused::getMessage);
+  }
+
+  /// What the model is said to take is what it was trained with, whatever its training began with.
+  @Test
+  void aContextShorterThanTheSequences() {
+    for (var config : List.of(Runs.config("context", 8), config("gate", "model", "context", 8))) {
+      var refused =
+          assertThrows(InvalidInputException.class, () -> Trainable.require(config, BYTES, 1));
+      assertTrue(
+          refused.getMessage().contains("context 8 is less than the sequences of 32 tokens"),
+          refused::getMessage);
+    }
+    Trainable.require(Runs.config("context", 32), BYTES, 1);
   }
 
   @Test
