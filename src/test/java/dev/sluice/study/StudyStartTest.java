@@ -74,6 +74,7 @@ class StudyStartTest {
             directory.resolve("study"),
             Shard.parse("1/1"),
             ORIGIN,
+      assertEquals(Math.log(256), result.lossBound(), 1e-12);
             _ -> new TrainingRun.Listener() {},
             () -> false);
     assertEquals(3, results.size());
