@@ -1,6 +1,7 @@
 package dev.sluice.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -175,6 +176,46 @@ class EvaluateTest {
     }
   }
 
+  /// The checksums of a checkpoint are those of the files that were saved: what is answered from
+  /// earlier answers is what the files beside them say now.
+  @Test
+  void anEditedConfigurationIsAnotherModel() throws IOException {
+    Path checkpoint =
+        Cli.copy(run.resolve("checkpoints").resolve("step-00000004"), directory.resolve("edited"));
+    Path output = directory.resolve("edited-output");
+    Object[] command = {
+      "evaluate", checkpoint, "--task", "text=" + text, "--output", output, "--device", "cpu"
+    };
+    String first = Cli.run(command).succeeded().err();
+    assertFalse(first.contains("SHA256SUMS"), first);
+    double before = value(output);
+    Path config = checkpoint.resolve("config.json");
+    Files.writeString(
+        config,
+        Files.readString(config)
+            .replaceFirst("(\"rope_theta\"\\s*:\\s*)[0-9.Ee]+", "$110.0")
+            .replaceFirst("(\"rms_norm_eps\"\\s*:\\s*)[0-9.Ee-]+", "$11.0"));
+    String second = Cli.run(command).succeeded().err();
+    assertTrue(
+        second.contains("config.json is not the file that SHA256SUMS beside it lists"), second);
+    assertNotEquals(before, value(output));
+    // Weights that were replaced by others of the same size.
+    Path weights = checkpoint.resolve("model.safetensors");
+    double edited = value(output);
+    Files.copy(
+        run.resolve("checkpoints").resolve("step-00000002").resolve("model.safetensors"),
+        weights,
+        java.nio.file.StandardCopyOption.REPLACE_EXISTING);
+    Cli.run(command).succeeded();
+    assertNotEquals(edited, value(output));
+  }
+
+  private static double value(Path output) throws IOException {
+    return json(output.resolve("evaluate.json"))
+        .at("/models/0/tasks/0/metrics/bits_per_byte/value")
+        .asDouble(-1);
+  }
+
   @Test
   void rowsThatDoNotFitAreNamed() throws IOException {
     Path rows = directory.resolve("long.jsonl");
@@ -216,9 +257,7 @@ class EvaluateTest {
     command.addAll(List.of("--task", "text=" + text, "--output", output));
     command.addAll(List.of(more));
     Cli.run(command.toArray()).succeeded();
-    return json(output.resolve("evaluate.json"))
-        .at("/models/0/tasks/0/metrics/bits_per_byte/value")
-        .asDouble(-1);
+    return value(output);
   }
 
   @Test
