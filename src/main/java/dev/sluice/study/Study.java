@@ -14,6 +14,7 @@ import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.RunCorpus;
 import dev.sluice.training.RunDirectory;
+import dev.sluice.training.StartCheckpoint;
 import dev.sluice.training.Trainable;
 import dev.sluice.training.TrainingRun;
 import java.io.IOException;
@@ -439,6 +440,7 @@ public record Study(
           .flatMap(one -> Stream.ofNullable(one.warning()))
           .distinct()
           .forEach(listener::noted);
+      requireOneStart(trials);
       listener.begun();
       return run(trials, shard, origin, listener, stop, corpus, tokenizer);
     }
@@ -493,6 +495,9 @@ public record Study(
       try (var _ = RunDirectory.own(trial.directory(), doing(origin))) {
         var run =
             new TrainingRun(trial.config(), trial.directory(), origin, listener.trial(trial), stop);
+        if (!Files.exists(trial.directory().resolve(RunConfig.FILE))) {
+          requireStartOfOthers(trial, trials);
+        }
         var outcome = outcome(trial, run, corpus, tokenizer);
         if (outcome.ending() == TrainingRun.Ending.STOPPED) {
           break;
@@ -510,6 +515,49 @@ public record Study(
       }
     }
     return results;
+  }
+
+  /// Refuses trials that began with different weights: they are no pairs.
+  private static void requireOneStart(List<Trial> trials) {
+    Trial first = null;
+    String weights = "";
+    for (Trial trial : trials) {
+      var its = StartCheckpoint.checksumOf(trial.directory());
+      if (its.isEmpty()) {
+        continue;
+      }
+      if (first == null) {
+        first = trial;
+        weights = its.get();
+      } else if (!its.get().equals(weights)) {
+        throw new InvalidInputException(
+            "%s began with other weights of start %s than %s, so they are no pair; remove %s or %s, whichever began with the wrong ones, to train it again"
+                .formatted(
+                    trial.name(),
+                    trial.config().start().start(),
+                    first.name(),
+                    trial.directory(),
+                    first.directory()));
+      }
+    }
+  }
+
+  /// Refuses to begin a trial with other weights than those before it began with.
+  private static void requireStartOfOthers(Trial trial, List<Trial> trials) {
+    if (!trial.config().start().isGiven()) {
+      return;
+    }
+    for (Trial other : trials) {
+      var weights = StartCheckpoint.checksumOf(other.directory());
+      if (weights.isPresent()) {
+        if (!weights.get().equals(StartCheckpoint.of(trial.config()).checksum())) {
+          throw new InvalidInputException(
+              "start %s has other weights than %s began with, so %s would be no pair with it; put them back, or choose another --output"
+                  .formatted(trial.config().start().start(), other.name(), trial.name()));
+        }
+        return;
+      }
+    }
   }
 
   private static TrainingRun.Outcome outcome(
@@ -556,7 +604,9 @@ public record Study(
 
   /// What is there of the study, whoever ran it.
   public List<TrialResult> results(Path directory) {
-    return trials(directory).stream()
+    var trials = trials(directory);
+    requireOneStart(trials);
+    return trials.stream()
         .filter(trial -> TrialResult.exists(trial.directory()))
         .map(TrialResult::read)
         .toList();

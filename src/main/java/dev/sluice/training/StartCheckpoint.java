@@ -34,6 +34,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.Set;
 import java.util.function.ToIntFunction;
 import java.util.stream.Stream;
@@ -421,8 +422,18 @@ public final class StartCheckpoint {
     }
   }
 
+  /// The checksum of the weights that a run began with, as its manifest has it; empty where there
+  /// is none, or the run began with new weights.
+  ///
+  /// @param run its directory
+  public static Optional<String> checksumOf(Path run) {
+    return RunManifest.beside(run)
+        .map(manifest -> manifest.config().get(CHECKSUM))
+        .map(String::valueOf);
+  }
+
   /// SHA-256 over the names and contents of the files that hold the weights.
-  String checksum() {
+  public String checksum() {
     var digest = Sha256.digest();
     Path last = directory;
     try {
