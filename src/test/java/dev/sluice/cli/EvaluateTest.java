@@ -216,6 +216,36 @@ class EvaluateTest {
         .asDouble(-1);
   }
 
+  /// Models of different windows see as many tokens as the one with the fewest: a model differs
+  /// from itself in nothing, whatever its run says of its training.
+  @Test
+  void modelsAreComparedOverOneContext() throws IOException {
+    Path checkpoint = run.resolve("checkpoints").resolve("step-00000004");
+    Path shorter = Cli.copy(checkpoint, directory.resolve("shorter"));
+    Path manifest = shorter.resolve("manifest.json");
+    Files.writeString(
+        manifest,
+        Files.readString(manifest).replaceFirst("(\"sequence_length\"\\s*:\\s*)64", "$124"));
+    Path output = directory.resolve("one-context");
+    List<Object> command =
+        new ArrayList<>(
+            List.of("evaluate", run, shorter, "--task", "text=" + text, "--output", output));
+    command.addAll(List.of("--device", "cpu"));
+    var answer = Cli.run(command.toArray()).succeeded();
+    assertTrue(
+        answer.err().contains("All models see 24 tokens at a time, the most that shorter does"),
+        answer.err());
+    var both = json(output.resolve("evaluate.json"));
+    String value = "/tasks/0/metrics/bits_per_byte/value";
+    assertEquals(24, both.at("/manifest/config/context").asInt());
+    double together = both.path("models").path(0).at(value).asDouble(-1);
+    assertEquals(together, both.path("models").path(1).at(value).asDouble(-2));
+    command.addAll(List.of("--context", 64));
+    assertFalse(Cli.run(command.toArray()).succeeded().err().contains("All models see"));
+    assertNotEquals(
+        together, json(output.resolve("evaluate.json")).at("/models/0" + value).asDouble(-1));
+  }
+
   @Test
   void rowsThatDoNotFitAreNamed() throws IOException {
     Path rows = directory.resolve("long.jsonl");
