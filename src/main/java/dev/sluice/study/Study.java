@@ -68,6 +68,7 @@ public record Study(
           "data",
           "text_field",
           "tokenizer",
+          "eos_token",
           "start",
           "held_out_share",
           "held_out_windows",

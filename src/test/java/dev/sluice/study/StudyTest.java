@@ -148,6 +148,17 @@ class StudyTest {
           () -> new Study(SmallStudy.CONFIG, Matching.NONE, variants, grid, List.of(1L)),
           grid.toString());
     }
+    var ended =
+        assertThrows(
+            InvalidInputException.class,
+            () ->
+                new Study(
+                    SmallStudy.CONFIG,
+                    Matching.NONE,
+                    variants,
+                    Map.of("eos_token", List.of("<a>", "<b>")),
+                    List.of(1L)));
+    assertTrue(ended.getMessage().contains("the grid sets eos_token"), ended::getMessage);
     for (String shard : List.of("", "1", "0/2", "3/2", "1/0", "-1/2", "a/b")) {
       assertThrows(InvalidInputException.class, () -> Shard.parse(shard), shard);
     }
