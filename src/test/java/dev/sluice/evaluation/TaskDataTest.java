@@ -80,6 +80,24 @@ class TaskDataTest {
     assertEquals(1, ((Expected.Choice) data.documents().get(0).expected()).target());
   }
 
+  /// As pandas writes a column of whole numbers in which one once was missing.
+  @Test
+  void targetsMayHaveAFractionOfZero() throws IOException {
+    String numbered = "kind = 'multiple-choice'\ncontext = '{q}'\nchoices = ['a', 'b', 'c']\n";
+    String rows =
+        """
+        {"q": "one", "key": 1.0}
+        {"q": "two", "key": "2.00"}
+        """;
+    for (String labels : List.of("", "labels = ['0', '1', '2']\n")) {
+      var documents = data(numbered + labels + "target = '{key}'\n", rows).documents();
+      assertEquals(1, ((Expected.Choice) documents.get(0).expected()).target());
+      assertEquals(2, ((Expected.Choice) documents.get(1).expected()).target());
+    }
+    String half = refusal(numbered + "target = '{key}'\n", "{\"q\": \"one\", \"key\": 1.5}\n");
+    assertTrue(half.contains("the target '1.5'"), half);
+  }
+
   @Test
   void unconditionalQuestionsFollow() throws IOException {
     var data = data(COLOURS + "metrics = [\"acc\", \"acc_mutual_info\"]\n", ROW);
