@@ -7,6 +7,7 @@ import dev.sluice.corpus.Corpus;
 import dev.sluice.files.DirectoryLock;
 import dev.sluice.files.Trees;
 import dev.sluice.files.WholeFile;
+import dev.sluice.provenance.RunManifest;
 import dev.sluice.settings.Settings;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Device;
@@ -28,10 +29,12 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.function.BooleanSupplier;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import java.util.stream.LongStream;
 import java.util.stream.Stream;
 
@@ -73,6 +76,9 @@ public record Study(
           "held_out_share",
           "held_out_windows",
           "windows");
+
+  /// Characters of a list of trials in a sentence.
+  private static final int NAMED_TRIALS = 300;
 
   /// Bytes of a directory's name, less than any file system's limit.
   private static final int LONGEST_DIRECTORY = 240;
@@ -611,6 +617,54 @@ public record Study(
         .filter(trial -> TrialResult.exists(trial.directory()))
         .map(TrialResult::read)
         .toList();
+  }
+
+  /// Says of the trials that are done which were trained by another version of the program, or on
+  /// another device, than others: pairs among them differ in that too. Nothing where all are alike.
+  public List<String> mixtures(Path directory) {
+    Map<String, List<Trial.Name>> commits = new LinkedHashMap<>();
+    Map<String, List<Trial.Name>> devices = new LinkedHashMap<>();
+    for (Trial trial : trials(directory)) {
+      if (TrialResult.exists(trial.directory())) {
+        RunManifest.beside(trial.directory())
+            .ifPresent(
+                manifest -> {
+                  add(commits, manifest.sluiceCommit(), trial);
+                  var device = manifest.config().get(TrainingRun.DEVICE_USED);
+                  if (device != null) { // an earlier version did not record it
+                    add(devices, device.toString(), trial);
+                  }
+                });
+      }
+    }
+    return Stream.of(mixture("commits", commits), mixture("devices", devices))
+        .flatMap(Optional::stream)
+        .toList();
+  }
+
+  private static void add(Map<String, List<Trial.Name>> trials, String by, Trial trial) {
+    trials.computeIfAbsent(by, _ -> new ArrayList<>()).add(trial.name());
+  }
+
+  private static Optional<String> mixture(String what, Map<String, List<Trial.Name>> trials) {
+    return trials.size() < 2
+        ? Optional.empty()
+        : Optional.of(
+            "The trials are of different %s, so that a difference between them need not be the variants': %s."
+                .formatted(
+                    what,
+                    trials.entrySet().stream()
+                        .map(
+                            each ->
+                                "%s (%s)"
+                                    .formatted(
+                                        each.getKey(),
+                                        Printable.brief(
+                                            each.getValue().stream()
+                                                .map(Trial.Name::toString)
+                                                .collect(Collectors.joining("; ")),
+                                            NAMED_TRIALS)))
+                        .collect(Collectors.joining(", "))));
   }
 
   private static TrialResult measure(Trial trial, TrainingRun.Outcome outcome, List<long[]> windows)

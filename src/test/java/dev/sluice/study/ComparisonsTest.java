@@ -301,6 +301,29 @@ class ComparisonsTest {
     assertEquals(0.3521850043529926, wide.corrected(), 1e-9);
   }
 
+  /// What is measured differs with the mask, as it does with the sequence length.
+  @Test
+  void variantsThatAreMeasuredDifferentlyAreTold() {
+    for (String setting : List.of("document_mask", "sequence_length")) {
+      var study =
+          new Study(
+              RunConfig.DEFAULTS,
+              Matching.NONE,
+              List.of(
+                  new Variant("plain", Map.of("gate", "none"), 0),
+                  new Variant(
+                      "other",
+                      Map.of("gate", "none", setting, setting.startsWith("d") ? "true" : "64"),
+                      0)),
+              Map.of(),
+              Study.seeds(1, 1));
+      String said =
+          String.join("\n", new StudyReport(study, Path.of("nowhere"), List.of()).sentences());
+      assertEquals(setting.startsWith("d"), said.contains("document_mask differs"), said);
+      assertEquals(setting.startsWith("s"), said.contains("sequence length differs"), said);
+    }
+  }
+
   /// Trials that begin with a trained model have their first loss where it will stay: what bounds
   /// them is the loss of a model that knows nothing.
   @Test
