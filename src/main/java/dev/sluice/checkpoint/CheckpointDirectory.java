@@ -137,6 +137,19 @@ public final class CheckpointDirectory {
     }
   }
 
+  /// Whether a file is another than its checksum says; not where there is none that can be read.
+  ///
+  /// @param name of a file in the checkpoint
+  public static boolean isChanged(Path checkpoint, String name) {
+    try {
+      String listed = readChecksums(checkpoint).get(name);
+      Path file = checkpoint.resolve(name);
+      return listed != null && Trees.isFile(file) && !Sha256.hex(file).equalsIgnoreCase(listed);
+    } catch (IOException | InvalidInputException _) {
+      return false; // the checksums are for those who verify
+    }
+  }
+
   /// Whether it is a directory, and no link to one, in which [#verify] finds nothing wrong.
   public static boolean isWhole(Path checkpoint) {
     if (!Trees.isDirectory(checkpoint)) {

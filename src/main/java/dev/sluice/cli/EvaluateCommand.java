@@ -2,6 +2,7 @@ package dev.sluice.cli;
 
 import dev.sluice.InvalidInputException;
 import dev.sluice.checkpoint.CheckpointDirectory;
+import dev.sluice.checkpoint.ModelConfig;
 import dev.sluice.corpus.WindowRule;
 import dev.sluice.evaluation.AnswersFile;
 import dev.sluice.evaluation.EvaluationTask;
@@ -29,11 +30,14 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Optional;
+import java.util.OptionalInt;
 import java.util.OptionalLong;
 import java.util.Set;
 import java.util.concurrent.Callable;
@@ -142,7 +146,7 @@ final class EvaluateCommand implements Callable<Integer> {
       description =
           "The most tokens that a model sees at a time, and the length of a text's windows."
               + " Default: the sequence length that it was trained with, where its run says so,"
-              + " else all of its context.")
+              + " else all of its context; of several models the least of these for all.")
   private @Nullable Integer context;
 
   @Option(
@@ -199,15 +203,16 @@ final class EvaluateCommand implements Callable<Integer> {
           "--eviction-window needs a task of whole texts; add --task text=FILE");
     }
     var named = named();
+    var together = together(named);
     Path directory = directory(named.getFirst().source());
     EvaluationResult result;
     EvaluationReport report;
     try (var _ = ReportDirectory.own(directory, commandLine(), List.of(JSON, PAGE))) {
       List<EvaluationResult.Model> evaluated = new ArrayList<>();
       for (int i = 0; i < named.size(); i++) {
-        evaluated.add(evaluate(named.get(i), i, named.size(), data, start, directory));
+        evaluated.add(evaluate(named.get(i), i, named.size(), data, start, directory, together));
       }
-      result = new EvaluationResult(evaluated, notes, manifest(named, data));
+      result = new EvaluationResult(evaluated, notes, manifest(named, data, together));
       report = new EvaluationReport(result);
       result.write(directory.resolve(JSON));
       if (json != null) {
@@ -348,7 +353,13 @@ final class EvaluateCommand implements Callable<Integer> {
   }
 
   private EvaluationResult.Model evaluate(
-      Named named, int number, int count, List<TaskData> data, StartToken start, Path directory)
+      Named named,
+      int number,
+      int count,
+      List<TaskData> data,
+      StartToken start,
+      Path directory,
+      OptionalInt together)
       throws IOException {
     var source = named.source();
     List<TaskResult> results = new ArrayList<>();
@@ -365,7 +376,7 @@ final class EvaluateCommand implements Callable<Integer> {
             "%s was trained on sequences that begin with a start token; --start-token always asks it so."
                 .formatted(named.name()));
       }
-      var encoder = new RequestEncoder(loaded.tokenizer(), longest(named, loaded), start);
+      var encoder = new RequestEncoder(loaded.tokenizer(), longest(named, loaded, together), start);
       var run =
           new TaskRun(
               loaded.decoder(),
@@ -407,8 +418,34 @@ final class EvaluateCommand implements Callable<Integer> {
         evictions);
   }
 
+  /// How many tokens all models see at a time where they would see different numbers by themselves:
+  /// as many as the one with the fewest, so that what differs is the models. Empty where the user
+  /// says how many, or they do not differ.
+  private OptionalInt together(List<Named> named) {
+    if (context != null || named.size() == 1) {
+      return OptionalInt.empty();
+    }
+    Map<String, Integer> windows = new LinkedHashMap<>();
+    for (var each : named) {
+      int most = ModelConfig.read(each.source().checkpoint()).decoder().context();
+      windows.put(each.name(), Math.min(most, trained(each).orElse(most)));
+    }
+    var fewest = Collections.min(windows.entrySet(), Map.Entry.comparingByValue());
+    if (Collections.max(windows.values()).equals(fewest.getValue())) {
+      return OptionalInt.empty();
+    }
+    notes.add(
+        "All models see %d tokens at a time, the most that %s does by itself, so that they differ in nothing else; --context N decides otherwise."
+            .formatted(fewest.getValue(), fewest.getKey()));
+    return OptionalInt.of(fewest.getValue());
+  }
+
+  private static Optional<Integer> trained(Named named) {
+    return named.source().trainedOnSequences().map(BatchSettings::sequenceLength);
+  }
+
   /// How many tokens a model sees at a time.
-  private int longest(Named named, ModelOptions.Loaded loaded) {
+  private int longest(Named named, ModelOptions.Loaded loaded, OptionalInt together) {
     int most = loaded.decoder().config().context();
     if (context != null) {
       if (context < 2 || context > most) {
@@ -418,8 +455,10 @@ final class EvaluateCommand implements Callable<Integer> {
       }
       return context;
     }
-    int trained =
-        named.source().trainedOnSequences().map(BatchSettings::sequenceLength).orElse(most);
+    if (together.isPresent()) {
+      return together.getAsInt();
+    }
+    int trained = trained(named).orElse(most);
     if (trained < most) {
       notes.add(
           "%s sees %d tokens at a time, as in training, of the %d of its context; --context %d lets it see all."
@@ -491,7 +530,7 @@ final class EvaluateCommand implements Callable<Integer> {
         : Path.of("evaluate-" + first.name());
   }
 
-  private RunManifest manifest(List<Named> named, List<TaskData> data) {
+  private RunManifest manifest(List<Named> named, List<TaskData> data, OptionalInt together) {
     Map<String, Object> config = new LinkedHashMap<>();
     config.put(
         "models", named.stream().map(each -> each.source().checkpoint().toString()).toList());
@@ -500,7 +539,11 @@ final class EvaluateCommand implements Callable<Integer> {
     config.put("limit", limit == null ? 0 : limit);
     config.put("batch_size", batchSize);
     config.put("truncate", truncate == null ? "" : truncate);
-    config.put("context", context == null ? "as trained" : context);
+    config.put(
+        "context",
+        context != null
+            ? context
+            : together.isPresent() ? together.getAsInt() : (Object) "as trained");
     config.put("start_token", startToken);
     config.put("precision", options.precision());
     config.put("weights", weights == null ? "as stored" : weights);

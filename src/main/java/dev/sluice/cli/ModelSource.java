@@ -13,6 +13,7 @@ import dev.sluice.gguf.GgufFile;
 import dev.sluice.operations.Precision;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.serving.ModelFiles;
+import dev.sluice.serving.SuggestedSampling;
 import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.training.BatchSettings;
@@ -25,6 +26,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
 /// A model as a user names it: the directory of a checkpoint, or of a run, which stands for its
@@ -134,8 +136,9 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
             });
   }
 
-  /// Equal for equal weights of an equal model: by checksums where there are any, else by the sizes
-  /// and times of the files.
+  /// Equal for the same weights of an equal model, as they are on the disk: by the names, sizes and
+  /// times of the files of weights, which are too large to be read for that, and by the content of
+  /// `config.json`. The checksums beside are not asked, as they are of the files that were saved.
   String weightsFingerprint() throws IOException {
     var digest = Sha256.digest();
     if (isGguf()) {
@@ -144,11 +147,6 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
           update(digest, part);
         }
       }
-      return Sha256.hex(digest);
-    }
-    Path sums = checkpoint.resolve(CheckpointDirectory.CHECKSUMS);
-    if (Files.isRegularFile(sums)) {
-      Sha256.update(digest, sums);
       return Sha256.hex(digest);
     }
     for (Path file : Trees.children(checkpoint)) {
@@ -161,6 +159,19 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
       }
     }
     return Sha256.hex(digest);
+  }
+
+  /// Tells of files that decide what the model answers and were changed since they were saved.
+  List<String> changes() {
+    return isGguf()
+        ? List.of()
+        : Stream.of(ModelConfig.FILE, SuggestedSampling.FILE)
+            .filter(name -> CheckpointDirectory.isChanged(checkpoint, name))
+            .map(
+                name ->
+                    "%s is not the file that %s beside it lists; the model is taken as it says now."
+                        .formatted(checkpoint.resolve(name), CheckpointDirectory.CHECKSUMS))
+            .toList();
   }
 
   private static void update(MessageDigest digest, Path file) throws IOException {

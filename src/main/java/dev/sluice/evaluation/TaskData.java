@@ -179,24 +179,27 @@ public record TaskData(
       return choices;
     }
 
-    /// A number from 0 on, or a label.
+    /// A number from 0 on, or a label. A whole number may be written as one with a fraction of
+    /// zero, as tables do whose column has a gap.
     private static int target(
         Template template, @Nullable Labels labels, int choices, ObjectNode row, String where) {
       String text = template.of(row, where).strip();
+      String whole = text.matches("\\d{1,6}\\.0+") ? text.substring(0, text.indexOf('.')) : text;
       int target;
       if (labels != null) {
-        target = labels.of(row, where).indexOf(text);
+        var named = labels.of(row, where);
+        target = Math.max(named.indexOf(text), named.indexOf(whole));
         if (target < 0) {
           throw new InvalidInputException(
               "%s has the target '%s', which is none of its labels %s; correct or remove it"
-                  .formatted(where, Printable.brief(text, SHOWN), labels.of(row, where)));
+                  .formatted(where, Printable.brief(text, SHOWN), named));
         }
       } else {
         target =
             switch (text) {
               case "false" -> 0;
               case "true" -> 1;
-              default -> text.matches("\\d{1,6}") ? Integer.parseInt(text) : -1;
+              default -> whole.matches("\\d{1,6}") ? Integer.parseInt(whole) : -1;
             };
       }
       if (target < 0 || target >= choices) {

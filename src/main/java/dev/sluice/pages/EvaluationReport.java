@@ -101,14 +101,17 @@ public record EvaluationReport(EvaluationResult result) {
     return List.of(
         table
             .footnote(
-                "Accuracies: Student's interval of the rows' differences, and McNemar's exact p."
-                    + " Others: bootstrap over rows, the same for both models.")
-            .footnote("Intervals are not corrected for the number of comparisons."));
+                "Accuracies: McNemar's exact p decides, at most %s; beside it Agresti and Min's interval, an approximation. Others: the interval decides, of a bootstrap over rows, the same for both models, or with fewer than %d rows Student's of the jackknife."
+                    .formatted(PairedDifference.LEVEL, PairedDifference.BOOTSTRAPPED_ROWS))
+            .footnote(
+                "Fewer than %d rows have no verdict: a coin gives so few one sign in more than 5 %% of cases."
+                    .formatted(PairedDifference.FEWEST_ROWS))
+            .footnote("Nothing is corrected for the number of comparisons."));
   }
 
   private static String verdict(Metric metric, PairedDifference difference) {
-    if (Double.isNaN(difference.low())) {
-      return "one row has no interval";
+    if (!difference.isTested()) {
+      return "too few rows";
     }
     if (!difference.isShown()) {
       return "no difference shown";

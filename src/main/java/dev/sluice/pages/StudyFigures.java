@@ -127,8 +127,12 @@ public final class StudyFigures {
     }
     return new LineChart(
         "Loss and learning rate",
-        "Held-out loss at the end; line: mean over %s; band: lowest to highest seed. A diverged trial counts with the loss of a new model."
-            .formatted(over(swept)),
+        "Held-out loss at the end; line: mean over %s; band: lowest to highest seed. A diverged trial counts with the loss of %s."
+            .formatted(
+                over(swept),
+                study.base().start().isGiven()
+                    ? "a model that knows nothing, ln(vocabulary)"
+                    : "a new model"),
         Axis.logarithmic("learning rate"),
         Axis.linear("nats per token"),
         series);

@@ -51,6 +51,7 @@ public final class StudyReport {
   private final Path directory;
   private final Comparisons comparisons;
   private final StudyFigures figures;
+  private final List<String> mixtures;
   private final Map<Arm, Comparison> ofArm = new HashMap<>();
 
   /// @param results of the trials that are done
@@ -65,6 +66,7 @@ public final class StudyReport {
     this.directory = directory;
     this.comparisons = new Comparisons(study, results);
     this.figures = new StudyFigures(study, directory, comparisons, records);
+    this.mixtures = study.mixtures(directory);
     comparisons.comparisons().forEach(comparison -> ofArm.put(comparison.arm(), comparison));
   }
 
@@ -79,6 +81,7 @@ public final class StudyReport {
         .distinct()
         .forEach(sentences::add);
     untrainedPositions().ifPresent(sentences::add);
+    sentences.addAll(mixtures);
     long done = 0;
     for (Arm arm : study.arms()) {
       int trials = comparisons.done(arm).size();
@@ -250,6 +253,11 @@ public final class StudyReport {
       sentences.add(
           "The sequence length differs: held-out losses are of windows of different lengths, and a"
               + " longer one is easier on average.");
+    }
+    if (configs.stream().map(config -> config.batch().documentMask()).distinct().count() > 1) {
+      sentences.add(
+          "document_mask differs: held-out losses are measured with the mask that each model was"
+              + " trained with, so that a token of one sees more of the text before it.");
     }
     String trained =
         (tokens.getMin() == tokens.getMax()

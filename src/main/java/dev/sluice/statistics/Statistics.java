@@ -79,6 +79,26 @@ public final class Statistics {
     return Math.min(1, 2 * tail);
   }
 
+  /// The 95 % confidence interval of the difference of two shares of the same pairs, the second's
+  /// right answers less the first's, by Agresti and Min (Statistics in Medicine 24, 2005, 729–740):
+  /// Wald's interval after half a pair more in each of the four cells, so that it keeps a width
+  /// where all pairs agree.
+  ///
+  /// @param onlyFirst pairs of which the first alone is right
+  /// @param onlySecond of which the second alone is
+  /// @param pairs all, at least one
+  /// @return its lower and its upper end
+  public static double[] pairedShares95(int onlyFirst, int onlySecond, int pairs) {
+    double more = pairs + 2;
+    double between = onlySecond - onlyFirst;
+    double middle = between / more;
+    double half =
+        NormalDistribution.of(0, 1).inverseCumulativeProbability(0.975)
+            * Math.sqrt(onlyFirst + onlySecond + 1 - between * between / more)
+            / more;
+    return new double[] {Math.max(-1, middle - half), Math.min(1, middle + half)};
+  }
+
   /// Holm's correction of p-values of several comparisons: whoever calls those at or below α shown
   /// is wrong about any of them with a probability of at most α. NaN stays and does not count.
   public static double[] holm(double... pValues) {

@@ -79,7 +79,7 @@ public final class Comparisons {
   }
 
   /// The learning-rate sensitivity of a variant (arXiv 2309.14322, section 2.2): the mean over the
-  /// learning rates of what its loss, at most that of a new model, is above its best, in nats.
+  /// learning rates of what its loss, at most that of [#boundedLoss], is above its best, in nats.
   ///
   /// @param bySeed for each seed on which all learning rates are done and not all diverged
   /// @param pairs with the baseline variant's; none for itself
@@ -353,14 +353,15 @@ public final class Comparisons {
     return sensitivity;
   }
 
-  /// Held-out loss in nats, at most that of a new model, which stands for a diverged one; NaN where
-  /// the very first step had none.
+  /// Held-out loss in nats, at most that of a model that has learned nothing
+  /// ([TrialResult#lossBound]), which stands for a diverged one; not bounded, and NaN for a
+  /// diverged one, where that is not known.
   public static double boundedLoss(TrialResult result) {
     return result.diverged()
-        ? result.initialLoss()
-        : Double.isNaN(result.initialLoss())
+        ? result.lossBound()
+        : Double.isNaN(result.lossBound())
             ? result.heldOutLoss()
-            : Math.min(result.heldOutLoss(), result.initialLoss());
+            : Math.min(result.heldOutLoss(), result.lossBound());
   }
 
   /// The bounded losses of all arms that have trials, over the same seeds.

@@ -7,6 +7,7 @@ import dev.sluice.corpus.Corpus;
 import dev.sluice.files.DirectoryLock;
 import dev.sluice.files.Trees;
 import dev.sluice.files.WholeFile;
+import dev.sluice.provenance.RunManifest;
 import dev.sluice.settings.Settings;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Device;
@@ -14,6 +15,7 @@ import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.RunCorpus;
 import dev.sluice.training.RunDirectory;
+import dev.sluice.training.StartCheckpoint;
 import dev.sluice.training.Trainable;
 import dev.sluice.training.TrainingRun;
 import java.io.IOException;
@@ -27,10 +29,12 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.function.BooleanSupplier;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import java.util.stream.LongStream;
 import java.util.stream.Stream;
 
@@ -67,10 +71,14 @@ public record Study(
           "data",
           "text_field",
           "tokenizer",
+          "eos_token",
           "start",
           "held_out_share",
           "held_out_windows",
           "windows");
+
+  /// Characters of a list of trials in a sentence.
+  private static final int NAMED_TRIALS = 300;
 
   /// Bytes of a directory's name, less than any file system's limit.
   private static final int LONGEST_DIRECTORY = 240;
@@ -439,6 +447,7 @@ public record Study(
           .flatMap(one -> Stream.ofNullable(one.warning()))
           .distinct()
           .forEach(listener::noted);
+      requireOneStart(trials);
       listener.begun();
       return run(trials, shard, origin, listener, stop, corpus, tokenizer);
     }
@@ -493,6 +502,9 @@ public record Study(
       try (var _ = RunDirectory.own(trial.directory(), doing(origin))) {
         var run =
             new TrainingRun(trial.config(), trial.directory(), origin, listener.trial(trial), stop);
+        if (!Files.exists(trial.directory().resolve(RunConfig.FILE))) {
+          requireStartOfOthers(trial, trials);
+        }
         var outcome = outcome(trial, run, corpus, tokenizer);
         if (outcome.ending() == TrainingRun.Ending.STOPPED) {
           break;
@@ -510,6 +522,49 @@ public record Study(
       }
     }
     return results;
+  }
+
+  /// Refuses trials that began with different weights: they are no pairs.
+  private static void requireOneStart(List<Trial> trials) {
+    Trial first = null;
+    String weights = "";
+    for (Trial trial : trials) {
+      var its = StartCheckpoint.checksumOf(trial.directory());
+      if (its.isEmpty()) {
+        continue;
+      }
+      if (first == null) {
+        first = trial;
+        weights = its.get();
+      } else if (!its.get().equals(weights)) {
+        throw new InvalidInputException(
+            "%s began with other weights of start %s than %s, so they are no pair; remove %s or %s, whichever began with the wrong ones, to train it again"
+                .formatted(
+                    trial.name(),
+                    trial.config().start().start(),
+                    first.name(),
+                    trial.directory(),
+                    first.directory()));
+      }
+    }
+  }
+
+  /// Refuses to begin a trial with other weights than those before it began with.
+  private static void requireStartOfOthers(Trial trial, List<Trial> trials) {
+    if (!trial.config().start().isGiven()) {
+      return;
+    }
+    for (Trial other : trials) {
+      var weights = StartCheckpoint.checksumOf(other.directory());
+      if (weights.isPresent()) {
+        if (!weights.get().equals(StartCheckpoint.of(trial.config()).checksum())) {
+          throw new InvalidInputException(
+              "start %s has other weights than %s began with, so %s would be no pair with it; put them back, or choose another --output"
+                  .formatted(trial.config().start().start(), other.name(), trial.name()));
+        }
+        return;
+      }
+    }
   }
 
   private static TrainingRun.Outcome outcome(
@@ -556,10 +611,60 @@ public record Study(
 
   /// What is there of the study, whoever ran it.
   public List<TrialResult> results(Path directory) {
-    return trials(directory).stream()
+    var trials = trials(directory);
+    requireOneStart(trials);
+    return trials.stream()
         .filter(trial -> TrialResult.exists(trial.directory()))
         .map(TrialResult::read)
         .toList();
+  }
+
+  /// Says of the trials that are done which were trained by another version of the program, or on
+  /// another device, than others: pairs among them differ in that too. Nothing where all are alike.
+  public List<String> mixtures(Path directory) {
+    Map<String, List<Trial.Name>> commits = new LinkedHashMap<>();
+    Map<String, List<Trial.Name>> devices = new LinkedHashMap<>();
+    for (Trial trial : trials(directory)) {
+      if (TrialResult.exists(trial.directory())) {
+        RunManifest.beside(trial.directory())
+            .ifPresent(
+                manifest -> {
+                  add(commits, manifest.sluiceCommit(), trial);
+                  var device = manifest.config().get(TrainingRun.DEVICE_USED);
+                  if (device != null) { // an earlier version did not record it
+                    add(devices, device.toString(), trial);
+                  }
+                });
+      }
+    }
+    return Stream.of(mixture("commits", commits), mixture("devices", devices))
+        .flatMap(Optional::stream)
+        .toList();
+  }
+
+  private static void add(Map<String, List<Trial.Name>> trials, String by, Trial trial) {
+    trials.computeIfAbsent(by, _ -> new ArrayList<>()).add(trial.name());
+  }
+
+  private static Optional<String> mixture(String what, Map<String, List<Trial.Name>> trials) {
+    return trials.size() < 2
+        ? Optional.empty()
+        : Optional.of(
+            "The trials are of different %s, so that a difference between them need not be the variants': %s."
+                .formatted(
+                    what,
+                    trials.entrySet().stream()
+                        .map(
+                            each ->
+                                "%s (%s)"
+                                    .formatted(
+                                        each.getKey(),
+                                        Printable.brief(
+                                            each.getValue().stream()
+                                                .map(Trial.Name::toString)
+                                                .collect(Collectors.joining("; ")),
+                                            NAMED_TRIALS)))
+                        .collect(Collectors.joining(", "))));
   }
 
   private static TrialResult measure(Trial trial, TrainingRun.Outcome outcome, List<long[]> windows)

@@ -6,6 +6,7 @@ import dev.sluice.files.JsonFile;
 import dev.sluice.files.WholeFile;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.training.RunMetrics;
+import dev.sluice.training.StartCheckpoint;
 import dev.sluice.training.TrainingRun;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -18,6 +19,7 @@ import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.DeserializationFeature;
 import tools.jackson.databind.PropertyNamingStrategies;
 import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.node.DoubleNode;
 import tools.jackson.databind.node.NullNode;
 
 /// What a trial measured; `trial.json` in its directory says that the trial is done.
@@ -28,7 +30,10 @@ import tools.jackson.databind.node.NullNode;
 /// @param steps how many steps were taken
 /// @param parameters of the model
 /// @param intermediateSize the feed-forward width of its first layer
-/// @param initialLoss the first step's loss in nats per token: that of a new model
+/// @param initialLoss the first step's loss in nats per token; NaN where that step had none
+/// @param lossBound what a held-out loss counts as at most where learning rates are compared: the
+///   first step's, which is a new model's, or that of a model that knows nothing, ln(vocabulary),
+///   where the trial began with a checkpoint; NaN where nobody recorded it
 /// @param heldOutLoss held-out loss in nats per token
 /// @param bitsPerByte the same in bits per byte
 /// @param spikes events of the training loss by [LossSpikes], above the median by [#SPIKE] nats,
@@ -52,6 +57,7 @@ public record TrialResult(
     long parameters,
     int intermediateSize,
     double initialLoss,
+    double lossBound,
     double heldOutLoss,
     double bitsPerByte,
     int spikes,
@@ -164,6 +170,7 @@ public record TrialResult(
         decoder.parameterCount(),
         decoder.layers().getFirst().feedForward().intermediateSize(),
         first(curve),
+        bound(trial, curve),
         heldOut.nats(),
         heldOut.bitsPerByte(),
         spikes(trial, curve),
@@ -190,6 +197,7 @@ public record TrialResult(
         0,
         0,
         first(curve),
+        bound(trial, curve),
         none,
         none,
         spikes(trial, curve),
@@ -230,6 +238,13 @@ public record TrialResult(
     String wayOut = "remove %s to run the trial again".formatted(trial.directory());
     var read = JsonFile.object(file, JsonFile.SMALL, wayOut);
     read.putIfAbsent("inside", NullNode.getInstance()); // before there was one
+    if (!read.has("loss_bound")) { // before there was one it was the first step's
+      read.set(
+          "loss_bound",
+          trial.config().start().isGiven()
+              ? DoubleNode.valueOf(Double.NaN)
+              : read.path("initial_loss"));
+    }
     var result = JsonFile.bound(file, read, JSON, TrialResult.class, wayOut);
     if (!result.name().equals(trial.name())) {
       throw new InvalidInputException(
@@ -254,7 +269,14 @@ public record TrialResult(
     return sinks;
   }
 
-  private static double first(RunMetrics.Curve curve) {
-    return curve.values().length == 0 ? Double.NaN : curve.values()[0];
+  /// The loss of step 1. A curve leaves out what is no number, so that it may begin later.
+  static double first(RunMetrics.Curve curve) {
+    return curve.steps().length == 0 || curve.steps()[0] != 1 ? Double.NaN : curve.values()[0];
+  }
+
+  private static double bound(Trial trial, RunMetrics.Curve curve) {
+    return trial.config().start().isGiven()
+        ? Math.log(StartCheckpoint.of(trial.config()).parent().vocabSize())
+        : first(curve);
   }
 }

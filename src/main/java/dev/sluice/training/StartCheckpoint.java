@@ -436,8 +436,18 @@ public final class StartCheckpoint {
     }
   }
 
+  /// The checksum of the weights that a run began with, as its manifest has it; empty where there
+  /// is none, or the run began with new weights.
+  ///
+  /// @param run its directory
+  public static Optional<String> checksumOf(Path run) {
+    return RunManifest.beside(run)
+        .map(manifest -> manifest.config().get(CHECKSUM))
+        .map(String::valueOf);
+  }
+
   /// SHA-256 over the names and contents of the files that hold the weights.
-  String checksum() {
+  public String checksum() {
     var digest = Sha256.digest();
     Path last = directory;
     try {

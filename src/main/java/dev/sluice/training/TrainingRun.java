@@ -98,6 +98,9 @@ public class TrainingRun {
   /// What the guard did, a JSON object a line, in a run directory.
   public static final String EVENTS = "events.jsonl";
 
+  /// What `manifest.json` calls the device that was used; the setting may say `auto`.
+  public static final String DEVICE_USED = "device_used";
+
   /// The directory of checkpoints, in a run directory.
   static final String CHECKPOINTS = "checkpoints";
 
@@ -344,6 +347,7 @@ public class TrainingRun {
 
   private RunManifest manifest(Corpus corpus) {
     Map<String, Object> settings = new LinkedHashMap<>(config.settings());
+    settings.put(DEVICE_USED, config.computing().deviceOf().toString());
     if (config.start().isGiven()) {
       settings.put(StartCheckpoint.CHECKSUM, StartCheckpoint.of(config).checksum());
     }

@@ -1,6 +1,7 @@
 package dev.sluice.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -175,6 +176,76 @@ class EvaluateTest {
     }
   }
 
+  /// The checksums of a checkpoint are those of the files that were saved: what is answered from
+  /// earlier answers is what the files beside them say now.
+  @Test
+  void anEditedConfigurationIsAnotherModel() throws IOException {
+    Path checkpoint =
+        Cli.copy(run.resolve("checkpoints").resolve("step-00000004"), directory.resolve("edited"));
+    Path output = directory.resolve("edited-output");
+    Object[] command = {
+      "evaluate", checkpoint, "--task", "text=" + text, "--output", output, "--device", "cpu"
+    };
+    String first = Cli.run(command).succeeded().err();
+    assertFalse(first.contains("SHA256SUMS"), first);
+    double before = value(output);
+    Path config = checkpoint.resolve("config.json");
+    Files.writeString(
+        config,
+        Files.readString(config)
+            .replaceFirst("(\"rope_theta\"\\s*:\\s*)[0-9.Ee]+", "$110.0")
+            .replaceFirst("(\"rms_norm_eps\"\\s*:\\s*)[0-9.Ee-]+", "$11.0"));
+    String second = Cli.run(command).succeeded().err();
+    assertTrue(
+        second.contains("config.json is not the file that SHA256SUMS beside it lists"), second);
+    assertNotEquals(before, value(output));
+    // Weights that were replaced by others of the same size.
+    Path weights = checkpoint.resolve("model.safetensors");
+    double edited = value(output);
+    Files.copy(
+        run.resolve("checkpoints").resolve("step-00000002").resolve("model.safetensors"),
+        weights,
+        java.nio.file.StandardCopyOption.REPLACE_EXISTING);
+    Cli.run(command).succeeded();
+    assertNotEquals(edited, value(output));
+  }
+
+  private static double value(Path output) throws IOException {
+    return json(output.resolve("evaluate.json"))
+        .at("/models/0/tasks/0/metrics/bits_per_byte/value")
+        .asDouble(-1);
+  }
+
+  /// Models of different windows see as many tokens as the one with the fewest: a model differs
+  /// from itself in nothing, whatever its run says of its training.
+  @Test
+  void modelsAreComparedOverOneContext() throws IOException {
+    Path checkpoint = run.resolve("checkpoints").resolve("step-00000004");
+    Path shorter = Cli.copy(checkpoint, directory.resolve("shorter"));
+    Path manifest = shorter.resolve("manifest.json");
+    Files.writeString(
+        manifest,
+        Files.readString(manifest).replaceFirst("(\"sequence_length\"\\s*:\\s*)64", "$124"));
+    Path output = directory.resolve("one-context");
+    List<Object> command =
+        new ArrayList<>(
+            List.of("evaluate", run, shorter, "--task", "text=" + text, "--output", output));
+    command.addAll(List.of("--device", "cpu"));
+    var answer = Cli.run(command.toArray()).succeeded();
+    assertTrue(
+        answer.err().contains("All models see 24 tokens at a time, the most that shorter does"),
+        answer.err());
+    var both = json(output.resolve("evaluate.json"));
+    String value = "/tasks/0/metrics/bits_per_byte/value";
+    assertEquals(24, both.at("/manifest/config/context").asInt());
+    double together = both.path("models").path(0).at(value).asDouble(-1);
+    assertEquals(together, both.path("models").path(1).at(value).asDouble(-2));
+    command.addAll(List.of("--context", 64));
+    assertFalse(Cli.run(command.toArray()).succeeded().err().contains("All models see"));
+    assertNotEquals(
+        together, json(output.resolve("evaluate.json")).at("/models/0" + value).asDouble(-1));
+  }
+
   @Test
   void rowsThatDoNotFitAreNamed() throws IOException {
     Path rows = directory.resolve("long.jsonl");
@@ -216,9 +287,7 @@ class EvaluateTest {
     command.addAll(List.of("--task", "text=" + text, "--output", output));
     command.addAll(List.of(more));
     Cli.run(command.toArray()).succeeded();
-    return json(output.resolve("evaluate.json"))
-        .at("/models/0/tasks/0/metrics/bits_per_byte/value")
-        .asDouble(-1);
+    return value(output);
   }
 
   @Test

@@ -80,6 +80,24 @@ class TaskDataTest {
     assertEquals(1, ((Expected.Choice) data.documents().get(0).expected()).target());
   }
 
+  /// As pandas writes a column of whole numbers in which one once was missing.
+  @Test
+  void targetsMayHaveAFractionOfZero() throws IOException {
+    String numbered = "kind = 'multiple-choice'\ncontext = '{q}'\nchoices = ['a', 'b', 'c']\n";
+    String rows =
+        """
+        {"q": "one", "key": 1.0}
+        {"q": "two", "key": "2.00"}
+        """;
+    for (String labels : List.of("", "labels = ['0', '1', '2']\n")) {
+      var documents = data(numbered + labels + "target = '{key}'\n", rows).documents();
+      assertEquals(1, ((Expected.Choice) documents.get(0).expected()).target());
+      assertEquals(2, ((Expected.Choice) documents.get(1).expected()).target());
+    }
+    String half = refusal(numbered + "target = '{key}'\n", "{\"q\": \"one\", \"key\": 1.5}\n");
+    assertTrue(half.contains("the target '1.5'"), half);
+  }
+
   @Test
   void unconditionalQuestionsFollow() throws IOException {
     var data = data(COLOURS + "metrics = [\"acc\", \"acc_mutual_info\"]\n", ROW);
@@ -302,7 +320,9 @@ class TaskDataTest {
     var difference = PairedDifference.of(Metric.ACC, first, second);
     assertEquals(0.2, difference.difference(), 1e-12);
     assertEquals(2 * Math.pow(0.5, 8), difference.pValue(), 1e-12);
-    assertTrue(difference.low() > 0 && difference.high() < 0.4);
+    assertEquals(0.06287962651425208, difference.low(), 1e-12);
+    assertEquals(0.3180727544381289, difference.high(), 1e-12);
+    assertTrue(difference.isShown());
     // The same distance in every row: rows differ much, their differences do not.
     List<Metric.Share> better =
         first.stream().map(s -> new Metric.Share(s.value() + 1, 1)).toList();
@@ -310,5 +330,71 @@ class TaskDataTest {
     assertEquals(Math.exp(-1.5) - Math.exp(-0.5), perplexity.difference(), 1e-12);
     assertTrue(perplexity.high() < 0 && perplexity.isShown());
     assertTrue(Double.isNaN(perplexity.pValue()));
+  }
+
+  /// What McNemar's exact test does not show is not shown, whatever the interval: 2 rows, 4 of 64
+  /// that differ (p 0.125), 5 (p 0.0625, an interval without zero), 6 (p 0.03125).
+  @Test
+  void accuraciesAreJudgedByTheirExactTest() {
+    int[][] cases = {{2, 2}, {64, 4}, {64, 5}, {64, 6}, {5, 5}, {6, 6}};
+    boolean[] shown = {false, false, false, true, false, true};
+    for (int i = 0; i < cases.length; i++) {
+      int rows = cases[i][0];
+      int better = cases[i][1];
+      var difference =
+          PairedDifference.of(
+              Metric.ACC,
+              IntStream.range(0, rows).mapToObj(_ -> new Metric.Share(0, 1)).toList(),
+              IntStream.range(0, rows)
+                  .mapToObj(row -> new Metric.Share(row < better ? 1 : 0, 1))
+                  .toList());
+      assertEquals(2 * Math.pow(0.5, better), difference.pValue(), 1e-12);
+      assertEquals(shown[i], difference.isShown(), rows + " rows");
+      assertEquals(rows >= 6, difference.isTested());
+      assertTrue(difference.high() - difference.low() > 0.1, "it collapsed");
+    }
+    assertTrue(
+        PairedDifference.of(
+                    Metric.ACC, List.of(new Metric.Share(0, 1)), List.of(new Metric.Share(1, 1)))
+                .low()
+            < 0);
+  }
+
+  /// Of few rows the interval is Student's: of a mean that of the rows' differences
+  /// (`scipy.stats.t.interval`), of a rate the jackknife's, by hand.
+  @Test
+  void fewRowsHaveStudentsInterval() {
+    double[] brier = {0.3, 0.1, 0.4, 0.2, 0.35, 0.25, 0.3};
+    var zero = shares(new double[7], 1, 1, 1, 1, 1, 1, 1);
+    var seven = PairedDifference.of(Metric.BRIER_SCORE, zero, shares(brier, 1, 1, 1, 1, 1, 1, 1));
+    assertEquals(0.1794961482469971, seven.low(), 1e-12);
+    assertEquals(0.3633609946101458, seven.high(), 1e-12);
+    assertTrue(seven.isShown());
+    // Two texts that a bootstrap calls better beyond doubt: its ends are the texts themselves.
+    var two =
+        PairedDifference.of(
+            Metric.BITS_PER_BYTE,
+            shares(new double[] {-200, -90}, 100, 50),
+            shares(new double[] {-190, -80}, 100, 50));
+    assertEquals(-20 / Math.log(2) / 150, two.difference(), 1e-12);
+    assertEquals(-1.1089182668551496, two.low(), 1e-9);
+    assertTrue(two.high() > 0);
+    assertFalse(two.isTested() || two.isShown());
+    // Beyond doubt by their interval, and still too few.
+    double[] alike = {-1, -1, -1, -1, -1.01};
+    var five =
+        PairedDifference.of(
+            Metric.BRIER_SCORE, shares(new double[5], 1, 1, 1, 1, 1), shares(alike, 1, 1, 1, 1, 1));
+    assertTrue(five.high() < 0);
+    assertFalse(five.isTested() || five.isShown());
+    var one =
+        PairedDifference.of(Metric.BRIER_SCORE, shares(alike, 1).subList(0, 1), zero.subList(0, 1));
+    assertTrue(Double.isNaN(one.low()));
+  }
+
+  private static List<Metric.Share> shares(double[] values, double... weights) {
+    return IntStream.range(0, weights.length)
+        .mapToObj(i -> new Metric.Share(values[i], weights[i]))
+        .toList();
   }
 }

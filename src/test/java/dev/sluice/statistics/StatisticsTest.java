@@ -49,6 +49,26 @@ class StatisticsTest {
     assertTrue(Double.isNaN(Statistics.pValue(1, Double.NaN)));
   }
 
+  /// The formula in float64 with `scipy.stats.norm.ppf`, by hand: (c − b)/(n + 2) ± z √(b + c + 1 −
+  /// (c − b)²/(n + 2))/(n + 2).
+  @Test
+  void sharesOfPairs() {
+    assertArrayEquals(
+        new double[] {-0.21601725873908678, -0.03089632150782677},
+        Statistics.pairedShares95(40, 20, 160),
+        1e-12);
+    assertArrayEquals(
+        new double[] {-0.0041673867744127235, 0.12537950798653394},
+        Statistics.pairedShares95(0, 4, 64),
+        1e-12);
+    assertArrayEquals(
+        new double[] {-0.1633303320450045, 0.1633303320450045},
+        Statistics.pairedShares95(0, 0, 10),
+        1e-12);
+    assertArrayEquals(
+        new double[] {-0.19295191217483898, 1}, Statistics.pairedShares95(0, 2, 2), 1e-12);
+  }
+
   @Test
   void holm() {
     assertArrayEquals(

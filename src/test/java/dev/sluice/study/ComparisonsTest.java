@@ -55,6 +55,7 @@ class ComparisonsTest {
         100,
         8,
         initialLoss,
+        initialLoss,
         loss,
         loss,
         0,
@@ -120,6 +121,7 @@ class ComparisonsTest {
         10,
         100,
         8,
+        5.5,
         5.5,
         2,
         2,
@@ -297,6 +299,79 @@ class ComparisonsTest {
     assertEquals(List.of(1L, 3L, 4L), List.copyOf(wide.bySeed().keySet()));
     assertEquals(-0.388888888888889, wide.pairs().mean(), 1e-12);
     assertEquals(0.3521850043529926, wide.corrected(), 1e-9);
+  }
+
+  /// What is measured differs with the mask, as it does with the sequence length.
+  @Test
+  void variantsThatAreMeasuredDifferentlyAreTold() {
+    for (String setting : List.of("document_mask", "sequence_length")) {
+      var study =
+          new Study(
+              RunConfig.DEFAULTS,
+              Matching.NONE,
+              List.of(
+                  new Variant("plain", Map.of("gate", "none"), 0),
+                  new Variant(
+                      "other",
+                      Map.of("gate", "none", setting, setting.startsWith("d") ? "true" : "64"),
+                      0)),
+              Map.of(),
+              Study.seeds(1, 1));
+      String said =
+          String.join("\n", new StudyReport(study, Path.of("nowhere"), List.of()).sentences());
+      assertEquals(setting.startsWith("d"), said.contains("document_mask differs"), said);
+      assertEquals(setting.startsWith("s"), said.contains("sequence length differs"), said);
+    }
+  }
+
+  /// Trials that begin with a trained model have their first loss where it will stay: what bounds
+  /// them is the loss of a model that knows nothing.
+  @Test
+  void trainedModelsAreNotBoundedByWhereTheyBegan() {
+    var study = study(1, List.of("1e-3", "1e-2", "1e-1"), "plain", "gated");
+    var arms = study.arms();
+    var results =
+        List.of(
+            begunWith(arms.get(0), false, 2.0, 1.9),
+            begunWith(arms.get(1), false, 2.0, 2.5),
+            begunWith(arms.get(2), true, 2.0, NONE));
+    var plain = new Comparisons(study, results).sensitivities().getFirst();
+    assertEquals((0.6 + (5.5 - 1.9)) / 3, plain.mean(), 1e-12);
+  }
+
+  private static TrialResult begunWith(Arm arm, boolean diverged, double initialLoss, double loss) {
+    var like = trial(arm, 1, diverged, initialLoss, loss);
+    return new TrialResult(
+        like.variant(),
+        like.point(),
+        1,
+        diverged,
+        10,
+        100,
+        8,
+        initialLoss,
+        5.5,
+        loss,
+        loss,
+        0,
+        NONE,
+        like.firstTokenAttention(),
+        like.uniformFloor(),
+        like.sinkRate(),
+        like.largestActivation(),
+        like.meanBlockMaximum(),
+        null,
+        1000,
+        null);
+  }
+
+  /// A curve leaves out the steps whose loss is no number.
+  @Test
+  void aFirstStepWithoutALossIsNotAnother() {
+    double[] losses = {3, 4};
+    assertEquals(3, TrialResult.first(new RunMetrics.Curve(new double[] {1, 2}, losses)));
+    assertEquals(NONE, TrialResult.first(new RunMetrics.Curve(new double[] {2, 3}, losses)));
+    assertEquals(NONE, TrialResult.first(new RunMetrics.Curve(new double[0], new double[0])));
   }
 
   /// The fault that was found by reading: three seeds each, of which one is common.

@@ -17,6 +17,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.api.io.TempDir;
 
 /// A study whose trials all begin with the weights of one checkpoint.
@@ -69,16 +70,11 @@ class StudyStartTest {
     var study = StudyFile.read(file, SmallStudy.CONFIG.with(null, shapeless()), Map.of());
     assertEquals(Matching.NONE, study.matching());
     assertTrue(study.base().start().start().contains("step-00000002"));
-    var results =
-        study.run(
-            directory.resolve("study"),
-            Shard.parse("1/1"),
-            ORIGIN,
-            _ -> new TrainingRun.Listener() {},
-            () -> false);
+    var results = run(study, directory.resolve("study"), "1/1");
     assertEquals(3, results.size());
     for (var result : results) {
       assertEquals(results.getFirst().initialLoss(), result.initialLoss(), result.variant());
+      assertEquals(Math.log(256), result.lossBound(), 1e-12);
     }
     assertNull(results.getFirst().meanGate());
     assertEquals(1, results.get(1).meanGate(), 0.3);
@@ -108,6 +104,60 @@ class StudyStartTest {
                     null,
                     Map.of("start", List.of("a", "b"))));
     assertTrue(own.getMessage().contains("sets start"), own::getMessage);
+  }
+
+  /// Shards run at different times, between which the weights may be replaced: their trials would
+  /// be paired.
+  @Test
+  void trialsThatBeganWithDifferentWeightsAreNoPair() throws IOException {
+    Path file = directory.resolve("study.toml");
+    Files.writeString(
+        file,
+        """
+        start = "%s"
+        seeds = 1
+        steps = 2
+        save_every = 2
+        [[variant]]
+        name = "plain"
+        gate = "model"
+        [[variant]]
+        name = "gated"
+        gate = "sdpa-elementwise"
+        """
+            .formatted(parent().toString().replace("\\", "/")));
+    var study = StudyFile.read(file, SmallStudy.CONFIG.with(null, shapeless()), Map.of());
+    Path place = directory.resolve("study");
+    assertEquals(1, run(study, place, "1/2").size());
+    Path weights = Path.of(study.base().start().start()).resolve("model.safetensors");
+    byte[] before = Files.readAllBytes(weights);
+    byte[] after = before.clone();
+    after[after.length - 4] ^= 1;
+    Files.write(weights, after);
+    String begun =
+        assertThrows(InvalidInputException.class, () -> run(study, place, "2/2")).getMessage();
+    assertTrue(
+        begun.contains("other weights than plain, seed 1 began with, so gated, seed 1"), begun);
+    Files.write(weights, before);
+    assertEquals(1, run(study, place, "2/2").size());
+    assertEquals(2, study.results(place).size());
+
+    Path manifest = place.resolve("trials").resolve("gated-seed1").resolve("manifest.json");
+    Files.writeString(
+        manifest,
+        Files.readString(manifest)
+            .replaceFirst("(\"start_weights_sha256\"\\s*:\\s*\")[0-9a-f]", "$1x"));
+    for (Executable each :
+        List.<Executable>of(() -> study.results(place), () -> run(study, place, "1/1"))) {
+      String done = assertThrows(InvalidInputException.class, each).getMessage();
+      assertTrue(done.contains("gated, seed 1 began with other weights"), done);
+      assertTrue(done.contains("than plain, seed 1"), done);
+    }
+  }
+
+  private static List<TrialResult> run(Study study, Path place, String shard) throws IOException {
+    return study.run(
+        place, Shard.parse(shard), ORIGIN, _ -> new TrainingRun.Listener() {}, () -> false);
   }
 
   /// [SmallStudy] without its sizes.

@@ -1,6 +1,7 @@
 package dev.sluice.study;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -148,6 +149,17 @@ class StudyTest {
           () -> new Study(SmallStudy.CONFIG, Matching.NONE, variants, grid, List.of(1L)),
           grid.toString());
     }
+    var ended =
+        assertThrows(
+            InvalidInputException.class,
+            () ->
+                new Study(
+                    SmallStudy.CONFIG,
+                    Matching.NONE,
+                    variants,
+                    Map.of("eos_token", List.of("<a>", "<b>")),
+                    List.of(1L)));
+    assertTrue(ended.getMessage().contains("the grid sets eos_token"), ended::getMessage);
     for (String shard : List.of("", "1", "0/2", "3/2", "1/0", "-1/2", "a/b")) {
       assertThrows(InvalidInputException.class, () -> Shard.parse(shard), shard);
     }
@@ -196,11 +208,12 @@ class StudyTest {
     assertEquals(
         Map.of("gate", "value-headwise+sdpa-headwise", "layers", "2", "key_value_heads", "2"),
         study.variants().getLast().settings());
-    var origin = new TrainingRun.Origin("test", List.of("study"));
     Path place = directory.resolve("study");
     int trained = 0;
     for (String shard : List.of("1/3", "2/3", "3/3")) {
       var part = Shard.parse(shard);
+      var origin =
+          new TrainingRun.Origin(shard.equals("3/3") ? "newer" : "older", List.of("study"));
       var results = study.run(place, part, origin, _ -> new TrainingRun.Listener() {}, () -> false);
       assertEquals(part.of(8), results.size());
       trained += results.size();
@@ -219,6 +232,20 @@ class StudyTest {
     String words = String.join(" ", report.sentences());
     assertTrue(words.contains("learning-rate sensitivity"), words);
     assertTrue(words.contains("in four of five such studies"), words);
+    assertTrue(words.contains("The trials are of different commits"), words);
+    var trials = study.trials(place); // the third shard has the third and the sixth
+    assertTrue(
+        words.contains("newer (%s; %s)".formatted(trials.get(2).name(), trials.get(5).name())),
+        words);
+    assertFalse(words.contains("of different devices"), words);
+    Path manifest = trials.getFirst().directory().resolve("manifest.json");
+    Files.writeString(
+        manifest,
+        Files.readString(manifest)
+            .replaceFirst("(\"device_used\"\\s*:\\s*)\"cpu\"", "$1\"cuda:0\""));
+    var devices = String.join(" ", new StudyReport(study, place, all).sentences());
+    assertTrue(devices.contains("of different devices"), devices);
+    assertTrue(devices.contains("cuda:0 (%s)".formatted(trials.getFirst().name())), devices);
     String page = Files.readString(report.writePage("sluice study", Map.of()));
     assertTrue(page.contains("Loss and learning rate"), "the sweep's picture");
     assertTrue(page.contains("6.026"), "the paper's number");
