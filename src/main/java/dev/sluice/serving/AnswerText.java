@@ -1,6 +1,7 @@
 package dev.sluice.serving;
 
 import dev.sluice.chat.AnswerReader;
+import dev.sluice.generation.Generation;
 import dev.sluice.generation.StopStrings;
 import dev.sluice.generation.TextStream;
 import java.util.List;
@@ -157,9 +158,15 @@ public final class AnswerText {
     return stops.found() || (called && oneCall);
   }
 
-  /// Whether tools were called.
-  public boolean hasCalled() {
-    return called;
+  /// Why there is no more. What was cut off is told before what was called: the answer may have
+  /// been in the middle of another call.
+  ///
+  /// @param ending how the tokens ended
+  public Answer.Ending ending(Generation.Ending ending) {
+    if (ending == Generation.Ending.LENGTH && !hasEnded()) {
+      return Answer.Ending.LENGTH;
+    }
+    return called ? Answer.Ending.CALLS : Answer.Ending.STOP;
   }
 
   /// How many tokens were thoughts.
