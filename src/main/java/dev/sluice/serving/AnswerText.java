@@ -8,7 +8,8 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// Makes of the tokens of one answer what a client gets: thoughts, text and calls of tools, as soon
-/// as each is sure. Stop strings end the text, and count neither in thoughts nor in calls.
+/// as each is sure. Stop strings end the text, and count neither in thoughts nor in calls nor in
+/// the blanks before them.
 public final class AnswerText {
   /// Hears of each piece.
   @FunctionalInterface
@@ -78,14 +79,15 @@ public final class AnswerText {
         new ToolCallReader.Listener() {
           @Override
           public void onText(String piece) {
-            if (!(called && oneCall)) {
-              hears.onText(piece);
+            if (!hasEnded()) {
+              give(stops.add(piece));
             }
           }
 
           @Override
           public void onCall(String name, String arguments) {
-            if (!(called && oneCall)) {
+            if (!hasEnded()) {
+              give(stops.finish());
               called = true;
               hears.onCall(name, arguments);
             }
@@ -119,10 +121,10 @@ public final class AnswerText {
       reader.add(stream.finish());
       reader.finish();
     }
-    give(stops.finish());
     if (calls != null) {
       calls.finish();
     }
+    give(stops.finish());
   }
 
   private void piece(AnswerReader.Part part, String piece) {
@@ -139,16 +141,15 @@ public final class AnswerText {
   }
 
   private void text(String piece) {
-    give(stops.add(piece));
+    if (calls != null) {
+      calls.add(piece);
+    } else {
+      give(stops.add(piece));
+    }
   }
 
   private void give(String sure) {
-    if (sure.isEmpty()) {
-      return;
-    }
-    if (calls != null) {
-      calls.add(sure);
-    } else {
+    if (!sure.isEmpty()) {
       listener.onText(sure);
     }
   }

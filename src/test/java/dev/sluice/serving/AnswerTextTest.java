@@ -64,6 +64,28 @@ class AnswerTextTest {
     }
   }
 
+  private static List<String> said(List<Tool> tools, String text, String... stops) {
+    var said = new Said();
+    var reader = reader(said, tools, stops);
+    read(reader, text);
+    reader.finish();
+    return said.parts;
+  }
+
+  @Test
+  void stopStringsDoNotCountInCalls() {
+    assertEquals(List.of(CALL), said(TOOLS, ONE, "\n"));
+    assertEquals(List.of(CALL), said(TOOLS, ONE, "}"));
+    assertEquals(List.of("Sure.", CALL, CALL), said(TOOLS, "Sure.\n" + ONE + ONE, "\n", "}"));
+    assertEquals(List.of("Sure.", CALL, " so "), said(TOOLS, "Sure. " + ONE + " so it", "it"));
+    assertEquals(List.of("Su"), said(TOOLS, "Sure. " + ONE, "re"));
+    // What may become a stop string stands before the call, and does not become one behind it.
+    assertEquals(List.of("Sure. i", CALL, "t"), said(TOOLS, "Sure. i" + ONE + "t", "it"));
+    // What is no call is text.
+    assertEquals(List.of("<tool_call>{"), said(TOOLS, "<tool_call>{}</tool_call>", "}"));
+    assertEquals(List.of(ONE.substring(0, ONE.indexOf('}'))), said(List.of(), ONE, "}"));
+  }
+
   @Test
   void whatIsCutOffIsToldBeforeWhatWasCalled() {
     var said = new Said();
