@@ -1,7 +1,5 @@
 package dev.sluice.serving;
 
-import dev.sluice.InvalidInputException;
-import dev.sluice.Printable;
 import dev.sluice.generation.JsonRestriction;
 import dev.sluice.generation.Restriction;
 import dev.sluice.schema.TokenMask;
@@ -24,7 +22,16 @@ final class ForcedCall implements Restriction {
     boolean isComplete();
   }
 
-  private static final String DEFINITIONS = "$defs";
+  private static final String REFERENCE = "$ref";
+
+  /// Keywords beside which `type` may not stand.
+  private static final List<String> CHOICES = List.of(REFERENCE, "anyOf", "oneOf", "allOf");
+
+  /// Keywords whose members are schemas by name, whatever the name is.
+  private static final Set<String> NAMED = Set.of("properties", "$defs", "definitions");
+
+  /// Keywords that hold values and no schemas.
+  private static final Set<String> VALUES = Set.of("const", "enum", "default", "examples");
 
   private final int[] begin;
   private final @Nullable Body body;
@@ -88,40 +95,47 @@ final class ForcedCall implements Restriction {
   }
 
   /// `{"name": NAME, "arguments": {…}}` of one of the tools.
-  private static JsonNode schema(List<Tool> tools) {
+  static JsonNode schema(List<Tool> tools) {
     var factory = JsonNodeFactory.instance;
     ObjectNode schema = factory.objectNode();
     var alternatives = schema.putArray("anyOf");
-    for (var tool : tools) {
+    for (int i = 0; i < tools.size(); i++) {
+      var tool = tools.get(i);
       ObjectNode call = alternatives.addObject();
       call.put("type", "object");
       ObjectNode properties = call.putObject("properties");
       properties.putObject("name").put("const", tool.name());
       ObjectNode arguments = properties.putObject("arguments");
       if (tool.parameters() instanceof ObjectNode parameters) {
-        arguments.setAll(parameters);
-        hoist(arguments, schema);
+        arguments.setAll(parameters.deepCopy());
+        refer(arguments, "#/anyOf/%d/properties/arguments".formatted(i));
       }
-      arguments.put("type", "object");
+      if (CHOICES.stream().noneMatch(arguments::has)) {
+        arguments.put("type", "object"); // else what is chosen says it
+      }
       call.putArray("required").add("name").add("arguments");
       call.put("additionalProperties", false);
     }
     return schema;
   }
 
-  /// References begin at the root of a schema, so what they name has to stand there.
-  private static void hoist(ObjectNode from, ObjectNode root) {
-    if (from.remove(DEFINITIONS) instanceof ObjectNode own) {
-      ObjectNode all = root.withObjectProperty(DEFINITIONS);
-      own.forEachEntry(
-          (name, definition) -> {
-            if (all.has(name) && !all.get(name).equals(definition)) {
-              throw new InvalidInputException(
-                  "two tools define %s differently; give one of them another name"
-                      .formatted(Printable.brief(name, 60)));
-            }
-            all.set(name, definition);
-          });
+  /// References begin at the root of a document, and this schema was one of its own: its references
+  /// begin where it stands now.
+  private static void refer(JsonNode schema, String place) {
+    if (schema instanceof ObjectNode object) {
+      String reference = object.path(REFERENCE).asString("");
+      if (reference.startsWith("#")) {
+        object.put(REFERENCE, place + reference.substring(1));
+      }
+      for (var member : object.properties()) {
+        if (NAMED.contains(member.getKey())) {
+          member.getValue().forEach(each -> refer(each, place));
+        } else if (!VALUES.contains(member.getKey())) {
+          refer(member.getValue(), place);
+        }
+      }
+    } else {
+      schema.forEach(each -> refer(each, place));
     }
   }
 
