@@ -39,7 +39,7 @@ record ChatRequest(
     var common = Common.read(fields, model, number);
     int logprobs = logprobs(fields);
     var messages = messages(fields);
-    var tools = tools(fields, false);
+    var tools = tools(fields, model, false);
     var call = ToolChoice.read(fields, tools, false);
     boolean parallel = fields.flag("parallel_tool_calls", true);
     var variables = variables(fields, fields, EFFORT, model);
@@ -246,7 +246,7 @@ record ChatRequest(
   // ---------------------------------------------------------------- tools
 
   /// @param flat whether a function stands in its tool itself, and not in a field of its own
-  static List<Tool> tools(Fields fields, boolean flat) {
+  static List<Tool> tools(Fields fields, ServedModel model, boolean flat) {
     var list = fields.list("tools", MOST_TOOLS);
     var tools = new ArrayList<Tool>();
     for (int i = 0; i < list.size(); i++) {
@@ -258,7 +258,10 @@ record ChatRequest(
         throw Fields.wrong(function.place("name"), name, Tool.NAMES);
       }
       function.text("description");
-      function.flag("strict", false); // a call that was forced follows its schema anyway
+      // A call that was forced follows its schema anyway, where it has a form that can.
+      if (function.flag("strict", false) && model.callsHaveTags()) {
+        function.ignore("strict");
+      }
       var parameters = function.object("parameters");
       function.requireAllKnown();
       tool.requireAllKnown();

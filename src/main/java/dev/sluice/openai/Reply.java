@@ -235,9 +235,11 @@ abstract class Reply {
     reader.finish();
     thoughtTokens += reader.thoughtTokens();
     choice.ending =
-        reader.hasCalled()
-            ? "tool_calls"
-            : ending == Ending.LENGTH && !reader.hasEnded() ? "length" : "stop";
+        switch (reader.ending(ending)) {
+          case CALLS -> "tool_calls";
+          case LENGTH -> "length";
+          case STOP, CANCELLED -> "stop";
+        };
     if (common.stream()) {
       tell(choice, null);
     }

@@ -1,6 +1,7 @@
 package dev.sluice.openai;
 
 import dev.sluice.generation.Generation.Ending;
+import dev.sluice.serving.Answer;
 import dev.sluice.serving.AnswerText;
 import dev.sluice.serving.ServedModel;
 import dev.sluice.serving.Ticket;
@@ -72,7 +73,7 @@ final class ResponsesReply implements AnswerText.Listener {
       }
       var ending = follow(ticket);
       reader.finish();
-      boolean isCut = ending == Ending.LENGTH && !reader.hasEnded();
+      boolean isCut = reader.ending(ending) == Answer.Ending.LENGTH;
       if (open == null && output.isEmpty()) {
         begin(Kind.TEXT); // an answer without any text is one
       }

@@ -26,7 +26,7 @@ record ResponsesRequest(ChatRequest chat, ObjectNode echo) {
     requireNothingStored(fields);
     String instructions = fields.text("instructions");
     var messages = ResponsesInput.messages(fields, instructions);
-    var tools = ChatRequest.tools(fields, true);
+    var tools = ChatRequest.tools(fields, model, true);
     var call = ToolChoice.read(fields, tools, true);
     boolean parallel = fields.flag("parallel_tool_calls", true);
     var reasoning = fields.object("reasoning");

@@ -1,13 +1,15 @@
 package dev.sluice.serving;
 
 import dev.sluice.chat.AnswerReader;
+import dev.sluice.generation.Generation;
 import dev.sluice.generation.StopStrings;
 import dev.sluice.generation.TextStream;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// Makes of the tokens of one answer what a client gets: thoughts, text and calls of tools, as soon
-/// as each is sure. Stop strings end the text, and count neither in thoughts nor in calls.
+/// as each is sure. Stop strings end the text, and count neither in thoughts nor in calls nor in
+/// the blanks before them.
 public final class AnswerText {
   /// Hears of each piece.
   @FunctionalInterface
@@ -77,14 +79,15 @@ public final class AnswerText {
         new ToolCallReader.Listener() {
           @Override
           public void onText(String piece) {
-            if (!(called && oneCall)) {
-              hears.onText(piece);
+            if (!hasEnded()) {
+              give(stops.add(piece));
             }
           }
 
           @Override
           public void onCall(String name, String arguments) {
-            if (!(called && oneCall)) {
+            if (!hasEnded()) {
+              give(stops.finish());
               called = true;
               hears.onCall(name, arguments);
             }
@@ -118,10 +121,10 @@ public final class AnswerText {
       reader.add(stream.finish());
       reader.finish();
     }
-    give(stops.finish());
     if (calls != null) {
       calls.finish();
     }
+    give(stops.finish());
   }
 
   private void piece(AnswerReader.Part part, String piece) {
@@ -138,16 +141,15 @@ public final class AnswerText {
   }
 
   private void text(String piece) {
-    give(stops.add(piece));
+    if (calls != null) {
+      calls.add(piece);
+    } else {
+      give(stops.add(piece));
+    }
   }
 
   private void give(String sure) {
-    if (sure.isEmpty()) {
-      return;
-    }
-    if (calls != null) {
-      calls.add(sure);
-    } else {
+    if (!sure.isEmpty()) {
       listener.onText(sure);
     }
   }
@@ -157,9 +159,15 @@ public final class AnswerText {
     return stops.found() || (called && oneCall);
   }
 
-  /// Whether tools were called.
-  public boolean hasCalled() {
-    return called;
+  /// Why there is no more. What was cut off is told before what was called: the answer may have
+  /// been in the middle of another call.
+  ///
+  /// @param ending how the tokens ended
+  public Answer.Ending ending(Generation.Ending ending) {
+    if (ending == Generation.Ending.LENGTH && !hasEnded()) {
+      return Answer.Ending.LENGTH;
+    }
+    return called ? Answer.Ending.CALLS : Answer.Ending.STOP;
   }
 
   /// How many tokens were thoughts.

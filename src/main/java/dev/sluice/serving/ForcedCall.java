@@ -1,16 +1,15 @@
 package dev.sluice.serving;
 
-import dev.sluice.InvalidInputException;
-import dev.sluice.Printable;
 import dev.sluice.generation.JsonRestriction;
 import dev.sluice.generation.Restriction;
+import dev.sluice.generation.TextStream;
 import dev.sluice.schema.TokenMask;
+import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.List;
 import java.util.OptionalInt;
 import java.util.Set;
 import java.util.function.Supplier;
-import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.node.JsonNodeFactory;
 import tools.jackson.databind.node.ObjectNode;
@@ -24,23 +23,35 @@ final class ForcedCall implements Restriction {
     boolean isComplete();
   }
 
-  private static final String DEFINITIONS = "$defs";
+  private static final String REFERENCE = "$ref";
+
+  /// Keywords beside which `type` may not stand.
+  private static final List<String> CHOICES = List.of(REFERENCE, "anyOf", "oneOf", "allOf");
+
+  /// Keywords whose members are schemas by name, whatever the name is.
+  private static final Set<String> NAMED = Set.of("properties", "$defs", "definitions");
+
+  /// Keywords that hold values and no schemas.
+  private static final Set<String> VALUES = Set.of("const", "enum", "default", "examples");
+
+  private static final byte[] NO_BYTES = {};
 
   private final int[] begin;
-  private final @Nullable Body body;
+  private final Body body;
   private final int[] end;
   private final Set<Integer> ends;
   private int begun;
   private int ended;
 
   /// Lets answers be a call of one of some tools, a new restriction each time. In the form with
-  /// tags what stands between them is the model's to write.
+  /// tags the arguments are the model's to write, and only the name and the end are not.
   static Supplier<Restriction> of(List<Tool> tools, ServedModel model) {
     var tokenizer = model.tokenizer();
-    if (model.templatesMention(ToolCallReader.FUNCTION)) {
-      String name = tools.size() == 1 ? tools.getFirst().name() + ">" : "";
-      int[] begin = tokenizer.encode(ToolCallReader.BEGIN + "\n" + ToolCallReader.FUNCTION + name);
-      return () -> new ForcedCall(begin, null, new int[0], model.turnEnds());
+    if (model.callsHaveTags()) {
+      int[] begin = tokenizer.encode(Tags.BEGIN);
+      byte[][] bytes = model.bytes();
+      return () ->
+          new ForcedCall(begin, new Tags(tools, model, bytes), new int[0], model.turnEnds());
     }
     var mask = model.mask("tools", schema(tools));
     int[] begin = tokenizer.encode(ToolCallReader.BEGIN + "\n");
@@ -48,9 +59,8 @@ final class ForcedCall implements Restriction {
     return () -> new ForcedCall(begin, new Arguments(mask), end, model.turnEnds());
   }
 
-  /// @param body null where it may be anything, also an end
   /// @param ends tokens that end an answer
-  ForcedCall(int[] begin, @Nullable Body body, int[] end, Set<Integer> ends) {
+  private ForcedCall(int[] begin, Body body, int[] end, Set<Integer> ends) {
     this.begin = begin;
     this.body = body;
     this.end = end;
@@ -61,9 +71,9 @@ final class ForcedCall implements Restriction {
   public void restrict(float[] logits) {
     if (begun < begin.length) {
       leave(logits, Set.of(begin[begun]));
-    } else if (body != null && !body.isComplete()) {
+    } else if (!body.isComplete()) {
       body.restrict(logits);
-    } else if (body != null) {
+    } else {
       leave(logits, ended < end.length ? Set.of(end[ended]) : ends);
     }
   }
@@ -72,7 +82,7 @@ final class ForcedCall implements Restriction {
   public void chosen(int token) {
     if (begun < begin.length) {
       begun++;
-    } else if (body != null && !body.isComplete()) {
+    } else if (!body.isComplete()) {
       body.chosen(token);
     } else {
       ended++;
@@ -88,40 +98,47 @@ final class ForcedCall implements Restriction {
   }
 
   /// `{"name": NAME, "arguments": {…}}` of one of the tools.
-  private static JsonNode schema(List<Tool> tools) {
+  static JsonNode schema(List<Tool> tools) {
     var factory = JsonNodeFactory.instance;
     ObjectNode schema = factory.objectNode();
     var alternatives = schema.putArray("anyOf");
-    for (var tool : tools) {
+    for (int i = 0; i < tools.size(); i++) {
+      var tool = tools.get(i);
       ObjectNode call = alternatives.addObject();
       call.put("type", "object");
       ObjectNode properties = call.putObject("properties");
       properties.putObject("name").put("const", tool.name());
       ObjectNode arguments = properties.putObject("arguments");
       if (tool.parameters() instanceof ObjectNode parameters) {
-        arguments.setAll(parameters);
-        hoist(arguments, schema);
+        arguments.setAll(parameters.deepCopy());
+        refer(arguments, "#/anyOf/%d/properties/arguments".formatted(i));
       }
-      arguments.put("type", "object");
+      if (CHOICES.stream().noneMatch(arguments::has)) {
+        arguments.put("type", "object"); // else what is chosen says it
+      }
       call.putArray("required").add("name").add("arguments");
       call.put("additionalProperties", false);
     }
     return schema;
   }
 
-  /// References begin at the root of a schema, so what they name has to stand there.
-  private static void hoist(ObjectNode from, ObjectNode root) {
-    if (from.remove(DEFINITIONS) instanceof ObjectNode own) {
-      ObjectNode all = root.withObjectProperty(DEFINITIONS);
-      own.forEachEntry(
-          (name, definition) -> {
-            if (all.has(name) && !all.get(name).equals(definition)) {
-              throw new InvalidInputException(
-                  "two tools define %s differently; give one of them another name"
-                      .formatted(Printable.brief(name, 60)));
-            }
-            all.set(name, definition);
-          });
+  /// References begin at the root of a document, and this schema was one of its own: its references
+  /// begin where it stands now.
+  private static void refer(JsonNode schema, String place) {
+    if (schema instanceof ObjectNode object) {
+      String reference = object.path(REFERENCE).asString("");
+      if (reference.startsWith("#")) {
+        object.put(REFERENCE, place + reference.substring(1));
+      }
+      for (var member : object.properties()) {
+        if (NAMED.contains(member.getKey())) {
+          member.getValue().forEach(each -> refer(each, place));
+        } else if (!VALUES.contains(member.getKey())) {
+          refer(member.getValue(), place);
+        }
+      }
+    } else {
+      schema.forEach(each -> refer(each, place));
     }
   }
 
@@ -146,6 +163,83 @@ final class ForcedCall implements Restriction {
     @Override
     public boolean isComplete() {
       return json.isComplete();
+    }
+  }
+
+  /// The rest of a call with tags as the body of one: the name of a tool, then what the model
+  /// wants, but for an end of the answer, until the call has ended.
+  private static final class Tags implements ForcedCall.Body {
+    static final String BEGIN = ToolCallReader.BEGIN + "\n" + ToolCallReader.FUNCTION;
+
+    private final Set<Integer> ends;
+    private final byte[][] bytes; // of each token
+    private final TextStream stream;
+    private final ToolCallReader reader;
+    private List<byte[]> names; // that it may have, each with what ends it
+    private int named; // bytes of it
+    private boolean ended;
+
+    Tags(List<Tool> tools, ServedModel model, byte[][] bytes) {
+      this.ends = model.turnEnds();
+      this.bytes = bytes;
+      this.stream = new TextStream(model.tokenizer()::decode);
+      this.names =
+          tools.stream()
+              .map(tool -> (tool.name() + ">\n").getBytes(StandardCharsets.UTF_8))
+              .toList();
+      this.reader =
+          new ToolCallReader(
+              tools,
+              new ToolCallReader.Listener() {
+                @Override
+                public void onText(String piece) {
+                  ended = true; // as no call
+                }
+
+                @Override
+                public void onCall(String name, String arguments) {
+                  ended = true;
+                }
+              });
+      reader.add(BEGIN);
+    }
+
+    @Override
+    public void restrict(float[] logits) {
+      if (isNamed()) {
+        ends.forEach(end -> logits[end] = Float.NEGATIVE_INFINITY);
+        return;
+      }
+      for (int token = 0; token < logits.length; token++) {
+        byte[] own = token < bytes.length ? bytes[token] : NO_BYTES;
+        if (own.length == 0 || names.stream().noneMatch(name -> goesOn(name, own))) {
+          logits[token] = Float.NEGATIVE_INFINITY;
+        }
+      }
+    }
+
+    private boolean isNamed() {
+      return named == names.getFirst().length;
+    }
+
+    private boolean goesOn(byte[] name, byte[] with) {
+      int to = named + with.length;
+      return to <= name.length && Arrays.equals(name, named, to, with, 0, with.length);
+    }
+
+    @Override
+    public void chosen(int token) {
+      if (!isNamed()) {
+        byte[] own = bytes[token];
+        names = names.stream().filter(name -> goesOn(name, own)).toList();
+        named += own.length;
+      }
+      reader.add(stream.add(token));
+    }
+
+    @Override
+    public boolean isComplete() {
+      return ended;
     }
   }
 }

@@ -127,6 +127,11 @@ public final class ServedModel {
     }
   }
 
+  /// Whether the model writes arguments of tools as text between tags, which follows no schema.
+  public boolean callsHaveTags() {
+    return templatesMention(ToolCallReader.FUNCTION);
+  }
+
   /// The token that begins a call of a tool.
   ///
   /// @throws InvalidInputException if it takes several

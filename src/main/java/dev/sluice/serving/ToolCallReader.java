@@ -1,17 +1,29 @@
 package dev.sluice.serving;
 
 import dev.sluice.files.JsonFile;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.core.JacksonException;
+import tools.jackson.core.JsonToken;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.node.JsonNodeType;
 import tools.jackson.databind.node.ObjectNode;
 
 /// Finds the calls of tools in an answer as it comes piece by piece. Two forms are known, both
 /// between `<tool_call>` and `</tool_call>`: a JSON object with `name` and `arguments` (Qwen3), and
 /// `<function=NAME>` with a `<parameter=NAME>` for each argument (Qwen3-Coder, Qwen3.5), whose
-/// values are text that the tool's schema gives types.
+/// values are text that the tool's schema gives types: where a string is allowed, or the schema
+/// does not say, a value stays text, but for `null` where it allows both by name; else it is read
+/// as JSON, or as Python's `True`, `False` and `None`.
+///
+/// Marks within a string of JSON are a part of it. A value between tags ends where the next tag
+/// follows, so that one may hold `</parameter>`. Arguments are told as the model wrote them.
 ///
 /// What is no call of a tool that there is stays text: also a call that never ends.
 public final class ToolCallReader {
@@ -21,8 +33,12 @@ public final class ToolCallReader {
   static final String END = "</tool_call>";
   static final String FUNCTION = "<function=";
   private static final String FUNCTION_END = "</function>";
-  private static final String PARAMETER = "<parameter=";
-  private static final String PARAMETER_END = "</parameter>";
+
+  /// The tags of a call but for its first one, and its end.
+  private static final Pattern TAG = Pattern.compile("<parameter=|</function>|</tool_call>");
+
+  private static final Pattern VALUE_END =
+      Pattern.compile("</parameter>(?=\\s*(?:" + TAG.pattern() + "))");
 
   private static final JsonMapper JSON = JsonFile.mapper().build();
 
@@ -89,21 +105,20 @@ public final class ToolCallReader {
   }
 
   private boolean call() {
-    int end = held.indexOf(END);
-    if (end < 0) {
+    var ended = held.indexOf(END) < 0 ? null : ended();
+    if (ended == null) {
       return false;
     }
-    var call = parsed(held.substring(BEGIN.length(), end).strip());
-    if (call == null) {
-      int length = blanks.length() + end + END.length();
+    if (ended.call == null) {
+      int length = blanks.length() + ended.end;
       keepBlanks();
       give(length);
     } else {
       calling = false;
       called = true;
       blanks = "";
-      held.delete(0, end + END.length());
-      listener.onCall(call.name, call.arguments);
+      held.delete(0, ended.end);
+      listener.onCall(ended.call.name, ended.call.arguments);
     }
     return true;
   }
@@ -128,8 +143,48 @@ public final class ToolCallReader {
 
   private record Call(String name, String arguments) {}
 
-  private @Nullable Call parsed(String text) {
-    return text.startsWith(FUNCTION) ? ofTags(text) : ofJson(text);
+  /// What was held as a call and has ended.
+  ///
+  /// @param call null where it is none
+  /// @param end behind its mark
+  private record Ended(@Nullable Call call, int end) {}
+
+  /// The call that is held; null while it goes on.
+  private @Nullable Ended ended() {
+    int begin = BEGIN.length();
+    while (Character.isWhitespace(held.charAt(begin))) {
+      begin++; // up to a mark, which there is
+    }
+    if (held.indexOf(FUNCTION, begin) == begin) {
+      return ofTags(begin + FUNCTION.length());
+    }
+    int end = held.charAt(begin) == '{' ? outsideStrings(begin) : held.indexOf(END);
+    return end < 0
+        ? null
+        : new Ended(ofJson(held.substring(begin, end).strip()), end + END.length());
+  }
+
+  /// Where the first mark of an end stands that is no part of a string of JSON; the first one of
+  /// all where it is no JSON, and −1 where there is none yet.
+  private int outsideStrings(int begin) {
+    boolean isString = false;
+    boolean isEscaped = false;
+    for (int i = begin; i < held.length(); i++) {
+      char c = held.charAt(i);
+      if (isString && c < ' ') {
+        return held.indexOf(END);
+      }
+      if (isEscaped) {
+        isEscaped = false;
+      } else if (isString && c == '\\') {
+        isEscaped = true;
+      } else if (c == '"') {
+        isString = !isString;
+      } else if (!isString && c == '<' && held.indexOf(END, i) == i) {
+        return i;
+      }
+    }
+    return -1;
   }
 
   private @Nullable Tool tool(String name) {
@@ -137,47 +192,92 @@ public final class ToolCallReader {
   }
 
   private @Nullable Call ofJson(String text) {
-    if (!(json(text) instanceof ObjectNode call)
-        || !call.path("name").isString()
-        || tool(call.path("name").stringValue()) == null) {
+    if (!(json(text) instanceof ObjectNode call) || !call.path("name").isString()) {
       return null;
     }
-    JsonNode arguments = call.path("arguments");
-    if (arguments.isString()) { // a model may write them as clients do
-      arguments = json(arguments.stringValue());
-    }
-    if (arguments == null || arguments.isMissingNode() || arguments.isNull()) {
-      return new Call(call.path("name").stringValue(), "{}");
-    }
-    return arguments.isObject()
-        ? new Call(call.path("name").stringValue(), arguments.toString())
-        : null;
-  }
-
-  private @Nullable Call ofTags(String text) {
-    int nameEnd = text.indexOf('>');
-    int end = text.lastIndexOf(FUNCTION_END);
-    if (nameEnd < 0 || end < nameEnd) {
-      return null;
-    }
-    var tool = tool(text.substring(FUNCTION.length(), nameEnd).strip());
+    var tool = tool(call.path("name").stringValue());
     if (tool == null) {
       return null;
     }
-    ObjectNode arguments = JSON.createObjectNode();
-    int at = text.indexOf(PARAMETER, nameEnd);
-    while (at >= 0 && at < end) {
-      int parameterEnd = text.indexOf('>', at);
-      int valueEnd = text.indexOf(PARAMETER_END, at);
-      if (parameterEnd < 0 || valueEnd < parameterEnd) {
-        return null;
-      }
-      String name = text.substring(at + PARAMETER.length(), parameterEnd).strip();
-      String value = text.substring(parameterEnd + 1, valueEnd);
-      arguments.set(name, typed(tool, name, withoutFrame(value)));
-      at = text.indexOf(PARAMETER, valueEnd);
+    // Some models call them parameters, as the tool's description does.
+    String key = call.hasNonNull("arguments") ? "arguments" : "parameters";
+    JsonNode given = call.path(key);
+    // A model may write them as clients do.
+    String arguments = given.isString() ? given.stringValue().strip() : source(text, key);
+    if (given.isMissingNode() || given.isNull() || arguments.isEmpty()) {
+      return new ToolParameters(tool.parameters()).areNone() ? new Call(tool.name(), "{}") : null;
     }
-    return new Call(tool.name(), arguments.toString());
+    return json(arguments) instanceof ObjectNode ? new Call(tool.name(), arguments) : null;
+  }
+
+  /// A member of a JSON object as it is written there; empty where there is none.
+  private static String source(String object, String key) {
+    try (var parser = JSON.createParser(object)) {
+      parser.nextToken();
+      while (parser.nextToken() == JsonToken.PROPERTY_NAME) {
+        boolean isIt = parser.currentName().equals(key);
+        parser.nextToken();
+        int begin = Math.toIntExact(parser.currentTokenLocation().getCharOffset());
+        parser.skipChildren();
+        if (isIt) {
+          int end = Math.toIntExact(parser.currentLocation().getCharOffset());
+          return object.substring(begin, end);
+        }
+      }
+      return "";
+    }
+  }
+
+  /// @param from behind the first tag's beginning
+  private @Nullable Ended ofTags(int from) {
+    int nameEnd = held.indexOf(">", from);
+    var tool = tool(held.substring(from, nameEnd).strip()); // there is one in the mark that ends
+    Map<String, String> values = new LinkedHashMap<>();
+    var tag = TAG.matcher(held);
+    var valueEnd = VALUE_END.matcher(held);
+    int at = from;
+    while (tag.find(at)) {
+      at = tag.end();
+      switch (tag.group()) {
+        case END -> {
+          return new Ended(null, at);
+        }
+        case FUNCTION_END -> {
+          int end = held.indexOf(END, at);
+          return end < 0
+              ? null
+              : new Ended(tool == null ? null : call(tool, values), end + END.length());
+        }
+        default -> {
+          int parameterEnd = held.indexOf(">", at);
+          if (!valueEnd.find(at)) {
+            return null;
+          }
+          if (parameterEnd < 0 || parameterEnd > valueEnd.start()) {
+            tool = null; // a tag that does not end
+          } else {
+            values.put(
+                held.substring(at, parameterEnd).strip(),
+                withoutFrame(held.substring(parameterEnd + 1, valueEnd.start())));
+          }
+          at = valueEnd.end();
+        }
+      }
+    }
+    return null;
+  }
+
+  private static Call call(Tool tool, Map<String, String> values) {
+    var parameters = new ToolParameters(tool.parameters());
+    return new Call(
+        tool.name(),
+        values.entrySet().stream()
+            .map(
+                value ->
+                    quoted(value.getKey())
+                        + ":"
+                        + typed(parameters.types(value.getKey()), value.getValue()))
+            .collect(Collectors.joining(",", "{", "}")));
   }
 
   /// Without the line break that the form has at either end of a value.
@@ -187,17 +287,26 @@ public final class ToolCallReader {
     return value.substring(begin, end);
   }
 
-  /// A string stays as it is, also one that looks like a number, where the schema wants a string or
-  /// does not know better.
-  private static JsonNode typed(Tool tool, String name, String value) {
-    JsonNode type = tool.parameters().path("properties").path(name).path("type");
-    boolean mayBeText =
-        type.isMissingNode()
-            || (type.isArray()
-                ? type.valueStream().anyMatch(each -> each.asString("").equals("string"))
-                : type.asString("").equals("string"));
-    JsonNode parsed = mayBeText ? null : json(value);
-    return parsed == null ? JSON.getNodeFactory().stringNode(value) : parsed;
+  /// What a value between tags is as JSON. One that may be a string has no marks there that tell
+  /// whether it is one, so it is, also where it looks like a number.
+  private static String typed(Set<JsonNodeType> types, String value) {
+    String stripped = value.strip();
+    boolean mayBeNull = types.contains(JsonNodeType.NULL) && !types.equals(ToolParameters.ANY);
+    if (types.contains(JsonNodeType.STRING) && !(mayBeNull && stripped.equals("null"))) {
+      return quoted(value);
+    }
+    String json =
+        switch (stripped) {
+          case "True" -> "true";
+          case "False" -> "false";
+          case "None" -> "null";
+          default -> stripped;
+        };
+    return json(json) == null ? quoted(value) : json;
+  }
+
+  private static String quoted(String text) {
+    return JSON.getNodeFactory().stringNode(text).toString();
   }
 
   private static @Nullable JsonNode json(String text) {

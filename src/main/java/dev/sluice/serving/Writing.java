@@ -1,6 +1,5 @@
 package dev.sluice.serving;
 
-import dev.sluice.generation.Generation;
 import dev.sluice.serving.Answer.Ending;
 import dev.sluice.serving.Ticket.Event;
 import java.time.Duration;
@@ -63,7 +62,7 @@ public final class Writing {
           }
           case Event.Ended ended -> {
             reader.finish();
-            return heard.answer(ending(ended.ending(), reader), this, cached, tokens, reader);
+            return heard.answer(reader.ending(ended.ending()), this, cached, tokens, reader);
           }
           case Event.Failed failed -> {
             if (!cancelled) {
@@ -81,12 +80,6 @@ public final class Writing {
       cancel(); // a listener that fails wants no more
       throw e;
     }
-  }
-
-  private static Ending ending(Generation.Ending ending, AnswerText reader) {
-    return reader.hasCalled()
-        ? Ending.CALLS
-        : ending == Generation.Ending.LENGTH && !reader.hasEnded() ? Ending.LENGTH : Ending.STOP;
   }
 
   /// Keeps what is told.

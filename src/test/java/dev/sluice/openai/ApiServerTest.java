@@ -7,13 +7,16 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sluice.InvalidInputException;
+import dev.sluice.chat.ChatFormat;
 import dev.sluice.generation.Choice;
 import dev.sluice.generation.Generator;
 import dev.sluice.generation.Prompt;
 import dev.sluice.generation.Sampler;
 import dev.sluice.serving.Engine;
+import dev.sluice.serving.ServedModel;
 import dev.sluice.state.PrefixCache;
 import dev.sluice.state.PrefixCache.Reuse;
+import dev.sluice.template.ChatTemplates;
 import dev.sluice.template.Conversation;
 import java.io.IOException;
 import java.lang.management.ManagementFactory;
@@ -433,11 +436,52 @@ class ApiServerTest {
             + "\"tool_calls\":[%s]},{\"role\":\"tool\",\"tool_call_id\":%s,\"content\":\"rain\"}]"
                 .formatted(call, call.path("id"));
     test.ask(server, CHAT, with(back, tools));
-    String broken = back.replace("\\\"city\\\"", "\\\"city");
+    String broken = back.replace("}\"}}", "\"}}");
     var refused = test.post(server, CHAT, with(broken, tools));
     assertEquals(
         "messages[1].tool_calls[0].function.arguments",
         error(refused, 400).path("param").asString());
+  }
+
+  /// Arguments between tags are text, so no schema can be followed, which is told.
+  @Test
+  void strictIsNamedWhereCallsHaveTags() throws Exception {
+    var templates =
+        ChatTemplates.of(
+            "here", "{% if tools %}<function=x>{% endif %}{{ messages[0].content }}", Map.of());
+    var model =
+        new ServedModel(
+            "tags",
+            "test",
+            test.tokenizer,
+            new ChatFormat(templates, test.tokenizer),
+            test.tokenizer::encode,
+            Set.of(),
+            Set.of(384),
+            new Choice(Sampler.GREEDY));
+    String function = "{\"name\":\"f\",\"strict\":%s,\"parameters\":{\"type\":\"object\"}}";
+    String strict = "\"tools\":[{\"type\":\"function\",\"function\":%s}]";
+    String strictFlat = "{\"input\":\"a\",\"max_output_tokens\":1,\"tools\":[%s]}";
+    String one = "\"max_tokens\":1";
+    try (var tags = test.server(model, test.engine(1, 4, null), null, TestServer.limits())) {
+      var chat =
+          test.post(tags, CHAT, with(WHALE, one, strict.formatted(function.formatted(true))));
+      assertEquals(200, chat.statusCode(), chat::body);
+      assertEquals(
+          "tools[0].function.strict", chat.headers().firstValue("Sluice-Ignored").orElse(""));
+      String flat =
+          function.formatted(true).replace("{\"name\"", "{\"type\":\"function\",\"name\"");
+      var response = test.post(tags, "/v1/responses", strictFlat.formatted(flat));
+      assertEquals(200, response.statusCode(), response::body);
+      assertEquals("tools[0].strict", response.headers().firstValue("Sluice-Ignored").orElse(""));
+      var loose =
+          test.post(tags, CHAT, with(WHALE, one, strict.formatted(function.formatted(false))));
+      assertTrue(loose.headers().firstValue("Sluice-Ignored").isEmpty());
+    }
+    var json =
+        test.post(server, CHAT, with(WHALE, one, strict.formatted(function.formatted(true))));
+    assertEquals(200, json.statusCode(), json::body);
+    assertTrue(json.headers().firstValue("Sluice-Ignored").isEmpty());
   }
 
   private static JsonNode error(HttpResponse<String> answer, int status) {
