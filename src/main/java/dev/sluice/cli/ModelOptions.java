@@ -163,7 +163,7 @@ final class ModelOptions {
         case null, default -> throw e;
       }
     }
-    source.changes().forEach(Console::note);
+    source.change().ifPresent(Console::note);
     opened.notes().forEach(Console::note);
     return new Loaded(
         source,

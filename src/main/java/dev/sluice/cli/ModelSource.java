@@ -13,7 +13,6 @@ import dev.sluice.gguf.GgufFile;
 import dev.sluice.operations.Precision;
 import dev.sluice.provenance.RunManifest;
 import dev.sluice.serving.ModelFiles;
-import dev.sluice.serving.SuggestedSampling;
 import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.training.BatchSettings;
@@ -26,7 +25,6 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
 /// A model as a user names it: the directory of a checkpoint, or of a run, which stands for its
@@ -136,9 +134,10 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
             });
   }
 
-  /// Equal for the same weights of an equal model, as they are on the disk: by the names, sizes and
-  /// times of the files of weights, which are too large to be read for that, and by the content of
-  /// `config.json`. The checksums beside are not asked, as they are of the files that were saved.
+  /// Equal for the same weights of an equal model, as they are on the disk: by the names, sizes,
+  /// times and samples of the files of weights, which are too large to be read whole for that, and
+  /// by the content of `config.json`. The checksums beside are not asked, as they are of the files
+  /// that were saved.
   String weightsFingerprint() throws IOException {
     var digest = Sha256.digest();
     if (isGguf()) {
@@ -161,17 +160,13 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
     return Sha256.hex(digest);
   }
 
-  /// Tells of files that decide what the model answers and were changed since they were saved.
-  List<String> changes() {
-    return isGguf()
-        ? List.of()
-        : Stream.of(ModelConfig.FILE, SuggestedSampling.FILE)
-            .filter(name -> CheckpointDirectory.isChanged(checkpoint, name))
-            .map(
-                name ->
-                    "%s is not the file that %s beside it lists; the model is taken as it says now."
-                        .formatted(checkpoint.resolve(name), CheckpointDirectory.CHECKSUMS))
-            .toList();
+  /// Tells where `config.json` was changed since it was saved.
+  Optional<String> change() {
+    return isGguf() || !CheckpointDirectory.isChanged(checkpoint, ModelConfig.FILE)
+        ? Optional.empty()
+        : Optional.of(
+            "%s is not the file that %s beside it lists; the model is taken as it says now."
+                .formatted(checkpoint.resolve(ModelConfig.FILE), CheckpointDirectory.CHECKSUMS));
   }
 
   private static void update(MessageDigest digest, Path file) throws IOException {

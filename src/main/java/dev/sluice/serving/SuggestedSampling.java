@@ -34,7 +34,7 @@ public record SuggestedSampling(
   }
 
   /// The file in which a model's makers suggest it.
-  public static final String FILE = "generation_config.json";
+  static final String FILE = "generation_config.json";
 
   private static final String WAY_OUT = "correct it or remove it";
 

@@ -13,6 +13,7 @@ import dev.sluice.generation.Generator;
 import dev.sluice.generation.Prompt;
 import dev.sluice.generation.Sampler;
 import dev.sluice.serving.Engine;
+import dev.sluice.serving.FilesInPlace;
 import dev.sluice.serving.ServedModel;
 import dev.sluice.state.PrefixCache;
 import dev.sluice.state.PrefixCache.Reuse;
@@ -458,7 +459,8 @@ class ApiServerTest {
             test.tokenizer::encode,
             Set.of(),
             Set.of(384),
-            new Choice(Sampler.GREEDY));
+            new Choice(Sampler.GREEDY),
+            FilesInPlace.NONE);
     String function = "{\"name\":\"f\",\"strict\":%s,\"parameters\":{\"type\":\"object\"}}";
     String strict = "\"tools\":[{\"type\":\"function\",\"function\":%s}]";
     String strictFlat = "{\"input\":\"a\",\"max_output_tokens\":1,\"tools\":[%s]}";

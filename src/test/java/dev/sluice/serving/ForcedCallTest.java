@@ -98,7 +98,8 @@ class ForcedCallTest {
             tokenizer::encode,
             Set.of(),
             Set.of(end),
-            new Choice(Sampler.GREEDY));
+            new Choice(Sampler.GREEDY),
+            FilesInPlace.NONE);
     var tools = List.of(tool("add", "{}"), tool("add_all", "{}"));
     var restriction = ForcedCall.of(tools, model).get();
     int size = TinyModel.VOCABULARY;
