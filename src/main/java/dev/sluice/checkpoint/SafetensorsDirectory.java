@@ -95,6 +95,17 @@ public final class SafetensorsDirectory implements AutoCloseable {
                 : "; name a directory written by save_pretrained or by sluice"));
   }
 
+  /// The files that [#open] reads weights from.
+  public static List<Path> files(Path directory) {
+    Path single = directory.resolve(SINGLE);
+    return Files.exists(single, LinkOption.NOFOLLOW_LINKS)
+        ? List.of(single)
+        : index(directory.resolve(INDEX)).sequencedValues().stream()
+            .distinct()
+            .map(directory::resolve)
+            .toList();
+  }
+
   private static SafetensorsDirectory openShards(Path directory) {
     SequencedMap<String, String> shardByTensor = index(directory.resolve(INDEX));
     SequencedMap<String, SafetensorsFile> shards = new LinkedHashMap<>();

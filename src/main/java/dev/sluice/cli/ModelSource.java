@@ -17,6 +17,7 @@ import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.Tokenizer;
 import dev.sluice.training.BatchSettings;
 import dev.sluice.training.RunConfig;
+import dev.sluice.training.StartCheckpoint;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -134,27 +135,28 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
             });
   }
 
-  /// Equal for the same weights of an equal model, as they are on the disk: by the names, sizes,
-  /// times and samples of the files of weights, which are too large to be read whole for that, and
-  /// by the content of `config.json`. The checksums beside are not asked, as they are of the files
-  /// that were saved.
+  /// Equal for the same weights of an equal model, as they are on the disk: by the names, sizes and
+  /// samples of the files of weights, which are too large to be read whole for that, and by the
+  /// content of `config.json`. The checksums beside are of the files that were saved; only where
+  /// there are none the times of the files count too, which copying changes.
   String weightsFingerprint() throws IOException {
     var digest = Sha256.digest();
     if (isGguf()) {
       try (var file = GgufFile.open(checkpoint)) {
         for (Path part : file.files()) {
-          update(digest, part);
+          update(digest, part, true);
         }
       }
       return Sha256.hex(digest);
     }
+    boolean timed = !Files.isRegularFile(checkpoint.resolve(CheckpointDirectory.CHECKSUMS));
     for (Path file : Trees.children(checkpoint)) {
       String name = String.valueOf(file.getFileName());
       if (name.equals(ModelConfig.FILE)) {
         Sha256.update(digest, file);
-      } else if (name.endsWith(".safetensors")) {
+      } else if (StartCheckpoint.isWeights(file.getFileName())) {
         RegularFile.require(file, "fetch the checkpoint again");
-        update(digest, file);
+        update(digest, file, timed);
       }
     }
     return Sha256.hex(digest);
@@ -169,8 +171,9 @@ record ModelSource(Path checkpoint, @Nullable Path run) {
                 .formatted(checkpoint.resolve(ModelConfig.FILE), CheckpointDirectory.CHECKSUMS));
   }
 
-  private static void update(MessageDigest digest, Path file) throws IOException {
-    Sha256.update(digest, file.getFileName() + " " + Files.getLastModifiedTime(file).toMillis());
+  private static void update(MessageDigest digest, Path file, boolean timed) throws IOException {
+    String time = timed ? " " + Files.getLastModifiedTime(file).toMillis() : "";
+    Sha256.update(digest, file.getFileName() + time);
     Sha256.updateSampled(digest, file);
   }
 

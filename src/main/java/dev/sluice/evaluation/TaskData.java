@@ -188,7 +188,7 @@ public record TaskData(
       int target;
       if (labels != null) {
         var named = labels.of(row, where);
-        target = Math.max(named.indexOf(text), named.indexOf(whole));
+        target = named.indexOf(named.contains(text) ? text : whole);
         if (target < 0) {
           throw new InvalidInputException(
               "%s has the target '%s', which is none of its labels %s; correct or remove it"

@@ -89,11 +89,12 @@ final class CompletionReply extends Reply {
   /// their bytes, as OpenAI tells them: `bytes:\xe2\x80`.
   private String name(int token) {
     String text = model().text(token);
-    if (text.indexOf(REPLACEMENT) < 0) {
+    byte[] bytes = model().bytes(token);
+    if (text.indexOf(REPLACEMENT) < 0 || bytes == null) {
       return text;
     }
     var name = new StringBuilder("bytes:");
-    for (byte each : model().bytes()[token]) {
+    for (byte each : bytes) {
       name.append("\\x").append(HexFormat.of().toHexDigits(each));
     }
     return name.toString();

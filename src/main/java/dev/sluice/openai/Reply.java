@@ -11,11 +11,11 @@ import dev.sluice.serving.Ticket.Event;
 import dev.sluice.serving.TokenWatch;
 import java.io.IOException;
 import java.io.UncheckedIOException;
-import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.TreeMap;
 import org.jspecify.annotations.Nullable;
+import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.node.ArrayNode;
 import tools.jackson.databind.node.JsonNodeFactory;
 import tools.jackson.databind.node.ObjectNode;
@@ -340,12 +340,11 @@ abstract class Reply {
   }
 
   /// The bytes of a token alone.
-  ArrayNode bytes(int token) {
-    byte[][] all = model.bytes();
-    byte[] own =
-        token < all.length && all[token].length > 0
-            ? all[token]
-            : model.text(token).getBytes(StandardCharsets.UTF_8);
+  JsonNode bytes(int token) {
+    byte[] own = model.bytes(token);
+    if (own == null) {
+      return JSON.nullNode();
+    }
     ArrayNode bytes = JSON.arrayNode();
     for (byte each : own) {
       bytes.add(each & 0xFF);

@@ -1,7 +1,7 @@
 package dev.sluice.serving;
 
+import dev.sluice.checkpoint.SafetensorsDirectory;
 import dev.sluice.files.Sha256;
-import dev.sluice.files.Trees;
 import dev.sluice.gguf.GgufFile;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -86,9 +86,7 @@ public final class FilesInPlace {
 
   private static List<Path> paths(Path checkpoint) {
     if (Files.isDirectory(checkpoint)) {
-      return Trees.children(checkpoint).stream()
-          .filter(path -> path.toString().endsWith(".safetensors"))
-          .toList();
+      return SafetensorsDirectory.files(checkpoint);
     }
     try (var file = GgufFile.open(checkpoint)) {
       return file.files();

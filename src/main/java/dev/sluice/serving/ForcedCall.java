@@ -6,6 +6,7 @@ import dev.sluice.generation.TextStream;
 import dev.sluice.schema.TokenMask;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
 import java.util.OptionalInt;
 import java.util.Set;
@@ -33,8 +34,6 @@ final class ForcedCall implements Restriction {
 
   /// Keywords that hold values and no schemas.
   private static final Set<String> VALUES = Set.of("const", "enum", "default", "examples");
-
-  private static final byte[] NO_BYTES = {};
 
   private final int[] begin;
   private final Body body;
@@ -111,7 +110,7 @@ final class ForcedCall implements Restriction {
       ObjectNode arguments = properties.putObject("arguments");
       if (tool.parameters() instanceof ObjectNode parameters) {
         arguments.setAll(parameters.deepCopy());
-        refer(arguments, "#/anyOf/%d/properties/arguments".formatted(i));
+        refer(arguments, "#/anyOf/" + i + "/properties/arguments");
       }
       if (CHOICES.stream().noneMatch(arguments::has)) {
         arguments.put("type", "object"); // else what is chosen says it
@@ -210,12 +209,19 @@ final class ForcedCall implements Restriction {
         ends.forEach(end -> logits[end] = Float.NEGATIVE_INFINITY);
         return;
       }
-      for (int token = 0; token < logits.length; token++) {
-        byte[] own = token < bytes.length ? bytes[token] : NO_BYTES;
-        if (own.length == 0 || names.stream().noneMatch(name -> goesOn(name, own))) {
-          logits[token] = Float.NEGATIVE_INFINITY;
+      var may = new HashSet<Integer>();
+      boolean isAnyLikely = false;
+      for (int token = 0; token < Math.min(bytes.length, logits.length); token++) {
+        byte[] own = bytes[token];
+        if (own.length > 0 && names.stream().anyMatch(name -> goesOn(name, own))) {
+          may.add(token);
+          isAnyLikely |= Float.isFinite(logits[token]);
         }
       }
+      if (isAnyLikely) {
+        may.removeIf(token -> !Float.isFinite(logits[token]));
+      }
+      leave(logits, may);
     }
 
     private boolean isNamed() {

@@ -7,6 +7,7 @@ import dev.sluice.schema.JsonSchema;
 import dev.sluice.schema.TokenMask;
 import dev.sluice.schema.Vocabulary;
 import dev.sluice.tokenizer.Tokenizer;
+import java.nio.charset.StandardCharsets;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.Map;
@@ -27,6 +28,9 @@ public final class ServedModel {
 
   private static final int NO_TOKEN = -1;
 
+  private static final char REPLACEMENT = '\uFFFD';
+  private static final byte[][] NO_BYTES = {};
+
   private final String name;
   private final String version;
   private final Tokenizer tokenizer;
@@ -40,6 +44,7 @@ public final class ServedModel {
   private final Map<Integer, String> texts = new ConcurrentHashMap<>(); // as many as tokens
   private @Nullable Vocabulary vocabulary;
   private byte @Nullable [][] bytes;
+  private boolean hasBytes = true;
 
   private final Map<String, TokenMask> masks =
       new LinkedHashMap<>(16, 0.75f, true) {
@@ -184,6 +189,29 @@ public final class ServedModel {
           String control = controls.get(token);
           return control != null ? control : tokenizer.decode(new int[] {token});
         });
+  }
+
+  /// The bytes of one token; null where it is a part of a character and the tokenizer does not say
+  /// which, as only byte-level ones do.
+  public byte @Nullable [] bytes(int token) {
+    byte[][] all = knownBytes();
+    if (token < all.length && all[token].length > 0) {
+      return all[token];
+    }
+    String text = text(token);
+    return text.indexOf(REPLACEMENT) < 0 ? text.getBytes(StandardCharsets.UTF_8) : null;
+  }
+
+  private synchronized byte[][] knownBytes() {
+    if (!hasBytes) {
+      return NO_BYTES;
+    }
+    try {
+      return bytes();
+    } catch (InvalidInputException _) { // asked for once
+      hasBytes = false;
+      return NO_BYTES;
+    }
   }
 
   /// The bytes of each token, by id; see [Tokenizer#tokenBytes].

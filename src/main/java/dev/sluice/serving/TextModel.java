@@ -124,7 +124,7 @@ public final class TextModel implements AutoCloseable {
   /// Begins to continue a text.
   ///
   /// @throws InvalidInputException if it cannot be continued so
-  /// @throws RefusedException if too many wait
+  /// @throws RefusedException if too many wait, or a file of weights was written over
   public Writing begin(String text, Manner manner) {
     return begin(
         known.encode(text),
@@ -138,7 +138,7 @@ public final class TextModel implements AutoCloseable {
   /// Begins to answer messages.
   ///
   /// @throws InvalidInputException if they cannot be answered so
-  /// @throws RefusedException if too many wait
+  /// @throws RefusedException if too many wait, or a file of weights was written over
   public Writing begin(Question question, Manner manner) {
     for (String name : question.variables().keySet()) {
       if (!known.templatesMention(name)) {

@@ -40,6 +40,8 @@ public final class ToolCallReader {
   private static final Pattern VALUE_END =
       Pattern.compile("</parameter>(?=\\s*(?:" + TAG.pattern() + "))");
 
+  private static final Pattern CALL_END = Pattern.compile(FUNCTION_END + "\\s*" + END);
+
   private static final JsonMapper JSON = JsonFile.mapper().build();
 
   /// Hears of each part as soon as it is sure.
@@ -57,6 +59,7 @@ public final class ToolCallReader {
   private String blanks = ""; // before the call that is held
   private boolean calling;
   private boolean called;
+  private int looked; // so far in a call that had not ended there
 
   public ToolCallReader(List<Tool> tools, Listener listener) {
     this.tools = List.copyOf(tools);
@@ -102,10 +105,17 @@ public final class ToolCallReader {
     held.insert(0, blanks);
     blanks = "";
     calling = false;
+    looked = 0;
   }
 
   private boolean call() {
-    var ended = held.indexOf(END) < 0 ? null : ended();
+    // All that ends something ends so: to look at every piece anew takes long with a long value.
+    if (held.indexOf(">", looked) < 0 || held.indexOf(END) < 0) {
+      looked = held.length();
+      return false;
+    }
+    var ended = ended();
+    looked = ended == null ? held.length() : 0;
     if (ended == null) {
       return false;
     }
@@ -180,11 +190,16 @@ public final class ToolCallReader {
         isEscaped = true;
       } else if (c == '"') {
         isString = !isString;
-      } else if (!isString && c == '<' && held.indexOf(END, i) == i) {
+      } else if (!isString && c == '<' && isAt(END, i)) {
         return i;
       }
     }
     return -1;
+  }
+
+  private boolean isAt(String mark, int place) {
+    int end = place + mark.length();
+    return end <= held.length() && mark.contentEquals(held.subSequence(place, end));
   }
 
   private @Nullable Tool tool(String name) {
@@ -235,6 +250,7 @@ public final class ToolCallReader {
     Map<String, String> values = new LinkedHashMap<>();
     var tag = TAG.matcher(held);
     var valueEnd = VALUE_END.matcher(held);
+    var callEnd = CALL_END.matcher(held);
     int at = from;
     while (tag.find(at)) {
       at = tag.end();
@@ -250,7 +266,11 @@ public final class ToolCallReader {
         }
         default -> {
           int parameterEnd = held.indexOf(">", at);
-          if (!valueEnd.find(at)) {
+          boolean isEnded = valueEnd.find(at);
+          if (callEnd.find(at) && (!isEnded || callEnd.start() < valueEnd.start())) {
+            return new Ended(null, callEnd.end()); // within a value, which has no end of its own
+          }
+          if (!isEnded) {
             return null;
           }
           if (parameterEnd < 0 || parameterEnd > valueEnd.start()) {

@@ -467,8 +467,9 @@ public final class StartCheckpoint {
     }
   }
 
-  /// Not the state of an optimizer.
-  private static boolean isWeights(@Nullable Path file) {
+  /// Whether a file of a checkpoint's directory holds weights or says where they are: not the state
+  /// of an optimizer.
+  public static boolean isWeights(@Nullable Path file) {
     String name = String.valueOf(file);
     return name.endsWith(".safetensors.index.json")
         || (name.endsWith(".safetensors") && !name.equals(TrainingCheckpoint.OPTIMIZER));

@@ -32,6 +32,23 @@ class ModelSourceTest {
     assertNotEquals(first, fingerprint(weights));
   }
 
+  /// What Sluice saved is known by its content alone.
+  @Test
+  void aCopyOfACheckpointIsTheSameModel() throws IOException {
+    Files.writeString(directory.resolve("config.json"), "{}");
+    Path file = Files.write(directory.resolve("model.safetensors"), new byte[100]);
+    Path moments = Files.write(directory.resolve("optimizer.safetensors"), new byte[100]);
+    var source = new ModelSource(directory, null);
+    String before = source.weightsFingerprint();
+    Files.setLastModifiedTime(file, FileTime.fromMillis(0));
+    assertNotEquals(before, source.weightsFingerprint());
+    Files.writeString(directory.resolve("SHA256SUMS"), "");
+    String summed = source.weightsFingerprint();
+    Files.setLastModifiedTime(file, FileTime.fromMillis(1));
+    Files.write(moments, new byte[101]);
+    assertEquals(summed, source.weightsFingerprint());
+  }
+
   private String fingerprint(byte[] weights) throws IOException {
     Path file = Files.write(directory.resolve("model.safetensors"), weights);
     Files.setLastModifiedTime(file, FileTime.fromMillis(0));

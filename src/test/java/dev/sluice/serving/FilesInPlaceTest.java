@@ -17,8 +17,11 @@ class FilesInPlaceTest {
   @Test
   void whatIsWrittenOverIsNoticed() throws IOException {
     Path weights = Files.write(directory.resolve("model.safetensors"), new byte[10_000]);
+    Files.createSymbolicLink(directory.resolve("other.safetensors"), directory.resolve("gone"));
     var files = FilesInPlace.of(directory);
     files.requireUnchanged();
+    Path adapter = directory.resolve("adapter_model.safetensors"); // which is not read
+    Files.write(Files.write(adapter, new byte[10]), new byte[20]);
     Files.setLastModifiedTime(weights, FileTime.fromMillis(0)); // a touch is no change
     files.requireUnchanged();
     byte[] others = new byte[10_000];

@@ -126,7 +126,13 @@ class ToolCallReaderTest {
         new Case(
             false,
             "<tool_call><function=typed</tool_call> so",
-            "text <tool_call><function=typed</tool_call> so"));
+            "text <tool_call><function=typed</tool_call> so"),
+        new Case(
+            false,
+            "<tool_call><function=typed><parameter=any>1</function>\n</tool_call>"
+                + typed("note", "2"),
+            "text <tool_call><function=typed><parameter=any>1</function>\n</tool_call>",
+            "typed {\"note\":\"2\"}"));
   }
 
   private static List<Case> argumentsAsWritten() {
