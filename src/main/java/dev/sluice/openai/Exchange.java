@@ -11,6 +11,7 @@ import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.Collection;
+import java.util.List;
 import java.util.concurrent.Semaphore;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
@@ -76,11 +77,11 @@ final class Exchange {
 
   /// The body as JSON.
   JsonNode json() throws IOException {
-    String encoding = header("Content-Encoding");
-    if (hasHeader("Content-Encoding") && !"identity".equalsIgnoreCase(encoding)) {
+    var encodings = http.getRequestHeaders().getOrDefault("Content-Encoding", List.of());
+    if (!encodings.stream().allMatch("identity"::equalsIgnoreCase)) {
       throw ApiException.unsupported(
           "a body of Content-Encoding %s is not read; send it as it is"
-              .formatted(Printable.brief(String.valueOf(encoding), LONGEST_ENCODING)));
+              .formatted(Printable.brief(String.join(", ", encodings), LONGEST_ENCODING)));
     }
     byte[] body = body();
     try {
