@@ -15,6 +15,9 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
+import org.jspecify.annotations.Nullable;
 
 /// The training of a model that was trained before, as `retrofit` and `extend` do it.
 ///
@@ -33,22 +36,38 @@ record ContinuedTraining(String command, List<String> arguments, List<String> ag
           "sequence_length",
           "batch_size");
 
+  /// Those of the text itself, which say nothing of another one.
+  private static final Set<String> OF_TEXT = Set.of("data", "text_field", "held_out_share");
+
+  /// A word that a shell takes as it is.
+  private static final Pattern PLAIN = Pattern.compile("[\\p{L}\\p{N}_@%+=:,./-]+");
+
   /// The text of a model that Sluice trained and how it was cut; empty where nobody knows.
   ///
+  /// @param begun with the model
   /// @param given settings that the user decided
-  static Map<String, String> inherited(Path checkpoint, Set<String> given) {
+  static Map<String, String> inherited(RunConfig begun, Map<String, String> given) {
     Map<String, String> inherited = new LinkedHashMap<>();
-    RunManifest.beside(checkpoint)
+    RunManifest.beside(Path.of(begun.start().start()))
         .map(RunManifest::config)
         .ifPresent(
             settings -> {
+              boolean another = isAnotherText(begun, given.get("data"), settings.get("data"));
               for (String name : INHERITED) {
-                if (settings.containsKey(name) && !given.contains(name)) {
+                if (settings.containsKey(name)
+                    && !given.containsKey(name)
+                    && !(another && OF_TEXT.contains(name))) {
                   inherited.put(name, String.valueOf(settings.get(name)));
                 }
               }
             });
     return inherited;
+  }
+
+  private static boolean isAnotherText(
+      RunConfig begun, @Nullable String given, @Nullable Object trained) {
+    return given != null
+        && !begun.with(null, Map.of("data", given)).pinnedWithData().text().data().equals(trained);
   }
 
   /// Refuses another text under the name that was taken over. One of which another field is read is
@@ -101,27 +120,48 @@ record ContinuedTraining(String command, List<String> arguments, List<String> ag
             new TrainingRun.Origin(Version.commit(), arguments),
             new TrainingProgress(config),
             Interruption::requested);
-    Path file = place.resolve(RunConfig.FILE);
-    if (!Files.exists(file)) {
+    if (!Files.exists(place.resolve(RunConfig.FILE))) {
       Files.createDirectories(place);
       return run.start(corpus, tokenizer);
     }
-    var there = RunConfig.from(file, Map.of());
+    requireSame(config, place);
+    return run.resume(corpus, tokenizer);
+  }
+
+  /// Refuses another training than what is there, if anything is.
+  void requireSame(RunConfig config, Path place) {
+    Path file = place.resolve(RunConfig.FILE);
+    if (!Files.exists(file)) {
+      return;
+    }
     var steps = Map.of("steps", String.valueOf(config.optimization().steps()));
-    if (!there.with(null, steps).equals(config)) {
+    var there = RunConfig.from(file, Map.of()).with(null, steps);
+    int frozen = config.start().frozenSteps();
+    var standingStill = Map.of("frozen_steps", String.valueOf(frozen));
+    if (there.start().frozenSteps() == 0
+        && frozen > 0
+        && there.with(null, standingStill).equals(config)) {
+      throw new InvalidInputException(
+          "%s has frozen_steps 0, not %d: controls of earlier versions moved in the frozen steps, so this one must be trained again; remove %s and go on"
+              .formatted(file, frozen, place));
+    }
+    if (!there.equals(config)) {
       throw new InvalidInputException(
           "%s is of another %s; remove %s or choose another --output"
               .formatted(file, command, place));
     }
-    return run.resume(corpus, tokenizer);
   }
 
-  /// The command that goes on.
+  /// The command that goes on, as a shell takes it.
   String goOn(Path place) {
     List<String> words =
         new ArrayList<>(List.of("./sluice", command, "--resume", place.toString()));
     words.addAll(again);
-    return String.join(" ", words);
+    return words.stream().map(ContinuedTraining::quoted).collect(Collectors.joining(" "));
+  }
+
+  private static String quoted(String word) {
+    return PLAIN.matcher(word).matches() ? word : "'" + word.replace("'", "'\\''") + "'";
   }
 
   /// The exit code of a training that did not come to its end, which is told.

@@ -193,7 +193,8 @@ final class ExtendCommand implements Callable<Integer> {
     if (trains) {
       Trainable.require(config, tokenizer, 1);
     }
-    ExtendReport.shortened(start.context(), extended.context()).ifPresent(Console::note);
+    ExtendReport.shortened(start.context(), extended.context(), config.positions().ropeScaling())
+        .ifPresent(Console::note);
     try (var _ = RunDirectory.own(place, commandLine())) {
       ContinuedTraining.tell(inherited);
       Interruption.watch();
@@ -272,7 +273,7 @@ final class ExtendCommand implements Callable<Integer> {
       }
     }
     var begun = defaults().with(null, Map.of("start", model)).pinned();
-    inherited = ContinuedTraining.inherited(Path.of(begun.start().start()), given.keySet());
+    inherited = ContinuedTraining.inherited(begun, given);
     var config = begun.with(null, inherited).with(null, given).pinnedWithData();
     ContinuedTraining.requireSameText(config, inherited);
     return requirePositions(config);

@@ -182,6 +182,7 @@ final class RetrofitCommand implements Callable<Integer> {
     var without = control ? control(config) : null;
     if (without != null) {
       Trainable.require(without, tokenizer, 1);
+      training().requireSame(without, place.resolve(CONTROL));
     }
     try (var _ = RunDirectory.own(place, commandLine())) {
       var corpus =
@@ -236,7 +237,7 @@ final class RetrofitCommand implements Callable<Integer> {
           "retrofit needs a model; name the directory of a checkpoint or a run");
     }
     var begun = defaults().with(null, Map.of("start", model)).pinned();
-    var inherited = ContinuedTraining.inherited(Path.of(begun.start().start()), given.keySet());
+    var inherited = ContinuedTraining.inherited(begun, given);
     ContinuedTraining.tell(inherited);
     var config = begun.with(null, inherited).with(null, given).pinnedWithData();
     ContinuedTraining.requireSameText(config, inherited);

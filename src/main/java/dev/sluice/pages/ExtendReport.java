@@ -18,12 +18,20 @@ public record ExtendReport(ExtendResult result) {
   private static final int POINTS = 64;
 
   /// That a model's context became shorter, if it did.
-  public static Optional<String> shortened(int before, int context) {
+  ///
+  /// @param ropeScaling as it was given
+  public static Optional<String> shortened(int before, int context, String ropeScaling) {
     return context >= before
         ? Optional.empty()
         : Optional.of(
-            "The model had a context of %d tokens, and has %d now: a factor of rope_scaling counts from what it was trained with, not from what it has."
-                .formatted(before, context));
+            "The model had a context of %d tokens, and has %d now%s."
+                .formatted(
+                    before,
+                    context,
+                    ropeScaling.contains("*")
+                        ? ": a factor of rope_scaling counts from what it was trained with, not"
+                            + " from what it has"
+                        : ""));
   }
 
   /// What the numbers say.
@@ -38,7 +46,8 @@ public record ExtendReport(ExtendResult result) {
                 result.steps() == 0
                     ? "; no weight changed"
                     : ", after %d steps of training".formatted(result.steps())));
-    shortened(result.before(), result.context()).ifPresent(sentences::add);
+    String scaling = String.valueOf(result.manifest().config().get("rope_scaling"));
+    shortened(result.before(), result.context(), scaling).ifPresent(sentences::add);
     if (result.models().isEmpty()) {
       sentences.add(
           "No text was given (--data), so nothing was measured: whether the model is any good"

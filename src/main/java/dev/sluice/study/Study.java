@@ -12,6 +12,7 @@ import dev.sluice.settings.Settings;
 import dev.sluice.sink.SinkReport;
 import dev.sluice.tensor.Device;
 import dev.sluice.tokenizer.Tokenizer;
+import dev.sluice.training.Attempt;
 import dev.sluice.training.RunConfig;
 import dev.sluice.training.RunCorpus;
 import dev.sluice.training.RunDirectory;
@@ -573,7 +574,8 @@ public record Study(
     if (!Files.exists(file)) {
       return run.start(corpus, tokenizer);
     }
-    if (!RunConfig.from(file, Map.of()).equals(trial.config())) {
+    var there = RunConfig.from(file, Map.of());
+    if (!there.equals(trial.config()) && !there.pinnedWithData().equals(trial.config())) {
       throw new InvalidInputException(
           "%s is not of %s, it was copied or changed; remove %s to train it again"
               .formatted(file, trial.name(), trial.directory()));
@@ -620,20 +622,22 @@ public record Study(
   }
 
   /// Says of the trials that are done which were trained by another version of the program, or on
-  /// another device, than others: pairs among them differ in that too. Nothing where all are alike.
+  /// another device, than others, if only since they were resumed: pairs among them differ in that
+  /// too. Nothing where all are alike.
   public List<String> mixtures(Path directory) {
-    Map<String, List<Trial.Name>> commits = new LinkedHashMap<>();
-    Map<String, List<Trial.Name>> devices = new LinkedHashMap<>();
+    Map<List<String>, List<Trial.Name>> commits = new LinkedHashMap<>();
+    Map<List<String>, List<Trial.Name>> devices = new LinkedHashMap<>();
     for (Trial trial : trials(directory)) {
       if (TrialResult.exists(trial.directory())) {
         RunManifest.beside(trial.directory())
             .ifPresent(
                 manifest -> {
-                  add(commits, manifest.sluiceCommit(), trial);
-                  var device = manifest.config().get(TrainingRun.DEVICE_USED);
-                  if (device != null) { // an earlier version did not record it
-                    add(devices, device.toString(), trial);
-                  }
+                  var attempts = Attempt.of(manifest);
+                  add(commits, attempts.stream().map(Attempt::commit), trial);
+                  add(
+                      devices,
+                      attempts.stream().flatMap(each -> Stream.ofNullable(each.device())),
+                      trial);
                 });
       }
     }
@@ -642,12 +646,17 @@ public record Study(
         .toList();
   }
 
-  private static void add(Map<String, List<Trial.Name>> trials, String by, Trial trial) {
-    trials.computeIfAbsent(by, _ -> new ArrayList<>()).add(trial.name());
+  /// @param by of its attempts, in order; none where an earlier version did not record them
+  private static void add(
+      Map<List<String>, List<Trial.Name>> trials, Stream<String> by, Trial trial) {
+    var different = by.distinct().toList();
+    if (!different.isEmpty()) {
+      trials.computeIfAbsent(different, _ -> new ArrayList<>()).add(trial.name());
+    }
   }
 
-  private static Optional<String> mixture(String what, Map<String, List<Trial.Name>> trials) {
-    return trials.size() < 2
+  private static Optional<String> mixture(String what, Map<List<String>, List<Trial.Name>> trials) {
+    return trials.keySet().stream().flatMap(List::stream).distinct().count() < 2
         ? Optional.empty()
         : Optional.of(
             "The trials are of different %s, so that a difference between them need not be the variants': %s."
@@ -658,7 +667,7 @@ public record Study(
                             each ->
                                 "%s (%s)"
                                     .formatted(
-                                        each.getKey(),
+                                        String.join(", then ", each.getKey()),
                                         Printable.brief(
                                             each.getValue().stream()
                                                 .map(Trial.Name::toString)

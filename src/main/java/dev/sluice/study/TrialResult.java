@@ -33,7 +33,7 @@ import tools.jackson.databind.node.NullNode;
 /// @param initialLoss the first step's loss in nats per token; NaN where that step had none
 /// @param lossBound what a held-out loss counts as at most where learning rates are compared: the
 ///   first step's, which is a new model's, or that of a model that knows nothing, ln(vocabulary),
-///   where the trial began with a checkpoint; NaN where nobody recorded it
+///   where the trial began with a checkpoint; NaN where nobody recorded it and that is gone
 /// @param heldOutLoss held-out loss in nats per token
 /// @param bitsPerByte the same in bits per byte
 /// @param spikes events of the training loss by [LossSpikes], above the median by [#SPIKE] nats,
@@ -242,7 +242,7 @@ public record TrialResult(
       read.set(
           "loss_bound",
           trial.config().start().isGiven()
-              ? DoubleNode.valueOf(Double.NaN)
+              ? DoubleNode.valueOf(boundOfStart(trial))
               : read.path("initial_loss"));
     }
     var result = JsonFile.bound(file, read, JSON, TrialResult.class, wayOut);
@@ -275,8 +275,19 @@ public record TrialResult(
   }
 
   private static double bound(Trial trial, RunMetrics.Curve curve) {
-    return trial.config().start().isGiven()
-        ? Math.log(StartCheckpoint.of(trial.config()).parent().vocabSize())
-        : first(curve);
+    return trial.config().start().isGiven() ? knowingNothing(trial) : first(curve);
+  }
+
+  private static double knowingNothing(Trial trial) {
+    return Math.log(StartCheckpoint.of(trial.config()).parent().vocabSize());
+  }
+
+  /// NaN where the checkpoint that the trial began with cannot be read any more.
+  private static double boundOfStart(Trial trial) {
+    try {
+      return knowingNothing(trial);
+    } catch (InvalidInputException _) {
+      return Double.NaN;
+    }
   }
 }

@@ -112,7 +112,8 @@ public final class RunCheck {
     }
   }
 
-  /// `config.toml` has no checksum, but the manifest says the same.
+  /// `config.toml` has no checksum, but the manifest says the same, unless an earlier version went
+  /// on with an edited one, which left the manifest as it was.
   private static void requireRecorded(Path run) {
     Path file = run.resolve(RunConfig.FILE);
     var settings = RunConfig.from(file, Map.of()).settings();
@@ -120,22 +121,30 @@ public final class RunCheck {
     if (manifest.isEmpty()) {
       return; // told of that itself
     }
-    var recorded = RunConfig.of(manifest.get()).settings();
+    var accepted = RunConfig.accepted(manifest.get());
+    if (accepted.isEmpty()) {
+      throw differing(file, "this version refuses what the latter records");
+    }
+    var recorded = accepted.get().settings();
     List<String> differences = new ArrayList<>();
     settings.forEach(
         (name, now) -> {
           var before = Objects.requireNonNull(recorded.get(name));
           if (!now.equals(before)) {
             differences.add(
-                "%s %s, not %s"
+                "%s %s and %s"
                     .formatted(name, Printable.brief(now, 60), Printable.brief(before, 60)));
           }
         });
     if (!differences.isEmpty()) {
-      throw new InvalidInputException(
-          "%s is not what %s records (%s); restore it, or go on with it: ./sluice train --resume %s"
-              .formatted(file, RunManifest.FILE_NAME, String.join("; ", differences), run));
+      throw differing(file, String.join("; ", differences));
     }
+  }
+
+  private static InvalidInputException differing(Path config, String how) {
+    return new InvalidInputException(
+        "%s and %s differ (%s): one of them was edited, or an earlier version went on with an edited %s without recording that; restore the one that is wrong"
+            .formatted(config, RunManifest.FILE_NAME, how, RunConfig.FILE));
   }
 
   /// Steps are on the disk before a checkpoint of them is.

@@ -16,6 +16,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.node.JsonNodeFactory;
 import tools.jackson.databind.node.ObjectNode;
@@ -85,6 +86,15 @@ public record RunConfig(
       }
     }
     return from(null, known);
+  }
+
+  /// The same; empty where this version refuses what an earlier one accepted.
+  static Optional<RunConfig> accepted(RunManifest manifest) {
+    try {
+      return Optional.of(of(manifest));
+    } catch (InvalidInputException _) {
+      return Optional.empty();
+    }
   }
 
   /// Every setting by its name in files, in order.

@@ -18,9 +18,11 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Instant;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.function.BooleanSupplier;
 import org.jspecify.annotations.Nullable;
@@ -158,7 +160,7 @@ public class TrainingRun {
       if (replicas.isFirst()) {
         requireNew(directory);
         Files.createDirectories(checkpoints);
-        manifest(corpus).write(directory.resolve(RunManifest.FILE_NAME));
+        manifest(corpus, List.of()).write(directory.resolve(RunManifest.FILE_NAME));
         config.write(directory); // last: a directory that has it is a run
       }
       return run(inputs, null, false);
@@ -192,19 +194,20 @@ public class TrainingRun {
     try (var _ = own()) {
       config.notes().forEach(listener::noted);
       if (replicas.isFirst()) {
-        if (config.start().isGiven()) {
-          var manifest = RunManifest.read(directory.resolve(RunManifest.FILE_NAME));
-          StartCheckpoint.of(config).requireSame(manifest.config().get(StartCheckpoint.CHECKSUM));
-        }
         var there = new RunCheckpoints(config, directory);
         Path from = there.toResume(name);
+        var recorded = recorded(from);
+        if (config.start().isGiven() && recorded.isPresent()) {
+          StartCheckpoint.of(config)
+              .requireSame(recorded.get().config().get(StartCheckpoint.CHECKSUM));
+        }
         if (from != null) {
           there.requireSameRun(from, corpus, tokenizer, listener);
           there.setAsideAfter(from);
         } else {
           listener.noted(there.beginsAgain());
         }
-        takeUpSettings(from, corpus);
+        takeUpSettings(from, recorded, corpus);
       }
       replicas.barrier(); // now the newest is the one
       Path from = CheckpointDirectory.latest(checkpoints).orElse(null);
@@ -212,15 +215,28 @@ public class TrainingRun {
     }
   }
 
+  /// The run's manifest, or that of the checkpoint it goes on from where its own cannot be read.
+  private Optional<RunManifest> recorded(@Nullable Path from) {
+    return RunManifest.beside(directory)
+        .or(() -> Optional.ofNullable(from).flatMap(RunManifest::beside));
+  }
+
   /// Lets `config.toml` and the manifest say what runs from now on, whether a flag or an edited
-  /// file says so, and tells what another number of steps does to the learning rate.
-  private void takeUpSettings(@Nullable Path from, Corpus corpus) throws IOException {
+  /// file says so, or another version or device goes on with it, and tells what another number of
+  /// steps does to the learning rate. A manifest that cannot be read is written anew.
+  private void takeUpSettings(@Nullable Path from, Optional<RunManifest> recorded, Corpus corpus)
+      throws IOException {
     var written = RunConfig.from(directory.resolve(RunConfig.FILE), Map.of());
-    Path manifest = directory.resolve(RunManifest.FILE_NAME);
-    var before = Files.exists(manifest) ? RunConfig.of(RunManifest.read(manifest)) : written;
-    if (before.equals(config) && written.equals(config)) {
+    var settings = recorded.flatMap(RunConfig::accepted);
+    var attempts = attempts(from);
+    boolean said =
+        RunManifest.beside(directory).isPresent()
+            && settings.equals(Optional.of(config))
+            && recorded.map(Attempt::of).equals(Optional.of(attempts));
+    if (said && written.equals(config)) {
       return;
     }
+    var before = settings.orElse(written);
     if (from != null && before.optimization().steps() != config.optimization().steps()) {
       int done = TrainingCheckpoint.state(from).step();
       listener.noted(
@@ -232,8 +248,21 @@ public class TrainingRun {
                   config.optimization().learningRateAt(done + 1),
                   done + 1));
     }
-    manifest(corpus).write(manifest);
+    manifest(corpus, attempts).write(directory.resolve(RunManifest.FILE_NAME));
     config.write(directory);
+  }
+
+  /// Those that made the checkpoint, and this one where it differs from the last.
+  private List<Attempt> attempts(@Nullable Path from) {
+    List<Attempt> attempts = new ArrayList<>();
+    if (from != null) {
+      RunManifest.beside(from).map(Attempt::of).ifPresent(attempts::addAll);
+    }
+    var now = new Attempt(origin.commit(), config.computing().deviceOf().toString());
+    if (attempts.isEmpty() || !attempts.getLast().equals(now)) {
+      attempts.add(now);
+    }
+    return attempts;
   }
 
   /// Trains from a checkpoint, or from new weights, and goes back as often as the guard wants.
@@ -345,9 +374,13 @@ public class TrainingRun {
             : null);
   }
 
-  private RunManifest manifest(Corpus corpus) {
+  /// @param attempts that were made, which are recorded where they differ
+  private RunManifest manifest(Corpus corpus, List<Attempt> attempts) {
     Map<String, Object> settings = new LinkedHashMap<>(config.settings());
     settings.put(DEVICE_USED, config.computing().deviceOf().toString());
+    if (attempts.size() > 1) {
+      settings.put(Attempt.ALL, attempts);
+    }
     if (config.start().isGiven()) {
       settings.put(StartCheckpoint.CHECKSUM, StartCheckpoint.of(config).checksum());
     }

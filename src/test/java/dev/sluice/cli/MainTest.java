@@ -191,8 +191,14 @@ class MainTest {
     }
     Path config = copy.resolve("config.toml");
     Files.writeString(config, Files.readString(config).replace("seed = 1", "seed = 2"));
-    assertTrue(
-        verified(copy).contains("config.toml is not what manifest.json records (seed 2, not 1)"));
+    String told = verified(copy);
+    assertTrue(told.contains("config.toml and manifest.json differ (seed 2 and 1)"), told);
+    assertTrue(told.contains("went on with an edited config.toml without recording that"), told);
+    assertFalse(told.contains("--resume"), "which is not the way on for every run: " + told);
+    Path manifest = copy.resolve("manifest.json");
+    Files.writeString(
+        manifest, Files.readString(manifest).replaceFirst("(\"steps\"\\s*:\\s*)4", "$1-4"));
+    assertTrue(verified(copy).contains("differ (this version refuses what the latter records)"));
   }
 
   /// The one sentence of damage.

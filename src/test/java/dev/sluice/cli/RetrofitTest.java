@@ -176,6 +176,14 @@ class RetrofitTest {
     Path other = directory.resolve("few-other");
     var more = Cli.run(with(retrofit, other, "--held-out-share", 0.1)).succeeded();
     assertTrue(more.err().contains(told), more::err);
+    Path another = Cli.text(directory.resolve("another.txt"));
+    for (Path data : List.of(text, another)) {
+      var given =
+          Cli.run(with(retrofit, directory.resolve("few-" + data.getFileName()), "--data", data))
+              .succeeded();
+      assertEquals(data.equals(text), given.err().contains("held_out_share=0.02"), given::err);
+      assertTrue(given.err().contains("sequence_length=64"), given::err);
+    }
     Path started = directory.resolve("few-started");
     var train =
         Cli.run(
@@ -218,6 +226,30 @@ class RetrofitTest {
           Arrays.equals(
               frozen.get("model.embed_tokens.weight"), moved.get("model.embed_tokens.weight")));
     }
+
+    Path settings = output.resolve("control/config.toml");
+    String now = Files.readString(settings);
+    String old = now.replace("frozen_steps = 2", "frozen_steps = 0");
+    Object[] resume = {"retrofit", "--resume", output, "--control"};
+    Files.writeString(settings, old);
+    String earlier = lastLine(Cli.run(resume));
+    assertTrue(earlier.contains("has frozen_steps 0, not 2: controls of earlier"), earlier);
+    assertTrue(earlier.contains("remove " + output.resolve("control")), earlier);
+    Files.writeString(settings, old.replace("seed = 1", "seed = 2"));
+    String other = lastLine(Cli.run(resume));
+    assertTrue(other.contains("is of another retrofit"), other);
+  }
+
+  /// What it says can be pasted into a shell.
+  @Test
+  void theCommandThatGoesOnIsQuoted() {
+    var again = List.of("--control", "--json", "it's.json");
+    assertEquals(
+        "./sluice retrofit --resume 'my runs/a' --control --json 'it'\\''s.json'",
+        new ContinuedTraining("retrofit", List.of(), again).goOn(Path.of("my runs/a")));
+    assertEquals(
+        "./sluice extend --resume runs/größer-1",
+        new ContinuedTraining("extend", List.of(), List.of()).goOn(Path.of("runs/größer-1")));
   }
 
   /// From another directory, or where another text has the name.

@@ -76,6 +76,15 @@ class StudyStartTest {
       assertEquals(results.getFirst().initialLoss(), result.initialLoss(), result.variant());
       assertEquals(Math.log(256), result.lossBound(), 1e-12);
     }
+    var trial = study.trials(directory.resolve("study")).getFirst();
+    Path measured = trial.directory().resolve("trial.json");
+    Files.writeString( // as an earlier version wrote it
+        measured, Files.readString(measured).replaceFirst("\"loss_bound\"\\s*:[^,}]*,", ""));
+    assertEquals(Math.log(256), TrialResult.read(trial).lossBound(), 1e-12);
+    Path shape = Path.of(trial.config().start().start()).resolve("config.json");
+    Path away = Files.move(shape, directory.resolve("away"));
+    assertTrue(Double.isNaN(TrialResult.read(trial).lossBound()));
+    Files.move(away, shape);
     assertNull(results.getFirst().meanGate());
     assertEquals(1, results.get(1).meanGate(), 0.3);
     assertNotEquals(results.get(1).heldOutLoss(), results.get(2).heldOutLoss());

@@ -70,6 +70,37 @@ class StudyTest {
     assertTrue(page.contains("Attention, layer 1") && page.contains("Gate scores"), "figures");
   }
 
+  /// A trial that another version went on with is told beside those of one version.
+  @Test
+  void whoWentOnWithATrialIsTold() throws Exception {
+    var study = study(SmallStudy.CONFIG, Matching.NONE, 1, "none", "sdpa-headwise");
+    var steps = new AtomicInteger();
+    var counting =
+        new TrainingRun.Listener() {
+          @Override
+          public void stepped(Trainer.Step step, double tokensPerSecond) {
+            steps.incrementAndGet();
+          }
+        };
+    for (String version : List.of("older", "newer")) {
+      study.run(
+          directory,
+          Shard.ALL,
+          new TrainingRun.Origin(version, List.of("study")),
+          _ -> counting,
+          () -> steps.get() == 8);
+      steps.set(9);
+    }
+    assertEquals(2, study.results(directory).size());
+    String mixtures = String.join(" ", study.mixtures(directory));
+    assertTrue(mixtures.contains("The trials are of different commits"), mixtures);
+    var trials = study.trials(directory);
+    assertTrue(mixtures.contains("older (%s)".formatted(trials.getFirst().name())), mixtures);
+    assertTrue(
+        mixtures.contains("older, then newer (%s)".formatted(trials.getLast().name())), mixtures);
+    assertFalse(mixtures.contains("of different devices"), mixtures);
+  }
+
   /// A gate that starts at exactly one, 2σ of zero logits, is no gate: with paired seeds its first
   /// step has the very loss of the ungated model, which shows that batches and initial weights are
   /// the same.

@@ -364,6 +364,38 @@ class RunDirectoryTest {
     assertArrayEquals(before, Files.readAllBytes(run.resolve(RunManifest.FILE_NAME)));
   }
 
+  /// The manifest records; what a run goes on with is in `config.toml` and its checkpoints.
+  @Test
+  void aManifestThatSaysNothingIsWrittenAnew() throws IOException {
+    Path manifest = run.resolve(RunManifest.FILE_NAME);
+    String whole = Files.readString(manifest);
+    String refused = whole.replaceFirst("(\"steps\"\\s*:\\s*)4", "$1-4");
+    for (String damaged : List.of(whole.substring(0, 99), refused)) {
+      Files.writeString(manifest, damaged);
+      assertEquals(4, resume(config).steps());
+      assertEquals(config, RunConfig.of(RunManifest.read(manifest)));
+    }
+  }
+
+  /// Once with what does nothing more, once to a new checkpoint.
+  @Test
+  void whoWentOnIsRecorded() throws IOException {
+    Path manifest = run.resolve(RunManifest.FILE_NAME);
+    var attempts = List.of(new Attempt("test", "cpu"), new Attempt("newer", "cpu"));
+    var longer = config.with(null, Map.of("steps", "6"));
+    for (RunConfig settings : List.of(config, longer)) {
+      var newer = new TrainingRun.Origin("newer", List.of("train"));
+      new TrainingRun(settings, run, newer, heard, () -> false).resume(corpus, tokenizer);
+      assertEquals(attempts, Attempt.of(RunManifest.read(manifest)));
+    }
+    Path copied = checkpoint(6).resolve(RunManifest.FILE_NAME);
+    assertEquals(attempts, Attempt.of(RunManifest.read(copied)));
+    Files.writeString(manifest, "{");
+    assertEquals(6, resume(longer).steps());
+    var again = List.of(attempts.getFirst(), attempts.getLast(), attempts.getFirst());
+    assertEquals(again, Attempt.of(RunManifest.read(manifest)));
+  }
+
   @Test
   void aWarmUpLongerThanTheRunIsTold() throws IOException {
     run = directory.resolve("short");

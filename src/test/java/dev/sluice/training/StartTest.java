@@ -374,6 +374,9 @@ class StartTest {
     var resumed = new TrainingRun(config, run, origin(), new Runs.Heard(), () -> false);
     var refused = assertThrows(InvalidInputException.class, () -> resumed.resume(corpus, BYTES));
     assertTrue(refused.getMessage().contains("changed since the run began"), refused::getMessage);
+    Files.writeString(run.resolve(RunManifest.FILE_NAME), "{"); // its checkpoint says the same
+    var torn = assertThrows(InvalidInputException.class, () -> resumed.resume(corpus, BYTES));
+    assertTrue(torn.getMessage().contains("changed since the run began"), torn::getMessage);
   }
 
   /// A model with another vocabulary than bytes have, and no tokenizer, is not trained on bytes.
