@@ -272,7 +272,7 @@ final class StudyCommand implements Callable<Integer> {
     boolean made = table == null && !flags.containsKey("data");
     boolean begun = flags.containsKey("start");
     var text = begun ? madeText() : madeTask();
-    var base = (made ? text : defaults()).with(null, flags).pinnedWithData();
+    var base = (made ? text : defaults()).with(null, flags).pinned();
     var matched = made ? Matching.NONE : Matching.usual(base);
     int trials = made ? SEEDS_OF_MADE_TASK : 2;
     return new Study(

@@ -574,8 +574,7 @@ public record Study(
     if (!Files.exists(file)) {
       return run.start(corpus, tokenizer);
     }
-    var there = RunConfig.from(file, Map.of());
-    if (!there.equals(trial.config()) && !there.pinnedWithData().equals(trial.config())) {
+    if (!RunConfig.from(file, Map.of()).equals(trial.config())) {
       throw new InvalidInputException(
           "%s is not of %s, it was copied or changed; remove %s to train it again"
               .formatted(file, trial.name(), trial.directory()));

@@ -72,7 +72,7 @@ public final class StudyFile {
     var match = content.remove("match");
     var grid = new LinkedHashMap<>(grid(content.remove("grid")));
     var variants = variants(content.remove("variant"));
-    var base = defaults.with(content, file, flags).pinnedWithData();
+    var base = defaults.with(content, file, flags).pinned();
     var matching = match == null ? Matching.usual(base) : matching(match);
     grid.putAll(pointsGiven);
     try {

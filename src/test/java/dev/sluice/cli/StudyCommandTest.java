@@ -260,27 +260,6 @@ class StudyCommandTest {
     assertContains(refused, "gated-seed2/config.toml is not of gated, seed 2");
   }
 
-  /// A model of a study is found with its text from anywhere, and studies that earlier versions
-  /// began, which kept the path as it was given, go on.
-  @Test
-  void theTextIsKeptByItsWholePath() throws IOException {
-    String whole = directory.resolve("log.txt").toString();
-    String relative = Path.of("").toAbsolutePath().relativize(Path.of(whole)).toString();
-    Path of =
-        Files.writeString(
-            directory.resolve("relative.toml"), Files.readString(file).replace(whole, relative));
-    Path place = directory.resolve("relative");
-    Cli.run("study", of, "--output", place).succeeded();
-    Path settings = place.resolve(GATED).resolve("config.toml");
-    for (Path one : List.of(place.resolve("study.toml"), settings)) {
-      assertContains(Files.readString(one), "'" + whole + "'");
-      Files.writeString(one, Files.readString(one).replace(whole, relative));
-    }
-    Files.delete(place.resolve(GATED).resolve("trial.json"));
-    Cli.run("study", of, "--output", place).succeeded();
-    assertContains(Files.readString(settings), "'" + whole + "'");
-  }
-
   @Test
   void anotherStudyIsRefused() throws IOException {
     String refused = Cli.run("study", file, "--steps", 3, "--output", study).refusal();
