@@ -248,8 +248,9 @@ class RetrofitTest {
         "./sluice retrofit --resume 'my runs/a' --control --json 'it'\\''s.json'",
         new ContinuedTraining("retrofit", List.of(), again).goOn(Path.of("my runs/a")));
     assertEquals(
-        "./sluice extend --resume runs/größer-1",
-        new ContinuedTraining("extend", List.of(), List.of()).goOn(Path.of("runs/größer-1")));
+        "./sluice extend --resume runs/a-1 --json größer.json",
+        new ContinuedTraining("extend", List.of(), List.of("--json", "größer.json"))
+            .goOn(Path.of("runs/a-1")));
   }
 
   /// From another directory, or where another text has the name.
