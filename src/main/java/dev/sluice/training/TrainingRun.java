@@ -236,6 +236,11 @@ public class TrainingRun {
     if (said && written.equals(config)) {
       return;
     }
+    if (settings.isEmpty() || RunManifest.beside(directory).isEmpty()) {
+      listener.noted(
+          "%s cannot be read, or records settings that this version refuses: it is written anew, with what config.toml and the checkpoints say."
+              .formatted(directory.resolve(RunManifest.FILE_NAME)));
+    }
     var before = settings.orElse(written);
     if (from != null && before.optimization().steps() != config.optimization().steps()) {
       int done = TrainingCheckpoint.state(from).step();

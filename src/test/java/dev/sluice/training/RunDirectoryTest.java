@@ -372,7 +372,11 @@ class RunDirectoryTest {
     String refused = whole.replaceFirst("(\"steps\"\\s*:\\s*)4", "$1-4");
     for (String damaged : List.of(whole.substring(0, 99), refused)) {
       Files.writeString(manifest, damaged);
+      heard.noted.clear();
       assertEquals(4, resume(config).steps());
+      assertTrue(
+          heard.noted.stream().anyMatch(note -> note.startsWith(manifest + " cannot be read, or")),
+          heard.noted::toString);
       assertEquals(config, RunConfig.of(RunManifest.read(manifest)));
     }
   }
